@@ -1,1 +1,8 @@
-//! See ARCHITECTURE.md.
+//! The catalogue: every kind that Hythe serves as one registry entry, and the pure functions that work
+//! on objects of any kind. No I/O, no clock, no randomness: time and names are passed in.
+//!
+//! Objects are `serde_json::Value`s, walked beside their [`schema`].
+
+pub mod resource;
+pub mod schema;
+pub mod status;

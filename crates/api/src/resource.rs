@@ -1,0 +1,118 @@
+//! What the catalogue knows of one kind in one version. A kind is one of these entries, never a handler.
+
+use serde_json::Value;
+
+use crate::{schema::Type, status::Cause};
+
+/// One resource of one group and version.
+pub struct Resource {
+    /// Empty for the core group.
+    pub group: &'static str,
+    /// For instance `v1`.
+    pub version: &'static str,
+    /// For instance `Pod`.
+    pub kind: &'static str,
+    /// For instance `pods`.
+    pub plural: &'static str,
+    /// For instance `pod`.
+    pub singular: &'static str,
+    /// For instance `po`.
+    pub short_names: &'static [&'static str],
+    /// For instance `all`.
+    pub categories: &'static [&'static str],
+    /// Whether objects live in a namespace.
+    pub namespaced: bool,
+    /// As in discovery: create, delete, deletecollection, get, list, patch, update, watch.
+    pub verbs: &'static [&'static str],
+    /// Beyond the main resource: `status`, `scale`, `binding`, `eviction`, `log`, `exec`, …
+    pub subresources: &'static [Subresource],
+    /// The object's type.
+    pub schema: &'static Type,
+    /// Where objects are stored: `/registry/{storage}/[namespace/]name`. Two versions of one kind share it.
+    pub storage: Storage,
+    /// Defaulting, preparation and validation.
+    pub strategy: Strategy,
+    /// Server-side table; the `Name` and `Age` columns included.
+    pub columns: &'static [Column],
+    /// Field selectors beyond `metadata.name` and `metadata.namespace`: (label, JSON pointer).
+    pub selectable: &'static [(&'static str, &'static str)],
+}
+
+/// Where and in which version objects are stored.
+pub struct Storage {
+    /// For instance `pods` or `deployments.apps`.
+    pub prefix: &'static str,
+    /// The version in which objects are stored; the same as the entry's own for all kinds but a few.
+    pub version: (&'static str, &'static str),
+    /// Turns an object of this version into the stored one; `None` if they are alike but for apiVersion.
+    pub to_stored: Option<fn(&mut Value)>,
+    /// The way back.
+    pub from_stored: Option<fn(&mut Value)>,
+}
+
+/// A subresource as discovery shows it.
+pub struct Subresource {
+    /// For instance `status`.
+    pub name: &'static str,
+    /// Kind that it takes and gives, for instance `Scale`.
+    pub kind: &'static str,
+    /// Group and version of that kind if they differ from the resource's, for instance `("autoscaling", "v1")`.
+    pub group_version: Option<(&'static str, &'static str)>,
+    /// For instance get, patch, update.
+    pub verbs: &'static [&'static str],
+}
+
+/// What upstream calls the strategy of a resource: pure functions on objects in the entry's version.
+pub struct Strategy {
+    /// Fills in defaults (idempotent).
+    pub default: fn(&mut Value),
+    /// Before a create: clears status, sets generation.
+    pub prepare_create: fn(&mut Value),
+    /// Before an update of the main resource: keeps the status of `old`, bumps generation if the spec changed.
+    pub prepare_update: fn(new: &mut Value, old: &Value),
+    /// Before an update of `/status`: keeps all but the status.
+    pub prepare_status_update: fn(new: &mut Value, old: &Value),
+    /// All faults of a new object, beyond its metadata.
+    pub validate: fn(&Value) -> Vec<Cause>,
+    /// All faults of a change (immutable fields too), beyond its metadata.
+    pub validate_update: fn(new: &Value, old: &Value) -> Vec<Cause>,
+    /// All faults of a status change.
+    pub validate_status_update: fn(new: &Value, old: &Value) -> Vec<Cause>,
+    /// What names are legal.
+    pub name: NameRule,
+    /// PUT to a name that does not exist creates it (leases, events, endpoints…: as upstream).
+    pub create_on_update: bool,
+    /// A PUT without resourceVersion overwrites.
+    pub unconditional_update: bool,
+    /// Seconds that a delete waits for the object's keeper, given the object (pods); `None`: deleted at once.
+    pub grace: Option<fn(&Value) -> i64>,
+}
+
+/// The rule for `metadata.name`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameRule {
+    /// RFC 1123 subdomain, up to 253 characters.
+    Subdomain,
+    /// RFC 1123 label, up to 63.
+    Label,
+    /// RFC 1035 label, up to 63.
+    Label1035,
+    /// Any path segment (RBAC kinds).
+    PathSegment,
+}
+
+/// One column of a server-side table (`meta.k8s.io/v1 Table`).
+pub struct Column {
+    /// The heading.
+    pub name: &'static str,
+    /// `string`, `integer`, `boolean`, `number`, `date`.
+    pub r#type: &'static str,
+    /// `name` for the name column, else empty.
+    pub format: &'static str,
+    /// For people.
+    pub description: &'static str,
+    /// 0 always, 1 with `-o wide`.
+    pub priority: i32,
+    /// The cell of an object; times become ages against `now`.
+    pub cell: fn(&Value, now: jiff::Timestamp) -> Value,
+}

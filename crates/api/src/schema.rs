@@ -1,0 +1,98 @@
+//! The types of the Kubernetes API as a table: what fields a type has, what shape each has, and how lists
+//! and maps merge. Generated at build time from the upstream schema.
+
+/// A named object type.
+#[derive(Debug)]
+pub struct Type {
+    /// Upstream's definition name, for instance `io.k8s.api.core.v1.PodSpec`.
+    pub name: &'static str,
+    /// Sorted by name.
+    pub fields: &'static [Field],
+}
+
+/// One field of a type.
+#[derive(Debug)]
+pub struct Field {
+    /// As it stands in JSON.
+    pub name: &'static str,
+    /// What may stand there.
+    pub shape: Shape,
+    /// Whether the schema requires it.
+    pub required: bool,
+}
+
+/// What a value may be.
+#[derive(Debug)]
+pub enum Shape {
+    /// `true` or `false`.
+    Boolean,
+    /// A 32-bit integer.
+    Int32,
+    /// A 64-bit integer.
+    Int64,
+    /// A floating-point number.
+    Number,
+    /// Any string.
+    String,
+    /// RFC 3339, seconds (`metav1.Time`).
+    Time,
+    /// RFC 3339, microseconds (`metav1.MicroTime`).
+    MicroTime,
+    /// Base64 (`[]byte`).
+    Bytes,
+    /// A number or a string (`IntOrString`).
+    IntOrString,
+    /// `resource.Quantity`: a string, or a number on input.
+    Quantity,
+    /// Any JSON (`RawExtension`, `JSON`, `FieldsV1`).
+    Any,
+    /// A named type; granular unless `atomic`.
+    Object {
+        /// The type.
+        of: &'static Type,
+        /// `x-kubernetes-map-type: atomic`: owned as a whole in server-side apply.
+        atomic: bool,
+        /// Strategic merge: `patchStrategy: retainKeys` (also on unions such as volumes' sources).
+        retain_keys: bool,
+    },
+    /// A list.
+    List {
+        /// What its items are.
+        of: &'static Shape,
+        /// `x-kubernetes-list-type`, for server-side apply.
+        topology: ListTopology,
+        /// `patchStrategy: merge` of strategic merge patch; `Some("")` for lists of scalars.
+        merge_key: Option<&'static str>,
+        /// `patchStrategy: merge,retainKeys`.
+        retain_keys: bool,
+    },
+    /// A map from any string.
+    Map {
+        /// What its values are.
+        of: &'static Shape,
+    },
+}
+
+/// How a list is owned in server-side apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListTopology {
+    /// As a whole.
+    Atomic,
+    /// By value.
+    Set,
+    /// By these key fields.
+    Map(&'static [&'static str]),
+}
+
+impl Type {
+    /// The field of that name.
+    pub fn field(&self, name: &str) -> Option<&'static Field> {
+        self.fields.binary_search_by(|f| f.name.cmp(name)).ok().map(|i| &self.fields[i])
+    }
+}
+
+/// The type of that upstream definition name.
+pub fn type_named(name: &str) -> Option<&'static Type> {
+    let _ = name;
+    None // the generated table lands here
+}
