@@ -66,10 +66,13 @@ pub enum Shape {
         /// `patchStrategy: merge,retainKeys`.
         retain_keys: bool,
     },
-    /// A map from any string.
+    /// A map from any string; granular unless `atomic`.
     Map {
         /// What its values are.
         of: &'static Shape,
+        /// `x-kubernetes-map-type: atomic` (node selectors, a Service's selector): owned as a whole in
+        /// server-side apply.
+        atomic: bool,
     },
 }
 
