@@ -6,3 +6,5 @@
 pub mod resource;
 pub mod schema;
 pub mod status;
+pub mod strategy;
+pub mod table;

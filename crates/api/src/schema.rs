@@ -6,6 +6,8 @@
 pub struct Type {
     /// Upstream's definition name, for instance `io.k8s.api.core.v1.PodSpec`.
     pub name: &'static str,
+    /// `x-kubernetes-map-type: atomic` on the type itself; every [`Shape::Object`] of it says so too.
+    pub atomic: bool,
     /// Sorted by name.
     pub fields: &'static [Field],
 }
@@ -19,6 +21,8 @@ pub struct Field {
     pub shape: Shape,
     /// Whether the schema requires it.
     pub required: bool,
+    /// The schema's own default, as JSON: server-side apply needs those of key fields (a port's protocol).
+    pub default: Option<&'static str>,
 }
 
 /// What a value may be.
@@ -54,6 +58,8 @@ pub enum Shape {
         atomic: bool,
         /// Strategic merge: `patchStrategy: retainKeys` (also on unions such as volumes' sources).
         retain_keys: bool,
+        /// Strategic merge: `patchStrategy: replace`.
+        replace: bool,
     },
     /// A list.
     List {
@@ -96,6 +102,18 @@ impl Type {
 
 /// The type of that upstream definition name.
 pub fn type_named(name: &str) -> Option<&'static Type> {
-    let _ = name;
-    None // the generated table lands here
+    types::ALL.binary_search_by(|t| t.name.cmp(name)).ok().map(|i| types::ALL[i])
+}
+
+/// All types that are reachable from a served kind, sorted by name.
+pub fn all_types() -> &'static [&'static Type] {
+    &types::ALL
+}
+
+/// One static a type, named for instance `core_v1_PodSpec`.
+#[allow(non_upper_case_globals, reason = "the names are upstream's")]
+pub mod types {
+    use super::{Field, ListTopology, Shape, Type};
+
+    include!(concat!(env!("OUT_DIR"), "/types.rs"));
 }
