@@ -20,6 +20,7 @@ mod status;
 mod streams;
 
 pub mod cgroup;
+pub mod content;
 pub mod shim;
 
 pub use engine::{Engine, EngineConfig, ShimCommand};

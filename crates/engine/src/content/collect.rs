@@ -1,0 +1,104 @@
+//! Removing names, and then what no name and no container needs any more.
+
+use std::collections::HashSet;
+
+use super::{Content, ContentError, Digest, Reference};
+
+impl Content {
+    /// Removes a name; by image ID, all of its names. Blobs and layers that nothing needs any more go with
+    /// the last name. Returns the names removed and whether the image itself is gone.
+    ///
+    /// # Errors
+    /// [`ContentError::NotFound`]; [`ContentError::InUse`] if it is the last name, a container uses the
+    /// image and `force` is not set; or the disk's.
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<(Vec<String>, bool), ContentError> {
+        let image = self.image(name)?;
+        let (_, users) = self.used_by_snapshots();
+        let removed = self.change_names(|names| {
+            let by_name = Reference::parse(name).ok().map(|r| r.to_string()).filter(|n| names.names.contains_key(n));
+            let mut gone: Vec<String> = match by_name {
+                Some(one) => vec![one],
+                None => names.names.iter().filter(|(_, m)| **m == image.manifest).map(|(n, _)| n.clone()).collect(),
+            };
+            let tagged = |n: &String| !n.contains('@');
+            let tags_left = names
+                .names
+                .iter()
+                .any(|(n, m)| *m == image.manifest && tagged(n) && !gone.contains(n));
+            if !tags_left {
+                // Names by digest only accompany the tags.
+                gone.extend(names.names.iter().filter(|(_, m)| **m == image.manifest).map(|(n, _)| n.clone()));
+                gone.sort();
+                gone.dedup();
+                if let Some((_, container)) = users.iter().find(|(i, _)| *i == image.id).filter(|_| !force) {
+                    return Err(ContentError::InUse { image: name.to_owned(), container: container.clone() });
+                }
+            }
+            for one in &gone {
+                names.names.remove(one);
+            }
+            Ok(gone)
+        })?;
+        self.collect()?;
+        let left = self.names()?.names.values().any(|m| *m == image.manifest);
+        Ok((removed, !left))
+    }
+
+    /// Removes every blob and layer that no image and no container needs. While a pull or an import is under
+    /// way (in any process) nothing is removed, since its name is written last; the next removal does it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn collect(&self) -> Result<(), ContentError> {
+        let guard = self.gate()?;
+        if guard.try_lock().is_err() {
+            return Ok(());
+        }
+        let mut blobs: HashSet<String> = HashSet::new();
+        let mut layers: HashSet<Digest> = self.used_by_snapshots().0;
+        for manifest_digest in self.names()?.names.values() {
+            blobs.insert(manifest_digest.hex().to_owned());
+            // An image that can't be read keeps nothing alive but is no reason to stop.
+            let Ok(manifest) = self.manifest(manifest_digest) else { continue };
+            blobs.insert(manifest.config.digest.hex().to_owned());
+            blobs.extend(manifest.layers.iter().map(|l| l.digest.hex().to_owned()));
+            if let Ok(bytes) = self.read_blob(&manifest.config.digest)
+                && let Ok(config) = serde_json::from_slice::<super::ImageConfig>(&bytes)
+            {
+                layers.extend(config.rootfs.diff_ids);
+            }
+        }
+        let layer_names: HashSet<&str> = layers.iter().map(|l| l.hex()).collect();
+        self.sweep("blobs/sha256", |name| blobs.contains(name))?;
+        self.sweep("layers", |name| layer_names.contains(name))?;
+        self.sweep("ingest", |_| false)
+    }
+
+    /// Held shared by whoever adds content, exclusively by whoever removes it.
+    pub(super) fn gate(&self) -> Result<std::fs::File, ContentError> {
+        let path = self.path("collect.lock");
+        let options = std::fs::File::options().create(true).truncate(false).write(true).clone();
+        options.open(&path).map_err(|e| ContentError::io("open", &path, e))
+    }
+
+    /// Keeps collection away until dropped.
+    pub(super) fn adding(&self) -> Result<std::fs::File, ContentError> {
+        let guard = self.gate()?;
+        guard.lock_shared().map_err(|e| ContentError::io("lock", &self.path("collect.lock"), e))?;
+        Ok(guard)
+    }
+
+    fn sweep(&self, dir: &str, keep: impl Fn(&str) -> bool) -> Result<(), ContentError> {
+        let dir = self.path(dir);
+        for entry in std::fs::read_dir(&dir).map_err(|e| ContentError::io("list", &dir, e))?.flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_some_and(&keep) {
+                continue;
+            }
+            let path = entry.path();
+            let result = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            result.map_err(|e| ContentError::io("remove", &path, e))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! Content: image names, blobs, unpacked layers and the snapshots that containers run on.
+//!
+//! Everything lives under one directory and is content-addressed, so several processes (the daemon and the
+//! command line) may use it at once: files appear by rename, and changes of the name table hold a file lock.
+//!
+//! ```text
+//! blobs/sha256/HEX     manifests, configurations and layers as they came
+//! ingest/              blobs under way (kept, so that a broken download resumes)
+//! layers/HEX/fs        a layer unpacked, HEX being its diff ID; shared by all images and containers
+//! snapshots/ID/        a container's writable layer: upper, work, and the layers below it
+//! images.json          name → manifest digest
+//! ```
+
+mod archive;
+mod blobs;
+mod collect;
+mod config;
+mod digest;
+mod error;
+mod images;
+mod import;
+mod manifest;
+mod pull;
+mod reference;
+mod snapshots;
+mod unpack;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+pub use config::{Healthcheck, History, ImageConfig, ProcessConfig};
+pub use digest::Digest;
+pub use error::ContentError;
+pub use images::Image;
+pub use pull::{Credentials, PullOptions};
+pub use reference::Reference;
+pub use snapshots::Snapshot;
+
+/// The content of one data directory. Cheap to clone. Methods that touch the disk block unless they are
+/// `async`; call them from a blocking thread where that matters.
+#[derive(Clone)]
+pub struct Content {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    root: PathBuf,
+    /// One lock a layer or pull under way in this process, so that two users of one layer unpack it once.
+    flights: parking_lot::Mutex<std::collections::HashMap<String, std::sync::Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Content {
+    /// Opens (and lays out) the content below `root`.
+    ///
+    /// # Errors
+    /// [`ContentError::Io`] if the directories can't be made.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, ContentError> {
+        let root = root.into();
+        for dir in ["blobs/sha256", "ingest", "layers", "snapshots"] {
+            let path = root.join(dir);
+            std::fs::create_dir_all(&path).map_err(|e| ContentError::io("create", &path, e))?;
+        }
+        Ok(Self { inner: Arc::new(Inner { root, flights: Default::default() }) })
+    }
+
+    /// The directory that all of it lives in.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.inner.root.join(relative)
+    }
+
+    /// Waits until nobody else in this process works on `what`, and keeps others out until dropped.
+    async fn alone(&self, what: String) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut flights = self.inner.flights.lock();
+            flights.retain(|_, weak| weak.strong_count() > 0);
+            match flights.get(&what).and_then(|weak| weak.upgrade()) {
+                Some(lock) => lock,
+                None => {
+                    let lock = Arc::new(tokio::sync::Mutex::new(()));
+                    flights.insert(what, Arc::downgrade(&lock));
+                    lock
+                }
+            }
+        };
+        lock.lock_owned().await
+    }
+
+    /// Runs blocking work on a thread that may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Content) -> Result<T, ContentError> + Send + 'static,
+    ) -> Result<T, ContentError> {
+        let content = self.clone();
+        tokio::task::spawn_blocking(move || work(&content))
+            .await
+            .unwrap_or_else(|e| Err(ContentError::Interrupted(e.to_string())))
+    }
+}

@@ -1,0 +1,362 @@
+//! Pulling from a registry: the manifest, then all blobs at once, each resumed where it broke off, verified
+//! while it streams, and unpacked as soon as it is whole.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, TryStreamExt};
+use oci_client::{
+    RegistryOperation,
+    client::{BlobResponse, Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol},
+    errors::{OciDistributionError, OciErrorCode},
+    secrets::RegistryAuth,
+};
+
+use super::{
+    Content, ContentError, Digest, Image, ImageConfig, Reference,
+    manifest::{self, Descriptor, Document, Manifest},
+};
+
+/// How often a blob that breaks off is taken up again before the pull fails.
+const RESUMES: u32 = 5;
+/// Blobs of one image under way at a time (containerd's default).
+const PARALLEL: usize = 3;
+
+/// Who asks.
+#[derive(Clone, Debug, Default)]
+pub enum Credentials {
+    /// Nobody in particular.
+    #[default]
+    Anonymous,
+    /// A user with a password or a token in its place.
+    Basic {
+        /// The user.
+        username: String,
+        /// Never printed.
+        password: Secret,
+    },
+    /// A registry token.
+    Token(Secret),
+}
+
+/// Text that does not show in logs.
+#[derive(Clone, Default)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+/// How to pull.
+#[derive(Clone, Default)]
+pub struct PullOptions {
+    /// Tried in turn until the registry lets one in.
+    pub credentials: Vec<Credentials>,
+    /// `host[:port]` of registries spoken to over plain HTTP; loopback ones always are.
+    pub insecure_registries: Vec<String>,
+    /// PEM certificates trusted beside the system's.
+    pub extra_roots: Vec<Vec<u8>>,
+    /// Told of every step, for a person to read.
+    pub progress: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+}
+
+impl Content {
+    /// Pulls the image of that name for this machine's architecture. What is here already is not fetched.
+    ///
+    /// # Errors
+    /// As the variants of [`ContentError`] say. What was fetched stays for the next try.
+    pub async fn pull(&self, name: &str, options: &PullOptions) -> Result<Image, ContentError> {
+        let reference = Reference::parse(name)?;
+        let _alone = self.alone(format!("pull {reference}")).await;
+        let adding = self.blocking(|c| c.adding()).await?;
+        let mut credentials = options.credentials.clone();
+        if !credentials.iter().any(|c| matches!(c, Credentials::Anonymous)) {
+            credentials.push(Credentials::Anonymous);
+        }
+        let mut denied = None;
+        for one in &credentials {
+            match self.pull_as(&reference, one, options).await {
+                Err(error @ ContentError::Denied { .. }) => {
+                    denied.get_or_insert(error);
+                }
+                other => {
+                    drop(adding);
+                    return other;
+                }
+            }
+        }
+        Err(denied.expect("at least the anonymous try was denied"))
+    }
+
+    async fn pull_as(
+        &self,
+        reference: &Reference,
+        credentials: &Credentials,
+        options: &PullOptions,
+    ) -> Result<Image, ContentError> {
+        let source = Source::connect(reference, credentials, options).await?;
+        let say = |text: String| {
+            if let Some(progress) = &options.progress {
+                progress(&text);
+            }
+        };
+        let (mut bytes, mut digest) = source.manifest(reference.digest.as_ref()).await?;
+        let top = digest.clone();
+        let manifest = loop {
+            match Document::parse(&bytes)? {
+                Document::Manifest(manifest) => break manifest,
+                Document::Index(entries) => {
+                    let wanted = manifest::for_this_machine(&entries).ok_or_else(|| {
+                        ContentError::Invalid(format!(
+                            "no match for platform linux/{} in {reference}",
+                            manifest::architecture()
+                        ))
+                    })?;
+                    (bytes, digest) = source.manifest(Some(&wanted.digest)).await?;
+                }
+            }
+        };
+        if manifest.schema_version != 2 {
+            return Err(ContentError::Invalid(format!("manifest schema version {}", manifest.schema_version)));
+        }
+        say(format!("{reference}: {} layers", manifest.layers.len()));
+        let source = Arc::new(source);
+        self.fetch(&source, &manifest.config).await?;
+        let config_digest = manifest.config.digest.clone();
+        let config: ImageConfig = self
+            .blocking(move |c| {
+                serde_json::from_slice(&c.read_blob(&config_digest)?)
+                    .map_err(|e| ContentError::Invalid(format!("configuration: {e}")))
+            })
+            .await?;
+        if config.rootfs.diff_ids.len() != manifest.layers.len() {
+            return Err(ContentError::Invalid("the configuration names another number of layers than the manifest".into()));
+        }
+        let layers = manifest.layers.iter().cloned().zip(config.rootfs.diff_ids.iter().cloned());
+        futures::stream::iter(layers.map(|(layer, diff_id)| {
+            let source = source.clone();
+            let say = &say;
+            async move {
+                self.fetch(&source, &layer).await?;
+                self.unpack_once(layer.digest.clone(), diff_id).await?;
+                say(format!("{}: pull complete", &layer.digest.hex()[..12]));
+                Ok::<_, ContentError>(())
+            }
+        }))
+        .buffer_unordered(PARALLEL)
+        .try_collect::<Vec<_>>()
+        .await?;
+        let reference = reference.clone();
+        self.blocking(move |content| content.publish(&reference, &bytes, &manifest, &digest, &top)).await
+    }
+
+    /// Writes the manifest and then, last of all, the names.
+    fn publish(
+        &self,
+        reference: &Reference,
+        bytes: &[u8],
+        manifest: &Manifest,
+        digest: &Digest,
+        top: &Digest,
+    ) -> Result<Image, ContentError> {
+        let stored = self.write_blob(bytes)?;
+        debug_assert_eq!(stored, *digest);
+        let _ = manifest;
+        self.change_names(|names| {
+            names.names.insert(format!("{}@{top}", reference.name()), digest.clone());
+            if let Some(tag) = &reference.tag
+                && reference.digest.is_none()
+            {
+                names.names.insert(format!("{}:{tag}", reference.name()), digest.clone());
+            }
+            Ok(())
+        })?;
+        self.image(&reference.to_string())
+    }
+
+    /// Unpacks a layer unless it is there; two users of one layer wait for one unpacking.
+    pub(super) async fn unpack_once(&self, blob: Digest, diff_id: Digest) -> Result<(), ContentError> {
+        let _alone = self.alone(format!("unpack {diff_id}")).await;
+        self.blocking(move |content| content.unpack_layer(&blob, &diff_id).map(drop)).await
+    }
+
+    async fn fetch(&self, source: &Source, blob: &Descriptor) -> Result<(), ContentError> {
+        let _alone = self.alone(format!("fetch {}", blob.digest)).await;
+        if self.has_blob(&blob.digest) {
+            return Ok(());
+        }
+        let digest = blob.digest.clone();
+        let mut ingest = self.blocking(move |c| c.ingest_resumable(&digest)).await?;
+        if ingest.length() > blob.size {
+            ingest.restart()?;
+        }
+        let mut resumes = 0;
+        while ingest.length() < blob.size {
+            let before = ingest.length();
+            let result = source.copy(blob, &mut ingest).await;
+            if ingest.length() > blob.size {
+                return Err(source.failed(format!("blob {} is longer than {} bytes", blob.digest, blob.size)));
+            }
+            match result {
+                Ok(()) if ingest.length() == blob.size => break,
+                Err(error @ (ContentError::Denied { .. } | ContentError::Io { .. })) => return Err(error),
+                result if resumes >= RESUMES => {
+                    return Err(result.err().unwrap_or_else(|| source.failed(format!("blob {} breaks off", blob.digest))));
+                }
+                _ => {
+                    resumes = if ingest.length() > before { 1 } else { resumes + 1 };
+                    tokio::time::sleep(Duration::from_millis(100 << resumes)).await;
+                }
+            }
+        }
+        let digest = blob.digest.clone();
+        self.blocking(move |_| ingest.commit(Some(&digest)).map(drop)).await
+    }
+}
+
+/// One repository of one registry, logged in.
+struct Source {
+    client: Client,
+    reference: Reference,
+    auth: RegistryAuth,
+}
+
+impl Source {
+    async fn connect(reference: &Reference, credentials: &Credentials, options: &PullOptions) -> Result<Self, ContentError> {
+        let host = reference.registry.split(':').next().unwrap_or_default();
+        let plain = host == "localhost" || host.starts_with("127.") || options.insecure_registries.contains(&reference.registry);
+        // reqwest wants the process's default provider; a second call only reports that there is one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = ClientConfig {
+            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
+            connect_timeout: Some(Duration::from_secs(10)),
+            read_timeout: Some(Duration::from_secs(30)),
+            user_agent: concat!("hythe/", env!("CARGO_PKG_VERSION")),
+            extra_root_certificates: options
+                .extra_roots
+                .iter()
+                .map(|pem| Certificate { encoding: CertificateEncoding::Pem, data: pem.clone() })
+                .collect(),
+            ..Default::default()
+        };
+        let client = Client::try_from(config).map_err(|e| ContentError::Registry {
+            reference: reference.to_string(),
+            message: e.to_string(),
+        })?;
+        let auth = match credentials {
+            Credentials::Anonymous => RegistryAuth::Anonymous,
+            Credentials::Basic { username, password } => RegistryAuth::Basic(username.clone(), password.0.clone()),
+            Credentials::Token(token) => RegistryAuth::Bearer(token.0.clone()),
+        };
+        let source = Self { client, reference: reference.clone(), auth };
+        let image = source.image(None);
+        match source.client.auth(&image, &source.auth, RegistryOperation::Pull).await {
+            Ok(_) => Ok(source),
+            Err(error) => Err(source.explain(error)),
+        }
+    }
+
+    fn image(&self, digest: Option<&Digest>) -> oci_client::Reference {
+        let (registry, repository) = (self.reference.registry.clone(), self.reference.repository.clone());
+        match digest.or(self.reference.digest.as_ref()) {
+            Some(digest) => oci_client::Reference::with_digest(registry, repository, digest.to_string()),
+            None => {
+                let tag = self.reference.tag.clone().unwrap_or_else(|| "latest".into());
+                oci_client::Reference::with_tag(registry, repository, tag)
+            }
+        }
+    }
+
+    async fn manifest(&self, digest: Option<&Digest>) -> Result<(Vec<u8>, Digest), ContentError> {
+        let accepted =
+            [manifest::OCI_MANIFEST, manifest::OCI_INDEX, manifest::DOCKER_MANIFEST, manifest::DOCKER_INDEX];
+        let (bytes, _) = self
+            .client
+            .pull_manifest_raw(&self.image(digest), &self.auth, &accepted)
+            .await
+            .map_err(|e| self.explain(e))?;
+        let actual = Digest::of(&bytes);
+        match digest {
+            Some(expected) if *expected != actual => {
+                Err(ContentError::Mismatch { expected: expected.clone(), actual })
+            }
+            _ => Ok((bytes.to_vec(), actual)),
+        }
+    }
+
+    /// Appends what is missing of the blob.
+    async fn copy(&self, blob: &Descriptor, ingest: &mut super::blobs::Ingest) -> Result<(), ContentError> {
+        let image = self.image(None);
+        let descriptor = oci_client::manifest::OciDescriptor {
+            digest: blob.digest.to_string(),
+            size: i64::try_from(blob.size).unwrap_or(i64::MAX),
+            ..Default::default()
+        };
+        let mut stream = if ingest.length() == 0 {
+            self.client.pull_blob_stream(&image, &descriptor).await.map_err(|e| self.explain(e))?.stream
+        } else {
+            match self.client.pull_blob_stream_partial(&image, &descriptor, ingest.length(), None).await {
+                Ok(BlobResponse::Partial(stream)) => stream.stream,
+                Ok(BlobResponse::Full(stream)) => {
+                    ingest.restart()?;
+                    stream.stream
+                }
+                Err(error) => return Err(self.explain(error)),
+            }
+        };
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|e| self.failed(deepest(&e)))?;
+            ingest.write(&chunk)?;
+            if ingest.length() > blob.size {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, message: String) -> ContentError {
+        ContentError::Registry { reference: self.reference.to_string(), message }
+    }
+
+    fn explain(&self, error: OciDistributionError) -> ContentError {
+        let reference = self.reference.to_string();
+        let by_code = |code: &OciErrorCode| match code {
+            OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound | OciErrorCode::BlobUnknown => {
+                Some(ContentError::NotInRegistry { reference: reference.clone() })
+            }
+            OciErrorCode::Unauthorized | OciErrorCode::Denied => Some(ContentError::Denied { reference: reference.clone() }),
+            _ => None,
+        };
+        match &error {
+            OciDistributionError::RegistryError { envelope, .. } => {
+                if let Some(known) = envelope.errors.iter().find_map(|e| by_code(&e.code)) {
+                    return known;
+                }
+            }
+            OciDistributionError::ImageManifestNotFoundError(_) | OciDistributionError::ServerError { code: 404, .. } => {
+                return ContentError::NotInRegistry { reference };
+            }
+            OciDistributionError::AuthenticationFailure(_)
+            | OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::ServerError { code: 401 | 403, .. } => return ContentError::Denied { reference },
+            _ => {}
+        }
+        self.failed(deepest(&error))
+    }
+}
+
+/// The message with its causes, which is where the network's own words are.
+fn deepest(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
