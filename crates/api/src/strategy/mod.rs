@@ -1,29 +1,143 @@
-//! What the API server does to objects of a kind before it stores them: defaults, preparation, validation.
+//! What upstream calls the strategy of a kind: defaults, preparation and validation, a kind family per file.
+//!
+//! The order on a create is `default`, [`metadata::prepare_create`], `prepare_create`, [`after_identity`],
+//! [`metadata::validate_create`] and `validate`; on an update `default`, [`metadata::prepare_update`],
+//! `prepare_update`, [`metadata::validate_update`] and `validate_update`.
+
+mod access;
+mod access_control;
+mod amount;
+mod cluster;
+mod config;
+mod endpoints;
+mod extension;
+pub mod field;
+pub mod metadata;
+pub mod names;
+mod networking;
+pub mod pod;
+mod prepare;
+mod scaling;
+mod service;
+mod volume;
+mod workload;
 
 use serde_json::Value;
 
-use crate::resource::{NameRule, Strategy};
+use crate::resource::Strategy;
 
-/// The strategy of a kind; one that accepts everything for kinds that need none.
-pub fn for_kind(group: &str, kind: &str) -> Strategy {
-    let _ = (group, kind);
-    Strategy {
-        default: |_| {},
-        prepare_create: |_| {},
-        prepare_update: |_, _| {},
-        prepare_status_update: |new, old| {
-            let status = new.get("status").cloned();
-            *new = old.clone();
-            if let (Some(status), Value::Object(new)) = (status, new) {
-                new.insert("status".into(), status);
-            }
-        },
-        validate: |_| Vec::new(),
-        validate_update: |_, _| Vec::new(),
-        validate_status_update: |_, _| Vec::new(),
-        name: NameRule::Subdomain,
-        create_on_update: false,
-        unconditional_update: true,
-        grace: None,
+/// The strategy of a built-in kind; a plain one (subdomain names, status cleared and kept) for kinds not known.
+pub const fn for_kind(group: &str, kind: &str) -> Strategy {
+    let mut i = 0;
+    while i < TABLE.len() {
+        let (its_group, its_kind, strategy) = &TABLE[i];
+        if same(its_group, group) && same(its_kind, kind) {
+            return copy(strategy);
+        }
+        i += 1;
     }
+    copy(&prepare::WITH_STATUS)
+}
+
+/// To be called on a create once `metadata.uid` and `metadata.name` are set, after `prepare_create`: fills in what
+/// depends on them (labels and selector of a Job).
+pub fn after_identity(group: &str, kind: &str, object: &mut Value) {
+    if group == "batch" && kind == "Job" {
+        workload::job::after_identity(object);
+    }
+}
+
+type Row = (&'static str, &'static str, Strategy);
+
+const TABLE: &[Row] = &[
+    ("", "Pod", pod::POD),
+    ("", "ConfigMap", config::CONFIG_MAP),
+    ("", "Secret", config::SECRET),
+    ("", "Service", service::SERVICE),
+    ("", "Endpoints", endpoints::ENDPOINTS),
+    ("", "Event", cluster::EVENT),
+    ("", "Namespace", cluster::NAMESPACE),
+    ("", "Node", cluster::NODE),
+    ("", "ServiceAccount", cluster::SERVICE_ACCOUNT),
+    ("", "ResourceQuota", cluster::RESOURCE_QUOTA),
+    ("", "LimitRange", cluster::LIMIT_RANGE),
+    ("", "PodTemplate", pod::POD_TEMPLATE),
+    ("", "ReplicationController", workload::replica_set::REPLICATION_CONTROLLER),
+    ("", "PersistentVolume", volume::PERSISTENT_VOLUME),
+    ("", "PersistentVolumeClaim", volume::PERSISTENT_VOLUME_CLAIM),
+    ("apps", "Deployment", workload::deployment::DEPLOYMENT),
+    ("apps", "ReplicaSet", workload::replica_set::REPLICA_SET),
+    ("apps", "StatefulSet", workload::stateful_set::STATEFUL_SET),
+    ("apps", "DaemonSet", workload::daemon_set::DAEMON_SET),
+    ("apps", "ControllerRevision", workload::stateful_set::CONTROLLER_REVISION),
+    ("batch", "Job", workload::job::JOB),
+    ("batch", "CronJob", workload::cron_job::CRON_JOB),
+    ("autoscaling", "HorizontalPodAutoscaler", scaling::HORIZONTAL_POD_AUTOSCALER),
+    ("policy", "PodDisruptionBudget", scaling::POD_DISRUPTION_BUDGET),
+    ("coordination.k8s.io", "Lease", cluster::LEASE),
+    ("events.k8s.io", "Event", cluster::EVENT),
+    ("discovery.k8s.io", "EndpointSlice", endpoints::ENDPOINT_SLICE),
+    ("networking.k8s.io", "Ingress", networking::INGRESS),
+    ("networking.k8s.io", "IngressClass", networking::INGRESS_CLASS),
+    ("networking.k8s.io", "NetworkPolicy", networking::NETWORK_POLICY),
+    ("networking.k8s.io", "ServiceCIDR", networking::SERVICE_CIDR),
+    ("networking.k8s.io", "IPAddress", prepare::PLAIN),
+    ("rbac.authorization.k8s.io", "Role", access_control::ROLE),
+    ("rbac.authorization.k8s.io", "ClusterRole", access_control::ROLE),
+    ("rbac.authorization.k8s.io", "RoleBinding", access_control::ROLE_BINDING),
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding", access_control::ROLE_BINDING),
+    ("certificates.k8s.io", "CertificateSigningRequest", access_control::CERTIFICATE_SIGNING_REQUEST),
+    ("storage.k8s.io", "StorageClass", volume::STORAGE_CLASS),
+    ("storage.k8s.io", "CSIDriver", volume::CSI_DRIVER),
+    ("storage.k8s.io", "CSINode", volume::STORAGE_PLAIN),
+    ("storage.k8s.io", "CSIStorageCapacity", volume::STORAGE_PLAIN),
+    ("storage.k8s.io", "VolumeAttributesClass", volume::STORAGE_PLAIN),
+    ("storage.k8s.io", "VolumeAttachment", volume::VOLUME_ATTACHMENT),
+    ("scheduling.k8s.io", "PriorityClass", extension::PRIORITY_CLASS),
+    ("node.k8s.io", "RuntimeClass", extension::RUNTIME_CLASS),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", extension::MUTATING_WEBHOOKS),
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", extension::VALIDATING_WEBHOOKS),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", extension::ADMISSION_POLICY),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding", extension::ADMISSION_POLICY_BINDING),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy", extension::ADMISSION_POLICY),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding", extension::ADMISSION_POLICY_BINDING),
+    ("apiextensions.k8s.io", "CustomResourceDefinition", extension::CUSTOM_RESOURCE_DEFINITION),
+    ("apiregistration.k8s.io", "APIService", extension::API_SERVICE),
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema", extension::FLOW_SCHEMA),
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration", extension::PRIORITY_LEVEL),
+    ("resource.k8s.io", "ResourceClaim", extension::RESOURCE_CLAIM),
+    ("resource.k8s.io", "ResourceClaimTemplate", extension::RESOURCE_CLAIM_TEMPLATE),
+    ("resource.k8s.io", "ResourceSlice", extension::RESOURCE_SLICE),
+    ("resource.k8s.io", "DeviceClass", prepare::PLAIN),
+];
+
+const fn copy(strategy: &Strategy) -> Strategy {
+    Strategy {
+        default: strategy.default,
+        prepare_create: strategy.prepare_create,
+        prepare_update: strategy.prepare_update,
+        prepare_status_update: strategy.prepare_status_update,
+        validate: strategy.validate,
+        validate_update: strategy.validate_update,
+        validate_status_update: strategy.validate_status_update,
+        name: strategy.name,
+        create_on_update: strategy.create_on_update,
+        unconditional_update: strategy.unconditional_update,
+        grace: strategy.grace,
+    }
+}
+
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < a.len() {
+        if a[i] != b[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
 }

@@ -46,9 +46,14 @@ pub fn no_fault_update(_: &Value, _: &Value) -> Vec<Cause> {
     Vec::new()
 }
 
-/// A new object has no status yet.
+/// A new object's status is empty.
 pub fn clear_status(object: &mut Value) {
-    remove(object, "status");
+    empty_status(object, json!({}));
+}
+
+/// A new object's status is what an empty one reads: `{}`, and the fields that are always written.
+pub fn empty_status(object: &mut Value, status: Value) {
+    set(object, "status", status);
 }
 
 /// An update of the main resource keeps the status.
@@ -56,9 +61,9 @@ pub fn keep_status(new: &mut Value, old: &Value) {
     copy(new, old, "status");
 }
 
-/// No status yet, and generation 1.
+/// An empty status, and generation 1.
 pub fn first_generation(object: &mut Value) {
-    clear_status(object);
+    empty_status(object, json!({}));
     set_generation(object, 1);
 }
 

@@ -1,0 +1,111 @@
+//! Pods, and the pod templates of other kinds.
+
+pub mod defaults;
+
+use serde_json::{Value, json};
+
+use super::{
+    access::{at, get, is_empty, remove, set, text},
+    prepare::{self, PLAIN},
+};
+use crate::resource::Strategy;
+
+/// `v1 Pod`.
+pub const POD: Strategy = Strategy {
+    default: defaults::default_pod,
+    prepare_create,
+    prepare_update,
+    prepare_status_update,
+    grace: Some(grace),
+    ..PLAIN
+};
+
+/// `v1 PodTemplate`.
+pub const POD_TEMPLATE: Strategy = Strategy {
+    default: default_pod_template,
+    prepare_create: prepare::first_generation_only,
+    prepare_update: |new, old| prepare::count_generation(new, old, &["template"]),
+    ..PLAIN
+};
+
+fn default_pod_template(object: &mut Value) {
+    defaults::default_template(object);
+}
+
+fn prepare_create(pod: &mut Value) {
+    prepare::set_generation(pod, 1);
+    let mut status = json!({"phase": "Pending", "qosClass": defaults::qos_class(pod)});
+    if get(pod, "spec").is_some_and(|spec| !is_empty(spec, "schedulingGates")) {
+        set(
+            &mut status,
+            "conditions",
+            json!([{
+                "type": "PodScheduled",
+                "status": "False",
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+                "lastProbeTime": null,
+                "lastTransitionTime": null,
+            }]),
+        );
+    }
+    set(pod, "status", status);
+}
+
+fn prepare_update(new: &mut Value, old: &Value) {
+    prepare::next_generation(new, old);
+}
+
+fn prepare_status_update(new: &mut Value, old: &Value) {
+    prepare::status_update(new, old);
+    prepare::keep_metadata(new, old, &["ownerReferences"]);
+    if let Some(status) = new.as_object_mut().and_then(|map| map.get_mut("status")) {
+        if text(status, "qosClass").is_empty() {
+            let class = text(get(old, "status").unwrap_or(&Value::Null), "qosClass");
+            if !class.is_empty() {
+                set(status, "qosClass", class);
+            }
+        }
+    }
+    remove_null_times(new);
+}
+
+fn remove_null_times(pod: &mut Value) {
+    if let Some(metadata) = pod.as_object_mut().and_then(|map| map.get_mut("metadata")) {
+        if get(metadata, "deletionTimestamp").is_none() {
+            remove(metadata, "deletionTimestamp");
+        }
+    }
+}
+
+/// Seconds that a delete without a wish of its own waits: the pod's, 0 for a pod that no node has or that ended,
+/// at least 1 for a negative one.
+fn grace(pod: &Value) -> i64 {
+    if effective_grace_is_zero(pod) {
+        return 0;
+    }
+    match at(pod, &["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64) {
+        None => 30,
+        Some(seconds) if seconds < 0 => 1,
+        Some(seconds) => seconds,
+    }
+}
+
+/// Whether a delete waits for nobody, whatever grace the caller wishes: the pod is on no node, or ended.
+pub fn effective_grace_is_zero(pod: &Value) -> bool {
+    at(pod, &["spec", "nodeName"]).and_then(Value::as_str).unwrap_or("").is_empty()
+        || matches!(at(pod, &["status", "phase"]).and_then(Value::as_str), Some("Failed" | "Succeeded"))
+}
+
+/// The grace of a pod's delete in seconds, given the caller's wish (`DeleteOptions.gracePeriodSeconds`), as
+/// `podStrategy.CheckGracefulDelete`.
+pub fn deletion_grace(pod: &Value, wish: Option<i64>) -> i64 {
+    if effective_grace_is_zero(pod) {
+        return 0;
+    }
+    match wish {
+        Some(seconds) if seconds < 0 => 1,
+        Some(seconds) => seconds,
+        None => grace(pod),
+    }
+}

@@ -1,0 +1,8 @@
+//! Workloads: objects that hold a pod template.
+
+pub mod cron_job;
+pub mod daemon_set;
+pub mod deployment;
+pub mod job;
+pub mod replica_set;
+pub mod stateful_set;
