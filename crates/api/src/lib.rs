@@ -3,6 +3,7 @@
 //!
 //! Objects are `serde_json::Value`s, walked beside their [`schema`].
 
+pub mod catalogue;
 pub mod resource;
 pub mod schema;
 pub mod status;

@@ -1,8 +1,13 @@
 //! What the catalogue knows of one kind in one version. A kind is one of these entries, never a handler.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
-use crate::{schema::Type, status::Cause};
+use crate::{
+    schema::{Shape, Type},
+    status::Cause,
+};
 
 /// One resource of one group and version.
 pub struct Resource {
@@ -10,6 +15,8 @@ pub struct Resource {
     pub group: &'static str,
     /// For instance `v1`.
     pub version: &'static str,
+    /// For instance `v1` or `apps/v1`.
+    pub api_version: &'static str,
     /// For instance `Pod`.
     pub kind: &'static str,
     /// For instance `pods`.
@@ -38,13 +45,64 @@ pub struct Resource {
     pub selectable: &'static [(&'static str, &'static str)],
 }
 
+impl Resource {
+    /// For instance `PodList`.
+    pub fn list_kind(&self) -> String {
+        format!("{}List", self.kind)
+    }
+
+    /// Whether the main resource has that verb.
+    pub fn allows(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// The subresource of that name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// What a field selector compares for `label`, a field of `object`; `None` if the kind can't be selected
+    /// by it. A field that is absent counts as its type's zero value, as upstream's structs have it.
+    pub fn selected<'a>(&self, label: &str, object: &'a Value) -> Option<Cow<'a, str>> {
+        let pointer = match label {
+            "metadata.name" => "/metadata/name",
+            "metadata.namespace" if self.namespaced => "/metadata/namespace",
+            _ => self.selectable.iter().find(|(l, _)| *l == label)?.1,
+        };
+        Some(match object.pointer(pointer) {
+            Some(Value::String(text)) => Cow::Borrowed(text),
+            Some(value @ (Value::Bool(_) | Value::Number(_))) => Cow::Owned(value.to_string()),
+            _ => Cow::Borrowed(match self.shape_at(pointer) {
+                Some(Shape::Boolean) => "false",
+                Some(Shape::Int32 | Shape::Int64) => "0",
+                _ => "",
+            }),
+        })
+    }
+
+    /// The shape at a JSON pointer that leads through objects only.
+    pub fn shape_at(&self, pointer: &str) -> Option<&'static Shape> {
+        let mut of = self.schema;
+        let mut steps = pointer.split('/').skip(1).peekable();
+        while let Some(step) = steps.next() {
+            let shape = &of.field(step)?.shape;
+            match shape {
+                _ if steps.peek().is_none() => return Some(shape),
+                Shape::Object { of: next, .. } => of = next,
+                _ => return None,
+            }
+        }
+        None
+    }
+}
+
 /// Where and in which version objects are stored.
 pub struct Storage {
     /// For instance `pods` or `deployments.apps`.
     pub prefix: &'static str,
     /// The version in which objects are stored; the same as the entry's own for all kinds but a few.
     pub version: (&'static str, &'static str),
-    /// Turns an object of this version into the stored one; `None` if they are alike but for apiVersion.
+    /// Turns an object of this version into the stored one, apiVersion included; `None` if they are the same.
     pub to_stored: Option<fn(&mut Value)>,
     /// The way back.
     pub from_stored: Option<fn(&mut Value)>,

@@ -21,6 +21,8 @@ pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
 #[serde(default)]
 #[error("{message}")]
 pub struct Status {
+    /// Set only where a list can go on.
+    pub metadata: Metadata,
     /// The HTTP status code.
     pub code: u16,
     /// A reason from `metav1.StatusReason`, such as `NotFound`; empty where upstream has none.
@@ -29,6 +31,15 @@ pub struct Status {
     pub message: String,
     /// What it is about.
     pub details: Option<Box<Details>>,
+}
+
+/// `metav1.ListMeta`, as far as a status uses it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    /// Where a list may go on, if its pages have expired.
+    #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
+    pub continue_token: String,
 }
 
 /// `metav1.StatusDetails`.
@@ -190,15 +201,20 @@ impl Status {
 
     /// 410: a list at a revision that is compacted.
     pub fn list_expired() -> Self {
-        Self::expired("The provided resource version is too old.")
+        Self::expired("The resourceVersion for the provided list is too old.")
     }
 
-    /// 410: a page of a list at a revision that is compacted.
-    pub fn continue_expired() -> Self {
-        Self::expired(
-            "The provided continue parameter is too old to display a consistent list result. \
-             You must start a new list without the continue parameter.",
-        )
+    /// 410: a page of a list at a revision that is compacted; `continue_token` goes on at the latest one.
+    pub fn continue_expired(continue_token: String) -> Self {
+        let mut status = Self::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new \
+             list without the continue parameter, or use the continue token in this response to retrieve the \
+             remainder of the results. Continuing with the provided token results in an inconsistent list - objects \
+             that were created, modified, or deleted between the time the first chunk was returned and now may show \
+             up in the list.",
+        );
+        status.metadata.continue_token = continue_token;
+        status
     }
 
     /// 410 with the words of the caller.
@@ -254,7 +270,7 @@ impl Status {
 
     /// Any other failure.
     pub fn new(code: u16, reason: &str, message: impl Into<String>) -> Self {
-        Self { code, reason: reason.into(), message: message.into(), details: None }
+        Self { code, reason: reason.into(), message: message.into(), ..Self::default() }
     }
 
     /// With these details.
@@ -280,7 +296,7 @@ impl Serialize for Status {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("kind", "Status")?;
         map.serialize_entry("apiVersion", "v1")?;
-        map.serialize_entry("metadata", &serde_json::Map::new())?;
+        map.serialize_entry("metadata", &self.metadata)?;
         map.serialize_entry("status", if self.is_success() { "Success" } else { "Failure" })?;
         if !self.message.is_empty() {
             map.serialize_entry("message", &self.message)?;
