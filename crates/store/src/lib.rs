@@ -1,12 +1,16 @@
 //! The versioned key-value store: every change gets the next revision of one global counter, an
 //! acknowledged change is durable, and a watch resumes from any revision that is not yet compacted.
 //!
-//! [`Store`] is the contract. `embedded` is the backend of one machine; etcd comes behind the same contract.
+//! [`Store`] is the contract. [`Embedded`] is the backend of one machine; etcd comes behind the same contract.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+mod embedded;
+
+pub use embedded::{Embedded, EmbeddedConfig};
 
 /// Counts changes: the first transaction that changes something is revision 1.
 pub type Revision = u64;
