@@ -3,9 +3,14 @@
 //!
 //! Objects are `serde_json::Value`s, walked beside their [`schema`].
 
+pub mod apply;
 pub mod catalogue;
+pub mod patch;
+pub mod quantity;
 pub mod resource;
 pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod strategy;
+pub mod strict;
 pub mod table;

@@ -1,0 +1,178 @@
+use serde_json::json;
+
+use super::*;
+
+fn resource(group: &str, version: &str, plural: &str) -> &'static Resource {
+    catalogue::by_plural(group, version, plural).expect("it is in the catalogue")
+}
+
+fn message(resource: &Resource, text: &str) -> String {
+    let status = decode(resource, text.as_bytes()).expect_err("the body is wrong");
+    assert_eq!((status.code, status.reason.as_str()), (400, "BadRequest"));
+    status.message
+}
+
+#[test]
+fn unknown_and_duplicate_fields_are_left_out_and_named_by_path() {
+    let text = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"a","labels":{"x":"1","x":"2"}},"foo":{},
+        "spec":{"containers":[{"name":"c","foo":1,"name":"d"}],"containerz":[]}}"#;
+    let decoded = decode(resource("", "v1", "pods"), text.as_bytes()).expect("it decodes");
+    assert_eq!(
+        decoded.issues,
+        [
+            r#"duplicate field "metadata.labels.x""#,
+            r#"unknown field "foo""#,
+            r#"unknown field "spec.containers[0].foo""#,
+            r#"duplicate field "spec.containers[0].name""#,
+            r#"unknown field "spec.containerz""#,
+        ]
+    );
+    assert_eq!(
+        decoded.object,
+        json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a", "labels": {"x": "2"}},
+            "spec": {"containers": [{"name": "d"}]}})
+    );
+}
+
+#[test]
+fn a_strict_reader_gets_all_issues_in_one_message() {
+    let decoded = decode(resource("apps", "v1", "deployments"), br#"{"spec":{"a":1},"b":2}"#).expect("it decodes");
+    let status = decoded.strictly(resource("apps", "v1", "deployments")).expect_err("fields are unknown");
+    assert_eq!(
+        status.message,
+        r#"Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: unknown field "spec.a", unknown field "b""#
+    );
+}
+
+#[test]
+fn fields_are_case_sensitive() {
+    let decoded = decode(resource("", "v1", "pods"), br#"{"Metadata":{"name":"a"}}"#).expect("it decodes");
+    assert_eq!(decoded.issues, [r#"unknown field "Metadata""#]);
+}
+
+#[test]
+fn ill_typed_values_are_named_as_go_names_them() {
+    let deployments = resource("apps", "v1", "deployments");
+    let wrapped = |text: &str| {
+        let message = message(deployments, text);
+        message
+            .strip_prefix(r#"Deployment in version "v1" cannot be handled as a Deployment: "#)
+            .unwrap_or_else(|| panic!("{message}"))
+            .to_string()
+    };
+    assert_eq!(
+        wrapped(r#"{"spec":{"replicas":"3"}}"#),
+        "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
+    );
+    assert_eq!(
+        wrapped(r#"{"spec":{"replicas":1.5}}"#),
+        "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32"
+    );
+    assert_eq!(
+        wrapped(r#"{"spec":{"replicas":3000000000}}"#),
+        "json: cannot unmarshal number 3000000000 into Go struct field DeploymentSpec.spec.replicas of type int32"
+    );
+    assert_eq!(
+        wrapped(r#"{"spec":{"template":{"spec":{"containers":[{"env":[{"name":"A","value":1}]}]}}}}"#),
+        "json: cannot unmarshal number into Go struct field EnvVar.spec.template.spec.containers.env.value of type string"
+    );
+    assert_eq!(
+        wrapped(r#"{"spec":{"template":{"spec":{"containers":{}}}}}"#),
+        "json: cannot unmarshal object into Go struct field PodSpec.spec.template.spec.containers of type []v1.Container"
+    );
+    assert_eq!(
+        wrapped(r#"{"spec":{"template":[]}}"#),
+        "json: cannot unmarshal array into Go struct field DeploymentSpec.spec.template of type v1.PodTemplateSpec"
+    );
+    assert_eq!(
+        message(resource("", "v1", "configmaps"), r#"{"data":{"a":true}}"#),
+        r#"ConfigMap in version "v1" cannot be handled as a ConfigMap: json: cannot unmarshal bool into Go struct field ConfigMap.data of type string"#
+    );
+    assert_eq!(
+        message(resource("", "v1", "secrets"), r#"{"data":{"a":"%"}}"#),
+        r#"Secret in version "v1" cannot be handled as a Secret: illegal base64 data at input byte 0"#
+    );
+    assert_eq!(
+        wrapped(r#"{"spec":{"template":{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}}}"#),
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+    );
+}
+
+#[test]
+fn a_body_of_another_kind_or_version_is_refused() {
+    let pods = resource("", "v1", "pods");
+    assert_eq!(
+        message(pods, r#"{"kind":"Service","apiVersion":"v1"}"#),
+        r#"Service in version "v1" cannot be handled as a Pod: converting (v1.Service) to (core.Pod): unknown conversion"#
+    );
+    assert_eq!(
+        message(pods, r#"{"kind":"Foo","apiVersion":"bar/v1"}"#),
+        r#"Foo in version "v1" cannot be handled as a Pod: no kind "Foo" is registered for version "bar/v1" in scheme "pkg/api/legacyscheme/scheme.go:30""#
+    );
+    assert_eq!(
+        message(resource("autoscaling", "v2", "horizontalpodautoscalers"), r#"{"apiVersion":"autoscaling/v1"}"#),
+        "the API version in the data (autoscaling/v1) does not match the expected API version (autoscaling/v2)"
+    );
+}
+
+#[test]
+fn what_is_no_object_is_unrecognized() {
+    let pods = resource("", "v1", "pods");
+    assert_eq!(
+        message(pods, ""),
+        "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)"
+    );
+    let message_of = |text| message(pods, text);
+    assert!(message_of("nonsense").ends_with("(6e6f6e73656e7365)"));
+    assert!(message_of(r#"{"kind":1}"#).contains("json: cannot unmarshal number into Go struct field .kind of type string"));
+    for text in ["[]", "1", r#"{"a""#, r#"{"a":}"#, r#"{} {}"#] {
+        assert!(message_of(text).starts_with("the object provided is unrecognized (must be of type Pod)"), "{text}");
+    }
+}
+
+#[test]
+fn null_counts_as_absent_and_as_zero_inside_of_lists_and_maps() {
+    let text = r#"{"metadata":{"creationTimestamp":null,"annotations":{"a":null}},"spec":{"nodeName":null,
+        "containers":[null],"overhead":{"cpu":null}}}"#;
+    let decoded = decode(resource("", "v1", "pods"), text.as_bytes()).expect("it decodes");
+    assert_eq!(decoded.issues, Vec::<String>::new());
+    assert_eq!(
+        decoded.object,
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"annotations": {"a": ""}},
+            "spec": {"containers": [{}], "overhead": {"cpu": "0"}}})
+    );
+}
+
+#[test]
+fn scalars_take_their_canonical_form() {
+    let text = r#"{"metadata":{"creationTimestamp":"2026-01-01T01:00:00+01:00"},"spec":{"overhead":{"cpu":0.1,
+        "memory":1024},"containers":[{"ports":[{"containerPort":80}],"livenessProbe":{"httpGet":{"port":80}}}]}}"#;
+    let decoded = decode(resource("", "v1", "pods"), text.as_bytes()).expect("it decodes");
+    assert_eq!(decoded.object["metadata"]["creationTimestamp"], "2026-01-01T00:00:00Z");
+    assert_eq!(decoded.object["spec"]["overhead"], json!({"cpu": "100m", "memory": "1024"}));
+    assert_eq!(decoded.object["spec"]["containers"][0]["livenessProbe"]["httpGet"]["port"], 80);
+}
+
+#[test]
+fn an_object_in_memory_is_held_to_the_same_rules() {
+    let pods = resource("", "v1", "pods");
+    let decoded = decode_value(pods, json!({"spec": {"foo": 1, "nodeName": "n"}})).expect("it decodes");
+    assert_eq!(decoded.issues, [r#"unknown field "spec.foo""#]);
+    assert_eq!(decoded.object["spec"], json!({"nodeName": "n"}));
+    assert!(decode_value(pods, json!({"spec": {"nodeName": 1}})).is_err());
+    assert!(decode_value(pods, json!([])).is_err());
+}
+
+#[test]
+fn any_json_passes_where_the_type_is_open() {
+    let text = r#"{"data":{"a":[1,{"b":null}]},"revision":1}"#;
+    let decoded = decode(resource("apps", "v1", "controllerrevisions"), text.as_bytes()).expect("it decodes");
+    assert_eq!(decoded.object["data"], json!({"a": [1, {"b": null}]}));
+}
+
+#[test]
+fn no_type_has_more_fields_than_the_walk_can_mark() {
+    for of in crate::schema::all_types() {
+        assert!(of.fields.len() < 128, "{}", of.name);
+    }
+}
