@@ -172,7 +172,7 @@ fn disk_mib(dir: &Path) -> u64 {
     for entry in std::fs::read_dir(dir).expect("readable") {
         let entry = entry.expect("readable");
         let meta = entry.metadata().expect("readable");
-        sum += if meta.is_dir() { disk_mib(&entry.path()) } else { meta.blocks() * 512 >> 20 };
+        sum += if meta.is_dir() { disk_mib(&entry.path()) } else { meta.blocks() / 2048 };
     }
     sum
 }

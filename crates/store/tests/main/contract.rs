@@ -1,6 +1,6 @@
 //! The contract suite: what every backend of [`store::Store`] must do. `contract!(name, factory)` runs it
-//! over the stores that `async fn factory() -> (impl Store, impl Drop)` makes; the second value is kept as
-//! long as the store.
+//! over the stores that `async fn factory() -> (Arc<impl Store>, impl Drop)` makes; the second value is
+//! kept as long as the store.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ macro_rules! contract {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let (store, _held) = $factory().await;
-                crate::contract::$test(&store).await;
+                crate::contract::$test(&*store).await;
             }
         )*
     };

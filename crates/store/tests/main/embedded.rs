@@ -9,34 +9,9 @@ use tempfile::TempDir;
 use crate::contract::{commit, delete, put, take};
 
 /// A new store in a directory of its own. The value cache is tiny, so that the log is read too.
-pub async fn fresh() -> (Borrowed, TempDir) {
+pub async fn fresh() -> (Arc<Embedded>, TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
-    (Borrowed(open(&dir)), dir)
-}
-
-/// The factory's store; the suite wants a `Store`, not an `Arc` of one.
-pub struct Borrowed(Arc<Embedded>);
-
-#[async_trait::async_trait]
-impl Store for Borrowed {
-    async fn txn(&self, txn: Txn) -> Result<Outcome, Error> {
-        self.0.txn(txn).await
-    }
-    async fn get(&self, key: &str, at: Option<u64>) -> Result<Option<store::Entry>, Error> {
-        self.0.get(key, at).await
-    }
-    async fn range(&self, start: &str, end: &str, at: Option<u64>, limit: usize) -> Result<store::Page, Error> {
-        self.0.range(start, end, at, limit).await
-    }
-    async fn watch(&self, prefix: &str, from: u64) -> Result<store::Watch, Error> {
-        self.0.watch(prefix, from).await
-    }
-    async fn compact(&self, at: u64) -> Result<(), Error> {
-        self.0.compact(at).await
-    }
-    fn revision(&self) -> u64 {
-        self.0.revision()
-    }
+    (open(&dir), dir)
 }
 
 pub fn open(dir: &TempDir) -> Arc<Embedded> {

@@ -2,6 +2,8 @@
 
 #[macro_use]
 mod contract;
+mod crash;
+mod disk_full;
 mod embedded;
 
 contract!(the_embedded_store, crate::embedded::fresh);
