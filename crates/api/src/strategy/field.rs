@@ -122,6 +122,16 @@ impl Faults {
         self.push("FieldValueNotFound", path, format!("Not found: {}", value.into().0));
     }
 
+    /// `FieldValueNotFound` with the value shown and a reason.
+    pub fn not_found_because(&mut self, path: &Path<'_>, value: impl Into<Shown>, detail: &str) {
+        self.push("FieldValueNotFound", path, format!("Not found: {}: {detail}", value.into().0));
+    }
+
+    /// `FieldValueDuplicate` with the value shown and a reason.
+    pub fn duplicate_because(&mut self, path: &Path<'_>, value: impl Into<Shown>, detail: &str) {
+        self.push("FieldValueDuplicate", path, format!("Duplicate value: {}: {detail}", value.into().0));
+    }
+
     /// `FieldValueNotSupported`, with the values that are.
     pub fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Shown>, supported: &[&str]) {
         let mut message = format!("Unsupported value: {}", value.into().0);

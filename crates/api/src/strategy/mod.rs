@@ -7,6 +7,7 @@
 mod access;
 mod access_control;
 mod amount;
+mod check;
 mod cluster;
 mod config;
 mod endpoints;
@@ -17,6 +18,7 @@ pub mod names;
 mod networking;
 pub mod pod;
 mod prepare;
+mod resources;
 mod scaling;
 mod service;
 mod volume;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     access::{ensure_object, fill, fill_text, object_mut, set},
+    field::{Faults, Path},
     pod::defaults::default_remote_disk,
     prepare::{self, PLAIN, WITH_STATUS},
 };
@@ -80,3 +81,6 @@ fn default_driver(object: &mut Value) {
         set(spec, "volumeLifecycleModes", json!(["Persistent"]));
     }
 }
+
+/// The spec of a claim, of its own or in an ephemeral volume.
+pub fn claim_spec(_faults: &mut Faults, _path: &Path<'_>, _spec: &Value) {}

@@ -1,14 +1,23 @@
 //! Pods, and the pod templates of other kinds.
 
+mod container;
 pub mod defaults;
+mod environment;
+mod handler;
+pub mod placement;
+mod security;
+pub mod spec;
+pub mod update;
+pub mod volume;
 
 use serde_json::{Value, json};
 
 use super::{
-    access::{at, get, is_empty, remove, set, text},
+    access::{at, get, is_empty, list, set, text},
+    field::{Faults, Path},
     prepare::{self, PLAIN},
 };
-use crate::resource::Strategy;
+use crate::{resource::Strategy, status::Cause};
 
 /// `v1 Pod`.
 pub const POD: Strategy = Strategy {
@@ -16,6 +25,9 @@ pub const POD: Strategy = Strategy {
     prepare_create,
     prepare_update,
     prepare_status_update,
+    validate,
+    validate_update,
+    validate_status_update,
     grace: Some(grace),
     ..PLAIN
 };
@@ -25,6 +37,8 @@ pub const POD_TEMPLATE: Strategy = Strategy {
     default: default_pod_template,
     prepare_create: prepare::first_generation_only,
     prepare_update: |new, old| prepare::count_generation(new, old, &["template"]),
+    validate: validate_template,
+    validate_update: |new, _| validate_template(new),
     ..PLAIN
 };
 
@@ -67,13 +81,71 @@ fn prepare_status_update(new: &mut Value, old: &Value) {
             }
         }
     }
-    remove_null_times(new);
 }
 
-fn remove_null_times(pod: &mut Value) {
-    if let Some(metadata) = pod.as_object_mut().and_then(|map| map.get_mut("metadata")) {
-        if get(metadata, "deletionTimestamp").is_none() {
-            remove(metadata, "deletionTimestamp");
+fn validate(pod: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    metadata_and_spec(&mut faults, pod);
+    let none = Value::Null;
+    let spec = get(pod, "spec").unwrap_or(&none);
+    let path = Path::root("spec");
+    if !list(spec, "ephemeralContainers").is_empty() {
+        faults.forbidden(&path.field("ephemeralContainers"), "cannot be set on create");
+    }
+    if !text(spec, "nodeName").is_empty() && !list(spec, "schedulingGates").is_empty() {
+        faults.forbidden(&path.field("nodeName"), "cannot be set until all schedulingGates have been cleared");
+    }
+    faults.into_causes()
+}
+
+fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    metadata_and_spec(&mut faults, new);
+    update::pod_update(&mut faults, new, old);
+    faults.into_causes()
+}
+
+fn validate_status_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    update::status_update(&mut faults, new, old);
+    faults.into_causes()
+}
+
+fn validate_template(object: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    spec::template(&mut faults, &Path::root("template"), get(object, "template").unwrap_or(&Value::Null));
+    faults.into_causes()
+}
+
+/// What holds for a pod at every write.
+fn metadata_and_spec(faults: &mut Faults, pod: &Value) {
+    let none = Value::Null;
+    let (metadata, spec) = (get(pod, "metadata").unwrap_or(&none), get(pod, "spec").unwrap_or(&none));
+    let path = Path::root("spec");
+    spec::annotations(faults, &Path::root("metadata.annotations"), metadata, spec);
+    spec::pod_spec(faults, &path, spec, text(metadata, "name"), true);
+    if text(spec, "serviceAccountName").is_empty() {
+        for (i, volume) in list(spec, "volumes").iter().enumerate() {
+            let sources = get(volume, "projected").map_or(&[][..], |projected| list(projected, "sources"));
+            for (j, source) in sources.iter().enumerate() {
+                if get(source, "serviceAccountToken").is_some() {
+                    faults.forbidden(
+                        &path
+                            .field("volumes")
+                            .index(i)
+                            .field("projected")
+                            .field("sources")
+                            .index(j)
+                            .field("serviceAccountToken"),
+                        "must not be specified when serviceAccountName is not set",
+                    );
+                }
+            }
+        }
+    }
+    for field in ["containers", "initContainers"] {
+        for (i, container) in list(spec, field).iter().enumerate() {
+            container::image_whitespace(faults, &path.field(field).index(i), container);
         }
     }
 }

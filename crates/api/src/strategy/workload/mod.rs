@@ -6,3 +6,4 @@ pub mod deployment;
 pub mod job;
 pub mod replica_set;
 pub mod stateful_set;
+mod template;
