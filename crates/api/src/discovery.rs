@@ -285,8 +285,8 @@ mod tests {
         };
         assert_eq!(hash("apps", "v1", "deployments"), "8aSe+NMegvE=");
         assert_eq!(hash("", "v1", "services"), "0/CO1lhkEBI=");
-        assert_eq!(hash("resource.k8s.io", "v1", "resourceslices"), "7r9IQQZblMY=");
         assert_eq!(hash("events.k8s.io", "v1", "events"), "r2yiGXH7wu8=");
+        assert_eq!(hash("autoscaling", "v1", "horizontalpodautoscalers"), "qwQve8ut294=");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 pub mod apply;
 pub mod catalogue;
+pub mod discovery;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod resource;
