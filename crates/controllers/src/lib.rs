@@ -1,1 +1,88 @@
-//! See ARCHITECTURE.md.
+//! The built-in controllers: each watches objects and brings the world nearer to what they say. One reconcile
+//! loop a file. They speak the Kubernetes API through a [`kube::Client`] and nothing else, so they run beside
+//! the API server or on another machine alike.
+
+mod deployment;
+mod endpoints;
+mod error;
+mod event_expiry;
+mod expectations;
+mod garbage;
+mod informer;
+mod namespace;
+mod node_lifecycle;
+mod ownership;
+mod pod_collection;
+mod pods;
+mod queue;
+mod recorder;
+mod replicaset;
+mod root_ca;
+mod service_account;
+
+use std::time::Duration;
+
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::{Namespace, Node, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::Client;
+use tokio::task::JoinSet;
+
+pub use error::Error;
+use informer::Informer;
+
+/// What the controllers need to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// PEM of the cluster's authority, published to every namespace as `kube-root-ca.crt`.
+    pub cluster_ca: String,
+    /// How long an event is kept after it was last seen (upstream: one hour).
+    pub event_ttl: Duration,
+}
+
+/// The informers that controllers share: one watch a kind.
+#[derive(Clone)]
+struct Shared {
+    client: Client,
+    pods: Informer<Pod>,
+    replica_sets: Informer<ReplicaSet>,
+    deployments: Informer<Deployment>,
+    services: Informer<Service>,
+    slices: Informer<EndpointSlice>,
+    nodes: Informer<Node>,
+    namespaces: Informer<Namespace>,
+}
+
+/// Runs all controllers until the future is dropped. A failed request is tried again with backoff; nothing
+/// that goes wrong ends it.
+pub async fn run(client: Client, config: Config) {
+    let mut tasks = JoinSet::new();
+    let shared = Shared {
+        pods: Informer::start(client.clone(), pods::trim, &mut tasks),
+        replica_sets: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        deployments: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        services: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        slices: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        nodes: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        namespaces: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        client: client.clone(),
+    };
+    tasks.spawn(namespace::run(shared.clone()));
+    tasks.spawn(service_account::run(shared.clone()));
+    tasks.spawn(root_ca::run(shared.clone(), config.cluster_ca));
+    tasks.spawn(deployment::run(shared.clone()));
+    tasks.spawn(replicaset::run(shared.clone()));
+    tasks.spawn(endpoints::slices::run(shared.clone()));
+    tasks.spawn(endpoints::legacy::run(shared.clone()));
+    tasks.spawn(node_lifecycle::run(shared.clone()));
+    tasks.spawn(pod_collection::run(shared.clone()));
+    tasks.spawn(garbage::run(client.clone()));
+    tasks.spawn(event_expiry::run(client, config.event_ttl));
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a controller ended");
+        }
+    }
+}

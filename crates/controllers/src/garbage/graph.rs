@@ -1,0 +1,171 @@
+//! Who owns whom, by UID.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::queue::Key;
+
+/// An owner as its dependent names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: String,
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+    /// `blockOwnerDeletion`.
+    pub blocks: bool,
+}
+
+/// What is known of an object that has owners or is being deleted.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Index of its kind.
+    pub kind: usize,
+    pub key: Key,
+    pub owners: Vec<Owner>,
+    pub deleting: bool,
+    /// Deleting, and holds the finalizer `foregroundDeletion`.
+    pub foreground: bool,
+    /// Deleting, and holds the finalizer `orphan`.
+    pub orphan: bool,
+}
+
+/// What an owner is to its dependents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnerState {
+    /// It keeps them.
+    Alive,
+    /// It is being deleted in the foreground.
+    WaitsForDependents,
+    /// It is no more.
+    Gone,
+    /// Never seen.
+    Unknown,
+}
+
+#[derive(Default)]
+pub struct Graph {
+    /// Every object seen, with its kind.
+    alive: HashMap<String, usize>,
+    nodes: HashMap<String, Node>,
+    dependents: HashMap<String, HashSet<String>>,
+}
+
+impl Graph {
+    /// Takes note of an object; returns the UIDs that are to be looked at because of it.
+    pub fn insert(&mut self, uid: &str, node: Node) -> Vec<String> {
+        self.alive.insert(uid.to_owned(), node.kind);
+        let mut affected = Vec::new();
+        if let Some(before) = self.nodes.remove(uid) {
+            for owner in &before.owners {
+                if !node.owners.iter().any(|o| o.uid == owner.uid) {
+                    self.forget_dependent(&owner.uid, uid);
+                    // A foreground deletion may have waited for this one.
+                    affected.push(owner.uid.clone());
+                }
+            }
+        }
+        for owner in &node.owners {
+            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.to_owned());
+        }
+        if !node.owners.is_empty() || node.foreground || node.orphan {
+            affected.push(uid.to_owned());
+        }
+        if !node.owners.is_empty() || node.deleting {
+            self.nodes.insert(uid.to_owned(), node);
+        }
+        affected
+    }
+
+    /// An object is gone; returns its dependents, and its owners (which may have waited for it).
+    pub fn remove(&mut self, uid: &str) -> Vec<String> {
+        self.alive.remove(uid);
+        let mut affected: Vec<String> = self.dependents.get(uid).into_iter().flatten().cloned().collect();
+        if let Some(node) = self.nodes.remove(uid) {
+            for owner in node.owners {
+                self.forget_dependent(&owner.uid, uid);
+                affected.push(owner.uid);
+            }
+        }
+        affected
+    }
+
+    /// The objects of a kind that a complete list no longer has.
+    pub fn missing_of(&self, kind: usize, listed: &[String]) -> Vec<String> {
+        let listed: HashSet<&str> = listed.iter().map(String::as_str).collect();
+        self.alive.iter().filter(|(uid, k)| **k == kind && !listed.contains(uid.as_str())).map(|(uid, _)| uid.clone()).collect()
+    }
+
+    pub fn node(&self, uid: &str) -> Option<Node> {
+        self.nodes.get(uid).cloned()
+    }
+
+    pub fn owner_state(&self, owner: &Owner) -> OwnerState {
+        match self.nodes.get(&owner.uid) {
+            Some(node) if node.foreground => OwnerState::WaitsForDependents,
+            Some(_) => OwnerState::Alive,
+            None if self.alive.contains_key(&owner.uid) => OwnerState::Alive,
+            None => OwnerState::Unknown,
+        }
+    }
+
+    pub fn has_dependents(&self, uid: &str) -> bool {
+        self.dependents.get(uid).is_some_and(|d| !d.is_empty())
+    }
+
+    /// Dependents, and whether each blocks its owner's deletion.
+    pub fn dependents(&self, uid: &str) -> Vec<(String, bool)> {
+        let blocks = |dependent: &String| {
+            self.nodes.get(dependent).is_some_and(|n| n.owners.iter().any(|o| o.uid == uid && o.blocks))
+        };
+        self.dependents.get(uid).into_iter().flatten().map(|d| (d.clone(), blocks(d))).collect()
+    }
+
+    fn forget_dependent(&mut self, owner: &str, dependent: &str) {
+        if let Some(all) = self.dependents.get_mut(owner) {
+            all.remove(dependent);
+            if all.is_empty() {
+                self.dependents.remove(owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(owners: &[&str]) -> Node {
+        let owner = |uid: &&str| Owner { uid: uid.to_string(), api_version: "v1".into(), kind: "K".into(), name: "o".into(), blocks: true };
+        Node { kind: 0, key: Key::new("n", "x"), owners: owners.iter().map(owner).collect(), deleting: false, foreground: false, orphan: false }
+    }
+
+    #[test]
+    fn an_owners_end_concerns_its_dependents() {
+        let mut graph = Graph::default();
+        assert!(graph.insert("owner", node(&[])).is_empty());
+        assert_eq!(graph.insert("child", node(&["owner"])), ["child"]);
+        assert_eq!(graph.owner_state(&node(&["owner"]).owners[0]), OwnerState::Alive);
+        assert_eq!(graph.remove("owner"), ["child"]);
+        assert_eq!(graph.owner_state(&node(&["owner"]).owners[0]), OwnerState::Unknown);
+    }
+
+    #[test]
+    fn a_dependents_end_concerns_an_owner_that_may_wait_for_it() {
+        let mut graph = Graph::default();
+        graph.insert("owner", Node { deleting: true, foreground: true, ..node(&[]) });
+        graph.insert("child", node(&["owner"]));
+        assert_eq!(graph.owner_state(&node(&["owner"]).owners[0]), OwnerState::WaitsForDependents);
+        assert_eq!(graph.dependents("owner"), [("child".to_owned(), true)]);
+        assert_eq!(graph.remove("child"), ["owner"]);
+        assert!(!graph.has_dependents("owner"));
+    }
+
+    #[test]
+    fn what_a_complete_list_lacks_is_gone() {
+        let mut graph = Graph::default();
+        graph.insert("a", node(&[]));
+        graph.insert("b", node(&[]));
+        assert_eq!(graph.missing_of(0, &["b".into()]), ["a"]);
+        assert!(graph.missing_of(1, &[]).is_empty());
+    }
+}

@@ -1,0 +1,271 @@
+//! Garbage collection: what is owned goes when its owners are gone; `Foreground` deletion waits for dependents,
+//! `Orphan` lets them go.
+//!
+//! Only metadata is watched, of every kind that can be deleted. Of objects without owners only the UID is kept.
+
+mod graph;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, DynamicObject, PartialObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy},
+    core::ApiResource,
+    discovery::{Discovery, Scope, verbs},
+    runtime::{WatchStreamExt, watcher},
+};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::{
+    Error,
+    error::gone_is_fine,
+    queue::{Key, Queue},
+};
+use graph::{Graph, Node, Owner, OwnerState};
+
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
+/// A kind that is watched.
+#[derive(Clone)]
+struct Kind {
+    resource: ApiResource,
+    namespaced: bool,
+}
+
+struct Collector {
+    client: Client,
+    kinds: Vec<Kind>,
+    graph: Mutex<Graph>,
+    queue: Queue,
+}
+
+pub(crate) async fn run(client: Client) {
+    let kinds = loop {
+        match discover(&client).await {
+            Ok(kinds) => break kinds,
+            Err(error) => {
+                tracing::warn!(%error, "garbage collection can't learn what kinds there are");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    };
+    let collector = Arc::new(Collector { client, kinds, graph: Mutex::default(), queue: Queue::default() });
+    let mut watches = JoinSet::new();
+    for index in 0..collector.kinds.len() {
+        watches.spawn(collector.clone().watch(index));
+    }
+    let queue = collector.queue.clone();
+    queue.work("garbage", 8, |key| collector.clone().reconcile(key.name)).await;
+}
+
+async fn discover(client: &Client) -> Result<Vec<Kind>, Error> {
+    let discovery = Discovery::new(client.clone()).run_aggregated().await?;
+    let mut kinds = Vec::new();
+    for group in discovery.groups() {
+        for (resource, capabilities) in group.recommended_resources() {
+            let works = [verbs::LIST, verbs::WATCH, verbs::DELETE].iter().all(|v| capabilities.supports_operation(v));
+            // Events are many, own nothing and expire by themselves (upstream ignores them too).
+            if works && resource.kind != "Event" {
+                kinds.push(Kind { resource, namespaced: capabilities.scope == Scope::Namespaced });
+            }
+        }
+    }
+    Ok(kinds)
+}
+
+impl Collector {
+    async fn watch(self: Arc<Self>, kind: usize) {
+        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &self.kinds[kind].resource);
+        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut listed: Vec<String> = Vec::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(watcher::Event::Init) => listed.clear(),
+                Ok(watcher::Event::InitApply(object)) => {
+                    listed.extend(object.uid());
+                    self.seen(kind, &object);
+                }
+                Ok(watcher::Event::InitDone) => {
+                    // What vanished while the watch was broken.
+                    let gone = self.graph.lock().missing_of(kind, &std::mem::take(&mut listed));
+                    gone.iter().for_each(|uid| self.gone(uid));
+                }
+                Ok(watcher::Event::Apply(object)) => self.seen(kind, &object),
+                Ok(watcher::Event::Delete(object)) => self.gone(&object.uid().unwrap_or_default()),
+                Err(error) => tracing::debug!(%error, kind = self.kinds[kind].resource.kind, "watch interrupted"),
+            }
+        }
+    }
+
+    fn seen(&self, kind: usize, object: &PartialObjectMeta<DynamicObject>) {
+        let uid = object.uid().unwrap_or_default();
+        let deleting = object.metadata.deletion_timestamp.is_some();
+        let has = |finalizer: &str| object.finalizers().iter().any(|f| f == finalizer);
+        let node = Node {
+            kind,
+            key: Key::new(object.namespace().unwrap_or_default(), object.name_any()),
+            owners: object
+                .owner_references()
+                .iter()
+                .map(|o| Owner {
+                    uid: o.uid.clone(),
+                    api_version: o.api_version.clone(),
+                    kind: o.kind.clone(),
+                    name: o.name.clone(),
+                    blocks: o.block_owner_deletion.unwrap_or(false),
+                })
+                .collect(),
+            deleting,
+            foreground: deleting && has(FOREGROUND),
+            orphan: deleting && has(ORPHAN),
+        };
+        let interesting = self.graph.lock().insert(&uid, node);
+        for uid in interesting {
+            self.queue.add(Key::new("", uid));
+        }
+    }
+
+    fn gone(&self, uid: &str) {
+        let affected = self.graph.lock().remove(uid);
+        for uid in affected {
+            self.queue.add(Key::new("", uid));
+        }
+    }
+
+    async fn reconcile(self: Arc<Self>, uid: String) -> Result<(), Error> {
+        let Some(node) = self.graph.lock().node(&uid) else { return Ok(()) };
+        if node.orphan {
+            return self.orphan_dependents(&uid, &node).await;
+        }
+        if node.foreground {
+            return self.delete_dependents(&uid, &node).await;
+        }
+        if node.deleting || node.owners.is_empty() {
+            return Ok(());
+        }
+        let (mut solid, mut dangling, mut waiting) = (0, Vec::new(), Vec::new());
+        for owner in &node.owners {
+            let known = self.graph.lock().owner_state(owner);
+            let state = match known {
+                OwnerState::Unknown => self.ask(owner, &node).await?,
+                known => known,
+            };
+            match state {
+                OwnerState::Alive => solid += 1,
+                OwnerState::WaitsForDependents if owner.blocks => waiting.push(owner.uid.clone()),
+                OwnerState::WaitsForDependents => solid += 1,
+                OwnerState::Gone | OwnerState::Unknown => dangling.push(owner.uid.clone()),
+            }
+        }
+        if solid > 0 {
+            dangling.extend(waiting);
+            return if dangling.is_empty() { Ok(()) } else { self.remove_owners(&uid, &node, &dangling).await };
+        }
+        let in_foreground = !waiting.is_empty() && self.graph.lock().has_dependents(&uid);
+        let policy = if in_foreground { PropagationPolicy::Foreground } else { PropagationPolicy::Background };
+        self.delete(&uid, &node, policy).await
+    }
+
+    /// The owner is not in the graph: perhaps its kind is not watched, perhaps its watch lags. Ask.
+    async fn ask(&self, owner: &Owner, dependent: &Node) -> Result<OwnerState, Error> {
+        let Some(kind) = self.kinds.iter().find(|k| k.resource.api_version == owner.api_version && k.resource.kind == owner.kind)
+        else {
+            // A kind that this server does not serve: not to be judged here.
+            return Ok(OwnerState::Alive);
+        };
+        let api = self.api(kind, &dependent.key.namespace);
+        match api.get_metadata(&owner.name).await {
+            Ok(found) if found.uid().as_deref() == Some(&owner.uid) => Ok(OwnerState::Alive),
+            Ok(_) => Ok(OwnerState::Gone),
+            Err(error) => {
+                let error = Error::from(error);
+                if error.is_not_found() { Ok(OwnerState::Gone) } else { Err(error) }
+            }
+        }
+    }
+
+    async fn delete(&self, uid: &str, node: &Node, policy: PropagationPolicy) -> Result<(), Error> {
+        let params = DeleteParams {
+            propagation_policy: Some(policy),
+            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..Default::default()
+        };
+        let api = self.api(&self.kinds[node.kind], &node.key.namespace);
+        match api.delete(&node.key.name, &params).await.map_err(Error::from) {
+            // Another object took the name: not ours to delete.
+            Err(error) if error.is_conflict() => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    async fn delete_dependents(&self, uid: &str, node: &Node) -> Result<(), Error> {
+        let dependents = self.graph.lock().dependents(uid);
+        let mut blocking = false;
+        for (dependent, block) in dependents {
+            blocking |= block;
+            self.queue.add(Key::new("", dependent));
+        }
+        // The last dependent's end brings us here again.
+        if blocking { Ok(()) } else { self.remove_finalizer(uid, node, FOREGROUND).await }
+    }
+
+    async fn orphan_dependents(&self, uid: &str, node: &Node) -> Result<(), Error> {
+        let dependents = self.graph.lock().dependents(uid);
+        for (dependent, _) in dependents {
+            let Some(other) = self.graph.lock().node(&dependent) else { continue };
+            self.remove_owners(&dependent, &other, &[uid.to_owned()]).await?;
+        }
+        self.remove_finalizer(uid, node, ORPHAN).await
+    }
+
+    async fn remove_owners(&self, uid: &str, node: &Node, owners: &[String]) -> Result<(), Error> {
+        self.change(uid, node, |object| {
+            object.owner_references_mut().retain(|o| !owners.contains(&o.uid));
+            json!({"ownerReferences": object.owner_references()})
+        })
+        .await
+    }
+
+    async fn remove_finalizer(&self, uid: &str, node: &Node, finalizer: &str) -> Result<(), Error> {
+        self.change(uid, node, |object| {
+            object.finalizers_mut().retain(|f| f != finalizer);
+            json!({"finalizers": object.finalizers()})
+        })
+        .await
+    }
+
+    /// Patches metadata computed from the live object, if it is still the same object.
+    async fn change(
+        &self,
+        uid: &str,
+        node: &Node,
+        edit: impl FnOnce(&mut PartialObjectMeta<DynamicObject>) -> serde_json::Value,
+    ) -> Result<(), Error> {
+        let api = self.api(&self.kinds[node.kind], &node.key.namespace);
+        let mut live = match api.get_metadata(&node.key.name).await.map_err(Error::from) {
+            Ok(live) => live,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if live.uid().as_deref() != Some(uid) {
+            return Ok(());
+        }
+        let mut metadata = edit(&mut live);
+        metadata["uid"] = json!(uid);
+        metadata["resourceVersion"] = json!(live.resource_version());
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        gone_is_fine(api.patch_metadata(&node.key.name, &PatchParams::default(), &patch).await)
+    }
+
+    fn api(&self, kind: &Kind, namespace: &str) -> Api<DynamicObject> {
+        match kind.namespaced {
+            true => Api::namespaced_with(self.client.clone(), namespace, &kind.resource),
+            false => Api::all_with(self.client.clone(), &kind.resource),
+        }
+    }
+}

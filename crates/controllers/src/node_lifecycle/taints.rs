@@ -1,0 +1,131 @@
+//! Which taints a node's conditions call for, and when a pod that does not tolerate them must leave. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Node, Pod, Taint, Toleration},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+
+use super::condition;
+
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+/// Condition → taint that keeps new pods away.
+const PRESSURES: [(&str, &str); 4] = [
+    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
+    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
+];
+
+/// A node's taints.
+pub fn of(node: &Node) -> impl Iterator<Item = &Taint> {
+    node.spec.iter().flat_map(|s| s.taints.iter().flatten())
+}
+
+/// The taints that a node should have: its owner's own, and those that its conditions call for.
+pub fn wanted(node: &Node, now: Timestamp) -> Vec<Taint> {
+    let mut called_for: Vec<(&str, &str)> = Vec::new();
+    match condition(node, "Ready") {
+        Some("True") => {}
+        Some("Unknown") => called_for.extend([(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")]),
+        _ => called_for.extend([(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")]),
+    }
+    called_for.extend(PRESSURES.iter().filter(|(c, _)| condition(node, c) == Some("True")).map(|(_, t)| (*t, "NoSchedule")));
+    if node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true) {
+        called_for.push((UNSCHEDULABLE, "NoSchedule"));
+    }
+    let ours = |taint: &Taint| {
+        [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str()) || PRESSURES.iter().any(|(_, t)| taint.key == *t)
+    };
+    let same = |taint: &Taint, (key, effect): &(&str, &str)| taint.key == *key && taint.effect == *effect;
+    let mut taints: Vec<Taint> = of(node).filter(|t| !ours(t) || called_for.iter().any(|c| same(t, c))).cloned().collect();
+    for call in &called_for {
+        if !taints.iter().any(|t| same(t, call)) {
+            taints.push(Taint {
+                key: call.0.into(),
+                effect: call.1.into(),
+                value: None,
+                time_added: (call.1 == "NoExecute").then_some(Time(now)),
+            });
+        }
+    }
+    taints
+}
+
+/// When a pod must leave because of `NoExecute` taints: `None` if it tolerates them all for good.
+pub fn leaves_at(pod: &Pod, taints: &[&Taint], now: Timestamp) -> Option<Timestamp> {
+    let none = Vec::new();
+    let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_ref()).unwrap_or(&none);
+    taints
+        .iter()
+        .filter_map(|taint| {
+            let matching: Vec<&Toleration> = tolerations.iter().filter(|t| tolerates(t, taint)).collect();
+            if matching.is_empty() {
+                return Some(now);
+            }
+            // The shortest of those that end; without any that ends the pod stays.
+            let seconds = matching.iter().filter_map(|t| t.toleration_seconds).min()?;
+            let since = taint.time_added.as_ref().map_or(now, |t| t.0);
+            since.checked_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))).ok()
+        })
+        .min()
+}
+
+fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let set = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
+    set(&toleration.effect).is_none_or(|e| e == taint.effect)
+        && match (set(&toleration.key), toleration.operator.as_deref()) {
+            (None, Some("Exists")) => true,
+            (Some(key), Some("Exists")) => key == taint.key,
+            (Some(key), _) => key == taint.key && toleration.value.clone().unwrap_or_default() == taint.value.clone().unwrap_or_default(),
+            (None, _) => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(ready: &str, cordoned: bool) -> Node {
+        serde_json::from_value(json!({"metadata": {"name": "n"},
+            "spec": {"unschedulable": cordoned, "taints": [{"key": "mine", "effect": "NoSchedule"}, {"key": NOT_READY, "effect": "NoSchedule"}]},
+            "status": {"conditions": [{"type": "Ready", "status": ready}, {"type": "MemoryPressure", "status": "True"}]}}))
+        .unwrap()
+    }
+
+    fn keys(taints: &[Taint]) -> Vec<(&str, &str)> {
+        taints.iter().map(|t| (t.key.as_str(), t.effect.as_str())).collect()
+    }
+
+    #[test]
+    fn taints_follow_the_conditions_and_the_owners_own_stay() {
+        let now = Timestamp::UNIX_EPOCH;
+        let pressure = ("node.kubernetes.io/memory-pressure", "NoSchedule");
+        assert_eq!(keys(&wanted(&node("True", false), now)), [("mine", "NoSchedule"), pressure]);
+        assert_eq!(
+            keys(&wanted(&node("Unknown", true), now)),
+            [("mine", "NoSchedule"), (UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute"), pressure, (UNSCHEDULABLE, "NoSchedule")]
+        );
+    }
+
+    #[test]
+    fn a_pod_stays_as_long_as_it_tolerates() {
+        let pod = |tolerations: serde_json::Value| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [], "tolerations": tolerations}})).unwrap()
+        };
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let taint = Taint { key: UNREACHABLE.into(), effect: "NoExecute".into(), value: None, time_added: Some(Time(start)) };
+        let at = |p: &Pod| leaves_at(p, &[&taint], start);
+        assert_eq!(at(&pod(json!([]))), Some(start));
+        assert_eq!(at(&pod(json!([{"operator": "Exists"}]))), None);
+        let five_minutes = json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]);
+        assert_eq!(at(&pod(five_minutes)), Some("2026-01-01T00:05:00Z".parse().unwrap()));
+        assert_eq!(at(&pod(json!([{"key": "other", "operator": "Exists"}]))), Some(start));
+    }
+}

@@ -1,0 +1,213 @@
+//! A work queue: each key is worked on by one worker at a time, a key added while it is worked on comes again,
+//! a failed key comes again later and later.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use kube::{Resource, ResourceExt};
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::Error;
+
+/// Names an object of a known kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Empty for objects of the cluster.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Key {
+    /// Of an object.
+    pub fn of(object: &impl Resource) -> Self {
+        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    }
+
+    /// Of a name in a namespace.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<Key>,
+    /// In `ready`, or to come again after its present run.
+    dirty: HashSet<Key>,
+    running: HashSet<Key>,
+    later: BTreeSet<(Instant, Key)>,
+    failures: HashMap<Key, u32>,
+}
+
+/// The queue. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Queue {
+    state: Arc<Mutex<State>>,
+    wake: Arc<Notify>,
+}
+
+impl Queue {
+    /// To be worked on as soon as may be.
+    pub fn add(&self, key: Key) {
+        let mut state = self.state.lock();
+        if state.dirty.insert(key.clone()) && !state.running.contains(&key) {
+            state.ready.push_back(key);
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// To be worked on after a while (also if it comes up before).
+    pub fn add_after(&self, key: Key, delay: Duration) {
+        self.state.lock().later.insert((Instant::now() + delay, key));
+        self.wake.notify_one();
+    }
+
+    /// Runs `reconcile` on keys as they come, up to `workers` at a time, forever.
+    pub async fn work<F, Fut>(self, name: &'static str, workers: usize, reconcile: F)
+    where
+        F: Fn(Key) -> Fut,
+        Fut: Future<Output = Result<(), Error>>,
+    {
+        use futures::{StreamExt, stream::FuturesUnordered};
+        let mut running = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                key = self.next(), if running.len() < workers => {
+                    let result = reconcile(key.clone());
+                    running.push(async move { (key, result.await) });
+                }
+                Some((key, result)) = running.next(), if !running.is_empty() => self.done(name, key, result),
+            }
+        }
+    }
+
+    async fn next(&self) -> Key {
+        loop {
+            let due = {
+                let mut state = self.state.lock();
+                let now = Instant::now();
+                while let Some((at, key)) = state.later.pop_first() {
+                    if at > now {
+                        state.later.insert((at, key));
+                        break;
+                    }
+                    if state.dirty.insert(key.clone()) && !state.running.contains(&key) {
+                        state.ready.push_back(key);
+                    }
+                }
+                if let Some(key) = state.ready.pop_front() {
+                    state.dirty.remove(&key);
+                    state.running.insert(key.clone());
+                    return key;
+                }
+                state.later.first().map(|(at, _)| *at)
+            };
+            match due {
+                Some(at) => {
+                    tokio::select! {
+                        () = self.wake.notified() => {}
+                        () = tokio::time::sleep_until(at) => {}
+                    }
+                }
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    fn done(&self, name: &'static str, key: Key, result: Result<(), Error>) {
+        let mut state = self.state.lock();
+        state.running.remove(&key);
+        match result {
+            Ok(()) => {
+                state.failures.remove(&key);
+            }
+            Err(error) => {
+                let failures = state.failures.entry(key.clone()).or_insert(0);
+                let delay = backoff(*failures);
+                *failures = failures.saturating_add(1);
+                if error.is_conflict() || matches!(error, Error::NotYet(_)) {
+                    tracing::debug!(controller = name, %key, %error, "again");
+                } else {
+                    tracing::warn!(controller = name, %key, %error, "will be tried again in {delay:?}");
+                }
+                state.later.insert((Instant::now() + delay, key.clone()));
+            }
+        }
+        if state.dirty.contains(&key) {
+            state.ready.push_back(key);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+}
+
+/// 5 ms doubling to one minute.
+fn backoff(failures: u32) -> Duration {
+    Duration::from_millis(5 << failures.min(14)).min(Duration::from_secs(60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key::new("n", name)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_added_twice_is_worked_on_once() {
+        let queue = Queue::default();
+        queue.add(key("a"));
+        queue.add(key("a"));
+        assert_eq!(queue.next().await, key("a"));
+        assert!(queue.state.lock().ready.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_added_while_it_is_worked_on_comes_again_afterwards() {
+        let queue = Queue::default();
+        queue.add(key("a"));
+        let first = queue.next().await;
+        queue.add(key("a"));
+        assert!(queue.state.lock().ready.is_empty());
+        queue.done("t", first, Ok(()));
+        assert_eq!(queue.next().await, key("a"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_key_comes_again_later_and_later() {
+        let queue = Queue::default();
+        queue.add(key("a"));
+        for millis in [5, 10, 20, 40] {
+            let one = queue.next().await;
+            let before = Instant::now();
+            queue.done("t", one, Err(Error::NotYet("so")));
+            let again = queue.next().await;
+            assert_eq!(before.elapsed().as_millis(), millis);
+            queue.state.lock().running.remove(&again);
+            queue.state.lock().ready.push_back(again);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_key_waits_for_its_time() {
+        let queue = Queue::default();
+        let before = Instant::now();
+        queue.add_after(key("a"), Duration::from_secs(7));
+        assert_eq!(queue.next().await, key("a"));
+        assert_eq!(before.elapsed().as_secs(), 7);
+    }
+}
