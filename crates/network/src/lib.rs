@@ -7,9 +7,16 @@
 //! Callers watch the API and hand over plain data; nothing here speaks Kubernetes, starts a program or polls.
 
 mod cidr;
+mod conntrack;
 pub mod dns;
 mod error;
+mod hash;
+mod host;
+mod leases;
+mod namespace;
+mod netlink;
 mod network;
+mod nft;
 mod pod;
 pub mod service;
 

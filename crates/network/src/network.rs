@@ -1,10 +1,19 @@
 //! The node's network: one bridge, one nftables table, a directory of leases.
 
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::service::ServiceTable;
-use crate::{Cidr, NetworkError, PodAttach, PodNetwork};
+use parking_lot::Mutex;
+
+use crate::leases::Leases;
+use crate::namespace::{self, Namespace};
+use crate::netlink::{Links, PodSide};
+use crate::service::{Layout, ServiceTable};
+use crate::{Cidr, NetworkError, PodAttach, PodNetwork, host, service};
 
 /// Names and ranges of one instance. Two instances on a machine need different names and ranges.
 #[derive(Clone, Debug)]
@@ -20,7 +29,7 @@ pub struct NetworkConfig {
     pub pod_cidr: Cidr,
     /// The addresses of Services (IPv4).
     pub service_cidr: Cidr,
-    /// The node's main address, where pods reach it.
+    /// The node's main address, where pods reach it. Pods get the MTU of the link that has it.
     pub node_ip: Ipv4Addr,
     /// The address of the cluster's name server inside `service_cidr`. It becomes an address of the bridge, so that
     /// a plain socket on the node can listen on it; Service rules never touch it. `None`: none.
@@ -32,62 +41,246 @@ pub struct NetworkConfig {
 /// All methods block: attach about 2 ms, detach about 4 ms, the rest less, apart from `open` and `purge`.
 /// Call them from `tokio::task::spawn_blocking` in async code. They act in the network namespace `open` was called in.
 #[derive(Clone)]
-pub struct Network {}
+pub struct Network {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    instance: String,
+    bridge: String,
+    bridge_index: u32,
+    gateway: Ipv4Addr,
+    mtu: u32,
+    namespaces: PathBuf,
+    services: ServiceTable,
+    /// One lock for both: the kernel serializes changes of links anyway.
+    pods: Mutex<Pods>,
+}
+
+struct Pods {
+    links: Links,
+    leases: Leases,
+}
 
 impl Network {
     /// Creates what is missing on the host (bridge, gateway address, sysctls, nftables table) and adopts what an
     /// earlier process left: leases, namespaces, Service rules. Rules of Services stay in force until
     /// [`ServiceTable::replace_all`] is called with the current ones.
+    ///
+    /// `net.ipv4.ip_forward` is switched on and stays on: other programs may come to rely on it.
     pub fn open(config: NetworkConfig) -> Result<Network, NetworkError> {
-        let _ = config;
-        todo!()
+        let gateway = check(&config)?;
+        let namespaces = config.run_dir.join("netns");
+        fs::create_dir_all(&namespaces).map_err(NetworkError::file("create", &namespaces))?;
+        let leases = Leases::open(config.data_dir.join("leases"), config.pod_cidr)?;
+        let bridge = host::bridge_name(&config.name);
+        let mut links = Links::open().map_err(NetworkError::netlink("open a netlink socket"))?;
+        let bridge_index = host::prepare(&mut links, &config, &bridge, gateway)?;
+        let mtu = links.mtu_of(config.node_ip).map_err(NetworkError::netlink("read the node's links"))?;
+
+        let services = ServiceTable::open(Layout {
+            table: host::table_name(&config.name),
+            bridge: bridge.clone(),
+            pods: config.pod_cidr,
+            services: config.service_cidr,
+            cluster_dns: config.cluster_dns,
+        });
+        for (id, lease) in leases.iter() {
+            if let Err(error) = services.set_host_ports(id, &lease.host_ports, lease.ip) {
+                tracing::warn!(%error, pod = id, "host ports not reopened");
+            }
+        }
+        let inner = Inner {
+            instance: config.name,
+            bridge,
+            bridge_index,
+            gateway,
+            mtu,
+            namespaces,
+            services,
+            pods: Mutex::new(Pods { links, leases }),
+        };
+        Ok(Network { inner: Arc::new(inner) })
     }
 
     /// Gives the pod its namespace with loopback, `eth0`, address and default route, and opens its host ports.
     /// For a pod that is already attached and whose namespace still exists this returns what it has.
+    ///
+    /// On an error nothing remains, and a retry starts anew.
     pub fn attach(&self, pod: &PodAttach) -> Result<PodNetwork, NetworkError> {
-        let _ = pod;
-        todo!()
+        let inner = &*self.inner;
+        let ip = inner.pods.lock().leases.lease(&pod.id, &pod.host_ports)?;
+        let path = inner.namespaces.join(&pod.id);
+        let linked = match namespace::is_mounted(&path) {
+            true => Ok(()),
+            false => inner.connect(&pod.id, ip, &path),
+        };
+        let attached = linked.and_then(|()| inner.services.set_host_ports(&pod.id, &pod.host_ports, ip));
+        if let Err(error) = attached {
+            if let Err(more) = self.detach(&pod.id) {
+                tracing::warn!(pod = pod.id, error = %more, "a failed attachment was not fully undone");
+            }
+            return Err(error);
+        }
+        Ok(inner.describe(ip, path))
     }
 
     /// Takes the pod's host ports, connections, namespace and address away. Unknown ids are fine.
     /// Processes still inside the namespace keep it alive, but unreachable through host ports.
     pub fn detach(&self, id: &str) -> Result<(), NetworkError> {
-        let _ = id;
-        todo!()
+        let inner = &*self.inner;
+        let Some(ip) = inner.pods.lock().leases.find(id).map(|lease| lease.ip) else { return Ok(()) };
+        let closed = inner.services.forget_pod(id, ip);
+        let removed = namespace::remove(&inner.namespaces.join(id));
+        let mut pods = inner.pods.lock();
+        if let Err(error) = pods.links.delete_neighbour(inner.bridge_index, ip) {
+            tracing::debug!(pod = id, %error, "neighbour entry not deleted");
+        }
+        // The address is free only when nothing answers to it any more.
+        removed?;
+        pods.leases.release(id)?;
+        closed
     }
 
     /// What an attached pod has.
     pub fn pod(&self, id: &str) -> Option<PodNetwork> {
-        let _ = id;
-        todo!()
+        let ip = self.inner.pods.lock().leases.find(id)?.ip;
+        let path = self.inner.namespaces.join(id);
+        namespace::is_mounted(&path).then(|| self.inner.describe(ip, path))
     }
 
     /// Detaches every pod whose id is not among `live`; returns the ids detached. Call it once after a restart.
     pub fn reconcile<'a>(&self, live: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, NetworkError> {
-        let _ = live.into_iter().count();
-        todo!()
+        let live: HashSet<&str> = live.into_iter().collect();
+        let mut dead: HashSet<String> =
+            self.inner.pods.lock().leases.iter().map(|(id, _)| id.to_owned()).collect();
+        dead.retain(|id| !live.contains(id.as_str()));
+        for id in &dead {
+            self.detach(id)?;
+        }
+        // Namespaces without a lease: an attachment or detachment was cut off in the middle.
+        for path in entries(&self.inner.namespaces)? {
+            let id = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            if self.inner.pods.lock().leases.find(&id).is_none() {
+                namespace::remove(&path)?;
+                dead.insert(id);
+            }
+        }
+        let mut dead: Vec<String> = dead.into_iter().collect();
+        dead.sort();
+        Ok(dead)
     }
 
     /// The Services' rules.
     pub fn services(&self) -> &ServiceTable {
-        todo!()
+        &self.inner.services
     }
 
     /// The pods' gateway: the node's address on the bridge.
     pub fn gateway(&self) -> Ipv4Addr {
-        todo!()
+        self.inner.gateway
     }
 
     /// The bridge's interface name.
     pub fn bridge(&self) -> &str {
-        todo!()
+        &self.inner.bridge
     }
 
     /// Removes every trace of the instance named in `config`: links, namespaces, nftables table, directories.
     /// Needs no open `Network` and is fine when there is nothing. Clones of an open one are useless afterwards.
     pub fn purge(config: &NetworkConfig) -> Result<(), NetworkError> {
-        let _ = config;
-        todo!()
+        check(config)?;
+        let namespaces = config.run_dir.join("netns");
+        for path in entries(&namespaces)? {
+            namespace::remove(&path)?;
+        }
+        let mut links = Links::open().map_err(NetworkError::netlink("open a netlink socket"))?;
+        let bridge = host::bridge_name(&config.name);
+        if let Some(index) = links.index(&bridge).map_err(NetworkError::netlink("look the bridge up"))? {
+            // Those of namespaces that still have processes in them, or are being taken down.
+            for port in links.ports(index).map_err(NetworkError::netlink("read the bridge's ports"))? {
+                links.delete(&port).map_err(NetworkError::netlink("remove a pod's link"))?;
+            }
+            links.delete(&bridge).map_err(NetworkError::netlink("remove the bridge"))?;
+        }
+        match service::remove(&host::table_name(&config.name)) {
+            Err(error) if !unsupported(&error) => return Err(NetworkError::netlink("remove the nftables table")(error)),
+            _ => {}
+        }
+        for directory in [namespaces, config.data_dir.join("leases")] {
+            match fs::remove_dir_all(&directory) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(NetworkError::file("remove", directory)(error));
+                }
+                _ => {}
+            }
+        }
+        // Only if nothing else is in them: they may be shared with other rooms.
+        let _ = fs::remove_dir(&config.run_dir);
+        let _ = fs::remove_dir(&config.data_dir);
+        Ok(())
     }
+}
+
+impl Inner {
+    fn connect(&self, id: &str, ip: Ipv4Addr, path: &Path) -> Result<(), NetworkError> {
+        let mut namespace = Namespace::create(path)?;
+        let port = host::port_name(&self.instance, id);
+        let mac = host::mac_of(ip);
+        let pod = PodSide { netns: namespace.fd(), mac };
+        {
+            let links = &mut self.pods.lock().links;
+            let mut created = links.create_veth(&port, self.bridge_index, self.mtu, &pod);
+            if created.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EEXIST)) {
+                // The kernel has not yet taken down the link of this pod's last namespace.
+                links.delete(&port).map_err(NetworkError::netlink("remove a pod's old link"))?;
+                created = links.create_veth(&port, self.bridge_index, self.mtu, &pod);
+            }
+            created.map_err(NetworkError::netlink("create a pod's link"))?;
+            links
+                .set_neighbour(self.bridge_index, ip, mac)
+                .map_err(NetworkError::netlink("set a pod's neighbour entry"))?;
+        }
+        namespace.links.configure_pod(ip, self.gateway).map_err(NetworkError::netlink("set up a pod's eth0"))
+    }
+
+    fn describe(&self, ip: Ipv4Addr, netns: PathBuf) -> PodNetwork {
+        PodNetwork { netns, ip, gateway: self.gateway, mac: host::mac_of(ip), interface: "eth0" }
+    }
+}
+
+/// The gateway, if the configuration makes sense.
+fn check(config: &NetworkConfig) -> Result<Ipv4Addr, NetworkError> {
+    let refuse = |why: String| Err(NetworkError::Config(why));
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if config.name.is_empty() || config.name.len() > 32 || !config.name.chars().all(legal) {
+        return refuse(format!("name {:?} is not 1 to 32 characters of [a-z0-9-]", config.name));
+    }
+    for (what, range) in [("pod", config.pod_cidr), ("service", config.service_cidr)] {
+        if !matches!(range.address(), IpAddr::V4(_)) {
+            return refuse(format!("the {what} range {range} is not IPv4"));
+        }
+    }
+    if config.pod_cidr.overlaps(&config.service_cidr) {
+        return refuse(format!("the ranges {} and {} overlap", config.pod_cidr, config.service_cidr));
+    }
+    if config.cluster_dns.is_some_and(|dns| !config.service_cidr.contains(dns.into())) {
+        return refuse(format!("the DNS address is outside the service range {}", config.service_cidr));
+    }
+    match host::gateway_of(config.pod_cidr) {
+        Some(gateway) if config.pod_cidr.prefix() <= 29 => Ok(gateway),
+        _ => refuse(format!("the pod range {} is too small: /29 is the least", config.pod_cidr)),
+    }
+}
+
+fn unsupported(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPROTONOSUPPORT | libc::EOPNOTSUPP))
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, NetworkError> {
+    let listing = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(NetworkError::file("read", directory))?,
+    };
+    listing.map(|entry| entry.map(|entry| entry.path()).map_err(NetworkError::file("read", directory))).collect()
 }

@@ -127,6 +127,11 @@ pub struct ServicePort {
     pub draining: Vec<SocketAddr>,
 }
 
+mod layout;
+mod plan;
+mod state;
 mod table;
 
+pub(crate) use layout::Layout;
 pub use table::ServiceTable;
+pub(crate) use table::remove;

@@ -1,0 +1,86 @@
+//! A pod's network namespace, kept alive by a bind mount.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
+
+use crate::NetworkError;
+use crate::netlink::Links;
+
+/// A namespace just made.
+pub(crate) struct Namespace {
+    file: File,
+    /// Acts inside the namespace.
+    pub links: Links,
+}
+
+/// Written inside every pod's namespace.
+const SYSCTLS: [(&str, &str); 3] = [
+    // As containerd and Docker have it: a pod's ports are its own, so none is privileged, and anyone may ping.
+    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+    ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
+    // For links made from here on; loopback keeps ::1. IPv6 pod addresses are not served yet.
+    ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
+];
+
+impl Namespace {
+    /// Makes a namespace and mounts it at `path`. A thread of its own enters it and ends: the caller stays where it is.
+    pub(crate) fn create(path: &Path) -> Result<Namespace, NetworkError> {
+        File::create(path).map_err(NetworkError::file("create", path))?;
+        let target = path.to_owned();
+        let made = std::thread::Builder::new()
+            .name("pod-netns".to_owned())
+            .spawn(move || enter_and_mount(&target))
+            .map_err(NetworkError::namespace("start a thread"))?
+            .join()
+            .unwrap_or_else(|_| Err(NetworkError::namespace("enter a namespace")(io::ErrorKind::Other.into())));
+        if made.is_err() {
+            let _ = remove(path);
+        }
+        made
+    }
+
+    pub(crate) fn fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+fn enter_and_mount(path: &Path) -> Result<Namespace, NetworkError> {
+    let own = Path::new("/proc/thread-self/ns/net");
+    unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from).map_err(NetworkError::namespace("make a namespace"))?;
+    for (sysctl, value) in SYSCTLS {
+        // Absent where the kernel lacks the feature; the pod works without.
+        if let Err(error) = fs::write(sysctl, value) {
+            tracing::debug!(sysctl, %error, "not set");
+        }
+    }
+    mount(Some(own), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(io::Error::from)
+        .map_err(NetworkError::file("mount a namespace on", path))?;
+    let file = File::open(path).map_err(NetworkError::file("open", path))?;
+    let links = Links::open().map_err(NetworkError::netlink("open a netlink socket in a pod"))?;
+    Ok(Namespace { file, links })
+}
+
+/// Whether a namespace is mounted there (the file alone may outlive a reboot).
+pub(crate) fn is_mounted(path: &Path) -> bool {
+    statfs(path).is_ok_and(|info| info.filesystem_type() == NSFS_MAGIC)
+}
+
+/// Unmounts and removes; fine if there is nothing. The kernel takes the links down behind it.
+pub(crate) fn remove(path: &Path) -> Result<(), NetworkError> {
+    while is_mounted(path) {
+        umount2(path, MntFlags::MNT_DETACH)
+            .map_err(io::Error::from)
+            .map_err(NetworkError::file("unmount", path))?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(NetworkError::file("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,283 @@
+//! Links, addresses, routes and neighbours over rtnetlink.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::RawFd;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    Parseable,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::{Family, NetlinkSocket, next_sequence};
+use crate::Cidr;
+
+/// Links of the namespace it was opened in.
+pub(crate) struct Links {
+    socket: NetlinkSocket,
+}
+
+/// The pod's half of a veth pair, made inside the pod's namespace.
+pub(crate) struct PodSide {
+    pub netns: RawFd,
+    pub mac: [u8; 6],
+}
+
+/// The pod-side interface's index: the first after loopback in a fresh namespace.
+const POD_INDEX: u32 = 2;
+const LOOPBACK_INDEX: u32 = 1;
+/// rtnetlink(7) keeps 4 and up free for programs; routes made here carry it.
+const ROUTE_PROTOCOL: u8 = 72;
+
+impl Links {
+    pub(crate) fn open() -> io::Result<Links> {
+        Ok(Links { socket: NetlinkSocket::open(Family::Route)? })
+    }
+
+    /// The interface's index, `None` if there is no such interface.
+    pub(crate) fn index(&mut self, name: &str) -> io::Result<Option<u32>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let mut index = None;
+        let request = encode(RouteNetlinkMessage::GetLink(message), NLM_F_REQUEST);
+        match self.socket.dump(&request, |_, payload| {
+            index = LinkMessage::parse(payload).ok().map(|link| link.header.index);
+        }) {
+            Ok(()) => Ok(index),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The names of all links whose bridge is `bridge`.
+    pub(crate) fn ports(&mut self, bridge: u32) -> io::Result<Vec<String>> {
+        let request = encode(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_REQUEST | NLM_F_DUMP);
+        let mut names = Vec::new();
+        self.socket.dump(&request, |_, payload| {
+            let Ok(link) = LinkMessage::parse(payload) else { return };
+            if link.attributes.contains(&LinkAttribute::Controller(bridge)) {
+                names.extend(link.attributes.iter().find_map(|attribute| match attribute {
+                    LinkAttribute::IfName(name) => Some(name.clone()),
+                    _ => None,
+                }));
+            }
+        })?;
+        Ok(names)
+    }
+
+    /// Creates a bridge that neither learns topology nor speaks, with a fixed address (or it would take a port's).
+    pub(crate) fn create_bridge(&mut self, name: &str, mac: [u8; 6]) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Address(mac.to_vec()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Bridge),
+                LinkInfo::Data(InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)])),
+            ]),
+        ];
+        self.ask(vec![(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)])
+    }
+
+    pub(crate) fn up(&mut self, index: u32) -> io::Result<()> {
+        self.ask(vec![(RouteNetlinkMessage::SetLink(link_up(index)), 0)])
+    }
+
+    /// Removes an interface; fine if it is gone.
+    pub(crate) fn delete(&mut self, name: &str) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        gone_is_fine(self.ask(vec![(RouteNetlinkMessage::DelLink(message), 0)]), libc::ENODEV)
+    }
+
+    /// Creates a veth pair whose peer is born inside the pod's namespace and whose near end is an active port of the
+    /// bridge. (Creating it here and moving it takes an RCU grace period, 15 times as long.)
+    pub(crate) fn create_veth(&mut self, name: &str, bridge: u32, mtu: u32, pod: &PodSide) -> io::Result<()> {
+        let mut peer = LinkMessage::default();
+        peer.header.index = POD_INDEX;
+        peer.attributes = vec![
+            LinkAttribute::IfName("eth0".to_owned()),
+            LinkAttribute::Address(pod.mac.to_vec()),
+            LinkAttribute::Mtu(mtu),
+            LinkAttribute::NetNsFd(pod.netns),
+        ];
+        let mut pair = LinkMessage::default();
+        pair.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Mtu(mtu),
+            LinkAttribute::Controller(bridge),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+            ]),
+        ];
+        // Where br_netfilter is on, the kernel bridges translated packets straight to their port, back to the sender's
+        // own for a pod that calls itself through its Service: hence hairpin. IPv6 stays silent on the node's end.
+        let mut port = link_up(0);
+        port.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::PortKind(InfoPortKind::Bridge),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+            ]),
+            LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+                In6AddrGenMode::None,
+            )])]),
+        ];
+        self.ask(vec![
+            (RouteNetlinkMessage::NewLink(pair), NLM_F_CREATE | NLM_F_EXCL),
+            (RouteNetlinkMessage::NewLink(port), 0),
+        ])
+    }
+
+    /// Inside a pod's namespace: loopback and `eth0` up, the pod's address alone on its link, everything by the gateway.
+    pub(crate) fn configure_pod(&mut self, ip: Ipv4Addr, gateway: Ipv4Addr) -> io::Result<()> {
+        let mut route = route_message(POD_INDEX, RouteScope::Universe);
+        route.header.flags = RouteFlags::Onlink;
+        route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+        self.ask(vec![
+            (RouteNetlinkMessage::SetLink(link_up(LOOPBACK_INDEX)), 0),
+            (RouteNetlinkMessage::NewAddress(address_message(POD_INDEX, ip, 32)), NLM_F_CREATE | NLM_F_REPLACE),
+            (RouteNetlinkMessage::SetLink(link_up(POD_INDEX)), 0),
+            (RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE),
+        ])
+    }
+
+    pub(crate) fn add_address(&mut self, index: u32, ip: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        let message = address_message(index, ip, prefix);
+        self.ask(vec![(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)])
+    }
+
+    /// Leads `range` to the link at `index`, with `source` as the node's own address.
+    pub(crate) fn add_route(&mut self, index: u32, range: Cidr, source: Ipv4Addr) -> io::Result<()> {
+        let mut message = route_message(index, RouteScope::Link);
+        message.header.destination_prefix_length = range.prefix();
+        if let IpAddr::V4(address) = range.address() {
+            message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
+        }
+        message.attributes.push(RouteAttribute::PrefSource(RouteAddress::Inet(source)));
+        self.ask(vec![(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)])
+    }
+
+    /// Fixes a pod's hardware address, so that no packet to it waits for, or floods the bridge with, a question.
+    pub(crate) fn set_neighbour(&mut self, index: u32, ip: Ipv4Addr, mac: [u8; 6]) -> io::Result<()> {
+        let mut message = neighbour_message(index, ip);
+        message.header.state = NeighbourState::Permanent;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        self.ask(vec![(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)])
+    }
+
+    /// Forgets a pod's hardware address; fine if unknown.
+    pub(crate) fn delete_neighbour(&mut self, index: u32, ip: Ipv4Addr) -> io::Result<()> {
+        let message = neighbour_message(index, ip);
+        gone_is_fine(self.ask(vec![(RouteNetlinkMessage::DelNeighbour(message), 0)]), libc::ENOENT)
+    }
+
+    /// The smallest MTU of the links that own `ip`, or the usual 1500.
+    pub(crate) fn mtu_of(&mut self, ip: Ipv4Addr) -> io::Result<u32> {
+        let mut owners = Vec::new();
+        let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        self.socket.dump(&encode(addresses, NLM_F_REQUEST | NLM_F_DUMP), |_, payload| {
+            let Ok(address) = AddressMessage::parse(payload) else { return };
+            if address.attributes.contains(&AddressAttribute::Local(IpAddr::V4(ip))) {
+                owners.push(address.header.index);
+            }
+        })?;
+        let mut smallest = 1500;
+        let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        self.socket.dump(&encode(links, NLM_F_REQUEST | NLM_F_DUMP), |_, payload| {
+            let Ok(link) = LinkMessage::parse(payload) else { return };
+            let mtu = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Mtu(mtu) => Some(*mtu),
+                _ => None,
+            });
+            if owners.contains(&link.header.index) {
+                smallest = smallest.min(mtu.unwrap_or(smallest));
+            }
+        })?;
+        Ok(smallest.max(576))
+    }
+
+    /// Sends the messages in one call; each must be accepted, the first refusal is returned.
+    fn ask(&mut self, messages: Vec<(RouteNetlinkMessage, u16)>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let mut sequences = Vec::new();
+        for (message, flags) in messages {
+            let encoded = encode(message, NLM_F_REQUEST | NLM_F_ACK | flags);
+            sequences.push(u32::from_ne_bytes(encoded[8..12].try_into().expect("a message has a header")));
+            bytes.extend(encoded);
+        }
+        self.socket.send(&bytes)?;
+        let mut outcome = Ok(());
+        for sequence in sequences {
+            let answer = self.socket.acknowledged(sequence, sequence)?;
+            outcome = outcome.and(answer.map_err(|(_, error)| error));
+        }
+        outcome
+    }
+}
+
+fn encode(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
+    let mut message = NetlinkMessage::new(Default::default(), NetlinkPayload::InnerMessage(message));
+    message.header.flags = flags;
+    message.header.sequence_number = next_sequence();
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn link_up(index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    message
+}
+
+fn address_message(index: u32, ip: Ipv4Addr, prefix: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = prefix;
+    message.header.scope = AddressScope::Universe;
+    message.header.index = index;
+    message.attributes = vec![AddressAttribute::Local(ip.into()), AddressAttribute::Address(ip.into())];
+    message
+}
+
+fn route_message(index: u32, scope: RouteScope) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.table = libc::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::from(ROUTE_PROTOCOL);
+    message.header.scope = scope;
+    message.header.kind = RouteType::Unicast;
+    message.attributes = vec![RouteAttribute::Oif(index)];
+    message
+}
+
+fn neighbour_message(index: u32, ip: Ipv4Addr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = index;
+    message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(ip))];
+    message
+}
+
+fn gone_is_fine(outcome: io::Result<()>, gone: i32) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.raw_os_error() == Some(gone) => Ok(()),
+        other => other,
+    }
+}

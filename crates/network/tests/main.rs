@@ -1,0 +1,6 @@
+//! The node's network, driven through its public interface. Needs root: every test makes a "machine" of its own, a
+//! network and mount namespace that its thread lives in, with a second machine beside it. `ip` sets that second one up.
+
+mod machine;
+mod pods;
+mod services;
