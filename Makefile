@@ -1,0 +1,43 @@
+# Everything starts here:  make run · make test · make stop
+
+TRIPLE  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+OUT     := $(or $(CARGO_TARGET_DIR),target)/$(TRIPLE)
+DATA    ?= /var/lib/hythe
+PORT    ?= 6443
+SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+HYTHE   := $(SUDO) $(OUT)/release/hythe --data-dir $(DATA)
+IMAGES  := target/images
+
+.PHONY: run test stop build deps test-deps images lint bench clean
+
+run: deps build ## build, start, and bring the sample application up
+	sh scripts/run-sample.sh "$(HYTHE)" "$(PORT)" "$(IMAGES)"
+
+stop: ## end what `make run` started, and leave no trace
+	$(HYTHE) down --purge
+
+build: deps
+	cargo build --release --locked --bin hythe
+
+test: test-deps images ## all tests, end-to-end included (as root: they make namespaces, mounts and links)
+	HYTHE_TEST_IMAGES=$(CURDIR)/$(IMAGES) cargo nextest run --workspace --locked --no-fail-fast
+
+lint: deps
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+bench: build
+	sh benches/run.sh "$(OUT)/release/hythe"
+
+images: test-deps
+	sh examples/guestbook/images.sh $(IMAGES)
+
+deps:
+	sh scripts/deps.sh build
+
+test-deps:
+	sh scripts/deps.sh build test
+
+clean:
+	cargo clean
+	rm -rf $(IMAGES)

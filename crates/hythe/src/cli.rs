@@ -1,0 +1,103 @@
+//! The commands and their flags.
+
+use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{commands, instance::Instance, up};
+
+/// A cloud-native platform in one binary: stock kubectl works against it, and it runs the containers itself.
+#[derive(Parser)]
+#[command(name = "hythe", version, arg_required_else_help = true)]
+struct Cli {
+    /// The instance to speak to: the directory that holds its data.
+    #[arg(long, global = true, env = "HYTHE_DATA_DIR", default_value = "/var/lib/hythe", value_name = "DIR")]
+    data_dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the platform on this machine.
+    Up(UpFlags),
+    /// Tell whether it runs, where, and what the node says.
+    Status,
+    /// Print the kubeconfig of the administrator.
+    Kubeconfig,
+    /// Stop the platform and its containers.
+    Down {
+        /// Also remove the data: no process, mount, link, rule, cgroup or file is left.
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Work with container images.
+    #[command(subcommand)]
+    Image(commands::image::ImageCommand),
+    /// Create or change objects from files (server-side apply).
+    Apply(commands::apply::ApplyFlags),
+    /// Show objects in a table.
+    Get(commands::get::GetFlags),
+    /// Show one object in full, with its events.
+    Describe(commands::describe::DescribeFlags),
+    /// Delete objects.
+    Delete(commands::delete::DeleteFlags),
+    /// Print the logs of a container.
+    Logs(commands::logs::LogsFlags),
+    /// Run a command in a container.
+    Exec(commands::exec::ExecFlags),
+}
+
+/// How the platform starts.
+#[derive(Args, Clone)]
+pub struct UpFlags {
+    /// Address on which the API listens, besides 127.0.0.1 [default: all]
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0")]
+    pub bind: Ipv4Addr,
+    /// Port of the API.
+    #[arg(long, default_value_t = 6443)]
+    pub port: u16,
+    /// Name of this node [default: the host's name].
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Addresses of pods.
+    #[arg(long, value_name = "CIDR", default_value = "10.42.0.0/16")]
+    pub pod_cidr: String,
+    /// Addresses of Services.
+    #[arg(long, value_name = "CIDR", default_value = "10.43.0.0/16")]
+    pub service_cidr: String,
+    /// Return once the node is Ready and go on in the background.
+    #[arg(long)]
+    pub detach: bool,
+    /// The pipe on which a detached daemon reports.
+    #[arg(long, hide = true)]
+    pub notify_fd: Option<std::os::fd::RawFd>,
+}
+
+/// Parses the command line and runs it; errors go to standard error as one line.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let instance = match Instance::at(&cli.data_dir) {
+        Ok(instance) => instance,
+        Err(error) => return fail(&error),
+    };
+    let result = match cli.command {
+        Command::Up(flags) => up::run(instance, flags),
+        Command::Status => commands::status::run(&instance),
+        Command::Kubeconfig => commands::kubeconfig::run(&instance),
+        Command::Down { purge } => commands::down::run(&instance, purge),
+        Command::Image(command) => commands::image::run(&instance, command),
+        Command::Apply(flags) => commands::apply::run(&instance, flags),
+        Command::Get(flags) => commands::get::run(&instance, flags),
+        Command::Describe(flags) => commands::describe::run(&instance, flags),
+        Command::Delete(flags) => commands::delete::run(&instance, flags),
+        Command::Logs(flags) => commands::logs::run(&instance, flags),
+        Command::Exec(flags) => commands::exec::run(&instance, flags),
+    };
+    result.unwrap_or_else(|error| fail(&error))
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}

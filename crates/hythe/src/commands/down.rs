@@ -1,0 +1,84 @@
+//! `hythe down`: ends the daemon, then every container, then takes back what was made on this host.
+
+use std::{fs, process::ExitCode, time::{Duration, Instant}};
+
+use anyhow::{Context, Result, bail};
+use engine::Engine;
+use network::Network;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::session::block_on;
+use crate::{instance::Instance, up};
+
+/// How long the daemon gets to end by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn run(instance: &Instance, purge: bool) -> Result<ExitCode> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("hythe down needs root: run it with sudo");
+    }
+    if let Some(pid) = instance.daemon() {
+        end(instance, Pid::from_raw(pid))?;
+        println!("hythe: stopped (process {pid})");
+    }
+    if instance.data_dir.exists() || instance.run_dir().exists() {
+        block_on(tear_down(instance))?;
+        println!("hythe: containers, links and rules removed");
+    }
+    let run_dir = instance.run_dir();
+    remove(&run_dir)?;
+    // Empty only if no other instance lives there.
+    if let Some(parent) = run_dir.parent() {
+        let _ = fs::remove_dir(parent);
+    }
+    if purge {
+        remove(&instance.data_dir)?;
+        println!("hythe: {} removed", instance.data_dir.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn end(instance: &Instance, pid: Pid) -> Result<()> {
+    kill(pid, Signal::SIGTERM).with_context(|| format!("can't signal process {pid}"))?;
+    let begin = Instant::now();
+    while instance.daemon().is_some() {
+        if begin.elapsed() > PATIENCE {
+            kill(pid, Signal::SIGKILL).with_context(|| format!("can't kill process {pid}"))?;
+        }
+        if begin.elapsed() > PATIENCE * 2 {
+            bail!("process {pid} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Ends all sandboxes and removes cgroups, mounts, links and rules. Works however the daemon ended.
+async fn tear_down(instance: &Instance) -> Result<()> {
+    let engine = Engine::open(up::engine_config(instance)).await?;
+    let sandboxes = engine.adopt().await?;
+    futures::future::join_all(sandboxes.iter().map(|sandbox| async move {
+        if let Err(error) = sandbox.destroy().await {
+            eprintln!("warning: sandbox {}: {error}", sandbox.id());
+        }
+    }))
+    .await;
+    engine.purge().await?;
+    agent::unmount_volumes(&instance.path("agent")).context("volumes")?;
+    if let Ok(settings) = instance.settings() {
+        let network = Network::open(up::network_config(instance, &settings)?)?;
+        network.purge()?;
+    }
+    Ok(())
+}
+
+/// Removes a directory tree; one that is not there is fine.
+fn remove(dir: &std::path::Path) -> Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).with_context(|| format!("can't remove {}", dir.display())),
+        _ => Ok(()),
+    }
+}

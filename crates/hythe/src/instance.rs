@@ -1,0 +1,182 @@
+//! An instance: one data directory, and what is derived from it.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Seek, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// The directories and names of one instance.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    /// Absolute.
+    pub data_dir: PathBuf,
+    /// `hythe` for the default directory, else `hythe-` and 8 digits made from its path: the name that its
+    /// cgroups, links, rules and run directory bear.
+    pub name: String,
+}
+
+/// How the instance was started last; `instance.json`. The flags of the next `up` may differ.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// Port of the API.
+    pub port: u16,
+    /// Name of the node.
+    pub node_name: String,
+    /// Address of the node.
+    pub node_ip: std::net::Ipv4Addr,
+    /// Addresses of pods.
+    pub pod_cidr: String,
+    /// Addresses of Services.
+    pub service_cidr: String,
+}
+
+/// Held by the one daemon of an instance for as long as it lives.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the lock lasts as long as the open file")] File);
+
+impl Instance {
+    /// The instance of a data directory, which need not exist yet.
+    pub fn at(data_dir: &Path) -> Result<Self> {
+        let data_dir = std::path::absolute(data_dir).context("--data-dir")?;
+        let name = if data_dir == Path::new("/var/lib/hythe") {
+            "hythe".to_owned()
+        } else {
+            format!("hythe-{:08x}", fnv1a(data_dir.as_os_str().as_encoded_bytes()))
+        };
+        Ok(Self { data_dir, name })
+    }
+
+    /// A path below the data directory.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.data_dir.join(relative)
+    }
+
+    /// State that a reboot may forget: sockets, namespaces.
+    pub fn run_dir(&self) -> PathBuf {
+        Path::new("/run/hythe").join(&self.name)
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.path("admin.kubeconfig")
+    }
+
+    /// Makes the data directory, readable by root alone.
+    pub fn create(&self) -> Result<()> {
+        for dir in [self.data_dir.clone(), self.run_dir()] {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&dir)
+                .with_context(|| format!("can't make the directory {}", dir.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Becomes the one daemon of this instance.
+    pub fn lock(&self) -> Result<Lock> {
+        let path = self.path("hythe.pid");
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("can't open {}", path.display()))?;
+        if file.try_lock().is_err() {
+            let mut pid = String::new();
+            file.read_to_string(&mut pid)?;
+            bail!("hythe already runs on {} (process {})", self.data_dir.display(), pid.trim());
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Lock(file))
+    }
+
+    /// The process ID of the running daemon.
+    pub fn daemon(&self) -> Option<i32> {
+        let mut file = File::options().read(true).write(true).open(self.path("hythe.pid")).ok()?;
+        if file.try_lock().is_ok() {
+            return None;
+        }
+        let mut pid = String::new();
+        file.read_to_string(&mut pid).ok()?;
+        pid.trim().parse().ok()
+    }
+
+    /// How it was started last.
+    pub fn settings(&self) -> Result<Settings> {
+        let path = self.path("instance.json");
+        let bytes = fs::read(&path).with_context(|| {
+            format!("no hythe was started on {}: run `hythe up` first", self.data_dir.display())
+        })?;
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
+    }
+
+    /// Remembers how it was started.
+    pub fn save_settings(&self, settings: &Settings) -> Result<()> {
+        write_private(&self.path("instance.json"), &serde_json::to_vec_pretty(settings)?)
+    }
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let staging = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let _ = fs::remove_file(&staging);
+        let mut file = File::options().create_new(true).write(true).mode(0o600).open(&staging)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&staging, path)
+    };
+    write().with_context(|| format!("can't write {}", path.display()))
+}
+
+/// FNV-1a, 32 bits: short, stable names from long paths.
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_directory_has_the_plain_name_and_others_have_stable_ones() {
+        assert_eq!(Instance::at(Path::new("/var/lib/hythe")).unwrap().name, "hythe");
+        let (one, two) = (Instance::at(Path::new("/a")).unwrap(), Instance::at(Path::new("/b")).unwrap());
+        assert_ne!(one.name, two.name);
+        assert_eq!(one.name, Instance::at(Path::new("/a")).unwrap().name);
+    }
+
+    #[test]
+    fn a_second_daemon_on_one_directory_is_refused_and_told_who_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = Instance { data_dir: dir.path().to_path_buf(), name: "t".into() };
+        assert_eq!(instance.daemon(), None);
+        let lock = instance.lock().unwrap();
+        assert_eq!(instance.daemon(), Some(std::process::id() as i32));
+        let error = instance.lock().unwrap_err().to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(lock);
+        assert_eq!(instance.daemon(), None);
+        instance.lock().unwrap();
+    }
+
+    #[test]
+    fn private_files_are_readable_by_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        write_private(&path, b"one").unwrap();
+        write_private(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

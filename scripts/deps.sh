@@ -1,0 +1,41 @@
+#!/bin/sh
+# Installs what is missing on a Debian machine (or a relative of it) that has Rust:
+#   deps.sh build        what the build needs
+#   deps.sh build test   and what the tests need
+set -eu
+missing=""
+need() { # need FILE-OR-COMMAND PACKAGE
+    case $1 in
+    /*) [ -e "$1" ] || missing="$missing $2" ;;
+    *) command -v "$1" > /dev/null 2>&1 || missing="$missing $2" ;;
+    esac
+}
+command -v cargo > /dev/null 2>&1 || {
+    echo "Rust is missing: install it from https://rustup.rs, then run this again" >&2
+    exit 1
+}
+need cc gcc
+need curl curl
+need "/usr/lib/$(uname -m)-linux-gnu/libseccomp.a" libseccomp-dev
+for kind in "$@"; do
+    case $kind in
+    test)
+        # Debian's own kubectl is old but speaks the same API; a newer one on the PATH is used as it is.
+        need kubectl kubernetes-client
+        need skopeo skopeo
+        need docker-registry docker-registry
+        ;;
+    esac
+done
+if [ -n "$missing" ]; then
+    sudo=""
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    echo "installing:$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    $sudo apt-get -qq update
+    # shellcheck disable=SC2086 — a list of words
+    $sudo apt-get -qq install -y --no-install-recommends $missing > /dev/null
+fi
+case " $* " in
+*" test "*) cargo nextest --version > /dev/null 2>&1 || cargo install --locked cargo-nextest ;;
+esac
