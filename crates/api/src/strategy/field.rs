@@ -1,6 +1,6 @@
 //! Field paths and the faults found at them, worded as upstream's `field.Error`.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use serde_json::Value;
 
@@ -94,62 +94,56 @@ impl Faults {
 
     /// `FieldValueInvalid` with the value shown.
     pub fn invalid(&mut self, path: &Path<'_>, value: impl Into<Shown>, detail: impl fmt::Display) {
-        self.push("FieldValueInvalid", path, format!("Invalid value: {}: {detail}", value.into().0));
-    }
-
-    /// `FieldValueTypeInvalid`, worded as an invalid value.
-    pub fn type_invalid(&mut self, path: &Path<'_>, value: impl Into<Shown>, detail: impl fmt::Display) {
-        self.push("FieldValueTypeInvalid", path, format!("Invalid value: {}: {detail}", value.into().0));
+        self.0.push(Cause::invalid(path.to_string(), value.into().0, &detail.to_string()));
     }
 
     /// `FieldValueRequired`.
     pub fn required(&mut self, path: &Path<'_>, detail: &str) {
-        self.push("FieldValueRequired", path, with_detail("Required value", detail));
+        self.0.push(Cause::required(path.to_string(), detail));
     }
 
     /// `FieldValueForbidden`.
     pub fn forbidden(&mut self, path: &Path<'_>, detail: &str) {
-        self.push("FieldValueForbidden", path, with_detail("Forbidden", detail));
+        self.0.push(Cause::forbidden(path.to_string(), detail));
     }
 
     /// `FieldValueDuplicate` with the value shown.
     pub fn duplicate(&mut self, path: &Path<'_>, value: impl Into<Shown>) {
-        self.push("FieldValueDuplicate", path, format!("Duplicate value: {}", value.into().0));
-    }
-
-    /// `FieldValueNotFound` with the value shown.
-    pub fn not_found(&mut self, path: &Path<'_>, value: impl Into<Shown>) {
-        self.push("FieldValueNotFound", path, format!("Not found: {}", value.into().0));
-    }
-
-    /// `FieldValueNotFound` with the value shown and a reason.
-    pub fn not_found_because(&mut self, path: &Path<'_>, value: impl Into<Shown>, detail: &str) {
-        self.push("FieldValueNotFound", path, format!("Not found: {}: {detail}", value.into().0));
+        self.0.push(Cause::duplicate(path.to_string(), value.into().0));
     }
 
     /// `FieldValueDuplicate` with the value shown and a reason.
     pub fn duplicate_because(&mut self, path: &Path<'_>, value: impl Into<Shown>, detail: &str) {
-        self.push("FieldValueDuplicate", path, format!("Duplicate value: {}: {detail}", value.into().0));
+        let mut cause = Cause::duplicate(path.to_string(), value.into().0);
+        cause.message = format!("{}: {detail}", cause.message);
+        self.0.push(cause);
+    }
+
+    /// `FieldValueNotFound` with the value shown.
+    pub fn not_found(&mut self, path: &Path<'_>, value: impl Into<Shown>) {
+        self.0.push(Cause::not_found(path.to_string(), value.into().0));
+    }
+
+    /// `FieldValueNotFound` with the value shown and a reason.
+    pub fn not_found_because(&mut self, path: &Path<'_>, value: impl Into<Shown>, detail: &str) {
+        let mut cause = Cause::not_found(path.to_string(), value.into().0);
+        cause.message = format!("{}: {detail}", cause.message);
+        self.0.push(cause);
     }
 
     /// `FieldValueNotSupported`, with the values that are.
     pub fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Shown>, supported: &[&str]) {
-        let mut message = format!("Unsupported value: {}", value.into().0);
-        for (i, each) in supported.iter().enumerate() {
-            message.push_str(if i == 0 { ": supported values: " } else { ", " });
-            quote(&mut message, each);
-        }
-        self.push("FieldValueNotSupported", path, message);
+        self.0.push(Cause::not_supported(path.to_string(), value.into().0, supported));
     }
 
     /// `FieldValueTooLong` for a text of more than `most` bytes.
     pub fn too_long(&mut self, path: &Path<'_>, most: usize) {
-        self.push("FieldValueTooLong", path, format!("Too long: may not be more than {most} bytes"));
+        self.0.push(Cause::too_long(path.to_string(), most));
     }
 
     /// `FieldValueTooMany` for a list of `count` items where `most` are allowed.
     pub fn too_many(&mut self, path: &Path<'_>, count: usize, most: usize) {
-        self.push("FieldValueTooMany", path, format!("Too many: {count}: must have at most {most} items"));
+        self.0.push(Cause::too_many(path.to_string(), count, most));
     }
 
     /// One `invalid` for each message.
@@ -158,24 +152,14 @@ impl Faults {
             self.invalid(path, value, message);
         }
     }
-
-    fn push(&mut self, reason: &str, path: &Path<'_>, message: String) {
-        self.0.push(Cause { reason: reason.to_owned(), message, field: path.to_string() });
-    }
 }
 
-fn with_detail(head: &str, detail: &str) -> String {
-    if detail.is_empty() { head.to_owned() } else { format!("{head}: {detail}") }
-}
-
-/// A value as a message shows it: text quoted, the rest as JSON.
-pub struct Shown(String);
+/// A value as a message shows it.
+pub struct Shown(Value);
 
 impl From<&str> for Shown {
     fn from(text: &str) -> Shown {
-        let mut out = String::with_capacity(text.len() + 2);
-        quote(&mut out, text);
-        Shown(out)
+        Shown(text.into())
     }
 }
 
@@ -187,13 +171,13 @@ impl From<&String> for Shown {
 
 impl From<i64> for Shown {
     fn from(number: i64) -> Shown {
-        Shown(number.to_string())
+        Shown(number.into())
     }
 }
 
 impl From<bool> for Shown {
     fn from(flag: bool) -> Shown {
-        Shown(flag.to_string())
+        Shown(flag.into())
     }
 }
 
@@ -201,78 +185,21 @@ impl From<&Value> for Shown {
     fn from(value: &Value) -> Shown {
         match value {
             // Upstream's words for a nil pointer: the text "null", quoted.
-            Value::Null => Shown("\"null\"".to_owned()),
-            Value::String(text) => text.as_str().into(),
-            other => {
-                let mut out = String::new();
-                go_json(&mut out, other);
-                Shown(out)
-            }
+            Value::Null => "null".into(),
+            other => Shown(ordered(other)),
         }
     }
 }
 
-/// JSON as upstream prints it: no blanks, and the keys of maps sorted.
-fn go_json(out: &mut String, value: &Value) {
+/// Keys in the order of Go's JSON: maps are sorted; of the types shown whole, a selector has its labels first.
+fn ordered(value: &Value) -> Value {
     match value {
-        Value::Array(items) => {
-            out.push('[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                go_json(out, item);
-            }
-            out.push(']');
-        }
+        Value::Array(items) => items.iter().map(ordered).collect(),
         Value::Object(map) => {
             let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by_key(|(key, _)| *key);
-            out.push('{');
-            for (i, (key, item)) in entries.into_iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                let _ = write!(out, "{}:", Value::String(key.clone()));
-                go_json(out, item);
-            }
-            out.push('}');
+            entries.sort_by_key(|(key, _)| (*key != "matchLabels", *key));
+            entries.into_iter().map(|(key, value)| (key.clone(), ordered(value))).collect()
         }
-        scalar => {
-            let _ = write!(out, "{scalar}");
-        }
+        scalar => scalar.clone(),
     }
-}
-
-/// Appends `text` in quotes with Go's escapes (`strconv.Quote`).
-pub fn quote(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{b}' => out.push_str("\\v"),
-            '\u{c}' => out.push_str("\\f"),
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
-/// `text` in quotes with Go's escapes.
-pub fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    quote(&mut out, text);
-    out
 }

@@ -8,7 +8,10 @@ use super::{
     field::{Faults, Path},
     names,
 };
-use crate::{resource::NameRule, status::Cause};
+use crate::{
+    resource::NameRule,
+    status::{Cause, quoted},
+};
 
 /// The most that all keys and values of an object's annotations may take, in bytes.
 pub const ANNOTATIONS_LIMIT: usize = 256 * 1024;
@@ -73,6 +76,7 @@ pub fn validate_create(object: &Value, rule: NameRule, namespaced: bool) -> Vec<
         (false, _) => faults.forbidden(&path.field("namespace"), "not allowed on this type"),
     }
     validate_written_fields(&mut faults, metadata);
+    validate_standard_finalizers(&mut faults, object);
     faults.into_causes()
 }
 
@@ -81,6 +85,7 @@ pub fn validate_create(object: &Value, rule: NameRule, namespaced: bool) -> Vec<
 pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut faults = Faults::new();
     let none = json!({});
+    let object = new;
     let (new, old) = (get(new, "metadata").unwrap_or(&none), get(old, "metadata").unwrap_or(&none));
     let path = Path::root("metadata");
     if get(old, "deletionTimestamp").is_some() {
@@ -89,7 +94,7 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
             list(new, "finalizers").iter().filter(|each| !before.contains(each)).filter_map(Value::as_str).collect();
         added.sort_unstable();
         if !added.is_empty() {
-            let added: Vec<_> = added.into_iter().map(super::field::quoted).collect();
+            let added: Vec<_> = added.into_iter().map(quoted).collect();
             faults.forbidden(
                 &path.field("finalizers"),
                 &format!(
@@ -117,6 +122,7 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
         }
     }
     validate_written_fields(&mut faults, new);
+    validate_standard_finalizers(&mut faults, object);
     faults.into_causes()
 }
 
@@ -148,6 +154,36 @@ fn validate_written_fields(faults: &mut Faults, metadata: &Value) {
     validate_owners(faults, &path.field("ownerReferences"), metadata);
     validate_finalizers(faults, &path.field("finalizers"), metadata);
 }
+
+/// For the groups whose kinds have had finalizers without a domain: only the known ones may do without.
+fn validate_standard_finalizers(faults: &mut Faults, object: &Value) {
+    let api_version = text(object, "apiVersion");
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let strict = matches!(group, "" | "apps" | "batch" | "autoscaling" | "policy") || STRICT_GROUPS.contains(&group);
+    if !strict {
+        return;
+    }
+    let path = Path::root("metadata.finalizers");
+    let finalizers = get(object, "metadata").map_or(&[][..], |metadata| list(metadata, "finalizers"));
+    for (i, finalizer) in finalizers.iter().filter_map(Value::as_str).enumerate() {
+        if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
+            faults.invalid(
+                &path.index(i),
+                finalizer,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
+        }
+    }
+}
+
+const STRICT_GROUPS: [&str; 6] = [
+    "certificates.k8s.io",
+    "discovery.k8s.io",
+    "networking.k8s.io",
+    "rbac.authorization.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+];
 
 /// The labels in that field of `parent`.
 pub fn validate_labels(faults: &mut Faults, path: &Path<'_>, parent: &Value, field: &str) {

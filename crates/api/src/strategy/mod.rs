@@ -11,6 +11,7 @@ mod check;
 mod cluster;
 mod config;
 mod endpoints;
+mod event;
 mod extension;
 pub mod field;
 pub mod metadata;
@@ -18,9 +19,10 @@ pub mod names;
 mod networking;
 pub mod pod;
 mod prepare;
+mod quota;
 mod resources;
 mod scaling;
-mod service;
+pub mod service;
 mod volume;
 mod workload;
 
@@ -61,8 +63,8 @@ const TABLE: &[Row] = &[
     ("", "Namespace", cluster::NAMESPACE),
     ("", "Node", cluster::NODE),
     ("", "ServiceAccount", cluster::SERVICE_ACCOUNT),
-    ("", "ResourceQuota", cluster::RESOURCE_QUOTA),
-    ("", "LimitRange", cluster::LIMIT_RANGE),
+    ("", "ResourceQuota", quota::RESOURCE_QUOTA),
+    ("", "LimitRange", quota::LIMIT_RANGE),
     ("", "PodTemplate", pod::POD_TEMPLATE),
     ("", "ReplicationController", workload::replica_set::REPLICATION_CONTROLLER),
     ("", "PersistentVolume", volume::PERSISTENT_VOLUME),

@@ -118,17 +118,17 @@ fn claim_names(faults: &mut Faults, path: &Path<'_>, used: &[Value], claims: &[&
 /// An amount that is not negative, and whole where the resource is counted in pieces.
 pub fn quantity_value(faults: &mut Faults, path: &Path<'_>, name: &str, quantity: &Value) {
     let Some(amount) = amount::of(quantity) else { return };
-    if amount.is_negative() {
+    if amount.signum() < 0 {
         faults.invalid(path, &amount::shown(quantity), NEGATIVE);
     }
-    if is_integer(name) && !amount.is_whole() {
+    if is_integer(name) && amount.milli_value() % 1000 != 0 {
         faults.invalid(path, &amount::shown(quantity), "must be an integer");
     }
 }
 
 /// An amount above nothing.
 pub fn positive(faults: &mut Faults, path: &Path<'_>, quantity: &Value) -> bool {
-    let sound = amount::of(quantity).is_some_and(|amount| !amount.is_zero() && !amount.is_negative());
+    let sound = amount::of(quantity).is_some_and(|amount| amount.signum() > 0);
     if !sound {
         faults.invalid(path, &amount::shown(quantity), "must be greater than zero");
     }
@@ -179,7 +179,7 @@ fn huge_page_value(faults: &mut Faults, path: &Path<'_>, name: &str, quantity: &
     let Some(size) = name.strip_prefix("hugepages-") else { return };
     let (size, value) = (amount::of(&Value::from(size)), amount::of(quantity));
     let divisible = match (size, value) {
-        (Some(size), Some(value)) if !size.is_zero() => value.0 % size.0 == 0,
+        (Some(size), Some(value)) if size.value() != 0 => value.value() % size.value() == 0,
         _ => false,
     };
     if !divisible {
@@ -212,7 +212,8 @@ fn is_standard_for_containers(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage") || is_huge_page(name)
 }
 
-fn is_standard_for_quota(name: &str) -> bool {
+/// Whether every cluster knows how to count it for quotas.
+pub fn is_standard_for_quota(name: &str) -> bool {
     const COUNTED: [&str; 19] = [
         "cpu",
         "memory",

@@ -3,17 +3,26 @@
 use serde_json::{Value, json};
 
 use super::{
-    access::{ensure_object, fill, fill_text, object_mut, set},
+    access::{
+        at, copy, ensure_object, entries, fill, fill_text, get, is_empty, list, map, object_mut, same, same_field, set,
+        text,
+    },
+    amount,
+    check::{IMMUTABLE, label_selector, optional_one_of},
     field::{Faults, Path},
-    pod::defaults::default_remote_disk,
+    names,
+    pod::{defaults::default_remote_disk, placement::node_selector, update::difference, volume::host_path},
     prepare::{self, PLAIN, WITH_STATUS},
+    resources,
 };
-use crate::resource::Strategy;
+use crate::{resource::Strategy, status::Cause};
 
 /// The strategy of PersistentVolumes.
 pub const PERSISTENT_VOLUME: Strategy = Strategy {
     default: default_volume,
     prepare_create: |object| prepare::empty_status(object, json!({"phase": "Pending"})),
+    validate: validate_volume,
+    validate_update: validate_volume_update,
     ..WITH_STATUS
 };
 
@@ -21,11 +30,14 @@ pub const PERSISTENT_VOLUME: Strategy = Strategy {
 pub const PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
     default: default_claim,
     prepare_create: |object| prepare::empty_status(object, json!({"phase": "Pending"})),
+    validate: validate_claim,
+    validate_update: validate_claim_update,
     ..WITH_STATUS
 };
 
 /// The strategy of StorageClasses.
-pub const STORAGE_CLASS: Strategy = Strategy { default: default_class, ..PLAIN };
+pub const STORAGE_CLASS: Strategy =
+    Strategy { default: default_class, validate: validate_class, validate_update: validate_class_update, ..PLAIN };
 
 /// The strategy of CSIDrivers.
 pub const CSI_DRIVER: Strategy = Strategy {
@@ -82,5 +94,314 @@ fn default_driver(object: &mut Value) {
     }
 }
 
+
+const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
+
+fn access_modes(faults: &mut Faults, path: &Path<'_>, spec: &Value, none: &str) {
+    let path = path.field("accessModes");
+    let modes = list(spec, "accessModes");
+    if modes.is_empty() {
+        faults.required(&path, none);
+    }
+    let (mut one_pod, mut others) = (false, false);
+    for mode in modes.iter().filter_map(Value::as_str) {
+        if !ACCESS_MODES.contains(&mode) {
+            faults.not_supported(&path, mode, &ACCESS_MODES);
+        } else if mode == "ReadWriteOncePod" {
+            one_pod = true;
+        } else {
+            others = true;
+        }
+    }
+    if one_pod && others {
+        faults.forbidden(&path, "may not use ReadWriteOncePod with other access modes");
+    }
+}
+
+fn class_name(faults: &mut Faults, path: &Path<'_>, spec: &Value, field: &str) {
+    let name = text(spec, field);
+    if !name.is_empty() {
+        faults.invalid_each(&path.field(field), name, names::dns1123_subdomain(name));
+    }
+}
+
 /// The spec of a claim, of its own or in an ephemeral volume.
-pub fn claim_spec(_faults: &mut Faults, _path: &Path<'_>, _spec: &Value) {}
+pub fn claim_spec(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
+    if is_empty(spec, "accessModes") {
+        faults.required(&path.field("accessModes"), "at least 1 access mode is required");
+    }
+    if let Some(selector) = get(spec, "selector") {
+        label_selector(faults, &path.field("selector"), selector);
+    }
+    if !is_empty(spec, "accessModes") {
+        access_modes(faults, path, spec, "");
+    }
+    let at_storage = path.field("resources");
+    let at_storage = at_storage.key("storage");
+    match at(spec, &["resources", "requests", "storage"]) {
+        None => faults.required(&at_storage, ""),
+        Some(size) => {
+            resources::positive(faults, &at_storage, size);
+        }
+    }
+    class_name(faults, path, spec, "storageClassName");
+    optional_one_of(faults, path, spec, "volumeMode", &VOLUME_MODES);
+    for field in ["dataSource", "dataSourceRef"] {
+        if let Some(source) = get(spec, field) {
+            data_source(faults, &path.field(field), source);
+        }
+    }
+    class_name(faults, path, spec, "volumeAttributesClassName");
+}
+
+fn data_source(faults: &mut Faults, path: &Path<'_>, source: &Value) {
+    for field in ["name", "kind"] {
+        if text(source, field).is_empty() {
+            faults.required(&path.field(field), "");
+        }
+    }
+    let (group, kind) = (text(source, "apiGroup"), text(source, "kind"));
+    if group.is_empty() && kind != "PersistentVolumeClaim" {
+        faults.invalid(path, kind, "must be 'PersistentVolumeClaim' when referencing the default apiGroup");
+    }
+    if !group.is_empty() {
+        faults.invalid_each(&path.field("apiGroup"), group, names::dns1123_subdomain(group));
+    }
+}
+
+fn validate_claim(object: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    claim_spec(&mut faults, &Path::root("spec"), get(object, "spec").unwrap_or(&Value::Null));
+    faults.into_causes()
+}
+
+fn validate_claim_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    faults.extend(validate_claim(new));
+    let none = json!({});
+    let (new_spec, old_spec) = (get(new, "spec").unwrap_or(&none), get(old, "spec").unwrap_or(&none));
+    let mut munged = new_spec.clone();
+    // The volume is named once, and a class once.
+    if text(old_spec, "volumeName").is_empty() {
+        copy(&mut munged, old_spec, "volumeName");
+    }
+    if get(old_spec, "storageClassName").is_none() {
+        copy(&mut munged, old_spec, "storageClassName");
+    }
+    let bound = at(new, &["status", "phase"]).and_then(Value::as_str) == Some("Bound");
+    let size = |object: &Value| at(object, &["resources", "requests", "storage"]).cloned();
+    if bound {
+        if let (Some(before), Some(requests)) =
+            (size(old_spec), super::access::object_at_mut(&mut munged, &["resources", "requests"]))
+        {
+            set(requests, "storage", before);
+        }
+        if get(new_spec, "volumeAttributesClassName").is_some() {
+            copy(&mut munged, old_spec, "volumeAttributesClassName");
+        }
+    }
+    if !same(&munged, old_spec) {
+        faults.forbidden(
+            &Path::root("spec"),
+            &format!(
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{}",
+                difference("core.PersistentVolumeClaimSpec", old_spec, &munged)
+            ),
+        );
+    }
+    let given = at(new, &["status", "capacity", "storage"]);
+    if let (Some(after), Some(before)) = (size(new_spec), size(old_spec)) {
+        let shrunk = amount::compare(&after, &before).is_lt();
+        let below_given = given.is_some_and(|given| amount::compare(&after, given).is_le());
+        if shrunk && below_given {
+            faults.forbidden(
+                &Path::root("spec.resources.requests.storage"),
+                "field can not be less than status.capacity",
+            );
+        }
+    }
+    if !same_field(new_spec, old_spec, "volumeMode") {
+        faults.invalid(&Path::root("volumeMode"), get(new_spec, "volumeMode").unwrap_or(&Value::Null), IMMUTABLE);
+    }
+    faults.into_causes()
+}
+
+/// The sources that a PersistentVolume can have.
+const SOURCES: [&str; 22] = [
+    "hostPath",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "nfs",
+    "iscsi",
+    "glusterfs",
+    "flocker",
+    "rbd",
+    "cinder",
+    "cephfs",
+    "quobyte",
+    "fc",
+    "flexVolume",
+    "azureFile",
+    "vsphereVolume",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "azureDisk",
+    "scaleIO",
+    "local",
+    "storageos",
+    "csi",
+];
+
+fn validate_volume(object: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    let none = Value::Null;
+    let spec = get(object, "spec").unwrap_or(&none);
+    let path = Path::root("spec");
+    access_modes(&mut faults, &path, spec, "");
+    match map(spec, "capacity") {
+        None => faults.required(&path.field("capacity"), ""),
+        Some(capacity) if capacity.is_empty() => faults.required(&path.field("capacity"), ""),
+        Some(capacity) => {
+            if !capacity.contains_key("storage") || capacity.len() > 1 {
+                faults.not_supported(
+                    &path.field("capacity"),
+                    get(spec, "capacity").unwrap_or(&none),
+                    &["storage"],
+                );
+            }
+            for (name, quantity) in entries(spec, "capacity") {
+                resources::positive(&mut faults, &path.field("capacity").key(name), quantity);
+            }
+        }
+    }
+    optional_one_of(&mut faults, &path, spec, "persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"]);
+    let affinity = get(spec, "nodeAffinity");
+    if let Some(affinity) = affinity {
+        let at = path.field("nodeAffinity");
+        match get(affinity, "required") {
+            None => faults.required(&at.field("required"), "must specify required node constraints"),
+            Some(selector) => node_selector(&mut faults, &at.field("required"), selector),
+        }
+    }
+    let mut count = 0;
+    for source in SOURCES {
+        let Some(value) = get(spec, source) else { continue };
+        count += 1;
+        let at = path.field(source);
+        if count > 1 {
+            faults.forbidden(&at, "may not specify more than 1 volume type");
+            continue;
+        }
+        volume_source(&mut faults, &path, &at, source, value, affinity.is_some());
+    }
+    if count == 0 {
+        faults.required(&path, "must specify a volume type");
+    }
+    class_name(&mut faults, &path, spec, "storageClassName");
+    optional_one_of(&mut faults, &path, spec, "volumeMode", &VOLUME_MODES);
+    faults.into_causes()
+}
+
+fn volume_source(faults: &mut Faults, spec: &Path<'_>, path: &Path<'_>, kind: &str, source: &Value, affinity: bool) {
+    let required: &[&str] = match kind {
+        "nfs" => &["server", "path"],
+        "local" => &["path"],
+        "csi" => &["driver", "volumeHandle"],
+        "iscsi" => &["targetPortal", "iqn"],
+        _ => &[],
+    };
+    for field in required {
+        if text(source, field).is_empty() {
+            faults.required(&path.field(field), "");
+        }
+    }
+    match kind {
+        "hostPath" => host_path(faults, path, source),
+        "nfs" if !text(source, "path").starts_with('/') => {
+            faults.invalid(&path.field("path"), text(source, "path"), "must be an absolute path");
+        }
+        "local" if !affinity => {
+            faults.required(&spec.field("nodeAffinity"), "Local volume requires node affinity");
+        }
+        _ => {}
+    }
+}
+
+fn validate_volume_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    faults.extend(validate_volume(new));
+    let none = json!({});
+    let (new_spec, old_spec) = (get(new, "spec").unwrap_or(&none), get(old, "spec").unwrap_or(&none));
+    if SOURCES.iter().any(|source| !same_field(new_spec, old_spec, source)) {
+        let only_source = |spec: &Value| {
+            let mut out = json!({});
+            for source in SOURCES {
+                copy(&mut out, spec, source);
+            }
+            out
+        };
+        faults.forbidden(
+            &Path::root("spec.persistentvolumesource"),
+            &format!(
+                "spec.persistentvolumesource is immutable after creation\n{}",
+                difference("core.PersistentVolumeSource", &only_source(old_spec), &only_source(new_spec))
+            ),
+        );
+    }
+    if !same_field(new_spec, old_spec, "volumeMode") {
+        faults.invalid(&Path::root("volumeMode"), get(new_spec, "volumeMode").unwrap_or(&Value::Null), IMMUTABLE);
+    }
+    if get(old_spec, "nodeAffinity").is_some() && !same_field(new_spec, old_spec, "nodeAffinity") {
+        faults.invalid(
+            &Path::root("nodeAffinity"),
+            get(new_spec, "nodeAffinity").unwrap_or(&Value::Null),
+            "field is immutable, except for updating from beta label to GA",
+        );
+    }
+    faults.into_causes()
+}
+
+fn validate_class(object: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    let root = Path::root("");
+    match text(object, "provisioner") {
+        "" => faults.required(&root.field("provisioner"), "provisioner"),
+        name => {
+            let lower = name.to_lowercase();
+            faults.invalid_each(&root.field("provisioner"), name, names::qualified_name(&lower));
+        }
+    }
+    let parameters = map(object, "parameters");
+    if parameters.is_some_and(|parameters| parameters.len() > 512) {
+        faults.too_long(&root.field("parameters"), 512);
+    }
+    for (key, _) in entries(object, "parameters") {
+        if key.is_empty() {
+            faults.invalid(&root.field("parameters"), key, "field can not be empty.");
+        }
+    }
+    optional_one_of(&mut faults, &root, object, "reclaimPolicy", &["Delete", "Retain"]);
+    optional_one_of(&mut faults, &root, object, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"]);
+    faults.into_causes()
+}
+
+fn validate_class_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    let forbidden = |faults: &mut Faults, field: &str| {
+        if !same_field(new, old, field) {
+            faults.forbidden(&Path::root(field), &format!("updates to {field} are forbidden."));
+        }
+    };
+    forbidden(&mut faults, "parameters");
+    forbidden(&mut faults, "provisioner");
+    forbidden(&mut faults, "reclaimPolicy");
+    if !same_field(new, old, "volumeBindingMode") {
+        faults.invalid(
+            &Path::root("volumeBindingMode"),
+            get(new, "volumeBindingMode").unwrap_or(&Value::Null),
+            IMMUTABLE,
+        );
+    }
+    faults.into_causes()
+}

@@ -8,6 +8,7 @@ use super::super::{
     field::{Faults, Path},
     names,
 };
+use crate::status::quoted;
 
 /// `env`.
 pub fn env(faults: &mut Faults, path: &Path<'_>, variables: &[Value]) {
@@ -147,8 +148,8 @@ pub fn object_field(faults: &mut Faults, path: &Path<'_>, reference: &Value, all
     };
     if !convertible {
         let reason = match subscript {
-            Some(_) => format!("field label does not support subscript: {}", super::super::field::quoted(base)),
-            None => format!("field label not supported: {}", super::super::field::quoted(field)),
+            Some(_) => format!("field label does not support subscript: {}", quoted(base)),
+            None => format!("field label not supported: {}", quoted(field)),
         };
         faults.invalid(&path.field("fieldPath"), field, format!("error converting fieldPath: {reason}"));
         return;

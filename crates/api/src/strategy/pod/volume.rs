@@ -55,7 +55,7 @@ fn source(faults: &mut Faults, path: &Path<'_>, volume: &Value, pod: &str, is_po
     let mut count = 0;
     if let Some(memory) = get(volume, "emptyDir") {
         count += 1;
-        if get(memory, "sizeLimit").and_then(amount::of).is_some_and(|size| size.is_negative()) {
+        if get(memory, "sizeLimit").and_then(amount::of).is_some_and(|size| size.signum() < 0) {
             faults.forbidden(
                 &path.field("emptyDir").field("sizeLimit"),
                 "SizeLimit field must be a valid resource quantity",

@@ -1,13 +1,21 @@
 //! `batch/v1 Job`.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::super::{
-    access::{at, ensure_object, fill, fill_text, flag, get, is_empty, items_mut, object_mut, set, text_at},
-    pod::defaults::default_template,
-    prepare::{self, PLAIN},
+use super::{
+    super::{
+        access::{
+            at, copy, ensure_object, fill, fill_text, flag, get, int, is_empty, items_mut, list, object_mut, same,
+            same_field, set, text, text_at,
+        },
+        check::{IMMUTABLE, label_selector, nonnegative, selects},
+        field::{Faults, Path},
+        pod::{defaults::default_template, spec},
+        prepare::{self, PLAIN},
+    },
+    template,
 };
-use crate::resource::Strategy;
+use crate::{resource::Strategy, status::Cause};
 
 /// The strategy of Jobs.
 pub const JOB: Strategy = Strategy {
@@ -15,6 +23,9 @@ pub const JOB: Strategy = Strategy {
     prepare_create: prepare::first_generation,
     prepare_update: prepare::next_generation,
     prepare_status_update: prepare::status_update,
+    validate,
+    validate_update,
+    validate_status_update,
     ..PLAIN
 };
 
@@ -69,4 +80,233 @@ pub fn after_identity(job: &mut Value) {
     fill(labels, "batch.kubernetes.io/controller-uid", uid.as_str());
     let selector = ensure_object(ensure_object(spec, "selector"), "matchLabels");
     fill(selector, "batch.kubernetes.io/controller-uid", uid);
+}
+
+fn validate(job: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    let none = Value::Null;
+    let spec = get(job, "spec").unwrap_or(&none);
+    generated_selector(&mut faults, job, spec);
+    with_selector(&mut faults, spec);
+    faults.into_causes()
+}
+
+fn with_selector(faults: &mut Faults, spec: &Value) {
+    let path = Path::root("spec");
+    job_spec(faults, &path, spec);
+    match get(spec, "selector") {
+        None => faults.required(&path.field("selector"), ""),
+        Some(selector) => label_selector(faults, &path.field("selector"), selector),
+    }
+    template::selector_matches(faults, &path, spec);
+}
+
+/// The labels and the selector that the server made must be whole.
+fn generated_selector(faults: &mut Faults, job: &Value, spec: &Value) {
+    if flag(spec, "manualSelector") || get(spec, "selector").is_none() {
+        return;
+    }
+    let (uid, name) = (text_at(job, &["metadata", "uid"]), text_at(job, &["metadata", "name"]));
+    if uid.is_empty() {
+        faults.required(&Path::root("metadata.uid"), "");
+    }
+    let path = Path::root("spec.template.metadata.labels");
+    let labels = at(spec, &["template", "metadata", "labels"]);
+    for (key, expected) in [
+        ("batch.kubernetes.io/controller-uid", uid),
+        ("batch.kubernetes.io/job-name", name),
+        ("controller-uid", uid),
+        ("job-name", name),
+    ] {
+        match labels.and_then(|labels| get(labels, key)).and_then(Value::as_str) {
+            None => faults.required(&path.key(key), &format!("must be '{expected}'")),
+            Some(found) if found != expected => faults.invalid(
+                &path.key(key),
+                labels.unwrap_or(&Value::Null),
+                format!("must be '{expected}'"),
+            ),
+            Some(_) => {}
+        }
+    }
+    let expected = json!({
+        "controller-uid": uid,
+        "job-name": name,
+        "batch.kubernetes.io/controller-uid": uid,
+        "batch.kubernetes.io/job-name": name,
+    });
+    if let Some(selector) = get(spec, "selector").filter(|selector| !selects(selector, Some(&expected))) {
+        faults.invalid(&Path::root("spec.selector"), selector, "`selector` not auto-generated");
+    }
+}
+
+/// A Job's spec, or that of a CronJob's template: all but the selector.
+pub fn job_spec(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
+    for field in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+    ] {
+        nonnegative(faults, path, spec, field);
+    }
+    completion(faults, path, spec);
+    if let Some(policy) = get(spec, "podFailurePolicy") {
+        failure_policy(faults, &path.field("podFailurePolicy"), policy, spec);
+    }
+    let at = path.field("template");
+    spec::template(faults, &at, get(spec, "template").unwrap_or(&Value::Null));
+    let restart = path.field("template");
+    let restart = restart.field("spec");
+    let restart = restart.field("restartPolicy");
+    match text_at(spec, &["template", "spec", "restartPolicy"]) {
+        "OnFailure" | "Never" => {}
+        // What a user who said nothing gets by default is no fit.
+        "Always" | "" => faults.required(&restart, "valid values: \"OnFailure\", \"Never\""),
+        other => faults.not_supported(&restart, other, &["OnFailure", "Never"]),
+    }
+    if get(spec, "podReplacementPolicy").is_some() {
+        let policy = text(spec, "podReplacementPolicy");
+        let at = path.field("podReplacementPolicy");
+        if get(spec, "podFailurePolicy").is_some() {
+            if policy != "Failed" {
+                faults.not_supported(&at, policy, &["Failed"]);
+            }
+        } else if !matches!(policy, "Failed" | "TerminatingOrFailed") {
+            faults.not_supported(&at, policy, &["Failed", "TerminatingOrFailed"]);
+        }
+    }
+}
+
+fn completion(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
+    const MOST: i64 = 100_000;
+    let mode = text(spec, "completionMode");
+    if !matches!(mode, "" | "Indexed" | "NonIndexed") {
+        faults.not_supported(&path.field("completionMode"), mode, &["NonIndexed", "Indexed"]);
+    }
+    let indexed = mode == "Indexed";
+    if indexed {
+        if get(spec, "completions").is_none() {
+            faults.required(&path.field("completions"), "when completion mode is Indexed");
+        }
+        if let Some(parallelism) = int(spec, "parallelism").filter(|number| *number > MOST) {
+            faults.invalid(
+                &path.field("parallelism"),
+                parallelism,
+                "must be less than or equal to 100000 when completion mode is Indexed",
+            );
+        }
+    }
+    if !indexed {
+        if let Some(limit) = int(spec, "backoffLimitPerIndex") {
+            faults.invalid(&path.field("backoffLimitPerIndex"), limit, "requires indexed completion mode");
+        }
+    }
+    if let Some(failed) = int(spec, "maxFailedIndexes") {
+        let at = path.field("maxFailedIndexes");
+        if get(spec, "backoffLimitPerIndex").is_none() {
+            faults.required(&path.field("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+        }
+        if indexed && int(spec, "completions").is_some_and(|completions| failed > completions) {
+            faults.invalid(&at, failed, "must be less than or equal to completions");
+        }
+        nonnegative(faults, path, spec, "maxFailedIndexes");
+    }
+}
+
+fn failure_policy(faults: &mut Faults, path: &Path<'_>, policy: &Value, spec: &Value) {
+    if text_at(spec, &["template", "spec", "restartPolicy"]) != "Never" {
+        faults.invalid(
+            path,
+            policy,
+            "restartPolicy must be Never when podFailurePolicy is specified",
+        );
+    }
+    let rules = list(policy, "rules");
+    let at = path.field("rules");
+    if rules.len() > 20 {
+        faults.too_many(&at, rules.len(), 20);
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let at = at.index(i);
+        match text(rule, "action") {
+            "" => faults.required(&at.field("action"), "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]"),
+            "Count" | "FailIndex" | "FailJob" | "Ignore" => {}
+            other => {
+                faults.not_supported(&at.field("action"), other, &["Count", "FailIndex", "FailJob", "Ignore"]);
+            }
+        }
+        let (codes, conditions) = (get(rule, "onExitCodes"), list(rule, "onPodConditions"));
+        match (codes, conditions.is_empty()) {
+            (None, true) => {
+                faults.invalid(&at, rule, "specifying one of OnExitCodes and OnPodConditions is required");
+            }
+            (Some(_), false) => {
+                faults.invalid(&at, rule, "specifying both OnExitCodes and OnPodConditions is not supported");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    let none = Value::Null;
+    let (new_spec, old_spec) = (get(new, "spec").unwrap_or(&none), get(old, "spec").unwrap_or(&none));
+    generated_selector(&mut faults, new, new_spec);
+    with_selector(&mut faults, new_spec);
+    let path = Path::root("spec");
+    let shown = |field: &str| get(new_spec, field).unwrap_or(&Value::Null);
+    let elastic = text(new_spec, "completionMode") == "Indexed"
+        && get(new_spec, "completions").is_some()
+        && int(new_spec, "completions") == int(new_spec, "parallelism");
+    if !same_field(new_spec, old_spec, "completions") && !elastic {
+        faults.invalid(&path.field("completions"), shown("completions"), IMMUTABLE);
+    }
+    if !same_field(new_spec, old_spec, "selector") {
+        faults.invalid(&path.field("selector"), shown("selector"), IMMUTABLE);
+    }
+    template_update(&mut faults, &path.field("template"), old, new_spec, old_spec);
+    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+        if !same_field(new_spec, old_spec, field) {
+            faults.invalid(&path.field(field), shown(field), IMMUTABLE);
+        }
+    }
+    faults.into_causes()
+}
+
+/// The template may change where it places pods, as long as the Job is suspended and never ran.
+fn template_update(faults: &mut Faults, path: &Path<'_>, old: &Value, new_spec: &Value, old_spec: &Value) {
+    let none = json!({});
+    let (new_pods, old_pods) =
+        (get(new_spec, "template").unwrap_or(&none), get(old_spec, "template").unwrap_or(&none));
+    let mut munged = new_pods.clone();
+    let never_ran = flag(old_spec, "suspend") && at(old, &["status", "startTime"]).is_none();
+    if never_ran {
+        let pod = ensure_object(&mut munged, "spec");
+        let before = get(old_pods, "spec").unwrap_or(&none);
+        for field in ["affinity", "nodeSelector", "tolerations", "schedulingGates"] {
+            copy(pod, before, field);
+        }
+        let metadata = ensure_object(&mut munged, "metadata");
+        let before = get(old_pods, "metadata").unwrap_or(&none);
+        for field in ["labels", "annotations"] {
+            copy(metadata, before, field);
+        }
+    }
+    if !same(&munged, old_pods) {
+        faults.invalid(path, new_pods, IMMUTABLE);
+    }
+}
+
+fn validate_status_update(new: &Value, _: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    let path = Path::root("status");
+    if let Some(status) = get(new, "status") {
+        for field in ["active", "succeeded", "failed", "ready", "terminating"] {
+            nonnegative(&mut faults, &path, status, field);
+        }
+    }
+    faults.into_causes()
 }

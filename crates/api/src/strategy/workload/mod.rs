@@ -5,5 +5,6 @@ pub mod daemon_set;
 pub mod deployment;
 pub mod job;
 pub mod replica_set;
+pub mod schedule;
 pub mod stateful_set;
 mod template;

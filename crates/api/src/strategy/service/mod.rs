@@ -1,7 +1,10 @@
 //! `v1 Service`.
 
+mod validate;
+
 use serde_json::{Value, json};
 
+pub use self::validate::{NODE_PORTS, host_name, node_port_in_range};
 use super::{
     access::{at, ensure_object, fill, fill_text, get, int, is_empty, items_mut, list, remove, same_field, set, text},
     prepare::{self, PLAIN},
@@ -14,6 +17,9 @@ pub const SERVICE: Strategy = Strategy {
     prepare_create,
     prepare_update,
     prepare_status_update: prepare::status_update,
+    validate: validate::validate,
+    validate_update: validate::validate_update,
+    validate_status_update: validate::validate_status_update,
     name: NameRule::Label1035,
     create_on_update: true,
     ..PLAIN
