@@ -1,8 +1,19 @@
 //! The engine: the daemon's handle on all sandboxes.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use crate::cgroup::Cgroups;
+use crate::directory::{Directory, load, save};
+use crate::event::{Event, EventKind};
+use crate::shim::protocol::Setup;
 use crate::{Error, Events, Result, Sandbox, SandboxSpec};
 
 /// Where the engine works and how it starts shims.
@@ -36,23 +47,82 @@ impl ShimCommand {
 
 /// All sandboxes of one machine (or of one of its instances). Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Engine {}
+pub struct Engine(Arc<Shared>);
+
+/// What an engine and its sandboxes share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub config: EngineConfig,
+    pub cgroups: Cgroups,
+    sandboxes: Mutex<BTreeMap<String, Sandbox>>,
+    subscribers: Mutex<Vec<mpsc::UnboundedSender<Event>>>,
+}
+
+impl Shared {
+    /// Tells every subscriber.
+    pub fn announce(&self, sandbox: &str, container: &str, kind: EventKind) {
+        let event = Event { sandbox: sandbox.to_owned(), container: container.to_owned(), kind };
+        self.subscribers.lock().retain(|subscriber| subscriber.send(event.clone()).is_ok());
+    }
+
+    pub fn forget(&self, sandbox: &str) {
+        self.sandboxes.lock().remove(sandbox);
+    }
+}
 
 impl Engine {
-    /// Makes the directories and the root cgroup. Call [`Engine::adopt`] next.
+    /// Makes the directories. Call [`Engine::adopt`] next.
     ///
     /// # Errors
-    /// [`Error::Io`] when a directory cannot be made.
+    /// [`Error::Io`] when a directory cannot be made, [`Error::Invalid`] for an unusable cgroup root.
     pub async fn open(config: EngineConfig) -> Result<Self> {
-        let _ = config;
-        todo!()
+        relative("cgroup_root", &config.cgroup_root)?;
+        if config.cgroup_root.is_empty() {
+            return Err(Error::Invalid { field: "cgroup_root", reason: "must not be empty".to_owned() });
+        }
+        for directory in [&config.data_dir, &config.run_dir.join("sandboxes")] {
+            fs::create_dir_all(directory).map_err(Error::io("make directory", directory))?;
+        }
+        let config = EngineConfig {
+            run_dir: fs::canonicalize(&config.run_dir).map_err(Error::io("resolve", &config.run_dir))?,
+            ..config
+        };
+        Ok(Self(Arc::new(Shared {
+            config,
+            cgroups: Cgroups::detect(),
+            sandboxes: Mutex::default(),
+            subscribers: Mutex::default(),
+        })))
     }
 
     /// Takes over what an earlier daemon left in `run_dir`: reconnects to every live shim (nothing of theirs was lost),
     /// and for each shim that is gone kills what it left behind and removes its cgroups and socket; such a sandbox is
     /// returned with [`crate::SandboxState::Dead`] and what is known of its containers, until it is destroyed.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when `run_dir` cannot be read. A record that cannot be understood is removed, with a warning.
     pub async fn adopt(&self) -> Result<Vec<Sandbox>> {
-        todo!()
+        let root = self.0.config.run_dir.join("sandboxes");
+        let entries = fs::read_dir(&root).map_err(Error::io("read directory", &root))?;
+        let mut adopting = Vec::new();
+        for entry in entries.flatten() {
+            let known = entry.file_name().to_str().is_some_and(|id| self.sandbox(id).is_some());
+            let directory = Directory(entry.path());
+            match load::<Setup>(&directory.setup()) {
+                _ if known => {}
+                Ok(setup) => adopting.push(Sandbox::adopt(self.0.clone(), directory, setup)),
+                Err(error) => {
+                    tracing::warn!(path = %entry.path().display(), %error, "removing a sandbox without a record");
+                    let _ = fs::remove_dir_all(entry.path());
+                }
+            }
+        }
+        let adopted = futures::future::join_all(adopting).await;
+        let mut sandboxes = self.0.sandboxes.lock();
+        for sandbox in &adopted {
+            sandboxes.insert(sandbox.id().to_owned(), sandbox.clone());
+        }
+        Ok(adopted)
     }
 
     /// Starts a shim with the sandbox's namespaces. Takes a few milliseconds.
@@ -60,29 +130,99 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`], [`Error::AlreadyExists`], [`Error::ShimStart`] (namespaces, sysctls, tmpfs); nothing remains.
     pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox> {
-        let _ = spec;
-        todo!()
+        check_id("id", &spec.id)?;
+        relative("cgroup_parent", &spec.cgroup_parent)?;
+        let id = spec.id.clone();
+        let directory = Directory(self.0.config.run_dir.join("sandboxes").join(&id));
+        let exists = || Error::AlreadyExists { kind: "sandbox", id: id.clone() };
+        match fs::create_dir(&directory.0) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Err(exists()),
+            result => result.map_err(Error::io("make directory", &directory.0))?,
+        }
+        let parts = [self.0.config.cgroup_root.as_str(), spec.cgroup_parent.as_str(), id.as_str()];
+        let cgroup: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        let setup = Setup {
+            cgroup: cgroup.join("/"),
+            // No id begins with an underscore.
+            shim_cgroup: format!("{}/_shims", self.0.config.cgroup_root),
+            created_at: std::time::SystemTime::now(),
+            pid: None,
+            spec,
+        };
+        let result = self.start(&directory, setup.clone()).await;
+        match result {
+            Ok(sandbox) => {
+                self.0.sandboxes.lock().insert(id, sandbox.clone());
+                Ok(sandbox)
+            }
+            Err(error) => {
+                let _ = self.0.cgroups.purge(setup.cgroup.as_ref(), Duration::from_secs(1));
+                let _ = fs::remove_dir_all(&directory.0);
+                Err(error)
+            }
+        }
+    }
+
+    async fn start(&self, directory: &Directory, setup: Setup) -> Result<Sandbox> {
+        if let Some(log_dir) = &setup.spec.log_dir {
+            fs::create_dir_all(log_dir).map_err(Error::io("make directory", log_dir))?;
+        }
+        let record = directory.setup();
+        save(&record, &setup).map_err(Error::io("write", &record))?;
+        Sandbox::launch(self.0.clone(), directory.clone(), setup).await
     }
 
     /// The sandbox of that id.
     pub fn sandbox(&self, id: &str) -> Option<Sandbox> {
-        let _ = id;
-        todo!()
+        self.0.sandboxes.lock().get(id).cloned()
     }
 
     /// All sandboxes, dead ones included.
     pub fn sandboxes(&self) -> Vec<Sandbox> {
-        todo!()
+        self.0.sandboxes.lock().values().cloned().collect()
     }
 
     /// Everything that happens from now on.
     pub fn events(&self) -> Events {
-        todo!()
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.0.subscribers.lock().push(sender);
+        Events(receiver)
     }
 
-    /// Removes what the engine as a whole made outside its directories (root cgroups). For `down --purge`, after every
+    /// Removes what the engine as a whole made outside its directories: its cgroups. For `down --purge`, after every
     /// sandbox was destroyed.
-    pub async fn purge(self) -> Result<()> {
-        Err(Error::Protocol(String::new()))
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a process is still in one of them.
+    pub async fn purge(&self) -> Result<()> {
+        let shared = self.0.clone();
+        blocking(move || {
+            let root = Path::new(&shared.config.cgroup_root);
+            shared.cgroups.purge(root, Duration::from_secs(2)).map_err(Error::io("remove cgroup", root))
+        })
+        .await
     }
+}
+
+/// Runs what blocks for a moment (files of cgroupfs, removal of directories) off the runtime's threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(Error::Shim(format!("defect: {panic}"))))
+}
+
+/// Ids become file and cgroup names.
+pub(crate) fn check_id(field: &'static str, id: &str) -> Result<()> {
+    let first = id.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let rest = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    if first && rest && id.len() <= 128 {
+        return Ok(());
+    }
+    let reason = format!("{id:?} is not 1 to 128 of [A-Za-z0-9_.-], beginning with a letter or digit");
+    Err(Error::Invalid { field, reason })
+}
+
+fn relative(field: &'static str, path: &str) -> Result<()> {
+    if Path::new(path).components().all(|component| matches!(component, Component::Normal(_))) {
+        return Ok(());
+    }
+    Err(Error::Invalid { field, reason: format!("{path:?} is not a plain relative path") })
 }

@@ -44,7 +44,7 @@ pub enum Error {
         operation: &'static str,
     },
     /// The container could not be made: rootfs, mounts, namespaces, cgroups. The text is the runtime's.
-    #[error("failed to create containerd task: failed to create shim task: {0}")]
+    #[error("failed to create container: {0}")]
     Create(String),
     /// The program could not be started: missing, not executable, not a program. `message` reads like runc's
     /// (`exec: "foo": executable file not found in $PATH`), `exit_code` is the convention's: 127 not found, 126 not

@@ -23,8 +23,6 @@ pub enum EventKind {
         /// Its process id on the host.
         pid: i32,
     },
-    /// A process of the container was killed for exceeding its memory limit (the container may live on).
-    Oom,
     /// The container ended; the status was recorded durably before this was sent.
     Exited(ExitStatus),
     /// The sandbox's shim was lost; an `Exited` for each of its containers precedes this.

@@ -11,22 +11,31 @@
 //!   unmounted when a shim goes, however it goes;
 //! - `CGROUP_ROOT[/PARENT]/SANDBOX/CONTAINER` in every mounted cgroup hierarchy.
 
+mod client;
+mod directory;
 mod engine;
 mod error;
 mod event;
+mod exec;
+mod launch;
+mod oci;
+mod overlay;
 mod sandbox;
 mod spec;
 mod status;
 mod streams;
+mod user;
 
 pub mod cgroup;
+pub mod seccomp;
 pub mod content;
 pub mod shim;
 
 pub use engine::{Engine, EngineConfig, ShimCommand};
 pub use error::{Error, Result};
 pub use event::{Event, EventKind, Events};
-pub use sandbox::{Exec, ExecOutput, Sandbox};
+pub use exec::{Exec, ExecOutput};
+pub use sandbox::Sandbox;
 pub use spec::{
     Capabilities, ContainerSpec, Device, ExecSpec, IdMapping, Ipc, LogSpec, Mount, Namespace, PidMode, Resources, Rlimit,
     Rootfs, SandboxSpec, Seccomp, TerminalSize, Tmpfs, UserSpec, default_capabilities, default_masked_paths,

@@ -45,7 +45,8 @@ pub(crate) fn register(fd: OwnedFd) -> io::Result<Arc<AsyncFd<OwnedFd>>> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
     fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(Arc::new(AsyncFd::new(fd)?))
+    // SAFETY: an `OwnedFd` stays open, and the same, until `AsyncFd` drops it after its registration.
+    Ok(Arc::new(unsafe { AsyncFd::register(fd) }?))
 }
 
 impl AsyncRead for Output {

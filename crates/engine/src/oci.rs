@@ -1,0 +1,272 @@
+//! A container's specification as an OCI runtime configuration.
+//!
+//! Written as JSON rather than by `oci-spec`'s builders, which add defaults of their own (open file limit, capabilities,
+//! masked paths) to whatever is not said.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::seccomp;
+use crate::spec::{
+    Capabilities, ContainerSpec, Mount, default_capabilities, default_masked_paths, default_mounts,
+    default_readonly_paths,
+};
+use crate::user::Ids;
+
+/// Where programs are looked for when the environment does not say.
+pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What only the shim knows.
+pub(crate) struct Surroundings<'a> {
+    /// The root file system, mounted.
+    pub rootfs: &'a Path,
+    /// The user, resolved.
+    pub ids: &'a Ids,
+    /// The PID namespace: `None` for the host's, `Some("")` for a new one, else the path of one to join.
+    pub pid_namespace: Option<String>,
+    /// The cgroup path to name; the process is in it already.
+    pub cgroup: &'a str,
+}
+
+/// The configuration (config.json of the OCI runtime specification 1.2).
+pub(crate) fn config(spec: &ContainerSpec, surroundings: &Surroundings<'_>) -> Value {
+    let mut namespaces = vec![json!({"type": "mount"}), json!({"type": "cgroup"})];
+    match surroundings.pid_namespace.as_deref() {
+        None => {}
+        Some("") => namespaces.push(json!({"type": "pid"})),
+        Some(path) => namespaces.push(json!({"type": "pid", "path": path})),
+    }
+    if !spec.uid_mappings.is_empty() {
+        namespaces.push(json!({"type": "user"}));
+    }
+    let mappings = |list: &[crate::spec::IdMapping]| -> Vec<Value> {
+        list.iter().map(|m| json!({"containerID": m.container, "hostID": m.host, "size": m.size})).collect()
+    };
+    let mut linux = json!({
+        "namespaces": namespaces,
+        "cgroupsPath": surroundings.cgroup,
+        "maskedPaths": masked_paths(spec),
+        "readonlyPaths": readonly_paths(spec),
+        "devices": devices(spec),
+        "rootfsPropagation": "rslave",
+    });
+    if !spec.uid_mappings.is_empty() {
+        linux["uidMappings"] = mappings(&spec.uid_mappings).into();
+        linux["gidMappings"] = mappings(&spec.gid_mappings).into();
+    }
+    if let Some(filter) = filter(spec, false) {
+        linux["seccomp"] = filter;
+    }
+    json!({
+        "ociVersion": "1.0.2",
+        "process": process(spec, surroundings.ids),
+        "root": {"path": surroundings.rootfs, "readonly": spec.read_only_rootfs},
+        "mounts": mounts(spec),
+        "linux": linux,
+    })
+}
+
+/// The system call filter of the container, or of an exec in it.
+pub(crate) fn filter(spec: &ContainerSpec, privileged_exec: bool) -> Option<Value> {
+    if spec.privileged || privileged_exec {
+        return None;
+    }
+    let effective = capabilities(spec, false).bounding;
+    seccomp::resolve(&spec.seccomp, &effective, std::env::consts::ARCH)
+}
+
+fn process(spec: &ContainerSpec, ids: &Ids) -> Value {
+    let set = capabilities(spec, false);
+    let rlimits: Vec<Value> =
+        spec.rlimits.iter().map(|r| json!({"type": r.kind, "soft": r.soft, "hard": r.hard})).collect();
+    let mut process = json!({
+        "terminal": spec.tty,
+        "user": {"uid": ids.uid, "gid": ids.gid, "additionalGids": ids.additional_gids},
+        "args": spec.args,
+        "env": environment(&spec.env),
+        "cwd": if spec.cwd.is_empty() { "/" } else { &spec.cwd },
+        "rlimits": rlimits,
+        "capabilities": {
+            "bounding": set.bounding,
+            "effective": set.effective,
+            "permitted": set.permitted,
+            "inheritable": set.inheritable,
+            "ambient": set.ambient,
+        },
+    });
+    if spec.no_new_privileges {
+        // Absent rather than false: libcontainer takes `false` for "set", and then loads the filter too late.
+        process["noNewPrivileges"] = true.into();
+    }
+    process
+}
+
+/// The environment with what every process needs.
+pub(crate) fn environment(env: &[String]) -> Vec<String> {
+    let mut env = env.to_vec();
+    if !env.iter().any(|entry| entry.starts_with("PATH=")) {
+        env.push(DEFAULT_PATH.to_owned());
+    }
+    env
+}
+
+/// The capability sets, without what this process itself may not hand on.
+pub(crate) fn capabilities(spec: &ContainerSpec, privileged_exec: bool) -> Capabilities {
+    let held = held_capabilities();
+    let all = || Capabilities::uniform(NAMES.iter().copied());
+    let wanted = match &spec.capabilities {
+        _ if privileged_exec => all(),
+        Some(set) => set.clone(),
+        None if spec.privileged => all(),
+        None => default_capabilities(),
+    };
+    let keep = |names: Vec<String>| -> Vec<String> {
+        let bit = |name: &String| NAMES.iter().position(|known| known == name);
+        names.into_iter().filter(|name| bit(name).is_some_and(|bit| held >> bit & 1 == 1)).collect()
+    };
+    Capabilities {
+        bounding: keep(wanted.bounding),
+        effective: keep(wanted.effective),
+        inheritable: keep(wanted.inheritable),
+        permitted: keep(wanted.permitted),
+        ambient: keep(wanted.ambient),
+    }
+}
+
+/// Whether this process could hand that capability on.
+pub(crate) fn holds(name: &str) -> bool {
+    NAMES.iter().position(|known| *known == name).is_some_and(|bit| held_capabilities() >> bit & 1 == 1)
+}
+
+/// This process's bounding set.
+fn held_capabilities() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}
+
+/// Names by number (capability.h).
+const NAMES: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+fn mounts(spec: &ContainerSpec) -> Vec<Value> {
+    let replaced = |default: &Mount| spec.mounts.iter().any(|mount| mount.destination == default.destination);
+    let defaults = default_mounts(spec.privileged).into_iter().filter(|mount| !replaced(mount));
+    let entry = |mount: Mount| {
+        json!({"destination": mount.destination, "type": mount.fstype, "source": mount.source, "options": mount.options})
+    };
+    defaults.chain(spec.mounts.iter().cloned()).map(entry).collect()
+}
+
+fn masked_paths(spec: &ContainerSpec) -> Vec<String> {
+    let default = || if spec.privileged { Vec::new() } else { default_masked_paths() };
+    spec.masked_paths.clone().unwrap_or_else(default)
+}
+
+fn readonly_paths(spec: &ContainerSpec) -> Vec<String> {
+    let default = || if spec.privileged { Vec::new() } else { default_readonly_paths() };
+    spec.readonly_paths.clone().unwrap_or_else(default)
+}
+
+/// A device of the host: its type, major and minor number, permission bits and owner.
+fn device(host: &Path, container: &Path) -> Option<Value> {
+    let metadata = std::fs::metadata(host).ok()?;
+    let kind = if metadata.file_type().is_char_device() {
+        "c"
+    } else if metadata.file_type().is_block_device() {
+        "b"
+    } else {
+        return None;
+    };
+    Some(json!({
+        "path": container,
+        "type": kind,
+        "major": libc::major(metadata.rdev()),
+        "minor": libc::minor(metadata.rdev()),
+        "fileMode": metadata.mode() & 0o777,
+        "uid": metadata.uid(),
+        "gid": metadata.gid(),
+    }))
+}
+
+/// Nodes that every container has anyway, or that belong to a terminal.
+const GIVEN: [&str; 9] =
+    ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "pts"];
+
+fn devices(spec: &ContainerSpec) -> Vec<Value> {
+    let mut found: Vec<Value> =
+        spec.devices.iter().filter_map(|wanted| device(&wanted.host_path, &wanted.container_path)).collect();
+    if spec.privileged {
+        let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+        let given = |name: &std::ffi::OsStr| GIVEN.iter().any(|given| name == *given);
+        let wanted = |path: &Path| spec.devices.iter().any(|device| device.container_path == path);
+        let paths = entries.filter(|entry| !given(&entry.file_name())).map(|entry| entry.path());
+        found.extend(paths.filter(|path| !wanted(path)).filter_map(|path| device(&path, &path)));
+    }
+    found
+}
+
+/// The device cgroup's rules; `None` leaves all devices allowed.
+pub(crate) fn device_rules(spec: &ContainerSpec) -> Option<Vec<String>> {
+    if spec.privileged {
+        return None;
+    }
+    // Making nodes is harmless without permission to open them; then null, zero, full, random, urandom, tty, console,
+    // ptmx and the terminals (runtime-spec, config-linux.md, "Default Devices").
+    let mut rules: Vec<String> =
+        ["c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm"]
+            .into_iter()
+            .chain(["c 5:1 rwm", "c 5:2 rwm", "c 136:* rwm"])
+            .map(String::from)
+            .collect();
+    for wanted in &spec.devices {
+        if let Some(found) = device(&wanted.host_path, &wanted.container_path) {
+            let kind = found["type"].as_str().unwrap_or("c");
+            rules.push(format!("{kind} {}:{} {}", found["major"], found["minor"], wanted.permissions));
+        }
+    }
+    Some(rules)
+}

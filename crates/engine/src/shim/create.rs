@@ -1,0 +1,295 @@
+//! Making a container, in a worker: mounts, cgroup, and libcontainer's create.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+
+use super::protocol::{self, Failure, Setup};
+use crate::cgroup::Cgroups;
+use crate::directory::{ContainerDirectory, Directory, load};
+use crate::launch;
+use crate::oci::{self, Surroundings};
+use crate::spec::{ContainerSpec, Rlimit, Rootfs};
+use crate::user;
+
+/// The name under which libcontainer knows the one container of its directory.
+pub(super) const RUNTIME_ID: &str = "c";
+
+/// What a worker is given.
+pub(super) struct Order<'a> {
+    pub directory: &'a Directory,
+    pub cgroups: &'a Cgroups,
+    pub container: &'a str,
+    /// As in [`Surroundings::pid_namespace`].
+    pub pid_namespace: Option<String>,
+    /// stdin, stdout, stderr; unused with a terminal.
+    pub stdio: [OwnedFd; 3],
+    /// Where a failure to start is told; closed by the program's start.
+    pub error: OwnedFd,
+}
+
+/// Makes the container; returns its process and, with a terminal, the terminal's master.
+pub(super) fn create(order: &Order<'_>) -> Result<(i32, Option<OwnedFd>), Failure> {
+    let home = order.directory.container(order.container);
+    let setup: Setup = load(&order.directory.setup()).map_err(|error| create_failure("read sandbox.json", error))?;
+    let mut spec: ContainerSpec = load(&home.spec()).map_err(|error| create_failure("read container.json", error))?;
+    let cgroup = container_cgroup(&setup, order.container);
+    let result = build(order, &home, &mut spec, &cgroup);
+    if result.is_err() {
+        let group = order.cgroups.group(&cgroup);
+        group.kill();
+        let _ = order.cgroups.purge(cgroup.as_ref(), std::time::Duration::from_secs(1));
+        unmount_rootfs(&home);
+    }
+    result
+}
+
+pub(super) fn container_cgroup(setup: &Setup, container: &str) -> String {
+    format!("{}/{container}", setup.cgroup)
+}
+
+fn create_failure(what: &str, error: impl std::fmt::Display) -> Failure {
+    Failure::Create(format!("{what}: {error}"))
+}
+
+fn build(
+    order: &Order<'_>,
+    home: &ContainerDirectory,
+    spec: &mut ContainerSpec,
+    cgroup: &str,
+) -> Result<(i32, Option<OwnedFd>), Failure> {
+    let rootfs = mount_rootfs(home, &spec.rootfs).map_err(|error| create_failure("mount the root file system", error))?;
+    let (passwd, group) = user::databases(&rootfs);
+    let ids = user::resolve(&spec.user, &passwd, &group).map_err(Failure::Create)?;
+    let cgroup_group = order.cgroups.group(cgroup);
+    cgroup_group.create(&spec.resources).map_err(|error| create_failure("cgroup", error))?;
+    if let Some(rules) = oci::device_rules(spec) {
+        cgroup_group.allow_devices(&rules).map_err(|error| create_failure("device cgroup", error))?;
+    }
+    adjust_oom_score(spec.oom_score_adj.unwrap_or(0));
+    spec.rlimits = permitted_rlimits(&spec.rlimits);
+    spec.env = oci::environment(&spec.env);
+    let surroundings = Surroundings {
+        rootfs: &rootfs,
+        ids: &ids,
+        pid_namespace: order.pid_namespace.clone(),
+        cgroup: &format!("/{cgroup}"),
+    };
+    let config = oci::config(spec, &surroundings);
+    let text = serde_json::to_vec(&config).map_err(|error| create_failure("config.json", error))?;
+    fs::write(home.0.join("config.json"), text).map_err(|error| create_failure("write config.json", error))?;
+    let runtime = home.runtime();
+    fs::create_dir_all(&runtime).map_err(|error| create_failure("make the runtime directory", error))?;
+    let console = if spec.tty { Some(Console::listen(&home.0).map_err(|e| create_failure("terminal", e))?) } else { None };
+    let error = duplicate(&order.error).map_err(|error| create_failure("duplicate", error))?;
+    let launcher = Launcher {
+        error: Rc::new(error),
+        spec: Rc::new(spec.clone()),
+        home: ids.home.clone(),
+        program: Rc::default(),
+    };
+    let [stdin, stdout, stderr] = &order.stdio;
+    let duplicated = |fd: &OwnedFd| duplicate(fd).map_err(|error| create_failure("duplicate", error));
+    let mut builder = ContainerBuilder::new(RUNTIME_ID.to_owned(), SyscallType::default())
+        .with_root_path(&runtime)
+        .map_err(|error| Failure::Create(describe(&error)))?
+        .with_console_socket(console.as_ref().map(|console| console.path.clone()))
+        .with_executor(launcher);
+    if !spec.tty {
+        builder = builder.with_stdin(duplicated(stdin)?).with_stdout(duplicated(stdout)?).with_stderr(duplicated(stderr)?);
+    }
+    let container = builder
+        .as_init(&home.0)
+        .with_systemd(false)
+        .with_detach(true)
+        .as_sibling(true)
+        .build()
+        .map_err(|error| Failure::Create(describe(&error)))?;
+    let pid = container.pid().ok_or_else(|| Failure::Create("the container has no process".to_owned()))?;
+    let master = console.map(Console::receive).transpose().map_err(|error| create_failure("terminal", error))?;
+    Ok((pid.as_raw(), master))
+}
+
+/// An error with its causes.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn duplicate(fd: &impl AsFd) -> io::Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned()
+}
+
+fn mount_rootfs(home: &ContainerDirectory, rootfs: &Rootfs) -> io::Result<PathBuf> {
+    match rootfs {
+        Rootfs::Path(path) => Ok(path.clone()),
+        Rootfs::Overlay { lower, upper, work } => {
+            let target = home.rootfs();
+            for directory in [upper, work, &target] {
+                fs::create_dir_all(directory)?;
+            }
+            crate::overlay::mount(lower, upper, work, &target)?;
+            Ok(target)
+        }
+    }
+}
+
+pub(super) fn unmount_rootfs(home: &ContainerDirectory) {
+    let _ = nix::mount::umount2(&home.rootfs(), nix::mount::MntFlags::MNT_DETACH);
+}
+
+/// Sets this process's score, which its children inherit. Lowering it takes CAP_SYS_RESOURCE: without, it becomes the
+/// lowest permitted.
+pub(super) fn adjust_oom_score(wanted: i32) {
+    let path = "/proc/self/oom_score_adj";
+    if fs::write(path, wanted.to_string()).is_err() {
+        let current = fs::read_to_string(path).unwrap_or_default();
+        eprintln!("shim: oom_score_adj {wanted} is not permitted, {} stays", current.trim());
+    }
+}
+
+/// Limits as far as this process may set them: a hard limit can be raised only with CAP_SYS_RESOURCE.
+pub(super) fn permitted_rlimits(wanted: &[Rlimit]) -> Vec<Rlimit> {
+    let may_raise = oci::holds("CAP_SYS_RESOURCE");
+    let limit = |rlimit: &Rlimit| {
+        let current = rlimit_resource(&rlimit.kind).and_then(|resource| nix::sys::resource::getrlimit(resource).ok());
+        let mut limit = rlimit.clone();
+        if let (false, Some((_, hard))) = (may_raise, current)
+            && limit.hard > hard
+        {
+            eprintln!("shim: {} {} is not permitted, {hard} is the most", limit.kind, limit.hard);
+            limit.hard = hard;
+            limit.soft = limit.soft.min(hard);
+        }
+        limit
+    };
+    wanted.iter().map(limit).collect()
+}
+
+pub(super) fn rlimit_resource(kind: &str) -> Option<nix::sys::resource::Resource> {
+    use nix::sys::resource::Resource;
+    Some(match kind.strip_prefix("RLIMIT_")? {
+        "AS" => Resource::RLIMIT_AS,
+        "CORE" => Resource::RLIMIT_CORE,
+        "CPU" => Resource::RLIMIT_CPU,
+        "DATA" => Resource::RLIMIT_DATA,
+        "FSIZE" => Resource::RLIMIT_FSIZE,
+        "LOCKS" => Resource::RLIMIT_LOCKS,
+        "MEMLOCK" => Resource::RLIMIT_MEMLOCK,
+        "MSGQUEUE" => Resource::RLIMIT_MSGQUEUE,
+        "NICE" => Resource::RLIMIT_NICE,
+        "NOFILE" => Resource::RLIMIT_NOFILE,
+        "NPROC" => Resource::RLIMIT_NPROC,
+        "RSS" => Resource::RLIMIT_RSS,
+        "RTPRIO" => Resource::RLIMIT_RTPRIO,
+        "RTTIME" => Resource::RLIMIT_RTTIME,
+        "SIGPENDING" => Resource::RLIMIT_SIGPENDING,
+        "STACK" => Resource::RLIMIT_STACK,
+        _ => return None,
+    })
+}
+
+/// The socket on which libcontainer hands over a terminal's master.
+struct Console {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Console {
+    fn listen(directory: &Path) -> io::Result<Self> {
+        // A socket's address holds 107 bytes; a relative one is always short enough.
+        let before = std::env::current_dir()?;
+        std::env::set_current_dir(directory)?;
+        let listener = UnixListener::bind("console.sock");
+        std::env::set_current_dir(before)?;
+        Ok(Self { listener: listener?, path: directory.join("console.sock") })
+    }
+
+    fn receive(self) -> io::Result<OwnedFd> {
+        let (stream, _) = self.listener.accept()?;
+        let mut fds = std::collections::VecDeque::new();
+        protocol::receive(stream.as_fd(), &mut [0; 64], &mut fds)?;
+        let _ = fs::remove_file(&self.path);
+        fds.pop_front().ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "no terminal was handed over"))
+    }
+}
+
+/// Tells the shim why a program did not start.
+pub(super) fn tell(error: BorrowedFd<'_>, failure: &Failure) {
+    if let (Ok(fd), Ok(text)) = (duplicate(&error), serde_json::to_vec(failure)) {
+        let _ = fs::File::from(fd).write_all(&text);
+    }
+}
+
+/// libcontainer's hook for becoming the container's program.
+#[derive(Clone)]
+struct Launcher {
+    error: Rc<OwnedFd>,
+    spec: Rc<ContainerSpec>,
+    home: Option<String>,
+    program: Rc<RefCell<PathBuf>>,
+}
+
+impl Executor for Launcher {
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        let program = self.spec.args.first().map_or("", String::as_str);
+        match launch::find(program, &self.spec.env) {
+            Ok(found) => {
+                *self.program.borrow_mut() = found;
+                Ok(())
+            }
+            Err(failure) => {
+                tell((*self.error).as_fd(), &failure);
+                Err(ExecutorValidationError::ArgValidationError(format!("{failure:?}")))
+            }
+        }
+    }
+
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+
+    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        let env = with_home(&self.spec.env, self.home.as_deref());
+        let Err(failure) = launch::execute(&self.program.borrow(), &self.spec.args, &env);
+        tell((*self.error).as_fd(), &failure);
+        Err(ExecutorError::Other(format!("{failure:?}")))
+    }
+}
+
+/// The environment with the user's home directory, `/` if it is not known (as runc does).
+pub(super) fn with_home(env: &[String], home: Option<&str>) -> Vec<String> {
+    let mut env = env.to_vec();
+    if !env.iter().any(|entry| entry.starts_with("HOME=") && entry.len() > 5) {
+        env.push(format!("HOME={}", home.unwrap_or("/")));
+    }
+    env
+}
+
+impl Order<'_> {
+    /// The descriptors a worker needs.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let mut fds: Vec<RawFd> = self.stdio.iter().map(AsRawFd::as_raw_fd).collect();
+        fds.push(self.error.as_raw_fd());
+        fds
+    }
+}

@@ -1,0 +1,6 @@
+//! Behaviour of the engine's containers. Needs root, cgroups and `/bin/busybox` (package busybox-static).
+
+mod adoption;
+mod run;
+mod streams;
+mod world;
