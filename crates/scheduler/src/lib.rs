@@ -1,1 +1,22 @@
-//! See ARCHITECTURE.md.
+//! The scheduler: which node a pod goes to.
+//!
+//! [`schedule`] is a pure function of a [`PodInfo`] and a [`Snapshot`] of the cluster; [`run`] is the thin
+//! loop that keeps the snapshot true from watches, feeds the function, and binds. Filters, scores, their
+//! order and the words of their verdicts are those of upstream's default profile; preemption is not here.
+
+mod filter;
+mod node;
+mod pod;
+mod resources;
+mod schedule;
+mod score;
+mod selector;
+mod snapshot;
+mod unschedulable;
+
+pub use node::NodeInfo;
+pub use pod::PodInfo;
+pub use resources::Resources;
+pub use schedule::{Placement, schedule};
+pub use snapshot::Snapshot;
+pub use unschedulable::Unschedulable;

@@ -1,0 +1,114 @@
+//! Which nodes a pod can go to. The filters run in the order of upstream's default profile, and the first
+//! that refuses a node speaks for it.
+
+pub(crate) mod fit;
+mod inter_pod;
+mod spread;
+mod taints;
+
+use self::{inter_pod::InterPod, spread::HardSpread};
+use crate::{node::NodeInfo, pod::PodInfo, selector::Labels, snapshot::Snapshot};
+
+pub(crate) use taints::tolerates;
+
+/// Why a node is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Refusal {
+    Unschedulable,
+    NodeName,
+    Taint,
+    NodeAffinity,
+    Ports,
+    /// One or more resources; [`fit::lacking`] says which.
+    Fit,
+    SpreadLabel,
+    Spread,
+    Affinity,
+    AntiAffinity,
+    ExistingAntiAffinity,
+}
+
+/// A pod made ready to be compared with many nodes.
+pub(crate) struct Filters<'a> {
+    pod: &'a PodInfo,
+    tolerates_unschedulable: bool,
+    spread: Option<HardSpread<'a>>,
+    inter_pod: Option<InterPod<'a>>,
+}
+
+impl<'a> Filters<'a> {
+    pub fn new(pod: &'a PodInfo, snapshot: &'a Snapshot) -> Self {
+        Self {
+            pod,
+            tolerates_unschedulable: tolerates(&pod.tolerations, "node.kubernetes.io/unschedulable", "", "NoSchedule"),
+            spread: HardSpread::new(pod, snapshot),
+            inter_pod: InterPod::new(pod, snapshot),
+        }
+    }
+
+    /// `None` if the pod can go there.
+    pub fn refusal(&self, node: &NodeInfo) -> Option<Refusal> {
+        let pod = self.pod;
+        if node.unschedulable && !self.tolerates_unschedulable {
+            return Some(Refusal::Unschedulable);
+        }
+        if pod.node_name.as_ref().is_some_and(|name| *name != node.name) {
+            return Some(Refusal::NodeName);
+        }
+        if !node.hard_taints.is_empty() && !taints::all_tolerated(&node.hard_taints, &pod.tolerations) {
+            return Some(Refusal::Taint);
+        }
+        if !node_affinity_holds(pod, node) {
+            return Some(Refusal::NodeAffinity);
+        }
+        if pod.host_ports.iter().any(|port| node.placed.ports.iter().any(|taken| taken.conflicts(port))) {
+            return Some(Refusal::Ports);
+        }
+        if !fit::fits(pod, node) {
+            return Some(Refusal::Fit);
+        }
+        let spread = self.spread.as_ref().and_then(|s| s.refusal(node));
+        spread.or_else(|| self.inter_pod.as_ref()?.refusal(node))
+    }
+}
+
+/// Node selector and required node affinity.
+pub(crate) fn node_affinity_holds(pod: &PodInfo, node: &NodeInfo) -> bool {
+    let has = |(key, value): (&String, &String)| node.label(key) == Some(value);
+    (pod.node_selector.is_empty() || pod.node_selector.iter().all(has))
+        && pod.node_required.as_ref().is_none_or(|terms| terms.matches(&node.name, &node.labels))
+}
+
+impl Refusal {
+    /// Whether evicting pods could not help.
+    pub fn is_unresolvable(self, pod: &PodInfo, node: &NodeInfo) -> bool {
+        match self {
+            Self::Unschedulable | Self::NodeName | Self::Taint | Self::NodeAffinity => true,
+            Self::SpreadLabel | Self::Affinity => true,
+            Self::Fit => fit::never_fits(pod, node),
+            Self::Ports | Self::Spread | Self::AntiAffinity | Self::ExistingAntiAffinity => false,
+        }
+    }
+
+    /// Upstream's words; those of `Fit` depend on the node.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Unschedulable => "node(s) were unschedulable",
+            Self::NodeName => "node(s) didn't match the requested node name",
+            Self::Taint => "node(s) had untolerated taint(s)",
+            Self::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
+            Self::Ports => "node(s) didn't have free ports for the requested pod ports",
+            Self::Fit => "Insufficient resources",
+            Self::SpreadLabel => "node(s) didn't match pod topology spread constraints (missing required label)",
+            Self::Spread => "node(s) didn't match pod topology spread constraints",
+            Self::Affinity => "node(s) didn't match pod affinity rules",
+            Self::AntiAffinity => "node(s) didn't match pod anti-affinity rules",
+            Self::ExistingAntiAffinity => "node(s) didn't satisfy existing pods anti-affinity rules",
+        }
+    }
+}
+
+/// Labels of a pod's namespace, as affinity terms see them.
+fn labels_of<'a>(snapshot: &'a Snapshot, namespace: &str) -> Option<&'a Labels> {
+    snapshot.namespace_labels(namespace)
+}

@@ -1,0 +1,123 @@
+//! Why a pod can't be placed, in upstream's words.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use crate::{
+    filter::{Filters, Refusal, fit},
+    pod::PodInfo,
+    snapshot::{NodeChange, Snapshot},
+};
+
+/// The verdict over all nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unschedulable {
+    /// How many nodes there are.
+    pub nodes: usize,
+    /// How many nodes were refused for each reason; a node that lacks several resources counts for each.
+    pub reasons: BTreeMap<Arc<str>, usize>,
+    /// On how many of them evicting pods could not help.
+    pub unresolvable: usize,
+    never_preempts: bool,
+    pub(crate) blocks: Blocks,
+}
+
+/// What has to change for another try to make sense.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Blocks {
+    pub node_taints: bool,
+    pub node_labels: bool,
+    /// Resources or ports are taken.
+    pub room: bool,
+    /// Where other pods are.
+    pub pods: bool,
+}
+
+impl Unschedulable {
+    /// Asks each node for its reason.
+    pub(crate) fn diagnose(pod: &PodInfo, filters: &Filters<'_>, snapshot: &Snapshot) -> Self {
+        let mut reasons: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+        let mut counts: Vec<(Refusal, usize)> = Vec::new();
+        let mut unresolvable = 0;
+        for node in snapshot.nodes() {
+            let Some(refusal) = filters.refusal(node) else { continue };
+            unresolvable += usize::from(refusal.is_unresolvable(pod, node));
+            match counts.iter_mut().find(|(r, _)| *r == refusal) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((refusal, 1)),
+            }
+            if refusal == Refusal::Fit {
+                for words in fit::lacking(pod, node) {
+                    *reasons.entry(words).or_default() += 1;
+                }
+            }
+        }
+        let mut blocks = Blocks::default();
+        for (refusal, count) in counts {
+            blocks.note(refusal);
+            if refusal != Refusal::Fit {
+                *reasons.entry(refusal.words().into()).or_default() += count;
+            }
+        }
+        Self { nodes: snapshot.len(), reasons, unresolvable, never_preempts: pod.never_preempts, blocks }
+    }
+}
+
+impl fmt::Display for Unschedulable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { nodes, unresolvable, .. } = self;
+        if *nodes == 0 {
+            return f.write_str("no nodes available to schedule pods");
+        }
+        write!(f, "0/{nodes} nodes are available: {}.", histogram(self.reasons.iter().map(|(r, n)| (&**r, *n))))?;
+        // The dynamic resources plugin has its say before preemption.
+        f.write_str(" no new claims to deallocate, preemption: ")?;
+        if self.never_preempts {
+            return f.write_str("not eligible due to preemptionPolicy=Never.");
+        }
+        let verdicts = [
+            ("No preemption victims found for incoming pod", nodes - unresolvable),
+            ("Preemption is not helpful for scheduling", *unresolvable),
+        ];
+        write!(f, "0/{nodes} nodes are available: {}.", histogram(verdicts.into_iter()))
+    }
+}
+
+/// `1 that, 2 this`: sorted as text, as upstream does.
+fn histogram<'a>(counts: impl Iterator<Item = (&'a str, usize)>) -> String {
+    let mut words: Vec<_> = counts.filter(|(_, n)| *n > 0).map(|(reason, n)| format!("{n} {reason}")).collect();
+    words.sort();
+    words.join(", ")
+}
+
+impl Blocks {
+    fn note(&mut self, refusal: Refusal) {
+        match refusal {
+            Refusal::Unschedulable | Refusal::Taint => self.node_taints = true,
+            Refusal::NodeName => {}
+            Refusal::NodeAffinity => self.node_labels = true,
+            Refusal::Ports | Refusal::Fit => self.room = true,
+            Refusal::SpreadLabel | Refusal::Spread => (self.pods, self.node_labels) = (true, true),
+            Refusal::Affinity | Refusal::AntiAffinity | Refusal::ExistingAntiAffinity => {
+                (self.pods, self.node_labels) = (true, true);
+            }
+        }
+    }
+
+    /// Whether a changed node may have become fit for the pod.
+    pub fn lifted_by_node(self, change: NodeChange) -> bool {
+        change.added
+            || (change.taints && (self.node_taints || self.pods))
+            || (change.labels && (self.node_labels || self.pods))
+            || (change.allocatable && self.room)
+    }
+
+    /// Whether the pod may find its place now that another pod came.
+    pub fn lifted_by_arrival(self) -> bool {
+        self.pods
+    }
+
+    /// Whether the pod may find its place now that another pod left.
+    pub fn lifted_by_departure(self) -> bool {
+        self.pods || self.room
+    }
+}
