@@ -1,1 +1,42 @@
-//! See ARCHITECTURE.md.
+//! The Kubernetes API server: HTTP → authenticate → authorize → admit → one generic pipeline over the
+//! catalogue → store; and watch, discovery and OpenAPI beside it.
+//!
+//! A kind is one entry of `api`'s catalogue; nothing here is written for one kind but what upstream itself
+//! makes special (subresources such as `pods/binding`, the addresses of Services, reviews).
+
+mod admission;
+mod allocate;
+mod authn;
+mod authz;
+mod body;
+mod bootstrap;
+mod cache;
+mod call;
+mod decode;
+mod config;
+mod discovery;
+mod encode;
+mod failure;
+mod handler;
+mod health;
+mod in_process;
+mod managed;
+mod metrics;
+mod negotiate;
+mod node_proxy;
+mod path;
+mod query;
+mod respond;
+mod selection;
+mod serve;
+mod server;
+mod subresources;
+mod token;
+mod verbs;
+mod version;
+
+pub use authz::{Action, AllowAll, Authorizer, Decision};
+pub use body::{Body, BoxError};
+pub use config::{Cidr, Config, NoNodes, NodeConnector, NodeStream, User};
+pub use in_process::InProcess;
+pub use server::{ApiServer, StartError};

@@ -1,0 +1,98 @@
+//! A pod runs under a service account, whose token is mounted into its containers.
+
+use api::status::Status;
+use serde_json::{Value, json};
+
+use super::{Attributes, Operation, Plugin};
+use crate::{failure::Outcome, verbs::create::random_suffix};
+
+const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+const VOLUME: &str = "kube-api-access-";
+/// Upstream's life of a pod's token in seconds: an hour, and 7 s that tell such tokens from others.
+const TOKEN_SECONDS: i64 = 3607;
+
+pub(super) struct ServiceAccount;
+
+impl Plugin for ServiceAccount {
+    fn admit(&self, request: &Attributes<'_>, pod: &mut Value) -> Outcome<()> {
+        if !request.is(Operation::Create, "pods") {
+            return Ok(());
+        }
+        if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
+            return Ok(());
+        }
+        if pod["spec"]["serviceAccountName"].as_str().unwrap_or("").is_empty() {
+            pod["spec"]["serviceAccountName"] = "default".into();
+        }
+        let name = pod["spec"]["serviceAccountName"].as_str().unwrap_or("").to_owned();
+        // The deprecated alias is kept in step, as upstream's conversion does.
+        pod["spec"]["serviceAccount"] = name.as_str().into();
+        let accounts = request.server.cache.kind("serviceaccounts");
+        let account = accounts.named(request.namespace, &name).ok_or_else(|| {
+            let why = format!(
+                "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
+                request.namespace
+            );
+            Status::forbidden("", "pods", request.name, why)
+        })?;
+        let account = account.parse();
+        let mounts = pod["spec"]["automountServiceAccountToken"]
+            .as_bool()
+            .or_else(|| account["automountServiceAccountToken"].as_bool())
+            .unwrap_or(true);
+        if mounts {
+            mount_token(pod);
+        }
+        let secrets = account["imagePullSecrets"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if pod["spec"]["imagePullSecrets"].as_array().is_none_or(Vec::is_empty) && !secrets.is_empty() {
+            pod["spec"]["imagePullSecrets"] = json!(secrets);
+        }
+        Ok(())
+    }
+}
+
+/// Adds the volume, and a mount to each container that has none at that place.
+fn mount_token(pod: &mut Value) {
+    let volumes = pod["spec"]["volumes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let present = volumes.iter().filter_map(|v| v["name"].as_str()).find(|name| name.starts_with(VOLUME));
+    let (name, is_new) = match present {
+        Some(name) => (name.to_owned(), false),
+        None => (format!("{VOLUME}{}", random_suffix()), true),
+    };
+    let mut used = false;
+    for list in ["initContainers", "containers"] {
+        for container in pod["spec"][list].as_array_mut().map(Vec::as_mut_slice).unwrap_or_default() {
+            let mounts = container["volumeMounts"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if mounts.iter().any(|m| m["mountPath"] == MOUNT) {
+                continue;
+            }
+            used = true;
+            let mount = json!({"name": name, "readOnly": true, "mountPath": MOUNT});
+            match container["volumeMounts"].as_array_mut() {
+                Some(mounts) => mounts.push(mount),
+                None => container["volumeMounts"] = json!([mount]),
+            }
+        }
+    }
+    if pod["spec"]["initContainers"].is_null() {
+        if let Some(spec) = pod["spec"].as_object_mut() {
+            spec.shift_remove("initContainers");
+        }
+    }
+    if !used || !is_new {
+        return;
+    }
+    let namespace = json!({"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}});
+    let volume = json!({"name": name, "projected": {
+        "sources": [
+            {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [namespace]}},
+        ],
+        "defaultMode": 420,
+    }});
+    match pod["spec"]["volumes"].as_array_mut() {
+        Some(volumes) => volumes.push(volume),
+        None => pod["spec"]["volumes"] = json!([volume]),
+    }
+}

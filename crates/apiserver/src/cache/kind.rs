@@ -1,0 +1,247 @@
+//! The cache of one kind: its objects in key order, and the last changes for watches to start from.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    ops::Bound,
+    sync::Arc,
+};
+
+use parking_lot::RwLock;
+use store::Revision;
+use tokio::sync::watch;
+
+use super::{
+    ROOT,
+    object::{Cached, Change, Selectable},
+};
+
+/// Changes kept at most.
+const RING_CHANGES: usize = 4096;
+/// Bytes that the kept changes may hold alive.
+const RING_BYTES: usize = 4 * 1024 * 1024;
+
+pub(crate) struct KindCache {
+    /// `/registry/{storage prefix}/`.
+    pub root: String,
+    /// Whether keys have a namespace segment.
+    pub namespaced: bool,
+    /// Field selectors.
+    pub selectable: Selectable,
+    inner: RwLock<Inner>,
+    changed: watch::Sender<Revision>,
+}
+
+#[derive(Default)]
+struct Inner {
+    objects: BTreeMap<Arc<str>, Arc<Cached>>,
+    per_namespace: HashMap<Box<str>, usize>,
+    ring: VecDeque<Arc<Change>>,
+    ring_bytes: usize,
+    /// Every change after this revision is in the ring.
+    ring_from: Revision,
+    /// Revision of the last change.
+    last: Revision,
+}
+
+/// Objects as they were at one moment.
+pub(crate) struct Snapshot {
+    /// In key order.
+    pub objects: Vec<Arc<Cached>>,
+    /// Revision of the last change in it.
+    pub last: Revision,
+    /// Whether more objects follow (only with a limit).
+    pub more: bool,
+    /// Objects of the namespace (or of the kind, for all namespaces).
+    pub total: usize,
+}
+
+/// What a watcher finds after its position.
+pub(crate) enum Tail {
+    /// These changes, maybe none, in order; not necessarily all.
+    Changes(Vec<Arc<Change>>),
+    /// Some are no longer kept.
+    Gone,
+}
+
+impl KindCache {
+    pub fn new(prefix: &'static str, namespaced: bool, selectable: Selectable) -> KindCache {
+        KindCache {
+            root: format!("{ROOT}{prefix}/"),
+            namespaced,
+            selectable,
+            inner: RwLock::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// The store's key of an object.
+    pub fn key(&self, namespace: &str, name: &str) -> Arc<str> {
+        let mut key = String::with_capacity(self.root.len() + namespace.len() + name.len() + 1);
+        key.push_str(&self.root);
+        if self.namespaced {
+            key.push_str(namespace);
+            key.push('/');
+        }
+        key.push_str(name);
+        key.into()
+    }
+
+    /// The prefix of keys of a namespace; of all when empty.
+    pub fn prefix(&self, namespace: &str) -> String {
+        if namespace.is_empty() || !self.namespaced { self.root.clone() } else { format!("{}{namespace}/", self.root) }
+    }
+
+    /// The namespace in a key of this kind; empty for cluster scope.
+    pub fn namespace_of<'k>(&self, key: &'k str) -> &'k str {
+        if !self.namespaced {
+            return "";
+        }
+        key.get(self.root.len()..).and_then(|rest| rest.split_once('/')).map_or("", |(ns, _)| ns)
+    }
+
+    /// The name in a key of this kind.
+    pub fn name_of<'k>(&self, key: &'k str) -> &'k str {
+        key.rsplit('/').next().unwrap_or("")
+    }
+
+    /// One object.
+    pub fn get(&self, key: &str) -> Option<Arc<Cached>> {
+        self.inner.read().objects.get(key).cloned()
+    }
+
+    /// One object by name.
+    pub fn named(&self, namespace: &str, name: &str) -> Option<Arc<Cached>> {
+        self.get(&self.key(namespace, name))
+    }
+
+    /// Number of objects.
+    pub fn len(&self) -> usize {
+        self.inner.read().objects.len()
+    }
+
+    /// Up to `limit` (0: all) objects of a namespace (empty: all) after the key `after`, that satisfy `wanted`.
+    pub fn snapshot(&self, namespace: &str, after: Option<&str>, limit: usize, wanted: impl Fn(&Cached) -> bool) -> Snapshot {
+        let prefix = self.prefix(namespace);
+        let start = match after {
+            Some(after) => Bound::Excluded(after),
+            None => Bound::Included(prefix.as_str()),
+        };
+        let inner = self.inner.read();
+        let total = if namespace.is_empty() || !self.namespaced {
+            inner.objects.len()
+        } else {
+            inner.per_namespace.get(namespace).copied().unwrap_or(0)
+        };
+        let mut objects = Vec::with_capacity(if limit == 0 { total } else { limit.min(total) });
+        let mut more = false;
+        for (key, object) in inner.objects.range::<str, _>((start, Bound::Unbounded)) {
+            if !key.starts_with(&prefix) {
+                break;
+            }
+            if !wanted(object) {
+                continue;
+            }
+            if limit != 0 && objects.len() == limit {
+                more = true;
+                break;
+            }
+            objects.push(object.clone());
+        }
+        Snapshot { objects, last: inner.last, more, total }
+    }
+
+    /// Changes after `position`, at most `max`.
+    pub fn tail(&self, position: Revision, max: usize) -> Tail {
+        let inner = self.inner.read();
+        if position < inner.ring_from {
+            return Tail::Gone;
+        }
+        let first = inner.ring.partition_point(|change| change.revision <= position);
+        // A revision is never split: whoever remembers only the revision must have seen all of it.
+        let mut out: Vec<Arc<Change>> = Vec::new();
+        for change in inner.ring.iter().skip(first) {
+            if out.len() >= max && out.last().is_some_and(|last| last.revision != change.revision) {
+                break;
+            }
+            out.push(change.clone());
+        }
+        Tail::Changes(out)
+    }
+
+    /// Whether [`KindCache::tail`] can start from there.
+    pub fn covers(&self, position: Revision) -> bool {
+        position >= self.inner.read().ring_from
+    }
+
+    /// Revision of the last change.
+    pub fn last(&self) -> Revision {
+        self.inner.read().last
+    }
+
+    /// Wakes on every change.
+    pub fn changes(&self) -> watch::Receiver<Revision> {
+        self.changed.subscribe()
+    }
+
+    /// Number of those who wait for changes.
+    pub fn watchers(&self) -> usize {
+        self.changed.receiver_count()
+    }
+
+    /// Starts over from these objects, which are the state at `revision`. Watchers from before must list again.
+    pub fn reset(&self, entries: impl Iterator<Item = store::Entry>, revision: Revision) {
+        let mut inner = self.inner.write();
+        *inner = Inner { ring_from: revision, ..Inner::default() };
+        for entry in entries {
+            inner.last = inner.last.max(entry.mod_revision);
+            *inner.per_namespace.entry(self.namespace_of(&entry.key).into()).or_default() += 1;
+            let object = Arc::new(Cached::new(entry.key.clone(), entry.value, entry.mod_revision));
+            inner.objects.insert(entry.key, object);
+        }
+        drop(inner);
+        self.changed.send_replace(revision);
+    }
+
+    /// Takes one batch of the store's events in; wakes nobody yet.
+    pub fn apply(&self, events: impl Iterator<Item = store::Event>) {
+        let mut inner = self.inner.write();
+        for event in events {
+            let change = match event.current {
+                Some(entry) => {
+                    let object = Arc::new(Cached::new(entry.key.clone(), entry.value, entry.mod_revision));
+                    let previous = inner.objects.insert(entry.key, object.clone());
+                    if previous.is_none() {
+                        *inner.per_namespace.entry(self.namespace_of(&object.key).into()).or_default() += 1;
+                    }
+                    Change::put(object, previous)
+                }
+                None => {
+                    let Some(previous) = event.previous.and_then(|p| inner.objects.remove(&p.key)) else { continue };
+                    let namespace = self.namespace_of(&previous.key);
+                    if let Some(count) = inner.per_namespace.get_mut(namespace) {
+                        *count -= 1;
+                        if *count == 0 {
+                            inner.per_namespace.remove(namespace);
+                        }
+                    }
+                    Change::delete(previous, event.revision)
+                }
+            };
+            inner.last = change.revision;
+            inner.ring_bytes += change.weight();
+            inner.ring.push_back(Arc::new(change));
+        }
+        while inner.ring.len() > RING_CHANGES || (inner.ring_bytes > RING_BYTES && inner.ring.len() > 16) {
+            let Some(old) = inner.ring.pop_front() else { break };
+            inner.ring_bytes -= old.weight();
+            inner.ring_from = old.revision;
+        }
+    }
+
+    /// Tells those who wait.
+    pub fn wake(&self) {
+        if self.changed.receiver_count() > 0 {
+            self.changed.send_replace(self.last());
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! One request on a resource, taken apart.
+
+use std::sync::Arc;
+
+use api::{resource::Resource, status::Status};
+use bytes::Bytes;
+use http::HeaderMap;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::{
+    cache::KindCache,
+    config::User,
+    failure::{Outcome, of_store},
+    negotiate::Accept,
+    path::ResourcePath,
+    query::Query,
+    server::ApiServer,
+};
+
+/// What the verbs work on.
+pub(crate) struct Call<'a> {
+    pub server: &'a Arc<ApiServer>,
+    pub resource: &'static Resource,
+    pub kind: Arc<KindCache>,
+    pub path: ResourcePath,
+    pub user: Arc<User>,
+    pub query: Query<'a>,
+    pub headers: &'a HeaderMap,
+    pub accept: Accept,
+    /// Empty where the verb takes none.
+    pub body: Bytes,
+    /// `Warning` headers of the answer.
+    pub warnings: Mutex<Vec<String>>,
+}
+
+impl Call<'_> {
+    /// The store's key of the object named in the path.
+    pub fn key(&self) -> Arc<str> {
+        self.kind.key(&self.path.namespace, &self.path.name)
+    }
+
+    /// 404 for the object named in the path.
+    pub fn not_found(&self) -> Status {
+        Status::not_found(self.resource.group, self.resource.plural, &self.path.name)
+    }
+
+    /// 409 for the object named in the path.
+    pub fn conflict(&self) -> Status {
+        Status::conflict(self.resource.group, self.resource.plural, &self.path.name)
+    }
+
+    /// The client's program, from which the field manager is named.
+    pub fn user_agent(&self) -> &str {
+        self.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("")
+    }
+
+    /// Adds a `Warning` header.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.warnings.lock().push(text.into());
+    }
+
+    /// Commits to the store.
+    pub async fn txn(&self, txn: store::Txn) -> Outcome<store::Outcome> {
+        self.server.store.txn(txn).await.map_err(of_store)
+    }
+}
+
+/// What a verb answers, before it gets the shape that the client wants.
+pub(crate) enum Reply {
+    /// Stored bytes of one object.
+    Stored { code: u16, bytes: Bytes },
+    /// An object of the served version that is not stored, or not like this.
+    Tree { code: u16, tree: Value },
+    /// A list; the objects are stored bytes.
+    List(crate::verbs::list::Page),
+    /// A `Status`.
+    Status(Status),
+    /// Something that is already an HTTP response.
+    Response(http::Response<crate::body::Body>),
+}

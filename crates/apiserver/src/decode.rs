@@ -1,0 +1,97 @@
+//! From the bytes of a body to an object of the expected kind.
+
+use std::borrow::Cow;
+
+use api::{
+    resource::Resource,
+    status::Status,
+    strict::{self, Decoded, Expected},
+};
+use serde_json::Value;
+
+use crate::{
+    call::Call,
+    failure::Outcome,
+    negotiate::{self, Format},
+    query::{FieldValidation, WriteOptions},
+};
+
+/// The body as an object of the call's kind; its namespace is checked against the path.
+pub(crate) fn object(call: &Call<'_>, options: &WriteOptions) -> Outcome<Value> {
+    let mut tree = body_as(call, options, call.resource)?;
+    check_namespace(call, &mut tree)?;
+    Ok(tree)
+}
+
+/// The body as an object of that kind.
+pub(crate) fn body_as(call: &Call<'_>, options: &WriteOptions, expected: impl Into<Expected>) -> Outcome<Value> {
+    let expected = expected.into();
+    let decoded = match negotiate::object_format(call.headers)? {
+        Format::Json => strict::decode(expected, &call.body)?,
+        Format::Yaml => strict::decode_value(expected, yaml(&call.body)?)?,
+    };
+    judge(call, options, decoded, expected)
+}
+
+/// A tree that a patch has made, as an object of the call's kind.
+pub(crate) fn patched(call: &Call<'_>, options: &WriteOptions, tree: Value) -> Outcome<Value> {
+    let resource: &Resource = call.resource;
+    let shown = tree.to_string();
+    let fault = |why: String| {
+        let cause = api::status::Cause::invalid("patch", shown.as_str(), &why);
+        Status::invalid("", "", "", vec![cause])
+    };
+    let decoded = strict::decode_value(resource, tree).map_err(|status| fault(status.message))?;
+    if options.field_validation == FieldValidation::Strict && !decoded.issues.is_empty() {
+        return Err(fault(format!("strict decoding error: {}", decoded.issues.join(", "))));
+    }
+    judge(call, options, decoded, resource.into())
+}
+
+/// Deals with unknown and duplicate fields as the client wishes.
+fn judge(call: &Call<'_>, options: &WriteOptions, decoded: Decoded, expected: Expected) -> Outcome<Value> {
+    match options.field_validation {
+        FieldValidation::Strict => decoded.strictly(expected),
+        FieldValidation::Warn => {
+            decoded.issues.iter().for_each(|issue| call.warn(issue.as_str()));
+            Ok(decoded.object)
+        }
+        FieldValidation::Ignore => Ok(decoded.object),
+    }
+}
+
+/// The body as JSON text, for documents that are no objects of the catalogue.
+pub(crate) fn to_json_text(body: &[u8], format: Format) -> Outcome<Cow<'_, [u8]>> {
+    match format {
+        Format::Json => Ok(Cow::Borrowed(body)),
+        Format::Yaml => Ok(Cow::Owned(yaml(body)?.to_string().into_bytes())),
+    }
+}
+
+/// YAML as a tree.
+pub(crate) fn yaml(body: &[u8]) -> Outcome<Value> {
+    serde_yaml_ng::from_slice(body)
+        .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))
+}
+
+/// A small document that is no object of the catalogue (a subresource's); 400 if it is none.
+pub(crate) fn document(call: &Call<'_>) -> Outcome<Value> {
+    let text = to_json_text(&call.body, negotiate::object_format(call.headers)?)?;
+    serde_json::from_slice(&text).map_err(|error| Status::bad_request(format!("the object provided is unrecognized: {error}")))
+}
+
+fn check_namespace(call: &Call<'_>, tree: &mut Value) -> Outcome<()> {
+    let namespace = tree["metadata"]["namespace"].as_str().unwrap_or("");
+    if call.resource.namespaced && !namespace.is_empty() && namespace != call.path.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    if call.resource.namespaced && namespace.is_empty() {
+        if tree["metadata"].is_null() {
+            tree["metadata"] = serde_json::json!({});
+        }
+        tree["metadata"]["namespace"] = call.path.namespace.as_str().into();
+    }
+    Ok(())
+}

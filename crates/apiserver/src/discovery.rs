@@ -1,0 +1,106 @@
+//! What is no resource: discovery, OpenAPI, version, health, metrics, keys.
+
+use api::{catalogue, discovery, status::Status};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::json;
+
+use crate::{
+    body::Body, failure::Outcome, health, metrics, negotiate::Accept, query::Query, respond, respond::with_type,
+    server::ApiServer,
+};
+
+/// Paths listed at `/`.
+const PATHS: &[&str] = &[
+    "/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2",
+    "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version",
+];
+
+/// The answer to a GET that names no resource.
+pub(crate) async fn answer(server: &ApiServer, path: &str, query: &Query<'_>, headers: &HeaderMap) -> Outcome<Response<Body>> {
+    let trimmed = path.trim_end_matches('/');
+    let steps: Vec<&str> = trimmed.split('/').skip(1).collect();
+    let wants = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let all = catalogue::all();
+    let document = match steps.as_slice() {
+        [] => {
+            let groups = catalogue::groups().iter().filter(|g| !g.name.is_empty());
+            let groups = groups.flat_map(|g| {
+                let versions = g.versions.iter().map(|v| format!("/apis/{}/{v}", g.name));
+                std::iter::once(format!("/apis/{}", g.name)).chain(versions).collect::<Vec<_>>()
+            });
+            let mut paths: Vec<String> = PATHS.iter().map(|p| (*p).to_owned()).chain(groups).collect();
+            paths.sort();
+            json!({"paths": paths}).to_string().into_bytes()
+        }
+        ["healthz" | "livez" | "readyz", ..] => {
+            return health::answer(server, path, query).await.ok_or_else(Status::no_such_resource);
+        }
+        ["version"] => discovery::version(),
+        ["metrics"] => return Ok(with_type(200, "text/plain; version=0.0.4", Body::from(metrics::text(server)))),
+        ["api"] => match aggregated(wants) {
+            Some((media_type, version)) => return Ok(tagged(discovery::aggregated(all, true, version), media_type, headers)),
+            None => {
+                let (address, port) = server.config.advertise;
+                discovery::core_versions(&format!("{address}:{port}"))
+            }
+        },
+        ["apis"] => match aggregated(wants) {
+            Some((media_type, version)) => return Ok(tagged(discovery::aggregated(all, false, version), media_type, headers)),
+            None => discovery::group_list(all),
+        },
+        ["api", version] => discovery::resource_list(all, "", version).ok_or_else(Status::no_such_resource)?,
+        ["apis", group] => discovery::group(all, group).ok_or_else(Status::no_such_resource)?,
+        ["apis", group, version] => discovery::resource_list(all, group, version).ok_or_else(Status::no_such_resource)?,
+        ["openid", "v1", "jwks"] => {
+            return Ok(with_type(200, "application/jwk-set+json", Body::from(server.tokens.jwks().to_string())));
+        }
+        [".well-known", "openid-configuration"] => {
+            let (address, port) = server.config.advertise;
+            let issuer = &server.tokens.issuer;
+            json!({
+                "issuer": issuer,
+                "jwks_uri": format!("https://{address}:{port}/openid/v1/jwks"),
+                "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["ES256"],
+            })
+            .to_string()
+            .into_bytes()
+        }
+        _ => return Err(Status::no_such_resource()),
+    };
+    Ok(respond::json_response(200, Bytes::from(document), Accept::parse(headers, query.flag("pretty"))?))
+}
+
+/// The media type and version of the aggregated document that the client prefers to the plain one.
+fn aggregated(accept: &str) -> Option<(&'static str, &'static str)> {
+    let clause = accept.split(',').map(str::trim).find(|clause| {
+        clause.contains("as=APIGroupDiscoveryList") || matches!(clause.split(';').next(), Some("application/json" | "*/*"))
+    })?;
+    if !clause.contains("as=APIGroupDiscoveryList") || !clause.starts_with("application/json") {
+        return None;
+    }
+    discovery::AGGREGATED.into_iter().find(|(media_type, version)| {
+        let version = version.rsplit('/').next().unwrap_or("");
+        let _ = media_type;
+        clause.split(';').any(|part| part.trim() == format!("v={version}"))
+    })
+}
+
+/// A document with its entity tag; 304 if the client has it.
+pub(crate) fn tagged(document: Vec<u8>, media_type: &'static str, headers: &HeaderMap) -> Response<Body> {
+    let tag = discovery::etag(&document);
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|known| known == tag);
+    let mut response = with_type(200, media_type, Body::from(Bytes::from(document)));
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::Empty;
+    }
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
+    response
+}

@@ -1,0 +1,199 @@
+//! The way of a request: path → authenticate → authorize → verb → response.
+
+use std::sync::Arc;
+
+use api::{catalogue, resource::Resource, status::Status};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::Parts};
+use parking_lot::Mutex;
+
+use crate::{
+    authn::{self, Peer},
+    authz::{Action, Decision},
+    body::{Body, ReadError, RequestBody},
+    call::{Call, Reply},
+    config::User,
+    discovery,
+    failure::Outcome,
+    negotiate::Accept,
+    path::{self, ResourcePath, Route},
+    query::{ListOptions, Query},
+    respond,
+    server::ApiServer,
+    subresources,
+    verbs::{create, delete, get, list, modify::Part, patch, update, watch},
+};
+
+/// Answers one request; never fails.
+pub(crate) async fn handle(server: Arc<ApiServer>, request: Request<RequestBody>, peer: Peer) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let head = parts.method == Method::HEAD;
+    let mut response = match route(&server, parts, body, &peer).await {
+        Ok(response) => response,
+        Err((status, accept)) => respond::failure(&status, accept),
+    };
+    if head {
+        *response.body_mut() = Body::Empty;
+    }
+    response
+}
+
+type Refused = (Status, Accept);
+
+async fn route(server: &Arc<ApiServer>, parts: Parts, body: RequestBody, peer: &Peer) -> Result<Response<Body>, Refused> {
+    let plain = |status: Status| (status, Accept::JSON);
+    let url = parts.uri.path();
+    let user = authn::authenticate(server, peer, &parts.headers).ok_or_else(|| plain(Status::unauthorized()))?;
+    let path = match path::parse(url) {
+        Route::Resource(path) => path,
+        Route::Other => return other(server, &parts, &user).await.map_err(plain),
+    };
+    let resource = catalogue::by_plural(&path.group, &path.version, &path.resource);
+    let query = Query::parse(parts.uri.query());
+    let verb = verb_of(&parts.method, &path, &query);
+    authorize(server, &user, &path, verb, url).map_err(plain)?;
+    let resource = resource.ok_or_else(|| plain(Status::no_such_resource()))?;
+    check_scope(resource, &path).map_err(plain)?;
+    if subresources::is_stream(resource, &path.subresource) {
+        let (uri, headers, method) = (parts.uri.clone(), parts.headers.clone(), parts.method.clone());
+        let query = Query::parse(uri.query());
+        let call = call(server, resource, path.clone(), user, query, &headers, Accept::JSON, Bytes::new());
+        let code_of = subresources::stream(&call, method, parts, body).await;
+        return Ok(respond::respond(&call, code_of));
+    }
+    let accept = Accept::parse(&parts.headers, query.flag("pretty")).map_err(plain)?;
+    let body = match parts.method {
+        Method::GET | Method::HEAD => Bytes::new(),
+        _ => body.read().await.map_err(|error| match error {
+            ReadError::TooLarge => (Status::too_large(), accept),
+            ReadError::Broken(why) => (Status::bad_request(format!("the body could not be read: {why}")), accept),
+        })?,
+    };
+    let call = call(server, resource, path, user, query, &parts.headers, accept, body);
+    let outcome = dispatch(&call, &parts.method, verb).await;
+    let response = respond::respond(&call, outcome);
+    server.metrics.request(verb, resource.plural, response.status().as_u16());
+    Ok(response)
+}
+
+#[expect(clippy::too_many_arguments, reason = "the fields of a call, once")]
+fn call<'a>(
+    server: &'a Arc<ApiServer>,
+    resource: &'static Resource,
+    path: ResourcePath,
+    user: Arc<User>,
+    query: Query<'a>,
+    headers: &'a HeaderMap,
+    accept: Accept,
+    body: Bytes,
+) -> Call<'a> {
+    let kind = server.cache.kind(resource.storage.prefix).clone();
+    Call { server, resource, kind, path, user, query, headers, accept, body, warnings: Mutex::default() }
+}
+
+async fn dispatch(call: &Call<'_>, method: &Method, verb: &'static str) -> Outcome<Reply> {
+    let resource = call.resource;
+    if !call.path.subresource.is_empty() {
+        return subresources::dispatch(call, method, verb).await;
+    }
+    if !call.path.rest.is_empty() {
+        return Err(Status::no_such_resource());
+    }
+    if verb.is_empty() || !resource.allows(verb) {
+        let verb = if verb.is_empty() { method.as_str() } else { verb };
+        return Err(Status::method_not_allowed(resource.group, resource.plural, verb));
+    }
+    match verb {
+        "get" => get::get(call).await,
+        "list" | "watch" => {
+            let mut options = ListOptions::parse(&call.query)?;
+            if call.path.watch {
+                options.watch = true;
+            }
+            if !call.path.name.is_empty() {
+                // The deprecated watch of one object.
+                options.fields = format!("metadata.name={}", call.path.name);
+            }
+            if verb == "watch" { watch::watch(call, &options).await } else { list::list(call, &options).await }
+        }
+        "create" => match subresources::review(call).await? {
+            Some(reply) => Ok(reply),
+            None => create::create(call).await,
+        },
+        "update" => update::update(call, Part::Main).await,
+        "patch" => patch::patch(call, Part::Main).await,
+        "delete" => delete::delete(call).await,
+        "deletecollection" => delete::delete_collection(call).await,
+        _ => Err(Status::method_not_allowed(resource.group, resource.plural, verb)),
+    }
+}
+
+/// The verb of RBAC; empty for methods that mean nothing here.
+fn verb_of(method: &Method, path: &ResourcePath, query: &Query<'_>) -> &'static str {
+    let named = !path.name.is_empty();
+    match *method {
+        Method::GET | Method::HEAD if path.watch || (!named && query.flag("watch")) => "watch",
+        Method::GET | Method::HEAD if named => "get",
+        Method::GET | Method::HEAD => "list",
+        Method::POST if !named || !path.subresource.is_empty() => "create",
+        Method::PUT if named => "update",
+        Method::PATCH if named => "patch",
+        Method::DELETE if named => "delete",
+        Method::DELETE => "deletecollection",
+        _ => "",
+    }
+}
+
+fn authorize(server: &ApiServer, user: &User, path: &ResourcePath, verb: &str, url: &str) -> Outcome<()> {
+    let action = Action {
+        verb,
+        group: &path.group,
+        version: &path.version,
+        resource: &path.resource,
+        subresource: &path.subresource,
+        namespace: &path.namespace,
+        name: &path.name,
+        path: url,
+    };
+    let Decision::Deny(reason) = server.config.authorizer.authorize(user, &action) else { return Ok(()) };
+    let what = if path.subresource.is_empty() { path.resource.clone() } else { format!("{}/{}", path.resource, path.subresource) };
+    let scope = if path.namespace.is_empty() { "at the cluster scope".to_owned() } else { format!("in the namespace \"{}\"", path.namespace) };
+    let mut why = format!("User \"{}\" cannot {verb} resource \"{what}\" in API group \"{}\" {scope}", user.name, path.group);
+    if !reason.is_empty() {
+        why.push_str(": ");
+        why.push_str(&reason);
+    }
+    Err(Status::forbidden(&path.group, &path.resource, &path.name, why))
+}
+
+/// Namespaced resources are named in a namespace, the others are not.
+fn check_scope(resource: &Resource, path: &ResourcePath) -> Outcome<()> {
+    let within = !path.namespace.is_empty();
+    if within && !resource.namespaced {
+        return Err(Status::no_such_resource());
+    }
+    if resource.namespaced && !within && !path.name.is_empty() && !path.watch {
+        return Err(Status::no_such_resource());
+    }
+    Ok(())
+}
+
+async fn other(server: &Arc<ApiServer>, parts: &Parts, user: &User) -> Outcome<Response<Body>> {
+    let url = parts.uri.path();
+    let verb = parts.method.as_str().to_ascii_lowercase();
+    let action = Action { verb: &verb, path: url, ..Action::default() };
+    if let Decision::Deny(reason) = server.config.authorizer.authorize(user, &action) {
+        let mut why = format!("User \"{}\" cannot {verb} path \"{url}\"", user.name);
+        if !reason.is_empty() {
+            why.push_str(": ");
+            why.push_str(&reason);
+        }
+        return Err(Status::forbidden("", "", "", why));
+    }
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        let mut response = respond::with_type(405, "text/plain; charset=utf-8", Body::from("405: method not allowed\n".to_owned()));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        return Ok(response);
+    }
+    discovery::answer(server, url, &Query::parse(parts.uri.query()), &parts.headers).await
+}

@@ -1,0 +1,124 @@
+//! `metadata.managedFields` on every write, and server-side apply.
+
+use api::{
+    apply::{self, Manager},
+    status::Status,
+    strict,
+};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::{
+    call::Call,
+    decode,
+    failure::Outcome,
+    query::{FieldValidation, WriteOptions},
+    verbs::modify::Modify,
+};
+
+/// How the writer came to its object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Author {
+    /// It wrote the object, or a patch of it: it owns what it changed.
+    Update,
+    /// By server-side apply, which has settled the ownership already.
+    Apply,
+}
+
+fn manager<'m>(call: &'m Call<'_>, options: &'m WriteOptions, now: Timestamp) -> Manager<'m> {
+    Manager { name: &options.field_manager, api_version: call.resource.api_version, subresource: &call.path.subresource, now }
+}
+
+/// A new object belongs to its creator.
+pub(crate) fn created(call: &Call<'_>, tree: &mut Value, options: &WriteOptions, author: &Author, now: Timestamp) {
+    if *author == Author::Update {
+        apply::manage_create(call.resource.schema, tree, &manager(call, options, now));
+    }
+}
+
+/// What changed belongs to who changed it.
+pub(crate) fn updated(call: &Call<'_>, new: &mut Value, old: &Value, how: &Modify<'_>, now: Timestamp) {
+    if how.author == Author::Update {
+        apply::manage_update(call.resource.schema, Some(old), new, &manager(call, how.options, now));
+    }
+}
+
+/// The configuration in the body of an apply, checked for kind, name and namespace.
+pub(crate) fn applied_object(call: &Call<'_>, options: &WriteOptions) -> Outcome<Value> {
+    let tree = match serde_json::from_slice(&call.body) {
+        Ok(tree) => tree,
+        Err(_) => decode::yaml(&call.body)?,
+    };
+    let resource = call.resource;
+    let version = tree["apiVersion"].as_str().unwrap_or("");
+    if version != resource.api_version || tree["kind"] != resource.kind {
+        return Err(Status::bad_request(format!(
+            "error decoding patch: couldn't get version/kind; got {version:?}, {}: expected {:?}, {:?}",
+            tree["kind"], resource.api_version, resource.kind
+        )));
+    }
+    let decoded = strict::decode_value(resource, tree)?;
+    let mut tree = match options.field_validation {
+        FieldValidation::Strict => decoded.strictly(resource)?,
+        FieldValidation::Warn => {
+            decoded.issues.iter().for_each(|issue| call.warn(issue.as_str()));
+            decoded.object
+        }
+        FieldValidation::Ignore => decoded.object,
+    };
+    let name = tree["metadata"]["name"].as_str().unwrap_or("");
+    if name.is_empty() {
+        tree["metadata"]["name"] = call.path.name.as_str().into();
+    } else if name != call.path.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.path.name
+        )));
+    }
+    let namespace = tree["metadata"]["namespace"].as_str().unwrap_or("");
+    if resource.namespaced && namespace.is_empty() {
+        tree["metadata"]["namespace"] = call.path.namespace.as_str().into();
+    } else if resource.namespaced && namespace != call.path.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    Ok(tree)
+}
+
+/// The object that applying `applied` to `live` gives.
+pub(crate) fn apply(call: &Call<'_>, live: Option<&Value>, applied: &Value, options: &WriteOptions) -> Outcome<Value> {
+    let manager = manager(call, options, Timestamp::now());
+    if let (Some(live), Some(asked)) = (live, applied["metadata"]["resourceVersion"].as_str()) {
+        if live["metadata"]["resourceVersion"] != asked {
+            return Err(call.conflict());
+        }
+    }
+    apply::server_side_apply(call.resource.schema, live, applied, &manager, options.force.unwrap_or(false))
+        .map_err(|error| error.to_status())
+}
+
+/// Whether a write would change nothing: all is equal but for when managers were last seen.
+pub(crate) fn same(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return false };
+    new.len() == old.len()
+        && new.iter().all(|(key, value)| match (key.as_str(), old.get(key)) {
+            ("metadata", Some(before)) => same_metadata(value, before),
+            (_, before) => before == Some(value),
+        })
+}
+
+fn same_metadata(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return new == old };
+    new.len() == old.len()
+        && new.iter().all(|(key, value)| match (key.as_str(), old.get(key)) {
+            ("managedFields", Some(before)) => same_managers(value, before),
+            (_, before) => before == Some(value),
+        })
+}
+
+fn same_managers(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_array(), old.as_array()) else { return new == old };
+    const COMPARED: [&str; 6] = ["manager", "operation", "apiVersion", "fieldsType", "fieldsV1", "subresource"];
+    new.len() == old.len() && new.iter().zip(old).all(|(new, old)| COMPARED.iter().all(|field| new.get(field) == old.get(field)))
+}

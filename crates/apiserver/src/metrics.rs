@@ -1,0 +1,75 @@
+//! Counters of the server, in Prometheus' text format.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+
+use crate::server::ApiServer;
+
+/// What is counted.
+#[derive(Default)]
+pub(crate) struct Metrics {
+    requests: Mutex<BTreeMap<(&'static str, &'static str, u16), u64>>,
+    watches: Arc<AtomicI64>,
+    pub connections: Arc<AtomicI64>,
+}
+
+/// Something that is counted as long as it is open.
+pub(crate) struct Open(Arc<AtomicI64>);
+
+impl Open {
+    pub fn count(gauge: &Arc<AtomicI64>) -> Open {
+        gauge.fetch_add(1, Ordering::Relaxed);
+        Open(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Metrics {
+    /// A request was answered.
+    pub fn request(&self, verb: &'static str, resource: &'static str, code: u16) {
+        *self.requests.lock().entry((verb, resource, code)).or_default() += 1;
+    }
+
+    /// A watch began; it ends when the value is dropped.
+    pub fn watch_opened(&self) -> Open {
+        Open::count(&self.watches)
+    }
+}
+
+/// The text of `/metrics`.
+pub(crate) fn text(server: &ApiServer) -> String {
+    let mut out = String::new();
+    let help = |out: &mut String, name: &str, kind: &str, text: &str| {
+        let _ = writeln!(out, "# HELP {name} {text}\n# TYPE {name} {kind}");
+    };
+    help(&mut out, "apiserver_request_total", "counter", "Requests answered, by verb, resource and code.");
+    for ((verb, resource, code), count) in server.metrics.requests.lock().iter() {
+        let _ = writeln!(out, "apiserver_request_total{{verb=\"{verb}\",resource=\"{resource}\",code=\"{code}\"}} {count}");
+    }
+    help(&mut out, "apiserver_longrunning_requests", "gauge", "Watches that are open.");
+    let watches = server.metrics.watches.load(Ordering::Relaxed);
+    let _ = writeln!(out, "apiserver_longrunning_requests{{verb=\"WATCH\"}} {watches}");
+    help(&mut out, "apiserver_open_connections", "gauge", "TCP connections that are open.");
+    let _ = writeln!(out, "apiserver_open_connections {}", server.metrics.connections.load(Ordering::Relaxed));
+    help(&mut out, "apiserver_storage_objects", "gauge", "Objects stored, by resource.");
+    for resource in api::catalogue::all().iter().filter(|r| crate::version::is_stored(r) && r.allows("list")) {
+        let count = server.cache.kind(resource.storage.prefix).len();
+        let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{}\"}} {count}", resource.storage.prefix);
+    }
+    help(&mut out, "hythe_store_revision", "gauge", "Revision of the last change.");
+    let _ = writeln!(out, "hythe_store_revision {}", server.store.revision());
+    out
+}

@@ -1,0 +1,219 @@
+//! From what a verb answers to the HTTP response that the client asked for.
+
+use std::{
+    collections::VecDeque,
+    io::Write,
+};
+
+use api::{
+    resource::Resource,
+    status::Status,
+    table::{self, Header, IncludeObject},
+};
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    body::Body,
+    call::{Call, Reply},
+    failure::Outcome,
+    negotiate::{Accept, Shape},
+    verbs::list::Page,
+    version,
+};
+
+/// Answers larger than this are compressed for clients that take gzip (upstream's threshold, in bytes).
+const GZIP_FROM: usize = 128 * 1024;
+/// Lists go out in pieces of about so many bytes.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// The response to a call.
+pub(crate) fn respond(call: &Call<'_>, outcome: Outcome<Reply>) -> Response<Body> {
+    let mut response = match outcome.and_then(|reply| shaped(call, reply)) {
+        Ok(response) => response,
+        Err(status) => failure(&status, call.accept),
+    };
+    for warning in call.warnings.lock().drain(..) {
+        let text: String = warning.chars().filter(|c| !c.is_control()).collect();
+        let value = format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+    response
+}
+
+fn shaped(call: &Call<'_>, reply: Reply) -> Outcome<Response<Body>> {
+    let (resource, accept) = (call.resource, call.accept);
+    let one = |code: u16, bytes: Bytes| -> Outcome<Response<Body>> {
+        match accept.shape {
+            Shape::Object => Ok(json_response(code, bytes, accept)),
+            Shape::Metadata => Ok(tree_response(code, &metadata_only(&bytes), accept)),
+            Shape::Table => {
+                let tree: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                let revision = tree["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
+                let header = Header { resource_version: &revision, ..Header::default() };
+                let table = table::render(resource, [&tree], include_object(call)?, &header, Timestamp::now());
+                Ok(tree_response(code, &table, accept))
+            }
+        }
+    };
+    match reply {
+        Reply::Stored { code, bytes } => one(code, version::served_bytes(resource, &bytes)),
+        Reply::Tree { code, tree } => one(code, Bytes::from(tree.to_string())),
+        Reply::List(page) => match accept.shape {
+            Shape::Object => Ok(list_response(resource, &page, accept)),
+            Shape::Metadata => Ok(metadata_list(resource, &page, accept)),
+            Shape::Table => Ok(table_list(call, &page)?),
+        },
+        Reply::Status(status) => Ok(status_response(&status, accept)),
+        Reply::Response(response) => Ok(response),
+    }
+}
+
+/// What rows of a table carry of their objects.
+pub(crate) fn include_object(call: &Call<'_>) -> Outcome<IncludeObject> {
+    let text = call.query.text("includeObject");
+    IncludeObject::parse(text).ok_or_else(|| Status::bad_request(format!("unrecognized includeObject value: {text:?}")))
+}
+
+fn list_head(kind: &str, api_version: &str, page: &Page) -> String {
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if !page.continue_token.is_empty() {
+        metadata["continue"] = page.continue_token.as_str().into();
+    }
+    if let Some(remaining) = page.remaining {
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[")
+}
+
+/// A list is its head and the objects' own bytes, joined to large pieces.
+fn list_response(resource: &Resource, page: &Page, accept: Accept) -> Response<Body> {
+    let head = list_head(&resource.list_kind(), resource.api_version, page);
+    let mut pieces = VecDeque::new();
+    let total: usize = page.objects.iter().map(|o| o.bytes.len() + 1).sum::<usize>() + head.len() + 8;
+    let mut piece = Vec::with_capacity(total.min(PIECE_BYTES + 4096));
+    piece.extend_from_slice(head.as_bytes());
+    for (index, object) in page.objects.iter().enumerate() {
+        if index > 0 {
+            piece.push(b',');
+        }
+        piece.extend_from_slice(&version::served_bytes(resource, &object.bytes));
+        if piece.len() >= PIECE_BYTES {
+            pieces.push_back(Bytes::from(std::mem::replace(&mut piece, Vec::with_capacity(PIECE_BYTES + 4096))));
+        }
+    }
+    piece.extend_from_slice(b"]}\n");
+    pieces.push_back(Bytes::from(piece));
+    if accept.yaml || accept.pretty || (accept.gzip && total > GZIP_FROM) {
+        let joined: Vec<u8> = pieces.iter().flat_map(|p| p.iter().copied()).collect();
+        return json_response(200, Bytes::from(joined), accept);
+    }
+    with_type(200, "application/json", Body::pieces(pieces))
+}
+
+fn metadata_list(resource: &Resource, page: &Page, accept: Accept) -> Response<Body> {
+    let mut text = list_head("PartialObjectMetadataList", "meta.k8s.io/v1", page);
+    for (index, object) in page.objects.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(&metadata_only(&version::served_bytes(resource, &object.bytes)).to_string());
+    }
+    text.push_str("]}\n");
+    json_response(200, Bytes::from(text), accept)
+}
+
+fn table_list(call: &Call<'_>, page: &Page) -> Outcome<Response<Body>> {
+    let trees: Vec<Value> = page.objects.iter().map(|o| version::served_tree(call.resource, o)).collect();
+    let revision = page.revision.to_string();
+    let header = Header {
+        resource_version: &revision,
+        continue_token: &page.continue_token,
+        remaining: page.remaining,
+        ..Header::default()
+    };
+    let table = table::render(call.resource, &trees, include_object(call)?, &header, Timestamp::now());
+    Ok(tree_response(200, &table, call.accept))
+}
+
+/// The object's `PartialObjectMetadata`.
+pub(crate) fn metadata_only(object: &[u8]) -> Value {
+    let mut tree: Value = serde_json::from_slice(object).unwrap_or_default();
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": tree["metadata"].take()})
+}
+
+/// A failure as the client reads it.
+pub(crate) fn failure(status: &Status, accept: Accept) -> Response<Body> {
+    status_response(status, accept)
+}
+
+fn status_response(status: &Status, accept: Accept) -> Response<Body> {
+    let accept = Accept { shape: Shape::Object, ..accept };
+    let mut response = json_response(status.code, Bytes::from(status.to_json()), accept);
+    let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
+    if retry > 0 && matches!(status.code, 429 | 500..) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
+    }
+    response
+}
+
+/// A tree in the client's format.
+pub(crate) fn tree_response(code: u16, tree: &Value, accept: Accept) -> Response<Body> {
+    json_response(code, Bytes::from(tree.to_string()), accept)
+}
+
+/// JSON text in the client's format.
+pub(crate) fn json_response(code: u16, text: Bytes, accept: Accept) -> Response<Body> {
+    if accept.yaml {
+        let tree: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let yaml = serde_yaml_ng::to_string(&tree).unwrap_or_default();
+        return maybe_gzip(code, "application/yaml", Bytes::from(yaml), accept);
+    }
+    if accept.pretty {
+        let tree: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let pretty = serde_json::to_vec_pretty(&tree).unwrap_or_default();
+        return maybe_gzip(code, "application/json", Bytes::from(pretty), accept);
+    }
+    maybe_gzip(code, "application/json", text, accept)
+}
+
+fn maybe_gzip(code: u16, media_type: &'static str, text: Bytes, accept: Accept) -> Response<Body> {
+    if !accept.gzip || text.len() < GZIP_FROM {
+        return with_type(code, media_type, Body::from(text));
+    }
+    let mut encoder = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::fast());
+    // Writing into memory does not fail.
+    let packed = encoder.write_all(&text).and_then(|()| encoder.finish());
+    match packed {
+        Ok(packed) => {
+            let mut response = with_type(code, media_type, Body::from(Bytes::from(packed)));
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+            response
+        }
+        Err(_) => with_type(code, media_type, Body::from(text)),
+    }
+}
+
+/// A stream of watch events.
+pub(crate) fn streaming(_: Accept, body: Body) -> Response<Body> {
+    with_type(200, "application/json", body)
+}
+
+/// Any answer with a content type.
+pub(crate) fn with_type(code: u16, media_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// Upstream's audit header, which clients show in their logs.
+pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");

@@ -1,0 +1,86 @@
+//! `scale`: the number of replicas, for any kind that has one.
+
+use api::{
+    selector::LabelSelector,
+    status::{Cause, Status},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    call::{Call, Reply},
+    decode,
+    failure::Outcome,
+    managed,
+    query::WriteOptions,
+    verbs::{
+        modify::{Modify, Part, modify},
+        patch,
+    },
+    version,
+};
+
+pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
+    if verb == "get" {
+        call.server.cache.fresh().await;
+        let object = call.kind.get(&call.key()).ok_or_else(|| call.not_found())?;
+        return Ok(Reply::Tree { code: 200, tree: scale_of(&version::served_tree(call.resource, &object)) });
+    }
+    let options = WriteOptions::parse(&call.query, call.user_agent())?;
+    let given = if verb == "update" { Some(decode::document(call)?) } else { None };
+    let retries = given.as_ref().is_none_or(|scale| scale["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty());
+    let how = Modify { part: Part::Main, options: &options, author: managed::Author::Update, retries, unconditional: true };
+    let reply = modify(call, &how, |old| {
+        let mut scale = scale_of(old);
+        match &given {
+            Some(given) => scale = given.clone(),
+            None => patch::patch_tree(call, &mut scale)?,
+        }
+        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+        if replicas < 0 {
+            let fault = Cause::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+            return Err(Status::invalid("autoscaling", "Scale", &call.path.name, vec![fault]));
+        }
+        let mut new = old.clone();
+        new["spec"]["replicas"] = replicas.into();
+        for field in ["resourceVersion", "uid"] {
+            if let Some(text) = scale["metadata"][field].as_str() {
+                new["metadata"][field] = text.into();
+            }
+        }
+        Ok(new)
+    })
+    .await?;
+    let tree = match reply {
+        Reply::Stored { bytes, .. } => serde_json::from_slice(&version::served_bytes(call.resource, &bytes)).unwrap_or_default(),
+        Reply::Tree { tree, .. } => tree,
+        other => return Ok(other),
+    };
+    Ok(Reply::Tree { code: 200, tree: scale_of(&tree) })
+}
+
+fn scale_of(object: &Value) -> Value {
+    let metadata = &object["metadata"];
+    let mut out = json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {},
+        "spec": {}, "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
+    });
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if !metadata[field].is_null() {
+            out["metadata"][field] = metadata[field].clone();
+        }
+    }
+    let replicas = object["spec"]["replicas"].as_i64().unwrap_or(0);
+    if replicas != 0 {
+        out["spec"]["replicas"] = replicas.into();
+    }
+    let selector = &object["spec"]["selector"];
+    let selector = match selector.as_object() {
+        Some(labels) if object["kind"] == "ReplicationController" => LabelSelector::from_labels(labels),
+        _ => LabelSelector::from_object(selector).unwrap_or_else(|_| LabelSelector::nothing()),
+    };
+    let text = selector.to_string();
+    if !text.is_empty() {
+        out["status"]["selector"] = text.into();
+    }
+    out
+}

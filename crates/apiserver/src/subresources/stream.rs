@@ -1,0 +1,230 @@
+//! `log`, `exec`, `attach`, `portforward` and `proxy`: the request goes on to the agent of the pod's node (at
+//! the kubelet's paths), or to the pod itself, upgrades included.
+
+use api::status::{Cause, Status};
+use form_urlencoded::Serializer;
+use http::{Method, request::Parts};
+use serde_json::Value;
+
+use crate::{
+    body::RequestBody,
+    call::{Call, Reply},
+    failure::Outcome,
+    node_proxy,
+};
+
+pub(super) async fn stream(call: &Call<'_>, method: Method, parts: Parts, body: RequestBody) -> Outcome<Reply> {
+    let subresource = call.resource.subresource(&call.path.subresource).ok_or_else(Status::no_such_resource)?;
+    let verb = match method {
+        Method::GET | Method::HEAD => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        _ => "",
+    };
+    if !subresource.verbs.contains(&verb) {
+        let plural = format!("{}/{}", call.resource.plural, subresource.name);
+        return Err(Status::method_not_allowed("", &plural, method.as_str()));
+    }
+    call.server.cache.fresh().await;
+    if call.path.subresource == "proxy" {
+        return proxy(call, parts, body).await.map(Reply::Response);
+    }
+    let pod = call.kind.get(&call.key()).ok_or_else(|| call.not_found())?.parse();
+    let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
+    let (namespace, name) = (&call.path.namespace, &call.path.name);
+    let target = match call.path.subresource.as_str() {
+        "log" => {
+            check_log_options(call)?;
+            let container = container_of(call, &pod)?;
+            if node.is_empty() {
+                // As upstream: nothing ran yet, so nothing was said.
+                return Ok(Reply::Response(crate::respond::with_type(200, "text/plain", crate::body::Body::Empty)));
+            }
+            format!("/containerLogs/{namespace}/{name}/{container}{}", log_query(call))
+        }
+        "portforward" => {
+            let mut query = Serializer::new(String::new());
+            for port in call.query.all("ports").flat_map(|ports| ports.split(',')) {
+                query.append_pair("port", port);
+            }
+            format!("/portForward/{namespace}/{name}{}", suffix(query.finish()))
+        }
+        action => {
+            let container = container_of(call, &pod)?;
+            let query = session_query(call)?;
+            format!("/{action}/{namespace}/{name}/{container}{query}")
+        }
+    };
+    if node.is_empty() {
+        return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+    }
+    node_proxy::to_node(call.server, node, &target, parts, body).await.map(Reply::Response)
+}
+
+/// The container that is meant, as upstream chooses and words it.
+fn container_of(call: &Call<'_>, pod: &Value) -> Outcome<String> {
+    let names = |field: &str| -> Vec<&str> {
+        pod["spec"][field].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect()
+    };
+    let (containers, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    let (asked, name) = (call.query.text("container"), &call.path.name);
+    if asked.is_empty() {
+        return match containers.as_slice() {
+            [one] => Ok((*one).to_owned()),
+            [] => Err(Status::bad_request(format!("a container name must be specified for pod {name}"))),
+            many => {
+                let mut message =
+                    format!("a container name must be specified for pod {name}, choose one of: [{}]", many.join(" "));
+                if !init.is_empty() {
+                    message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+                }
+                if !ephemeral.is_empty() {
+                    message.push_str(&format!(" or one of the ephemeral containers: [{}]", ephemeral.join(" ")));
+                }
+                Err(Status::bad_request(message))
+            }
+        };
+    }
+    if [containers, init, ephemeral].concat().contains(&asked) {
+        return Ok(asked.to_owned());
+    }
+    Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")))
+}
+
+fn check_log_options(call: &Call<'_>) -> Outcome<()> {
+    let mut faults = Vec::new();
+    for (field, least, words) in [
+        ("tailLines", 0, "must be greater than or equal to 0"),
+        ("limitBytes", 1, "must be greater than 0"),
+        ("sinceSeconds", 1, "must be greater than 0"),
+    ] {
+        if let Some(number) = call.query.number(field)?.filter(|number| *number < least) {
+            faults.push(Cause::invalid(field, number, words));
+        }
+    }
+    if call.query.first("sinceSeconds").is_some() && call.query.first("sinceTime").is_some() {
+        faults.push(Cause::forbidden("", "at most one of `sinceTime` or `sinceSeconds` may be specified"));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(Status::invalid("", "PodLogOptions", &call.path.name, faults)) }
+}
+
+fn log_query(call: &Call<'_>) -> String {
+    let mut query = Serializer::new(String::new());
+    for flag in ["follow", "previous", "timestamps"] {
+        if call.query.flag(flag) {
+            query.append_pair(flag, "true");
+        }
+    }
+    for field in ["sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream"] {
+        if let Some(value) = call.query.first(field).filter(|v| !v.is_empty()) {
+            query.append_pair(field, value);
+        }
+    }
+    suffix(query.finish())
+}
+
+/// `stdin`, `stdout`, `stderr` are `input`, `output`, `error` to the kubelet.
+fn session_query(call: &Call<'_>) -> Outcome<String> {
+    let mut query = Serializer::new(String::new());
+    let mut any = false;
+    for (asked, told) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
+        if call.query.flag(asked) {
+            any |= asked != "tty";
+            query.append_pair(told, "1");
+        }
+    }
+    if !any {
+        return Err(Status::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
+    }
+    if call.path.subresource == "exec" {
+        let mut commands = call.query.all("command").peekable();
+        if commands.peek().is_none() {
+            return Err(Status::bad_request("you must specify a command"));
+        }
+        for command in commands {
+            query.append_pair("command", command);
+        }
+    }
+    Ok(suffix(query.finish()))
+}
+
+fn suffix(query: String) -> String {
+    if query.is_empty() { query } else { format!("?{query}") }
+}
+
+/// `nodes/NAME/proxy/…`, `pods/[SCHEME:]NAME[:PORT]/proxy/…`, `services/[SCHEME:]NAME[:PORT]/proxy/…`.
+async fn proxy(call: &Call<'_>, parts: Parts, body: RequestBody) -> Outcome<http::Response<crate::body::Body>> {
+    let query = parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let target = format!("/{}{query}", call.path.rest);
+    let (scheme, name, port) = split_name(&call.path.name)?;
+    if scheme == "https" {
+        return Err(Status::service_unavailable("proxying to https is not supported"));
+    }
+    let object = |storage: &str, namespace: &str| call.server.cache.kind(storage).named(namespace, name).map(|o| o.parse());
+    let missing = || Status::not_found("", call.resource.plural, name);
+    match call.resource.plural {
+        "nodes" => {
+            object("nodes", "").ok_or_else(missing)?;
+            node_proxy::to_node(call.server, name, &target, parts, body).await
+        }
+        "pods" => {
+            let pod = object("pods", &call.path.namespace).ok_or_else(missing)?;
+            let address = pod["status"]["podIP"].as_str().unwrap_or("");
+            if address.is_empty() {
+                return Err(Status::bad_request("address not allowed"));
+            }
+            let first = pod.pointer("/spec/containers/0/ports/0/containerPort").and_then(Value::as_u64).unwrap_or(80);
+            let port = if port.is_empty() { first } else { number_or_named(&pod, port)? };
+            node_proxy::to_address(&format!("{address}:{port}"), &target, parts, body).await
+        }
+        _ => {
+            object("services", &call.path.namespace).ok_or_else(missing)?;
+            let address = service_endpoint(call, name, port)
+                .ok_or_else(|| Status::service_unavailable(format!("no endpoints available for service {:?}", call.path.name)))?;
+            node_proxy::to_address(&address, &target, parts, body).await
+        }
+    }
+}
+
+fn split_name(text: &str) -> Outcome<(&str, &str, &str)> {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts.as_slice() {
+        [name] => Ok(("http", name, "")),
+        [name, port] => Ok(("http", name, port)),
+        [scheme, name, port] => Ok((scheme, name, port)),
+        _ => Err(Status::bad_request(format!("invalid name {text:?}"))),
+    }
+}
+
+fn number_or_named(pod: &Value, port: &str) -> Outcome<u64> {
+    if let Ok(number) = port.parse() {
+        return Ok(number);
+    }
+    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+    let mut ports = containers.flat_map(|c| c["ports"].as_array().into_iter().flatten());
+    let named = ports.find(|p| p["name"] == port).and_then(|p| p["containerPort"].as_u64());
+    named.ok_or_else(|| Status::service_unavailable(format!("no port named {port:?} in the pod")))
+}
+
+/// A ready endpoint of the service's port (by name or number; the first one if none is named).
+fn service_endpoint(call: &Call<'_>, name: &str, port: &str) -> Option<String> {
+    let service = call.server.cache.kind("services").named(&call.path.namespace, name)?.parse();
+    let ports = service["spec"]["ports"].as_array()?;
+    let wanted = ports.iter().find(|p| port.is_empty() || p["name"] == port || p["port"].to_string() == port)?;
+    let port_name = wanted["name"].as_str().unwrap_or("");
+    let slices = call.server.cache.kind("endpointslices.discovery.k8s.io");
+    let slices = slices.snapshot(&call.path.namespace, None, 0, |_| true).objects;
+    let mut found: Vec<String> = Vec::new();
+    for slice in slices.iter().map(|s| s.parse()).filter(|s| s["metadata"]["labels"]["kubernetes.io/service-name"] == name) {
+        let mut its_ports = slice["ports"].as_array().into_iter().flatten();
+        let Some(number) = its_ports.find(|p| p["name"].as_str().unwrap_or("") == port_name).and_then(|p| p["port"].as_u64()) else {
+            continue;
+        };
+        for endpoint in slice["endpoints"].as_array().into_iter().flatten().filter(|e| e["conditions"]["ready"] != false) {
+            found.extend(endpoint["addresses"][0].as_str().map(|address| format!("{address}:{number}")));
+        }
+    }
+    (!found.is_empty()).then(|| found.swap_remove(rand::random_range(0..found.len())))
+}

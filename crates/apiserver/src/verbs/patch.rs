@@ -1,0 +1,144 @@
+//! PATCH: JSON patch, merge patch, strategic merge patch and server-side apply.
+
+use api::{
+    patch::{json, merge, strategic},
+    status::{Cause, Details, Status},
+};
+use serde_json::Value;
+
+use crate::{
+    call::{Call, Reply},
+    decode,
+    failure::Outcome,
+    managed, negotiate,
+    query::WriteOptions,
+    verbs::{
+        create,
+        modify::{Modify, Part, modify},
+    },
+};
+
+const ACCEPTED: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+
+enum Document {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+}
+
+/// The body changes the object named in the path; `convert` leads to and from what the patch is of, for
+/// subresources that show another kind.
+pub(crate) async fn patch(call: &Call<'_>, part: Part) -> Outcome<Reply> {
+    let options = WriteOptions::parse(&call.query, call.user_agent())?;
+    let media_type = negotiate::media_type(call.headers);
+    if media_type == "application/apply-patch+yaml" {
+        return apply(call, part, &options).await;
+    }
+    let document = document(call, media_type)?;
+    let how = Modify { part, options: &options, author: managed::Author::Update, retries: true, unconditional: true };
+    modify(call, &how, |old| {
+        let mut new = old.clone();
+        run(call, &document, &mut new)?;
+        let new = decode::patched(call, &options, new)?;
+        check_name(call, &new)?;
+        Ok(new)
+    })
+    .await
+}
+
+/// The patch in the body, applied to any tree (of a subresource such as `scale`).
+pub(crate) fn patch_tree(call: &Call<'_>, tree: &mut Value) -> Outcome<()> {
+    let document = document(call, negotiate::media_type(call.headers))?;
+    run(call, &document, tree)
+}
+
+fn document(call: &Call<'_>, media_type: &str) -> Outcome<Document> {
+    let parse = || -> Outcome<Value> {
+        serde_json::from_slice(&call.body).map_err(|error| {
+            // kubectl sends YAML in no patch but apply; others might.
+            decode::yaml(&call.body).err().unwrap_or_else(|| Status::bad_request(format!("error decoding patch: {error}")))
+        })
+    };
+    match media_type {
+        "application/json-patch+json" => parse().map(Document::Json),
+        "application/merge-patch+json" => parse().map(Document::Merge),
+        "application/strategic-merge-patch+json" => parse().map(Document::Strategic),
+        _ => Err(Status::unsupported_media_type(&ACCEPTED)),
+    }
+}
+
+fn run(call: &Call<'_>, document: &Document, tree: &mut Value) -> Outcome<()> {
+    match document {
+        Document::Json(patch) => json::apply(tree, patch).map_err(|error| match error {
+            json::Error::Decode(text) => Status::bad_request(text),
+            error @ json::Error::TooMany(_) => Status::new(413, "RequestEntityTooLarge", error.to_string()),
+            json::Error::Apply(text) => unprocessable(text),
+        }),
+        Document::Merge(patch) => merge::apply(tree, patch.clone()).map_err(|error| Status::bad_request(error.to_string())),
+        Document::Strategic(patch) => {
+            strategic::apply(tree, patch.clone(), call.resource.schema).map_err(|error| match error.code() {
+                400 => Status::bad_request(error.to_string()),
+                422 => unprocessable(error.to_string()),
+                _ => Status::internal_error(error),
+            })
+        }
+    }
+}
+
+/// A patch that is sound but does not fit the object.
+fn unprocessable(text: String) -> Status {
+    let cause = Cause { reason: "UnexpectedServerResponse".into(), message: text, field: String::new() };
+    Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
+        .details(Details { causes: vec![cause], ..Details::default() })
+}
+
+fn check_name(call: &Call<'_>, new: &Value) -> Outcome<()> {
+    let name = new["metadata"]["name"].as_str().unwrap_or("");
+    if name == call.path.name {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!(
+        "the name of the object ({name}) does not match the name on the URL ({})",
+        call.path.name
+    )))
+}
+
+/// Server-side apply: creates what does not exist.
+async fn apply(call: &Call<'_>, part: Part, options: &WriteOptions) -> Outcome<Reply> {
+    if call.query.text("fieldManager").is_empty() {
+        let fault = Cause::required("fieldManager", "is required for apply patch");
+        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![fault]));
+    }
+    let applied = managed::applied_object(call, options)?;
+    call.server.cache.fresh().await;
+    let how = Modify { part, options, author: managed::Author::Apply, retries: true, unconditional: true };
+    for _ in 0..3 {
+        if call.kind.get(&call.key()).is_some() {
+            match modify(call, &how, |old| managed::apply(call, Some(old), &applied, options)).await {
+                Err(status) if status.reason == "NotFound" => {}
+                other => return other,
+            }
+        }
+        if part != Part::Main {
+            return Err(call.not_found());
+        }
+        if applied["metadata"]["uid"].is_string() {
+            let why = format!(
+                "Precondition failed: UID in precondition: {}, UID in object meta: ",
+                applied["metadata"]["uid"].as_str().unwrap_or("")
+            );
+            return Err(Status::conflict_because(call.resource.group, call.resource.plural, &call.path.name, &why));
+        }
+        let new = managed::apply(call, None, &applied, options)?;
+        match create::create_tree(call, new, options, managed::Author::Apply).await {
+            Err(status) if status.reason == "AlreadyExists" => call.server.cache.fresh().await,
+            other => return other,
+        }
+    }
+    Err(call.conflict())
+}

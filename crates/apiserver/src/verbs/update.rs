@@ -1,0 +1,46 @@
+//! PUT: replaces an object.
+
+use api::status::Status;
+use serde_json::Value;
+
+use crate::{
+    call::{Call, Reply},
+    decode,
+    failure::Outcome,
+    managed,
+    query::WriteOptions,
+    verbs::{
+        create,
+        modify::{Modify, Part, modify},
+    },
+};
+
+/// The object in the body takes the place of the one named in the path.
+pub(crate) async fn update(call: &Call<'_>, part: Part) -> Outcome<Reply> {
+    let options = WriteOptions::parse(&call.query, call.user_agent())?;
+    let tree = decode::object(call, &options)?;
+    let name = tree["metadata"]["name"].as_str().unwrap_or("");
+    if name.is_empty() {
+        return Err(Status::bad_request("name must be provided"));
+    }
+    if name != call.path.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.path.name
+        )));
+    }
+    let how = Modify { part, options: &options, author: managed::Author::Update, retries: false, unconditional: part != Part::Main };
+    let unversioned = tree["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty();
+    // Without a version the client wants to win whatever happened meanwhile.
+    let how = Modify { retries: unversioned, ..how };
+    let wanted = tree.clone();
+    match modify(call, &how, |_: &Value| Ok(wanted.clone())).await {
+        Err(status) if status.reason == "NotFound" && part == Part::Main && call.resource.strategy.create_on_update => {
+            if !unversioned {
+                return Err(call.not_found());
+            }
+            create::create_tree(call, tree, &options, managed::Author::Update).await
+        }
+        other => other,
+    }
+}
