@@ -1,6 +1,9 @@
 //! The types of the Kubernetes API as a table: what fields a type has, what shape each has, and how lists
 //! and maps merge. Generated at build time from the upstream schema.
 
+#[cfg(test)]
+mod tests;
+
 /// A named object type.
 #[derive(Debug)]
 pub struct Type {

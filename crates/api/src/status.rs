@@ -4,6 +4,8 @@
 //! clients and people know them by heart.
 
 mod cause;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write;
 

@@ -79,7 +79,19 @@ pub fn decode(expected: impl Into<Expected>, bytes: &[u8]) -> Result<Decoded, St
     finish(expected, object, notes)
 }
 
-/// The same for an object that is in memory already, such as one that a patch has made or YAML.
+/// The same for YAML.
+pub fn decode_yaml(expected: impl Into<Expected>, bytes: &[u8]) -> Result<Decoded, Status> {
+    let expected = expected.into();
+    let mut notes = Notes::default();
+    let object = from_deserializer(expected, serde_yaml_ng::Deserializer::from_slice(bytes), &mut notes)
+        .map_err(|error| unrecognized(expected, &format!("error converting YAML to JSON: yaml: {error}"), bytes))?;
+    if let Some(fault) = notes.unreadable_type() {
+        return Err(unrecognized(expected, &fault, bytes));
+    }
+    finish(expected, object, notes)
+}
+
+/// The same for an object that is in memory already, such as one that a patch has made.
 pub fn decode_value(expected: impl Into<Expected>, value: Value) -> Result<Decoded, Status> {
     let expected = expected.into();
     let mut notes = Notes::default();

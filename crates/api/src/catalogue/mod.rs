@@ -9,6 +9,8 @@ mod entry;
 mod events;
 mod extension;
 mod review;
+#[cfg(test)]
+mod tests;
 mod workload;
 
 use std::sync::LazyLock;

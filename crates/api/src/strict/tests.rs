@@ -176,3 +176,16 @@ fn no_type_has_more_fields_than_the_walk_can_mark() {
         assert!(of.fields.len() < 128, "{}", of.name);
     }
 }
+
+#[test]
+fn yaml_is_held_to_the_same_rules() {
+    let maps = resource("", "v1", "configmaps");
+    let text = "kind: ConfigMap\nmetadata: {name: a}\nfoo: 1\ndata:\n  1: one\n  true: 'yes'\n  x: a\n  x: b\n";
+    let decoded = decode_yaml(maps, text.as_bytes()).expect("it decodes");
+    assert_eq!(decoded.object["data"], json!({"1": "one", "true": "yes", "x": "b"}));
+    assert_eq!(decoded.issues, [r#"unknown field "foo""#, r#"duplicate field "data.x""#]);
+    let status = decode_yaml(maps, b"data: {a: 1}").expect_err("a number is no text");
+    assert!(status.message.ends_with("json: cannot unmarshal number into Go struct field ConfigMap.data of type string"));
+    let status = decode_yaml(maps, b"data: [").expect_err("the YAML is broken");
+    assert!(status.message.contains("error converting YAML to JSON: yaml: "), "{}", status.message);
+}

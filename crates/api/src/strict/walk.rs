@@ -297,7 +297,7 @@ impl Node<'_, '_> {
 
     fn entries<'de, A: MapAccess<'de>>(self, of: &'static Shape, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some(key) = access.next_key::<String>()? {
+        while let Some(key) = access.next_key_seed(MapKey)? {
             let path = Path::Key(self.path, &key);
             let node = Node { place: Place::Shape(of), path: &path, notes: &mut *self.notes };
             let value = access.next_value_seed(node)?;
@@ -434,5 +434,48 @@ impl Visitor<'_> for FieldName {
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
         Ok(self.0.fields.binary_search_by(|field| field.name.cmp(name)).map_err(|_| name.into()))
+    }
+}
+
+/// The key of a map: text in JSON, any scalar in YAML.
+struct MapKey;
+
+impl<'de> DeserializeSeed<'de> for MapKey {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for MapKey {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a scalar key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<String, E> {
+        Ok(key.into())
+    }
+
+    fn visit_string<E>(self, key: String) -> Result<String, E> {
+        Ok(key)
+    }
+
+    fn visit_bool<E>(self, key: bool) -> Result<String, E> {
+        Ok(key.to_string())
+    }
+
+    fn visit_i64<E>(self, key: i64) -> Result<String, E> {
+        Ok(key.to_string())
+    }
+
+    fn visit_u64<E>(self, key: u64) -> Result<String, E> {
+        Ok(key.to_string())
+    }
+
+    fn visit_f64<E>(self, key: f64) -> Result<String, E> {
+        Ok(key.to_string())
     }
 }
