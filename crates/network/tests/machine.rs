@@ -6,7 +6,6 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
 use std::time::Duration;
 
 use network::service::Protocol;
@@ -228,11 +227,4 @@ pub fn ask_on(socket: &UdpSocket) -> io::Result<Answer> {
     let mut buffer = [0; 512];
     let length = socket.recv(&mut buffer)?;
     Ok(parse_answer(&String::from_utf8_lossy(&buffer[..length])))
-}
-
-/// Runs `work`, which must end before the deadline.
-pub fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let (done, wait) = mpsc::channel();
-    std::thread::spawn(move || done.send(work()));
-    wait.recv_timeout(DEADLINE * 4).expect("it ends in time")
 }

@@ -150,8 +150,8 @@ fn attaching_again_and_detaching_twice_change_nothing() {
 fn a_restart_adopts_pods_and_frees_those_that_are_gone() {
     let machine = Machine::new();
     let network = machine.open();
-    let ports = vec![host_port(Protocol::Tcp, 8080, 80)];
-    let kept = network.attach(&PodAttach { id: "kept".into(), host_ports: ports }).unwrap();
+    let ask = PodAttach { id: "kept".into(), host_ports: vec![host_port(Protocol::Tcp, 8080, 80)] };
+    let kept = network.attach(&ask).unwrap();
     let lost = attach(&network, "lost");
     serve_tcp(&kept.netns, 80, "kept");
     let mut conversation = talk_tcp(&machine.own, (Ipv4Addr::LOCALHOST, 8080)).unwrap();
@@ -162,7 +162,7 @@ fn a_restart_adopts_pods_and_frees_those_that_are_gone() {
     conversation.echo().unwrap();
     assert_eq!(network.reconcile(["kept"]).unwrap(), ["lost"]);
     assert!(!lost.netns.exists());
-    assert_eq!(attach(&network, "kept"), kept);
+    assert_eq!(network.attach(&ask).unwrap(), kept);
     network.services().replace_all([]).unwrap();
     conversation.echo().unwrap();
     assert_eq!(ask_tcp(&machine.outside, (NODE, 8080)).unwrap().server, "kept");
