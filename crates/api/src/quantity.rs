@@ -13,9 +13,6 @@ pub enum ParseError {
     /// It has not the form of a quantity.
     #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
-    /// Its digits make no number.
-    #[error("unable to parse numeric part of quantity")]
-    Numeric,
     /// Its suffix is none.
     #[error("unable to parse quantity's suffix")]
     Suffix,
@@ -275,9 +272,6 @@ impl FromStr for Quantity {
         }
         let parts = split(text)?;
         let (base, exponent, format) = interpret(parts.suffix).ok_or(ParseError::Suffix)?;
-        if parts.whole.is_empty() && parts.fraction.is_empty() && !text.contains('0') {
-            return Err(ParseError::Numeric);
-        }
         let exponent = exponent.clamp(-i64::from(MAX_SCALE), i64::from(MAX_SCALE)) as i32;
         let (mut mantissa, mut scale) = digits_of(parts.whole, parts.fraction);
         let mut format = format;

@@ -25,13 +25,13 @@ pub enum Error {
     /// A list inside of a merged list.
     #[error("lists of lists are not supported")]
     ListOfLists,
-    /// A malformed `$deleteFromPrimitiveList`.
+    /// `$deleteFromPrimitiveList` without the name of a list.
     #[error("invalid patch format of primitive list")]
     PrimitiveList,
     /// A malformed `$retainKeys`, or a patch that sets keys which it does not name.
     #[error("invalid patch format of retainKeys")]
     RetainKeys,
-    /// A malformed `$setElementOrder`.
+    /// `$setElementOrder` without the name of a list.
     #[error("invalid patch format of setElementOrder list")]
     ElementOrder,
     /// An item without the merge key: (the item as Go prints it, the key).
@@ -147,13 +147,10 @@ fn merge_map(mut original: Object, mut patch: Object, place: Place) -> Result<Ob
     retain_keys(&mut original, &mut patch)?;
     apply_orders(&mut original, &mut patch, place)?;
     for (key, value) in patch {
-        if let Some(list) = key.strip_prefix(DELETE_PREFIX) {
-            let Value::Array(gone) = value else {
-                return Err(Error::PrimitiveList);
-            };
-            match original.get_mut(list) {
-                Some(Value::Array(items)) => items.retain(|item| !gone.contains(item)),
-                Some(_) | None => {}
+        if key.starts_with(&DELETE_PREFIX[..DELETE_PREFIX.len() - 1]) {
+            let list = key.strip_prefix(DELETE_PREFIX).ok_or(Error::PrimitiveList)?;
+            if let (Some(Value::Array(items)), Value::Array(gone)) = (original.get_mut(list), value) {
+                items.retain(|item| !gone.contains(item));
             }
             continue;
         }
@@ -212,14 +209,15 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), Error> {
 
 /// `$setElementOrder/<list>`: merges that list and brings it into the order given.
 fn apply_orders(original: &mut Object, patch: &mut Object, place: Place) -> Result<(), Error> {
-    let keys: Vec<String> = patch.keys().filter(|k| k.starts_with(ORDER_PREFIX)).cloned().collect();
+    let directive = &ORDER_PREFIX[..ORDER_PREFIX.len() - 1];
+    let keys: Vec<String> = patch.keys().filter(|k| k.starts_with(directive)).cloned().collect();
     for key in keys {
         let order = match patch.shift_remove(&key) {
             Some(Value::Array(order)) => order,
             Some(other) => return Err(Error::Type("[]interface {}", go_type(&other))),
             None => continue,
         };
-        let name = &key[ORDER_PREFIX.len()..];
+        let name = key.strip_prefix(ORDER_PREFIX).ok_or(Error::ElementOrder)?;
         let old = match original.get(name) {
             None | Some(Value::Null) => None,
             Some(Value::Array(items)) => Some(items.clone()),
