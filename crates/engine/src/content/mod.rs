@@ -34,7 +34,7 @@ pub use config::{Healthcheck, History, ImageConfig, ProcessConfig};
 pub use digest::Digest;
 pub use error::ContentError;
 pub use images::Image;
-pub use pull::{Credentials, PullOptions};
+pub use pull::{Credentials, PullOptions, Secret};
 pub use reference::Reference;
 pub use snapshots::Snapshot;
 
