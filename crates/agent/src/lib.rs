@@ -1,1 +1,25 @@
-//! See ARCHITECTURE.md.
+//! The node agent: the pods that the API assigns to this node become sandboxes, containers, probes, volumes and
+//! a truthful status; Services become rules and names.
+//!
+//! It speaks the Kubernetes API only through [`kube::Client`], and runs containers only through [`runtime::Runtime`],
+//! so that it works in another process, and against fakes. Everything is driven by events; beside probes and the
+//! node's lease nothing happens on a quiet node.
+
+mod agent;
+mod config;
+mod context;
+mod events;
+mod hooks;
+mod logs;
+pub mod net;
+mod node;
+mod paths;
+mod pods;
+mod probes;
+pub mod runtime;
+pub mod services;
+mod spec;
+mod volumes;
+
+pub use agent::{Agent, Parts};
+pub use config::AgentConfig;

@@ -1,0 +1,58 @@
+//! What an agent is told at its start.
+
+use std::{net::IpAddr, path::PathBuf};
+
+/// One node's settings.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// The name of its Node object.
+    pub node_name: String,
+    /// Where pods' volumes, logs and records live.
+    pub data_dir: PathBuf,
+    /// The addresses of its pods, for `spec.podCIDR`; empty if unknown.
+    pub pod_cidr: String,
+    /// The cluster's name servers, for pods' resolv.conf.
+    pub cluster_dns: Vec<IpAddr>,
+    /// For instance `cluster.local`.
+    pub cluster_domain: String,
+    /// The node's addresses, the primary one first.
+    pub node_ips: Vec<IpAddr>,
+    /// Port of the streaming server, for `status.daemonEndpoints`.
+    pub port: u16,
+    /// How many pods it takes.
+    pub max_pods: u32,
+    /// Processes and threads a pod may have; `None` is no limit.
+    pub pod_pids_limit: Option<i64>,
+    /// The host's resolv.conf, for `dnsPolicy: Default`.
+    pub resolv_conf: PathBuf,
+    /// A log file is rotated beyond this many bytes.
+    pub log_max_size: u64,
+    /// Files kept per container, the current one included.
+    pub log_max_files: u32,
+    /// What this program calls itself, for `status.nodeInfo`, for instance `v1.36.0+hythe`.
+    pub version: String,
+    /// Labels beyond the usual.
+    pub labels: Vec<(String, String)>,
+}
+
+impl AgentConfig {
+    /// Upstream's defaults for a node of that name.
+    pub fn new(node_name: impl Into<String>, data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            node_name: node_name.into(),
+            data_dir: data_dir.into(),
+            pod_cidr: String::new(),
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
+            node_ips: Vec::new(),
+            port: 10250,
+            max_pods: 110,
+            pod_pids_limit: None,
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            log_max_size: 10 << 20,
+            log_max_files: 5,
+            version: "v1.36.0".to_owned(),
+            labels: Vec::new(),
+        }
+    }
+}

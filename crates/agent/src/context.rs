@@ -1,0 +1,52 @@
+//! What all parts of an agent share.
+
+use std::{path::Path, sync::Arc};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+
+use crate::{
+    config::AgentConfig, events::Recorder, net::PodNetwork, node::Machine, paths::PodPaths, runtime::Images, runtime::Runtime,
+    services::ServiceVariables, volumes::Objects,
+};
+
+/// Handed to every pod's actor.
+pub struct Context {
+    /// Settings.
+    pub config: AgentConfig,
+    /// The API.
+    pub client: Client,
+    /// Containers.
+    pub runtime: Arc<dyn Runtime>,
+    /// Images.
+    pub images: Arc<dyn Images>,
+    /// Pod networks.
+    pub network: Arc<dyn PodNetwork>,
+    /// Events.
+    pub recorder: Recorder,
+    /// Variables that announce Services.
+    pub services: ServiceVariables,
+    /// ConfigMaps and Secrets that volumes follow.
+    pub objects: Objects,
+    /// What the machine has.
+    pub machine: Machine,
+    /// Tells that the set of images on the node changed.
+    pub images_changed: tokio::sync::Notify,
+}
+
+impl Context {
+    /// Where the pod's things lie.
+    pub fn paths(&self, pod: &Pod) -> PodPaths {
+        PodPaths::new(&self.config.data_dir, pod)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.config.data_dir
+    }
+
+    /// The node's addresses as text.
+    pub fn host_ips(&self) -> Vec<String> {
+        self.config.node_ips.iter().map(ToString::to_string).collect()
+    }
+}

@@ -1,0 +1,10 @@
+//! The Node object: what this machine is, that it lives, and how it fares.
+
+mod conditions;
+mod lease;
+mod machine;
+mod registration;
+
+pub use lease::renew;
+pub use machine::Machine;
+pub use registration::{keep, register};

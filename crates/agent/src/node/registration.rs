@@ -1,0 +1,208 @@
+//! Creates the Node object, ready at once, and keeps its status true.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{
+        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo,
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    conditions::{self, Health},
+    machine,
+};
+use crate::{config::AgentConfig, context::Context, events::Severity, runtime::ImageInfo};
+
+/// Between looks at the machine while nothing else happens.
+const LOOK: Duration = Duration::from_secs(60);
+/// Between reports when nothing changed, in looks.
+const REPORT_EVERY: u32 = 5;
+/// Images listed in the status, as upstream limits them.
+const IMAGES: usize = 50;
+
+/// Creates the Node or brings the existing one up to date; retried until the API answers.
+pub async fn register(context: &Arc<Context>, stop: &CancellationToken) -> Option<Node> {
+    let api: Api<Node> = Api::all(context.client.clone());
+    let name = context.config.node_name.clone();
+    let mut delay = Duration::from_millis(20);
+    loop {
+        let images = context.images.list().await.unwrap_or_default();
+        let wanted = node(context, &images, &[]);
+        match create_or_adopt(&api, &name, &wanted).await {
+            Ok(node) => {
+                context.recorder.node(&node, Severity::Normal, "Starting", "Starting kubelet.");
+                let ready = format!("Node {name} status is now: NodeReady");
+                context.recorder.node(&node, Severity::Normal, "NodeReady", ready);
+                return Some(node);
+            }
+            Err(error) => tracing::debug!(%error, "the node is not registered yet"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(delay) => delay = (delay * 2).min(Duration::from_secs(5)),
+        }
+    }
+}
+
+async fn create_or_adopt(api: &Api<Node>, name: &str, wanted: &Node) -> Result<Node, kube::Error> {
+    match api.create(&PostParams::default(), wanted).await {
+        Ok(created) => {
+            // Status is dropped on create by a server that keeps it apart.
+            let has = created.status.as_ref().and_then(|s| s.conditions.as_ref()).is_some_and(|c| !c.is_empty());
+            if has { Ok(created) } else { write_status(api, name, wanted.status.as_ref()).await }
+        }
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            let labels = serde_json::json!({"metadata": {"labels": wanted.metadata.labels}});
+            let known = api.patch(name, &PatchParams::default(), &Patch::Merge(labels)).await?;
+            let mut status = wanted.status.clone().unwrap_or_default();
+            keep_transitions(&mut status, known.status.as_ref());
+            write_status(api, name, Some(&status)).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn keep_transitions(status: &mut NodeStatus, known: Option<&NodeStatus>) {
+    let old = known.and_then(|s| s.conditions.clone()).unwrap_or_default();
+    for condition in status.conditions.iter_mut().flatten() {
+        if let Some(same) = old.iter().find(|c| c.type_ == condition.type_ && c.status == condition.status) {
+            condition.last_transition_time.clone_from(&same.last_transition_time);
+        }
+    }
+}
+
+async fn write_status(api: &Api<Node>, name: &str, status: Option<&NodeStatus>) -> Result<Node, kube::Error> {
+    let patch = serde_json::json!({"status": status});
+    api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await
+}
+
+/// Keeps the status true until `stop`: written when something changed, and every five minutes.
+pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationToken) {
+    let api: Api<Node> = Api::all(context.client.clone());
+    let name = context.config.node_name.clone();
+    let mut known = registered.status.unwrap_or_default();
+    let mut health = Health::default();
+    let mut quiet = 0;
+    loop {
+        let images_changed = tokio::select! {
+            () = stop.cancelled() => return,
+            () = context.images_changed.notified() => true,
+            () = tokio::time::sleep(LOOK) => false,
+        };
+        let disk = machine::storage(context.data_dir()).unwrap_or((1, 1, 0, 0));
+        let now_health = Health::of_measures(machine::memory_available().unwrap_or(i64::MAX), disk);
+        quiet += 1;
+        if !images_changed && now_health == health && quiet < REPORT_EVERY {
+            continue;
+        }
+        health = now_health;
+        let images = context.images.list().await.unwrap_or_default();
+        let old = known.conditions.clone().unwrap_or_default();
+        let status = NodeStatus {
+            conditions: Some(conditions::of(health, &old, Timestamp::now())),
+            images: Some(image_list(&images)),
+            ..NodeStatus::default()
+        };
+        match write_status(&api, &name, Some(&status)).await {
+            Ok(node) => {
+                known = node.status.unwrap_or_default();
+                quiet = 0;
+            }
+            Err(kube::Error::Api(error)) if error.code == 404 => {
+                // Someone deleted the Node while it lives: it is registered again.
+                if let Some(node) = register(&context, &stop).await {
+                    known = node.status.unwrap_or_default();
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the node's status could not be written yet"),
+        }
+    }
+}
+
+/// The whole Node object.
+fn node(context: &Context, images: &[ImageInfo], old: &[k8s_openapi::api::core::v1::NodeCondition]) -> Node {
+    let config = &context.config;
+    let machine = &context.machine;
+    let allocatable = machine.allocatable();
+    let amounts = |cpu: String, memory: i64, storage: i64| {
+        BTreeMap::from([
+            ("cpu".to_owned(), Quantity(cpu)),
+            ("memory".to_owned(), Quantity(format!("{}Ki", memory / 1024))),
+            ("ephemeral-storage".to_owned(), Quantity(format!("{}Ki", storage / 1024))),
+            ("hugepages-1Gi".to_owned(), Quantity("0".to_owned())),
+            ("hugepages-2Mi".to_owned(), Quantity("0".to_owned())),
+            ("pods".to_owned(), Quantity(config.max_pods.to_string())),
+        ])
+    };
+    let text = |s: &str| Some(s.to_owned()).filter(|s| !s.is_empty());
+    let mut addresses: Vec<NodeAddress> =
+        config.node_ips.iter().map(|ip| NodeAddress { type_: "InternalIP".to_owned(), address: ip.to_string() }).collect();
+    addresses.push(NodeAddress { type_: "Hostname".to_owned(), address: config.node_name.clone() });
+    Node {
+        metadata: ObjectMeta { name: Some(config.node_name.clone()), labels: Some(labels(context)), ..ObjectMeta::default() },
+        spec: Some(NodeSpec {
+            pod_cidr: text(&config.pod_cidr),
+            pod_cidrs: text(&config.pod_cidr).map(|c| vec![c]),
+            ..NodeSpec::default()
+        }),
+        status: Some(NodeStatus {
+            capacity: Some(amounts(machine.cpus.to_string(), machine.memory_bytes, machine.storage_bytes)),
+            allocatable: Some(amounts(machine.cpus.to_string(), allocatable.memory, allocatable.ephemeral_storage)),
+            conditions: Some(conditions::of(Health::default(), old, Timestamp::now())),
+            addresses: Some(addresses),
+            daemon_endpoints: Some(NodeDaemonEndpoints {
+                kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }),
+            }),
+            node_info: Some(system_info(config, machine)),
+            images: Some(image_list(images)),
+            ..NodeStatus::default()
+        }),
+    }
+}
+
+fn labels(context: &Context) -> BTreeMap<String, String> {
+    let arch = &context.machine.architecture;
+    let usual = [
+        ("kubernetes.io/hostname", context.config.node_name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch.as_str()),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch.as_str()),
+    ];
+    let usual = usual.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned()));
+    usual.chain(context.config.labels.iter().cloned()).collect()
+}
+
+fn system_info(config: &AgentConfig, machine: &crate::node::Machine) -> NodeSystemInfo {
+    NodeSystemInfo {
+        architecture: machine.architecture.clone(),
+        boot_id: machine.boot_id.clone(),
+        container_runtime_version: format!("hythe://{}", env!("CARGO_PKG_VERSION")),
+        kernel_version: machine.kernel.clone(),
+        kube_proxy_version: String::new(),
+        kubelet_version: config.version.clone(),
+        machine_id: machine.machine_id.clone(),
+        operating_system: "linux".to_owned(),
+        os_image: machine.os_image.clone(),
+        system_uuid: machine.system_uuid.clone(),
+        ..NodeSystemInfo::default()
+    }
+}
+
+fn image_list(images: &[ImageInfo]) -> Vec<ContainerImage> {
+    let mut images: Vec<&ImageInfo> = images.iter().collect();
+    images.sort_by_key(|i| std::cmp::Reverse(i.size));
+    images.truncate(IMAGES);
+    images
+        .into_iter()
+        .map(|i| ContainerImage { names: Some(i.names.clone()), size_bytes: Some(i64::try_from(i.size).unwrap_or(i64::MAX)) })
+        .collect()
+}

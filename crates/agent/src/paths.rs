@@ -1,0 +1,49 @@
+//! Where a pod's things lie below the data directory, in the kubelet's layout.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::Pod;
+
+/// Paths of one pod.
+#[derive(Clone, Debug)]
+pub struct PodPaths {
+    /// `pods/UID`
+    pub root: PathBuf,
+    /// `log/pods/NAMESPACE_NAME_UID`
+    pub logs: PathBuf,
+}
+
+impl PodPaths {
+    /// Of `pod` below `data_dir`.
+    pub fn new(data_dir: &Path, pod: &Pod) -> Self {
+        let meta = &pod.metadata;
+        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        Self { root: data_dir.join("pods").join(uid), logs: data_dir.join("log/pods").join(format!("{namespace}_{name}_{uid}")) }
+    }
+
+    /// What survives the agent.
+    pub fn record(&self) -> PathBuf {
+        self.root.join("record.json")
+    }
+
+    /// A volume of a kind such as `configmap` or `empty-dir`.
+    pub fn volume(&self, kind: &str, name: &str) -> PathBuf {
+        self.root.join("volumes").join(format!("kubernetes.io~{kind}")).join(name)
+    }
+
+    /// The pod's `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`.
+    pub fn etc(&self, file: &str) -> PathBuf {
+        self.root.join("etc").join(file)
+    }
+
+    /// The file a container writes its last words to.
+    pub fn termination_message(&self, container: &str, attempt: u32) -> PathBuf {
+        self.root.join("containers").join(container).join(attempt.to_string())
+    }
+
+    /// The log of one attempt of a container.
+    pub fn log(&self, container: &str, attempt: u32) -> PathBuf {
+        self.logs.join(container).join(format!("{attempt}.log"))
+    }
+}

@@ -1,0 +1,81 @@
+//! What a pod's actor hears.
+
+use std::sync::Arc;
+
+use engine::ExitStatus;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::{
+    pods::{
+        launch::LaunchError,
+        prepare::{PrepareError, Prepared},
+        sandbox::SandboxUp,
+        status_writer::Written,
+    },
+    probes::ProbeKind,
+    volumes::{PodVolumes, VolumeError},
+};
+
+/// One message. `slot` is the container's index, `attempt` tells late messages about an earlier start apart.
+pub enum Message {
+    /// A new version of the pod.
+    Pod(Arc<Pod>),
+    /// The pod is gone from the API.
+    Gone,
+    /// The sandbox is up, or not.
+    Sandbox(Result<SandboxUp, String>),
+    /// The volumes are set up, or not.
+    Volumes(Result<PodVolumes, VolumeError>),
+    /// A container can be launched, or not.
+    Prepared {
+        /// The container.
+        slot: usize,
+        /// What was gathered.
+        result: Box<Result<Prepared, PrepareError>>,
+    },
+    /// A container's program was started, or not.
+    Launched {
+        /// The container.
+        slot: usize,
+        /// Which start.
+        attempt: u32,
+        /// When it started.
+        result: Result<Timestamp, LaunchError>,
+    },
+    /// A container ended.
+    Ended {
+        /// The container.
+        slot: usize,
+        /// Which start.
+        attempt: u32,
+        /// How; `None` if the runtime lost it.
+        exit: Option<ExitStatus>,
+    },
+    /// Its postStart hook is done.
+    PostStarted {
+        /// The container.
+        slot: usize,
+        /// Which start.
+        attempt: u32,
+        /// The text of the `FailedPostStartHook` event.
+        result: Result<(), String>,
+    },
+    /// A probe's verdict changed.
+    Probe {
+        /// The container.
+        slot: usize,
+        /// Which start.
+        attempt: u32,
+        /// Which probe.
+        kind: ProbeKind,
+        /// Whether it passes now.
+        passes: bool,
+    },
+    /// A status patch came back.
+    Written(Written),
+    /// Everything of the pod is removed from the node, or not yet.
+    TornDown(Result<(), String>),
+    /// The API was asked to forget the pod.
+    Deleted(Result<(), String>),
+}

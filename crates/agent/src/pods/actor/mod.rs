@@ -1,0 +1,387 @@
+//! The actor of one pod: hears of changes, decides by the pure functions beside it, starts what takes time as
+//! tasks that report back, and writes the status. It sleeps until the next message or deadline.
+
+mod ending;
+mod failures;
+mod message;
+mod report;
+mod slot;
+mod steps;
+
+use std::{sync::Arc, time::Duration};
+
+use engine::{ContainerState, SandboxState, SandboxStatus};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+pub use message::Message;
+
+use self::{ending::Ending, slot::Slot};
+use super::{
+    container::{self, ContainerRecord, Current, Ended},
+    launch::{public_id, runtime_id},
+    record::PodRecord,
+    sandbox::SandboxUp,
+    status_writer::StatusWriter,
+    teardown,
+};
+use crate::{context::Context, paths::PodPaths, volumes::PodVolumes};
+
+/// What others may know of a pod (logs, exec, port-forward, statistics).
+#[derive(Clone, Debug)]
+pub struct PodView {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// Its sandbox, if it is up.
+    pub sandbox: Option<String>,
+    /// Its addresses.
+    pub pod_ips: Vec<String>,
+    /// Its containers.
+    pub containers: Vec<ContainerRecord>,
+}
+
+/// Something the pod needs one of: its sandbox, its volumes.
+enum Need<T> {
+    Absent,
+    UnderWay,
+    Up(T),
+    Failed { at: Instant },
+}
+
+impl<T> Need<T> {
+    fn up(&self) -> Option<&T> {
+        match self {
+            Self::Up(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+pub(super) struct Actor {
+    context: Arc<Context>,
+    pod: Arc<Pod>,
+    pods: watch::Sender<Arc<Pod>>,
+    uid: String,
+    paths: PodPaths,
+    record: PodRecord,
+    saved: Option<PodRecord>,
+    slots: Vec<Slot>,
+    sandbox: Need<SandboxUp>,
+    sandbox_delay: Duration,
+    volumes: Need<Arc<PodVolumes>>,
+    volumes_delay: Duration,
+    ending: Option<Ending>,
+    gone: bool,
+    writer: StatusWriter,
+    first_report_at: Option<Instant>,
+    wake: Option<Instant>,
+    inbox: mpsc::UnboundedReceiver<Message>,
+    outbox: mpsc::UnboundedSender<Message>,
+    view: watch::Sender<Arc<PodView>>,
+}
+
+/// How long the first report of a new pod waits for its containers: most start sooner, and one write tells it all.
+const FIRST_REPORT: Duration = Duration::from_millis(60);
+
+impl Actor {
+    /// For a pod; `found` is the sandbox that outlived an earlier agent, if any.
+    pub(super) fn new(
+        context: Arc<Context>,
+        pod: Arc<Pod>,
+        found: Option<SandboxStatus>,
+        (outbox, inbox): (mpsc::UnboundedSender<Message>, mpsc::UnboundedReceiver<Message>),
+        view: watch::Sender<Arc<PodView>>,
+    ) -> Self {
+        let paths = context.paths(&pod);
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let known = PodRecord::load(&paths.record()).filter(|r| r.uid == uid);
+        let fresh = known.is_none();
+        let record = known.unwrap_or_else(|| new_record(&pod));
+        let writer = StatusWriter::new(&pod);
+        let mut actor = Self {
+            pods: watch::channel(Arc::clone(&pod)).0,
+            slots: record.containers.iter().map(|c| Slot::new(never_launched(c))).collect(),
+            context,
+            pod,
+            uid,
+            paths,
+            record,
+            saved: None,
+            sandbox: Need::Absent,
+            sandbox_delay: Duration::ZERO,
+            volumes: Need::Absent,
+            volumes_delay: Duration::ZERO,
+            ending: None,
+            gone: false,
+            writer,
+            first_report_at: fresh.then(|| Instant::now() + FIRST_REPORT),
+            wake: None,
+            inbox,
+            outbox,
+            view,
+        };
+        actor.adopt(found);
+        actor
+    }
+
+    /// Lives until the pod is gone from the API and from the node.
+    pub(super) async fn run(mut self) {
+        loop {
+            self.wake = None;
+            self.step();
+            self.save();
+            self.report();
+            if self.gone && matches!(&self.ending, Some(e) if e.torn_down) {
+                break;
+            }
+            let wake = self.wake;
+            tokio::select! {
+                message = self.inbox.recv() => match message {
+                    Some(message) => self.hear(message),
+                    None => return,
+                },
+                () = tokio::time::sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
+            }
+            while let Ok(message) = self.inbox.try_recv() {
+                self.hear(message);
+            }
+        }
+        teardown::forget(self.paths.clone()).await;
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Pod(pod) => self.observe(pod),
+            Message::Gone => self.gone = true,
+            Message::Sandbox(result) => self.sandbox_done(result),
+            Message::Volumes(result) => self.volumes_done(result),
+            Message::Prepared { slot, result } => self.prepared(slot, *result),
+            Message::Launched { slot, attempt, result } => self.launched(slot, attempt, result),
+            Message::Ended { slot, attempt, exit } => self.ended(slot, attempt, exit),
+            Message::PostStarted { slot, attempt, result } => self.post_started(slot, attempt, result),
+            Message::Probe { slot, attempt, kind, passes } => self.probed(slot, attempt, kind, passes),
+            Message::Written(result) => self.status_written(&result),
+            Message::TornDown(result) => self.torn_down(result),
+            Message::Deleted(result) => self.deleted(result),
+        }
+    }
+
+    fn observe(&mut self, pod: Arc<Pod>) {
+        // The answer to a patch may overtake the watch.
+        if revision(&pod) >= revision(&self.pod) {
+            self.writer.observe(&pod);
+            self.adopt_version(pod);
+        }
+    }
+
+    fn adopt_version(&mut self, pod: Arc<Pod>) {
+        self.pod = pod;
+        self.pods.send_replace(Arc::clone(&self.pod));
+    }
+
+    /// Takes over what an earlier agent left: what runs goes on as it is.
+    fn adopt(&mut self, found: Option<SandboxStatus>) {
+        let Some(status) = found.filter(|s| self.record.sandbox.as_deref() == Some(s.id.as_str())) else {
+            self.lose_sandbox();
+            return;
+        };
+        if status.state == SandboxState::Dead {
+            for slot in 0..self.slots.len() {
+                self.adopt_container(slot, &status);
+            }
+            self.lose_sandbox();
+            return;
+        }
+        for slot in 0..self.slots.len() {
+            self.adopt_container(slot, &status);
+        }
+        self.sandbox = Need::Up(SandboxUp { id: status.id, pod_ips: self.record.pod_ips.clone() });
+    }
+
+    fn adopt_container(&mut self, slot: usize, sandbox: &SandboxStatus) {
+        let record = &mut self.record.containers[slot];
+        // A start that was under way has the next number; it is not in the record yet.
+        let next = if self.slots[slot].never_launched { record.restart_count } else { record.restart_count + 1 };
+        let find = |attempt: u32| sandbox.containers.iter().find(|c| c.id == runtime_id(&record.name, attempt));
+        let (attempt, container) = match (find(next), find(record.restart_count)) {
+            (Some(container), _) => (next, container),
+            (None, Some(container)) => (record.restart_count, container),
+            (None, None) => {
+                if record.running() {
+                    let id = record.running_id().unwrap_or_default().to_owned();
+                    record.end(vanished(id));
+                }
+                return;
+            }
+        };
+        let id = public_id(&sandbox.id, &record.name, attempt);
+        let started_at = container.started_at.and_then(|t| Timestamp::try_from(t).ok());
+        match container.state {
+            ContainerState::Running | ContainerState::Paused if sandbox.state == SandboxState::Ready => {
+                if record.running_id() != Some(id.as_str()) {
+                    record.run(id, started_at.unwrap_or_else(Timestamp::now));
+                    record.restart_count = attempt;
+                }
+                self.slots[slot].never_launched = false;
+                self.watch_container(slot, sandbox.id.clone());
+                self.resume_probes(slot);
+            }
+            // Made but never started: made again.
+            ContainerState::Created => {
+                let (context, sandbox, container) = (Arc::clone(&self.context), sandbox.id.clone(), container.id.clone());
+                tokio::spawn(async move { context.runtime.remove(&sandbox, &container).await });
+            }
+            _ => {
+                let already = matches!(&record.current, Current::Ended(e) if e.id == id)
+                    || matches!(&record.current, Current::Waiting { .. }) && record.last.as_ref().is_some_and(|e| e.id == id);
+                if !already {
+                    if record.running_id() != Some(id.as_str()) {
+                        record.run(id, started_at.unwrap_or_else(Timestamp::now));
+                        record.restart_count = attempt;
+                    }
+                    self.slots[slot].never_launched = false;
+                    self.ended(slot, attempt, container.exit);
+                }
+            }
+        }
+    }
+
+    /// The sandbox is gone with all that ran in it.
+    fn lose_sandbox(&mut self) {
+        for record in &mut self.record.containers {
+            if let Some(id) = record.running_id() {
+                let id = id.to_owned();
+                record.end(vanished(id));
+            }
+        }
+        if let Some(old) = self.record.sandbox.take() {
+            let context = Arc::clone(&self.context);
+            tokio::spawn(async move { context.runtime.destroy_sandbox(&old).await });
+            let attempt = self.record.sandbox_attempt;
+            self.record.sandbox_attempt = attempt + 1;
+            if !self.finished_for_good() {
+                self.record.initialized = false;
+                for record in self.record.containers.iter_mut().filter(|r| r.role == container::Role::Init) {
+                    if let Current::Ended(ended) = &record.current {
+                        record.last = Some(ended.clone());
+                        record.current = Current::Waiting { reason: None, message: None };
+                    }
+                }
+            }
+        }
+        self.sandbox = Need::Absent;
+    }
+
+    fn finished_for_good(&self) -> bool {
+        matches!(self.pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
+    }
+
+    fn save(&mut self) {
+        if self.gone || self.saved.as_ref() == Some(&self.record) {
+            return;
+        }
+        match self.record.save(&self.paths.record()) {
+            Ok(()) => self.saved = Some(self.record.clone()),
+            Err(error) => tracing::warn!(pod = self.record.name, %error, "a pod's record can't be written; a restart may forget backoffs"),
+        }
+    }
+
+    fn spec(&self) -> PodSpec {
+        self.pod.spec.clone().unwrap_or_default()
+    }
+
+    fn declared(&self, slot: usize) -> Container {
+        let name = &self.record.containers[slot].name;
+        let spec = self.pod.spec.as_ref();
+        spec.and_then(|s| container::of(s).find(|(_, c)| c.name == *name)).map(|(_, c)| c.clone()).unwrap_or_default()
+    }
+
+    fn wake_at(&mut self, at: Instant) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    fn wake_at_time(&mut self, at: Timestamp) {
+        let wait = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+        self.wake_at(Instant::now() + wait);
+    }
+
+    fn spawn(&self, work: impl Future<Output = Message> + Send + 'static) {
+        let outbox = self.outbox.clone();
+        tokio::spawn(async move {
+            // An actor that is gone needs no answer.
+            let _ = outbox.send(work.await);
+        });
+    }
+}
+
+fn revision(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(u64::MAX)
+}
+
+fn new_record(pod: &Pod) -> PodRecord {
+    let status = pod.status.as_ref();
+    let reported = |name: &str| {
+        let lists = status.into_iter().flat_map(|s| {
+            s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten())
+        });
+        lists.into_iter().find(|c| c.name == name)
+    };
+    let containers = pod.spec.iter().flat_map(container::of).map(|(role, declared)| {
+        let mut record = ContainerRecord::new(declared, role);
+        // After a power loss the API is all that remembers.
+        if let Some(old) = reported(&record.name) {
+            record.restart_count = old.restart_count.max(0).unsigned_abs();
+            record.image_id.clone_from(&old.image_id);
+            let state = old.state.as_ref();
+            if let Some(ended) = state.and_then(|s| s.terminated.as_ref()) {
+                record.current = Current::Ended(ended_of(ended));
+            } else if state.is_some_and(|s| s.running.is_some()) {
+                let id = old.container_id.as_deref().unwrap_or_default().trim_start_matches("hythe://").to_owned();
+                record.current = Current::Ended(vanished(id));
+            }
+            record.last = old.last_state.as_ref().and_then(|s| s.terminated.as_ref()).map(ended_of);
+        }
+        record
+    });
+    PodRecord {
+        namespace: pod.metadata.namespace.clone().unwrap_or_default(),
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        start_time: Some(Timestamp::now()),
+        containers: containers.collect(),
+        ..PodRecord::default()
+    }
+}
+
+fn ended_of(state: &k8s_openapi::api::core::v1::ContainerStateTerminated) -> Ended {
+    Ended {
+        id: state.container_id.as_deref().unwrap_or_default().trim_start_matches("hythe://").to_owned(),
+        exit_code: state.exit_code,
+        signal: state.signal,
+        reason: state.reason.clone().unwrap_or_default(),
+        message: state.message.clone(),
+        started_at: state.started_at.as_ref().map(|t| t.0),
+        finished_at: state.finished_at.as_ref().map_or_else(Timestamp::now, |t| t.0),
+    }
+}
+
+/// The end of a container that nobody saw.
+fn vanished(id: String) -> Ended {
+    Ended {
+        id,
+        exit_code: 255,
+        signal: None,
+        reason: "Unknown".to_owned(),
+        message: None,
+        started_at: None,
+        finished_at: Timestamp::now(),
+    }
+}
+
+fn never_launched(record: &ContainerRecord) -> bool {
+    record.restart_count == 0 && matches!(record.current, Current::Waiting { .. }) && record.last.is_none()
+}

@@ -1,0 +1,90 @@
+//! What an actor tells: the status in the API, and the view for other parts of the agent.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodStatus;
+use tokio::time::Instant;
+
+use super::{Actor, Message, PodView};
+use crate::pods::{
+    status,
+    status_writer::{self, Written},
+};
+
+impl Actor {
+    pub(super) fn wanted_status(&self) -> PodStatus {
+        let host_ips = self.context.host_ips();
+        let nothing_runs = !self.record.containers.iter().any(|c| c.running());
+        let (status, _) = status::of(&status::Inputs {
+            pod: &self.pod,
+            records: &self.record.containers,
+            sandbox_ready: self.sandbox.up().is_some(),
+            pod_ips: &self.record.pod_ips,
+            host_ips: &host_ips,
+            start_time: self.start_time().unwrap_or_else(Timestamp::now),
+            stopped: self.ending.is_some() && nothing_runs,
+            failure: self.record.failure.as_ref().map(|(reason, message)| (reason.as_str(), message.as_str())),
+            now: Timestamp::now(),
+        });
+        status
+    }
+
+    /// Sends the status if it changed and nothing is under way.
+    pub(super) fn report(&mut self) {
+        self.publish();
+        if self.gone {
+            return;
+        }
+        let wanted = self.wanted_status();
+        // A new pod whose containers are about to run is reported once, when they do.
+        if let Some(at) = self.first_report_at {
+            let early = wanted.phase.as_deref() == Some("Pending")
+                && !self.record.containers.iter().any(|c| {
+                    matches!(&c.current, crate::pods::container::Current::Waiting { reason: Some(_), .. }) || c.running()
+                });
+            if early && at > Instant::now() && self.ending.is_none() {
+                self.wake_at(at);
+                return;
+            }
+            self.first_report_at = None;
+        }
+        match self.writer.next(&self.uid, &wanted) {
+            Some(patch) => {
+                let (client, pod) = (self.context.client.clone(), Arc::clone(&self.pod));
+                self.spawn(async move { Message::Written(status_writer::send(client, pod, patch).await) });
+            }
+            None => {
+                if let Some(at) = self.writer.wake_at() {
+                    self.wake_at(at);
+                }
+            }
+        }
+    }
+
+    pub(super) fn status_written(&mut self, result: &Written) {
+        self.writer.written(result);
+        match result {
+            // The answer is newer than what the watch has delivered.
+            Written::Done(pod) => self.adopt_version(Arc::new((**pod).clone())),
+            Written::Gone => tracing::debug!(pod = self.record.name, "the API has no such pod any more"),
+            Written::Failed(error) => tracing::debug!(pod = self.record.name, error, "a pod's status could not be written yet"),
+        }
+    }
+
+    fn publish(&self) {
+        self.view.send_if_modified(|view| {
+            let sandbox = self.sandbox.up().map(|s| &s.id);
+            let same = Arc::ptr_eq(&view.pod, &self.pod) && view.sandbox.as_ref() == sandbox && view.containers == self.record.containers;
+            if !same {
+                *view = Arc::new(PodView {
+                    pod: Arc::clone(&self.pod),
+                    sandbox: sandbox.cloned(),
+                    pod_ips: self.record.pod_ips.clone(),
+                    containers: self.record.containers.clone(),
+                });
+            }
+            !same
+        });
+    }
+}

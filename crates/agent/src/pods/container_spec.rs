@@ -1,0 +1,155 @@
+//! One container as the runtime wants it. All inputs are gathered before; nothing is fetched here.
+
+use std::{collections::BTreeMap, path::Path};
+
+use engine::{ContainerSpec, LogSpec, Mount, Rootfs};
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::{
+    context::Context,
+    paths::PodPaths,
+    runtime::ImageInfo,
+    spec::{
+        command, environment, oom_score, qos, quantity,
+        resources::{self, Side},
+        security::{self, Seccomp},
+        user,
+    },
+};
+
+/// What was gathered for a container.
+pub struct Parts<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// The container.
+    pub container: &'a Container,
+    /// Its id in the sandbox.
+    pub id: String,
+    /// How often it was started before.
+    pub attempt: u32,
+    /// Its image.
+    pub image: &'a ImageInfo,
+    /// Its root file system.
+    pub root: Rootfs,
+    /// The pod's variables.
+    pub environment: Vec<(String, String)>,
+    /// The mounts of its volumes.
+    pub mounts: Vec<Mount>,
+    /// Where the pod's things lie.
+    pub paths: &'a PodPaths,
+}
+
+/// Builds it. Errors are the text of `CreateContainerError` or `CreateContainerConfigError`.
+pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, String> {
+    let Parts { pod, container, image, paths, .. } = parts;
+    let spec = pod.spec.as_ref().ok_or("the pod has no spec")?;
+    let shared = spec.security_context.as_ref();
+    let security = security::of(pod, container);
+    let args = command::arguments(container, &image.entrypoint, &image.cmd, &parts.environment);
+    if args.is_empty() {
+        return Err("no command specified".to_owned());
+    }
+    let environment = environment::over_image(&image.env, parts.environment);
+    let mut env: Vec<String> = environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    if !environment.iter().any(|(k, _)| k == "HOSTNAME") {
+        let name = super::etc_files::kernel_hostname(pod, &context.config.cluster_domain);
+        env.push(format!("HOSTNAME={}", if spec.host_network == Some(true) { context.machine.hostname.clone() } else { name }));
+    }
+    if container.tty == Some(true) && !environment.iter().any(|(k, _)| k == "TERM") {
+        env.push("TERM=xterm".to_owned());
+    }
+    let cgroup = resources::of(container, context.config.pod_pids_limit);
+    let class = qos::of(pod);
+    let request = resources::amount(container.resources.as_ref(), Side::Requests, "memory", quantity::whole).unwrap_or(0);
+    let critical = spec.priority.is_some_and(|p| p >= 2_000_000_000);
+    let mut mounts = parts.mounts;
+    mounts.extend(etc_mounts(container, paths, &mounts));
+    mounts.extend(termination_mount(container, paths, parts.attempt));
+    let seccomp = match &security.seccomp {
+        Seccomp::Unconfined => engine::Seccomp::Unconfined,
+        Seccomp::RuntimeDefault => engine::Seccomp::RuntimeDefault,
+        Seccomp::Localhost(path) => localhost_profile(context.data_dir(), path)?,
+    };
+    let identity = user::of(shared, container.security_context.as_ref(), &image.user);
+    Ok(ContainerSpec {
+        id: parts.id,
+        rootfs: parts.root,
+        args,
+        env,
+        cwd: container.working_dir.clone().filter(|d| !d.is_empty()).unwrap_or_else(|| image.working_dir.clone()),
+        user: identity,
+        tty: container.tty == Some(true),
+        stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
+        mounts,
+        capabilities: Some(engine::Capabilities::uniform(security.capabilities)),
+        seccomp,
+        read_only_rootfs: security.read_only_root,
+        no_new_privileges: security.no_new_privileges,
+        masked_paths: security.unmasked_proc.then(Vec::new),
+        readonly_paths: security.unmasked_proc.then(Vec::new),
+        resources: engine::Resources {
+            cpu_shares: Some(cgroup.cpu_shares),
+            cpu_quota: cgroup.cpu_quota,
+            cpu_period: cgroup.cpu_quota.map(|_| cgroup.cpu_period),
+            memory_limit: cgroup.memory_limit,
+            // No swap beyond the limit, as upstream without the swap feature.
+            memory_swap: cgroup.memory_limit,
+            pids_limit: cgroup.pids_limit,
+            ..engine::Resources::default()
+        },
+        oom_score_adj: Some(oom_score::adjustment(class, request, context.machine.memory_bytes, critical)),
+        privileged: security.privileged,
+        log: Some(LogSpec {
+            path: paths.log(&container.name, parts.attempt),
+            max_size: context.config.log_max_size,
+            max_files: context.config.log_max_files,
+        }),
+        labels: labels(pod, container, parts.attempt),
+        ..ContainerSpec::default()
+    })
+}
+
+/// The labels that CRI runtimes give.
+fn labels(pod: &Pod, container: &Container, attempt: u32) -> BTreeMap<String, String> {
+    let text = |s: &Option<String>| s.clone().unwrap_or_default();
+    BTreeMap::from([
+        ("io.kubernetes.pod.name".to_owned(), text(&pod.metadata.name)),
+        ("io.kubernetes.pod.namespace".to_owned(), text(&pod.metadata.namespace)),
+        ("io.kubernetes.pod.uid".to_owned(), text(&pod.metadata.uid)),
+        ("io.kubernetes.container.name".to_owned(), container.name.clone()),
+        ("io.kubernetes.container.restartCount".to_owned(), attempt.to_string()),
+    ])
+}
+
+fn etc_mounts(container: &Container, paths: &PodPaths, taken: &[Mount]) -> Vec<Mount> {
+    let read_only = container.security_context.as_ref().and_then(|c| c.read_only_root_filesystem) == Some(true);
+    ["hosts", "hostname", "resolv.conf"]
+        .into_iter()
+        .map(|file| (paths.etc(file), format!("/etc/{file}")))
+        .filter(|(_, destination)| !taken.iter().any(|m| m.destination == *destination || m.destination == "/etc"))
+        .map(|(source, destination)| Mount::bind(source.to_string_lossy(), destination, read_only))
+        .collect()
+}
+
+/// Where its last words go.
+fn termination_mount(container: &Container, paths: &PodPaths, attempt: u32) -> Option<Mount> {
+    let destination = container.termination_message_path.as_deref().filter(|p| !p.is_empty())?;
+    let source = paths.termination_message(&container.name, attempt);
+    std::fs::create_dir_all(source.parent()?).ok()?;
+    std::fs::write(&source, b"").ok()?;
+    std::os::unix::fs::chown(&source, None, None).ok();
+    let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(&source, everyone).ok()?;
+    Some(Mount::bind(source.to_string_lossy(), destination, false))
+}
+
+fn localhost_profile(data_dir: &Path, path: &str) -> Result<engine::Seccomp, String> {
+    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        return Err(format!("invalid seccomp profile path {path:?}"));
+    }
+    let file = data_dir.join("seccomp").join(path);
+    let bytes = std::fs::read(&file).map_err(|e| format!("cannot load seccomp profile {:?}: {e}", file.display()))?;
+    let profile = serde_json::from_slice(&bytes).map_err(|e| format!("decoding seccomp profile failed: {e}"))?;
+    Ok(engine::Seccomp::Profile(profile))
+}

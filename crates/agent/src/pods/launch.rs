@@ -1,0 +1,135 @@
+//! Creates and starts one container whose sandbox, volumes, image and references are there.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use super::{
+    container_spec::{self, Parts},
+    prepare::Prepared,
+    sandbox::SandboxUp,
+};
+use crate::{
+    context::Context,
+    events::Severity,
+    spec::{
+        environment::{self, Inputs},
+        field_reference::PodFacts,
+        user,
+    },
+    volumes::{self, PodVolumes},
+};
+
+/// Why a container does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LaunchError {
+    /// `CreateContainerConfigError`: what it needs is missing or forbidden.
+    Config(String),
+    /// `CreateContainerError`: the runtime could not make it.
+    Create(String),
+    /// `StartError`: its program could not be started.
+    Start {
+        /// For people.
+        message: String,
+        /// What a shell would say.
+        exit_code: i32,
+    },
+}
+
+/// The runtime's id of a container in its sandbox.
+pub fn runtime_id(container: &str, attempt: u32) -> String {
+    format!("{container}.{attempt}")
+}
+
+/// The container's id as the API shows it (without the scheme).
+pub fn public_id(sandbox: &str, container: &str, attempt: u32) -> String {
+    format!("{sandbox}.{container}.{attempt}")
+}
+
+/// Does it; returns when its program was started. Events are recorded on the way.
+pub async fn launch(
+    context: &Arc<Context>,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    sandbox: &SandboxUp,
+    volumes: &PodVolumes,
+    prepared: Prepared,
+) -> Result<Timestamp, LaunchError> {
+    let result = create_and_start(context, pod, container, attempt, sandbox, volumes, prepared).await;
+    if let Err(error) = &result {
+        let message = match error {
+            LaunchError::Config(message) | LaunchError::Create(message) | LaunchError::Start { message, .. } => message,
+        };
+        context.recorder.container(pod, &container.name, Severity::Warning, "Failed", format!("Error: {message}"));
+    }
+    result
+}
+
+async fn create_and_start(
+    context: &Arc<Context>,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+    sandbox: &SandboxUp,
+    volumes: &PodVolumes,
+    prepared: Prepared,
+) -> Result<Timestamp, LaunchError> {
+    let config = LaunchError::Config;
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let shared = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
+    let subject = format!("pod: \"{name}_{namespace}({uid})\", container: {}", container.name);
+    user::verify_non_root(shared, container.security_context.as_ref(), &prepared.image.user, &subject)
+        .map_err(|e| config(e.to_string()))?;
+    let links = pod.spec.as_ref().and_then(|s| s.enable_service_links).unwrap_or(true);
+    let services = context.services.of(namespace, links).await;
+    let facts = PodFacts { pod_ips: sandbox.pod_ips.clone(), host_ips: context.host_ips() };
+    let inputs =
+        Inputs { pod, facts: &facts, references: &prepared.references, services: &services, node: context.machine.allocatable() };
+    let environment = environment::build(container, &inputs).map_err(config)?;
+    // Only memory volumes lie elsewhere for the host.
+    let mut elsewhere = Vec::new();
+    for source in volumes.sources.values().filter(|s| s.memory) {
+        elsewhere.push((source.path.clone(), context.runtime.host_path(&sandbox.id, &source.path).await));
+    }
+    let host_path = |path: &std::path::Path| {
+        elsewhere.iter().find(|(inside, _)| inside == path).map_or_else(|| path.to_path_buf(), |(_, host)| host.clone())
+    };
+    let mounts = volumes::mounts_of(container, volumes, &environment, host_path).map_err(|e| config(e.to_string()))?;
+    let paths = context.paths(pod);
+    let id = runtime_id(&container.name, attempt);
+    let parts = Parts {
+        pod,
+        container,
+        id: id.clone(),
+        attempt,
+        image: &prepared.image,
+        root: prepared.root,
+        environment,
+        mounts,
+        paths: &paths,
+    };
+    let spec = container_spec::build(context, parts).map_err(LaunchError::Create)?;
+    context.runtime.create(&sandbox.id, spec).await.map_err(runtime_error)?;
+    let created = format!("Created container: {}", container.name);
+    context.recorder.container(pod, &container.name, Severity::Normal, "Created", created);
+    context.runtime.start(&sandbox.id, &id).await.map_err(runtime_error)?;
+    let started_at = Timestamp::now();
+    let started = format!("Started container {}", container.name);
+    context.recorder.container(pod, &container.name, Severity::Normal, "Started", started);
+    Ok(started_at)
+}
+
+fn runtime_error(error: engine::Error) -> LaunchError {
+    match error {
+        engine::Error::Start { message, exit_code } => LaunchError::Start {
+            message: format!("failed to create containerd task: failed to create shim task: OCI runtime create failed: {message}: unknown"),
+            // The runtimes below upstream say 128 for any program that can't be started.
+            exit_code: if exit_code == 0 { 128 } else { exit_code },
+        },
+        other => LaunchError::Create(other.to_string()),
+    }
+}

@@ -1,0 +1,29 @@
+//! The pods of this node: one actor a pod turns what is declared into what runs, and reports what is.
+
+mod actor;
+pub mod backoff;
+pub mod conditions;
+pub mod container;
+mod container_spec;
+mod dispatcher;
+mod etc_files;
+pub mod hosts_file;
+mod image_pull;
+mod launch;
+pub mod phase;
+pub mod plan;
+mod prepare;
+mod pull_secrets;
+mod record;
+pub mod resolv_conf;
+pub mod restart;
+mod sandbox;
+pub mod status;
+pub mod status_patch;
+mod status_writer;
+mod stopping;
+mod teardown;
+mod termination_message;
+
+pub(crate) use actor::PodView;
+pub(crate) use dispatcher::{Pods, run};

@@ -1,0 +1,82 @@
+//! What a container needs before it can be created, gathered while the sandbox is being made: image, root file
+//! system, and the ConfigMaps and Secrets of its environment.
+
+use std::sync::Arc;
+
+use engine::Rootfs;
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
+use kube::Api;
+
+use super::image_pull::{self, PullFailure};
+use crate::{
+    context::Context,
+    runtime::ImageInfo,
+    spec::environment::{self, References},
+};
+
+/// Ready for the launch.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The image.
+    pub image: ImageInfo,
+    /// The root file system.
+    pub root: Rootfs,
+    /// What the environment refers to.
+    pub references: References,
+}
+
+/// Why not.
+#[derive(Clone, Debug)]
+pub enum PrepareError {
+    /// There is no image.
+    Image(PullFailure),
+    /// The root file system could not be made: `CreateContainerError`.
+    Root(String),
+    /// The API did not answer: `CreateContainerConfigError`.
+    References(String),
+}
+
+/// The name of the root file system of one attempt.
+pub fn root_id(uid: &str, container: &str, attempt: u32) -> String {
+    format!("{uid}.{container}.{attempt}")
+}
+
+/// Gathers it all.
+pub async fn prepare(context: &Arc<Context>, pod: &Pod, container: &Container, attempt: u32) -> Result<Prepared, PrepareError> {
+    let root_id = root_id(pod.metadata.uid.as_deref().unwrap_or_default(), &container.name, attempt);
+    let image_and_root = async {
+        let image = image_pull::ensure(context, pod, container).await.map_err(PrepareError::Image)?;
+        let root = context.images.prepare_root(&root_id, &image).await.map_err(|e| PrepareError::Root(e.to_string()))?;
+        Ok((image, root))
+    };
+    let references = references(context, pod, container);
+    let (image_and_root, references) = futures::join!(image_and_root, references);
+    let (image, root) = image_and_root?;
+    Ok(Prepared { image, root, references: references.map_err(PrepareError::References)? })
+}
+
+async fn references(context: &Arc<Context>, pod: &Pod, container: &Container) -> Result<References, String> {
+    let wanted = environment::wanted(container);
+    let mut out = References::default();
+    if wanted.config_maps.is_empty() && wanted.secrets.is_empty() {
+        return Ok(out);
+    }
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let config_maps: Api<ConfigMap> = Api::namespaced(context.client.clone(), namespace);
+    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    let (config_maps, secrets) = futures::join!(
+        futures::future::join_all(wanted.config_maps.iter().map(|name| config_maps.get_opt(name))),
+        futures::future::join_all(wanted.secrets.iter().map(|name| secrets.get_opt(name))),
+    );
+    for (name, found) in wanted.config_maps.iter().zip(config_maps) {
+        if let Some(found) = found.map_err(|e| e.to_string())? {
+            out.config_maps.insert(name.clone(), Arc::new(found));
+        }
+    }
+    for (name, found) in wanted.secrets.iter().zip(secrets) {
+        if let Some(found) = found.map_err(|e| e.to_string())? {
+            out.secrets.insert(name.clone(), Arc::new(found));
+        }
+    }
+    Ok(out)
+}

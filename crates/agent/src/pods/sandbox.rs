@@ -1,0 +1,98 @@
+//! A pod's sandbox: network, namespaces, memory file systems, and the files in `/etc`.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use engine::{Ipc, Namespace, PidMode, SandboxSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+
+use super::etc_files;
+use crate::{
+    context::Context,
+    net::{AttachRequest, HostPort},
+    spec::qos::{self, QosClass},
+    volumes,
+};
+
+/// A sandbox that is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SandboxUp {
+    /// The runtime's id.
+    pub id: String,
+    /// The pod's addresses, the primary one first; the node's for pods on its network.
+    pub pod_ips: Vec<String>,
+}
+
+/// The id of a pod's sandbox.
+pub fn id(uid: &str, attempt: u32) -> String {
+    format!("{uid}.{attempt}")
+}
+
+/// Makes it. Errors are the text of the `FailedCreatePodSandBox` event.
+pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<SandboxUp, String> {
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let empty = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&empty);
+    let paths = context.paths(pod);
+    let id = id(&uid, attempt);
+    let host_network = spec.host_network == Some(true);
+    let (network, pod_ips) = if host_network {
+        (Namespace::Host, context.host_ips())
+    } else {
+        let request = AttachRequest { pod_uid: uid.clone(), host_ports: host_ports(spec) };
+        let attachment = context.network.attach(request).await.map_err(|e| {
+            format!("rpc error: code = Unknown desc = failed to setup network for sandbox \"{id}\": {e}")
+        })?;
+        let ips = attachment.addresses.iter().map(ToString::to_string).collect();
+        (Namespace::Path(attachment.namespace), ips)
+    };
+    let failed = |what: &str, e: &dyn std::fmt::Display| format!("rpc error: code = Unknown desc = {what} \"{id}\": {e}");
+    etc_files::write(context, pod, &paths, &pod_ips).map_err(|e| failed("failed to write the files of sandbox", &e))?;
+    let tmpfs = volumes::memory_file_systems(pod, &paths).map_err(|e| failed("failed to prepare memory volumes of sandbox", &e))?;
+    let sandbox = SandboxSpec {
+        id: id.clone(),
+        network,
+        ipc: if spec.host_ipc == Some(true) { Ipc::Host } else { Ipc::New },
+        hostname: (!host_network).then(|| etc_files::kernel_hostname(pod, &context.config.cluster_domain)),
+        pid: match (spec.host_pid, spec.share_process_namespace) {
+            (Some(true), _) => PidMode::Host,
+            (_, Some(true)) => PidMode::Shared,
+            _ => PidMode::PerContainer,
+        },
+        sysctls: sysctls(spec),
+        cgroup_parent: match qos::of(pod) {
+            QosClass::Guaranteed => String::new(),
+            QosClass::Burstable => "burstable".to_owned(),
+            QosClass::BestEffort => "besteffort".to_owned(),
+        },
+        tmpfs,
+        labels: BTreeMap::from([
+            ("io.kubernetes.pod.name".to_owned(), pod.metadata.name.clone().unwrap_or_default()),
+            ("io.kubernetes.pod.namespace".to_owned(), pod.metadata.namespace.clone().unwrap_or_default()),
+            ("io.kubernetes.pod.uid".to_owned(), uid),
+        ]),
+        log_dir: Some(paths.logs.clone()),
+        ..SandboxSpec::default()
+    };
+    context.runtime.create_sandbox(sandbox).await.map_err(|e| failed("failed to create containerd task for sandbox", &e))?;
+    Ok(SandboxUp { id, pod_ips })
+}
+
+fn sysctls(spec: &PodSpec) -> BTreeMap<String, String> {
+    let list = spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten());
+    list.map(|s| (s.name.clone(), s.value.clone())).collect()
+}
+
+fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers
+        .flat_map(|c| c.ports.iter().flatten())
+        .filter_map(|port| {
+            Some(HostPort {
+                host_ip: port.host_ip.as_deref().and_then(|ip| ip.parse().ok()),
+                host_port: u16::try_from(port.host_port?).ok().filter(|p| *p > 0)?,
+                container_port: u16::try_from(port.container_port).ok()?,
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,168 @@
+//! A pod's whole status from what the agent knows. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{
+        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodIP,
+        PodStatus,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+
+use super::{
+    conditions,
+    container::{ContainerRecord, Current, Ended, Role},
+    phase::{self, Phase},
+};
+use crate::spec::qos;
+
+/// What the status depends on.
+pub struct Inputs<'a> {
+    /// The pod with its reported status.
+    pub pod: &'a Pod,
+    /// Its containers, in the order of their start.
+    pub records: &'a [ContainerRecord],
+    /// Its sandbox and network are up.
+    pub sandbox_ready: bool,
+    /// Its addresses, the primary one first.
+    pub pod_ips: &'a [String],
+    /// The node's.
+    pub host_ips: &'a [String],
+    /// When the agent first saw it.
+    pub start_time: Timestamp,
+    /// Nothing will be started any more.
+    pub stopped: bool,
+    /// Why the pod as a whole failed: (reason, message).
+    pub failure: Option<(&'a str, &'a str)>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The status and the phase in it.
+pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
+    let spec = inputs.pod.spec.as_ref();
+    let mut phase = spec.map_or(Phase::Pending, |spec| phase::of(spec, inputs.records, inputs.stopped));
+    let live = inputs.records.iter().any(ContainerRecord::running);
+    if inputs.failure.is_some() {
+        phase = Phase::Failed;
+    }
+    // A pod never leaves a final phase.
+    match inputs.pod.status.as_ref().and_then(|s| s.phase.as_deref()) {
+        Some("Succeeded") => phase = Phase::Succeeded,
+        Some("Failed") => phase = Phase::Failed,
+        _ => {}
+    }
+    let has_init = inputs.records.iter().any(|r| r.role == Role::Init);
+    let initialized = inputs.records.iter().all(|r| match r.role {
+        Role::Init => matches!(&r.current, Current::Ended(e) if e.exit_code == 0),
+        _ => true,
+    });
+    let default_reason = if has_init && !initialized { "PodInitializing" } else { "ContainerCreating" };
+    let statuses = |init: bool| -> Option<Vec<ContainerStatus>> {
+        let list: Vec<_> = inputs
+            .records
+            .iter()
+            .filter(|r| (r.role != Role::App) == init)
+            .map(|r| container_status(r, default_reason, inputs.pod))
+            .collect();
+        (!list.is_empty()).then_some(list)
+    };
+    let reported = inputs.pod.status.as_ref();
+    let ips = if inputs.pod_ips.is_empty() && (phase.terminal() || live) {
+        reported.and_then(|s| s.pod_ips.clone()).unwrap_or_default()
+    } else {
+        inputs.pod_ips.iter().map(|ip| PodIP { ip: ip.clone() }).collect()
+    };
+    let conditions = conditions::of(&conditions::Inputs {
+        pod: inputs.pod,
+        records: inputs.records,
+        phase,
+        sandbox_ready: inputs.sandbox_ready,
+        now: inputs.now,
+    });
+    let status = PodStatus {
+        phase: Some(phase.name().to_owned()),
+        reason: inputs.failure.map(|(reason, _)| reason.to_owned()).or_else(|| reported.and_then(|s| s.reason.clone())),
+        message: inputs.failure.map(|(_, message)| message.to_owned()).or_else(|| reported.and_then(|s| s.message.clone())),
+        conditions: Some(conditions),
+        init_container_statuses: statuses(true),
+        container_statuses: statuses(false),
+        pod_ip: ips.first().map(|ip| ip.ip.clone()),
+        pod_ips: (!ips.is_empty()).then_some(ips),
+        host_ip: inputs.host_ips.first().cloned(),
+        host_ips: Some(inputs.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
+        start_time: Some(reported.and_then(|s| s.start_time.clone()).unwrap_or(Time(inputs.start_time))),
+        qos_class: Some(
+            reported.and_then(|s| s.qos_class.clone()).unwrap_or_else(|| qos::of(inputs.pod).name().to_owned()),
+        ),
+        observed_generation: inputs.pod.metadata.generation,
+        ..PodStatus::default()
+    };
+    (status, phase)
+}
+
+fn container_status(record: &ContainerRecord, default_reason: &str, pod: &Pod) -> ContainerStatus {
+    let waiting_reason = if record.role == Role::App { default_reason } else { "PodInitializing" };
+    let state = match &record.current {
+        Current::Waiting { reason, message } => ContainerState {
+            waiting: Some(ContainerStateWaiting {
+                reason: Some(reason.clone().unwrap_or_else(|| waiting_reason.to_owned())),
+                message: message.clone(),
+            }),
+            ..ContainerState::default()
+        },
+        Current::Running { started_at, .. } => ContainerState {
+            running: Some(ContainerStateRunning { started_at: Some(Time(*started_at)) }),
+            ..ContainerState::default()
+        },
+        Current::Ended(ended) => terminated(ended),
+    };
+    let id = match &record.current {
+        Current::Running { id, .. } => Some(id),
+        Current::Ended(ended) => Some(&ended.id),
+        Current::Waiting { .. } => record.last.as_ref().map(|e| &e.id),
+    };
+    let resources = pod
+        .spec
+        .iter()
+        .flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()))
+        .find(|c| c.name == record.name)
+        .and_then(|c| c.resources.clone());
+    ContainerStatus {
+        name: record.name.clone(),
+        state: Some(state),
+        last_state: Some(record.last.as_ref().map(terminated).unwrap_or_default()),
+        ready: match record.role {
+            Role::Init => matches!(&record.current, Current::Ended(e) if e.exit_code == 0),
+            _ => record.ready,
+        },
+        started: Some(record.started),
+        restart_count: i32::try_from(record.restart_count).unwrap_or(i32::MAX),
+        image: record.image.clone(),
+        image_id: record.image_id.clone(),
+        container_id: id.filter(|i| !i.is_empty()).map(|id| container_id(id)),
+        allocated_resources: resources.as_ref().and_then(|r| r.requests.clone()),
+        resources,
+        ..ContainerStatus::default()
+    }
+}
+
+/// The id as the API shows it.
+pub fn container_id(id: &str) -> String {
+    format!("hythe://{id}")
+}
+
+fn terminated(ended: &Ended) -> ContainerState {
+    ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            container_id: (!ended.id.is_empty()).then(|| container_id(&ended.id)),
+            exit_code: ended.exit_code,
+            signal: None,
+            reason: Some(ended.reason.clone()),
+            message: ended.message.clone(),
+            started_at: ended.started_at.map(Time),
+            finished_at: Some(Time(ended.finished_at)),
+        }),
+        ..ContainerState::default()
+    }
+}

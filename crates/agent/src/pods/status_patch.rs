@@ -1,0 +1,93 @@
+//! The smallest strategic merge patch that turns the reported status into the wanted one. Pure.
+
+use serde_json::{Map, Value, json};
+
+/// The patch for `/status`, or `None` if nothing differs. `reported` and `wanted` are `PodStatus` objects; fields
+/// that the agent never writes are left alone. The UID in it makes the API refuse it for another pod of that name.
+pub fn between(uid: &str, reported: &Value, wanted: &Value) -> Option<Value> {
+    let empty = Map::new();
+    let old = reported.as_object().unwrap_or(&empty);
+    let new = wanted.as_object().unwrap_or(&empty);
+    let mut status = Map::new();
+    for (field, value) in new {
+        let before = old.get(field).unwrap_or(&Value::Null);
+        match field.as_str() {
+            "conditions" => {
+                let changed = changed_conditions(before, value);
+                if !changed.is_empty() {
+                    status.insert(field.clone(), Value::Array(changed));
+                }
+            }
+            // A list with a merge key: what is not named would stay.
+            "podIPs" | "hostIPs" if before != value => {
+                let mut list = value.as_array().cloned().unwrap_or_default();
+                if before.as_array().is_some_and(|b| !b.is_empty()) {
+                    list.insert(0, json!({"$patch": "replace"}));
+                }
+                status.insert(field.clone(), Value::Array(list));
+            }
+            _ if before != value => {
+                status.insert(field.clone(), value.clone());
+            }
+            _ => {}
+        }
+    }
+    for field in OWNED {
+        if old.contains_key(*field) && !new.contains_key(*field) {
+            status.insert((*field).to_owned(), Value::Null);
+        }
+    }
+    if status.is_empty() {
+        return None;
+    }
+    Some(json!({"metadata": {"uid": uid}, "status": status}))
+}
+
+/// Fields that vanish from the report when the agent no longer states them.
+const OWNED: &[&str] = &["reason", "message", "podIP", "podIPs", "containerStatuses", "initContainerStatuses"];
+
+fn changed_conditions(before: &Value, after: &Value) -> Vec<Value> {
+    let old = before.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut changed = Vec::new();
+    for condition in after.as_array().into_iter().flatten() {
+        let previous = old.iter().find(|c| c["type"] == condition["type"]);
+        if previous == Some(condition) {
+            continue;
+        }
+        let mut condition = condition.clone();
+        // A merged entry keeps what is not named.
+        if let (Some(previous), Some(map)) = (previous.and_then(Value::as_object), condition.as_object_mut()) {
+            for field in ["reason", "message"] {
+                if previous.contains_key(field) && !map.contains_key(field) {
+                    map.insert(field.to_owned(), Value::Null);
+                }
+            }
+        }
+        changed.push(condition);
+    }
+    changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_differs_is_sent() {
+        let old = json!({"phase": "Pending", "podIPs": [{"ip": "1.1.1.1"}], "qosClass": "BestEffort", "reason": "x",
+            "conditions": [{"type": "Ready", "status": "False", "reason": "no"}, {"type": "A", "status": "True"}]});
+        let new = json!({"phase": "Running", "podIPs": [{"ip": "2.2.2.2"}], "qosClass": "BestEffort",
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": "A", "status": "True"}]});
+        let patch = between("u", &old, &new).expect("a patch");
+        assert_eq!(
+            patch,
+            json!({"metadata": {"uid": "u"}, "status": {
+                "phase": "Running",
+                "podIPs": [{"$patch": "replace"}, {"ip": "2.2.2.2"}],
+                "conditions": [{"type": "Ready", "status": "True", "reason": null}],
+                "reason": null
+            }})
+        );
+        assert_eq!(between("u", &new, &new), None);
+    }
+}

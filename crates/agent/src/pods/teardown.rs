@@ -1,0 +1,58 @@
+//! Removes what a pod had on the node.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{container::ContainerRecord, prepare::root_id};
+use crate::{context::Context, paths::PodPaths};
+
+/// Ends the sandbox and frees network, root file systems and volumes. Logs and the record stay. What fails is
+/// reported; calling it again goes on where it failed.
+pub async fn tear_down(
+    context: &Arc<Context>,
+    pod: &Pod,
+    sandbox: Option<&str>,
+    containers: &[ContainerRecord],
+) -> Result<(), String> {
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    if let Some(sandbox) = sandbox {
+        context.runtime.destroy_sandbox(sandbox).await.map_err(|e| e.to_string())?;
+    }
+    let host_network = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+    if !host_network {
+        context.network.detach(&uid).await.map_err(|e| e.to_string())?;
+    }
+    let roots = containers.iter().flat_map(|c| {
+        let (uid, name) = (uid.clone(), c.name.clone());
+        (c.restart_count.saturating_sub(1)..=c.restart_count.saturating_add(1)).map(move |n| root_id(&uid, &name, n))
+    });
+    for root in roots {
+        context.images.remove_root(&root).await.map_err(|e| e.to_string())?;
+    }
+    let volumes = context.paths(pod).root.join("volumes");
+    let removed = tokio::task::spawn_blocking(move || remove(&volumes)).await;
+    match removed {
+        Ok(result) => result.map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Removes the pod's directory and logs: it is gone from the API.
+pub async fn forget(paths: PodPaths) {
+    let removed = tokio::task::spawn_blocking(move || {
+        remove(&paths.root)?;
+        remove(&paths.logs)
+    })
+    .await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(%error, "a pod's directory could not be removed");
+    }
+}
+
+fn remove(path: &std::path::Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

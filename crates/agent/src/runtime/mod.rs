@@ -1,0 +1,76 @@
+//! What the agent needs of a container runtime, so that a fake can stand in for the engine in tests and simulations.
+
+mod images;
+mod real;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use engine::{ContainerSpec, ExecSpec, ExitStatus, SandboxSpec, SandboxStatus, TerminalSize};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use images::{Credential, ImageError, ImageInfo, Images};
+pub use real::{ContentImages, EngineRuntime};
+
+/// Sandboxes and containers. All methods may be called at the same time; ids are the caller's.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// Makes a sandbox; its containers come one by one.
+    async fn create_sandbox(&self, spec: SandboxSpec) -> engine::Result<()>;
+    /// Ends and removes a sandbox with all in it; an unknown id is fine.
+    async fn destroy_sandbox(&self, sandbox: &str) -> engine::Result<()>;
+    /// All sandboxes known, dead ones included (at start: those that outlived the agent).
+    async fn sandboxes(&self) -> engine::Result<Vec<SandboxStatus>>;
+    /// Makes a container in a sandbox without starting it.
+    async fn create(&self, sandbox: &str, spec: ContainerSpec) -> engine::Result<()>;
+    /// Starts it.
+    async fn start(&self, sandbox: &str, container: &str) -> engine::Result<()>;
+    /// Sends a signal to its first process; one that ended is fine.
+    async fn signal(&self, sandbox: &str, container: &str, signal: i32) -> engine::Result<()>;
+    /// Waits for its end; at once if it ended already.
+    async fn wait(&self, sandbox: &str, container: &str) -> engine::Result<ExitStatus>;
+    /// Removes a container that ended; an unknown id is fine.
+    async fn remove(&self, sandbox: &str, container: &str) -> engine::Result<()>;
+    /// Runs a process in a running container.
+    async fn exec(&self, sandbox: &str, spec: ExecSpec) -> engine::Result<Process>;
+    /// Connects to the streams of a running container's first process.
+    async fn attach(&self, sandbox: &str, container: &str, stdin: bool, stdout: bool, stderr: bool) -> engine::Result<Process>;
+    /// Where the host sees a path that lies on one of the sandbox's memory file systems.
+    async fn host_path(&self, sandbox: &str, path: &Path) -> PathBuf;
+    /// What the containers of a sandbox use at this moment.
+    async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>>;
+}
+
+/// What a container uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// The container's id.
+    pub container: String,
+    /// CPU time since its start, in nanoseconds.
+    pub cpu_nanoseconds: u64,
+    /// Memory without reclaimable file cache, in bytes.
+    pub working_set: u64,
+}
+
+/// A process one talks to: an exec or an attached container.
+pub struct Process {
+    /// Its stdin, if asked for.
+    pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    /// Its stdout or terminal.
+    pub stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Its stderr.
+    pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// Its end and its terminal.
+    pub control: Box<dyn ProcessControl>,
+}
+
+/// Beside the streams of a [`Process`].
+#[async_trait]
+pub trait ProcessControl: Send + Sync {
+    /// Waits for its end.
+    async fn wait(&self) -> engine::Result<ExitStatus>;
+    /// Sets the size of its terminal.
+    async fn resize(&self, size: TerminalSize) -> engine::Result<()>;
+    /// Kills it (an exec) or does nothing (an attached container).
+    async fn kill(&self);
+}

@@ -1,0 +1,309 @@
+//! The engine as the agent's runtime and image store.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use engine::{
+    ContainerSpec, Engine, Exec, ExecSpec, ExitStatus, Rootfs, Sandbox, SandboxSpec, SandboxStatus, TerminalSize,
+    content::{Content, ContentError, Credentials, Image, PullOptions, Reference, Secret},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{mpsc, oneshot},
+};
+
+use super::{Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, Usage};
+
+/// The engine.
+#[derive(Clone)]
+pub struct EngineRuntime {
+    engine: Engine,
+}
+
+impl EngineRuntime {
+    /// Around an open engine. What outlived the last agent must have been adopted ([`Engine::adopt`]).
+    pub fn new(engine: Engine) -> Self {
+        Self { engine }
+    }
+
+    fn sandbox(&self, id: &str) -> engine::Result<Sandbox> {
+        self.engine.sandbox(id).ok_or_else(|| engine::Error::NotFound { kind: "sandbox", id: id.to_owned() })
+    }
+}
+
+#[async_trait]
+impl Runtime for EngineRuntime {
+    async fn create_sandbox(&self, spec: SandboxSpec) -> engine::Result<()> {
+        self.engine.create_sandbox(spec).await.map(drop)
+    }
+
+    async fn destroy_sandbox(&self, sandbox: &str) -> engine::Result<()> {
+        match self.engine.sandbox(sandbox) {
+            Some(sandbox) => sandbox.destroy().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn sandboxes(&self) -> engine::Result<Vec<SandboxStatus>> {
+        Ok(self.engine.sandboxes().iter().map(Sandbox::status).collect())
+    }
+
+    async fn create(&self, sandbox: &str, spec: ContainerSpec) -> engine::Result<()> {
+        self.sandbox(sandbox)?.create_container(spec).await
+    }
+
+    async fn start(&self, sandbox: &str, container: &str) -> engine::Result<()> {
+        self.sandbox(sandbox)?.start(container).await
+    }
+
+    async fn signal(&self, sandbox: &str, container: &str, signal: i32) -> engine::Result<()> {
+        self.sandbox(sandbox)?.signal(container, signal).await
+    }
+
+    async fn wait(&self, sandbox: &str, container: &str) -> engine::Result<ExitStatus> {
+        self.sandbox(sandbox)?.wait(container).await
+    }
+
+    async fn remove(&self, sandbox: &str, container: &str) -> engine::Result<()> {
+        match self.engine.sandbox(sandbox) {
+            Some(sandbox) => match sandbox.remove_container(container).await {
+                Err(engine::Error::NotFound { .. }) => Ok(()),
+                other => other,
+            },
+            None => Ok(()),
+        }
+    }
+
+    async fn exec(&self, sandbox: &str, spec: ExecSpec) -> engine::Result<Process> {
+        let mut exec = self.sandbox(sandbox)?.exec(spec).await?;
+        let streams = std::mem::take(&mut exec.streams);
+        Ok(process(streams, Box::new(ExecControl::new(exec))))
+    }
+
+    async fn attach(&self, sandbox: &str, container: &str, stdin: bool, stdout: bool, stderr: bool) -> engine::Result<Process> {
+        let sandbox = self.sandbox(sandbox)?;
+        let mut streams = sandbox.attach(container).await?;
+        if !stdin {
+            streams.stdin = None;
+        }
+        if !stdout {
+            streams.stdout = None;
+        }
+        if !stderr {
+            streams.stderr = None;
+        }
+        Ok(process(streams, Box::new(AttachControl { sandbox, container: container.to_owned() })))
+    }
+
+    async fn host_path(&self, sandbox: &str, path: &Path) -> PathBuf {
+        self.engine.sandbox(sandbox).map_or_else(|| path.to_path_buf(), |s| s.path(path))
+    }
+
+    async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>> {
+        let sandbox = self.sandbox(sandbox)?;
+        let mut out = Vec::new();
+        for container in sandbox.status().containers {
+            if let Ok(stats) = sandbox.stats(&container.id).await {
+                out.push(usage(container.id, &stats));
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn usage(container: String, stats: &engine::cgroup::Stats) -> Usage {
+    let _ = stats;
+    Usage { container, ..Usage::default() }
+}
+
+fn process(streams: engine::Streams, control: Box<dyn ProcessControl>) -> Process {
+    Process {
+        stdin: streams.stdin.map(|s| Box::new(s) as Box<dyn AsyncWrite + Send + Unpin>),
+        stdout: streams.stdout.map(|s| Box::new(s) as Box<dyn AsyncRead + Send + Unpin>),
+        stderr: streams.stderr.map(|s| Box::new(s) as Box<dyn AsyncRead + Send + Unpin>),
+        control,
+    }
+}
+
+/// An exec is waited for and resized at the same time: a task of its own holds it.
+struct ExecControl {
+    commands: mpsc::UnboundedSender<Command>,
+    exit: tokio::sync::Mutex<Option<oneshot::Receiver<engine::Result<ExitStatus>>>>,
+}
+
+enum Command {
+    Resize(TerminalSize),
+    Kill,
+}
+
+impl ExecControl {
+    fn new(mut exec: Exec) -> Self {
+        let (commands, mut inbox) = mpsc::unbounded_channel();
+        let (sender, exit) = oneshot::channel();
+        tokio::spawn(async move {
+            let result = loop {
+                tokio::select! {
+                    result = exec.wait() => break result,
+                    command = inbox.recv() => match command {
+                        // A size that is refused leaves the old one.
+                        Some(Command::Resize(size)) => drop(exec.resize(size)),
+                        Some(Command::Kill) => drop(exec.signal(libc::SIGKILL).await),
+                        None => break exec.wait().await,
+                    },
+                }
+            };
+            let _ = sender.send(result);
+        });
+        Self { commands, exit: tokio::sync::Mutex::new(Some(exit)) }
+    }
+}
+
+#[async_trait]
+impl ProcessControl for ExecControl {
+    async fn wait(&self) -> engine::Result<ExitStatus> {
+        let gone = || engine::Error::Shim("the process was waited for already".to_owned());
+        let mut exit = self.exit.lock().await;
+        // Taken only once it is there: a wait that is given up can be begun again.
+        let result = exit.as_mut().ok_or_else(gone)?.await;
+        *exit = None;
+        result.unwrap_or_else(|_| Err(gone()))
+    }
+
+    async fn resize(&self, size: TerminalSize) -> engine::Result<()> {
+        let _ = self.commands.send(Command::Resize(size));
+        Ok(())
+    }
+
+    async fn kill(&self) {
+        let _ = self.commands.send(Command::Kill);
+    }
+}
+
+struct AttachControl {
+    sandbox: Sandbox,
+    container: String,
+}
+
+#[async_trait]
+impl ProcessControl for AttachControl {
+    async fn wait(&self) -> engine::Result<ExitStatus> {
+        self.sandbox.wait(&self.container).await
+    }
+
+    async fn resize(&self, size: TerminalSize) -> engine::Result<()> {
+        self.sandbox.resize_tty(&self.container, size).await
+    }
+
+    async fn kill(&self) {}
+}
+
+/// The engine's content as the agent's images.
+#[derive(Clone)]
+pub struct ContentImages {
+    content: Content,
+    options: PullOptions,
+}
+
+impl ContentImages {
+    /// Around open content; `options` says how to speak to registries (its credentials are not used).
+    pub fn new(content: Content, options: PullOptions) -> Self {
+        Self { content, options }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Content) -> Result<T, ContentError> + Send + 'static,
+    ) -> Result<T, ContentError> {
+        let content = self.content.clone();
+        tokio::task::spawn_blocking(move || work(content))
+            .await
+            .unwrap_or_else(|error| Err(ContentError::Interrupted(error.to_string())))
+    }
+}
+
+#[async_trait]
+impl Images for ContentImages {
+    async fn find(&self, reference: &str) -> Result<Option<ImageInfo>, ImageError> {
+        let name = reference.to_owned();
+        match self.blocking(move |c| c.image(&name)).await {
+            Ok(image) => Ok(Some(info(&image, reference))),
+            Err(ContentError::NotFound(_)) => Ok(None),
+            Err(error) => Err(image_error(reference, &error)),
+        }
+    }
+
+    async fn pull(&self, reference: &str, credentials: &[Credential]) -> Result<ImageInfo, ImageError> {
+        let registry = Reference::parse(reference).map_err(|e| image_error(reference, &e))?;
+        let mut options = self.options.clone();
+        options.credentials = credentials
+            .iter()
+            .filter(|c| serves(&c.registry, &registry))
+            .map(|c| Credentials::Basic { username: c.username.clone(), password: Secret(c.password.clone()) })
+            .collect();
+        match self.content.pull(reference, &options).await {
+            Ok(image) => Ok(info(&image, reference)),
+            Err(error) => Err(image_error(reference, &error)),
+        }
+    }
+
+    async fn prepare_root(&self, id: &str, image: &ImageInfo) -> Result<Rootfs, ImageError> {
+        let (id, name) = (id.to_owned(), image.id.clone());
+        let snapshot = self
+            .blocking(move |c| {
+                let image = c.image(&name)?;
+                c.prepare_snapshot(&id, &image)
+            })
+            .await
+            .map_err(|e| ImageError::Storage(e.to_string()))?;
+        Ok(Rootfs::Overlay { lower: snapshot.lower, upper: snapshot.upper, work: snapshot.work })
+    }
+
+    async fn remove_root(&self, id: &str) -> Result<(), ImageError> {
+        let id = id.to_owned();
+        self.blocking(move |c| c.remove_snapshot(&id)).await.map_err(|e| ImageError::Storage(e.to_string()))
+    }
+
+    async fn list(&self) -> Result<Vec<ImageInfo>, ImageError> {
+        let images = self.blocking(|c| c.images()).await.map_err(|e| ImageError::Storage(e.to_string()))?;
+        Ok(images.iter().map(|i| info(i, "")).collect())
+    }
+}
+
+/// Whether credentials for `key` (a registry, perhaps with a path) are meant for `reference`.
+fn serves(key: &str, reference: &Reference) -> bool {
+    let key = key.strip_prefix("index.docker.io").map_or_else(|| key.to_owned(), |rest| format!("docker.io{rest}"));
+    let name = reference.name();
+    name == key || name.starts_with(&format!("{}/", key.trim_end_matches('/')))
+}
+
+fn info(image: &Image, asked: &str) -> ImageInfo {
+    let process = &image.config.config;
+    // The name that was asked for, if it is one of the image's; the kubelet shows the full one.
+    let full = Reference::parse(asked).ok().map(|r| r.to_string());
+    let display = full.filter(|f| image.tags.contains(f)).or_else(|| image.tags.first().cloned());
+    ImageInfo {
+        id: image.id.to_string(),
+        names: image.digests.iter().chain(&image.tags).cloned().collect(),
+        image_id: image.digests.first().cloned().unwrap_or_else(|| image.id.to_string()),
+        display: display.unwrap_or_default(),
+        size: image.size,
+        entrypoint: process.entrypoint.clone(),
+        cmd: process.cmd.clone(),
+        env: process.env.clone(),
+        working_dir: process.working_dir.clone(),
+        user: process.user.clone(),
+        stop_signal: process.stop_signal.clone().unwrap_or_default(),
+        volumes: process.volumes.keys().cloned().collect(),
+    }
+}
+
+fn image_error(reference: &str, error: &ContentError) -> ImageError {
+    match error {
+        ContentError::InvalidReference(_) => {
+            ImageError::InvalidName { reference: reference.to_owned(), message: "invalid reference format".to_owned() }
+        }
+        ContentError::Registry { .. } => ImageError::RegistryUnavailable(error.to_string()),
+        ContentError::Io { .. } | ContentError::Interrupted(_) => ImageError::Storage(error.to_string()),
+        _ => ImageError::Pull(error.to_string()),
+    }
+}

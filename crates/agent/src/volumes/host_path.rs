@@ -1,0 +1,72 @@
+//! `hostPath` and its type checks, with upstream's messages.
+
+use std::{
+    fs, io,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::Path,
+};
+
+use k8s_openapi::api::core::v1::HostPathVolumeSource;
+
+/// Checks (and, for the `OrCreate` types, makes) the path.
+pub fn check(source: &HostPathVolumeSource) -> Result<(), String> {
+    let path = Path::new(&source.path);
+    if source.path.split('/').any(|part| part == "..") {
+        return Err(format!("path {} must not contain '..'", source.path));
+    }
+    let kind = source.type_.as_deref().unwrap_or_default();
+    let mode = fs::metadata(path).map(|m| m.file_type());
+    let expect = |is: bool, what: &str| {
+        if is { Ok(()) } else { Err(format!("hostPath type check failed: {} is not {what}", source.path)) }
+    };
+    match kind {
+        "" => Ok(()),
+        "DirectoryOrCreate" => match mode {
+            Ok(found) => expect(found.is_dir(), "a directory"),
+            Err(_) => make_directory(path).map_err(|e| format!("mkdir {}: {e}", source.path)),
+        },
+        "FileOrCreate" => match mode {
+            Ok(found) => expect(found.is_file(), "a file"),
+            Err(_) => make_file(path).map_err(|e| format!("open {}: {e}", source.path)),
+        },
+        "Directory" => expect(mode.is_ok_and(|m| m.is_dir()), "a directory"),
+        "File" => expect(mode.is_ok_and(|m| m.is_file()), "a file"),
+        "Socket" => expect(mode.is_ok_and(|m| m.is_socket()), "a socket file"),
+        "CharDevice" => expect(mode.is_ok_and(|m| m.is_char_device()), "a character device"),
+        "BlockDevice" => expect(mode.is_ok_and(|m| m.is_block_device()), "a block device"),
+        other => Err(format!("{other} is an invalid volume type")),
+    }
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+}
+
+fn make_file(path: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().create(true).append(true).open(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_are_checked_with_upstreams_messages() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let check = |name: &str, kind: &str| {
+            let path = dir.path().join(name).to_string_lossy().into_owned();
+            check(&HostPathVolumeSource { path: path.clone(), type_: Some(kind.into()) }).map_err(|e| e.replace(&path, "P"))
+        };
+        assert_eq!(check("none", ""), Ok(()));
+        assert_eq!(check("none", "Directory"), Err("hostPath type check failed: P is not a directory".into()));
+        assert_eq!(check("none", "File"), Err("hostPath type check failed: P is not a file".into()));
+        assert_eq!(check("none", "Socket"), Err("hostPath type check failed: P is not a socket file".into()));
+        assert_eq!(check("d/e", "DirectoryOrCreate"), Ok(()));
+        assert_eq!(check("d/e", "Directory"), Ok(()));
+        assert_eq!(check("d/f", "FileOrCreate"), Ok(()));
+        assert_eq!(check("d/f", "File"), Ok(()));
+        assert_eq!(check("d/f", "DirectoryOrCreate"), Err("hostPath type check failed: P is not a directory".into()));
+    }
+}

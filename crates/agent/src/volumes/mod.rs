@@ -1,0 +1,134 @@
+//! Volumes: what a pod's containers find mounted. Each kind is one file; contents that come from the API are
+//! followed and replaced as a whole when they change.
+
+mod atomic;
+mod content;
+mod downward;
+mod host_path;
+mod key_projection;
+mod live;
+mod mounts;
+mod objects;
+mod token;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use k8s_openapi::api::core::v1::{Pod, Volume};
+use tokio::{sync::watch, task::AbortHandle};
+
+pub use mounts::mounts_of;
+pub use objects::Objects;
+
+use crate::{context::Context, paths::PodPaths, spec::quantity};
+
+/// Why a volume can't be had. The message is the one of the `FailedMount` event. A retry may help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
+pub struct VolumeError {
+    /// Name of the volume.
+    pub volume: String,
+    /// Why.
+    pub message: String,
+}
+
+/// A pod's volumes, ready to be mounted into its containers. Dropping it ends the following of their sources.
+#[derive(Default)]
+pub struct PodVolumes {
+    /// Directory or file of each volume on the host, by name.
+    pub sources: BTreeMap<String, Source>,
+    live: Vec<AbortHandle>,
+}
+
+/// Where a volume lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// On the host (or, for a memory file system, in the sandbox's view of it).
+    pub path: PathBuf,
+    /// The volume can't be written whatever the mount says.
+    pub read_only: bool,
+    /// Lives in the sandbox's own memory file system.
+    pub memory: bool,
+}
+
+impl Drop for PodVolumes {
+    fn drop(&mut self) {
+        for task in &self.live {
+            task.abort();
+        }
+    }
+}
+
+/// The memory file systems that the pod's sandbox must have. Their directories are made.
+pub fn memory_file_systems(pod: &Pod, paths: &PodPaths) -> std::io::Result<Vec<engine::Tmpfs>> {
+    let mut out = Vec::new();
+    for volume in volumes(pod) {
+        let Some(empty) = volume.empty_dir.as_ref().filter(|e| e.medium.as_deref() == Some("Memory")) else { continue };
+        let path = paths.volume("empty-dir", &volume.name);
+        std::fs::create_dir_all(&path)?;
+        let size = empty.size_limit.as_ref().and_then(quantity::whole).filter(|s| *s > 0).map(i64::unsigned_abs);
+        out.push(engine::Tmpfs { path, size, mode: 0o777 });
+    }
+    Ok(out)
+}
+
+/// Sets all volumes up, at the same time. `pods` delivers later versions of the pod (labels and annotations).
+pub async fn set_up(context: &Arc<Context>, pods: &watch::Receiver<Arc<Pod>>) -> Result<PodVolumes, VolumeError> {
+    let pod = Arc::clone(&pods.borrow());
+    let paths = context.paths(&pod);
+    let all = volumes(&pod).map(|volume| set_up_one(context, pods, &pod, &paths, volume));
+    let mut out = PodVolumes::default();
+    for result in futures::future::join_all(all).await {
+        let (name, source, task) = result?;
+        out.sources.insert(name, source);
+        out.live.extend(task);
+    }
+    Ok(out)
+}
+
+async fn set_up_one(
+    context: &Arc<Context>,
+    pods: &watch::Receiver<Arc<Pod>>,
+    pod: &Pod,
+    paths: &PodPaths,
+    volume: &Volume,
+) -> Result<(String, Source, Option<AbortHandle>), VolumeError> {
+    let fail = |message: String| VolumeError { volume: volume.name.clone(), message };
+    let fs_group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|c| c.fs_group);
+    let source = |path: PathBuf| Source { path, read_only: false, memory: false };
+    if let Some(empty) = &volume.empty_dir {
+        let path = paths.volume("empty-dir", &volume.name);
+        let memory = empty.medium.as_deref() == Some("Memory");
+        if !memory {
+            make_empty_dir(&path, fs_group).map_err(|e| fail(e.to_string()))?;
+        }
+        return Ok((volume.name.clone(), Source { path, read_only: false, memory }, None));
+    }
+    if let Some(host) = &volume.host_path {
+        host_path::check(host).map_err(fail)?;
+        return Ok((volume.name.clone(), source(PathBuf::from(&host.path)), None));
+    }
+    if let Some(live) = live::Live::of(volume) {
+        let path = paths.volume(live.kind, &volume.name);
+        let task = live.start(context, pods.clone(), path.clone(), fs_group).await.map_err(fail)?;
+        return Ok((volume.name.clone(), Source { path, read_only: true, memory: false }, Some(task)));
+    }
+    Err(fail("no volume plugin matched".to_owned()))
+}
+
+fn make_empty_dir(path: &std::path::Path, fs_group: Option<i64>) -> std::io::Result<()> {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    if path.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(path)?;
+    // Anyone may write, whatever the agent's umask; with fsGroup, files inherit the group.
+    let mode = if fs_group.is_some() { 0o2777 } else { 0o777 };
+    if let Some(gid) = fs_group.and_then(|g| u32::try_from(g).ok()) {
+        chown(path, None, Some(gid))?;
+    }
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
+    pod.spec.iter().flat_map(|s| s.volumes.iter().flatten())
+}
