@@ -50,7 +50,6 @@ pub(crate) fn config(spec: &ContainerSpec, surroundings: &Surroundings<'_>) -> V
         "maskedPaths": masked_paths(spec),
         "readonlyPaths": readonly_paths(spec),
         "devices": devices(spec),
-        "rootfsPropagation": "rslave",
     });
     if !spec.uid_mappings.is_empty() {
         linux["uidMappings"] = mappings(&spec.uid_mappings).into();

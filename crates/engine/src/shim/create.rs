@@ -15,6 +15,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 
 use super::protocol::{self, Failure, Setup};
+use super::trace::Trace;
 use crate::cgroup::Cgroups;
 use crate::directory::{ContainerDirectory, Directory, load};
 use crate::launch;
@@ -108,13 +109,12 @@ fn build(
     if !spec.tty {
         builder = builder.with_stdin(duplicated(stdin)?).with_stdout(duplicated(stdout)?).with_stderr(duplicated(stderr)?);
     }
-    let container = builder
-        .as_init(&home.0)
-        .with_systemd(false)
-        .with_detach(true)
-        .as_sibling(true)
-        .build()
-        .map_err(|error| Failure::Create(describe(&error)))?;
+    let trace = Trace::start().map_err(|error| create_failure("record errors", error))?;
+    let built = builder.as_init(&home.0).with_systemd(false).with_detach(true).as_sibling(true).build();
+    let container = built.map_err(|error| match trace.cause() {
+        Some(cause) => Failure::Create(cause),
+        None => Failure::Create(describe(&error)),
+    })?;
     let pid = container.pid().ok_or_else(|| Failure::Create("the container has no process".to_owned()))?;
     let master = console.map(Console::receive).transpose().map_err(|error| create_failure("terminal", error))?;
     Ok((pid.as_raw(), master))

@@ -13,6 +13,7 @@ mod pause;
 pub(crate) mod protocol;
 mod server;
 mod stdio;
+mod trace;
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
