@@ -33,6 +33,8 @@ pub struct Resource {
     pub verbs: &'static [&'static str],
     /// Beyond the main resource: `status`, `scale`, `binding`, `eviction`, `log`, `exec`, …
     pub subresources: &'static [Subresource],
+    /// What every answer warns of (`Warning: 299`), such as `v1 Endpoints is deprecated in v1.33+; …`.
+    pub deprecation: Option<&'static str>,
     /// The object's type.
     pub schema: &'static Type,
     /// Where objects are stored: `/registry/{storage}/[namespace/]name`. Two versions of one kind share it.

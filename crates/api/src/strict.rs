@@ -4,6 +4,7 @@
 //! noted, as are fields that stand twice; `null` counts as absent; quantities and times take their
 //! canonical form. Messages are those of upstream's decoder (`sigs.k8s.io/json` behind the codec factory).
 
+mod notes;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,8 @@ use crate::{
     schema::Type,
     status::{Status, quoted},
 };
-use walk::{Notes, Root};
+use notes::Notes;
+use walk::Root;
 
 /// What a body must be.
 #[derive(Clone, Copy, Debug)]

@@ -11,9 +11,12 @@ pub fn entries() -> Vec<Entry> {
         namespaced("", "v1", "Binding", "bindings", &core_v1_Binding).verbs(&["create"]),
         cluster("", "v1", "ComponentStatus", "componentstatuses", &core_v1_ComponentStatus)
             .short(&["cs"])
-            .verbs(&["get", "list"]),
+            .verbs(&["get", "list"])
+            .deprecated("v1 ComponentStatus is deprecated in v1.19+"),
         namespaced("", "v1", "ConfigMap", "configmaps", &core_v1_ConfigMap).short(&["cm"]),
-        namespaced("", "v1", "Endpoints", "endpoints", &core_v1_Endpoints).short(&["ep"]),
+        namespaced("", "v1", "Endpoints", "endpoints", &core_v1_Endpoints)
+            .short(&["ep"])
+            .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
         namespaced("", "v1", "Event", "events", &core_v1_Event).short(&["ev"]).selectable(&[
             ("involvedObject.kind", "/involvedObject/kind"),
             ("involvedObject.namespace", "/involvedObject/namespace"),

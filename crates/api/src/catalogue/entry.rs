@@ -38,6 +38,7 @@ pub fn namespaced(
         namespaced: true,
         verbs: ORDINARY,
         subresources: &[],
+        deprecation: None,
         schema,
         storage: Storage { prefix, version: (group, version), to_stored: None, from_stored: None },
         strategy: strategy::for_kind(group, kind),
@@ -72,6 +73,12 @@ impl Entry {
 
     pub fn verbs(mut self, verbs: &'static [&'static str]) -> Self {
         self.0.verbs = verbs;
+        self
+    }
+
+    /// A kind that upstream warns of.
+    pub fn deprecated(mut self, warning: &'static str) -> Self {
+        self.0.deprecation = Some(warning);
         self
     }
 

@@ -7,6 +7,7 @@
 
 mod definitions;
 mod operations;
+mod parameters;
 mod protobuf;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     definitions::{Definitions, PREFIX, unpack},
-    operations::{FORMATS, Operation, Parameter, PathItem, paths},
+    operations::{FORMATS, Operation, PathItem, paths},
+    parameters::Parameter,
     v3::entries,
 };
 use crate::{discovery::VERSION, resource::Resource};

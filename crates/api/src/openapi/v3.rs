@@ -4,7 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     definitions::{Definitions, PREFIX, list_of, unpack},
-    operations::{FORMATS, Operation, Parameter, PathItem, paths},
+    operations::{FORMATS, Operation, PathItem, paths},
+    parameters::Parameter,
 };
 use crate::{discovery::VERSION, resource::Resource};
 
