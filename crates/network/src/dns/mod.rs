@@ -60,7 +60,9 @@ pub struct EndpointRecord {
     pub ports: Vec<PortRecord>,
 }
 
+mod answer;
 mod server;
+mod upstream;
 mod zone;
 
 pub use server::Server;
