@@ -34,13 +34,6 @@ pub fn optional_one_of(faults: &mut Faults, path: &Path<'_>, parent: &Value, fie
     }
 }
 
-/// A text field that must not be empty.
-pub fn required_text(faults: &mut Faults, path: &Path<'_>, parent: &Value, field: &str) {
-    if text(parent, field).is_empty() {
-        faults.required(&path.field(field), "");
-    }
-}
-
 /// A number field that must not be below zero.
 pub fn nonnegative(faults: &mut Faults, path: &Path<'_>, parent: &Value, field: &str) {
     if let Some(number) = int(parent, field) {

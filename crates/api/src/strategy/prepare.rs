@@ -114,12 +114,6 @@ pub fn status_update_keeping_labels(new: &mut Value, old: &Value) {
     keep_metadata(new, old, &["labels"]);
 }
 
-/// As [`status_update`], and nothing of the metadata that users write changes.
-pub fn status_update_keeping_metadata(new: &mut Value, old: &Value) {
-    status_update(new, old);
-    keep_metadata(new, old, &["labels", "annotations", "finalizers", "ownerReferences"]);
-}
-
 /// Makes those fields of the metadata the same as in `old`.
 pub fn keep_metadata(new: &mut Value, old: &Value, fields: &[&str]) {
     let none = json!({});

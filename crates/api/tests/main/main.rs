@@ -9,4 +9,5 @@ mod patch_strategic;
 mod quantity;
 mod selector_field;
 mod selector_label;
+mod strategy;
 mod table;

@@ -9,7 +9,7 @@ use super::{
         field::{Faults, Path},
         names, resources,
     },
-    environment, handler, security, volume,
+    environment, handler, mount, security, volume,
 };
 
 /// What the checks of a container need to know of its pod.
@@ -20,8 +20,6 @@ pub struct Surroundings<'a> {
     pub volumes: volume::Volumes<'a>,
     /// The names in `resourceClaims`.
     pub claims: Vec<&'a str>,
-    /// Whether this is a pod and not a template.
-    pub is_pod: bool,
 }
 
 impl Surroundings<'_> {
@@ -148,7 +146,7 @@ fn common(faults: &mut Faults, path: &Path<'_>, container: &Value, around: &Surr
     ports(faults, &path.field("ports"), list(container, "ports"));
     environment::env(faults, &path.field("env"), list(container, "env"));
     environment::env_from(faults, &path.field("envFrom"), list(container, "envFrom"));
-    volume::mounts(faults, path, container, &around.volumes);
+    mount::mounts(faults, path, container, &around.volumes);
     pull_policy(faults, &path.field("imagePullPolicy"), text(container, "imagePullPolicy"));
     if let Some(resources) = get(container, "resources") {
         resources::requirements(faults, &path.field("resources"), resources, &around.claims);

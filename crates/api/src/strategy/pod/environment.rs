@@ -8,7 +8,6 @@ use super::super::{
     field::{Faults, Path},
     names,
 };
-use crate::status::quoted;
 
 /// `env`.
 pub fn env(faults: &mut Faults, path: &Path<'_>, variables: &[Value]) {
@@ -148,8 +147,8 @@ pub fn object_field(faults: &mut Faults, path: &Path<'_>, reference: &Value, all
     };
     if !convertible {
         let reason = match subscript {
-            Some(_) => format!("field label does not support subscript: {}", quoted(base)),
-            None => format!("field label not supported: {}", quoted(field)),
+            Some(_) => format!("field label does not support subscript: {field}"),
+            None => format!("field label not supported: {field}"),
         };
         faults.invalid(&path.field("fieldPath"), field, format!("error converting fieldPath: {reason}"));
         return;

@@ -4,6 +4,7 @@ mod container;
 pub mod defaults;
 mod environment;
 mod handler;
+mod mount;
 pub mod placement;
 mod security;
 pub mod spec;

@@ -65,7 +65,7 @@ pub fn pod_spec(faults: &mut Faults, path: &Path<'_>, spec: &Value, pod: &str, i
     }
     let volumes = volume::volumes(faults, &path.field("volumes"), list(spec, "volumes"), pod, is_pod);
     let claims = resource_claims(faults, &path.field("resourceClaims"), list(spec, "resourceClaims"));
-    let around = Surroundings { spec, volumes, claims, is_pod };
+    let around = Surroundings { spec, volumes, claims };
     container::containers(faults, &path.field("containers"), &around);
     container::init_containers(faults, &path.field("initContainers"), &around);
     container::ephemeral_containers(faults, &path.field("ephemeralContainers"), &around);

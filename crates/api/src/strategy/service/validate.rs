@@ -379,13 +379,13 @@ fn traffic_policies(faults: &mut Faults, path: &Path<'_>, spec: &Value, kind: &s
     }
     let health = int(spec, "healthCheckNodePort").unwrap_or(0);
     match (needs_health_check(spec), health) {
-        (false, 0) => {}
+        // The server gives one out if there is none.
+        (_, 0) => {}
         (false, port) => faults.invalid(
             &path.field("healthCheckNodePort"),
             port,
             "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'",
         ),
-        (true, 0) => faults.required(&path.field("healthCheckNodePort"), ""),
         (true, _) => check::port(faults, path, spec, "healthCheckNodePort"),
     }
     match text(spec, "internalTrafficPolicy") {
