@@ -1,7 +1,5 @@
 //! From the bytes of a body to an object of the expected kind.
 
-use std::borrow::Cow;
-
 use api::{
     resource::Resource,
     status::Status,
@@ -13,6 +11,7 @@ use crate::{
     call::Call,
     failure::Outcome,
     negotiate::{self, Format},
+    protobuf,
     query::{FieldValidation, WriteOptions},
 };
 
@@ -29,6 +28,10 @@ pub(crate) fn body_as(call: &Call<'_>, options: &WriteOptions, expected: impl In
     let decoded = match negotiate::object_format(call.headers)? {
         Format::Json => strict::decode(expected, &call.body)?,
         Format::Yaml => strict::decode_value(expected, yaml(&call.body)?)?,
+        Format::Protobuf => {
+            let tree = protobuf::decode(&call.body, expected.api_version, expected.kind, expected.schema);
+            strict::decode_value(expected, tree.map_err(unreadable)?)?
+        }
     };
     judge(call, options, decoded, expected)
 }
@@ -60,24 +63,29 @@ fn judge(call: &Call<'_>, options: &WriteOptions, decoded: Decoded, expected: Ex
     }
 }
 
-/// The body as JSON text, for documents that are no objects of the catalogue.
-pub(crate) fn to_json_text(body: &[u8], format: Format) -> Outcome<Cow<'_, [u8]>> {
-    match format {
-        Format::Json => Ok(Cow::Borrowed(body)),
-        Format::Yaml => Ok(Cow::Owned(yaml(body)?.to_string().into_bytes())),
-    }
-}
-
 /// YAML as a tree.
 pub(crate) fn yaml(body: &[u8]) -> Outcome<Value> {
     serde_yaml_ng::from_slice(body)
         .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))
 }
 
-/// A small document that is no object of the catalogue (a subresource's); 400 if it is none.
-pub(crate) fn document(call: &Call<'_>) -> Outcome<Value> {
-    let text = to_json_text(&call.body, negotiate::object_format(call.headers)?)?;
-    serde_json::from_slice(&text).map_err(|error| Status::bad_request(format!("the object provided is unrecognized: {error}")))
+/// A document that is no object of the catalogue (options, a subresource's); `definition` is upstream's name of
+/// its type.
+pub(crate) fn document(call: &Call<'_>, definition: &str) -> Outcome<Value> {
+    match negotiate::object_format(call.headers)? {
+        Format::Json => serde_json::from_slice(&call.body)
+            .map_err(|error| Status::bad_request(format!("the object provided is unrecognized: {error}"))),
+        Format::Yaml => yaml(&call.body),
+        Format::Protobuf => {
+            let of = api::schema::type_named(definition)
+                .ok_or_else(|| Status::unsupported_media_type(&["application/json", "application/yaml"]))?;
+            protobuf::decode(&call.body, "", "", of).map_err(unreadable)
+        }
+    }
+}
+
+fn unreadable(error: protobuf::Error) -> Status {
+    Status::bad_request(error.to_string())
 }
 
 fn check_namespace(call: &Call<'_>, tree: &mut Value) -> Outcome<()> {

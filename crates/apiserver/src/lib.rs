@@ -25,6 +25,7 @@ mod metrics;
 mod negotiate;
 mod node_proxy;
 mod path;
+mod protobuf;
 mod query;
 mod respond;
 mod selection;

@@ -84,6 +84,7 @@ fn clause_accepts(clause: &str, base: Accept) -> Option<Accept> {
 pub(crate) enum Format {
     Json,
     Yaml,
+    Protobuf,
 }
 
 /// The format of a create's or update's body; the media type defaults to JSON.
@@ -91,7 +92,12 @@ pub(crate) fn object_format(headers: &HeaderMap) -> Outcome<Format> {
     match media_type(headers) {
         "" | "application/json" | "*/*" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
-        _ => Err(Status::unsupported_media_type(&["application/json", "application/yaml"])),
+        "application/vnd.kubernetes.protobuf" => Ok(Format::Protobuf),
+        _ => Err(Status::unsupported_media_type(&[
+            "application/json",
+            "application/yaml",
+            "application/vnd.kubernetes.protobuf",
+        ])),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
 
 /// POST to the pod.
 pub(super) async fn of_path(call: &Call<'_>) -> Outcome<Reply> {
-    let binding = decode::document(call)?;
+    let binding = decode::document(call, "io.k8s.api.core.v1.Binding")?;
     let name = binding["metadata"]["name"].as_str().unwrap_or("");
     if !name.is_empty() && name != call.path.name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
@@ -28,7 +28,7 @@ pub(super) async fn of_path(call: &Call<'_>) -> Outcome<Reply> {
 
 /// POST to the collection of bindings: the pod is named in the body.
 pub(super) async fn of_body(call: &Call<'_>) -> Outcome<Reply> {
-    let binding = decode::document(call)?;
+    let binding = decode::document(call, "io.k8s.api.core.v1.Binding")?;
     let pods = api::catalogue::by_plural("", "v1", "pods").ok_or_else(Status::no_such_resource)?;
     let mut path = call.path.clone();
     path.resource = "pods".into();

@@ -26,7 +26,7 @@ const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption
 const ATTEMPTS: usize = 8;
 
 pub(super) async fn evict(call: &Call<'_>) -> Outcome<Reply> {
-    let eviction = if call.body.is_empty() { json!({}) } else { decode::document(call)? };
+    let eviction = if call.body.is_empty() { json!({}) } else { decode::document(call, "io.k8s.api.policy.v1.Eviction")? };
     if let Some(name) = eviction["metadata"]["name"].as_str().filter(|name| !name.is_empty() && *name != call.path.name) {
         let _ = name;
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));

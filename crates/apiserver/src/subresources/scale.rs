@@ -26,7 +26,7 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
         return Ok(Reply::Tree { code: 200, tree: scale_of(&version::served_tree(call.resource, &object)) });
     }
     let options = WriteOptions::parse(&call.query, call.user_agent())?;
-    let given = if verb == "update" { Some(decode::document(call)?) } else { None };
+    let given = if verb == "update" { Some(decode::document(call, "io.k8s.api.autoscaling.v1.Scale")?) } else { None };
     let retries = given.as_ref().is_none_or(|scale| scale["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty());
     let how = Modify { part: Part::Main, options: &options, author: managed::Author::Update, retries, unconditional: true };
     let reply = modify(call, &how, |old| {

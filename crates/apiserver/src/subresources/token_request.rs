@@ -18,7 +18,7 @@ const DEFAULT_SECONDS: i64 = 3600;
 
 pub(super) async fn create(call: &Call<'_>) -> Outcome<Reply> {
     call.server.cache.fresh().await;
-    let mut request = if call.body.is_empty() { json!({}) } else { decode::document(call)? };
+    let mut request = if call.body.is_empty() { json!({}) } else { decode::document(call, "io.k8s.api.authentication.v1.TokenRequest")? };
     let account = call.kind.get(&call.key()).ok_or_else(|| call.not_found())?.parse();
     let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap_or("").to_owned();
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);

@@ -16,9 +16,8 @@ use crate::{
     allocate,
     cache::Cached,
     call::{Call, Reply},
-    encode,
+    decode, encode,
     failure::Outcome,
-    negotiate,
     query::ListOptions,
     selection::Selection,
     verbs::{create::rfc3339, list},
@@ -76,9 +75,7 @@ impl DeleteOptions {
                 ..DeleteOptions::default()
             }
         } else {
-            let format = negotiate::object_format(call.headers)?;
-            let text = crate::decode::to_json_text(&call.body, format)?;
-            let tree: Value = serde_json::from_slice(&text).map_err(|e| Status::bad_request(e.to_string()))?;
+            let tree = decode::document(call, "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions")?;
             DeleteOptions::of_tree(&tree, call)?
         };
         options.check()?;
