@@ -4,10 +4,14 @@
 //! loop that keeps the snapshot true from watches, feeds the function, and binds. Filters, scores, their
 //! order and the words of their verdicts are those of upstream's default profile; preemption is not here.
 
+mod binding;
+mod events;
 mod filter;
 mod node;
 mod pod;
+mod queue;
 mod resources;
+mod run;
 mod schedule;
 mod score;
 mod selector;
@@ -17,6 +21,7 @@ mod unschedulable;
 pub use node::NodeInfo;
 pub use pod::PodInfo;
 pub use resources::Resources;
+pub use run::{Config, run};
 pub use schedule::{Placement, schedule};
 pub use snapshot::Snapshot;
 pub use unschedulable::Unschedulable;

@@ -141,6 +141,14 @@ impl PodInfo {
         format!("{}/{}", self.namespace, self.name)
     }
 
+    /// Whether nothing has changed that bears on where the pod can go (its status does not).
+    pub(crate) fn asks_the_same(&self, other: &Self) -> bool {
+        self.generation == other.generation
+            && self.labels == other.labels
+            && self.tolerations == other.tolerations
+            && self.requests == other.requests
+    }
+
     fn read_affinity(&mut self, affinity: &Affinity) {
         if let Some(node) = &affinity.node_affinity {
             self.node_required = node.required_during_scheduling_ignored_during_execution.as_ref().map(NodeTerms::new);

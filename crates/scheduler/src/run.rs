@@ -1,0 +1,293 @@
+//! The loop: watches keep the snapshot and the queue true, the queue feeds the decision, and each decision
+//! is bound. One task owns all state; the requests it makes run beside it.
+
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    sync::Arc,
+    time::Instant,
+};
+
+use futures::{StreamExt, stream::BoxStream};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::{
+    Api, Client, Resource,
+    runtime::{WatchStreamExt, watcher},
+};
+use tokio::{task::JoinSet, time};
+
+use crate::{
+    binding::{self, BindError, Outcome},
+    events::{Notice, Recorder},
+    node::NodeInfo,
+    pod::PodInfo,
+    queue::Queue,
+    schedule::schedule,
+    snapshot::Snapshot,
+    unschedulable::Unschedulable,
+};
+
+/// Requests under way at a time.
+const REQUESTS: usize = 128;
+
+/// How the scheduler presents itself.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Pods with this `spec.schedulerName` are its own; also the reporting controller of its events.
+    pub scheduler_name: String,
+    /// The reporting instance of its events, usually `<scheduler name>-<host name>`.
+    pub instance: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { scheduler_name: "default-scheduler".into(), instance: "default-scheduler".into() }
+    }
+}
+
+/// Schedules until dropped. Errors of the API are retried, never returned.
+pub async fn run(client: Client, config: Config) -> Infallible {
+    let (recorder, publish) = Recorder::new(client.clone(), config.scheduler_name.clone(), config.instance.clone());
+    let mut requests = JoinSet::new();
+    requests.spawn(async move {
+        publish.await;
+        Outcome::Nothing
+    });
+    let mut pods = changes::<Pod>(&client);
+    let mut nodes = changes::<Node>(&client);
+    let mut namespaces = changes::<Namespace>(&client);
+    let mut this = Scheduler {
+        client,
+        config,
+        recorder,
+        requests,
+        snapshot: Snapshot::new(),
+        queue: Queue::default(),
+        listing: Listing::default(),
+        decisions: 0,
+    };
+    loop {
+        let now = Instant::now();
+        // The publisher is always among the requests.
+        let may_schedule = this.listing.complete() && this.requests.len() <= REQUESTS;
+        let due = this.queue.due().filter(|_| may_schedule);
+        tokio::select! {
+            biased;
+            Some(change) = nodes.next() => this.node_changed(change),
+            Some(change) = pods.next() => this.pod_changed(change),
+            Some(change) = namespaces.next() => this.namespace_changed(change),
+            Some(done) = this.requests.join_next() => match done {
+                Ok(outcome) => this.request_done(outcome),
+                Err(error) => tracing::error!(%error, "a request of the scheduler panicked"),
+            },
+            () = std::future::ready(()), if may_schedule && this.queue.is_ready(now) => this.schedule_one(now),
+            () = time::sleep_until(due.unwrap_or(now).into()), if due.is_some() => {}
+        }
+    }
+}
+
+fn changes<K>(client: &Client) -> BoxStream<'static, watcher::Event<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    let watch = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
+    let logged = watch.filter_map(|change| async {
+        change.inspect_err(|error| tracing::warn!(kind = %K::kind(&()), %error, "a watch of the scheduler failed")).ok()
+    });
+    logged.boxed()
+}
+
+struct Scheduler {
+    client: Client,
+    config: Config,
+    recorder: Recorder,
+    /// Bindings and status patches under way, and the publisher of events.
+    requests: JoinSet<Outcome>,
+    snapshot: Snapshot,
+    queue: Queue,
+    listing: Listing,
+    decisions: u64,
+}
+
+/// What the lists under way have shown so far; what they don't show is gone when they end.
+#[derive(Default)]
+struct Listing {
+    nodes: HashSet<Arc<str>>,
+    pods: HashSet<Arc<str>>,
+    nodes_known: bool,
+    pods_known: bool,
+    namespaces_known: bool,
+}
+
+impl Listing {
+    fn complete(&self) -> bool {
+        self.nodes_known && self.pods_known && self.namespaces_known
+    }
+}
+
+impl Scheduler {
+    fn node_changed(&mut self, change: watcher::Event<Node>) {
+        match change {
+            watcher::Event::Init => self.listing.nodes.clear(),
+            watcher::Event::InitApply(node) => {
+                let node = NodeInfo::new(&node);
+                self.listing.nodes.insert(node.name.clone());
+                self.set_node(node);
+            }
+            watcher::Event::InitDone => {
+                let seen = std::mem::take(&mut self.listing.nodes);
+                let gone: Vec<_> = self.snapshot.node_names().filter(|n| !seen.contains(*n)).cloned().collect();
+                for name in gone {
+                    self.snapshot.remove_node(&name);
+                }
+                self.listing.nodes_known = true;
+            }
+            watcher::Event::Apply(node) => self.set_node(NodeInfo::new(&node)),
+            watcher::Event::Delete(node) => {
+                self.snapshot.remove_node(node.metadata.name.as_deref().unwrap_or_default());
+                // Skews and the absence of nodes are seen anew.
+                self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_departure());
+            }
+        }
+    }
+
+    fn set_node(&mut self, node: NodeInfo) {
+        let change = self.snapshot.update_node(node);
+        if change != crate::snapshot::NodeChange::default() {
+            self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_node(change));
+        }
+    }
+
+    fn pod_changed(&mut self, change: watcher::Event<Pod>) {
+        match change {
+            watcher::Event::Init => self.listing.pods.clear(),
+            watcher::Event::InitApply(pod) => {
+                let pod = PodInfo::new(&pod);
+                self.listing.pods.insert(pod.uid.clone());
+                self.set_pod(pod);
+            }
+            watcher::Event::InitDone => {
+                let seen = std::mem::take(&mut self.listing.pods);
+                let known = self.snapshot.pod_uids().chain(self.queue.uids());
+                let gone: Vec<_> = known.filter(|uid| !seen.contains(*uid)).cloned().collect();
+                for uid in gone {
+                    self.remove_pod(&uid);
+                }
+                self.listing.pods_known = true;
+            }
+            watcher::Event::Apply(pod) => self.set_pod(PodInfo::new(&pod)),
+            watcher::Event::Delete(pod) => self.remove_pod(pod.metadata.uid.as_deref().unwrap_or_default()),
+        }
+    }
+
+    fn set_pod(&mut self, pod: PodInfo) {
+        if pod.finished {
+            return self.remove_pod(&pod.uid);
+        }
+        if pod.node_name.is_some() {
+            self.queue.remove(&pod.uid);
+            let arrived = self.snapshot.node_of(&pod.uid).is_none();
+            self.snapshot.set_pod(Arc::new(pod));
+            if arrived {
+                self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_arrival());
+            }
+            return;
+        }
+        let mine = *pod.scheduler_name == *self.config.scheduler_name;
+        if !mine || pod.gated || pod.terminating {
+            self.queue.remove(&pod.uid);
+        } else if self.snapshot.node_of(&pod.uid).is_none() {
+            let before = self.queue.get(&pod.uid);
+            let changed = before.is_some_and(|before| !before.asks_the_same(&pod));
+            self.queue.put(Arc::new(pod), changed);
+        }
+        // Else it is assumed on a node: the binding under way decides.
+    }
+
+    fn remove_pod(&mut self, uid: &str) {
+        self.queue.remove(uid);
+        if self.snapshot.node_of(uid).is_some() {
+            self.snapshot.remove_pod(uid);
+            self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_departure());
+        }
+    }
+
+    fn namespace_changed(&mut self, change: watcher::Event<Namespace>) {
+        match change {
+            watcher::Event::Init => {}
+            watcher::Event::InitDone => self.listing.namespaces_known = true,
+            watcher::Event::InitApply(namespace) | watcher::Event::Apply(namespace) => {
+                let name = namespace.metadata.name.unwrap_or_default();
+                self.snapshot.set_namespace(&name, namespace.metadata.labels.unwrap_or_default());
+                self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_arrival());
+            }
+            watcher::Event::Delete(namespace) => {
+                self.snapshot.remove_namespace(namespace.metadata.name.as_deref().unwrap_or_default());
+            }
+        }
+    }
+
+    fn schedule_one(&mut self, now: Instant) {
+        let Some(pod) = self.queue.next(now) else { return };
+        self.decisions += 1;
+        match schedule(&pod, &self.snapshot, self.decisions) {
+            Ok(placement) => {
+                self.snapshot.assume(pod.clone(), &placement.node);
+                self.requests.spawn(binding::bind(self.client.clone(), pod, placement.node));
+            }
+            Err(refused) => self.refuse(pod, &refused, now),
+        }
+    }
+
+    fn refuse(&mut self, pod: Arc<PodInfo>, refused: &Unschedulable, now: Instant) {
+        let message = refused.to_string();
+        tracing::debug!(pod = pod.full_name(), message, "no node will do");
+        self.queue.blocked(&pod.uid, refused.blocks, now);
+        self.tell(&pod, false, "FailedScheduling", "Scheduling", message.clone());
+        self.set_condition(pod, "Unschedulable", message);
+    }
+
+    fn request_done(&mut self, outcome: Outcome) {
+        let now = Instant::now();
+        match outcome {
+            Outcome::Nothing => {}
+            Outcome::Bound { pod, node } => {
+                let note = format!("Successfully assigned {} to {node}", pod.full_name());
+                self.tell(&pod, true, "Scheduled", "Binding", note);
+                // The watch may have told already; if not, nothing else waits for it.
+                self.queue.remove(&pod.uid);
+            }
+            Outcome::NotBound { pod, error: BindError::Gone } => {
+                // The watch tells, or has told.
+                if self.queue.get(&pod.uid).is_some() {
+                    self.snapshot.remove_pod(&pod.uid);
+                    self.queue.failed(&pod.uid, now);
+                }
+            }
+            Outcome::NotBound { pod, error: BindError::Failed(why) } => {
+                // Whoever the watch has shown on a node meanwhile stays there.
+                if self.queue.get(&pod.uid).is_none() {
+                    return;
+                }
+                tracing::warn!(pod = pod.full_name(), why, "a binding failed; it is tried again");
+                self.snapshot.remove_pod(&pod.uid);
+                self.queue.failed(&pod.uid, now);
+                self.queue.lift(now, |blocks| blocks.lifted_by_departure());
+                let message = format!("binding rejected: running Bind plugin \"DefaultBinder\": {why}");
+                self.tell(&pod, false, "FailedScheduling", "Scheduling", message.clone());
+                self.set_condition(pod, "SchedulerError", message);
+            }
+        }
+    }
+
+    fn tell(&self, pod: &Arc<PodInfo>, normal: bool, reason: &'static str, action: &'static str, note: String) {
+        self.recorder.tell(Notice { pod: pod.clone(), normal, reason, action, note });
+    }
+
+    fn set_condition(&mut self, pod: Arc<PodInfo>, reason: &'static str, message: String) {
+        let now = jiff::Timestamp::now();
+        if let Some(patch) = binding::condition_patch(&pod, reason, &message, now) {
+            self.requests.spawn(binding::patch_status(self.client.clone(), pod, patch));
+        }
+    }
+}

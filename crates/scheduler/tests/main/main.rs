@@ -1,0 +1,5 @@
+//! What the scheduler decides, and how it tells.
+
+mod decisions;
+mod fake_api;
+mod looping;
