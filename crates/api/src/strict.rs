@@ -6,9 +6,12 @@
 
 mod notes;
 mod scalar;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod walk;
+
+use std::borrow::Cow;
 
 use serde::{Deserializer, de::DeserializeSeed};
 use serde_json::Value;
@@ -69,16 +72,29 @@ impl Decoded {
 /// wrong type.
 pub fn decode(expected: impl Into<Expected>, bytes: &[u8]) -> Result<Decoded, Status> {
     let expected = expected.into();
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let mut notes = Notes::default();
-    let object = Root { of: expected.schema, notes: &mut notes }
-        .deserialize(&mut deserializer)
-        .and_then(|object| deserializer.end().map(|()| object))
-        .map_err(|error| unrecognized(expected, &parse_fault(&error), bytes))?;
+    let object = match parse(expected, bytes, &mut notes) {
+        Ok(object) => object,
+        Err(error) => match (syntax::fault(bytes), String::from_utf8_lossy(bytes)) {
+            (None, Cow::Owned(repaired)) => return decode(expected, repaired.as_bytes()),
+            (fault, _) => {
+                let fault = fault.unwrap_or_else(|| error.to_string());
+                let fault = format!("couldn't get version/kind; json parse error: {fault}");
+                return Err(unrecognized(expected, &fault, bytes));
+            }
+        },
+    };
     if let Some(fault) = notes.unreadable_type() {
         return Err(unrecognized(expected, &fault, bytes));
     }
     finish(expected, object, notes)
+}
+
+fn parse(expected: Expected, bytes: &[u8], notes: &mut Notes) -> Result<Value, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let object = from_deserializer(expected, &mut deserializer, notes)?;
+    deserializer.end()?;
+    Ok(object)
 }
 
 /// The same for YAML.
@@ -190,14 +206,6 @@ fn unrecognized(expected: Expected, fault: &str, bytes: &[u8]) -> Status {
         expected.kind,
         summary(bytes)
     ))
-}
-
-fn parse_fault(error: &serde_json::Error) -> String {
-    if error.is_eof() {
-        "couldn't get version/kind; json parse error: unexpected end of JSON input".into()
-    } else {
-        format!("couldn't get version/kind; json parse error: {error}")
-    }
 }
 
 /// The first bytes: as text if it begins like an object, else in hexadecimal digits.
