@@ -1,6 +1,6 @@
 //! What is no resource: discovery, OpenAPI, version, health, metrics, keys.
 
-use api::{catalogue, discovery, status::Status};
+use api::{catalogue, discovery, openapi, status::Status};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
@@ -68,9 +68,60 @@ pub(crate) async fn answer(server: &ApiServer, path: &str, query: &Query<'_>, he
             .to_string()
             .into_bytes()
         }
+        ["openapi", rest @ ..] => return open_api(rest, wants, query, headers).await,
         _ => return Err(Status::no_such_resource()),
     };
     Ok(respond::json_response(200, Bytes::from(document), Accept::parse(headers, query.flag("pretty"))?))
+}
+
+/// The OpenAPI documents. They are large and made anew each time, so that they are made beside the runtime.
+async fn open_api(steps: &[&str], wants: &str, query: &Query<'_>, headers: &HeaderMap) -> Outcome<Response<Body>> {
+    let all = catalogue::all();
+    let gzip = Accept { gzip: Accept::wants_gzip(headers), ..Accept::JSON };
+    let (hash, media_type, make): (String, &'static str, Box<dyn FnOnce() -> Option<Vec<u8>> + Send>) = match steps {
+        ["v2"] => {
+            let binary = wants.split(',').next().is_some_and(|first| {
+                let media_type = first.split(';').next().unwrap_or("").trim();
+                media_type == openapi::PROTOBUF || media_type == openapi::PROTOBUF_OLD
+            });
+            if binary {
+                (openapi::hash_of_all(all), openapi::PROTOBUF, Box::new(move || Some(openapi::v2_protobuf(all))))
+            } else {
+                (openapi::hash_of_all(all), "application/json", Box::new(move || Some(openapi::v2(all))))
+            }
+        }
+        ["v3"] => (openapi::hash_of_all(all), "application/json", Box::new(move || Some(openapi::index(all)))),
+        ["v3", rest @ ..] => {
+            let (group, version) = match rest {
+                ["api", version] => (String::new(), (*version).to_owned()),
+                ["apis", group, version] => ((*group).to_owned(), (*version).to_owned()),
+                _ => return Err(Status::no_such_resource()),
+            };
+            let hash = openapi::hash(all, &group, &version);
+            (hash, "application/json", Box::new(move || openapi::v3(all, &group, &version)))
+        }
+        _ => return Err(Status::no_such_resource()),
+    };
+    let tag = format!("\"{hash}\"");
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|known| known == tag);
+    let mut response = if known {
+        let mut response = with_type(304, media_type, Body::Empty);
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        response
+    } else {
+        let made = tokio::task::spawn_blocking(make).await.map_err(Status::internal_error)?;
+        let document = Bytes::from(made.ok_or_else(Status::no_such_resource)?);
+        respond::maybe_gzip(200, media_type, document, gzip)
+    };
+    let out = response.headers_mut();
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        out.insert(header::ETAG, tag);
+    }
+    if query.text("hash") == hash {
+        // The address names the content, so it may be kept for good.
+        out.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    }
+    Ok(response)
 }
 
 /// The media type and version of the aggregated document that the client prefers to the plain one.

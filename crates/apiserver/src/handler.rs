@@ -70,6 +70,9 @@ async fn route(server: &Arc<ApiServer>, parts: Parts, body: RequestBody, peer: &
         })?,
     };
     let call = call(server, resource, path, user, query, &parts.headers, accept, body);
+    if let Some(deprecation) = resource.deprecation {
+        call.warn(deprecation);
+    }
     let outcome = dispatch(&call, &parts.method, verb).await;
     let response = respond::respond(&call, outcome);
     server.metrics.request(verb, resource.plural, response.status().as_u16());

@@ -34,12 +34,15 @@ impl Accept {
     /// JSON, plain.
     pub const JSON: Accept = Accept { shape: Shape::Object, yaml: false, pretty: false, gzip: false };
 
+    /// Whether the client takes gzip.
+    pub fn wants_gzip(headers: &HeaderMap) -> bool {
+        let value = headers.get(header::ACCEPT_ENCODING).and_then(|v| v.to_str().ok());
+        value.is_some_and(|v| v.split(',').any(|e| e.split(';').next().is_some_and(|e| e.trim() == "gzip")))
+    }
+
     /// Reads `Accept`, `Accept-Encoding` and `?pretty`. The first clause that can be served wins.
     pub fn parse(headers: &HeaderMap, pretty: bool) -> Outcome<Accept> {
-        let gzip = headers
-            .get(header::ACCEPT_ENCODING)
-            .and_then(|v| v.to_str().ok())
-            .is_some_and(|v| v.split(',').any(|e| e.split(';').next().is_some_and(|e| e.trim() == "gzip")));
+        let gzip = Accept::wants_gzip(headers);
         let base = Accept { pretty, gzip, ..Accept::JSON };
         let Some(accept) = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).filter(|v| !v.trim().is_empty()) else {
             return Ok(base);

@@ -34,11 +34,6 @@ impl<'a> Query<'a> {
         self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_ref())
     }
 
-    /// All parameters.
-    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(n, v)| (n.as_ref(), v.as_ref()))
-    }
-
     /// A boolean as upstream reads query parameters: everything but `false`, `0` and absence is true.
     pub fn flag(&self, name: &str) -> bool {
         self.first(name).is_some_and(|v| !matches!(v, "false" | "0"))

@@ -12,7 +12,7 @@ use api::{
 };
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -182,7 +182,8 @@ pub(crate) fn json_response(code: u16, text: Bytes, accept: Accept) -> Response<
     maybe_gzip(code, "application/json", text, accept)
 }
 
-fn maybe_gzip(code: u16, media_type: &'static str, text: Bytes, accept: Accept) -> Response<Body> {
+/// Text (or bytes) of that type, compressed if it is large and the client takes gzip.
+pub(crate) fn maybe_gzip(code: u16, media_type: &'static str, text: Bytes, accept: Accept) -> Response<Body> {
     if !accept.gzip || text.len() < GZIP_FROM {
         return with_type(code, media_type, Body::from(text));
     }
@@ -214,6 +215,3 @@ pub(crate) fn with_type(code: u16, media_type: &'static str, body: Body) -> Resp
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
-
-/// Upstream's audit header, which clients show in their logs.
-pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");

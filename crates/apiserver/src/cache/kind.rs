@@ -183,11 +183,6 @@ impl KindCache {
         self.changed.subscribe()
     }
 
-    /// Number of those who wait for changes.
-    pub fn watchers(&self) -> usize {
-        self.changed.receiver_count()
-    }
-
     /// Starts over from these objects, which are the state at `revision`. Watchers from before must list again.
     pub fn reset(&self, entries: impl Iterator<Item = store::Entry>, revision: Revision) {
         let mut inner = self.inner.write();

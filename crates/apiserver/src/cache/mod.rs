@@ -57,11 +57,6 @@ impl Cache {
         self.kinds.get(prefix).expect("the cache is made from the same catalogue that requests are resolved with")
     }
 
-    /// The caches by storage prefix.
-    pub fn kinds(&self) -> impl Iterator<Item = &Arc<KindCache>> {
-        self.kinds.values()
-    }
-
     /// Every change up to this revision can be read.
     pub fn applied(&self) -> Revision {
         *self.applied.borrow()
