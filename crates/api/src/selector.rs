@@ -4,7 +4,9 @@
 
 mod field;
 mod label;
+mod legal;
 mod lexer;
+mod parser;
 
 pub use field::{FieldError, FieldRequirement, FieldSelector};
 pub use label::{LabelError, LabelSelector, Operator, Requirement};

@@ -67,11 +67,8 @@ struct Diff {
 impl Diff {
     fn push(&mut self, element: PathElement, diff: Diff) {
         let mut element = Some(element);
-        let parts = [
-            (&mut self.added, diff.added),
-            (&mut self.modified, diff.modified),
-            (&mut self.removed, diff.removed),
-        ];
+        let parts =
+            [(&mut self.added, diff.added), (&mut self.modified, diff.modified), (&mut self.removed, diff.removed)];
         let wanted = parts.iter().filter(|(_, part)| part.here || !part.below.is_empty()).count();
         let mut left = wanted;
         for (into, part) in parts {
@@ -120,13 +117,8 @@ impl Walk<'_> {
     ) -> Diff {
         let old = old.filter(|v| !v.is_null());
         let new = new.filter(|v| !v.is_null());
-        if old == new {
-            return Diff::default();
-        }
         match (old.map(|v| node.view(v)), new.map(|v| node.view(v))) {
-            (Some(View::Fields(old)), Some(View::Fields(new))) => {
-                self.fields(node, Some(old), Some(new), true, true)
-            }
+            (Some(View::Fields(old)), Some(View::Fields(new))) => self.fields(node, Some(old), Some(new), true, true),
             (Some(View::Fields(old)), None) => self.fields(node, Some(old), None, true, new_there),
             (None, Some(View::Fields(new))) => self.fields(node, None, Some(new), old_there, true),
             (Some(View::Items(old)), Some(View::Items(new))) => self.items(node, old, new, true, true),
@@ -134,6 +126,7 @@ impl Walk<'_> {
             (None, Some(View::Items(new))) => self.items(node, &[], new, old_there, true),
             (None, Some(View::Leaf)) if old_there && new.is_some_and(is_zero) => Diff::default(),
             (Some(View::Leaf), None) if new_there && old.is_some_and(is_zero) => Diff::default(),
+            (Some(_), Some(_)) if old.zip(new).is_some_and(|(old, new)| same(old, new)) => Diff::default(),
             _ => Diff::leaf(old.is_some(), new.is_some()),
         }
     }
@@ -148,15 +141,12 @@ impl Walk<'_> {
     ) -> Diff {
         let place = self.place;
         let mut diff = Diff::default();
-        for key in sorted_keys(old, new) {
+        for (key, was, is) in paired(old, new) {
             if skips(place, key) {
                 continue;
             }
-            let (was, is) = (old.and_then(|m| m.get(key)), new.and_then(|m| m.get(key)));
             let always = match node {
-                Node::Struct(of) => {
-                    of.field(key).is_some_and(|f| always_there(of, f, matches!(place, Place::Root(_))))
-                }
+                Node::Struct(of) => of.field(key).is_some_and(|f| always_there(of, f, matches!(place, Place::Root(_)))),
                 _ => false,
             };
             self.place = match place {
@@ -233,11 +223,38 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-fn sorted_keys<'a>(old: Option<&'a Map<String, Value>>, new: Option<&'a Map<String, Value>>) -> Vec<&'a str> {
-    let mut keys: Vec<&str> = Vec::with_capacity(new.or(old).map_or(0, Map::len));
-    keys.extend(old.into_iter().flat_map(Map::keys).map(String::as_str));
-    keys.extend(new.into_iter().flat_map(Map::keys).map(String::as_str));
-    keys.sort_unstable();
-    keys.dedup();
-    keys
+type Pair<'a> = (&'a str, Option<&'a Value>, Option<&'a Value>);
+
+/// The fields of both, by name; those that are alike are left out.
+fn paired<'a>(old: Option<&'a Map<String, Value>>, new: Option<&'a Map<String, Value>>) -> Vec<Pair<'a>> {
+    let mut pairs: Vec<Pair<'a>> = Vec::with_capacity(new.or(old).map_or(0, Map::len));
+    for (key, was) in old.into_iter().flatten() {
+        let is = new.and_then(|new| new.get(key));
+        if !is.is_some_and(|is| same(was, is)) {
+            pairs.push((key, Some(was), is));
+        }
+    }
+    for (key, is) in new.into_iter().flatten() {
+        if !old.is_some_and(|old| old.contains_key(key)) {
+            pairs.push((key, None, Some(is)));
+        }
+    }
+    pairs.sort_unstable_by_key(|(key, ..)| *key);
+    pairs
+}
+
+/// Equality that is quick for maps in the same order, as most are.
+fn same(left: &Value, right: &Value) -> bool {
+    match (left, right) {
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len()
+                && a.iter().zip(b).all(
+                    |((ak, av), (bk, bv))| {
+                        if ak == bk { same(av, bv) } else { b.get(ak).is_some_and(|bv| same(av, bv)) }
+                    },
+                )
+        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        _ => left == right,
+    }
 }

@@ -38,14 +38,13 @@ pub fn fields_of_new(of: &'static Type, new: &Value, subresource: &str) -> Map<S
         return Map::new();
     };
     let mut out = Map::with_capacity(map.len());
-    for key in sorted(map) {
+    for (key, value) in sorted(map) {
         if matches!(key, "apiVersion" | "kind") || is_reset(key, subresource) {
             continue;
         }
-        let field = of.field(key);
-        let there = field.is_some_and(|f| always_there(of, f, true));
+        let there = of.field(key).is_some_and(|f| always_there(of, f, true));
         let node = Node::Struct(of).field(key);
-        match (key, node, &map[key]) {
+        match (key, node, value) {
             ("metadata", Node::Struct(_), Value::Object(metadata)) => {
                 if let Some(below) = fields(node, metadata, true, is_unowned_metadata) {
                     out.insert("f:metadata".to_owned(), below);
@@ -86,15 +85,18 @@ fn write(node: Node, value: &Value, there: bool) -> Option<Value> {
 
 fn fields(node: Node, map: &Map<String, Value>, there: bool, skip: fn(&str) -> bool) -> Option<Value> {
     let mut out = start(there, map.len());
-    for key in sorted(map) {
+    for (key, value) in sorted(map) {
         if skip(key) {
             continue;
         }
-        let below_there = match node {
-            Node::Struct(of) => there && of.field(key).is_some_and(|f| always_there(of, f, false)),
-            _ => false,
+        let (below, below_there) = match node {
+            Node::Struct(of) => match of.field(key) {
+                Some(field) => (Node::of(&field.shape), there && always_there(of, field, false)),
+                None => (Node::Any, false),
+            },
+            _ => (node.field(key), false),
         };
-        push(&mut out, key, write(node.field(key), &map[key], below_there));
+        push(&mut out, key, write(below, value, below_there));
     }
     finish(out, there)
 }
@@ -136,8 +138,8 @@ fn finish(mut out: Map<String, Value>, there: bool) -> Option<Value> {
     Some(Value::Object(out))
 }
 
-fn sorted(map: &Map<String, Value>) -> Vec<&str> {
-    let mut keys: Vec<&str> = map.keys().map(String::as_str).collect();
-    keys.sort_unstable();
-    keys
+fn sorted(map: &Map<String, Value>) -> Vec<(&str, &Value)> {
+    let mut fields: Vec<_> = map.iter().map(|(k, v)| (k.as_str(), v)).collect();
+    fields.sort_unstable_by_key(|(key, _)| *key);
+    fields
 }

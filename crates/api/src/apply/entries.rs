@@ -23,9 +23,27 @@ pub(super) struct Entry {
     /// RFC 3339 in whole seconds and UTC, so that order by text is order by time.
     pub(super) time: Option<String>,
     pub(super) set: FieldSet,
+    /// The set as it came, while nothing needs to know it: `set` is empty then.
+    pub(super) raw: Option<Value>,
 }
 
 impl Entry {
+    /// Reads the set if that has not been done.
+    pub(super) fn load(&mut self) {
+        if let Some(raw) = self.raw.take() {
+            // Whoever wrote it read it first.
+            self.set = FieldSet::from_fields(&raw).unwrap_or_default();
+        }
+    }
+
+    /// Whether the set may hold paths that begin as those of `other` do.
+    pub(super) fn may_overlap(&self, other: &FieldSet) -> bool {
+        match &self.raw {
+            Some(raw) => other.nodes.iter().any(|n| raw.get(n.element.to_fields_key()).is_some()),
+            None => true,
+        }
+    }
+
     /// Whether both are the same manager: appliers whatever their version, updaters by version.
     pub(super) fn is_same_manager(&self, other: &Self) -> bool {
         self.manager == other.manager
@@ -61,8 +79,19 @@ pub(super) fn is_reset(raw: &Value) -> bool {
     }
 }
 
-/// Reads all entries; any fault spoils the list, as upstream.
+/// Reads all entries with their sets; any fault spoils the list, as upstream.
 pub(super) fn read(raw: &Value) -> Option<Vec<Entry>> {
+    let mut entries = read_heads(raw)?;
+    for entry in &mut entries {
+        if let Some(raw) = entry.raw.take() {
+            entry.set = FieldSet::from_fields(&raw).ok()?;
+        }
+    }
+    Some(entries)
+}
+
+/// Reads all entries of a list that this server wrote, and none of the sets.
+pub(super) fn read_heads(raw: &Value) -> Option<Vec<Entry>> {
     let mut entries: Vec<Entry> = Vec::new();
     for entry in raw.as_array()? {
         let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -74,9 +103,10 @@ pub(super) fn read(raw: &Value) -> Option<Vec<Entry>> {
         if text("apiVersion").is_empty() || text("fieldsType") != "FieldsV1" {
             return None;
         }
-        let set = match entry.get("fieldsV1") {
-            Some(fields) if fields.as_object().is_some_and(|f| !f.is_empty()) => FieldSet::from_fields(fields).ok()?,
-            Some(Value::Object(_) | Value::Null) | None => FieldSet::default(),
+        let fields = match entry.get("fieldsV1") {
+            Some(Value::Object(fields)) if fields.is_empty() => None,
+            Some(fields @ Value::Object(_)) => Some(fields.clone()),
+            Some(Value::Null) | None => None,
             Some(_) => return None,
         };
         let entry = Entry {
@@ -85,7 +115,8 @@ pub(super) fn read(raw: &Value) -> Option<Vec<Entry>> {
             api_version: text("apiVersion").to_owned(),
             subresource: text("subresource").to_owned(),
             time: entry.get("time").and_then(Value::as_str).map(str::to_owned),
-            set,
+            set: FieldSet::default(),
+            raw: fields,
         };
         entries.retain(|e| !e.is_same_manager(&entry));
         entries.push(entry);
@@ -104,7 +135,8 @@ pub(super) fn write(object: &mut Value, mut entries: Vec<Entry>) {
             .then_with(|| a.subresource.cmp(&b.subresource))
     });
     let raw = entries.into_iter().map(|e| {
-        write_entry(&e.manager, e.operation, &e.api_version, e.time, e.set.to_fields(), &e.subresource)
+        let fields = e.raw.unwrap_or_else(|| e.set.to_fields());
+        write_entry(&e.manager, e.operation, &e.api_version, e.time, fields, &e.subresource)
     });
     let raw: Vec<Value> = raw.collect();
     set_raw(object, (!raw.is_empty()).then_some(Value::Array(raw)));

@@ -47,6 +47,7 @@ impl Manager<'_> {
             subresource: self.subresource.to_owned(),
             time: None,
             set,
+            raw: None,
         }
     }
 }
@@ -98,7 +99,7 @@ pub fn manage_update(of: &'static Type, live: Option<&Value>, new: &mut Value, m
                 entries::set_raw(new, held.cloned());
                 return;
             }
-            let base = held.and_then(entries::read).unwrap_or_default();
+            let base = held.and_then(entries::read_heads).unwrap_or_default();
             return record(new, base, &change, manager);
         }
     };
@@ -121,10 +122,11 @@ fn record(new: &mut Value, base: Vec<Entry>, change: &Comparison, manager: &Mana
 /// All managers lose what changed or went away.
 pub(super) fn disown(mut entries: Vec<Entry>, change: &Comparison) -> Vec<Entry> {
     let taken = change.added.union(&change.modified).union(&change.removed);
-    for entry in &mut entries {
+    for entry in entries.iter_mut().filter(|e| e.may_overlap(&taken)) {
+        entry.load();
         entry.set = entry.set.difference(&taken);
     }
-    entries.retain(|e| !e.set.is_empty());
+    entries.retain(|e| e.raw.is_some() || !e.set.is_empty());
     entries
 }
 
@@ -138,6 +140,7 @@ pub(super) fn take(entries: &mut Vec<Entry>, change: &Comparison, manager: &Mana
     entry.time = Some(manager.time());
     match entries.iter_mut().find(|e| e.is_same_manager(&entry)) {
         Some(before) => {
+            before.load();
             entry.set = entry.set.union(&before.set);
             *before = entry;
         }
@@ -153,6 +156,7 @@ fn cap(entries: &mut Vec<Entry>) {
     }
     let (mut updaters, mut kept): (Vec<_>, Vec<_>) =
         std::mem::take(entries).into_iter().partition(|e| e.operation == Operation::Update);
+    updaters.iter_mut().for_each(Entry::load);
     updaters.sort_by(|a, b| (&a.time, &a.manager).cmp(&(&b.time, &b.manager)));
     let mut excess = updaters.len() - MAX_UPDATE_MANAGERS;
     // Per version: the oldest entry alone stays as it is; the second makes both a bucket.

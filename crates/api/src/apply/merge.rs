@@ -56,9 +56,8 @@ fn merge_fields(node: Node, live: &Map<String, Value>, applied: &Map<String, Val
 /// Items of both lists come in the applied order; items of the live list alone stay where they stood
 /// between them.
 fn merge_items(node: Node, live: &[Value], applied: &[Value]) -> Vec<Value> {
-    let step = |items: &[Value]| -> Vec<Option<PathElement>> {
-        items.iter().map(|i| node.element_of(i).ok()).collect()
-    };
+    let step =
+        |items: &[Value]| -> Vec<Option<PathElement>> { items.iter().map(|i| node.element_of(i).ok()).collect() };
     let (live_steps, applied_steps) = (step(live), step(applied));
     // An item that the live list repeats is not merged with but replaced.
     let mut in_live: BTreeMap<&PathElement, Option<&Value>> = BTreeMap::new();

@@ -16,8 +16,8 @@ mod merge;
 mod owned;
 mod prune;
 mod server_side;
-mod zero;
 mod walk;
+mod zero;
 
 pub use compare::{Comparison, compare};
 pub use create::{fields_of_new, manage_create};

@@ -114,12 +114,7 @@ fn identity(object: &Value) -> String {
     let text = |at: &str| object.pointer(at).and_then(Value::as_str).unwrap_or_default();
     let api_version = text("/apiVersion");
     let slash = if api_version.contains('/') { "" } else { "/" };
-    format!(
-        "{}/{}; {slash}{api_version}, Kind={}",
-        text("/metadata/namespace"),
-        text("/metadata/name"),
-        text("/kind")
-    )
+    format!("{}/{}; {slash}{api_version}, Kind={}", text("/metadata/namespace"), text("/metadata/name"), text("/kind"))
 }
 
 /// Conflicts with fields that kubectl itself applied on the client are none for kubectl on the server.
@@ -218,8 +213,7 @@ fn apply(
         return Err(ApplyError::Conflicts(conflicts));
     }
     let mut managers = disown(managers, &change);
-    let same_claim =
-        previous.as_ref().is_some_and(|p| p.set == mine.set && p.api_version == mine.api_version);
+    let same_claim = previous.as_ref().is_some_and(|p| p.set == mine.set && p.api_version == mine.api_version);
     if live.is_none() || !change.is_empty() || !same_claim {
         mine.time = Some(manager.time());
     }

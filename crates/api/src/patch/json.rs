@@ -106,8 +106,7 @@ fn apply_one(document: &mut Value, operation: &Map<String, Value>) -> Result<(),
             let from = from()?;
             let (parent, key) = locate(document, from)
                 .ok_or_else(|| format!("copy operation does not apply: doc is missing from path: {from}: {MISSING}"))?;
-            let copied =
-                get(parent, &key).map_err(|e| format!("error in copy for from: '{from}': {e}"))?.clone();
+            let copied = get(parent, &key).map_err(|e| format!("error in copy for from: '{from}': {e}"))?.clone();
             let path = path()?;
             let (parent, key) = locate(document, path).ok_or_else(|| {
                 format!("copy operation does not apply: doc is missing destination path: {path}: {MISSING}")
@@ -176,9 +175,7 @@ fn decode(token: &str) -> String {
 
 fn get<'a>(container: &'a Value, key: &str) -> Result<&'a Value, String> {
     match container {
-        Value::Object(map) => {
-            map.get(key).ok_or_else(|| format!("unable to get nonexistent key: {key}: {MISSING}"))
-        }
+        Value::Object(map) => map.get(key).ok_or_else(|| format!("unable to get nonexistent key: {key}: {MISSING}")),
         Value::Array(items) => Ok(&items[index(key, items.len(), items.len())?]),
         _ => Err(MISSING.into()),
     }
@@ -225,8 +222,7 @@ fn remove(container: &mut Value, key: &str) -> Result<Value, String> {
 
 /// A position below `limit`; negative ones count back from `end`.
 fn index(key: &str, limit: usize, end: usize) -> Result<usize, String> {
-    let wanted: i64 =
-        key.parse().map_err(|_| format!("strconv.Atoi: parsing {key:?}: invalid syntax"))?;
+    let wanted: i64 = key.parse().map_err(|_| format!("strconv.Atoi: parsing {key:?}: invalid syntax"))?;
     let at = if wanted < 0 { wanted + end as i64 } else { wanted };
     usize::try_from(at)
         .ok()

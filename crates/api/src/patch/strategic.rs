@@ -251,7 +251,8 @@ fn plain(value: Value) -> Option<Value> {
             if map.contains_key(DIRECTIVE) {
                 return None;
             }
-            let is_directive = |k: &str| k == RETAIN_KEYS || k.starts_with(ORDER_PREFIX) || k.starts_with(DELETE_PREFIX);
+            let is_directive =
+                |k: &str| k == RETAIN_KEYS || k.starts_with(ORDER_PREFIX) || k.starts_with(DELETE_PREFIX);
             let kept = map.into_iter().filter(|(k, v)| !v.is_null() && !is_directive(k));
             Some(Value::Object(kept.filter_map(|(k, v)| Some((k, plain(v)?))).collect()))
         }

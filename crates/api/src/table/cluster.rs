@@ -42,11 +42,9 @@ pub(super) const FLOW_SCHEMAS: &[Column] = &[
     text("MatchingPrecedence", "The lower, the sooner it is asked.", |o, _| {
         number_at(o, "/spec/matchingPrecedence").into()
     }),
-    text("DistinguisherMethod", "What tells its flows apart.", |o, _| {
-        match at(o, "/spec/distinguisherMethod") {
-            Some(method) => text_at(method, "/type").into(),
-            None => "<none>".into(),
-        }
+    text("DistinguisherMethod", "What tells its flows apart.", |o, _| match at(o, "/spec/distinguisherMethod") {
+        Some(method) => text_at(method, "/type").into(),
+        None => "<none>".into(),
     }),
     AGE,
     text("MissingPL", "Whether its level does not exist.", |o, _| {
@@ -125,11 +123,8 @@ pub(super) const COMPONENTS: &[Column] = &[
     text("Error", "What is wrong.", |o, _| healthy(o).map_or("", |c| text_at(c, "/error")).into()),
 ];
 
-pub(super) const RESOURCE_CLAIMS: &[Column] = &[
-    NAME,
-    text("State", "Whether it is allocated and reserved.", |o, _| claim_state(o).into()),
-    AGE,
-];
+pub(super) const RESOURCE_CLAIMS: &[Column] =
+    &[NAME, text("State", "Whether it is allocated and reserved.", |o, _| claim_state(o).into()), AGE];
 
 pub(super) const RESOURCE_SLICES: &[Column] = &[
     NAME,

@@ -83,10 +83,9 @@ pub fn columns(group: &str, kind: &str) -> &'static [Column] {
         }
         ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => admission::VALIDATING_POLICIES,
         ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => admission::MUTATING_POLICIES,
-        (
-            "admissionregistration.k8s.io",
-            "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding",
-        ) => admission::BINDINGS,
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding") => {
+            admission::BINDINGS
+        }
         _ => column::PLAIN,
     }
 }

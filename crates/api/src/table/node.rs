@@ -17,9 +17,7 @@ pub(super) const NODES: &[Column] = &[
     wide("Internal-IP", "Its address in the cluster.", |o, _| address(o, "InternalIP").into()),
     wide("External-IP", "Its address outside of the cluster.", |o, _| address(o, "ExternalIP").into()),
     wide("OS-Image", "Its operating system.", |o, _| text_or(o, "/status/nodeInfo/osImage", "<unknown>").into()),
-    wide("Kernel-Version", "Its kernel.", |o, _| {
-        text_or(o, "/status/nodeInfo/kernelVersion", "<unknown>").into()
-    }),
+    wide("Kernel-Version", "Its kernel.", |o, _| text_or(o, "/status/nodeInfo/kernelVersion", "<unknown>").into()),
     wide("Container-Runtime", "What runs its containers.", |o, _| {
         text_or(o, "/status/nodeInfo/containerRuntimeVersion", "<unknown>").into()
     }),

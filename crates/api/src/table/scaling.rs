@@ -35,11 +35,9 @@ pub(super) const AUTOSCALERS: &[Column] = &[
         format!("{}/{}", text_at(o, "/spec/scaleTargetRef/kind"), text_at(o, "/spec/scaleTargetRef/name")).into()
     }),
     text("Targets", "Present and wanted values of the metrics.", |o, _| metrics(o).into()),
-    text("MinPods", "The least number of pods.", |o, _| {
-        match at(o, "/spec/minReplicas").and_then(Value::as_i64) {
-            Some(min) => min.to_string().into(),
-            None => "<unset>".into(),
-        }
+    text("MinPods", "The least number of pods.", |o, _| match at(o, "/spec/minReplicas").and_then(Value::as_i64) {
+        Some(min) => min.to_string().into(),
+        None => "<unset>".into(),
     }),
     text("MaxPods", "The greatest number of pods.", |o, _| number_at(o, "/spec/maxReplicas").into()),
     text("Replicas", "The present number of pods.", |o, _| number_at(o, "/status/currentReplicas").into()),

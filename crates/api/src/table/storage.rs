@@ -112,8 +112,7 @@ pub(super) const CSI_DRIVERS: &[Column] = &[
         truth_at(o, "/spec/requiresRepublish", false).into()
     }),
     text("Modes", "Which kinds of volumes it supports.", |o, _| {
-        let modes: Vec<_> =
-            list_at(o, "/spec/volumeLifecycleModes").iter().filter_map(Value::as_str).collect();
+        let modes: Vec<_> = list_at(o, "/spec/volumeLifecycleModes").iter().filter_map(Value::as_str).collect();
         if modes.is_empty() { "<none>".into() } else { modes.join(",").into() }
     }),
     AGE,
@@ -148,12 +147,8 @@ fn class(object: &Value) -> &str {
 
 /// `RWO,ROX,RWX,RWOP`, in that order.
 fn modes(object: &Value, pointer: &str) -> String {
-    const SHORT: [(&str, &str); 4] = [
-        ("ReadWriteOnce", "RWO"),
-        ("ReadOnlyMany", "ROX"),
-        ("ReadWriteMany", "RWX"),
-        ("ReadWriteOncePod", "RWOP"),
-    ];
+    const SHORT: [(&str, &str); 4] =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
     let has = |mode: &str| list_at(object, pointer).iter().any(|m| m.as_str() == Some(mode));
     SHORT.iter().filter(|(mode, _)| has(mode)).map(|(_, short)| *short).collect::<Vec<_>>().join(",")
 }

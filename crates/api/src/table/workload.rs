@@ -17,14 +17,11 @@ const CONTAINERS: Column =
     wide("Containers", "Names of the template's containers.", |o, _| containers(o, TEMPLATE, "name").into());
 const IMAGES: Column =
     wide("Images", "Images of the template's containers.", |o, _| containers(o, TEMPLATE, "image").into());
-const SELECTOR: Column =
-    wide("Selector", "Which pods belong to it.", |o, _| selector(at(o, "/spec/selector")).into());
+const SELECTOR: Column = wide("Selector", "Which pods belong to it.", |o, _| selector(at(o, "/spec/selector")).into());
 
 pub(super) const POD_TEMPLATES: &[Column] = &[
     NAME,
-    text("Containers", "Names of the template's containers.", |o, _| {
-        containers(o, "/template/spec", "name").into()
-    }),
+    text("Containers", "Names of the template's containers.", |o, _| containers(o, "/template/spec", "name").into()),
     text("Images", "Images of the template's containers.", |o, _| containers(o, "/template/spec", "image").into()),
     text("Pod Labels", "The template's labels.", |o, _| labels(at(o, "/template/metadata/labels")).into()),
 ];
@@ -71,19 +68,12 @@ pub(super) const DEPLOYMENTS: &[Column] = &[
     }),
 ];
 
-pub(super) const STATEFUL_SETS: &[Column] = &[
-    NAME,
-    text("Ready", "How many pods are ready, and how many there should be.", ready),
-    AGE,
-    CONTAINERS,
-    IMAGES,
-];
+pub(super) const STATEFUL_SETS: &[Column] =
+    &[NAME, text("Ready", "How many pods are ready, and how many there should be.", ready), AGE, CONTAINERS, IMAGES];
 
 pub(super) const DAEMON_SETS: &[Column] = &[
     NAME,
-    integer("Desired", "How many nodes should run it.", |o, _| {
-        number_at(o, "/status/desiredNumberScheduled").into()
-    }),
+    integer("Desired", "How many nodes should run it.", |o, _| number_at(o, "/status/desiredNumberScheduled").into()),
     integer("Current", "How many nodes run it.", |o, _| number_at(o, "/status/currentNumberScheduled").into()),
     integer("Ready", "On how many nodes it is ready.", |o, _| number_at(o, "/status/numberReady").into()),
     integer("Up-to-date", "How many nodes run the present template.", |o, _| {
@@ -125,12 +115,10 @@ pub(super) const CRON_JOBS: &[Column] = &[
     text("Timezone", "The time zone of the schedule.", |o, _| {
         at(o, "/spec/timeZone").and_then(Value::as_str).unwrap_or("<none>").into()
     }),
-    boolean("Suspend", "Whether it is suspended.", |o, _| {
-        match at(o, "/spec/suspend").and_then(Value::as_bool) {
-            Some(true) => "True".into(),
-            Some(false) => "False".into(),
-            None => "<unset>".into(),
-        }
+    boolean("Suspend", "Whether it is suspended.", |o, _| match at(o, "/spec/suspend").and_then(Value::as_bool) {
+        Some(true) => "True".into(),
+        Some(false) => "False".into(),
+        None => "<unset>".into(),
     }),
     integer("Active", "How many of its jobs run.", |o, _| count_at(o, "/status/active").into()),
     text("Last Schedule", "Time since it ran last.", |o, now| match at(o, "/status/lastScheduleTime") {

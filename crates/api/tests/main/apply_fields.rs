@@ -273,7 +273,10 @@ fn configurations_that_do_not_fit_are_described_as_upstream_does() {
     let of = deployment_type();
     for (object, faults) in [
         (json!({"spec": {"replica": 1}}), vec![".spec.replica: field not declared in schema"]),
-        (json!({"spec": {"replicas": "1"}}), vec![".spec.replicas: expected numeric (int or float), got string: \"1\""]),
+        (
+            json!({"spec": {"replicas": "1"}}),
+            vec![".spec.replicas: expected numeric (int or float), got string: \"1\""],
+        ),
         (json!({"metadata": {"labels": ["a"]}}), vec![".metadata.labels: expected map, got [a]"]),
         (
             json!({"spec": {"template": {"spec": {"containers": [{"name": "a"}, {"name": "a"}]}}}}),

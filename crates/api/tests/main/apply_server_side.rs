@@ -190,14 +190,9 @@ fn the_same_value_is_shared_without_conflict() {
 #[test]
 fn force_takes_the_field_over() {
     let created = apply(None, &config(json!({"replicas": 3, "paused": true})), "me", 0).unwrap();
-    let forced = server_side_apply(
-        deployment_type(),
-        Some(&created),
-        &config(json!({"replicas": 4})),
-        &manager("you", 1),
-        true,
-    )
-    .unwrap();
+    let forced =
+        server_side_apply(deployment_type(), Some(&created), &config(json!({"replicas": 4})), &manager("you", 1), true)
+            .unwrap();
     assert_eq!(forced["spec"], json!({"replicas": 4, "paused": true}));
     assert_eq!(owned(&forced, "me"), json!({"f:spec": {"f:paused": {}}}));
     assert_eq!(owned(&forced, "you"), json!({"f:spec": {"f:replicas": {}}}));
@@ -256,11 +251,9 @@ fn a_ports_protocol_is_tcp_when_not_said() {
 
 #[test]
 fn what_is_atomic_is_owned_and_replaced_as_a_whole() {
-    let created =
-        apply(None, &config(json!({"selector": {"matchLabels": {"a": "1"}}})), "me", 0).unwrap();
+    let created = apply(None, &config(json!({"selector": {"matchLabels": {"a": "1"}}})), "me", 0).unwrap();
     assert_eq!(owned(&created, "me"), json!({"f:spec": {"f:selector": {}}}));
-    let fault =
-        apply(Some(&created), &config(json!({"selector": {"matchLabels": {"b": "1"}}})), "you", 1).unwrap_err();
+    let fault = apply(Some(&created), &config(json!({"selector": {"matchLabels": {"b": "1"}}})), "you", 1).unwrap_err();
     assert_eq!(fault.to_string(), "Apply failed with 1 conflict: conflict with \"me\": .spec.selector");
     let changed = apply(Some(&created), &config(json!({"selector": {"matchLabels": {"b": "1"}}})), "me", 1).unwrap();
     assert_eq!(changed["spec"]["selector"], json!({"matchLabels": {"b": "1"}}));
@@ -295,10 +288,7 @@ fn names_and_versions_are_never_owned() {
     applied["metadata"]["labels"] = json!({"a": "b"});
     applied["status"] = json!({"replicas": 3});
     let created = apply(None, &applied, "me", 0).unwrap();
-    assert_eq!(
-        owned(&created, "me"),
-        json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:replicas": {}}})
-    );
+    assert_eq!(owned(&created, "me"), json!({"f:metadata": {"f:labels": {"f:a": {}}}, "f:spec": {"f:replicas": {}}}));
 }
 
 #[test]

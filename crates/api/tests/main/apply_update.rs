@@ -223,8 +223,5 @@ fn managers_are_named_by_parameter_or_user_agent() {
     assert_eq!(entries(&object)[0].0, "unknown");
     assert_eq!(validate_manager_name("ok"), None);
     assert_eq!(validate_manager_name(&"x".repeat(129)).unwrap(), "may not be more than 128 bytes");
-    assert_eq!(
-        validate_manager_name("a\nb").unwrap(),
-        "should only contain printable characters (position 1)"
-    );
+    assert_eq!(validate_manager_name("a\nb").unwrap(), "should only contain printable characters (position 1)");
 }

@@ -15,7 +15,11 @@ fn operations_change_the_object() {
         (json!({"a": [1, 2]}), json!([{"op": "add", "path": "/a/-1", "value": 3}]), json!({"a": [1, 2, 3]})),
         (json!({"a": {"x/y~z": 1}}), json!([{"op": "remove", "path": "/a/x~1y~0z"}]), json!({"a": {}})),
         (json!({"a": 1}), json!([{"op": "move", "from": "/a", "path": "/b"}]), json!({"b": 1})),
-        (json!({"a": {"c": 1}}), json!([{"op": "copy", "from": "/a", "path": "/b"}]), json!({"a": {"c": 1}, "b": {"c": 1}})),
+        (
+            json!({"a": {"c": 1}}),
+            json!([{"op": "copy", "from": "/a", "path": "/b"}]),
+            json!({"a": {"c": 1}, "b": {"c": 1}}),
+        ),
         (json!({"a": 1}), json!([{"op": "test", "path": "/a", "value": 1.0}]), json!({"a": 1})),
         (json!({"a": null}), json!([{"op": "test", "path": "/a", "value": null}]), json!({"a": null})),
         (json!({"a": 1}), json!([]), json!({"a": 1})),

@@ -146,10 +146,7 @@ fn retain_keys_drops_all_others() {
 
     let volumes = json!({"volumes": [{"name": "v", "emptyDir": {}}]});
     let patch = json!({"volumes": [{"$retainKeys": ["name", "configMap"], "name": "v", "configMap": {"name": "c"}}]});
-    assert_eq!(
-        patched(SPEC, volumes, patch),
-        json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]})
-    );
+    assert_eq!(patched(SPEC, volumes, patch), json!({"volumes": [{"name": "v", "configMap": {"name": "c"}}]}));
 }
 
 #[test]

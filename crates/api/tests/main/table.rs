@@ -123,11 +123,7 @@ fn a_pods_state_is_summed_up_in_a_word() {
                 "containerStatuses": [{"state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}, running]}),
             ["1/2", "NotReady", "0"],
         ),
-        (
-            two.clone(),
-            json!({"phase": "Failed", "reason": "Evicted"}),
-            ["0/2", "Evicted", "0"],
-        ),
+        (two.clone(), json!({"phase": "Failed", "reason": "Evicted"}), ["0/2", "Evicted", "0"]),
         (
             two.clone(),
             json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "reason": "SchedulingGated", "status": "False"}]}),
@@ -220,7 +216,11 @@ fn columns_are_upstreams() {
         ("apps", "Deployment", &["Name", "Ready", "Up-to-date", "Available", "Age"]),
         ("apps", "ReplicaSet", &["Name", "Desired", "Current", "Ready", "Age"]),
         ("apps", "StatefulSet", &["Name", "Ready", "Age"]),
-        ("apps", "DaemonSet", &["Name", "Desired", "Current", "Ready", "Up-to-date", "Available", "Node Selector", "Age"]),
+        (
+            "apps",
+            "DaemonSet",
+            &["Name", "Desired", "Current", "Ready", "Up-to-date", "Available", "Node Selector", "Age"],
+        ),
         ("batch", "Job", &["Name", "Status", "Completions", "Duration", "Age"]),
         ("batch", "CronJob", &["Name", "Schedule", "Timezone", "Suspend", "Active", "Last Schedule", "Age"]),
         ("", "Service", &["Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age"]),
@@ -236,15 +236,29 @@ fn columns_are_upstreams() {
         (
             "",
             "PersistentVolume",
-            &["Name", "Capacity", "Access Modes", "Reclaim Policy", "Status", "Claim", "StorageClass",
-                "VolumeAttributesClass", "Reason", "Age"],
+            &[
+                "Name",
+                "Capacity",
+                "Access Modes",
+                "Reclaim Policy",
+                "Status",
+                "Claim",
+                "StorageClass",
+                "VolumeAttributesClass",
+                "Reason",
+                "Age",
+            ],
         ),
         (
             "",
             "PersistentVolumeClaim",
             &["Name", "Status", "Volume", "Capacity", "Access Modes", "StorageClass", "VolumeAttributesClass", "Age"],
         ),
-        ("autoscaling", "HorizontalPodAutoscaler", &["Name", "Reference", "Targets", "MinPods", "MaxPods", "Replicas", "Age"]),
+        (
+            "autoscaling",
+            "HorizontalPodAutoscaler",
+            &["Name", "Reference", "Targets", "MinPods", "MaxPods", "Replicas", "Age"],
+        ),
         ("policy", "PodDisruptionBudget", &["Name", "Min Available", "Max Unavailable", "Allowed Disruptions", "Age"]),
         ("coordination.k8s.io", "Lease", &["Name", "Holder", "Age"]),
         ("rbac.authorization.k8s.io", "Role", &["Name", "Created At"]),
@@ -292,19 +306,20 @@ fn workloads_show_their_numbers() {
         cells("apps", "Deployment", &object),
         [json!("web"), json!("2/3"), json!(1), json!(2), json!("2d"), json!("a,b"), json!("x:1,y:2"), json!("app=web")]
     );
-    assert_eq!(
-        cells("apps", "ReplicaSet", &object)[..5],
-        [json!("web"), json!(3), json!(3), json!(2), json!("2d")]
-    );
+    assert_eq!(cells("apps", "ReplicaSet", &object)[..5], [json!("web"), json!(3), json!(3), json!(2), json!("2d")]);
     assert_eq!(cells("apps", "StatefulSet", &object)[1], "2/3");
     let revision = json!({"revision": 4, "metadata": {"ownerReferences": [
         {"controller": true, "apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d"}]}});
-    assert_eq!(cells("apps", "ControllerRevision", &revision)[1..], [json!("daemonset.apps/d"), json!(4), json!("<unknown>")]);
+    assert_eq!(
+        cells("apps", "ControllerRevision", &revision)[1..],
+        [json!("daemonset.apps/d"), json!(4), json!("<unknown>")]
+    );
 }
 
 #[test]
 fn jobs_show_their_progress() {
-    let job = |spec: Value, status: Value| cells("batch", "Job", &json!({"spec": spec, "status": status}))[1..4].to_vec();
+    let job =
+        |spec: Value, status: Value| cells("batch", "Job", &json!({"spec": spec, "status": status}))[1..4].to_vec();
     assert_eq!(
         job(json!({"completions": 3}), json!({"succeeded": 1, "startTime": "2026-01-10T11:59:30Z"})),
         [json!("Running"), json!("1/3"), json!("30s")]
@@ -327,7 +342,8 @@ fn jobs_show_their_progress() {
 
 #[test]
 fn services_show_addresses_and_ports() {
-    let service = |spec: Value, status: Value| cells("", "Service", &json!({"spec": spec, "status": status}))[1..5].to_vec();
+    let service =
+        |spec: Value, status: Value| cells("", "Service", &json!({"spec": spec, "status": status}))[1..5].to_vec();
     assert_eq!(
         service(
             json!({"type": "NodePort", "clusterIPs": ["10.43.0.9"], "ports": [
@@ -357,7 +373,9 @@ fn endpoints_show_the_first_three() {
     let endpoints = |subsets: Value| cells("", "Endpoints", &json!({"subsets": subsets}))[1].clone();
     assert_eq!(endpoints(json!([])), "<none>");
     assert_eq!(
-        endpoints(json!([{"addresses": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}], "ports": [{"port": 80}, {"port": 443}]}])),
+        endpoints(
+            json!([{"addresses": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}], "ports": [{"port": 80}, {"port": 443}]}])
+        ),
         "10.0.0.1:80,[fd00::1]:80,10.0.0.1:443 + 1 more..."
     );
     assert_eq!(endpoints(json!([{"addresses": [{"ip": "10.0.0.1"}]}])), "10.0.0.1");
@@ -406,10 +424,7 @@ fn configuration_shows_how_much_there_is() {
     assert_eq!(cells("", "Secret", &json!({"type": "Opaque"}))[1..3], [json!("Opaque"), json!(0)]);
     let quota = json!({"status": {
         "hard": {"pods": "10", "limits.cpu": "2", "cpu": "1000m"}, "used": {"pods": "3", "limits.cpu": "500m"}}});
-    assert_eq!(
-        cells("", "ResourceQuota", &quota)[1..3],
-        [json!("cpu: 0/1, pods: 3/10"), json!("limits.cpu: 500m/2")]
-    );
+    assert_eq!(cells("", "ResourceQuota", &quota)[1..3], [json!("cpu: 0/1, pods: 3/10"), json!("limits.cpu: 500m/2")]);
 }
 
 #[test]
@@ -421,8 +436,16 @@ fn events_of_both_groups_show_alike() {
         "firstTimestamp": "2026-01-10T11:00:00Z", "lastTimestamp": "2026-01-10T11:59:00Z",
     });
     let wanted = [
-        json!("60s"), json!("Warning"), json!("BackOff"), json!("pod/web"), json!("spec.containers{a}"),
-        json!("kubelet, n1"), json!("m"), json!("60m"), json!(4), json!("e"),
+        json!("60s"),
+        json!("Warning"),
+        json!("BackOff"),
+        json!("pod/web"),
+        json!("spec.containers{a}"),
+        json!("kubelet, n1"),
+        json!("m"),
+        json!("60m"),
+        json!(4),
+        json!("e"),
     ];
     assert_eq!(cells("", "Event", &core), wanted);
     let newer = json!({
@@ -449,7 +472,16 @@ fn volumes_and_claims_show_their_bond() {
     });
     assert_eq!(
         cells("", "PersistentVolume", &volume)[1..9],
-        [json!("1Gi"), json!("RWO,RWX"), json!("Retain"), json!("Bound"), json!("d/c"), json!("fast"), json!("<unset>"), json!("")]
+        [
+            json!("1Gi"),
+            json!("RWO,RWX"),
+            json!("Retain"),
+            json!("Bound"),
+            json!("d/c"),
+            json!("fast"),
+            json!("<unset>"),
+            json!("")
+        ]
     );
     let claim = json!({"spec": {"volumeName": "v", "storageClassName": "fast"},
         "status": {"phase": "Bound", "capacity": {"storage": "5Gi"}, "accessModes": ["ReadWriteOnce"]}});
@@ -459,7 +491,8 @@ fn volumes_and_claims_show_their_bond() {
     );
     let pending = json!({"status": {"phase": "Pending"}});
     assert_eq!(cells("", "PersistentVolumeClaim", &pending)[2..5], [json!(""), json!(""), json!("")]);
-    let class = json!({"metadata": {"name": "s", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}});
+    let class =
+        json!({"metadata": {"name": "s", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}});
     assert_eq!(cells("storage.k8s.io", "StorageClass", &class)[0], "s (default)");
 }
 
@@ -479,7 +512,10 @@ fn autoscalers_show_two_metrics() {
         [json!("Deployment/web"), json!("cpu: 40%/80%, <unknown>/100 + 1 more..."), json!("2"), json!(5), json!(3)]
     );
     let old = json!({"spec": {"targetCPUUtilizationPercentage": 70}});
-    assert_eq!(cells("autoscaling", "HorizontalPodAutoscaler", &old)[2..4], [json!("cpu: <unknown>/70%"), json!("<unset>")]);
+    assert_eq!(
+        cells("autoscaling", "HorizontalPodAutoscaler", &old)[2..4],
+        [json!("cpu: <unknown>/70%"), json!("<unset>")]
+    );
     let budget = json!({"spec": {"maxUnavailable": "25%"}, "status": {"disruptionsAllowed": 1}});
     assert_eq!(cells("policy", "PodDisruptionBudget", &budget)[1..4], [json!("N/A"), json!("25%"), json!(1)]);
 }
@@ -497,7 +533,10 @@ fn a_table_has_upstreams_form() {
     assert_eq!(table["apiVersion"], "meta.k8s.io/v1");
     assert_eq!(table["metadata"], json!({"resourceVersion": "42", "continue": "t", "remainingItemCount": 7}));
     let first = &table["columnDefinitions"][0];
-    assert_eq!((&first["name"], &first["type"], &first["format"], &first["priority"]), (&json!("Name"), &json!("string"), &json!("name"), &json!(0)));
+    assert_eq!(
+        (&first["name"], &first["type"], &first["format"], &first["priority"]),
+        (&json!("Name"), &json!("string"), &json!("name"), &json!(0))
+    );
     assert_eq!(
         table["rows"],
         json!([{

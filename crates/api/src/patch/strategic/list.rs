@@ -44,11 +44,7 @@ pub(super) fn merge(original: Vec<Value>, patch: Vec<Value>, meta: ListMeta) -> 
 }
 
 /// Deletes what items with `$patch: delete` name; with `$patch: replace` anywhere, the patch is the list.
-fn obey_directives(
-    mut original: Vec<Value>,
-    patch: Vec<Value>,
-    key: &str,
-) -> Result<(Vec<Value>, Vec<Value>), Error> {
+fn obey_directives(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>), Error> {
     let (mut rest, mut replace) = (Vec::with_capacity(patch.len()), false);
     for item in patch {
         let Some(directive) = item.get(DIRECTIVE) else {
@@ -72,12 +68,7 @@ fn obey_directives(
 
 /// Orders a merged list: what `order` names comes in that order; the others keep theirs and are woven in
 /// by where they stood in `before`.
-pub(super) fn arrange(
-    merged: Vec<Value>,
-    order: &[Value],
-    before: &[Value],
-    key: &str,
-) -> Result<Vec<Value>, Error> {
+pub(super) fn arrange(merged: Vec<Value>, order: &[Value], before: &[Value], key: &str) -> Result<Vec<Value>, Error> {
     let id = |item: &Value| -> Result<Value, Error> {
         match (key, item) {
             ("", scalar) => Ok(scalar.clone()),
