@@ -27,19 +27,19 @@ pub fn required_one_of(faults: &mut Faults, path: &Path<'_>, parent: &Value, fie
 
 /// A text field that must be one of `supported` if it is there.
 pub fn optional_one_of(faults: &mut Faults, path: &Path<'_>, parent: &Value, field: &str, supported: &[&str]) {
-    if let Some(value) = get(parent, field).and_then(Value::as_str) {
-        if !supported.contains(&value) {
-            faults.not_supported(&path.field(field), value, supported);
-        }
+    if let Some(value) = get(parent, field).and_then(Value::as_str)
+        && !supported.contains(&value)
+    {
+        faults.not_supported(&path.field(field), value, supported);
     }
 }
 
 /// A number field that must not be below zero.
 pub fn nonnegative(faults: &mut Faults, path: &Path<'_>, parent: &Value, field: &str) {
-    if let Some(number) = int(parent, field) {
-        if number < 0 {
-            faults.invalid(&path.field(field), number, NEGATIVE);
-        }
+    if let Some(number) = int(parent, field)
+        && number < 0
+    {
+        faults.invalid(&path.field(field), number, NEGATIVE);
     }
 }
 
@@ -101,7 +101,9 @@ pub fn cidr(faults: &mut Faults, path: &Path<'_>, text: &str) -> bool {
             Some(IpAddr::V6(_)) => 128,
             None => return false,
         };
-        !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) && bits.parse::<u32>().is_ok_and(|bits| bits <= most)
+        !bits.is_empty()
+            && bits.bytes().all(|b| b.is_ascii_digit())
+            && bits.parse::<u32>().is_ok_and(|bits| bits <= most)
     });
     if !sound {
         faults.invalid(path, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");

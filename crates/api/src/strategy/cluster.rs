@@ -72,10 +72,10 @@ fn default_namespace(object: &mut Value) {
 fn create_namespace(object: &mut Value) {
     prepare::empty_status(object, json!({"phase": "Active"}));
     let finalizers = ensure(ensure_object(object, "spec"), "finalizers", || json!([]));
-    if let Some(finalizers) = finalizers.as_array_mut() {
-        if !finalizers.iter().any(|each| each == "kubernetes") {
-            finalizers.push(json!("kubernetes"));
-        }
+    if let Some(finalizers) = finalizers.as_array_mut()
+        && !finalizers.iter().any(|each| each == "kubernetes")
+    {
+        finalizers.push(json!("kubernetes"));
     }
 }
 
@@ -88,10 +88,10 @@ fn update_namespace(new: &mut Value, old: &Value) {
 
 fn default_node(object: &mut Value) {
     let status = ensure_object(object, "status");
-    if get(status, "allocatable").is_none() {
-        if let Some(capacity) = get(status, "capacity").cloned() {
-            set(status, "allocatable", capacity);
-        }
+    if get(status, "allocatable").is_none()
+        && let Some(capacity) = get(status, "capacity").cloned()
+    {
+        set(status, "allocatable", capacity);
     }
 }
 
@@ -110,11 +110,7 @@ fn validate_namespace(object: &Value) -> Vec<Cause> {
     for finalizer in list_at(object, &["spec", "finalizers"]).iter().filter_map(Value::as_str) {
         faults.invalid_each(&path, finalizer, names::qualified_name(finalizer));
         if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
-            faults.invalid(
-                &path,
-                finalizer,
-                "name is neither a standard finalizer name nor is it fully qualified",
-            );
+            faults.invalid(&path, finalizer, "name is neither a standard finalizer name nor is it fully qualified");
         }
     }
     faults.into_causes()
@@ -175,10 +171,7 @@ fn validate_node_update(new: &Value, old: &Value) -> Vec<Cause> {
     }
     let before = list(old_spec, "podCIDRs");
     if !before.is_empty() && before != list(new_spec, "podCIDRs") {
-        faults.forbidden(
-            &Path::root("spec.podCIDRs"),
-            "node updates may not change podCIDR except from \"\" to valid",
-        );
+        faults.forbidden(&Path::root("spec.podCIDRs"), "node updates may not change podCIDR except from \"\" to valid");
     }
     let provider = text(old_spec, "providerID");
     if !provider.is_empty() && provider != text(new_spec, "providerID") {

@@ -27,12 +27,12 @@ pub const SECRET: Strategy = Strategy {
 
 /// `stringData` is a way to write `data`: it is merged in and never read back.
 fn default_secret(object: &mut Value) {
-    if let Some(Value::Object(plain)) = remove(object, "stringData") {
-        if !plain.is_empty() {
-            let data = ensure_object(object, "data");
-            for (key, value) in plain {
-                set(data, &key, STANDARD.encode(value.as_str().unwrap_or("")));
-            }
+    if let Some(Value::Object(plain)) = remove(object, "stringData")
+        && !plain.is_empty()
+    {
+        let data = ensure_object(object, "data");
+        for (key, value) in plain {
+            set(data, &key, STANDARD.encode(value.as_str().unwrap_or("")));
         }
     }
     fill_text(object, "type", "Opaque");
@@ -126,16 +126,12 @@ fn validate_secret(object: &Value) -> Vec<Cause> {
         "kubernetes.io/dockerconfigjson" => {
             json_object(&mut faults, ".dockerconfigjson", data(".dockerconfigjson"));
         }
-        "kubernetes.io/basic-auth" => {
-            if data("username").is_none() && data("password").is_none() {
-                faults.required(&path.key("username"), "");
-                faults.required(&path.key("password"), "");
-            }
+        "kubernetes.io/basic-auth" if data("username").is_none() && data("password").is_none() => {
+            faults.required(&path.key("username"), "");
+            faults.required(&path.key("password"), "");
         }
-        "kubernetes.io/ssh-auth" => {
-            if data("ssh-privatekey").unwrap_or("").is_empty() {
-                faults.required(&path.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if data("ssh-privatekey").unwrap_or("").is_empty() => {
+            faults.required(&path.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             for key in ["tls.crt", "tls.key"] {

@@ -1,10 +1,11 @@
-//! What extends or governs the API server: admission, custom resources, aggregated APIs, flow control, priorities.
+//! What extends or governs the API server: admission, custom resources, aggregated APIs, flow control, devices.
 
 use serde_json::{Value, json};
 
 use super::{
     access::{ensure, ensure_object, fill, fill_text, items_mut, object_at_mut, object_mut, set, text},
     prepare::{self, PLAIN, WITH_GENERATION, WITH_STATUS},
+    webhook,
 };
 use crate::resource::{NameRule, Strategy};
 
@@ -14,6 +15,8 @@ pub const MUTATING_WEBHOOKS: Strategy = Strategy { default: default_mutating, ..
 /// The strategy of ValidatingWebhookConfigurations.
 pub const VALIDATING_WEBHOOKS: Strategy = Strategy {
     default: default_webhooks,
+    validate: webhook::validate,
+    validate_update: |new, _| webhook::validate(new),
     prepare_create: prepare::first_generation_only,
     prepare_update: |new, old| prepare::count_generation(new, old, &["webhooks"]),
     unconditional_update: false,
@@ -50,17 +53,6 @@ pub const FLOW_SCHEMA: Strategy = Strategy { default: default_flow_schema, ..WIT
 
 /// The strategy of PriorityLevelConfigurations.
 pub const PRIORITY_LEVEL: Strategy = Strategy { default: default_priority_level, ..WITH_GENERATION };
-
-/// The strategy of PriorityClasses.
-pub const PRIORITY_CLASS: Strategy = Strategy {
-    default: |object| fill(object, "preemptionPolicy", "PreemptLowerPriority"),
-    prepare_create: prepare::first_generation_only,
-    prepare_update: |new, old| prepare::count_generation(new, old, &["value", "globalDefault", "preemptionPolicy"]),
-    ..PLAIN
-};
-
-/// The strategy of RuntimeClasses.
-pub const RUNTIME_CLASS: Strategy = Strategy { unconditional_update: false, ..PLAIN };
 
 /// The strategy of ResourceClaims and their templates.
 pub const RESOURCE_CLAIM: Strategy = Strategy { default: default_claim, ..WITH_STATUS };

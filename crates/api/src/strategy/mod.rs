@@ -8,6 +8,7 @@ mod access;
 mod access_control;
 mod amount;
 mod check;
+mod class;
 mod cluster;
 mod config;
 mod endpoints;
@@ -16,6 +17,7 @@ mod extension;
 pub mod field;
 pub mod metadata;
 pub mod names;
+mod network_policy;
 mod networking;
 pub mod pod;
 mod prepare;
@@ -24,6 +26,7 @@ mod resources;
 mod scaling;
 pub mod service;
 mod volume;
+mod webhook;
 mod workload;
 
 use serde_json::Value;
@@ -83,7 +86,7 @@ const TABLE: &[Row] = &[
     ("discovery.k8s.io", "EndpointSlice", endpoints::ENDPOINT_SLICE),
     ("networking.k8s.io", "Ingress", networking::INGRESS),
     ("networking.k8s.io", "IngressClass", networking::INGRESS_CLASS),
-    ("networking.k8s.io", "NetworkPolicy", networking::NETWORK_POLICY),
+    ("networking.k8s.io", "NetworkPolicy", network_policy::NETWORK_POLICY),
     ("networking.k8s.io", "ServiceCIDR", networking::SERVICE_CIDR),
     ("networking.k8s.io", "IPAddress", prepare::PLAIN),
     ("rbac.authorization.k8s.io", "Role", access_control::ROLE),
@@ -97,8 +100,8 @@ const TABLE: &[Row] = &[
     ("storage.k8s.io", "CSIStorageCapacity", volume::STORAGE_PLAIN),
     ("storage.k8s.io", "VolumeAttributesClass", volume::STORAGE_PLAIN),
     ("storage.k8s.io", "VolumeAttachment", volume::VOLUME_ATTACHMENT),
-    ("scheduling.k8s.io", "PriorityClass", extension::PRIORITY_CLASS),
-    ("node.k8s.io", "RuntimeClass", extension::RUNTIME_CLASS),
+    ("scheduling.k8s.io", "PriorityClass", class::PRIORITY_CLASS),
+    ("node.k8s.io", "RuntimeClass", class::RUNTIME_CLASS),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", extension::MUTATING_WEBHOOKS),
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", extension::VALIDATING_WEBHOOKS),
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy", extension::ADMISSION_POLICY),

@@ -163,7 +163,11 @@ pub fn in_range(number: i64, least: i64, most: i64) -> Vec<String> {
 pub fn percent(text: &str) -> Vec<String> {
     match text.strip_suffix('%') {
         Some(digits) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => Vec::new(),
-        _ => vec![regex("a valid percent string must be a numeric string followed by an ending '%'", "[0-9]+%", &["1%", "93%"])],
+        _ => vec![regex(
+            "a valid percent string must be a numeric string followed by an ending '%'",
+            "[0-9]+%",
+            &["1%", "93%"],
+        )],
     }
 }
 
@@ -172,7 +176,11 @@ pub fn http_header_name(text: &str) -> Vec<String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         Vec::new()
     } else {
-        vec![regex("a valid HTTP header must consist of alphanumeric characters or '-'", "[-A-Za-z0-9]+", &["X-Header-Name"])]
+        vec![regex(
+            "a valid HTTP header must consist of alphanumeric characters or '-'",
+            "[-A-Za-z0-9]+",
+            &["X-Header-Name"],
+        )]
     }
 }
 
@@ -184,7 +192,8 @@ pub fn environment_variable(text: &str) -> Vec<String> {
     }
     if !text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'=') {
         faults.push(
-            "a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned(),
+            "a valid environment variable name must consist only of printable ASCII characters other than '='"
+                .to_owned(),
         );
     }
     faults
@@ -238,7 +247,11 @@ pub fn is_subdomain(text: &str) -> bool {
 }
 
 fn is_label_value(text: &str) -> bool {
-    edges_and_inner(text, |b| b.is_ascii_alphanumeric(), |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    edges_and_inner(
+        text,
+        |b| b.is_ascii_alphanumeric(),
+        |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'),
+    )
 }
 
 fn edges_and_inner(text: &str, edge: impl Fn(u8) -> bool, inner: impl Fn(u8) -> bool) -> bool {

@@ -98,7 +98,8 @@ fn scopes(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
             let of_pods = name == "pods"
                 || ["cpu", "memory", "requests.", "limits.", "hugepages-", "ephemeral-storage"]
                     .iter()
-                    .any(|prefix| name.starts_with(prefix)) && name != "requests.storage";
+                    .any(|prefix| name.starts_with(prefix))
+                    && name != "requests.storage";
             let valid = match *scope {
                 "BestEffort" => name == "pods",
                 _ if compute_only => of_pods,
@@ -122,7 +123,10 @@ fn scope_selector(faults: &mut Faults, path: &Path<'_>, selector: &Value) {
         if !SCOPES.contains(&scope) {
             faults.invalid(&path.field("scopeName"), scope, "unsupported scope");
         }
-        if !matches!(scope, "PriorityClass" | "VolumeAttributesClass") && SCOPES.contains(&scope) && operator != "Exists" {
+        if !matches!(scope, "PriorityClass" | "VolumeAttributesClass")
+            && SCOPES.contains(&scope)
+            && operator != "Exists"
+        {
             faults.invalid(
                 &path.field("operator"),
                 operator,
@@ -240,7 +244,14 @@ fn limit_order(faults: &mut Faults, path: &Path<'_>, limit: &Value, kind: &str) 
         ("min", "max", "min", "min", "min value", "max value"),
         ("min", "defaultRequest", "defaultRequest", "defaultRequest", "min value", "default request value"),
         ("defaultRequest", "max", "defaultRequest", "defaultRequest", "default request value", "max value"),
-        ("defaultRequest", "default", "defaultRequest", "defaultRequest", "default request value", "default limit value"),
+        (
+            "defaultRequest",
+            "default",
+            "defaultRequest",
+            "defaultRequest",
+            "default request value",
+            "default limit value",
+        ),
         ("min", "default", "default", "min", "min value", "default value"),
         ("default", "max", "default", "max", "default value", "max value"),
     ];
@@ -263,11 +274,7 @@ fn limit_order(faults: &mut Faults, path: &Path<'_>, limit: &Value, kind: &str) 
                 faults.invalid(
                     &path.field(at).key(name),
                     &amount::shown(value(shown).unwrap_or(&Value::Null)),
-                    format!(
-                        "{small_name} {} is greater than {large_name} {}",
-                        amount::shown(a),
-                        amount::shown(b)
-                    ),
+                    format!("{small_name} {} is greater than {large_name} {}", amount::shown(a), amount::shown(b)),
                 );
             }
         }
@@ -289,15 +296,16 @@ fn limit_order(faults: &mut Faults, path: &Path<'_>, limit: &Value, kind: &str) 
                 }
             }
         }
-        if let (Some(default), Some(request)) = (value("default"), value("defaultRequest")) {
-            if !resources::is_overcommit_allowed(name) && !amount::same(default, request) {
-                let (default, request) = (amount::shown(default), amount::shown(request));
-                faults.invalid(
-                    &path.field("defaultRequest").key(name),
-                    &request,
-                    format!("default value {default} must equal to defaultRequest value {request} in {name}"),
-                );
-            }
+        if let (Some(default), Some(request)) = (value("default"), value("defaultRequest"))
+            && !resources::is_overcommit_allowed(name)
+            && !amount::same(default, request)
+        {
+            let (default, request) = (amount::shown(default), amount::shown(request));
+            faults.invalid(
+                &path.field("defaultRequest").key(name),
+                &request,
+                format!("default value {default} must equal to defaultRequest value {request} in {name}"),
+            );
         }
     }
 }

@@ -97,7 +97,9 @@ fn claim_names(faults: &mut Faults, path: &Path<'_>, used: &[Value], claims: &[&
             };
             if seen.contains(&key) {
                 faults.duplicate(&at, &key);
-            } else if request.is_empty() && seen.iter().any(|each| each.split_once('/').is_some_and(|(of, _)| of == name)) {
+            } else if request.is_empty()
+                && seen.iter().any(|each| each.split_once('/').is_some_and(|(of, _)| of == name))
+            {
                 faults.duplicate(&at, name);
             }
             seen.push(key);
@@ -203,9 +205,7 @@ fn is_native(name: &str) -> bool {
 }
 
 fn is_extended(name: &str) -> bool {
-    !is_native(name)
-        && !name.starts_with("requests.")
-        && names::qualified_name(&format!("requests.{name}")).is_empty()
+    !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 fn is_standard_for_containers(name: &str) -> bool {
@@ -256,4 +256,3 @@ fn is_integer(name: &str) -> bool {
             | "services.loadbalancers"
     ) || is_extended(name)
 }
-

@@ -204,17 +204,13 @@ fn metric_target(faults: &mut Faults, path: &Path<'_>, target: &Value) {
     match text(target, "type") {
         "" => faults.required(&path.field("type"), "must specify a metric target type"),
         "Utilization" | "Value" | "AverageValue" => {}
-        other => faults.invalid(
-            &path.field("type"),
-            other,
-            "must be either Utilization, Value, or AverageValue",
-        ),
+        other => faults.invalid(&path.field("type"), other, "must be either Utilization, Value, or AverageValue"),
     }
     for field in ["value", "averageValue"] {
-        if let Some(value) = get(target, field) {
-            if amount::of(value).is_none_or(|amount| amount.signum() <= 0) {
-                faults.invalid(&path.field(field), &amount::shown(value), "must be positive");
-            }
+        if let Some(value) = get(target, field)
+            && amount::of(value).is_none_or(|amount| amount.signum() <= 0)
+        {
+            faults.invalid(&path.field(field), &amount::shown(value), "must be positive");
         }
     }
     if let Some(percent) = int(target, "averageUtilization").filter(|percent| *percent < 1) {

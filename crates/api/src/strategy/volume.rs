@@ -94,7 +94,6 @@ fn default_driver(object: &mut Value) {
     }
 }
 
-
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
 
@@ -264,11 +263,7 @@ fn validate_volume(object: &Value) -> Vec<Cause> {
         Some(capacity) if capacity.is_empty() => faults.required(&path.field("capacity"), ""),
         Some(capacity) => {
             if !capacity.contains_key("storage") || capacity.len() > 1 {
-                faults.not_supported(
-                    &path.field("capacity"),
-                    get(spec, "capacity").unwrap_or(&none),
-                    &["storage"],
-                );
+                faults.not_supported(&path.field("capacity"), get(spec, "capacity").unwrap_or(&none), &["storage"]);
             }
             for (name, quantity) in entries(spec, "capacity") {
                 resources::positive(&mut faults, &path.field("capacity").key(name), quantity);

@@ -70,10 +70,8 @@ pub fn init_containers(faults: &mut Faults, path: &Path<'_>, around: &Surroundin
         } else {
             for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
                 if get(container, field).is_some() {
-                    faults.forbidden(
-                        &at.field(field),
-                        "may not be set for init containers without restartPolicy=Always",
-                    );
+                    faults
+                        .forbidden(&at.field(field), "may not be set for init containers without restartPolicy=Always");
                 }
             }
         }
@@ -137,11 +135,9 @@ fn common(faults: &mut Faults, path: &Path<'_>, container: &Value, around: &Surr
     match text(container, "terminationMessagePolicy") {
         "File" | "FallbackToLogsOnError" => {}
         "" => faults.required(&path.field("terminationMessagePolicy"), ""),
-        other => faults.not_supported(
-            &path.field("terminationMessagePolicy"),
-            other,
-            &["File", "FallbackToLogsOnError"],
-        ),
+        other => {
+            faults.not_supported(&path.field("terminationMessagePolicy"), other, &["File", "FallbackToLogsOnError"])
+        }
     }
     ports(faults, &path.field("ports"), list(container, "ports"));
     environment::env(faults, &path.field("env"), list(container, "env"));

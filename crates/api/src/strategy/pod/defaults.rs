@@ -78,9 +78,8 @@ pub fn default_toleration_seconds(pod: &mut Value) {
         if !said {
             let tolerations = ensure(spec, "tolerations", || json!([]));
             if let Some(tolerations) = tolerations.as_array_mut() {
-                tolerations.push(
-                    json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}),
-                );
+                tolerations
+                    .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
             }
         }
     }
@@ -154,7 +153,8 @@ fn requests_from_limits(container: &mut Value) {
 
 /// Defaults of a volume in a pod spec.
 fn default_volume(volume: &mut Value) {
-    let has_source = volume.as_object().is_some_and(|map| map.iter().any(|(key, value)| key != "name" && !value.is_null()));
+    let has_source =
+        volume.as_object().is_some_and(|map| map.iter().any(|(key, value)| key != "name" && !value.is_null()));
     if !has_source {
         ensure_object(volume, "emptyDir");
         return;
@@ -183,11 +183,11 @@ fn default_volume(volume: &mut Value) {
     if let Some(template) = object_at_mut(volume, &["ephemeral", "volumeClaimTemplate"]) {
         fill(ensure_object(template, "spec"), "volumeMode", "Filesystem");
     }
-    if let Some(image) = object_mut(volume, "image") {
-        if text(image, "pullPolicy").is_empty() {
-            let policy = pull_policy(text(image, "reference"));
-            set(image, "pullPolicy", policy);
-        }
+    if let Some(image) = object_mut(volume, "image")
+        && text(image, "pullPolicy").is_empty()
+    {
+        let policy = pull_policy(text(image, "reference"));
+        set(image, "pullPolicy", policy);
     }
     default_remote_disk(volume);
 }
@@ -238,7 +238,9 @@ fn pull_policy(image: &str) -> &'static str {
         _ => repository,
     };
     let well_formed = !domain_free.is_empty()
-        && domain_free.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'/' | b'.' | b'_' | b'-'));
+        && domain_free
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'/' | b'.' | b'_' | b'-'));
     let latest = well_formed && (tag == "latest" || (tag.is_empty() && !digest));
     if latest { "Always" } else { "IfNotPresent" }
 }
@@ -262,7 +264,8 @@ fn class_of<'a>(all: impl Iterator<Item = &'a Value>) -> &'static str {
     let (mut any, mut guaranteed) = (false, true);
     for resources in all {
         for name in ["cpu", "memory"] {
-            let amount = |kind: &str| map(resources, kind).and_then(|map| map.get(name)).filter(|value| !is_zero(value));
+            let amount =
+                |kind: &str| map(resources, kind).and_then(|map| map.get(name)).filter(|value| !is_zero(value));
             match (amount("requests"), amount("limits")) {
                 (None, None) => guaranteed = false,
                 (request, limit) => {

@@ -18,26 +18,25 @@ pub fn probes_and_hooks(faults: &mut Faults, path: &Path<'_>, container: &Value,
                 handler(faults, &path.field(hook), action, grace, true);
             }
         }
-        if let Some(signal) = get(lifecycle, "stopSignal").and_then(Value::as_str) {
-            if !signal.starts_with("SIG") {
-                faults.not_supported(&path.field("stopSignal"), signal, &["SIGINT", "SIGKILL", "SIGTERM"]);
-            }
+        if let Some(signal) = get(lifecycle, "stopSignal").and_then(Value::as_str)
+            && !signal.starts_with("SIG")
+        {
+            faults.not_supported(&path.field("stopSignal"), signal, &["SIGINT", "SIGKILL", "SIGTERM"]);
         }
     }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let Some(probe) = get(container, name) else { continue };
         let path = path.field(name);
         handler(faults, &path, probe, grace, false);
-        for field in
-            ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+        for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
         {
             nonnegative(faults, &path, probe, field);
         }
         let own_grace = int(probe, "terminationGracePeriodSeconds");
-        if let Some(seconds) = own_grace {
-            if seconds <= 0 {
-                faults.invalid(&path.field("terminationGracePeriodSeconds"), seconds, "must be greater than 0");
-            }
+        if let Some(seconds) = own_grace
+            && seconds <= 0
+        {
+            faults.invalid(&path.field("terminationGracePeriodSeconds"), seconds, "must be greater than 0");
         }
         if name == "readinessProbe" {
             if let Some(seconds) = own_grace {
@@ -58,7 +57,8 @@ pub fn probes_and_hooks(faults: &mut Faults, path: &Path<'_>, container: &Value,
 
 fn handler(faults: &mut Faults, path: &Path<'_>, action: &Value, grace: Option<i64>, hook: bool) {
     let mut count = 0;
-    let kinds: &[&str] = if hook { &["exec", "httpGet", "tcpSocket", "sleep"] } else { &["exec", "httpGet", "tcpSocket", "grpc"] };
+    let kinds: &[&str] =
+        if hook { &["exec", "httpGet", "tcpSocket", "sleep"] } else { &["exec", "httpGet", "tcpSocket", "grpc"] };
     for kind in kinds {
         let Some(action) = get(action, kind) else { continue };
         let path = path.field(kind);

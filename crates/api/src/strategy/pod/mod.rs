@@ -74,12 +74,12 @@ fn prepare_update(new: &mut Value, old: &Value) {
 fn prepare_status_update(new: &mut Value, old: &Value) {
     prepare::status_update(new, old);
     prepare::keep_metadata(new, old, &["ownerReferences"]);
-    if let Some(status) = new.as_object_mut().and_then(|map| map.get_mut("status")) {
-        if text(status, "qosClass").is_empty() {
-            let class = text(get(old, "status").unwrap_or(&Value::Null), "qosClass");
-            if !class.is_empty() {
-                set(status, "qosClass", class);
-            }
+    if let Some(status) = new.as_object_mut().and_then(|map| map.get_mut("status"))
+        && text(status, "qosClass").is_empty()
+    {
+        let class = text(get(old, "status").unwrap_or(&Value::Null), "qosClass");
+        if !class.is_empty() {
+            set(status, "qosClass", class);
         }
     }
 }

@@ -85,11 +85,9 @@ fn seccomp(faults: &mut Faults, path: &Path<'_>, profile: Option<&Value>) {
             faults.required(&path.field("localhostProfile"), "must be set when seccomp type is Localhost");
         }
         (true, Some(file)) => super::volume::local_descending_path(faults, &path.field("localhostProfile"), file),
-        (false, Some(_)) => faults.invalid(
-            &path.field("localhostProfile"),
-            profile,
-            "can only be set when seccomp type is Localhost",
-        ),
+        (false, Some(_)) => {
+            faults.invalid(&path.field("localhostProfile"), profile, "can only be set when seccomp type is Localhost")
+        }
         (false, None) => {}
     }
 }
@@ -157,6 +155,5 @@ fn is_sysctl_segment(segment: &str) -> bool {
 }
 
 fn is_ipc_sysctl(name: &str) -> bool {
-    name == "kernel.sem"
-        || ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|prefix| name.starts_with(prefix))
+    name == "kernel.sem" || ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|prefix| name.starts_with(prefix))
 }

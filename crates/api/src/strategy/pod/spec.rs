@@ -25,10 +25,7 @@ pub fn template(faults: &mut Faults, path: &Path<'_>, template: &Value) {
     annotations(faults, &path.field("annotations"), metadata, spec);
     pod_spec(faults, &spec_path, spec, "", false);
     if !list(spec, "ephemeralContainers").is_empty() {
-        faults.forbidden(
-            &spec_path.field("ephemeralContainers"),
-            "ephemeral containers not allowed in pod template",
-        );
+        faults.forbidden(&spec_path.field("ephemeralContainers"), "ephemeral containers not allowed in pod template");
     }
 }
 
@@ -37,14 +34,8 @@ pub fn annotations(faults: &mut Faults, path: &Path<'_>, metadata: &Value, spec:
     for (key, value) in entries(metadata, "annotations") {
         let value = value.as_str().unwrap_or("");
         match key.as_str() {
-            "kubernetes.io/config.mirror" => {
-                if text(spec, "nodeName").is_empty() {
-                    faults.invalid(
-                        &path.key(key),
-                        value,
-                        "must set spec.nodeName if mirror pod annotation is set",
-                    );
-                }
+            "kubernetes.io/config.mirror" if text(spec, "nodeName").is_empty() => {
+                faults.invalid(&path.key(key), value, "must set spec.nodeName if mirror pod annotation is set");
             }
             "controller.kubernetes.io/pod-deletion-cost" => {
                 // As Go's ParseInt, and no leading plus sign or zeros.
@@ -110,10 +101,10 @@ pub fn pod_spec(faults: &mut Faults, path: &Path<'_>, spec: &Value, pod: &str, i
     placement::tolerations(faults, &path.field("tolerations"), list(spec, "tolerations"));
     host_aliases(faults, &path.field("hostAliases"), list(spec, "hostAliases"));
     for field in ["priorityClassName", "runtimeClassName"] {
-        if let Some(name) = get(spec, field).and_then(Value::as_str) {
-            if field == "runtimeClassName" || !name.is_empty() {
-                faults.invalid_each(&path.field(field), name, names::dns1123_subdomain(name));
-            }
+        if let Some(name) = get(spec, field).and_then(Value::as_str)
+            && (field == "runtimeClassName" || !name.is_empty())
+        {
+            faults.invalid_each(&path.field(field), name, names::dns1123_subdomain(name));
         }
     }
     if get(spec, "preemptionPolicy").is_some() {
@@ -183,11 +174,7 @@ fn resource_claims<'a>(faults: &mut Faults, path: &Path<'_>, claims: &'a [Value]
         }
         let fields = ["resourceClaimName", "resourceClaimTemplateName"];
         match fields.iter().filter(|field| get(claim, field).is_some()).count() {
-            0 => faults.invalid(
-                &at,
-                claim,
-                "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
-            ),
+            0 => faults.invalid(&at, claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"),
             1 => {}
             _ => faults.invalid(
                 &at,

@@ -112,9 +112,8 @@ fn deadline(faults: &mut Faults, path: &Path<'_>, new: &Value, old: &Value) -> b
 }
 
 fn only_added_tolerations(faults: &mut Faults, path: &Path<'_>, new: &[Value], old: &[Value]) {
-    let alike = |a: &Value, b: &Value| {
-        ["key", "operator", "value", "effect"].iter().all(|field| same_field(a, b, field))
-    };
+    let alike =
+        |a: &Value, b: &Value| ["key", "operator", "value", "effect"].iter().all(|field| same_field(a, b, field));
     if !old.iter().all(|old| new.iter().any(|new| alike(new, old))) {
         faults.forbidden(path, "existing toleration can not be modified except its tolerationSeconds");
         return;
@@ -136,7 +135,8 @@ fn gated_placement(faults: &mut Faults, path: &Path<'_>, munged: &mut Value, old
         }
         copy(munged, old, "nodeSelector");
     }
-    let terms_path = &["affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"];
+    let terms_path =
+        &["affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"];
     let terms = |spec: &Value| at(spec, terms_path).and_then(Value::as_array).cloned().unwrap_or_default();
     let (new_terms, old_terms) = (terms(munged), terms(old));
     let affinity = path.field("affinity");
@@ -263,11 +263,7 @@ pub fn status_update(faults: &mut Faults, new: &Value, old: &Value) {
     let hosts = list(new_status, "hostIPs");
     if let Some(first) = hosts.first() {
         if text(new_status, "hostIP") != text(first, "ip") {
-            faults.invalid(
-                &path.field("hostIPs").index(0).field("ip"),
-                text(first, "ip"),
-                "must be equal to `hostIP`",
-            );
+            faults.invalid(&path.field("hostIPs").index(0).field("ip"), text(first, "ip"), "must be equal to `hostIP`");
         }
         for (i, address) in hosts.iter().enumerate() {
             check::ip(faults, &path.field("hostIPs").index(i), text(address, "ip"));
@@ -300,9 +296,8 @@ fn container_states(
         if own_rule {
             continue;
         }
-        let revived = new
-            .iter()
-            .any(|after| text(after, "name") == name && at(after, &["state", "terminated"]).is_none());
+        let revived =
+            new.iter().any(|after| text(after, "name") == name && at(after, &["state", "terminated"]).is_none());
         if revived {
             faults.forbidden(&path.index(i).field("state"), "may not be transitioned to non-terminated state");
         }

@@ -255,10 +255,10 @@ fn key_to_path(faults: &mut Faults, path: &Path<'_>, item: &Value) {
 }
 
 fn mode(faults: &mut Faults, path: &Path<'_>, parent: &Value, field: &str) {
-    if let Some(mode) = int(parent, field) {
-        if !(0..=0o777).contains(&mode) {
-            faults.invalid(&path.field(field), mode, "must be a number between 0 and 0777 (octal), both inclusive");
-        }
+    if let Some(mode) = int(parent, field)
+        && !(0..=0o777).contains(&mode)
+    {
+        faults.invalid(&path.field(field), mode, "must be a number between 0 and 0777 (octal), both inclusive");
     }
 }
 

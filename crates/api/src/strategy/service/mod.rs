@@ -4,7 +4,7 @@ mod validate;
 
 use serde_json::{Value, json};
 
-pub use self::validate::{NODE_PORTS, host_name, node_port_in_range};
+pub use self::validate::{NODE_PORTS, host_name, node_port_faults};
 use super::{
     access::{at, ensure_object, fill, fill_text, get, int, is_empty, items_mut, list, remove, same_field, set, text},
     prepare::{self, PLAIN},
@@ -51,8 +51,8 @@ fn default(object: &mut Value) {
         }
     }
     let kind = text(spec, "type").to_owned();
-    let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer")
-        || (kind == "ClusterIP" && !is_empty(spec, "externalIPs"));
+    let external =
+        matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && !is_empty(spec, "externalIPs"));
     if external {
         fill_text(spec, "externalTrafficPolicy", "Cluster");
     }
@@ -137,7 +137,10 @@ fn drop_type_dependent(new: &mut Value, old: &Value) {
     }
     if needs_ports(old_kind) && !needs_ports(&kind) {
         let same = list(spec, "ports").len() == list(old, "ports").len()
-            && list(spec, "ports").iter().zip(list(old, "ports")).all(|(a, b)| int(a, "nodePort") == int(b, "nodePort"));
+            && list(spec, "ports")
+                .iter()
+                .zip(list(old, "ports"))
+                .all(|(a, b)| int(a, "nodePort") == int(b, "nodePort"));
         if same {
             for port in items_mut(spec, "ports") {
                 remove(port, "nodePort");

@@ -267,10 +267,10 @@ fn addresses(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
         return;
     }
     let is_v6 = |value: &Value| value.as_str().is_some_and(|address| address.contains(':'));
-    if let [first, second, ..] = all {
-        if is_v6(first) == is_v6(second) {
-            faults.invalid(&at, shown, "may specify no more than one IP for each IP family");
-        }
+    if let [first, second, ..] = all
+        && is_v6(first) == is_v6(second)
+    {
+        faults.invalid(&at, shown, "may specify no more than one IP for each IP family");
     }
     if !is_headless(spec) {
         for (i, (address, family)) in all.iter().zip(&families).enumerate() {
@@ -320,7 +320,8 @@ fn port_collisions(faults: &mut Faults, path: &Path<'_>, kind: &str, ports: &[Va
 }
 
 /// A node port that the client wishes must be in the range; called by whoever gives them out.
-pub fn node_port_in_range(faults: &mut Faults, service: &Value) {
+pub fn node_port_faults(service: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
     let path = Path::root("spec.ports");
     for (i, port) in super::super::access::list_at(service, &["spec", "ports"]).iter().enumerate() {
         let node = int(port, "nodePort").unwrap_or(0);
@@ -328,10 +329,14 @@ pub fn node_port_in_range(faults: &mut Faults, service: &Value) {
             faults.invalid(
                 &path.index(i).field("nodePort"),
                 node,
-                format!("provided port is not in the valid range. The range of valid ports is {}-{}", NODE_PORTS.0, NODE_PORTS.1),
+                format!(
+                    "provided port is not in the valid range. The range of valid ports is {}-{}",
+                    NODE_PORTS.0, NODE_PORTS.1
+                ),
             );
         }
     }
+    faults.into_causes()
 }
 
 fn source_ranges(faults: &mut Faults, service: &Value, spec: &Value, kind: &str) {
@@ -365,8 +370,8 @@ fn source_ranges(faults: &mut Faults, service: &Value, spec: &Value, kind: &str)
 }
 
 fn traffic_policies(faults: &mut Faults, path: &Path<'_>, spec: &Value, kind: &str) {
-    let external = matches!(kind, "NodePort" | "LoadBalancer")
-        || (kind == "ClusterIP" && !is_empty(spec, "externalIPs"));
+    let external =
+        matches!(kind, "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && !is_empty(spec, "externalIPs"));
     let policy = text(spec, "externalTrafficPolicy");
     if external {
         required_one_of(faults, path, spec, "externalTrafficPolicy", &["Cluster", "Local"]);

@@ -40,7 +40,9 @@ fn prepare_update(new: &mut Value, old: &Value) {
     let old_spec = get(old, "spec").unwrap_or(&none);
     if let Some(metadata) = new.as_object_mut().and_then(|map| map.get_mut("metadata")) {
         let key = "deprecated.daemonset.template.generation";
-        let before = at(old, &["metadata", "annotations", key]).and_then(Value::as_str).and_then(|text| text.parse::<i64>().ok());
+        let before = at(old, &["metadata", "annotations", key])
+            .and_then(Value::as_str)
+            .and_then(|text| text.parse::<i64>().ok());
         if let Some(before) = before {
             let annotations = ensure_object(metadata, "annotations");
             fill(annotations, key, before.to_string());

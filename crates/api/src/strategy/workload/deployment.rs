@@ -44,17 +44,16 @@ fn default(object: &mut Value) {
 /// The generation also counts changes of annotations, which carry to the ReplicaSets.
 fn prepare_update(new: &mut Value, old: &Value) {
     prepare::next_generation(new, old);
-    let annotations = |object: &Value| get(object, "metadata").and_then(|metadata| get(metadata, "annotations")).cloned();
+    let annotations =
+        |object: &Value| get(object, "metadata").and_then(|metadata| get(metadata, "annotations")).cloned();
     let before = super::super::access::at(old, &["metadata", "generation"]).and_then(Value::as_i64).unwrap_or(0);
     let changed = match (annotations(new), annotations(old)) {
         (Some(new), Some(old)) => new != old,
         (Some(one), None) | (None, Some(one)) => one.as_object().is_some_and(|map| !map.is_empty()),
         (None, None) => false,
     };
-    if changed {
-        if let Some(metadata) = new.as_object_mut().and_then(|map| map.get_mut("metadata")) {
-            set(metadata, "generation", before + 1);
-        }
+    if changed && let Some(metadata) = new.as_object_mut().and_then(|map| map.get_mut("metadata")) {
+        set(metadata, "generation", before + 1);
     }
 }
 
@@ -139,11 +138,7 @@ fn validate_status_update(new: &Value, old: &Value) -> Vec<Cause> {
     );
     let available = int(status, "availableReplicas").unwrap_or(0);
     if available > int(status, "readyReplicas").unwrap_or(0) {
-        faults.invalid(
-            &Path::root("status.availableReplicas"),
-            available,
-            "cannot be greater than readyReplicas",
-        );
+        faults.invalid(&Path::root("status.availableReplicas"), available, "cannot be greater than readyReplicas");
     }
     template::collision_count(&mut faults, new, old);
     faults.into_causes()

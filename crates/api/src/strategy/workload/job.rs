@@ -120,11 +120,9 @@ fn generated_selector(faults: &mut Faults, job: &Value, spec: &Value) {
     ] {
         match labels.and_then(|labels| get(labels, key)).and_then(Value::as_str) {
             None => faults.required(&path.key(key), &format!("must be '{expected}'")),
-            Some(found) if found != expected => faults.invalid(
-                &path.key(key),
-                labels.unwrap_or(&Value::Null),
-                format!("must be '{expected}'"),
-            ),
+            Some(found) if found != expected => {
+                faults.invalid(&path.key(key), labels.unwrap_or(&Value::Null), format!("must be '{expected}'"))
+            }
             Some(_) => {}
         }
     }
@@ -198,10 +196,8 @@ fn completion(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
             );
         }
     }
-    if !indexed {
-        if let Some(limit) = int(spec, "backoffLimitPerIndex") {
-            faults.invalid(&path.field("backoffLimitPerIndex"), limit, "requires indexed completion mode");
-        }
+    if !indexed && let Some(limit) = int(spec, "backoffLimitPerIndex") {
+        faults.invalid(&path.field("backoffLimitPerIndex"), limit, "requires indexed completion mode");
     }
     if let Some(failed) = int(spec, "maxFailedIndexes") {
         let at = path.field("maxFailedIndexes");
@@ -217,11 +213,7 @@ fn completion(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
 
 fn failure_policy(faults: &mut Faults, path: &Path<'_>, policy: &Value, spec: &Value) {
     if text_at(spec, &["template", "spec", "restartPolicy"]) != "Never" {
-        faults.invalid(
-            path,
-            policy,
-            "restartPolicy must be Never when podFailurePolicy is specified",
-        );
+        faults.invalid(path, policy, "restartPolicy must be Never when podFailurePolicy is specified");
     }
     let rules = list(policy, "rules");
     let at = path.field("rules");
@@ -231,7 +223,9 @@ fn failure_policy(faults: &mut Faults, path: &Path<'_>, policy: &Value, spec: &V
     for (i, rule) in rules.iter().enumerate() {
         let at = at.index(i);
         match text(rule, "action") {
-            "" => faults.required(&at.field("action"), "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]"),
+            "" => {
+                faults.required(&at.field("action"), "valid values: [\"Count\" \"FailIndex\" \"FailJob\" \"Ignore\"]")
+            }
             "Count" | "FailIndex" | "FailJob" | "Ignore" => {}
             other => {
                 faults.not_supported(&at.field("action"), other, &["Count", "FailIndex", "FailJob", "Ignore"]);
@@ -279,8 +273,7 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
 /// The template may change where it places pods, as long as the Job is suspended and never ran.
 fn template_update(faults: &mut Faults, path: &Path<'_>, old: &Value, new_spec: &Value, old_spec: &Value) {
     let none = json!({});
-    let (new_pods, old_pods) =
-        (get(new_spec, "template").unwrap_or(&none), get(old_spec, "template").unwrap_or(&none));
+    let (new_pods, old_pods) = (get(new_spec, "template").unwrap_or(&none), get(old_spec, "template").unwrap_or(&none));
     let mut munged = new_pods.clone();
     let never_ran = flag(old_spec, "suspend") && at(old, &["status", "startTime"]).is_none();
     if never_ran {

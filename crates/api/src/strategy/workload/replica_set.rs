@@ -99,11 +99,7 @@ fn validate_status_update(new: &Value, _: &Value) -> Vec<Cause> {
     );
     let available = int(status, "availableReplicas").unwrap_or(0);
     if available > int(status, "readyReplicas").unwrap_or(0) {
-        faults.invalid(
-            &Path::root("status.availableReplicas"),
-            available,
-            "cannot be greater than readyReplicas",
-        );
+        faults.invalid(&Path::root("status.availableReplicas"), available, "cannot be greater than readyReplicas");
     }
     faults.into_causes()
 }
@@ -123,8 +119,8 @@ fn validate_controller(object: &Value) -> Vec<Cause> {
         None => faults.required(&at, ""),
         Some(pods) => {
             let labels = super::super::access::at(pods, &["metadata", "labels"]);
-            let matches =
-                entries(object_spec, "selector").all(|(key, value)| labels.and_then(|labels| get(labels, key)) == Some(value));
+            let matches = entries(object_spec, "selector")
+                .all(|(key, value)| labels.and_then(|labels| get(labels, key)) == Some(value));
             if !matches {
                 faults.invalid(
                     &at.field("metadata").field("labels"),

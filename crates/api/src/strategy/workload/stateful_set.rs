@@ -48,11 +48,11 @@ fn default(object: &mut Value) {
         fill_text(strategy, "type", "RollingUpdate");
         ensure_object(strategy, "rollingUpdate");
     }
-    if text(strategy, "type") == "RollingUpdate" {
-        if let Some(rolling) = object_mut(strategy, "rollingUpdate") {
-            fill(rolling, "partition", 0);
-            fill(rolling, "maxUnavailable", 1);
-        }
+    if text(strategy, "type") == "RollingUpdate"
+        && let Some(rolling) = object_mut(strategy, "rollingUpdate")
+    {
+        fill(rolling, "partition", 0);
+        fill(rolling, "maxUnavailable", 1);
     }
     let retention = ensure_object(spec, "persistentVolumeClaimRetentionPolicy");
     fill_text(retention, "whenDeleted", "Retain");
@@ -91,10 +91,10 @@ fn validate(object: &Value) -> Vec<Cause> {
     }
     nonnegative(&mut faults, &path, object_spec, "replicas");
     nonnegative(&mut faults, &path, object_spec, "minReadySeconds");
-    if let Some(ordinals) = get(object_spec, "ordinals") {
-        if let Some(start) = int(ordinals, "start").filter(|start| *start < 0) {
-            faults.invalid(&path.field("ordinals.start"), start, super::super::check::NEGATIVE);
-        }
+    if let Some(ordinals) = get(object_spec, "ordinals")
+        && let Some(start) = int(ordinals, "start").filter(|start| *start < 0)
+    {
+        faults.invalid(&path.field("ordinals.start"), start, super::super::check::NEGATIVE);
     }
     template::selector(&mut faults, &path, object_spec, "statefulset");
     if get(object_spec, "selector").is_some_and(|selector| !super::super::check::selects_all(selector)) {

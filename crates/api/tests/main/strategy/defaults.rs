@@ -90,10 +90,13 @@ fn a_pod_on_the_hosts_network_has_the_hosts_ports() {
     change(&mut pod, &[("/spec/hostNetwork", "true"), ("/spec/containers/0/ports", r#"[{"containerPort":80}]"#)]);
     assert_eq!(defaulted(pod)["spec"]["containers"][0]["ports"][0]["hostPort"], 80);
     let mut deployment = manifest("deployment");
-    change(&mut deployment, &[
-        ("/spec/template/spec/hostNetwork", "true"),
-        ("/spec/template/spec/containers/0/ports", r#"[{"containerPort":80}]"#),
-    ]);
+    change(
+        &mut deployment,
+        &[
+            ("/spec/template/spec/hostNetwork", "true"),
+            ("/spec/template/spec/containers/0/ports", r#"[{"containerPort":80}]"#),
+        ],
+    );
     let port = &defaulted(deployment)["spec"]["template"]["spec"]["containers"][0]["ports"][0];
     assert_eq!(port.get("hostPort"), None, "templates get theirs when they become pods");
 }

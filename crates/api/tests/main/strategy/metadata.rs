@@ -39,30 +39,52 @@ fn a_generated_name_fits_into_a_label() {
 #[test]
 fn bad_metadata_is_refused() {
     check_creates(&[
-        row("pod", &[("/metadata/name", "-")], &["Required metadata.name: Required value: name or generateName is required"]),
-        row("configmap", &[("/metadata/labels", r#"{"a/b/c":"x"}"#)], &[
-            "Invalid metadata.labels: Invalid value: \"a/b/c\": a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
-        ]),
-        row("configmap", &[("/metadata/labels", r#"{"/b":"x"}"#)], &[
-            r#"Invalid metadata.labels: Invalid value: "/b": prefix part must be non-empty"#,
-        ]),
+        row(
+            "pod",
+            &[("/metadata/name", "-")],
+            &["Required metadata.name: Required value: name or generateName is required"],
+        ),
+        row(
+            "configmap",
+            &[("/metadata/labels", r#"{"a/b/c":"x"}"#)],
+            &[
+                "Invalid metadata.labels: Invalid value: \"a/b/c\": a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+            ],
+        ),
+        row(
+            "configmap",
+            &[("/metadata/labels", r#"{"/b":"x"}"#)],
+            &[r#"Invalid metadata.labels: Invalid value: "/b": prefix part must be non-empty"#],
+        ),
         row("configmap", &[("/metadata/annotations", r#"{"Example.com/Key":"anything at all"}"#)], &[]),
-        row("configmap", &[("/metadata/finalizers", r#"["cleanup"]"#)], &[
-            r#"Invalid metadata.finalizers[0]: Invalid value: "cleanup": name is neither a standard finalizer name nor is it fully qualified"#,
-        ]),
-        row("configmap", &[("/metadata/finalizers", r#"["orphan","foregroundDeletion"]"#)], &[
-            r#"Invalid metadata.finalizers: Invalid value: ["orphan","foregroundDeletion"]: finalizer orphan and foregroundDeletion cannot be both set"#,
-        ]),
-        row("configmap", &[("/metadata/ownerReferences", r#"[{"apiVersion":"v1","kind":"Pod","name":"p"}]"#)], &[
-            r#"Invalid metadata.ownerReferences.uid: Invalid value: "": must not be empty"#,
-        ]),
+        row(
+            "configmap",
+            &[("/metadata/finalizers", r#"["cleanup"]"#)],
+            &[
+                r#"Invalid metadata.finalizers[0]: Invalid value: "cleanup": name is neither a standard finalizer name nor is it fully qualified"#,
+            ],
+        ),
+        row(
+            "configmap",
+            &[("/metadata/finalizers", r#"["orphan","foregroundDeletion"]"#)],
+            &[
+                r#"Invalid metadata.finalizers: Invalid value: ["orphan","foregroundDeletion"]: finalizer orphan and foregroundDeletion cannot be both set"#,
+            ],
+        ),
+        row(
+            "configmap",
+            &[("/metadata/ownerReferences", r#"[{"apiVersion":"v1","kind":"Pod","name":"p"}]"#)],
+            &[r#"Invalid metadata.ownerReferences.uid: Invalid value: "": must not be empty"#],
+        ),
         row(
             "configmap",
             &[(
                 "/metadata/ownerReferences",
                 r#"[{"apiVersion":"v1","kind":"Pod","name":"p","uid":"1","controller":true},{"apiVersion":"v1","kind":"Pod","name":"q","uid":"2","controller":true}]"#,
             )],
-            &[r#"Invalid metadata.ownerReferences: Invalid value: [{"apiVersion":"v1","controller":true,"kind":"Pod","name":"p","uid":"1"},{"apiVersion":"v1","controller":true,"kind":"Pod","name":"q","uid":"2"}]: Only one reference can have Controller set to true. Found "true" in references for Pod/p and Pod/q"#],
+            &[
+                r#"Invalid metadata.ownerReferences: Invalid value: [{"apiVersion":"v1","controller":true,"kind":"Pod","name":"p","uid":"1"},{"apiVersion":"v1","controller":true,"kind":"Pod","name":"q","uid":"2"}]: Only one reference can have Controller set to true. Found "true" in references for Pod/p and Pod/q"#,
+            ],
         ),
     ]);
 }
@@ -80,16 +102,22 @@ fn annotations_beyond_a_quarter_mebibyte_are_refused() {
 #[test]
 fn what_only_the_server_writes_cannot_change() {
     check_updates(&[
-        row("configmap", &[("/metadata/uid", r#""other""#)], &[
-            r#"Invalid metadata.uid: Invalid value: "other": field is immutable"#,
-        ]),
-        row("configmap", &[("/metadata/name", r#""other""#)], &[
-            r#"Invalid metadata.name: Invalid value: "other": field is immutable"#,
-        ]),
+        row(
+            "configmap",
+            &[("/metadata/uid", r#""other""#)],
+            &[r#"Invalid metadata.uid: Invalid value: "other": field is immutable"#],
+        ),
+        row(
+            "configmap",
+            &[("/metadata/name", r#""other""#)],
+            &[r#"Invalid metadata.name: Invalid value: "other": field is immutable"#],
+        ),
         row("configmap", &[("/metadata/uid", "-"), ("/metadata/creationTimestamp", r#""1999-01-01T00:00:00Z""#)], &[]),
-        row("configmap", &[("/metadata/resourceVersion", r#""""#)], &[
-            r#"Invalid metadata.resourceVersion: Invalid value: "": must be specified for an update"#,
-        ]),
+        row(
+            "configmap",
+            &[("/metadata/resourceVersion", r#""""#)],
+            &[r#"Invalid metadata.resourceVersion: Invalid value: "": must be specified for an update"#],
+        ),
     ]);
 }
 

@@ -257,6 +257,21 @@ pub fn manifest(name: &str) -> Value {
             "eventTime": "2026-01-02T03:04:05.000000Z", "reportingController": "example.com/agent",
             "reportingInstance": "n1",
         }),
+        "priority" => json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1000,
+        }),
+        "runtime" => json!({
+            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "fast"}, "handler": "fast",
+        }),
+        "webhooks" => json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "guard"},
+            "webhooks": [{
+                "name": "guard.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                "clientConfig": {"url": "https://guard.example.com/"},
+                "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
+            }],
+        }),
         other => panic!("no manifest {other}"),
     }
 }
@@ -264,9 +279,38 @@ pub fn manifest(name: &str) -> Value {
 #[test]
 fn every_manifest_is_sound() {
     for name in [
-        "pod", "deployment", "replicaset", "statefulset", "daemonset", "controller", "job", "cronjob", "service",
-        "configmap", "secret", "namespace", "node", "endpoints", "slice", "quota", "limits", "claim", "volume", "class",
-        "budget", "autoscaler", "ingress", "policy", "role", "binding", "lease", "event", "event1",
+        "pod",
+        "deployment",
+        "replicaset",
+        "statefulset",
+        "daemonset",
+        "controller",
+        "job",
+        "cronjob",
+        "service",
+        "configmap",
+        "secret",
+        "namespace",
+        "node",
+        "endpoints",
+        "slice",
+        "quota",
+        "limits",
+        "claim",
+        "volume",
+        "class",
+        "budget",
+        "autoscaler",
+        "ingress",
+        "policy",
+        "role",
+        "binding",
+        "lease",
+        "event",
+        "event1",
+        "priority",
+        "runtime",
+        "webhooks",
     ] {
         let (object, faults) = create(manifest(name));
         assert!(faults.is_empty(), "{name}: {faults:?}");

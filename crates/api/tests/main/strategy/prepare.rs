@@ -30,7 +30,9 @@ fn a_create_clears_the_status_and_starts_the_generation() {
 
 #[test]
 fn the_generation_counts_changes_of_the_spec() {
-    for name in ["pod", "deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob", "ingress", "policy", "budget"] {
+    for name in
+        ["pod", "deployment", "replicaset", "statefulset", "daemonset", "job", "cronjob", "ingress", "policy", "budget"]
+    {
         let (old, _) = create(manifest(name));
         let (same, _) = update(old.clone(), &old);
         assert_eq!(same["metadata"]["generation"], 1, "{name}: nothing changed");
@@ -152,4 +154,17 @@ fn a_pod_is_deleted_with_the_grace_it_asks_for() {
     for (pod, wish, seconds) in table {
         assert_eq!(pod::deletion_grace(&pod, wish), seconds, "{pod} with {wish:?}");
     }
+}
+
+#[test]
+fn a_wished_node_port_must_be_in_the_range() {
+    let mut service = manifest("service");
+    service["spec"]["ports"] = json!([{"port": 80, "nodePort": 30080}, {"port": 81}, {"port": 82, "nodePort": 8080}]);
+    let faults = api::strategy::service::node_port_faults(&service);
+    assert_eq!(faults.len(), 1);
+    assert_eq!(faults[0].field, "spec.ports[2].nodePort");
+    assert_eq!(
+        faults[0].message,
+        "Invalid value: 8080: provided port is not in the valid range. The range of valid ports is 30000-32767"
+    );
 }

@@ -6,24 +6,32 @@ use super::{check_updates, create, manifest, row, strategy_of, update};
 fn of_a_pods_spec_only_few_fields_change() {
     check_updates(&[
         row("pod", &[("/spec/containers/0/image", r#""registry.example/app:1.3""#)], &[]),
-        row("pod", &[("/spec/containers/0/image", r#""""#)], &[
-            "Required spec.containers[0].image: Required value",
-        ]),
+        row("pod", &[("/spec/containers/0/image", r#""""#)], &["Required spec.containers[0].image: Required value"]),
         row("pod", &[("/spec/activeDeadlineSeconds", "60")], &[]),
         row("pod", &[("/spec/tolerations", r#"[{"key":"k","operator":"Exists"}]"#)], &[]),
-        row("pod", &[("/spec/containers/1", r#"{"name":"b","image":"b"}"#)], &[
-            "Forbidden spec.containers: Forbidden: pod updates may not add or remove containers",
-        ]),
-        row("pod", &[("/spec/restartPolicy", r#""Never""#)], &[concat!(
-            "Forbidden spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,",
-            "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing ",
-            "tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n",
-            "  core.PodSpec{\n  \t... // 2 identical fields\n- \tRestartPolicy: \"Always\",\n+ \tRestartPolicy: \"Never\",\n",
-            "  \t... // 4 identical fields\n  }\n",
-        )]),
-        row("pod", &[("/spec/schedulingGates", r#"[{"name":"g"}]"#)], &[
-            "Forbidden spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'g'",
-        ]),
+        row(
+            "pod",
+            &[("/spec/containers/1", r#"{"name":"b","image":"b"}"#)],
+            &["Forbidden spec.containers: Forbidden: pod updates may not add or remove containers"],
+        ),
+        row(
+            "pod",
+            &[("/spec/restartPolicy", r#""Never""#)],
+            &[concat!(
+                "Forbidden spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,",
+                "`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing ",
+                "tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n",
+                "  core.PodSpec{\n  \t... // 2 identical fields\n- \tRestartPolicy: \"Always\",\n+ \tRestartPolicy: \"Never\",\n",
+                "  \t... // 4 identical fields\n  }\n",
+            )],
+        ),
+        row(
+            "pod",
+            &[("/spec/schedulingGates", r#"[{"name":"g"}]"#)],
+            &[
+                "Forbidden spec.schedulingGates[0].name: Forbidden: only deletion is allowed, but found new scheduling gate 'g'",
+            ],
+        ),
     ]);
 }
 
@@ -39,12 +47,14 @@ fn a_pods_deadline_only_shrinks_and_tolerations_only_grow() {
         update(new, &old).1.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect::<Vec<_>>()
     };
     assert_eq!(faults("/spec/activeDeadlineSeconds", "30"), Vec::<String>::new());
-    assert_eq!(faults("/spec/activeDeadlineSeconds", "90"), [
-        "spec.activeDeadlineSeconds: Invalid value: 90: must be less than or equal to previous value"
-    ]);
-    assert_eq!(faults("/spec/tolerations", "[]"), [
-        "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
-    ]);
+    assert_eq!(
+        faults("/spec/activeDeadlineSeconds", "90"),
+        ["spec.activeDeadlineSeconds: Invalid value: 90: must be less than or equal to previous value"]
+    );
+    assert_eq!(
+        faults("/spec/tolerations", "[]"),
+        ["spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"]
+    );
 }
 
 #[test]
@@ -56,36 +66,60 @@ fn selectors_and_what_else_is_immutable_stay() {
             &[r#"Invalid spec.selector: Invalid value: {"matchLabels":{"app":"web","tier":"a"}}: field is immutable"#],
         ),
         row("deployment", &[("/spec/replicas", "3"), ("/spec/template/spec/nodeName", r#""n""#)], &[]),
-        row("statefulset", &[("/spec/serviceName", r#""other""#)], &[
-            "Forbidden spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
-        ]),
+        row(
+            "statefulset",
+            &[("/spec/serviceName", r#""other""#)],
+            &[
+                "Forbidden spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+            ],
+        ),
         row("statefulset", &[("/spec/replicas", "3")], &[]),
-        row("job", &[("/spec/completions", "3")], &[
-            "Invalid spec.completions: Invalid value: 3: field is immutable",
-        ]),
+        row("job", &[("/spec/completions", "3")], &["Invalid spec.completions: Invalid value: 3: field is immutable"]),
         row("job", &[("/spec/parallelism", "3")], &[]),
-        row("service", &[("/spec/clusterIP", r#""10.43.0.10""#)], &[
-            r#"Invalid spec.clusterIPs[0]: Invalid value: ["10.43.0.10"]: may not change once set"#,
-        ]),
+        row(
+            "service",
+            &[("/spec/clusterIP", r#""10.43.0.10""#)],
+            &[r#"Invalid spec.clusterIPs[0]: Invalid value: ["10.43.0.10"]: may not change once set"#],
+        ),
         row("service", &[("/spec/clusterIP", "-"), ("/spec/clusterIPs", "-")], &[]),
-        row("secret", &[("/type", r#""example.com/x""#)], &[
-            r#"Invalid type: Invalid value: "example.com/x": field is immutable"#,
-        ]),
-        row("slice", &[("/addressType", r#""FQDN""#), ("/endpoints/0/addresses/0", r#""a.example""#)], &[
-            r#"Invalid addressType: Invalid value: "FQDN": field is immutable"#,
-        ]),
-        row("binding", &[("/roleRef/name", r#""writer""#)], &[
-            r#"Invalid roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"writer"}: cannot change roleRef"#,
-        ]),
-        row("class", &[("/provisioner", r#""example.com/slow""#)], &[
-            "Forbidden provisioner: Forbidden: updates to provisioner are forbidden.",
-        ]),
-        row("event1", &[("/reason", r#""Stopped""#)], &[
-            r#"Invalid reason: Invalid value: "Stopped": field is immutable"#,
-        ]),
-        row("quota", &[("/spec/scopes", r#"["NotTerminating"]"#)], &[
-            r#"Invalid spec.scopes: Invalid value: ["NotTerminating"]: field is immutable"#,
-        ]),
+        row(
+            "secret",
+            &[("/type", r#""example.com/x""#)],
+            &[r#"Invalid type: Invalid value: "example.com/x": field is immutable"#],
+        ),
+        row(
+            "slice",
+            &[("/addressType", r#""FQDN""#), ("/endpoints/0/addresses/0", r#""a.example""#)],
+            &[r#"Invalid addressType: Invalid value: "FQDN": field is immutable"#],
+        ),
+        row(
+            "binding",
+            &[("/roleRef/name", r#""writer""#)],
+            &[
+                r#"Invalid roleRef: Invalid value: {"apiGroup":"rbac.authorization.k8s.io","kind":"Role","name":"writer"}: cannot change roleRef"#,
+            ],
+        ),
+        row(
+            "class",
+            &[("/provisioner", r#""example.com/slow""#)],
+            &["Forbidden provisioner: Forbidden: updates to provisioner are forbidden."],
+        ),
+        row(
+            "event1",
+            &[("/reason", r#""Stopped""#)],
+            &[r#"Invalid reason: Invalid value: "Stopped": field is immutable"#],
+        ),
+        row("priority", &[("/value", "7")], &["Forbidden value: Forbidden: may not be changed in an update."]),
+        row(
+            "runtime",
+            &[("/handler", r#""slow""#)],
+            &[r#"Invalid handler: Invalid value: "slow": field is immutable"#],
+        ),
+        row(
+            "quota",
+            &[("/spec/scopes", r#"["NotTerminating"]"#)],
+            &[r#"Invalid spec.scopes: Invalid value: ["NotTerminating"]: field is immutable"#],
+        ),
     ]);
 }
 
@@ -128,8 +162,11 @@ fn a_container_that_ended_for_good_stays_ended() {
     let (_, _, strategy) = strategy_of(&old);
     let faults = (strategy.validate_status_update)(&new, &old);
     let found: Vec<_> = faults.iter().map(|cause| (cause.field.as_str(), cause.message.as_str())).collect();
-    assert_eq!(found, [
-        ("status.qosClass", "Invalid value: \"Guaranteed\": field is immutable"),
-        ("status.containerStatuses[0].state", "Forbidden: may not be transitioned to non-terminated state"),
-    ]);
+    assert_eq!(
+        found,
+        [
+            ("status.qosClass", "Invalid value: \"Guaranteed\": field is immutable"),
+            ("status.containerStatuses[0].state", "Forbidden: may not be transitioned to non-terminated state"),
+        ]
+    );
 }
