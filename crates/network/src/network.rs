@@ -106,7 +106,7 @@ impl Network {
     /// Gives the pod its namespace with loopback, `eth0`, address and default route, and opens its host ports.
     /// For a pod that is already attached and whose namespace still exists this returns what it has.
     ///
-    /// On an error nothing remains, and a retry starts anew.
+    /// A Linux bridge has 1,023 ports, so a node has no more pods. On an error nothing remains, and a retry starts anew.
     pub fn attach(&self, pod: &PodAttach) -> Result<PodNetwork, NetworkError> {
         let inner = &*self.inner;
         let ip = inner.pods.lock().leases.lease(&pod.id, &pod.host_ports)?;

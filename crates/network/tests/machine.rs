@@ -185,10 +185,11 @@ impl Conversation {
     pub fn echo(&mut self) -> io::Result<()> {
         self.stream.get_mut().write_all(b"ping\n")?;
         let mut line = String::new();
-        match self.stream.read_line(&mut line)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            _ => Ok(assert_eq!(line, "ping\n")),
+        if self.stream.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        assert_eq!(line, "ping\n");
+        Ok(())
     }
 }
 

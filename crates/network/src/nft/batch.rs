@@ -136,7 +136,7 @@ impl Batch {
                     attributes.be32(6, 0).be32(7, length);
                 }
                 ElementKind::Verdict => {
-                    attributes.be32(6, libc::NFT_DATA_VERDICT as u32).be32(7, VERDICT_LENGTH);
+                    attributes.be32(6, libc::NFT_DATA_VERDICT).be32(7, VERDICT_LENGTH);
                 }
             }
             if let Some(size) = spec.dynamic {
