@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::cgroup::Cgroups;
 use crate::directory::{Directory, load, save};
 use crate::event::{Event, EventKind};
+use crate::protected::Protected;
 use crate::shim::protocol::Setup;
 use crate::{Error, Events, Result, Sandbox, SandboxSpec};
 
@@ -53,6 +54,8 @@ pub struct Engine(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub config: EngineConfig,
+    /// The shim's program on a read-only mount; `None` where the kernel refuses that.
+    pub program: Option<Protected>,
     pub cgroups: Cgroups,
     sandboxes: Mutex<BTreeMap<String, Sandbox>>,
     subscribers: Mutex<Vec<mpsc::UnboundedSender<Event>>>,
@@ -87,8 +90,13 @@ impl Engine {
             run_dir: fs::canonicalize(&config.run_dir).map_err(Error::io("resolve", &config.run_dir))?,
             ..config
         };
+        let program = Protected::new(&config.shim.program);
+        if let Err(error) = &program {
+            tracing::warn!(%error, "shims run from a writable mount: a privileged container could change this program");
+        }
         Ok(Self(Arc::new(Shared {
             config,
+            program: program.ok(),
             cgroups: Cgroups::detect(),
             sandboxes: Mutex::default(),
             subscribers: Mutex::default(),

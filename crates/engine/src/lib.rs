@@ -20,6 +20,7 @@ mod exec;
 mod launch;
 mod oci;
 mod overlay;
+mod protected;
 mod sandbox;
 mod spec;
 mod status;

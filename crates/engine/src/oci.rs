@@ -4,7 +4,7 @@
 //! masked paths) to whatever is not said.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -231,21 +231,37 @@ fn device(host: &Path, container: &Path) -> Option<Value> {
     }))
 }
 
-/// Nodes that every container has anyway, or that belong to a terminal.
-const GIVEN: [&str; 9] =
-    ["null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "pts"];
+/// Entries of `/dev` that every container has anyway, that belong to a terminal, or that hold no devices.
+const GIVEN: [&str; 14] = [
+    "null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "pts", "shm", "fd", "mqueue", ".lxc", ".udev",
+];
 
 fn devices(spec: &ContainerSpec) -> Vec<Value> {
     let mut found: Vec<Value> =
         spec.devices.iter().filter_map(|wanted| device(&wanted.host_path, &wanted.container_path)).collect();
     if spec.privileged {
-        let entries = std::fs::read_dir("/dev").into_iter().flatten().flatten();
-        let given = |name: &std::ffi::OsStr| GIVEN.iter().any(|given| name == *given);
+        let mut all = Vec::new();
+        host_devices(Path::new("/dev"), &mut all);
         let wanted = |path: &Path| spec.devices.iter().any(|device| device.container_path == path);
-        let paths = entries.filter(|entry| !given(&entry.file_name())).map(|entry| entry.path());
-        found.extend(paths.filter(|path| !wanted(path)).filter_map(|path| device(&path, &path)));
+        found.extend(all.iter().filter(|path| !wanted(path)).filter_map(|path| device(path, path)));
     }
     found
+}
+
+/// Every device node below a directory. Symbolic links are not followed: they are names of what is found anyway, or
+/// lead away (`/dev/stdin`).
+fn host_devices(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if GIVEN.iter().any(|given| entry.file_name() == *given) {
+            continue;
+        }
+        if kind.is_dir() {
+            host_devices(&entry.path(), found);
+        } else if kind.is_char_device() || kind.is_block_device() {
+            found.push(entry.path());
+        }
+    }
 }
 
 /// The device cgroup's rules; `None` leaves all devices allowed.

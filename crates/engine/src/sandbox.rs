@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::directory::{Directory, load, save};
 use crate::engine::{Shared, blocking, check_id};
 use crate::event::EventKind;
 use crate::exec::{Exec, ExecOutput, collect};
+use crate::protected::Protected;
 use crate::shim::protocol::{Answer, Failure, Message, Record, RequestBody, Setup, Stdio};
 use crate::status::{ContainerState, SandboxState};
 use crate::streams::{self, Input, Output};
@@ -69,7 +71,9 @@ impl Sandbox {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(|error| failed(error.to_string()))?;
         let log = File::create(directory.log()).map_err(Error::io("make", directory.log()))?;
         let shim = &shared.config.shim;
-        let mut child = Command::new(&shim.program)
+        let program = shared.program.as_ref().map_or_else(|| shim.program.clone(), Protected::path);
+        let mut child = Command::new(program)
+            .arg0("hythe")
             .args(&shim.args)
             .arg(&directory.0)
             .env_clear()

@@ -1,5 +1,7 @@
 //! Control groups: one seam over v1 (also in hybrid layout) and v2.
 
+#[cfg(test)]
+mod tests;
 mod v1;
 mod v2;
 

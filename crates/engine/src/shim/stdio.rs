@@ -169,10 +169,10 @@ impl Streams {
 
     /// Reads all that is there: the process has ended.
     pub fn drain(&mut self) {
-        for at in 0..2 {
+        for (at, name) in NAMES.into_iter().enumerate() {
             while self.read_output(at) {}
             if let (Some(output), Some(log)) = (&mut self.outputs[at], &mut self.log) {
-                log.finish(NAMES[at], &mut output.line, SystemTime::now());
+                log.finish(name, &mut output.line, SystemTime::now());
             }
             self.outputs[at] = None;
         }
@@ -253,8 +253,8 @@ impl Streams {
     fn settle(&mut self) {
         let ended = self.outputs.each_ref().map(Option::is_none);
         for client in &mut self.clients {
-            for at in 0..2 {
-                if ended[at] && client.pending[at].is_empty() {
+            for (at, ended) in ended.into_iter().enumerate() {
+                if ended && client.pending[at].is_empty() {
                     client.outputs[at] = None;
                 }
             }

@@ -251,3 +251,41 @@ async fn bad_specifications_are_refused_and_leave_nothing() {
     assert!(matches!(sandbox.start("c").await, Err(Error::State { .. })));
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_privileged_container_has_all_that_the_engine_has_and_others_do_not() {
+    let world = World::new().await;
+    let sandbox = world.sandbox().await;
+    let script = "busybox grep CapEff /proc/self/status; touch /proc/sys/kernel/hostname 2>/dev/null && echo writable; ls -d /dev/loop-control /dev/kmsg 2>/dev/null; echo end";
+    let mut spec = world.shell("big", script);
+    spec.privileged = true;
+    spec.seccomp = Seccomp::RuntimeDefault;
+    let (_, big) = world.run(&sandbox, spec).await;
+    let (_, small) = world.run(&sandbox, world.shell("small", script)).await;
+    let own = std::fs::read_to_string("/proc/self/status").expect("reads");
+    let own = own.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).expect("capabilities");
+    assert!(big.contains(&format!("stdout CapEff:\t{own}")) && big.contains(&"stdout writable".into()), "{big:?}");
+    assert_eq!(small, ["stdout CapEff:\t00000000a80425fb", "stdout end"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn no_container_can_write_to_the_shims_program() {
+    let world = World::new().await;
+    let sandbox = world.sandbox().await;
+    let program = format!("/proc/{}/exe", sandbox.pid().expect("lives"));
+    let flags = nix::sys::statvfs::statvfs(program.as_str()).expect("a file system").flags();
+    assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "{flags:?}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn writes_beyond_a_containers_own_devices_are_refused() {
+    let world = World::new().await;
+    let sandbox = world.sandbox().await;
+    // Making the node is allowed, opening it is not: the kernel's log, which root could read.
+    let script = "busybox mknod /tmp/kmsg c 1 11 && dd if=/tmp/kmsg of=/dev/null count=1 2>&1; echo x > /dev/null && echo fine";
+    let (_, log) = world.run(&sandbox, world.shell("c", script)).await;
+    assert!(log.iter().any(|line| line.contains("Operation not permitted")) && log.contains(&"stdout fine".into()), "{log:?}");
+    world.end().await;
+}

@@ -1,0 +1,144 @@
+//! Both versions against directories that look like theirs.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+
+/// A file that exists in cgroupfs from the start.
+fn file(directory: &Path, name: &str, text: &str) {
+    fs::create_dir_all(directory).expect("makes");
+    fs::write(directory.join(name), text).expect("writes");
+}
+
+fn text(directory: &Path, name: &str) -> String {
+    fs::read_to_string(directory.join(name)).expect("reads")
+}
+
+fn hybrid(root: &Path) -> Cgroups {
+    let mut mounts = format!("cgroup2 {}/unified cgroup2 rw 0 0\n", root.display());
+    for name in ["cpu,cpuacct", "memory", "pids", "devices", "freezer", "cpuset"] {
+        mounts.push_str(&format!("cgroup {0}/{name} cgroup rw,relatime,{name} 0 0\n", root.display()));
+    }
+    mounts.push_str(&format!("cgroup {}/systemd cgroup rw,name=systemd 0 0\n", root.display()));
+    Cgroups::parse(&mounts)
+}
+
+fn pure(root: &Path) -> Cgroups {
+    Cgroups::parse(&format!("cgroup2 {} cgroup2 rw,nsdelegate 0 0\nproc /proc proc rw 0 0\n", root.display()))
+}
+
+fn limits() -> Resources {
+    Resources {
+        cpu_shares: Some(1024),
+        cpu_quota: Some(50_000),
+        memory_limit: Some(1 << 20),
+        memory_swap: Some(3 << 20),
+        memory_reservation: Some(1 << 19),
+        pids_limit: Some(-1),
+        ..Resources::default()
+    }
+}
+
+#[test]
+fn a_machine_with_controllers_on_v1_is_v1_even_if_v2_is_mounted() {
+    assert!(!hybrid(Path::new("/c")).is_v2());
+    assert!(pure(Path::new("/c")).is_v2());
+    assert!(!Cgroups::parse("").is_v2());
+}
+
+#[test]
+fn v1_limits_go_to_each_controllers_files() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let group = root.path().join("memory/pod/c");
+    file(&group, "memory.memsw.limit_in_bytes", "9223372036854771712");
+    hybrid(root.path()).group("pod/c").create(&limits()).expect("creates");
+    let cpu = root.path().join("cpu,cpuacct/pod/c");
+    assert_eq!(text(&cpu, "cpu.shares"), "1024");
+    assert_eq!((text(&cpu, "cpu.cfs_quota_us"), text(&cpu, "cpu.cfs_period_us")), ("50000".into(), "100000".into()));
+    assert_eq!(text(&group, "memory.limit_in_bytes"), "1048576");
+    assert_eq!(text(&group, "memory.memsw.limit_in_bytes"), "3145728");
+    assert_eq!(text(&group, "memory.soft_limit_in_bytes"), "524288");
+    assert_eq!(text(&root.path().join("pids/pod/c"), "pids.max"), "max");
+    assert!(!root.path().join("cpuset/pod/c").exists(), "a cpuset is made only for a limit");
+}
+
+#[test]
+fn v2_limits_are_translated() {
+    let root = tempfile::tempdir().expect("tempdir");
+    file(root.path(), "cgroup.controllers", "cpu memory pids");
+    let group = root.path().join("pod/c");
+    file(&group, "memory.swap.max", "max");
+    let mut wanted = limits();
+    wanted.unified.insert("memory.high".into(), "1000000".into());
+    pure(root.path()).group("pod/c").create(&wanted).expect("creates");
+    assert_eq!(text(&group, "cpu.weight"), "39");
+    assert_eq!(text(&group, "cpu.max"), "50000 100000");
+    assert_eq!((text(&group, "memory.max"), text(&group, "memory.swap.max")), ("1048576".into(), "2097152".into()));
+    assert_eq!((text(&group, "memory.low"), text(&group, "memory.high")), ("524288".into(), "1000000".into()));
+    assert_eq!(text(&group, "pids.max"), "max");
+    // A plain file keeps only the last write: pids is the last of those offered.
+    assert_eq!(text(root.path(), "cgroup.subtree_control"), "+pids");
+    wanted.unified.insert("../x".into(), "1".into());
+    assert!(pure(root.path()).group("pod/c").set(&wanted).is_err());
+}
+
+#[test]
+fn usage_reads_the_same_on_both_versions() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let (one, two) = (root.path().join("one"), root.path().join("two"));
+    let cpu = one.join("cpu,cpuacct/p");
+    file(&cpu, "cpuacct.usage", "5000\n");
+    file(&cpu, "cpuacct.usage_user", "3000\n");
+    file(&cpu, "cpuacct.usage_sys", "2000\n");
+    file(&cpu, "cpu.stat", "nr_periods 4\nnr_throttled 1\nthrottled_time 7000\n");
+    let memory = one.join("memory/p");
+    file(&memory, "memory.usage_in_bytes", "1000\n");
+    file(&memory, "memory.limit_in_bytes", "9223372036854771712\n");
+    let stat = "inactive_file 1\ntotal_inactive_file 300\ntotal_rss 400\ntotal_pgfault 8\ntotal_pgmajfault 2\n";
+    file(&memory, "memory.stat", stat);
+    file(&memory, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n");
+    file(&one.join("pids/p"), "pids.current", "6\n");
+    file(&one.join("pids/p"), "pids.max", "max\n");
+    let group = two.join("p");
+    let stat = "usage_usec 5\nuser_usec 3\nsystem_usec 2\nnr_periods 4\nnr_throttled 1\nthrottled_usec 7\n";
+    file(&group, "cpu.stat", stat);
+    file(&group, "memory.current", "1000\n");
+    file(&group, "memory.max", "max\n");
+    file(&group, "memory.stat", "anon 400\ninactive_file 300\npgfault 8\npgmajfault 2\n");
+    file(&group, "memory.events", "oom 3\noom_kill 3\noom_group_kill 0\n");
+    file(&group, "pids.current", "6\n");
+    file(&group, "pids.max", "max\n");
+    let first = hybrid(&one).group("p").stats().expect("reads");
+    let second = pure(&two).group("p").stats().expect("reads");
+    assert_eq!((first.cpu, first.memory), (second.cpu, second.memory));
+    assert_eq!((first.pids, first.pids_limit), (second.pids, second.pids_limit));
+    assert_eq!((first.cpu.usage, first.cpu.throttled), (5000, 7000));
+    assert_eq!((first.memory.working_set, first.memory.rss, first.memory.limit), (700, 400, None));
+    assert_eq!((first.memory.oom_kills, first.pids, first.pids_limit), (3, 6, None));
+}
+
+#[test]
+fn processes_of_groups_below_belong_to_a_group() {
+    let root = tempfile::tempdir().expect("tempdir");
+    file(&root.path().join("p"), "cgroup.procs", "");
+    file(&root.path().join("p/a"), "cgroup.procs", "11\n12\n");
+    file(&root.path().join("p/b/x"), "cgroup.procs", "13\n");
+    let mut found = pure(root.path()).group("p").processes();
+    found.sort_unstable();
+    assert_eq!(found, [11, 12, 13]);
+}
+
+#[test]
+fn freezing_waits_for_the_kernels_word() {
+    let root = tempfile::tempdir().expect("tempdir");
+    file(&root.path().join("p"), "cgroup.events", "populated 1\nfrozen 1\n");
+    let group = pure(root.path()).group("p");
+    group.freeze(true).expect("freezes");
+    assert!(group.frozen());
+    assert_eq!(text(&root.path().join("p"), "cgroup.freeze"), "1");
+    file(&root.path().join("freezer/p"), "freezer.state", "THAWED\n");
+    let group = hybrid(root.path()).group("p");
+    group.freeze(true).expect("freezes");
+    assert!(group.frozen());
+}
