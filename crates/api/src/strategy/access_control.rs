@@ -33,7 +33,7 @@ pub const ROLE_BINDING: Strategy = Strategy {
 };
 
 /// The strategy of CertificateSigningRequests.
-pub const CERTIFICATE_SIGNING_REQUEST: Strategy = Strategy { ..WITH_STATUS };
+pub const CERTIFICATE_SIGNING_REQUEST: Strategy = Strategy { name: NameRule::PathSegment, ..WITH_STATUS };
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 

@@ -43,7 +43,16 @@ pub const NODE: Strategy = Strategy {
 /// The strategy of ServiceAccounts.
 pub const SERVICE_ACCOUNT: Strategy = Strategy { ..PLAIN };
 
-/// The strategy of Events, of both groups.
+/// The strategy of the core group's Events: any name that fits into a path.
+pub const CORE_EVENT: Strategy = Strategy {
+    validate: super::event::validate,
+    validate_update: super::event::validate_update,
+    name: NameRule::PathSegment,
+    create_on_update: true,
+    ..PLAIN
+};
+
+/// The strategy of Events of `events.k8s.io`.
 pub const EVENT: Strategy = Strategy {
     validate: super::event::validate,
     validate_update: super::event::validate_update,

@@ -33,7 +33,7 @@ use serde_json::Value;
 
 use crate::resource::Strategy;
 
-/// The strategy of a built-in kind; a plain one (subdomain names, status cleared and kept) for kinds not known.
+/// The strategy of a built-in kind; a plain one (subdomain names, a status removed and kept) for kinds not known.
 pub const fn for_kind(group: &str, kind: &str) -> Strategy {
     let mut i = 0;
     while i < TABLE.len() {
@@ -43,7 +43,7 @@ pub const fn for_kind(group: &str, kind: &str) -> Strategy {
         }
         i += 1;
     }
-    copy(&prepare::WITH_STATUS)
+    copy(&prepare::UNKNOWN)
 }
 
 /// To be called on a create once `metadata.uid` and `metadata.name` are set, after `prepare_create`: fills in what
@@ -62,7 +62,7 @@ const TABLE: &[Row] = &[
     ("", "Secret", config::SECRET),
     ("", "Service", service::SERVICE),
     ("", "Endpoints", endpoints::ENDPOINTS),
-    ("", "Event", cluster::EVENT),
+    ("", "Event", cluster::CORE_EVENT),
     ("", "Namespace", cluster::NAMESPACE),
     ("", "Node", cluster::NODE),
     ("", "ServiceAccount", cluster::SERVICE_ACCOUNT),
@@ -88,7 +88,7 @@ const TABLE: &[Row] = &[
     ("networking.k8s.io", "IngressClass", networking::INGRESS_CLASS),
     ("networking.k8s.io", "NetworkPolicy", network_policy::NETWORK_POLICY),
     ("networking.k8s.io", "ServiceCIDR", networking::SERVICE_CIDR),
-    ("networking.k8s.io", "IPAddress", prepare::PLAIN),
+    ("networking.k8s.io", "IPAddress", networking::IP_ADDRESS),
     ("rbac.authorization.k8s.io", "Role", access_control::ROLE),
     ("rbac.authorization.k8s.io", "ClusterRole", access_control::ROLE),
     ("rbac.authorization.k8s.io", "RoleBinding", access_control::ROLE_BINDING),

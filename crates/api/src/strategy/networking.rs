@@ -10,7 +10,10 @@ use super::{
     prepare::{self, PLAIN, WITH_GENERATION},
     service::host_name,
 };
-use crate::{resource::Strategy, status::Cause};
+use crate::{
+    resource::{NameRule, Strategy},
+    status::Cause,
+};
 
 /// The strategy of Ingresses.
 pub const INGRESS: Strategy = Strategy {
@@ -33,6 +36,9 @@ pub const INGRESS_CLASS: Strategy = Strategy {
     validate_update: validate_class_update,
     ..PLAIN
 };
+
+/// The strategy of IPAddresses, whose names are addresses.
+pub const IP_ADDRESS: Strategy = Strategy { validate: validate_ip_address, name: NameRule::PathSegment, ..PLAIN };
 
 /// The strategy of ServiceCIDRs.
 pub const SERVICE_CIDR: Strategy = Strategy { ..WITH_GENERATION };
@@ -253,5 +259,26 @@ fn validate_class_update(new: &Value, old: &Value) -> Vec<Cause> {
         faults.invalid(&Path::root("spec.controller"), controller(new), IMMUTABLE);
     }
     faults.extend(validate_class(new));
+    faults.into_causes()
+}
+
+fn validate_ip_address(object: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    let name = super::access::text_at(object, &["metadata", "name"]);
+    let canonical = name.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_string() == name);
+    if !name.is_empty() && !canonical {
+        faults.invalid(&Path::root("metadata.name"), name, "must be a valid address in canonical form");
+    }
+    let path = Path::root("spec.parentRef");
+    match at(object, &["spec", "parentRef"]) {
+        None => faults.required(&path, ""),
+        Some(parent) => {
+            for field in ["resource", "name"] {
+                if text(parent, field).is_empty() {
+                    faults.required(&path.field(field), "");
+                }
+            }
+        }
+    }
     faults.into_causes()
 }

@@ -23,6 +23,15 @@ pub const PLAIN: Strategy = Strategy {
     grace: None,
 };
 
+/// The strategy of a kind of which nothing is known, not even whether it has a status.
+pub const UNKNOWN: Strategy = Strategy {
+    prepare_create: |object| {
+        remove(object, "status");
+    },
+    prepare_update: keep_status,
+    ..PLAIN
+};
+
 /// The strategy of a kind with a status subresource but no generation.
 pub const WITH_STATUS: Strategy = Strategy { prepare_create: clear_status, prepare_update: keep_status, ..PLAIN };
 

@@ -10,7 +10,10 @@ use super::{
     names,
     prepare::{self, WITH_GENERATION, WITH_STATUS},
 };
-use crate::{resource::Strategy, status::Cause};
+use crate::{
+    resource::{NameRule, Strategy},
+    status::Cause,
+};
 
 /// The strategy of HorizontalPodAutoscalers.
 pub const HORIZONTAL_POD_AUTOSCALER: Strategy = Strategy {
@@ -36,6 +39,7 @@ pub const POD_DISRUPTION_BUDGET: Strategy = Strategy {
     validate_status_update: |new, _| {
         status_counts(new, &["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"])
     },
+    name: NameRule::PathSegment,
     unconditional_update: false,
     ..WITH_GENERATION
 };

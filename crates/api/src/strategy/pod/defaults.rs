@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::access::{
-    at, ensure, ensure_object, fill, fill_number, fill_text, flag, get, int, items_mut, map, object_at_mut, object_mut,
-    set, text,
+    at, ensure_object, fill, fill_number, fill_text, flag, get, int, items_mut, map, object_at_mut, object_mut, set,
+    text,
 };
 
 /// The lists of a pod spec that hold containers.
@@ -61,26 +61,6 @@ pub fn default_pod_spec(spec: &mut Value) {
     for list in CONTAINER_LISTS {
         for container in items_mut(spec, list) {
             default_container(container);
-        }
-    }
-}
-
-/// The tolerations that admission adds (`DefaultTolerationSeconds`): a pod stays 300 s on a node that is not ready
-/// or unreachable, unless it says otherwise.
-pub fn default_toleration_seconds(pod: &mut Value) {
-    let spec = ensure_object(pod, "spec");
-    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
-        let said = super::super::access::list(spec, "tolerations").iter().any(|toleration| {
-            matches!(text(toleration, "key"), "" | "node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable")
-                && (text(toleration, "key") == key || text(toleration, "key").is_empty())
-                && matches!(text(toleration, "effect"), "" | "NoExecute")
-        });
-        if !said {
-            let tolerations = ensure(spec, "tolerations", || json!([]));
-            if let Some(tolerations) = tolerations.as_array_mut() {
-                tolerations
-                    .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
-            }
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod defaults;
 mod environment;
 mod handler;
 mod mount;
+pub mod part;
 pub mod placement;
 mod security;
 pub mod spec;

@@ -1,4 +1,4 @@
-use api::strategy::{self, pod};
+use api::strategy;
 use serde_json::{Value, json};
 
 use super::{change, create, manifest, strategy_of};
@@ -214,20 +214,6 @@ fn other_kinds_get_upstreams_defaults() {
 }
 
 #[test]
-fn a_pod_stays_five_minutes_on_a_lost_node_unless_it_says_otherwise() {
-    let mut pod = manifest("pod");
-    pod["spec"]["tolerations"] = json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}]);
-    pod::defaults::default_toleration_seconds(&mut pod);
-    assert_eq!(
-        pod["spec"]["tolerations"],
-        json!([
-            {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5},
-            {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300},
-        ])
-    );
-}
-
-#[test]
 fn a_kind_that_nobody_knows_has_a_plain_strategy() {
     let plain = strategy::for_kind("example.com", "Thing");
     let mut object = json!({"apiVersion": "example.com/v1", "kind": "Thing", "spec": {"a": 1}});
@@ -235,4 +221,6 @@ fn a_kind_that_nobody_knows_has_a_plain_strategy() {
     assert_eq!(object, json!({"apiVersion": "example.com/v1", "kind": "Thing", "spec": {"a": 1}}));
     assert!((plain.validate)(&object).is_empty());
     assert!(!plain.create_on_update);
+    (plain.prepare_create)(&mut object);
+    assert_eq!(object.get("status"), None, "a kind may have no status at all");
 }

@@ -170,3 +170,71 @@ fn a_container_that_ended_for_good_stays_ended() {
         ]
     );
 }
+
+#[test]
+fn a_debug_container_may_be_added_and_then_stays() {
+    use api::strategy::pod::part;
+    let (old, _) = create(manifest("pod"));
+    let mut new = old.clone();
+    new["spec"]["ephemeralContainers"] = json!([{"name": "debug", "image": "busybox", "targetContainerName": "app"}]);
+    new["spec"]["restartPolicy"] = json!("Never");
+    part::prepare_ephemeral(&mut new, &old);
+    assert_eq!(new["spec"]["restartPolicy"], "Always", "only the ephemeral containers are taken over");
+    assert_eq!(new["spec"]["ephemeralContainers"][0]["imagePullPolicy"], "Always");
+    assert_eq!(new["metadata"]["generation"], 2);
+    assert_eq!(part::validate_ephemeral(&new, &old), []);
+    let mut changed = new.clone();
+    changed["spec"]["ephemeralContainers"][0]["image"] = json!("alpine");
+    let faults = part::validate_ephemeral(&changed, &new);
+    assert_eq!(faults.len(), 1);
+    assert!(faults[0].message.starts_with("Forbidden: existing ephemeral containers \"debug\" may not be changed\n"));
+    let mut stray = old.clone();
+    stray["spec"]["ephemeralContainers"] = json!([{"name": "app", "image": "b", "ports": [{"containerPort": 1}]}]);
+    part::prepare_ephemeral(&mut stray, &old);
+    let faults = part::validate_ephemeral(&stray, &old);
+    let found: Vec<_> = faults.iter().map(|cause| (cause.field.as_str(), cause.message.as_str())).collect();
+    assert_eq!(
+        found,
+        [
+            ("spec.ephemeralContainers[0].name", "Duplicate value: \"app\""),
+            ("spec.ephemeralContainers[0].ports", "Forbidden: cannot be set for an Ephemeral Container"),
+        ]
+    );
+}
+
+#[test]
+fn a_resize_changes_cpu_and_memory_and_nothing_else() {
+    use api::strategy::pod::part;
+    let mut pod = manifest("pod");
+    pod["spec"]["containers"][0]["resources"] =
+        json!({"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}});
+    let (old, _) = create(pod);
+    let resized = |resources| {
+        let mut new = old.clone();
+        new["spec"]["containers"][0]["resources"] = resources;
+        new["spec"]["containers"][0]["image"] = json!("other");
+        part::prepare_resize(&mut new, &old);
+        assert_eq!(new["spec"]["containers"][0]["image"], old["spec"]["containers"][0]["image"]);
+        part::validate_resize(&new, &old).into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        resized(json!({"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"memory": "3Gi"}})),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        resized(json!({"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"memory": "1Gi"}})),
+        [
+            "spec.containers[0].resources.limits[memory]: Forbidden: memory limits cannot be decreased unless resizePolicy is RestartContainer"
+        ]
+    );
+    assert_eq!(
+        resized(json!({"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}})),
+        ["spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"]
+    );
+    assert_eq!(
+        resized(json!({
+            "requests": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}, "limits": {"memory": "2Gi"},
+        })),
+        ["spec: Forbidden: only cpu and memory resources are mutable"]
+    );
+}

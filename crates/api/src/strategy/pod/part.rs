@@ -1,0 +1,208 @@
+//! The parts of a pod that change through doors of their own: `pods/ephemeralcontainers`, `pods/resize`, `pods/binding`.
+//!
+//! Each door takes over its part of what the client sends, so `prepare_…` first, then `validate_…`.
+
+use serde_json::Value;
+
+use super::{
+    super::{
+        access::{
+            at, copy, get, int, is_empty, items_mut, list, map, object_mut, same, same_field, set, text, text_at,
+        },
+        amount,
+        field::{Faults, Path},
+        prepare,
+    },
+    defaults, metadata_and_spec,
+    update::difference,
+};
+use crate::status::{Cause, quoted};
+
+/// Before an update of `pods/ephemeralcontainers`: `new` keeps only its ephemeral containers, defaults filled in.
+pub fn prepare_ephemeral(new: &mut Value, old: &Value) {
+    let asked = at(new, &["spec", "ephemeralContainers"]).cloned();
+    copy(new, old, "spec");
+    copy(new, old, "status");
+    if let (Some(asked), Some(spec)) = (asked, object_mut(new, "spec")) {
+        set(spec, "ephemeralContainers", asked);
+        defaults::default_pod_spec(spec);
+    }
+    prepare::count_generation(new, old, &["spec"]);
+}
+
+/// All faults of an update of `pods/ephemeralcontainers`: what is there stays as it is.
+pub fn validate_ephemeral(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    if at(old, &["metadata", "annotations", "kubernetes.io/config.mirror"]).is_some() {
+        faults.forbidden(&Path::root(""), "static pods do not support ephemeral containers");
+        return faults.into_causes();
+    }
+    metadata_and_spec(&mut faults, new);
+    let path = Path::root("spec.ephemeralContainers");
+    let of = |pod| super::super::access::list_at(pod, &["spec", "ephemeralContainers"]);
+    for before in of(old) {
+        let name = text(before, "name");
+        match of(new).iter().find(|after| text(after, "name") == name) {
+            None => {
+                faults.forbidden(&path, &format!("existing ephemeral containers {} may not be removed\n", quoted(name)))
+            }
+            Some(after) if !same(after, before) => faults.forbidden(
+                &path,
+                &format!(
+                    "existing ephemeral containers {} may not be changed\n{}",
+                    quoted(name),
+                    difference("core.EphemeralContainer", before, after)
+                ),
+            ),
+            Some(_) => {}
+        }
+    }
+    faults.into_causes()
+}
+
+/// Before an update of `pods/resize`: `new` keeps only the resources and resize policies of its containers. Containers
+/// that were added, removed or renamed are left for [`validate_resize`] to refuse.
+pub fn prepare_resize(new: &mut Value, old: &Value) {
+    let names = |pod: &Value, field: &str| -> Vec<String> {
+        super::super::access::list_at(pod, &["spec", field]).iter().map(|c| text(c, "name").to_owned()).collect()
+    };
+    if ["containers", "initContainers"].iter().any(|field| names(new, field) != names(old, field)) {
+        return;
+    }
+    let asked = new.clone();
+    copy(new, old, "spec");
+    copy(new, old, "status");
+    if let Some(spec) = object_mut(new, "spec") {
+        for field in ["containers", "initContainers"] {
+            let wanted = super::super::access::list_at(&asked, &["spec", field]);
+            for (container, wanted) in items_mut(spec, field).zip(wanted) {
+                copy(container, wanted, "resources");
+                copy(container, wanted, "resizePolicy");
+            }
+        }
+    }
+    prepare::count_generation(new, old, &["spec"]);
+}
+
+/// All faults of an update of `pods/resize`.
+pub fn validate_resize(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    metadata_and_spec(&mut faults, new);
+    let path = Path::root("spec");
+    let none = Value::Null;
+    let (new_spec, old_spec) = (get(new, "spec").unwrap_or(&none), get(old, "spec").unwrap_or(&none));
+    if at(old, &["metadata", "annotations", "kubernetes.io/config.mirror"]).is_some() {
+        faults.forbidden(&Path::root(""), "static pods cannot be resized");
+        return faults.into_causes();
+    }
+    let class = text_at(old, &["status", "qosClass"]);
+    if !class.is_empty() && class != defaults::qos_class(new) {
+        faults.invalid(
+            &path,
+            text_at(new, &["status", "qosClass"]),
+            "Pod QOS Class may not change as a result of resizing",
+        );
+    }
+    let mut rest = new_spec.clone();
+    for field in ["initContainers", "containers"] {
+        let (after, before) = (list(new_spec, field), list(old_spec, field));
+        if after.len() != before.len() {
+            continue;
+        }
+        for (i, (after, before)) in after.iter().zip(before).enumerate() {
+            if field == "initContainers" && text(before, "restartPolicy") != "Always" {
+                if !same_field(after, before, "resources") {
+                    faults.forbidden(&path, "resources for non-sidecar init containers are immutable");
+                }
+            } else {
+                container_resize(&mut faults, &path.field(field).index(i).field("resources"), after, before);
+            }
+        }
+        for (container, before) in items_mut(&mut rest, field).zip(before) {
+            keep_cpu_and_memory(container, before);
+        }
+    }
+    if faults.count() == 0 && !same(&rest, old_spec) {
+        faults.forbidden(&path, "only cpu and memory resources are mutable");
+    }
+    faults.into_causes()
+}
+
+fn container_resize(faults: &mut Faults, path: &Path<'_>, after: &Value, before: &Value) {
+    let none = Value::Null;
+    let (new, old) = (get(after, "resources").unwrap_or(&none), get(before, "resources").unwrap_or(&none));
+    for (field, detail) in
+        [("requests", "resource requests cannot be removed"), ("limits", "resource limits cannot be removed")]
+    {
+        let kept = map(old, field)
+            .is_none_or(|old| old.keys().all(|name| map(new, field).is_some_and(|new| new.contains_key(name))));
+        if !kept {
+            faults.forbidden(&path.field(field), detail);
+        }
+    }
+    let restarts = list(after, "resizePolicy")
+        .iter()
+        .any(|policy| text(policy, "resourceName") == "memory" && text(policy, "restartPolicy") == "RestartContainer");
+    if restarts {
+        return;
+    }
+    let limit = |resources| at(resources, &["limits", "memory"]);
+    let at_limit = path.field("limits");
+    match (limit(new), limit(old)) {
+        (Some(new), Some(old)) if amount::compare(new, old).is_lt() => faults.forbidden(
+            &at_limit.key("memory"),
+            "memory limits cannot be decreased unless resizePolicy is RestartContainer",
+        ),
+        (Some(_), None) => faults.forbidden(
+            &at_limit.key("memory"),
+            "memory limits cannot be added unless resizePolicy is RestartContainer",
+        ),
+        _ => {}
+    }
+}
+
+/// Makes the container's CPU and memory what they were, so that what else differs shows.
+fn keep_cpu_and_memory(container: &mut Value, before: &Value) {
+    let none = serde_json::json!({});
+    let old = get(before, "resources").unwrap_or(&none);
+    if let Some(resources) = object_mut(container, "resources") {
+        for field in ["requests", "limits"] {
+            match get(old, field) {
+                None => {
+                    super::super::access::remove(resources, field);
+                }
+                Some(old) => {
+                    if let Some(amounts) = object_mut(resources, field) {
+                        for name in ["cpu", "memory"] {
+                            copy(amounts, old, name);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    copy(container, before, "resizePolicy");
+}
+
+/// All faults of a `Binding`.
+pub fn validate_binding(binding: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    let target = get(binding, "target").unwrap_or(&Value::Null);
+    let path = Path::root("target");
+    if !matches!(text(target, "kind"), "" | "Node") {
+        faults.not_supported(&path.field("kind"), text(target, "kind"), &["Node", "<empty>"]);
+    }
+    if is_empty(target, "name") {
+        faults.required(&path.field("name"), "");
+    }
+    faults.into_causes()
+}
+
+/// All faults of a `Scale`.
+pub fn validate_scale(scale: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    if let Some(replicas) = get(scale, "spec").and_then(|spec| int(spec, "replicas")).filter(|replicas| *replicas < 0) {
+        faults.invalid(&Path::root("spec.replicas"), replicas, super::super::check::NEGATIVE);
+    }
+    faults.into_causes()
+}
