@@ -195,14 +195,15 @@ fn apply(
         Some(_) => merge(root, &before, applied).unwrap_or_else(|| before.clone()),
         None => fresh(root, applied),
     };
-    let set = entries::without_unowned(field_set(of, applied), manager.subresource);
-    let mut mine = manager.entry(Operation::Apply, set);
+    let said = field_set(of, applied);
+    let mut mine = manager.entry(Operation::Apply, entries::without_unowned(said.clone(), manager.subresource));
     let at = managers.iter().position(|e| e.is_same_manager(&mine));
     let previous = at.map(|at| managers.remove(at));
     mine.time = previous.as_ref().and_then(|p| p.time.clone());
 
+    // The name and its like, which nobody owns, must not be pruned either.
     let mut all = managers.clone();
-    all.push(mine.clone());
+    all.push(Entry { set: said, ..mine.clone() });
     let nothing = FieldSet::default();
     let merged = prune(of, merged, &all, previous.as_ref().map_or(&nothing, |p| &p.set));
 

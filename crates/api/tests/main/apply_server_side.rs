@@ -99,6 +99,19 @@ fn a_removed_item_takes_what_was_in_it_along() {
 }
 
 #[test]
+fn an_object_whose_last_label_goes_keeps_its_name() {
+    let mut labelled = config(json!({"paused": true}));
+    labelled["metadata"]["labels"] = json!({"a": "b"});
+    let created = apply(None, &labelled, "me", 0).unwrap();
+    for mut less in [config(json!({"paused": true})), labelled.clone()] {
+        less["metadata"]["labels"].as_object_mut().map(serde_json::Map::clear);
+        let less = apply(Some(&created), &less, "me", 1).unwrap();
+        assert_eq!(less["metadata"]["name"], "web");
+        assert_eq!(less["metadata"].get("labels"), None);
+    }
+}
+
+#[test]
 fn what_others_own_stays() {
     let created = apply(None, &containers(json!([{"name": "a", "image": "x"}])), "me", 0).unwrap();
     // An updater adds to the item and an applier shares a field.

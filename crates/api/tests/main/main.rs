@@ -1,6 +1,7 @@
 //! What the catalogue's pure functions do, as a user of the API would notice.
 
 mod apply_fields;
+mod apply_random;
 mod apply_server_side;
 mod apply_update;
 mod patch_json;
