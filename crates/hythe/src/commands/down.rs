@@ -1,11 +1,17 @@
 //! `hythe down`: ends the daemon, then every container, then takes back what was made on this host.
 
-use std::{fs, process::ExitCode, time::{Duration, Instant}};
+use std::{
+    fs,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use engine::Engine;
 use network::Network;
 use nix::{
+    mount::{MntFlags, umount2},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -29,6 +35,8 @@ pub fn run(instance: &Instance, purge: bool) -> Result<ExitCode> {
         println!("hythe: containers, links and rules removed");
     }
     let run_dir = instance.run_dir();
+    unmount_below(&run_dir)?;
+    unmount_below(&instance.data_dir)?;
     remove(&run_dir)?;
     // Empty only if no other instance lives there.
     if let Some(parent) = run_dir.parent() {
@@ -67,16 +75,25 @@ async fn tear_down(instance: &Instance) -> Result<()> {
     }))
     .await;
     engine.purge().await?;
-    agent::unmount_volumes(&instance.path("agent")).context("volumes")?;
     if let Ok(settings) = instance.settings() {
-        let network = Network::open(up::network_config(instance, &settings)?)?;
-        network.purge()?;
+        Network::purge(&up::network_config(instance, &settings)?)?;
+    }
+    Ok(())
+}
+
+/// Unmounts what is left below a directory, the innermost first.
+fn unmount_below(dir: &Path) -> Result<()> {
+    let table = fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
+    let mut points: Vec<&str> = table.lines().filter_map(|line| line.split(' ').nth(4)).collect();
+    points.retain(|point| Path::new(point).starts_with(dir));
+    for point in points.into_iter().rev() {
+        umount2(point, MntFlags::MNT_DETACH).with_context(|| format!("can't unmount {point}"))?;
     }
     Ok(())
 }
 
 /// Removes a directory tree; one that is not there is fine.
-fn remove(dir: &std::path::Path) -> Result<()> {
+fn remove(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).with_context(|| format!("can't remove {}", dir.display())),
         _ => Ok(()),

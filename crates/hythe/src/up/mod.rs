@@ -4,6 +4,7 @@
 mod addresses;
 mod compaction;
 mod detach;
+mod nodes;
 mod progress;
 mod roles;
 
@@ -14,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{cli::UpFlags, instance::Instance};
 use progress::Progress;
+pub use roles::{engine_config, network_config};
 
 /// Runs the platform in the foreground, or (with `--detach`) starts it and returns once the node is Ready.
 pub fn run(instance: Instance, flags: UpFlags) -> Result<ExitCode> {

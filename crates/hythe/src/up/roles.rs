@@ -1,0 +1,268 @@
+//! All roles in one process: store, API server, network, engine, scheduler, controllers, agent, name server.
+//! They find each other over the API only, which they reach without TCP or TLS.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use agent::{Agent, AgentConfig, Parts, net::KernelNetwork, runtime::{ContentImages, EngineRuntime}, services::KernelServices};
+use anyhow::{Context, Result};
+use apiserver::{ApiServer, User};
+use engine::{
+    Engine, EngineConfig, ShimCommand,
+    content::{Content, PullOptions},
+};
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, Client, runtime::{WatchStreamExt, watcher}};
+use network::{
+    Network, NetworkConfig,
+    dns::{self, DnsConfig},
+};
+use rustls::{
+    RootCertStore, ServerConfig,
+    server::WebPkiClientVerifier,
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use store::{Embedded, EmbeddedConfig};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{addresses, compaction, nodes::LocalAgent, progress::Progress};
+use crate::{
+    cli::UpFlags,
+    instance::{Instance, Settings, write_private},
+    kubeconfig,
+    pki::Pki,
+};
+
+const CLUSTER_DOMAIN: &str = "cluster.local";
+/// The offset of the name server's address in the Service network; `.1` is the API's.
+const DNS_OFFSET: u64 = 10;
+
+/// A running platform.
+pub struct Running {
+    tasks: JoinSet<String>,
+    stop: CancellationToken,
+    agent: Option<tokio::task::JoinHandle<()>>,
+    store: Arc<Embedded>,
+    /// Held because dropping it ends the name server.
+    _dns: Option<dns::Server>,
+}
+
+impl Running {
+    /// Waits until a role ends that never should, and says which.
+    pub async fn ended(&self) -> String {
+        self.stop.cancelled().await;
+        "a role ended unexpectedly; see the log".to_owned()
+    }
+
+    /// Ends all roles in order. Containers go on.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if let Some(agent) = self.agent.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(10), agent).await;
+        }
+        self.tasks.shutdown().await;
+        let store = self.store.clone();
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
+    }
+}
+
+/// Starts everything and returns once the node is Ready.
+pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) -> Result<Running> {
+    let settings = Settings {
+        port: flags.port,
+        node_name: flags.node_name.clone().map_or_else(addresses::host_name, Ok)?,
+        node_ip: addresses::node_ip(flags.bind),
+        pod_cidr: flags.pod_cidr.clone(),
+        service_cidr: flags.service_cidr.clone(),
+    };
+    let listen = SocketAddr::from((flags.bind, flags.port));
+    let listener = TcpListener::bind(listen).await.with_context(|| {
+        format!("can't listen on {listen}: choose another port with --port, or another address with --bind")
+    })?;
+    instance.save_settings(&settings)?;
+    let pki = certificates(instance, flags, &settings)?;
+    progress.phase("certificates");
+
+    let dir = instance.path("store");
+    let store = tokio::task::spawn_blocking(move || Embedded::open(EmbeddedConfig::new(dir))).await??;
+    progress.phase("store");
+
+    let node = LocalAgent::default();
+    let server = ApiServer::new(api_config(flags, &settings, &pki, &node)?, store.clone()).await?;
+    let client = || Client::new(server.in_process(), "default");
+    progress.phase("api server");
+
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watched("api listener", stop.clone(), serve(server.clone(), listener, &pki)?));
+    tasks.spawn(watched("compaction", stop.clone(), compaction::run(store.clone())));
+    tasks.spawn(watched("scheduler", stop.clone(), scheduler::run(client(), scheduler::Config::default())));
+    let controllers = controllers::Config { cluster_ca: pki.ca.clone(), event_ttl: Duration::from_secs(3600) };
+    tasks.spawn(watched("controllers", stop.clone(), controllers::run(client(), controllers)));
+    write_private(&instance.kubeconfig(), kubeconfig::administrator(&pki, &format!("https://127.0.0.1:{}", flags.port)).as_bytes())?;
+
+    let network_config = network_config(instance, &settings)?;
+    let (network, engine) = tokio::join!(
+        tokio::task::spawn_blocking(move || Network::open(network_config)),
+        async {
+            let engine = Engine::open(engine_config(instance)).await?;
+            engine.adopt().await?;
+            Ok::<_, engine::Error>(engine)
+        }
+    );
+    let (network, engine) = (network??, engine?);
+    progress.phase("network and engine");
+
+    let dns = name_server(&settings).await;
+    let content = Content::open(instance.path("content"))?;
+    let agent = Agent::new(
+        agent_config(instance, &settings)?,
+        Parts {
+            client: client(),
+            runtime: Arc::new(EngineRuntime::new(engine)),
+            images: Arc::new(ContentImages::new(content, PullOptions::default())),
+            services: Arc::new(KernelServices::new(network.services().clone(), dns.as_ref().map(|d| d.zone().clone()))),
+            network: Arc::new(KernelNetwork::new(network)),
+        },
+    );
+    node.set(agent.clone());
+    let agent = tokio::spawn({
+        let stop = stop.clone();
+        async move { agent.run(stop).await }
+    });
+    wait_until_ready(client(), &settings.node_name).await?;
+    progress.phase("node");
+    progress.ready();
+    Ok(Running { tasks, stop, agent: Some(agent), store, _dns: dns })
+}
+
+/// A role that ends takes the platform down, since nothing works without it; the next start repairs what it left.
+async fn watched<T>(name: &'static str, stop: CancellationToken, role: impl Future<Output = T>) -> String {
+    role.await;
+    if !stop.is_cancelled() {
+        tracing::error!(role = name, "ended");
+        stop.cancel();
+    }
+    name.to_owned()
+}
+
+fn certificates(instance: &Instance, flags: &UpFlags, settings: &Settings) -> Result<Pki> {
+    let services = addresses::parse("--service-cidr", &flags.service_cidr)?;
+    let mut all = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), settings.node_ip.into(), services.nth(1).into()];
+    if !flags.bind.is_unspecified() {
+        all.push(flags.bind.into());
+    }
+    let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([settings.node_name.clone()])
+        .collect::<Vec<_>>();
+    Pki::load_or_create(instance, &all, &names).context("certificates")
+}
+
+fn api_config(flags: &UpFlags, settings: &Settings, pki: &Pki, node: &LocalAgent) -> Result<apiserver::Config> {
+    let key = PrivateKeyDer::from_pem_slice(pki.service_account_key.as_bytes()).context("pki/service-account.key")?;
+    Ok(apiserver::Config {
+        service_cidr: addresses::parse("--service-cidr", &flags.service_cidr)?,
+        advertise: (settings.node_ip.into(), flags.port),
+        tokens: HashMap::from([(pki.admin_token.clone(), User::admin("admin"))]),
+        cluster_ca_pem: pki.ca.clone(),
+        service_account_key: Some(key.secret_der().to_vec()),
+        nodes: Arc::new(node.clone()),
+        ..Default::default()
+    })
+}
+
+fn serve(server: Arc<ApiServer>, listener: TcpListener, pki: &Pki) -> Result<impl Future<Output = ()> + use<>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(pki.ca.as_bytes())?)?;
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).allow_unauthenticated().build()?;
+    let certificate = CertificateDer::from_pem_slice(pki.server.certificate.as_bytes())?;
+    let key = PrivateKeyDer::from_pem_slice(pki.server.key.as_bytes())?;
+    let tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(clients)
+        .with_single_cert(vec![certificate], key)?;
+    Ok(async move {
+        if let Err(error) = server.serve(listener, tls).await {
+            tracing::error!(%error, "the API can't be served any more");
+        }
+    })
+}
+
+/// How the engine of an instance is opened; `down` needs the same.
+pub fn engine_config(instance: &Instance) -> EngineConfig {
+    EngineConfig {
+        data_dir: instance.path("engine"),
+        run_dir: instance.run_dir().join("engine"),
+        cgroup_root: instance.name.clone(),
+        shim: ShimCommand::current_exe(),
+    }
+}
+
+/// How the network of an instance is opened; `down` needs the same.
+pub fn network_config(instance: &Instance, settings: &Settings) -> Result<NetworkConfig> {
+    let services = addresses::parse("--service-cidr", &settings.service_cidr)?;
+    Ok(NetworkConfig {
+        name: instance.name.clone(),
+        data_dir: instance.path("network"),
+        run_dir: instance.run_dir().join("network"),
+        pod_cidr: settings.pod_cidr.parse().context("--pod-cidr")?,
+        service_cidr: settings.service_cidr.parse().context("--service-cidr")?,
+        node_ip: settings.node_ip,
+        cluster_dns: Some(services.nth(DNS_OFFSET)),
+    })
+}
+
+fn agent_config(instance: &Instance, settings: &Settings) -> Result<AgentConfig> {
+    let services = addresses::parse("--service-cidr", &settings.service_cidr)?;
+    let mut config = AgentConfig::new(&settings.node_name, instance.path("agent"));
+    config.pod_cidr = settings.pod_cidr.clone();
+    config.cluster_dns = vec![services.nth(DNS_OFFSET).into()];
+    config.cluster_domain = CLUSTER_DOMAIN.to_owned();
+    config.node_ips = vec![settings.node_ip.into()];
+    config.version = api::discovery::VERSION.to_owned();
+    Ok(config)
+}
+
+/// The cluster's name server; without it pods still run, so its absence is a warning.
+async fn name_server(settings: &Settings) -> Option<dns::Server> {
+    let services = addresses::parse("--service-cidr", &settings.service_cidr).ok()?;
+    let address = IpAddr::from(services.nth(DNS_OFFSET));
+    let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let config = DnsConfig {
+        listen: vec![SocketAddr::new(address, 53)],
+        cluster_domain: CLUSTER_DOMAIN.to_owned(),
+        reverse: [&settings.pod_cidr, &settings.service_cidr].into_iter().filter_map(|c| c.parse().ok()).collect(),
+        upstream: dns::upstream_from(&resolv_conf, &[address]),
+        ttl: Duration::from_secs(5),
+        upstream_timeout: Duration::from_secs(2),
+    };
+    dns::Server::start(config)
+        .await
+        .inspect_err(|error| tracing::warn!(%error, %address, "no name server: pods will not find Services by name"))
+        .ok()
+}
+
+async fn wait_until_ready(client: Client, name: &str) -> Result<()> {
+    let nodes: Api<Node> = Api::all(client);
+    let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut changes = std::pin::pin!(watcher(nodes, only).applied_objects());
+    let ready = |node: &Node| {
+        let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+    };
+    while let Some(node) = changes.try_next().await? {
+        if ready(&node) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the watch of the node ended")
+}

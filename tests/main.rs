@@ -1,0 +1,13 @@
+//! End-to-end: the real binary, stock kubectl, real containers and a real network. Needs root and the images that
+//! `make images` assembles. Each test has an instance of its own, which is gone when the test ends, however it ends.
+
+mod cluster;
+
+mod bad_days;
+mod bad_input;
+mod guestbook;
+mod images;
+mod lifecycle;
+mod pods;
+mod services;
+mod streams;
