@@ -18,6 +18,8 @@ mod pods;
 mod probes;
 pub mod runtime;
 pub mod services;
+mod server;
+mod spdy;
 mod spec;
 mod volumes;
 

@@ -145,7 +145,7 @@ impl Dispatcher {
         }
         let (outbox, inbox) = mpsc::unbounded_channel();
         let (sender, view) =
-            watch::channel(Arc::new(PodView { pod: Arc::clone(&pod), sandbox: None, pod_ips: Vec::new(), containers: Vec::new() }));
+            watch::channel(Arc::new(PodView { pod: Arc::clone(&pod), sandbox: None, containers: Vec::new() }));
         self.pods.views.write().insert(uid.clone(), view);
         let found = self.newest_sandbox(&uid);
         let actor = Actor::new(Arc::clone(&self.context), pod, found, (outbox.clone(), inbox), sender);

@@ -178,13 +178,13 @@ mod tests {
         }
         r[1].run("1".into(), now());
         r[1].started = true;
-        let plan = next(&spec, &r, false, now());
+        let plan = next(&spec, &r, true, now());
         assert_eq!((plan.stop, plan.finished), (vec![1], false));
         r[1].end(ended(137));
-        let plan = next(&spec, &r, false, now());
+        let plan = next(&spec, &r, true, now());
         assert_eq!((plan.start.len(), plan.finished), (0, true));
         r[4].end(ended(2));
-        let plan = next(&spec, &r, false, now());
+        let plan = next(&spec, &r, true, now());
         assert_eq!(plan.start, [1, 4], "the sidecar comes back with the container that failed");
     }
 
@@ -198,9 +198,9 @@ mod tests {
         r[3].run("3".into(), now());
         r[4].end(ended(1));
         r[4].backoff.advance(now(), now());
-        let plan = next(&spec, &r, false, now());
+        let plan = next(&spec, &r, true, now());
         assert_eq!((plan.start.len(), plan.hold[0].0, plan.finished), (0, 4, false));
         r[4].wait_for("CrashLoopBackOff", None);
-        assert_eq!(next(&spec, &r, false, now()).hold.len(), 1);
+        assert_eq!(next(&spec, &r, true, now()).hold.len(), 1);
     }
 }

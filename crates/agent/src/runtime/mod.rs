@@ -1,13 +1,17 @@
 //! What the agent needs of a container runtime, so that a fake can stand in for the engine in tests and simulations.
 
 mod images;
+mod namespace;
 mod real;
 
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use engine::{ContainerSpec, ExecSpec, ExitStatus, SandboxSpec, SandboxStatus, TerminalSize};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 pub use images::{Credential, ImageError, ImageInfo, Images};
 pub use real::{ContentImages, EngineRuntime};
@@ -37,6 +41,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn attach(&self, sandbox: &str, container: &str, stdin: bool, stdout: bool, stderr: bool) -> engine::Result<Process>;
     /// Where the host sees a path that lies on one of the sandbox's memory file systems.
     async fn host_path(&self, sandbox: &str, path: &Path) -> PathBuf;
+    /// Connects to a port of the sandbox's own loopback address.
+    async fn connect(&self, sandbox: &str, port: u16) -> std::io::Result<TcpStream>;
     /// What the containers of a sandbox use at this moment.
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>>;
 }

@@ -9,10 +9,11 @@ use engine::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     sync::{mpsc, oneshot},
 };
 
-use super::{Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, Usage};
+use super::{Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, Usage, namespace};
 
 /// The engine.
 #[derive(Clone)]
@@ -97,6 +98,16 @@ impl Runtime for EngineRuntime {
 
     async fn host_path(&self, sandbox: &str, path: &Path) -> PathBuf {
         self.engine.sandbox(sandbox).map_or_else(|| path.to_path_buf(), |s| s.path(path))
+    }
+
+    async fn connect(&self, sandbox: &str, port: u16) -> std::io::Result<TcpStream> {
+        let sandbox = self.sandbox(sandbox).map_err(std::io::Error::other)?;
+        let namespace = match &sandbox.spec().network {
+            engine::Namespace::Host => None,
+            engine::Namespace::Path(path) => Some(path.clone()),
+            engine::Namespace::New => sandbox.pid().map(|pid| PathBuf::from(format!("/proc/{pid}/ns/net"))),
+        };
+        namespace::connect(namespace, port).await
     }
 
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>> {

@@ -38,8 +38,6 @@ pub struct PodView {
     pub pod: Arc<Pod>,
     /// Its sandbox, if it is up.
     pub sandbox: Option<String>,
-    /// Its addresses.
-    pub pod_ips: Vec<String>,
     /// Its containers.
     pub containers: Vec<ContainerRecord>,
 }

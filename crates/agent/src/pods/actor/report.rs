@@ -80,7 +80,6 @@ impl Actor {
                 *view = Arc::new(PodView {
                     pod: Arc::clone(&self.pod),
                     sandbox: sandbox.cloned(),
-                    pod_ips: self.record.pod_ips.clone(),
                     containers: self.record.containers.clone(),
                 });
             }

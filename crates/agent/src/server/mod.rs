@@ -1,0 +1,64 @@
+//! The agent's streaming server, at the kubelet's paths: logs, exec, attach, port-forward, and a little about the
+//! node. HTTP/1.1 on any byte stream; upgrades to WebSocket and SPDY.
+
+mod channels;
+mod exec;
+mod logs;
+mod port_forward;
+mod query;
+mod remote;
+mod respond;
+mod summary;
+mod tunnel;
+mod upgrade;
+
+use std::convert::Infallible;
+
+use http::{Method, Request, Response, StatusCode};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::{
+    query::Query,
+    respond::{Body, text},
+};
+use crate::agent::Agent;
+
+impl Agent {
+    /// Serves one connection until the peer hangs up. Who may ask is decided by whoever accepted it.
+    pub async fn serve_connection<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, io: T) {
+        let agent = self.clone();
+        let service = service_fn(move |request| {
+            let agent = agent.clone();
+            async move { Ok::<_, Infallible>(agent.answer(request).await) }
+        });
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service).with_upgrades();
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to the agent ended early");
+        }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let stream = matches!(*request.method(), Method::GET | Method::POST);
+        let result = match parts.as_slice() {
+            ["healthz"] if read => Ok(text(StatusCode::OK, "ok")),
+            ["pods"] if read => Ok(summary::pods(self)),
+            ["stats", "summary"] if read => Ok(summary::stats(self).await),
+            ["containerLogs", namespace, pod, container] if read => logs::answer(self, namespace, pod, container, &query).await,
+            ["exec", namespace, pod, container] if stream => exec::exec(self, namespace, pod, container, &query, request).await,
+            ["attach", namespace, pod, container] if stream => exec::attach(self, namespace, pod, container, &query, request).await,
+            ["portForward", namespace, pod] if stream => port_forward::answer(self, namespace, pod, &query, request).await,
+            ["healthz" | "pods" | "containerLogs" | "exec" | "attach" | "portForward", ..] => {
+                Ok(text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
+            }
+            _ => Ok(text(StatusCode::NOT_FOUND, "404 page not found")),
+        };
+        result.unwrap_or_else(respond::Refusal::into_response)
+    }
+}

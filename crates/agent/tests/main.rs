@@ -1,0 +1,10 @@
+//! The agent against a fake runtime and a fake API.
+
+#![allow(missing_docs)] // names of tests and fakes speak for themselves
+
+mod adoption;
+mod cluster;
+mod fake_api;
+mod fake_runtime;
+mod life_of_a_pod;
+mod streaming;
