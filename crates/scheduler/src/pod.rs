@@ -220,6 +220,11 @@ impl Term {
         self.means_namespace(namespace, namespace_labels) && self.selector.matches(labels)
     }
 
+    /// Whether the term can mean pods of other namespaces than this one.
+    pub fn reaches_beyond(&self, namespace: &str) -> bool {
+        !(self.namespaces.len() == 1 && self.namespaces[0] == namespace && self.namespace_selector.is_nothing())
+    }
+
     /// Whether the term means the pods of this namespace.
     pub fn means_namespace(&self, namespace: &str, namespace_labels: Option<&Labels>) -> bool {
         self.namespaces.iter().any(|n| n == namespace)

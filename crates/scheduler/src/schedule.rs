@@ -1,9 +1,9 @@
 //! The decision.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use crate::{
-    filter::Filters, pod::PodInfo, score, snapshot::Snapshot, unschedulable::Unschedulable,
+    filter::Filters, pod::PodInfo, score, selector::NodeTerms, snapshot::Snapshot, unschedulable::Unschedulable,
 };
 
 /// Where a pod goes.
@@ -64,18 +64,38 @@ fn candidates(pod: &PodInfo, snapshot: &Snapshot) -> Option<Vec<usize>> {
         some.dedup();
         return Some(some);
     }
-    let mut fewest = None;
-    for (key, value) in &pod.node_selector {
-        let Some(nodes) = snapshot.with_label(key, value) else { return Some(Vec::new()) };
-        if fewest.is_none_or(|few: &std::collections::HashSet<usize>| nodes.len() < few.len()) {
-            fewest = Some(nodes);
-        }
-    }
     // A label that most nodes bear saves nothing.
-    let fewest = fewest.filter(|few| few.len() * 4 < snapshot.len())?;
-    let mut some: Vec<_> = fewest.iter().copied().collect();
+    let few = snapshot.len() / 4;
+    let mut options: Vec<Vec<&HashSet<usize>>> = Vec::new();
+    for (key, value) in &pod.node_selector {
+        options.push(snapshot.with_label(key, value).into_iter().collect());
+    }
+    options.extend(pod.node_required.as_ref().and_then(|terms| required(terms, snapshot)));
+    let (count, best) = options.into_iter().map(|sets| (total(&sets), sets)).min_by_key(|(count, _)| *count)?;
+    if count >= few {
+        return None;
+    }
+    let mut some: Vec<_> = best.into_iter().flatten().copied().collect();
     some.sort_unstable();
+    some.dedup();
     Some(some)
+}
+
+/// Sets of nodes that together hold all that can match; `None` if a term has nothing to look up.
+fn required<'a>(terms: &NodeTerms, snapshot: &'a Snapshot) -> Option<Vec<&'a HashSet<usize>>> {
+    let mut all = Vec::new();
+    for demands in terms.demands() {
+        let sets_of = |(key, values): (&str, &[String])| -> Vec<&'a HashSet<usize>> {
+            values.iter().filter_map(|value| snapshot.with_label(key, value)).collect()
+        };
+        let fewest = demands.into_iter().map(sets_of).min_by_key(|sets| total(sets));
+        all.extend(fewest?);
+    }
+    Some(all)
+}
+
+fn total(sets: &[&HashSet<usize>]) -> usize {
+    sets.iter().map(|set| set.len()).sum()
 }
 
 /// All of up to 100 nodes; of more a share that falls from 50 % to 5 % as the cluster grows, but at least 100.

@@ -146,7 +146,7 @@ fn spread_scores(crowd: &[i64]) -> Vec<i64> {
 
 /// `InterPodAffinity`: what the pod prefers about others, and they about it.
 fn liking(pod: &PodInfo, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec<i64>> {
-    let mut domains: HashMap<(&str, &str), i64> = HashMap::new();
+    let mut domains: HashMap<&str, HashMap<&str, i64>> = HashMap::new();
     if !pod.preferred.is_empty() {
         for (other, node) in snapshot.all_pods() {
             let namespace = snapshot.namespace_labels(&other.namespace);
@@ -154,7 +154,7 @@ fn liking(pod: &PodInfo, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec
                 if let Some(value) = node.label(&term.topology_key)
                     && term.means(&other.namespace, namespace, &other.labels)
                 {
-                    *domains.entry((&term.topology_key, value)).or_default() += weight;
+                    *domains.entry(&term.topology_key).or_default().entry(value).or_default() += weight;
                 }
             }
         }
@@ -167,14 +167,14 @@ fn liking(pod: &PodInfo, snapshot: &Snapshot, nodes: &[&NodeInfo]) -> Option<Vec
             if let Some(value) = node.label(&term.topology_key)
                 && term.means(&pod.namespace, namespace, &pod.labels)
             {
-                *domains.entry((&term.topology_key, value)).or_default() += weight;
+                *domains.entry(&term.topology_key).or_default().entry(value).or_default() += weight;
             }
         }
     }
     if domains.is_empty() {
         return None;
     }
-    let of = |node: &&NodeInfo| domains.iter().filter(|((key, value), _)| node.label(key) == Some(value)).map(|(_, w)| w).sum();
+    let of = |node: &&NodeInfo| domains.iter().filter_map(|(key, values)| values.get(node.label(key)?)).sum();
     Some(nodes.iter().map(of).collect())
 }
 

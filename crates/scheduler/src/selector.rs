@@ -67,6 +67,11 @@ impl Selector {
         !self.nothing && self.requirements.iter().all(|r| r.test.holds(labels.get(&r.key).map(String::as_str)))
     }
 
+    /// Whether it is null, and matches nothing.
+    pub fn is_nothing(&self) -> bool {
+        self.nothing
+    }
+
     /// Whether it matches whatever there is.
     pub fn is_everything(&self) -> bool {
         !self.nothing && self.requirements.is_empty()
@@ -91,6 +96,20 @@ impl NodeTerms {
 
     pub fn matches(&self, name: &str, labels: &Labels) -> bool {
         self.0.iter().any(|term| term.matches(name, labels))
+    }
+
+    /// For each term its demands of the form "this label has one of these values"; a node that matches
+    /// meets those of a term.
+    pub fn demands(&self) -> impl Iterator<Item = Vec<(&str, &[String])>> {
+        self.0.iter().map(|term| {
+            let mut demands = Vec::new();
+            for requirement in &term.labels {
+                if let Test::In(values) = &requirement.test {
+                    demands.push((requirement.key.as_str(), values.as_slice()));
+                }
+            }
+            demands
+        })
     }
 
     /// The only node names that can match, if each term names its nodes (as those of DaemonSet pods do).

@@ -27,8 +27,11 @@ pub struct Snapshot {
     by_namespace: HashMap<Arc<str>, HashSet<Arc<str>>>,
     /// UIDs by node, also of nodes that are not (yet, or any more) known.
     by_node: HashMap<Arc<str>, HashSet<Arc<str>>>,
-    /// UIDs of pods with required anti-affinity, and of those with preferences about other pods.
-    repelling: HashSet<Arc<str>>,
+    /// UIDs of pods with required anti-affinity by the namespace that it reaches, and of those whose reaches
+    /// beyond their own.
+    repelling: HashMap<Arc<str>, HashSet<Arc<str>>>,
+    repelling_beyond: HashSet<Arc<str>>,
+    /// UIDs of pods with preferences about other pods.
     preferring: HashSet<Arc<str>>,
     /// Pods of each controller in each zone.
     owners: HashMap<u64, HashMap<Option<Arc<str>>, i64>>,
@@ -123,8 +126,10 @@ impl Snapshot {
         let uid = pod.uid.clone();
         self.by_namespace.entry(pod.namespace.clone()).or_default().insert(uid.clone());
         self.by_node.entry(node.clone()).or_default().insert(uid.clone());
-        if !pod.anti_affinity.is_empty() {
-            self.repelling.insert(uid.clone());
+        if pod.anti_affinity.iter().any(|t| t.reaches_beyond(&pod.namespace)) {
+            self.repelling_beyond.insert(uid.clone());
+        } else if !pod.anti_affinity.is_empty() {
+            self.repelling.entry(pod.namespace.clone()).or_default().insert(uid.clone());
         }
         if !pod.preferred.is_empty() || !pod.affinity.is_empty() {
             self.preferring.insert(uid.clone());
@@ -141,7 +146,11 @@ impl Snapshot {
         if let Some(&at) = self.by_name.get(&node) {
             self.count(&pod, at, -1);
         }
-        for (map, key) in [(&mut self.by_namespace, &pod.namespace), (&mut self.by_node, &node)] {
+        for (map, key) in [
+            (&mut self.by_namespace, &pod.namespace),
+            (&mut self.repelling, &pod.namespace),
+            (&mut self.by_node, &node),
+        ] {
             if let Some(uids) = map.get_mut(key) {
                 uids.remove(uid);
                 if uids.is_empty() {
@@ -149,7 +158,7 @@ impl Snapshot {
                 }
             }
         }
-        self.repelling.remove(uid);
+        self.repelling_beyond.remove(uid);
         self.preferring.remove(uid);
     }
 
@@ -198,6 +207,11 @@ impl Snapshot {
         self.by_label.get(key)?.get(value)
     }
 
+    /// The values that nodes have for a label.
+    pub(crate) fn values_of<'a>(&'a self, key: &str) -> impl Iterator<Item = &'a str> {
+        self.by_label.get(key).into_iter().flat_map(|values| values.keys().map(String::as_str))
+    }
+
     /// Pods of a namespace that are on known nodes.
     pub(crate) fn pods_in(&self, namespace: &str) -> impl Iterator<Item = (&PodInfo, &NodeInfo)> {
         self.by_namespace.get(namespace).into_iter().flatten().filter_map(|uid| self.located(uid))
@@ -211,8 +225,10 @@ impl Snapshot {
         self.by_namespace.keys().map(|n| &**n)
     }
 
-    pub(crate) fn repelling(&self) -> impl Iterator<Item = (&PodInfo, &NodeInfo)> {
-        self.repelling.iter().filter_map(|uid| self.located(uid))
+    /// Pods whose required anti-affinity may mean pods of this namespace.
+    pub(crate) fn repelling(&self, namespace: &str) -> impl Iterator<Item = (&PodInfo, &NodeInfo)> {
+        let own = self.repelling.get(namespace).into_iter().flatten();
+        own.chain(&self.repelling_beyond).filter_map(|uid| self.located(uid))
     }
 
     pub(crate) fn preferring(&self) -> impl Iterator<Item = (&PodInfo, &NodeInfo)> {

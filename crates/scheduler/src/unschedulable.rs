@@ -37,6 +37,7 @@ impl Unschedulable {
     pub(crate) fn diagnose(pod: &PodInfo, filters: &Filters<'_>, snapshot: &Snapshot) -> Self {
         let mut reasons: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         let mut counts: Vec<(Refusal, usize)> = Vec::new();
+        let mut lacking = [0; 64];
         let mut unresolvable = 0;
         for node in snapshot.nodes() {
             let Some(refusal) = filters.refusal(node) else { continue };
@@ -46,10 +47,15 @@ impl Unschedulable {
                 None => counts.push((refusal, 1)),
             }
             if refusal == Refusal::Fit {
-                for words in fit::lacking(pod, node) {
-                    *reasons.entry(words).or_default() += 1;
+                let mut bits = fit::lacking(pod, node);
+                while bits != 0 {
+                    lacking[bits.trailing_zeros() as usize] += 1;
+                    bits &= bits - 1;
                 }
             }
+        }
+        for (bit, count) in lacking.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+            reasons.insert(fit::words(pod, bit), count);
         }
         let mut blocks = Blocks::default();
         for (refusal, count) in counts {

@@ -14,29 +14,40 @@ pub(super) fn fits(pod: &PodInfo, node: &NodeInfo) -> bool {
         && asks.scalars.iter().all(|(name, n)| *n == 0 || n + used.scalar(name) <= has.scalar(name))
 }
 
-/// Upstream's words for each thing that a node lacks.
-pub(crate) fn lacking(pod: &PodInfo, node: &NodeInfo) -> Vec<Arc<str>> {
-    let mut lacking: Vec<Arc<str>> = Vec::new();
-    if node.placed.pods >= node.pods_allowed {
-        lacking.push("Too many pods".into());
+/// What a node lacks, as bits: the pod count, CPU, memory, ephemeral storage, then the pod's other
+/// resources in their order (which are never so many that 60 would not do; further ones share the last bit).
+pub(crate) fn lacking(pod: &PodInfo, node: &NodeInfo) -> u64 {
+    u64::from(node.placed.pods >= node.pods_allowed) | lacking_beside(&pod.requests, &node.allocatable, &node.placed.requested)
+}
+
+/// Upstream's words for a bit of [`lacking`].
+pub(crate) fn words(pod: &PodInfo, bit: usize) -> Arc<str> {
+    match bit {
+        0 => "Too many pods".into(),
+        1 => "Insufficient cpu".into(),
+        2 => "Insufficient memory".into(),
+        3 => "Insufficient ephemeral-storage".into(),
+        other => format!("Insufficient {}", pod.requests.scalars[other - FIRST].0).into(),
     }
-    let names = lacking_beside(&pod.requests, &node.allocatable, &node.placed.requested);
-    lacking.extend(names.iter().map(|name| format!("Insufficient {name}").into()));
-    lacking
 }
 
 /// Whether it would not fit even on the empty node.
 pub(super) fn never_fits(pod: &PodInfo, node: &NodeInfo) -> bool {
-    !lacking_beside(&pod.requests, &node.allocatable, &Resources::default()).is_empty()
+    lacking_beside(&pod.requests, &node.allocatable, &NOTHING) != 0
 }
 
-fn lacking_beside<'a>(asks: &'a Resources, has: &Resources, used: &Resources) -> Vec<&'a str> {
-    let first = [
-        ("cpu", asks.milli_cpu, used.milli_cpu, has.milli_cpu),
-        ("memory", asks.memory, used.memory, has.memory),
-        ("ephemeral-storage", asks.ephemeral_storage, used.ephemeral_storage, has.ephemeral_storage),
-    ];
-    let scalars = asks.scalars.iter().map(|(name, n)| (&**name, *n, used.scalar(name), has.scalar(name)));
-    let all = first.into_iter().chain(scalars);
-    all.filter(|(_, asks, used, has)| *asks > 0 && asks + used > *has).map(|(name, ..)| name).collect()
+static NOTHING: Resources = Resources { milli_cpu: 0, memory: 0, ephemeral_storage: 0, scalars: Vec::new() };
+
+/// The bits before those of scalar resources.
+const FIRST: usize = 4;
+
+fn lacking_beside(asks: &Resources, has: &Resources, used: &Resources) -> u64 {
+    let lacks = |asks: i64, used: i64, has: i64| u64::from(asks > 0 && asks + used > has);
+    let mut bits = lacks(asks.milli_cpu, used.milli_cpu, has.milli_cpu) << 1
+        | lacks(asks.memory, used.memory, has.memory) << 2
+        | lacks(asks.ephemeral_storage, used.ephemeral_storage, has.ephemeral_storage) << 3;
+    for (n, (name, amount)) in asks.scalars.iter().enumerate() {
+        bits |= lacks(*amount, used.scalar(name), has.scalar(name)) << (FIRST + n).min(63);
+    }
+    bits
 }

@@ -1,6 +1,6 @@
 //! Required affinity and anti-affinity between pods.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Refusal, labels_of};
 use crate::{node::NodeInfo, pod::PodInfo, snapshot::Snapshot};
@@ -16,18 +16,21 @@ pub(super) struct InterPod<'a> {
     near_itself: bool,
     /// Where pods are that an anti-affinity term means.
     far: HashSet<Domain<'a>>,
-    /// Where pods are whose own anti-affinity means this one.
-    repelled: HashSet<Domain<'a>>,
+    /// Where pods are whose own anti-affinity means this one: values by topology key.
+    repelled: HashMap<&'a str, HashSet<&'a str>>,
 }
 
 impl<'a> InterPod<'a> {
     /// `None` if no such rule is in play.
     pub fn new(pod: &'a PodInfo, snapshot: &'a Snapshot) -> Option<Self> {
         let namespace = labels_of(snapshot, &pod.namespace);
-        let mut repelled = HashSet::new();
-        for (other, node) in snapshot.repelling() {
-            let terms = other.anti_affinity.iter().filter(|t| t.means(&pod.namespace, namespace, &pod.labels));
-            repelled.extend(terms.filter_map(|t| Some((t.topology_key.as_str(), node.label(&t.topology_key)?))));
+        let mut repelled: HashMap<&str, HashSet<&str>> = HashMap::new();
+        for (other, node) in snapshot.repelling(&pod.namespace) {
+            for term in other.anti_affinity.iter().filter(|t| t.means(&pod.namespace, namespace, &pod.labels)) {
+                if let Some(value) = node.label(&term.topology_key) {
+                    repelled.entry(&term.topology_key).or_default().insert(value);
+                }
+            }
         }
         if repelled.is_empty() && pod.affinity.is_empty() && pod.anti_affinity.is_empty() {
             return None;
@@ -73,7 +76,7 @@ impl<'a> InterPod<'a> {
         if self.pod.anti_affinity.iter().any(|t| there(&t.topology_key, &self.far)) {
             return Some(Refusal::AntiAffinity);
         }
-        if self.repelled.iter().any(|(key, value)| node.label(key) == Some(*value)) {
+        if self.repelled.iter().any(|(key, values)| node.label(key).is_some_and(|value| values.contains(value))) {
             return Some(Refusal::ExistingAntiAffinity);
         }
         None

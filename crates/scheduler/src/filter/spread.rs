@@ -30,12 +30,18 @@ impl<'a> HardSpread<'a> {
         if hard.is_empty() {
             return None;
         }
+        // With nothing to tell nodes apart by, the domains are known without looking at each.
+        let unselective = hard.len() == 1 && pod.node_selector.is_empty() && pod.node_required.is_none();
         let all_keys = |node: &NodeInfo| hard.iter().all(|c| node.labels.contains_key(&c.topology_key));
         let count = |constraint: &'a Spread| {
             let eligible = |node: &NodeInfo| all_keys(node) && counts_for(constraint, pod, node);
             let mut domains = HashMap::new();
-            for node in snapshot.nodes().iter().filter(|n| eligible(n)) {
-                domains.entry(node.label(&constraint.topology_key).unwrap_or_default()).or_insert(0);
+            if unselective && !constraint.honor_taints {
+                domains.extend(snapshot.values_of(&constraint.topology_key).map(|domain| (domain, 0)));
+            } else {
+                for node in snapshot.nodes().iter().filter(|n| eligible(n)) {
+                    domains.entry(node.label(&constraint.topology_key).unwrap_or_default()).or_insert(0);
+                }
             }
             for (other, node) in snapshot.pods_in(&pod.namespace) {
                 if !other.terminating && constraint.selector.matches(&other.labels) && eligible(node) {
