@@ -1,0 +1,74 @@
+use std::{collections::HashMap, sync::Arc};
+
+use apiserver::{Action, Authorizer, Config, Decision, User};
+use serde_json::json;
+
+use super::client::Api;
+
+const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_service_account_lives_as_long_as_the_account() {
+    let api = Api::new().await;
+    let account = api.made(ACCOUNTS, &json!({"metadata": {"name": "robot"}})).await;
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 900}});
+    let (code, answer) = api.post(&format!("{ACCOUNTS}/robot/token"), &request).await;
+    assert_eq!(code, 201, "{answer}");
+    let review = |token: &serde_json::Value| json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}});
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let (_, good) = api.post(reviews, &review(&answer["status"]["token"])).await;
+    assert_eq!(good["status"]["authenticated"], true, "{good}");
+    assert_eq!(good["status"]["user"]["username"], "system:serviceaccount:default:robot");
+    assert_eq!(good["status"]["user"]["uid"], account["metadata"]["uid"]);
+    let text = answer["status"]["token"].as_str().expect("a token");
+    let forged = format!("{}A", &text[..text.len() - 1]);
+    for bad in [json!(forged), json!("nonsense"), json!("a.b.c")] {
+        let (_, answer) = api.post(reviews, &review(&bad)).await;
+        assert_ne!(answer["status"]["authenticated"], true, "{bad}");
+    }
+    api.delete(&format!("{ACCOUNTS}/robot"), &serde_json::Value::Null).await;
+    api.made(ACCOUNTS, &json!({"metadata": {"name": "robot"}})).await;
+    let (_, gone) = api.post(reviews, &review(&answer["status"]["token"])).await;
+    assert_ne!(gone["status"]["authenticated"], true, "the account is another one now");
+    let short = json!({"spec": {"expirationSeconds": 10}});
+    assert_eq!(api.post(&format!("{ACCOUNTS}/robot/token"), &short).await.0, 422);
+}
+
+struct OnlyReads;
+
+impl Authorizer for OnlyReads {
+    fn authorize(&self, user: &User, action: &Action<'_>) -> Decision {
+        let admin = user.groups.iter().any(|g| g == "system:masters");
+        if admin || matches!(action.verb, "get" | "list" | "watch") { Decision::Allow } else { Decision::Deny(String::new()) }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_authorizer_denies_is_forbidden_in_upstreams_words() {
+    let mut api = Api::with(Config { authorizer: Arc::new(OnlyReads), ..Config::default() }).await;
+    api.as_user(User::new("jane", &["dev"]));
+    let (code, status) = api.post("/api/v1/namespaces/default/configmaps", &json!({"metadata": {"name": "a"}})).await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        status["message"],
+        "configmaps is forbidden: User \"jane\" cannot create resource \"configmaps\" in API group \"\" in the namespace \"default\""
+    );
+    assert_eq!(api.get("/api/v1/namespaces/default/configmaps").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reviews_say_who_one_is_and_what_one_may() {
+    let mut api = Api::with(Config { authorizer: Arc::new(OnlyReads), tokens: HashMap::new(), ..Config::default() }).await;
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    for (verb, allowed) in [("get", true), ("delete", false)] {
+        let review = json!({"spec": {"user": "jane", "resourceAttributes": {"verb": verb, "resource": "pods", "namespace": "default"}}});
+        let (code, answer) = api.post(path, &review).await;
+        assert_eq!((code, &answer["status"]["allowed"]), (201, &json!(allowed)), "{answer}");
+    }
+    api.as_user(User::admin("root"));
+    let (_, me) = api.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({})).await;
+    assert_eq!(me["status"]["userInfo"], json!({"username": "root", "groups": ["system:masters", "system:authenticated"]}));
+    let mine = json!({"spec": {"nonResourceAttributes": {"path": "/metrics", "verb": "get"}}});
+    let (_, answer) = api.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &mine).await;
+    assert_eq!(answer["status"]["allowed"], true);
+}

@@ -1,0 +1,16 @@
+mod admission;
+mod apply;
+mod client;
+mod concurrency;
+mod decoding;
+mod deletion;
+mod identity;
+mod in_process_client;
+mod lists;
+mod manifests;
+mod node_streams;
+mod services;
+mod subresources;
+mod walk;
+mod watches;
+mod wire;
