@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{CpuStats, Group, MemoryStats, Stats, keyed, kill_all, number, processes_below, read, write};
 use crate::spec::Resources;
@@ -191,12 +191,13 @@ impl Group for V1Group {
         let directory = self.need("freezer")?;
         let target = if frozen { "FROZEN" } else { "THAWED" };
         // The kernel may give up on a process that forks at that moment (state FREEZING): ask again.
-        for _ in 0..1000 {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < deadline {
             write(directory, "freezer.state", target)?;
             if read(directory, "freezer.state")?.trim() == target {
                 return Ok(());
             }
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_micros(500));
         }
         write(directory, "freezer.state", "THAWED")?;
         Err(io::Error::new(io::ErrorKind::TimedOut, "the processes could not be frozen"))

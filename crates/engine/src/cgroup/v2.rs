@@ -127,7 +127,7 @@ impl Group for V2Group {
             if Instant::now() > deadline {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the processes could not be frozen"));
             }
-            std::thread::yield_now();
+            std::thread::sleep(Duration::from_micros(500));
         }
         Ok(())
     }
