@@ -133,6 +133,45 @@ fn an_address_is_not_reused_at_once() {
 }
 
 #[test]
+fn pods_attached_at_once_get_different_addresses_and_one_pod_one_network() {
+    let machine = Machine::new();
+    let network = machine.open();
+    let all = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|n| {
+                let network = &network;
+                scope.spawn(move || {
+                    // Each thread its own, and one pod that all want.
+                    (0..4).map(|m| attach(network, &format!("p-{n}-{m}"))).chain([attach(network, "same")]).collect()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| -> Vec<_> { thread.join().unwrap() }).collect::<Vec<_>>()
+    });
+    let addresses: std::collections::HashSet<_> = all.iter().map(|pod| pod.ip).collect();
+    assert_eq!((all.len(), addresses.len()), (40, 33));
+    let same = network.pod("same").unwrap();
+    serve_tcp(&same.netns, 80, "same");
+    assert_eq!(ask_tcp(&all[0].netns, (same.ip, 80)).unwrap().server, "same");
+}
+
+#[test]
+fn a_full_range_is_an_error_and_a_detached_pod_makes_room() {
+    let machine = Machine::new();
+    let mut config = machine.config("test", 42);
+    config.pod_cidr = "10.42.0.0/29".parse().unwrap();
+    let network = Network::open(config).unwrap();
+    for n in 0..5 {
+        attach(&network, &format!("p{n}"));
+    }
+    let more = PodAttach { id: "more".into(), host_ports: vec![] };
+    assert!(matches!(network.attach(&more), Err(NetworkError::AddressesExhausted(_))));
+    let freed = network.pod("p2").unwrap().ip;
+    network.detach("p2").unwrap();
+    assert_eq!(network.attach(&more).unwrap().ip, freed);
+}
+
+#[test]
 fn attaching_again_and_detaching_twice_change_nothing() {
     let machine = Machine::new();
     let network = machine.open();
