@@ -62,7 +62,15 @@ impl Call<'_> {
 
     /// Commits to the store.
     pub async fn txn(&self, txn: store::Txn) -> Outcome<store::Outcome> {
-        self.server.store.txn(txn).await.map_err(of_store)
+        let outcome = self.server.store.txn(txn).await.map_err(of_store)?;
+        if let store::Outcome::Committed(revision) = &outcome
+            && self.resource.plural == "namespaces"
+        {
+            // Admission of everything else looks at namespaces and does not wait: once a namespace is on its
+            // way out, nothing more is made in it.
+            let _ = self.server.cache.reach(*revision).await;
+        }
+        Ok(outcome)
     }
 }
 

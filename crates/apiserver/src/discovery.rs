@@ -74,11 +74,14 @@ pub(crate) async fn answer(server: &ApiServer, path: &str, query: &Query<'_>, he
     Ok(respond::json_response(200, Bytes::from(document), Accept::parse(headers, query.flag("pretty"))?))
 }
 
+/// Makes a document; `None` if there is no such group or version.
+type Make = Box<dyn FnOnce() -> Option<Vec<u8>> + Send>;
+
 /// The OpenAPI documents. They are large and made anew each time, so that they are made beside the runtime.
 async fn open_api(steps: &[&str], wants: &str, query: &Query<'_>, headers: &HeaderMap) -> Outcome<Response<Body>> {
     let all = catalogue::all();
     let gzip = Accept { gzip: Accept::wants_gzip(headers), ..Accept::JSON };
-    let (hash, media_type, make): (String, &'static str, Box<dyn FnOnce() -> Option<Vec<u8>> + Send>) = match steps {
+    let (hash, media_type, make): (String, &'static str, Make) = match steps {
         ["v2"] => {
             let binary = wants.split(',').next().is_some_and(|first| {
                 let media_type = first.split(';').next().unwrap_or("").trim();

@@ -89,10 +89,10 @@ pub(crate) fn applied_object(call: &Call<'_>, options: &WriteOptions) -> Outcome
 /// The object that applying `applied` to `live` gives.
 pub(crate) fn apply(call: &Call<'_>, live: Option<&Value>, applied: &Value, options: &WriteOptions) -> Outcome<Value> {
     let manager = manager(call, options, Timestamp::now());
-    if let (Some(live), Some(asked)) = (live, applied["metadata"]["resourceVersion"].as_str()) {
-        if live["metadata"]["resourceVersion"] != asked {
-            return Err(call.conflict());
-        }
+    if let (Some(live), Some(asked)) = (live, applied["metadata"]["resourceVersion"].as_str())
+        && live["metadata"]["resourceVersion"] != asked
+    {
+        return Err(call.conflict());
     }
     apply::server_side_apply(call.resource.schema, live, applied, &manager, options.force.unwrap_or(false))
         .map_err(|error| error.to_status())

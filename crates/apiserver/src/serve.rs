@@ -20,10 +20,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// From the end of an answer to the end of the next request's headers: idle connections end here. Longer
 /// than the 90 s after which clients close theirs, so that a request seldom meets a closing connection.
 const IDLE: Duration = Duration::from_secs(120);
-/// Largest head of a request in bytes (upstream's `MaxHeaderBytes`).
-const HEADER_BYTES: usize = 1024 * 1024;
-/// Buffered for a connection at most, so that a slow watcher costs no more.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// Buffered for a connection at most, each way: it bounds the head of a request and what a slow watcher costs.
+const BUFFER_BYTES: usize = 256 * 1024;
 /// Requests at a time on one HTTP/2 connection (upstream's default).
 const STREAMS: u32 = 100;
 /// Pause after `accept` failed for want of descriptors.
@@ -81,7 +79,7 @@ async fn connection(server: Arc<ApiServer>, socket: TcpStream, from: SocketAddr,
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
             .max_send_buf_size(BUFFER_BYTES)
-            .max_header_list_size(HEADER_BYTES as u32)
+            .max_header_list_size(BUFFER_BYTES as u32)
             .keep_alive_interval(Some(Duration::from_secs(30)))
             .serve_connection(io, service)
             .await
@@ -89,7 +87,7 @@ async fn connection(server: Arc<ApiServer>, socket: TcpStream, from: SocketAddr,
         conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE)
-            .max_buf_size(HEADER_BYTES.max(BUFFER_BYTES))
+            .max_buf_size(BUFFER_BYTES)
             .half_close(true)
             .serve_connection(io, service)
             .with_upgrades()

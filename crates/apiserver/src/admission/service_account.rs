@@ -61,7 +61,8 @@ fn mount_token(pod: &mut Value) {
     };
     let mut used = false;
     for list in ["initContainers", "containers"] {
-        for container in pod["spec"][list].as_array_mut().map(Vec::as_mut_slice).unwrap_or_default() {
+        let Some(containers) = pod["spec"].get_mut(list).and_then(Value::as_array_mut) else { continue };
+        for container in containers {
             let mounts = container["volumeMounts"].as_array().map(Vec::as_slice).unwrap_or_default();
             if mounts.iter().any(|m| m["mountPath"] == MOUNT) {
                 continue;
@@ -72,11 +73,6 @@ fn mount_token(pod: &mut Value) {
                 Some(mounts) => mounts.push(mount),
                 None => container["volumeMounts"] = json!([mount]),
             }
-        }
-    }
-    if pod["spec"]["initContainers"].is_null() {
-        if let Some(spec) = pod["spec"].as_object_mut() {
-            spec.shift_remove("initContainers");
         }
     }
     if !used || !is_new {

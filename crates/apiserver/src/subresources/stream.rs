@@ -212,7 +212,9 @@ fn number_or_named(pod: &Value, port: &str) -> Outcome<u64> {
 fn service_endpoint(call: &Call<'_>, name: &str, port: &str) -> Option<String> {
     let service = call.server.cache.kind("services").named(&call.path.namespace, name)?.parse();
     let ports = service["spec"]["ports"].as_array()?;
-    let wanted = ports.iter().find(|p| port.is_empty() || p["name"] == port || p["port"].to_string() == port)?;
+    let number: Option<u64> = port.parse().ok();
+    let fits = |p: &&Value| port.is_empty() || p["name"] == port || (number.is_some() && p["port"].as_u64() == number);
+    let wanted = ports.iter().find(fits)?;
     let port_name = wanted["name"].as_str().unwrap_or("");
     let slices = call.server.cache.kind("endpointslices.discovery.k8s.io");
     let slices = slices.snapshot(&call.path.namespace, None, 0, |_| true).objects;

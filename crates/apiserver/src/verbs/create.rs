@@ -62,8 +62,9 @@ async fn attempt(call: &Call<'_>, mut tree: Value, name: &str, options: &WriteOp
     let now = Timestamp::now();
     if resource.namespaced {
         tree["metadata"]["namespace"] = call.path.namespace.as_str().into();
-        if call.server.cache.kind("namespaces").named("", &call.path.namespace).is_none() {
-            // It may have been made a moment ago.
+        let known = call.server.cache.kind("namespaces").named("", &call.path.namespace).is_some();
+        if !known || admission::looks_at_others(resource) {
+            // What it depends on may have been made a moment ago.
             call.server.cache.fresh().await;
         }
     }

@@ -32,7 +32,7 @@ use crate::{
 /// Upstream's `--min-request-timeout`: watches without a timeout last between this and twice as long.
 const LASTS_SECONDS: u64 = 1800;
 /// Changes handed to a connection at a time.
-const BATCH: usize = 64;
+const BATCH: usize = 16;
 
 /// Objects that a watch begins with are joined to pieces of about so many bytes.
 const INITIAL_BYTES: usize = 32 * 1024;

@@ -171,7 +171,7 @@ async fn noise_on_the_port_harms_nobody() {
 async fn a_slow_watcher_is_dropped_and_holds_nobody_up() {
     let site = site().await;
     let mut stalled = site.connect("http/1.1", None).await;
-    let request = "GET /api/v1/configmaps?watch=1&resourceVersion=1 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer secret\r\n\r\n";
+    let request = "GET /api/v1/configmaps?watch=1&resourceVersion=1 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer secret\r\nconnection: close\r\n\r\n";
     stalled.write_all(request.as_bytes()).await.expect("it is sent");
     let data = "x".repeat(900_000);
     for n in 0..40 {
