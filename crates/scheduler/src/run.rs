@@ -257,26 +257,27 @@ impl Scheduler {
                 // The watch may have told already; if not, nothing else waits for it.
                 self.queue.remove(&pod.uid);
             }
-            Outcome::NotBound { pod, error: BindError::Gone } => {
-                // The watch tells, or has told.
-                if self.queue.get(&pod.uid).is_some() {
-                    self.snapshot.remove_pod(&pod.uid);
-                    self.queue.failed(&pod.uid, now);
-                }
-            }
-            Outcome::NotBound { pod, error: BindError::Failed(why) } => {
-                // Whoever the watch has shown on a node meanwhile stays there.
-                if self.queue.get(&pod.uid).is_none() {
-                    return;
-                }
-                tracing::warn!(pod = pod.full_name(), why, "a binding failed; it is tried again");
-                self.snapshot.remove_pod(&pod.uid);
-                self.queue.failed(&pod.uid, now);
-                self.queue.lift(now, |blocks| blocks.lifted_by_departure());
-                let message = format!("binding rejected: running Bind plugin \"DefaultBinder\": {why}");
-                self.tell(&pod, false, "FailedScheduling", "Scheduling", message.clone());
-                self.set_condition(pod, "SchedulerError", message);
-            }
+            Outcome::NotBound { pod, error } => self.not_bound(pod, error, now),
+        }
+    }
+
+    fn not_bound(&mut self, pod: Arc<PodInfo>, error: BindError, now: Instant) {
+        // Whom the watch has shown on a node meanwhile stays there; who was only assumed to be there goes.
+        if self.snapshot.is_assumed(&pod.uid) {
+            self.snapshot.remove_pod(&pod.uid);
+            self.queue.lift(now, |blocks| blocks.lifted_by_departure());
+        }
+        // Who has gone or was given to others meanwhile is not tried again.
+        if self.queue.get(&pod.uid).is_none() {
+            return;
+        }
+        self.queue.failed(&pod.uid, now);
+        // If it is gone, the watch will tell.
+        if let BindError::Failed(why) = error {
+            tracing::warn!(pod = pod.full_name(), why, "a binding failed; it is tried again");
+            let message = format!("binding rejected: running Bind plugin \"DefaultBinder\": {why}");
+            self.tell(&pod, false, "FailedScheduling", "Scheduling", message.clone());
+            self.set_condition(pod, "SchedulerError", message);
         }
     }
 

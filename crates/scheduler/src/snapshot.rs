@@ -187,6 +187,11 @@ impl Snapshot {
         self.pods.get(uid).map(|(_, node)| &**node)
     }
 
+    /// Whether a pod is only assumed to be on its node: the API server has not shown it there.
+    pub(crate) fn is_assumed(&self, uid: &str) -> bool {
+        self.pods.get(uid).is_some_and(|(pod, _)| pod.node_name.is_none())
+    }
+
     pub(crate) fn node_names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.by_name.keys()
     }

@@ -34,6 +34,8 @@ struct State {
     /// Refusals of the next bindings: code and message.
     refuse: Vec<(u16, String)>,
     bindings: usize,
+    /// Bindings wait for it.
+    gate: Option<Arc<Notify>>,
     events: Vec<Value>,
 }
 
@@ -95,6 +97,17 @@ impl FakeApi {
         self.0.state.lock().refuse.push((code, message.into()));
     }
 
+    /// Holds all bindings until `open` is called.
+    pub fn hold_bindings(&self) -> impl FnOnce() {
+        let gate = Arc::new(Notify::new());
+        self.0.state.lock().gate = Some(gate.clone());
+        let this = self.clone();
+        move || {
+            this.0.state.lock().gate = None;
+            gate.notify_one();
+        }
+    }
+
     /// Waits until something holds, looking again at each change.
     pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
         let wait = async {
@@ -125,7 +138,18 @@ impl FakeApi {
         match (&parts.method, &path[..]) {
             (&Method::GET, ["api", "v1", plural]) if query.contains("watch=true") => self.watch(plural, query),
             (&Method::GET, ["api", "v1", plural]) => self.list(plural),
-            (&Method::POST, ["api", "v1", "namespaces", _, "pods", name, "binding"]) => self.bind(name, &body),
+            (&Method::POST, ["api", "v1", "namespaces", _, "pods", name, "binding"]) => {
+                let gate = {
+                    let mut state = self.0.state.lock();
+                    state.bindings += 1;
+                    state.gate.clone()
+                };
+                self.0.changed.notify_waiters();
+                if let Some(gate) = gate {
+                    gate.notified().await;
+                }
+                self.bind(name, &body)
+            }
             (&Method::PATCH, ["api", "v1", "namespaces", _, "pods", name, "status"]) => {
                 assert_eq!(parts.headers["content-type"], "application/strategic-merge-patch+json");
                 let mut pod = self.pod(name);
@@ -174,8 +198,8 @@ impl FakeApi {
     }
 
     fn bind(&self, name: &str, binding: &Value) -> Response<ResponseBody> {
-        self.0.state.lock().bindings += 1;
-        if let Some((code, message)) = self.0.state.lock().refuse.pop() {
+        let refusal = self.0.state.lock().refuse.pop();
+        if let Some((code, message)) = refusal {
             let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "message": message, "code": code});
             self.0.changed.notify_waiters();
             return json_response(StatusCode::from_u16(code).expect("a code"), &status);

@@ -175,3 +175,22 @@ async fn a_burst_is_placed_whole_and_never_beyond_what_nodes_have() {
     assert!(used.len() == 10 && used.values().all(|n| *n == 10), "{used:?}");
     assert_eq!(api.bindings(), 100);
 }
+
+#[tokio::test]
+async fn the_room_of_a_pod_that_vanished_while_it_was_bound_is_free_again() {
+    let api = FakeApi::default();
+    api.put(node("n1", "1"));
+    api.refuse_binding(404, "pods \"gone\" not found");
+    let open = api.hold_bindings();
+    let _running = start(&api);
+    let mut gone = pod("gone", "1");
+    api.put(gone.clone());
+    api.until("its binding is under way", |api| api.bindings() == 1).await;
+    gone["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    api.put(gone);
+    // What comes later in the same watch is answered when all before has been taken in.
+    api.put(pod("next", "1"));
+    api.until("the next one waits", |api| condition(&api.pod("next")).is_object()).await;
+    open();
+    assert_eq!(api.until_bound("next").await, "n1");
+}

@@ -75,7 +75,11 @@ enum State {
 
 impl Log {
     pub fn open(path: PathBuf) -> Result<Self, Error> {
-        let database = open(&path).map_err(|e| Error::Open(format!("{}: {e}", path.display())))?;
+        let refused = |e: redb::Error| Error::Open(format!("{}: {e}", path.display()));
+        if !path.try_exists().map_err(|e| refused(e.into()))? {
+            create(&path).map_err(refused)?;
+        }
+        let database = open(&path).map_err(refused)?;
         Ok(Self { path, state: RwLock::new(State::Open(database)) })
     }
 
@@ -183,30 +187,33 @@ impl Snapshot {
     }
 }
 
+/// Makes the file under another name first: killed at any point, there is a whole one or none.
+fn create(path: &Path) -> Result<(), redb::Error> {
+    let unfinished = path.with_extension("new");
+    match std::fs::remove_file(&unfinished) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
+    }
+    let database = Database::builder().set_cache_size(PAGE_CACHE_BYTES).create(&unfinished)?;
+    let txn = database.begin_write()?;
+    txn.open_table(LOG)?;
+    txn.open_table(META)?.insert("format", FORMAT)?;
+    txn.commit()?;
+    database.close()?;
+    std::fs::rename(&unfinished, path)?;
+    if let Some(directory) = path.parent() {
+        std::fs::File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Opens what is there; on a full disk too, so it writes nothing.
 fn open(path: &Path) -> Result<Database, redb::Error> {
-    let database = Database::builder().set_cache_size(PAGE_CACHE_BYTES).create(path)?;
-    // A reopen on a full disk must not need to write: only a new file lacks its tables.
-    let format = {
-        let txn = database.begin_read()?;
-        match txn.open_table(META) {
-            Ok(meta) => meta.get("format")?.map(|v| v.value()),
-            Err(redb::TableError::TableDoesNotExist(_)) => None,
-            Err(e) => return Err(e.into()),
-        }
-    };
-    match format {
-        Some(FORMAT) => {}
-        Some(other) => {
-            return Err(redb::Error::Corrupted(format!(
-                "the store has layout {other}, this program knows layout {FORMAT}"
-            )));
-        }
-        None => {
-            let txn = database.begin_write()?;
-            txn.open_table(LOG)?;
-            txn.open_table(META)?.insert("format", FORMAT)?;
-            txn.commit()?;
-        }
+    let database = Database::builder().set_cache_size(PAGE_CACHE_BYTES).open(path)?;
+    let format = database.begin_read()?.open_table(META)?.get("format")?.map(|v| v.value());
+    if format != Some(FORMAT) {
+        let message = format!("the store has layout {format:?}, this program knows layout {FORMAT}");
+        return Err(redb::Error::Corrupted(message));
     }
     Ok(database)
 }

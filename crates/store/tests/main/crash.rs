@@ -54,6 +54,30 @@ fn killed_at_random_it_loses_no_acknowledged_write_and_applies_none_by_half() {
     assert!(most as u64 > rounds, "only {most} writes in {rounds} rounds: this tested nothing");
 }
 
+#[test]
+fn killed_while_it_makes_its_file_it_can_be_started_again() {
+    let rounds: u64 = std::env::var("HYTHE_CRASH_ROUNDS").map_or(200, |n| n.parse().expect("a number"));
+    let mut random = Random(u64::from(std::process::id()) << 20);
+    for round in 0..rounds / 4 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut model = Model::default();
+        // Each time in a new directory, around the time that the file is made.
+        let acknowledged = run_and_kill(dir.path(), false, Duration::from_micros(random.below(10_000)));
+        model.acknowledged.extend(acknowledged.into_iter().map(|(writer, number, at)| ((writer, number), at)));
+        model.unseen_rounds = 1;
+        check(dir.path(), &mut model, round);
+    }
+}
+
+#[test]
+fn what_a_killed_creation_left_is_swept_away() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("store.new"), vec![0; 5000]).expect("writes");
+    let store = Embedded::open(EmbeddedConfig::new(dir.path())).expect("opens");
+    assert_eq!(store.revision(), 0);
+    assert!(!dir.path().join("store.new").exists());
+}
+
 /// What the child does; started by the test above, which sets the directory.
 #[test]
 #[ignore = "the process that gets killed"]
