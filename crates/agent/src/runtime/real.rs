@@ -123,8 +123,7 @@ impl Runtime for EngineRuntime {
 }
 
 fn usage(container: String, stats: &engine::cgroup::Stats) -> Usage {
-    let _ = stats;
-    Usage { container, ..Usage::default() }
+    Usage { container, cpu_nanoseconds: stats.cpu.usage, working_set: stats.memory.working_set }
 }
 
 fn process(streams: engine::Streams, control: Box<dyn ProcessControl>) -> Process {

@@ -14,7 +14,10 @@ use tokio::{
     io::{AsyncWrite, AsyncWriteExt, DuplexStream},
     sync::mpsc,
 };
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{
+    Message, Utf8Bytes,
+    protocol::{CloseFrame, frame::coding::CloseCode},
+};
 use tokio_util::sync::PollSender;
 
 use super::upgrade::Socket;
@@ -52,8 +55,9 @@ impl Channels {
                     return;
                 }
             }
-            // All writers are gone: the session is over.
-            let _ = sink.send(Message::Close(None)).await;
+            // All writers are gone: the session is over. Clients take any other code, or none, for a failure.
+            let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+            let _ = sink.send(Message::Close(Some(normal))).await;
             let _ = sink.close().await;
         });
         Self { outgoing, readers }

@@ -90,6 +90,8 @@ impl Encoder {
             out.extend_from_slice(&dictionary::ID.to_be_bytes());
         }
         out.extend_from_slice(&stored(&plain));
+        // An empty block at the end: inflaters hand out what they have when they see it (zlib's sync flush).
+        out.extend_from_slice(&[0, 0, 0, 0xff, 0xff]);
         out
     }
 }
