@@ -172,7 +172,10 @@ impl Cluster {
     pub fn pipe(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = self.kubectl_command(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        // kubectl takes what begins with a brace for JSON; these are YAML.
+        let yaml = format!("---\n{input}");
+        let bytes = if input.starts_with("{a") { yaml.as_bytes() } else { input.as_bytes() };
+        child.stdin.take().unwrap().write_all(bytes).unwrap();
         child.wait_with_output().unwrap()
     }
 
