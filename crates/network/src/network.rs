@@ -270,11 +270,17 @@ impl Inner {
                 created = links.create_veth(&port, self.bridge_index, self.mtu, &pod);
             }
             created.map_err(NetworkError::netlink("create a pod's link"))?;
+            let index = links.index(&port).map_err(NetworkError::netlink("look a pod's link up"))?;
+            let index = index.ok_or_else(|| NetworkError::netlink("look a pod's link up")(io::ErrorKind::NotFound.into()))?;
             links
-                .set_neighbour(self.bridge_index, ip, mac)
-                .map_err(NetworkError::netlink("set a pod's neighbour entry"))?;
+                .introduce(self.bridge_index, index, ip, mac)
+                .map_err(NetworkError::netlink("introduce a pod to the bridge"))?;
         }
-        namespace.links.configure_pod(ip, self.gateway).map_err(NetworkError::netlink("set up a pod's eth0"))
+        namespace.links.configure_pod(ip, self.gateway).map_err(NetworkError::netlink("set up a pod's eth0"))?;
+        // The near end got its carrier just now; the kernel lets packets through only once a worker has noticed. Being
+        // looked up makes it notice at once (Linux 6.8; before, the first packets to a pod may be lost).
+        self.pods.lock().links.index(&port).map_err(NetworkError::netlink("look a pod's link up"))?;
+        Ok(())
     }
 
     fn describe(&self, ip: Ipv4Addr, netns: PathBuf) -> PodNetwork {

@@ -156,6 +156,26 @@ fn pods_attached_at_once_get_different_addresses_and_one_pod_one_network() {
 }
 
 #[test]
+fn the_first_packet_to_a_fresh_pod_arrives() {
+    let machine = Machine::new();
+    for bridge_netfilter in [false, true] {
+        set_bridge_netfilter(bridge_netfilter);
+        let network = machine.open();
+        let old = attach(&network, "old");
+        for n in 0..40 {
+            let pod = attach(&network, &format!("pod-{bridge_netfilter}-{n}"));
+            let socket = at(&pod.netns, || std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap());
+            socket.set_read_timeout(Some(DEADLINE)).unwrap();
+            at(&old.netns, move || {
+                std::net::UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"hello", (pod.ip, 80)).unwrap();
+            });
+            let mut buffer = [0; 16];
+            assert_eq!(socket.recv(&mut buffer).expect("the datagram"), 5);
+        }
+    }
+}
+
+#[test]
 fn a_full_range_is_an_error_and_a_detached_pod_makes_room() {
     let machine = Machine::new();
     let mut config = machine.config("test", 42);

@@ -13,7 +13,9 @@ use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
     InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -122,13 +124,18 @@ impl Links {
             ]),
         ];
         // Where br_netfilter is on, the kernel bridges translated packets straight to their port, back to the sender's
-        // own for a pod that calls itself through its Service: hence hairpin. IPv6 stays silent on the node's end.
+        // own for a pod that calls itself through its Service: hence hairpin. The bridge is told each pod's address (see
+        // `introduce`), so it neither learns, which pods could abuse, nor floods. IPv6 stays silent on the node's end.
         let mut port = link_up(0);
         port.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::PortKind(InfoPortKind::Bridge),
-                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![
+                    InfoBridgePort::HairpinMode(true),
+                    InfoBridgePort::Learning(false),
+                    InfoBridgePort::UnicastFlood(false),
+                ])),
             ]),
             LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
                 In6AddrGenMode::None,
@@ -169,12 +176,22 @@ impl Links {
         self.ask(vec![(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)])
     }
 
-    /// Fixes a pod's hardware address, so that no packet to it waits for, or floods the bridge with, a question.
-    pub(crate) fn set_neighbour(&mut self, index: u32, ip: Ipv4Addr, mac: [u8; 6]) -> io::Result<()> {
-        let mut message = neighbour_message(index, ip);
-        message.header.state = NeighbourState::Permanent;
-        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
-        self.ask(vec![(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)])
+    /// Tells the node a pod's hardware address and the bridge the port behind which it is, so that no packet to the pod
+    /// waits for, or floods the bridge with, a question.
+    pub(crate) fn introduce(&mut self, bridge: u32, port: u32, ip: Ipv4Addr, mac: [u8; 6]) -> io::Result<()> {
+        let mut neighbour = neighbour_message(bridge, ip);
+        neighbour.header.state = NeighbourState::Permanent;
+        neighbour.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        let mut forwarding = NeighbourMessage::default();
+        forwarding.header.family = AddressFamily::Bridge;
+        forwarding.header.ifindex = port;
+        forwarding.header.state = NeighbourState::Noarp;
+        forwarding.header.flags = NeighbourFlags::Controller;
+        forwarding.attributes = vec![NeighbourAttribute::LinkLayerAddress(mac.to_vec())];
+        self.ask(vec![
+            (RouteNetlinkMessage::NewNeighbour(neighbour), NLM_F_CREATE | NLM_F_REPLACE),
+            (RouteNetlinkMessage::NewNeighbour(forwarding), NLM_F_CREATE | NLM_F_REPLACE),
+        ])
     }
 
     /// Forgets a pod's hardware address; fine if unknown.

@@ -29,7 +29,7 @@ pub(crate) struct Layout {
 }
 
 /// Raised whenever a table made by an earlier version can't be adopted.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The packet mark bit between the choice of an endpoint and the masquerading of the source; kube-proxy's own default.
 const MASQUERADE_BIT: u32 = 1 << 14;
 /// `IPS_DST_NAT` of linux/netfilter/nf_conntrack_common.h.
@@ -379,8 +379,18 @@ pub(crate) fn add_variant(batch: &mut Batch, variant: Variant) {
         batch.add_rule(&chain, &anew);
     }
     // With affinity this is what remains when its memory is full.
-    choose.push(translate);
+    choose.push(translate.clone());
     batch.add_rule(&chain, &choose);
+    // A packet that met a change between two lookups may have missed its slot; slot 0 is there as long as any is. What
+    // still finds nothing is dropped: let through untranslated, the connection would stay so.
+    let mut first = load_frontend(zone);
+    first.extend([
+        E::Load { to: SLOT, value: vec![0; 4] },
+        E::Map { map: ENDPOINTS, key: GROUP, to: ADDRESS },
+        translate,
+    ]);
+    batch.add_rule(&chain, &first);
+    batch.add_rule(&chain, &[E::End(Verdict::Drop)]);
     batch.add_element(VARIANTS, &variant.key(), ElementData::Verdict(Verdict::Goto(chain)));
 }
 

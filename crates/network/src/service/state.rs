@@ -216,8 +216,8 @@ impl State {
         }
     }
 
-    /// Deletes unused variants if there are many. Last in a batch, when frontends have let go of them, and not while
-    /// frontends of an earlier process may use them.
+    /// Deletes unused variants if there are many. First in a batch: packets on their way may still use what the batch
+    /// itself lets go. And not while frontends of an earlier process may use them.
     pub(crate) fn tidy(&mut self, batch: &mut Batch) {
         if !self.heritage.frontends.is_empty() {
             return;

@@ -114,8 +114,8 @@ impl ServiceTable {
         let mut kernel = self.inner.kernel.lock();
         let Kernel { state, session, diverged } = &mut *kernel;
         let (mut batch, mut cuts) = (state.batch(), Vec::new());
-        edit(state, &mut batch, &mut cuts);
         state.tidy(&mut batch);
+        edit(state, &mut batch, &mut cuts);
         let Some(session) = session else { return Ok(()) };
         let outcome = if *diverged { Err(None) } else { session.commit(batch).map_err(Some) };
         if let Err(error) = outcome {
