@@ -21,6 +21,27 @@ async fn what_runs_goes_on_untouched_under_the_next_agent() {
 }
 
 #[tokio::test]
+async fn files_follow_the_api_under_the_next_agent_too() {
+    let node = Node::start();
+    let maps = "/api/v1/namespaces/default/configmaps";
+    node.api.put(maps, json!({"metadata": {"name": "settings"}, "data": {"key": "old"}}));
+    let uid = node.declare("web", |pod| {
+        pod["spec"]["volumes"] = json!([{"name": "v", "configMap": {"name": "settings"}}]);
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+    });
+    node.ready("web").await;
+    let node = node.restart(|api, _| drop(api.put(maps, json!({"metadata": {"name": "settings"}, "data": {"key": "new"}})))).await;
+    let spec = node.fake.spec(&format!("{uid}.0"), "c.0").expect("a container");
+    let file = spec.mounts.iter().find(|m| m.destination == "/v").map(|m| format!("{}/key", m.source)).expect("a mount");
+    let wait = async {
+        while std::fs::read_to_string(&file).unwrap_or_default() != "new" {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.expect("the file follows");
+}
+
+#[tokio::test]
 async fn an_exit_while_no_agent_ran_is_noted_and_answered() {
     let node = Node::start();
     let uid = node.declare("web", |_| {});

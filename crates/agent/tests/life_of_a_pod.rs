@@ -161,7 +161,7 @@ async fn a_program_that_cannot_start_is_a_start_error() {
     });
     let failed = node.pod("web", |p| (p["status"]["phase"] == "Failed").then(|| p.clone())).await;
     let ended = &container(&failed)["state"]["terminated"];
-    assert_eq!((&ended["reason"], &ended["exitCode"]), (&json!("StartError"), &json!(127)));
+    assert_eq!((&ended["reason"], &ended["exitCode"]), (&json!("StartError"), &json!(128)));
 }
 
 #[tokio::test]

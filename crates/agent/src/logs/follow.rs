@@ -115,7 +115,6 @@ mod tests {
     use tokio::sync::{mpsc, oneshot};
 
     use super::super::{Options, Source, send};
-    use super::*;
 
     async fn next(chunks: &mut mpsc::Receiver<Bytes>) -> String {
         let chunk = tokio::time::timeout(Duration::from_secs(10), chunks.recv()).await.expect("in time");

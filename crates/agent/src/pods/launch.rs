@@ -29,12 +29,7 @@ pub enum LaunchError {
     /// `CreateContainerError`: the runtime could not make it.
     Create(String),
     /// `StartError`: its program could not be started.
-    Start {
-        /// For people.
-        message: String,
-        /// What a shell would say.
-        exit_code: i32,
-    },
+    Start(String),
 }
 
 /// The runtime's id of a container in its sandbox.
@@ -60,7 +55,7 @@ pub async fn launch(
     let result = create_and_start(context, pod, container, attempt, sandbox, volumes, prepared).await;
     if let Err(error) = &result {
         let message = match error {
-            LaunchError::Config(message) | LaunchError::Create(message) | LaunchError::Start { message, .. } => message,
+            LaunchError::Config(message) | LaunchError::Create(message) | LaunchError::Start(message) => message,
         };
         context.recorder.container(pod, &container.name, Severity::Warning, "Failed", format!("Error: {message}"));
     }
@@ -125,11 +120,10 @@ async fn create_and_start(
 
 fn runtime_error(error: engine::Error) -> LaunchError {
     match error {
-        engine::Error::Start { message, exit_code } => LaunchError::Start {
-            message: format!("failed to create containerd task: failed to create shim task: OCI runtime create failed: {message}: unknown"),
-            // The runtimes below upstream say 128 for any program that can't be started.
-            exit_code: if exit_code == 0 { 128 } else { exit_code },
-        },
+        engine::Error::Start { message, .. } => LaunchError::Start(format!(
+            "failed to create containerd task: failed to create shim task: OCI runtime create failed: \
+             unable to start container process: {message}: unknown"
+        )),
         other => LaunchError::Create(other.to_string()),
     }
 }

@@ -73,7 +73,13 @@ pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<S
         log_dir: Some(paths.logs.clone()),
         ..SandboxSpec::default()
     };
+    let memory: Vec<_> = sandbox.tmpfs.iter().map(|t| t.path.clone()).collect();
     context.runtime.create_sandbox(sandbox).await.map_err(|e| failed("failed to create containerd task for sandbox", &e))?;
+    let group = spec.security_context.as_ref().and_then(|c| c.fs_group);
+    for volume in memory {
+        let path = context.runtime.host_path(&id, &volume).await;
+        volumes::give_to_group(&path, group).map_err(|e| failed("failed to prepare memory volumes of sandbox", &e))?;
+    }
     Ok(SandboxUp { id, pod_ips })
 }
 

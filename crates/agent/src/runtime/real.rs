@@ -155,8 +155,7 @@ impl ExecControl {
                 tokio::select! {
                     result = exec.wait() => break result,
                     command = inbox.recv() => match command {
-                        // A size that is refused leaves the old one.
-                        Some(Command::Resize(size)) => drop(exec.resize(size)),
+                        Some(Command::Resize(size)) => exec.resize(size),
                         Some(Command::Kill) => drop(exec.signal(libc::SIGKILL).await),
                         None => break exec.wait().await,
                     },

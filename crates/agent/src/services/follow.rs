@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ServiceSink, ServiceVariables, translate};
 
 type Key = (String, String);
+type Changes = BoxStream<'static, Result<Change, watcher::Error>>;
 
 /// Runs until `stop`.
 pub async fn follow(client: Client, node: String, sink: Arc<dyn ServiceSink>, variables: ServiceVariables, stop: CancellationToken) {
@@ -28,7 +29,7 @@ pub async fn follow(client: Client, node: String, sink: Arc<dyn ServiceSink>, va
     let slices: Api<EndpointSlice> = Api::all(client.clone());
     let namespaces: Api<Namespace> = Api::all(client);
     let config = watcher::Config::default;
-    let changes: [BoxStream<'static, Result<Change, watcher::Error>>; 3] = [
+    let changes: [Changes; 3] = [
         watcher(services, config()).default_backoff().map(|r| r.map(Change::Service)).boxed(),
         watcher(slices, config()).default_backoff().map(|r| r.map(Change::Slice)).boxed(),
         watcher(namespaces, config()).default_backoff().map(|r| r.map(Change::Namespace)).boxed(),

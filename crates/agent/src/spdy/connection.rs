@@ -117,7 +117,7 @@ impl Peer {
 
     async fn opened(&mut self, id: u32, flags: u8, block: &[u8]) -> io::Result<()> {
         let headers = self.decoder.decode(block).map_err(io::Error::other)?;
-        if id % 2 == 0 || self.open.contains_key(&id) {
+        if id.is_multiple_of(2) || self.open.contains_key(&id) {
             return self.send(Frame::Reset { id, status: PROTOCOL_ERROR }).await;
         }
         if self.open.len() >= STREAMS {

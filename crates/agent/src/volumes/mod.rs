@@ -116,12 +116,16 @@ async fn set_up_one(
 }
 
 fn make_empty_dir(path: &std::path::Path, fs_group: Option<i64>) -> std::io::Result<()> {
-    use std::os::unix::fs::{PermissionsExt, chown};
     if path.exists() {
         return Ok(());
     }
     std::fs::create_dir_all(path)?;
-    // Anyone may write, whatever the agent's umask; with fsGroup, files inherit the group.
+    give_to_group(path, fs_group)
+}
+
+/// An emptyDir for anyone to write; with fsGroup, files in it inherit the group.
+pub fn give_to_group(path: &std::path::Path, fs_group: Option<i64>) -> std::io::Result<()> {
+    use std::os::unix::fs::{PermissionsExt, chown};
     let mode = if fs_group.is_some() { 0o2777 } else { 0o777 };
     if let Some(gid) = fs_group.and_then(|g| u32::try_from(g).ok()) {
         chown(path, None, Some(gid))?;

@@ -99,8 +99,11 @@ impl<K> Drop for Followed<K> {
     }
 }
 
+/// By namespace and name.
+type Entries<K> = HashMap<(String, String), Weak<Followed<K>>>;
+
 struct Table<K> {
-    entries: Mutex<HashMap<(String, String), Weak<Followed<K>>>>,
+    entries: Mutex<Entries<K>>,
 }
 
 impl<K> Default for Table<K> {

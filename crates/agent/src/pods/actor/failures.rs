@@ -13,11 +13,15 @@ use crate::{
         image_pull::PullFailure,
         launch::{LaunchError, public_id},
         prepare::{PrepareError, Prepared},
+        restart,
     },
 };
 
 /// How long `ErrImagePull` shows before it becomes `ImagePullBackOff`.
 const SHOW_ERROR: Duration = Duration::from_secs(1);
+
+/// The exit code of a program that could not be started, whatever a shell would say: containerd's.
+const START_ERROR: i32 = 128;
 
 impl Actor {
     pub(super) fn prepared(&mut self, slot: usize, result: Result<Prepared, PrepareError>) {
@@ -83,7 +87,7 @@ impl Actor {
             Ok(started_at) => self.running(slot, attempt, started_at),
             Err(LaunchError::Config(message)) => self.failed(slot, "CreateContainerConfigError", message, false),
             Err(LaunchError::Create(message)) => self.failed(slot, "CreateContainerError", message, false),
-            Err(LaunchError::Start { message, exit_code }) => {
+            Err(LaunchError::Start(message)) => {
                 self.count_start(slot, attempt);
                 let sandbox = self.record.sandbox.clone().unwrap_or_default();
                 let record = &mut self.record.containers[slot];
@@ -93,14 +97,18 @@ impl Actor {
                 let now = Timestamp::now();
                 let ended = Ended {
                     id: public_id(&sandbox, &record.name, attempt),
-                    exit_code,
+                    exit_code: START_ERROR,
                     signal: None,
                     reason: "StartError".to_owned(),
-                    message: Some(message),
+                    message: Some(message.clone()),
                     started_at: Some(Timestamp::UNIX_EPOCH),
                     finished_at: now,
                 };
                 record.end(ended);
+                let declared = self.declared(slot);
+                if restart::wanted(&self.spec(), &declared, self.role(slot), START_ERROR) {
+                    self.record.containers[slot].wait_for("RunContainerError", Some(message));
+                }
             }
         }
     }

@@ -46,11 +46,14 @@ impl Actor {
         for (slot, hold) in plan.hold {
             self.hold(slot, hold);
         }
+        // After an adoption, too: files follow the API again.
+        if !plan.start.is_empty() || self.sandbox.up().is_some() {
+            self.need_volumes();
+        }
         if plan.start.is_empty() {
             return;
         }
         self.need_sandbox();
-        self.need_volumes();
         for slot in plan.start {
             self.start(slot);
         }
