@@ -1,4 +1,4 @@
-//! Service rules under real traffic.
+//! Service rules under real traffic. Above 500 lines: one sentence a behaviour, over a few shared helpers.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};

@@ -1,4 +1,6 @@
 //! The model of the kernel's maps: which Service put what there, and what a change adds and deletes.
+//!
+//! Above 500 lines: every map's bookkeeping shares the one model, and a change touches all of it in one pass.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
