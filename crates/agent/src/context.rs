@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 
 use crate::{
-    config::AgentConfig, events::Recorder, net::PodNetwork, node::Machine, paths::PodPaths, runtime::Images, runtime::Runtime,
-    services::ServiceVariables, volumes::Objects,
+    config::AgentConfig, events::Recorder, net::PodNetwork, node::Machine, paths::PodPaths, runtime::Images,
+    runtime::Runtime, services::ServiceVariables, volumes::Objects,
 };
 
 /// Handed to every pod's actor.

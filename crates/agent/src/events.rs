@@ -63,7 +63,14 @@ impl Recorder {
     }
 
     /// Records an event about one container of a pod.
-    pub fn container(&self, pod: &Pod, container: &str, severity: Severity, reason: &'static str, message: impl Into<String>) {
+    pub fn container(
+        &self,
+        pod: &Pod,
+        container: &str,
+        severity: Severity,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
         self.record(pod_reference(pod, Some(container)), severity, reason, message.into());
     }
 
@@ -139,7 +146,11 @@ async fn write(client: Client, host: String, mut notes: mpsc::Receiver<Note>) {
 
 fn event(note: &Note, name: &str, namespace: &str, host: &str) -> Event {
     Event {
-        metadata: ObjectMeta { name: Some(name.to_owned()), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
         involved_object: note.about.clone(),
         reason: Some(note.reason.to_owned()),
         message: Some(note.message.clone()),
@@ -210,7 +221,13 @@ mod tests {
 
     fn note(message: &str) -> Note {
         let about = ObjectReference { name: Some("p".into()), uid: Some("u".into()), ..ObjectReference::default() };
-        Note { about, severity: Severity::Normal, reason: "Unhealthy", message: message.into(), at: Timestamp::UNIX_EPOCH }
+        Note {
+            about,
+            severity: Severity::Normal,
+            reason: "Unhealthy",
+            message: message.into(),
+            at: Timestamp::UNIX_EPOCH,
+        }
     }
 
     #[test]

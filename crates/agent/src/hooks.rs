@@ -21,7 +21,12 @@ pub struct Place {
 }
 
 /// Runs a hook to its end. The error is the text for the `FailedPostStartHook` or `FailedPreStopHook` event.
-pub async fn run(context: &Arc<Context>, place: &Place, container: &Container, handler: &LifecycleHandler) -> Result<(), String> {
+pub async fn run(
+    context: &Arc<Context>,
+    place: &Place,
+    container: &Container,
+    handler: &LifecycleHandler,
+) -> Result<(), String> {
     if let Some(action) = &handler.exec {
         let command = action.command.clone().unwrap_or_default();
         let done = exec::run(context, &place.sandbox, &place.container, &command, None).await;
@@ -39,7 +44,9 @@ pub async fn run(context: &Arc<Context>, place: &Place, container: &Container, h
     if let Some(action) = &handler.http_get {
         let request = http::request(action, container, &place.pod_ip)?;
         return match http::get(&request, Duration::from_secs(30)).await {
-            Ok(answer) if answer.status >= 400 => Err(format!("HTTP lifecycle hook ({}) failed with status {}", request.url(), answer.status)),
+            Ok(answer) if answer.status >= 400 => {
+                Err(format!("HTTP lifecycle hook ({}) failed with status {}", request.url(), answer.status))
+            }
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };

@@ -17,9 +17,13 @@ impl PodPaths {
     /// Of `pod` below `data_dir`.
     pub fn new(data_dir: &Path, pod: &Pod) -> Self {
         let meta = &pod.metadata;
-        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+        let (namespace, name) =
+            (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         let uid = meta.uid.as_deref().unwrap_or_default();
-        Self { root: data_dir.join("pods").join(uid), logs: data_dir.join("log/pods").join(format!("{namespace}_{name}_{uid}")) }
+        Self {
+            root: data_dir.join("pods").join(uid),
+            logs: data_dir.join("log/pods").join(format!("{namespace}_{name}_{uid}")),
+        }
     }
 
     /// What survives the agent.

@@ -166,9 +166,16 @@ impl FakeApi {
                 None if is_collection(&path) => {
                     let selector = query.get("fieldSelector").cloned().unwrap_or_default();
                     let state = self.state.lock();
-                    let items: Vec<&Value> =
-                        state.objects.iter().filter(|(p, o)| below(p, &path) && selected(o, &selector)).map(|(_, o)| o).collect();
-                    reply(200, &json!({"kind": "List", "metadata": {"resourceVersion": state.revision.to_string()}, "items": items}))
+                    let items: Vec<&Value> = state
+                        .objects
+                        .iter()
+                        .filter(|(p, o)| below(p, &path) && selected(o, &selector))
+                        .map(|(_, o)| o)
+                        .collect();
+                    reply(
+                        200,
+                        &json!({"kind": "List", "metadata": {"resourceVersion": state.revision.to_string()}, "items": items}),
+                    )
                 }
                 None => failure(404, "NotFound"),
             },
@@ -190,13 +197,15 @@ impl FakeApi {
             .collect();
         missed.sort_by_key(|e| revision(&e["object"]));
         drop(state);
-        let later = futures::stream::unfold(events, |mut events| async move { Some((events.recv().await.ok()?, events)) });
+        let later =
+            futures::stream::unfold(events, |mut events| async move { Some((events.recv().await.ok()?, events)) });
         let later = futures::StreamExt::filter_map(later, move |(_, kind, p, object)| {
             let wanted = below(&p, &path) && selected(&object, &selector);
             futures::future::ready(wanted.then(|| json!({"type": kind, "object": object})))
         });
         let all = futures::StreamExt::chain(futures::stream::iter(missed), later);
-        let frames = futures::StreamExt::map(all, |event| Ok::<_, Infallible>(Frame::data(Bytes::from(format!("{event}\n")))));
+        let frames =
+            futures::StreamExt::map(all, |event| Ok::<_, Infallible>(Frame::data(Bytes::from(format!("{event}\n")))));
         Response::new(StreamBody::new(futures::StreamExt::boxed(frames)).boxed_unsync())
     }
 }
@@ -218,7 +227,17 @@ fn below(object: &str, collection: &str) -> bool {
 fn is_collection(path: &str) -> bool {
     matches!(
         path.rsplit('/').next(),
-        Some("pods" | "services" | "nodes" | "namespaces" | "configmaps" | "secrets" | "events" | "endpointslices" | "leases")
+        Some(
+            "pods"
+                | "services"
+                | "nodes"
+                | "namespaces"
+                | "configmaps"
+                | "secrets"
+                | "events"
+                | "endpointslices"
+                | "leases"
+        )
     )
 }
 
@@ -267,7 +286,10 @@ fn reply(code: u16, value: &Value) -> Answer {
 
 fn failure(code: u16, reason: &str) -> Answer {
     let message = if reason == "Conflict" { "Precondition failed: UID in precondition" } else { reason };
-    reply(code, &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}))
+    reply(
+        code,
+        &json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason, "message": message}),
+    )
 }
 
 #[derive(Clone)]

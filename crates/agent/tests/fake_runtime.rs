@@ -15,7 +15,8 @@ use agent::{
 };
 use async_trait::async_trait;
 use engine::{
-    ContainerSpec, ContainerState, ContainerStatus, ExecSpec, ExitStatus, Rootfs, SandboxSpec, SandboxState, SandboxStatus, TerminalSize,
+    ContainerSpec, ContainerState, ContainerStatus, ExecSpec, ExitStatus, Rootfs, SandboxSpec, SandboxState,
+    SandboxStatus, TerminalSize,
 };
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::watch};
@@ -104,7 +105,14 @@ impl Fake {
             if let Some(container) = container.filter(|c| c.exit.borrow().is_none()) {
                 let now = SystemTime::now();
                 let started_at = container.started_at.unwrap_or(now);
-                container.exit.send_replace(Some(ExitStatus { exit_code: code, signal, oom_killed, started_at, finished_at: now, known: true }));
+                container.exit.send_replace(Some(ExitStatus {
+                    exit_code: code,
+                    signal,
+                    oom_killed,
+                    started_at,
+                    finished_at: now,
+                    known: true,
+                }));
             }
         });
     }
@@ -205,7 +213,10 @@ impl Runtime for Fake {
         self.change(|s| {
             s.journal.push(format!("create {}", spec.id));
             if spec.args.first().is_some_and(|a| a == "/missing") {
-                return Err(engine::Error::Start { message: "exec: \"/missing\": no such file".to_owned(), exit_code: 127 });
+                return Err(engine::Error::Start {
+                    message: "exec: \"/missing\": no such file".to_owned(),
+                    exit_code: 127,
+                });
             }
             let containers = &mut s.sandboxes.get_mut(sandbox).ok_or_else(|| missing(sandbox))?.1;
             let container = Container { spec, started_at: None, exit: watch::channel(None).0 };
@@ -238,7 +249,8 @@ impl Runtime for Fake {
     async fn wait(&self, sandbox: &str, container: &str) -> engine::Result<ExitStatus> {
         let mut exit = {
             let state = self.state.lock();
-            let found = state.sandboxes.get(sandbox).and_then(|(_, c)| c.get(container)).ok_or_else(|| missing(container))?;
+            let found =
+                state.sandboxes.get(sandbox).and_then(|(_, c)| c.get(container)).ok_or_else(|| missing(container))?;
             found.exit.subscribe()
         };
         let status = exit.wait_for(Option::is_some).await.map_err(|_| missing(container))?;
@@ -274,7 +286,14 @@ impl Runtime for Fake {
                 let _ = tokio::io::copy(&mut input, &mut out).await;
             }
             let now = SystemTime::now();
-            done.send_replace(Some(ExitStatus { exit_code, signal: None, oom_killed: false, started_at: now, finished_at: now, known: true }));
+            done.send_replace(Some(ExitStatus {
+                exit_code,
+                signal: None,
+                oom_killed: false,
+                started_at: now,
+                finished_at: now,
+                known: true,
+            }));
         });
         Ok(Process {
             stdin: with_stdin.then(|| Box::new(stdin) as _),
@@ -284,7 +303,14 @@ impl Runtime for Fake {
         })
     }
 
-    async fn attach(&self, sandbox: &str, container: &str, _stdin: bool, _stdout: bool, _stderr: bool) -> engine::Result<Process> {
+    async fn attach(
+        &self,
+        sandbox: &str,
+        container: &str,
+        _stdin: bool,
+        _stdout: bool,
+        _stderr: bool,
+    ) -> engine::Result<Process> {
         let _ = sandbox;
         Err(missing(container))
     }
@@ -327,7 +353,10 @@ impl ProcessControl for Control {
 impl Images for Fake {
     async fn find(&self, reference: &str) -> Result<Option<ImageInfo>, ImageError> {
         if reference.contains(' ') {
-            return Err(ImageError::InvalidName { reference: reference.to_owned(), message: "invalid reference format".to_owned() });
+            return Err(ImageError::InvalidName {
+                reference: reference.to_owned(),
+                message: "invalid reference format".to_owned(),
+            });
         }
         Ok(self.state.lock().images.get(reference).cloned())
     }
@@ -335,7 +364,11 @@ impl Images for Fake {
     async fn pull(&self, reference: &str, _credentials: &[Credential]) -> Result<ImageInfo, ImageError> {
         self.change(|s| {
             s.journal.push(format!("pull {reference}"));
-            let found = s.pullable.get(reference).cloned().ok_or_else(|| ImageError::Pull(format!("{reference}: not found")))?;
+            let found = s
+                .pullable
+                .get(reference)
+                .cloned()
+                .ok_or_else(|| ImageError::Pull(format!("{reference}: not found")))?;
             s.images.insert(reference.to_owned(), found.clone());
             Ok(found)
         })
@@ -362,7 +395,10 @@ impl PodNetwork for Fake {
             let next = Ipv4Addr::new(10, 42, 0, s.next_address);
             *s.attached.entry(request.pod_uid.clone()).or_insert(next)
         });
-        Ok(Attachment { namespace: PathBuf::from("/netns").join(request.pod_uid), addresses: vec![IpAddr::V4(address)] })
+        Ok(Attachment {
+            namespace: PathBuf::from("/netns").join(request.pod_uid),
+            addresses: vec![IpAddr::V4(address)],
+        })
     }
 
     async fn detach(&self, pod_uid: &str) -> Result<(), NetworkError> {

@@ -7,7 +7,8 @@ use crate::cluster::{Node, PODS, condition, container};
 #[tokio::test]
 async fn a_node_registers_ready_with_its_lease() {
     let node = Node::start();
-    let registered = node.api.until("/api/v1/nodes/node", |n| n.filter(|n| condition(n, "Ready") == "True").cloned()).await;
+    let registered =
+        node.api.until("/api/v1/nodes/node", |n| n.filter(|n| condition(n, "Ready") == "True").cloned()).await;
     assert_eq!(registered["metadata"]["labels"]["kubernetes.io/hostname"], "node");
     assert_eq!(registered["status"]["addresses"][0], json!({"type": "InternalIP", "address": "192.0.2.1"}));
     assert_eq!(registered["status"]["conditions"][3]["reason"], "KubeletReady");
@@ -34,11 +35,18 @@ async fn a_declared_pod_runs_and_its_status_says_so() {
         assert_eq!(condition(&pod, kind), "True", "{kind}");
     }
     let running = container(&pod);
-    assert_eq!((&running["ready"], &running["started"], &running["restartCount"]), (&json!(true), &json!(true), &json!(0)));
+    assert_eq!(
+        (&running["ready"], &running["started"], &running["restartCount"]),
+        (&json!(true), &json!(true), &json!(0))
+    );
     assert_eq!(running["containerID"], format!("hythe://{uid}.0.c.0"));
     let spec = node.fake.spec(&format!("{uid}.0"), "c.0").expect("a container");
     assert_eq!(spec.args, ["/app", "hello"]);
-    assert!(spec.env.contains(&"IP=10.42.0.1".to_owned()) && spec.env.contains(&"PATH=/bin".to_owned()), "{:?}", spec.env);
+    assert!(
+        spec.env.contains(&"IP=10.42.0.1".to_owned()) && spec.env.contains(&"PATH=/bin".to_owned()),
+        "{:?}",
+        spec.env
+    );
     assert!(spec.mounts.iter().any(|m| m.destination == "/etc/resolv.conf"));
     assert_eq!(node.event("Pulled").await, "Container image \"app:1\" already present on machine");
     assert_eq!(node.event("Created").await, "Created container: c");
@@ -54,7 +62,10 @@ async fn a_deleted_pod_gets_its_grace_and_leaves_nothing() {
     node.gone("web").await;
     node.fake.until("the sandbox and the network go", |f| f.sandbox_count() == 0 && f.attached() == 0).await;
     let journal = node.fake.journal();
-    assert!(journal.contains(&"signal c.0 15".to_owned()) && !journal.contains(&"signal c.0 9".to_owned()), "{journal:?}");
+    assert!(
+        journal.contains(&"signal c.0 15".to_owned()) && !journal.contains(&"signal c.0 9".to_owned()),
+        "{journal:?}"
+    );
     assert_eq!(node.event("Killing").await, "Stopping container c");
     assert!(journal.contains(&format!("destroy {uid}.0")));
 }
@@ -75,16 +86,23 @@ async fn a_crashed_container_is_restarted_at_once_and_then_held_back() {
     let uid = node.declare("web", |_| {});
     node.ready("web").await;
     node.fake.exit(&format!("{uid}.0"), "c.0", 3);
-    let again = node.pod("web", |p| (container(p)["restartCount"] == 1 && container(p)["ready"] == true).then(|| p.clone())).await;
+    let again = node
+        .pod("web", |p| (container(p)["restartCount"] == 1 && container(p)["ready"] == true).then(|| p.clone()))
+        .await;
     let last = &container(&again)["lastState"]["terminated"];
     assert_eq!((&last["exitCode"], &last["reason"]), (&json!(3), &json!("Error")));
     node.fake.oom(&format!("{uid}.0"), "c.1");
-    let held = node.pod("web", |p| (container(p)["state"]["waiting"]["reason"] == "CrashLoopBackOff").then(|| p.clone())).await;
+    let held = node
+        .pod("web", |p| (container(p)["state"]["waiting"]["reason"] == "CrashLoopBackOff").then(|| p.clone()))
+        .await;
     let message = format!("back-off 10s restarting failed container=c pod=web_default({uid})");
     assert_eq!(container(&held)["state"]["waiting"]["message"], message);
     assert_eq!(container(&held)["lastState"]["terminated"]["reason"], "OOMKilled");
     assert_eq!((&held["status"]["phase"], condition(&held, "Ready")), (&json!("Running"), "False"));
-    assert_eq!(node.event("BackOff").await, format!("Back-off restarting failed container c in pod web_default({uid})"));
+    assert_eq!(
+        node.event("BackOff").await,
+        format!("Back-off restarting failed container c in pod web_default({uid})")
+    );
 }
 
 #[tokio::test]
@@ -126,7 +144,10 @@ async fn a_missing_image_is_pulled_or_told_of() {
     node.declare("good", |pod| pod["spec"]["containers"][0]["image"] = json!("new:1"));
     node.ready("good").await;
     let pulled = node.event("Pulled").await;
-    assert!(pulled.starts_with("Successfully pulled image \"new:1\" in ") && pulled.ends_with("Image size: 1234 bytes."), "{pulled}");
+    assert!(
+        pulled.starts_with("Successfully pulled image \"new:1\" in ") && pulled.ends_with("Image size: 1234 bytes."),
+        "{pulled}"
+    );
     node.declare("bad", |pod| pod["spec"]["containers"][0]["image"] = json!("none:1"));
     let reason = |p: &serde_json::Value| container(p)["state"]["waiting"]["reason"].as_str().map(str::to_owned);
     node.pod("bad", |p| (reason(p)? == "ErrImagePull").then_some(())).await;
@@ -148,7 +169,8 @@ async fn what_a_container_needs_and_misses_is_its_waiting_reason_until_it_is_the
     });
     let waiting = node.pod("web", |p| container(p)["state"]["waiting"]["message"].as_str().map(str::to_owned)).await;
     assert_eq!(waiting, "configmap \"settings\" not found");
-    node.api.put("/api/v1/namespaces/default/configmaps", json!({"metadata": {"name": "settings"}, "data": {"A": "1"}}));
+    node.api
+        .put("/api/v1/namespaces/default/configmaps", json!({"metadata": {"name": "settings"}, "data": {"A": "1"}}));
     node.ready("web").await;
 }
 
@@ -173,7 +195,8 @@ async fn an_exec_probe_gates_readiness_and_restarts_what_is_not_alive() {
     node.ready("web").await;
     node.fake.exec_exits_with(1);
     node.declare("sick", |pod| {
-        pod["spec"]["containers"][0]["livenessProbe"] = json!({"exec": {"command": ["alive?"]}, "periodSeconds": 1, "failureThreshold": 1});
+        pod["spec"]["containers"][0]["livenessProbe"] =
+            json!({"exec": {"command": ["alive?"]}, "periodSeconds": 1, "failureThreshold": 1});
     });
     node.pod("sick", |p| (container(p)["restartCount"].as_i64()? >= 1).then_some(())).await;
     assert_eq!(node.event("Killing").await, "Container c failed liveness probe, will be restarted");
@@ -196,7 +219,10 @@ async fn config_maps_are_files_that_follow_the_api() {
     let source = |path: &str| spec.mounts.iter().find(|m| m.destination == path).expect("a mount").source.clone();
     let read = |path: String| std::fs::read_to_string(path).unwrap_or_default();
     assert_eq!(read(format!("{}/key", source("/v"))), "old");
-    assert_eq!((read(format!("{}/token", source("/t"))), read(format!("{}/name", source("/t")))), ("a-token".into(), "web".into()));
+    assert_eq!(
+        (read(format!("{}/token", source("/t"))), read(format!("{}/name", source("/t")))),
+        ("a-token".into(), "web".into())
+    );
     node.api.put(maps, json!({"metadata": {"name": "settings"}, "data": {"key": "new"}}));
     let file = format!("{}/key", source("/v"));
     let wait = async {
@@ -212,7 +238,11 @@ async fn a_pod_past_its_deadline_fails() {
     let node = Node::start();
     node.declare("web", |pod| pod["spec"]["activeDeadlineSeconds"] = json!(1));
     node.ready("web").await;
-    let failed = node.pod("web", |p| (p["status"]["reason"] == "DeadlineExceeded" && p["status"]["phase"] == "Failed").then(|| p.clone())).await;
+    let failed = node
+        .pod("web", |p| {
+            (p["status"]["reason"] == "DeadlineExceeded" && p["status"]["phase"] == "Failed").then(|| p.clone())
+        })
+        .await;
     assert_eq!(failed["status"]["message"], "Pod was active on the node longer than the specified deadline");
     node.fake.until("its sandbox goes", |f| f.sandbox_count() == 0).await;
 }
@@ -220,11 +250,17 @@ async fn a_pod_past_its_deadline_fails() {
 #[tokio::test]
 async fn ready_endpoints_of_a_service_become_rules() {
     let node = Node::start();
-    node.api.put("/api/v1/namespaces/default/services", json!({"metadata": {"name": "web"},
-        "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": 80}]}}));
-    node.api.put("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", json!({"addressType": "IPv4",
+    node.api.put(
+        "/api/v1/namespaces/default/services",
+        json!({"metadata": {"name": "web"},
+        "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": 80}]}}),
+    );
+    node.api.put(
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+        json!({"addressType": "IPv4",
         "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}}, "ports": [{"port": 8080}],
-        "endpoints": [{"addresses": ["10.42.0.7"], "conditions": {"ready": true}}]}));
+        "endpoints": [{"addresses": ["10.42.0.7"], "conditions": {"ready": true}}]}),
+    );
     let rules = node.rules.clone();
     let wait = async {
         while rules.0.lock().get("default/web").is_none_or(|r| r.ports[0].endpoints.is_empty()) {

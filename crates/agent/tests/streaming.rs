@@ -19,7 +19,10 @@ fn connect(node: &Node) -> tokio::io::DuplexStream {
 
 async fn get(node: &Node, path: &str) -> String {
     let mut stream = connect(node);
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").as_bytes()).await.expect("sent");
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").as_bytes())
+        .await
+        .expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("an answer");
     answer
@@ -40,11 +43,16 @@ async fn logs_are_read_and_their_absence_is_explained() {
     node.ready("web").await;
     let log = node.fake.spec(&format!("{uid}.0"), "c.0").and_then(|s| s.log).expect("a log");
     std::fs::create_dir_all(log.path.parent().expect("a parent")).expect("made");
-    std::fs::write(&log.path, "2024-01-01T00:00:01Z stdout F one\n2024-01-01T00:00:02Z stderr F two\n").expect("written");
+    std::fs::write(&log.path, "2024-01-01T00:00:01Z stdout F one\n2024-01-01T00:00:02Z stderr F two\n")
+        .expect("written");
     let answer = get(&node, "/containerLogs/default/web/c?tailLines=1").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("two\n") && !answer.contains("one\n"), "{answer}");
     let answer = get(&node, "/containerLogs/default/web/c?previous=true").await;
-    assert!(answer.starts_with("HTTP/1.1 400") && answer.ends_with("previous terminated container \"c\" in pod \"web\" not found"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 400")
+            && answer.ends_with("previous terminated container \"c\" in pod \"web\" not found"),
+        "{answer}"
+    );
     assert!(get(&node, "/containerLogs/default/none/c").await.starts_with("HTTP/1.1 404"));
     assert!(get(&node, "/healthz").await.ends_with("ok"));
     assert!(get(&node, "/pods").await.contains("\"kind\":\"PodList\""));
@@ -68,7 +76,10 @@ async fn exec_carries_streams_sizes_and_the_exit_code() {
     }
     assert_eq!((channels[1].as_slice(), channels[2].as_slice()), (&b"sh -ctyped"[..], &b"err"[..]));
     let status: Value = serde_json::from_slice(&channels[3]).expect("a status");
-    assert_eq!((&status["reason"], &status["details"]["causes"][0]["message"]), (&Value::from("NonZeroExitCode"), &Value::from("3")));
+    assert_eq!(
+        (&status["reason"], &status["details"]["causes"][0]["message"]),
+        (&Value::from("NonZeroExitCode"), &Value::from("3"))
+    );
     node.fake.until("the size arrives", |f| f.journal().contains(&"resize 80x24".to_owned())).await;
 }
 

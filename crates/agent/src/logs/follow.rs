@@ -39,7 +39,10 @@ impl Watch {
         let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         std::fs::create_dir_all(directory)?;
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF;
+        let changes = AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_DELETE_SELF;
         inotify.add_watch(directory, changes)?;
         // SAFETY: the descriptor is owned by the value that is registered, which always names the same one.
         let inotify = unsafe { AsyncFd::register(Descriptor(inotify)) }.map_err(io::Error::from)?;

@@ -53,7 +53,8 @@ pub async fn send(source: Source, options: Options, sink: mpsc::Sender<Bytes>) -
     let watch = source.ended.is_some().then(|| follow::Watch::new(&path)).transpose()?;
     let mut out = read::Output::new(options.clone(), sink);
     let tail = options.tail;
-    let mut current = tokio::task::spawn_blocking(move || tail::open(&path, tail)).await.map_err(io::Error::other)??;
+    let mut current =
+        tokio::task::spawn_blocking(move || tail::open(&path, tail)).await.map_err(io::Error::other)??;
     let mut last = current.pop();
     for old in current {
         let mut reader = read::Reader::new(old);

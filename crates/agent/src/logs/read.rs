@@ -56,7 +56,14 @@ pub struct Output {
 impl Output {
     /// Nothing sent yet.
     pub fn new(options: Options, sink: mpsc::Sender<Bytes>) -> Self {
-        Self { left: options.limit, skipping: options.since.is_some(), options, sink, buffer: BytesMut::new(), continued: false }
+        Self {
+            left: options.limit,
+            skipping: options.since.is_some(),
+            options,
+            sink,
+            buffer: BytesMut::new(),
+            continued: false,
+        }
     }
 
     /// Resolves when the client is gone.

@@ -88,7 +88,14 @@ mod tests {
             files.into_iter().map(|f| io::read_to_string(f).expect("read")).collect::<String>()
         };
         assert_eq!(text(None), "1\n2\n3\n4\n5\n6\n");
-        for (tail, expected) in [(0, ""), (1, "6\n"), (2, "5\n6\n"), (3, "4\n5\n6\n"), (6, "1\n2\n3\n4\n5\n6\n"), (99, "1\n2\n3\n4\n5\n6\n")] {
+        for (tail, expected) in [
+            (0, ""),
+            (1, "6\n"),
+            (2, "5\n6\n"),
+            (3, "4\n5\n6\n"),
+            (6, "1\n2\n3\n4\n5\n6\n"),
+            (99, "1\n2\n3\n4\n5\n6\n"),
+        ] {
             assert_eq!(text(Some(tail)), expected, "{tail}");
         }
         assert!(open(&dir.path().join("none"), Some(3)).expect("nothing").is_empty());

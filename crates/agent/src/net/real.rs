@@ -28,7 +28,10 @@ impl PodNetwork for KernelNetwork {
             .iter()
             .map(|port| {
                 Ok(network::HostPort {
-                    protocol: port.protocol.parse().map_err(|e: network::service::ProtocolError| NetworkError(e.to_string()))?,
+                    protocol: port
+                        .protocol
+                        .parse()
+                        .map_err(|e: network::service::ProtocolError| NetworkError(e.to_string()))?,
                     host_ip: port.host_ip,
                     host_port: port.host_port,
                     container_port: port.container_port,

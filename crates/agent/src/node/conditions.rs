@@ -49,7 +49,14 @@ pub fn of(health: Health, old: &[NodeCondition], now: Timestamp) -> Vec<NodeCond
     ]
 }
 
-fn condition(kind: &str, holds: bool, reason: &str, message: &str, old: &[NodeCondition], now: Timestamp) -> NodeCondition {
+fn condition(
+    kind: &str,
+    holds: bool,
+    reason: &str,
+    message: &str,
+    old: &[NodeCondition],
+    now: Timestamp,
+) -> NodeCondition {
     let status = if holds { "True" } else { "False" };
     let since = old.iter().find(|c| c.type_ == kind && c.status == status).and_then(|c| c.last_transition_time.clone());
     NodeCondition {
@@ -86,7 +93,8 @@ mod tests {
         let now = Timestamp::from_second(200).expect("in range");
         let old = of(Health::default(), &[], then);
         let new = of(Health { disk_pressure: true, ..Health::default() }, &old, now);
-        let times: Vec<_> = new.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.last_transition_time.clone())).collect();
+        let times: Vec<_> =
+            new.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.last_transition_time.clone())).collect();
         assert_eq!(times[0], ("MemoryPressure", "False", Some(Time(then))));
         assert_eq!(times[1], ("DiskPressure", "True", Some(Time(now))));
         assert_eq!(times[3], ("Ready", "True", Some(Time(then))));

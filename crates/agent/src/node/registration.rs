@@ -143,11 +143,18 @@ fn node(context: &Context, images: &[ImageInfo], old: &[k8s_openapi::api::core::
         ])
     };
     let text = |s: &str| Some(s.to_owned()).filter(|s| !s.is_empty());
-    let mut addresses: Vec<NodeAddress> =
-        config.node_ips.iter().map(|ip| NodeAddress { type_: "InternalIP".to_owned(), address: ip.to_string() }).collect();
+    let mut addresses: Vec<NodeAddress> = config
+        .node_ips
+        .iter()
+        .map(|ip| NodeAddress { type_: "InternalIP".to_owned(), address: ip.to_string() })
+        .collect();
     addresses.push(NodeAddress { type_: "Hostname".to_owned(), address: config.node_name.clone() });
     Node {
-        metadata: ObjectMeta { name: Some(config.node_name.clone()), labels: Some(labels(context)), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(config.node_name.clone()),
+            labels: Some(labels(context)),
+            ..ObjectMeta::default()
+        },
         spec: Some(NodeSpec {
             pod_cidr: text(&config.pod_cidr),
             pod_cidrs: text(&config.pod_cidr).map(|c| vec![c]),
@@ -203,6 +210,9 @@ fn image_list(images: &[ImageInfo]) -> Vec<ContainerImage> {
     images.truncate(IMAGES);
     images
         .into_iter()
-        .map(|i| ContainerImage { names: Some(i.names.clone()), size_bytes: Some(i64::try_from(i.size).unwrap_or(i64::MAX)) })
+        .map(|i| ContainerImage {
+            names: Some(i.names.clone()),
+            size_bytes: Some(i64::try_from(i.size).unwrap_or(i64::MAX)),
+        })
         .collect()
 }

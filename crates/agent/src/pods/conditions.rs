@@ -50,9 +50,10 @@ fn verdict(status: bool, reason: &'static str, message: String) -> Verdict {
 }
 
 fn initialized(inputs: &Inputs<'_>) -> Verdict {
-    let begun = inputs.records.iter().any(|r| {
-        r.role == Role::App && (!matches!(r.current, Current::Waiting { .. }) || r.last.is_some())
-    });
+    let begun = inputs
+        .records
+        .iter()
+        .any(|r| r.role == Role::App && (!matches!(r.current, Current::Waiting { .. }) || r.last.is_some()));
     let incomplete: Vec<&str> = inputs
         .records
         .iter()
@@ -66,7 +67,11 @@ fn initialized(inputs: &Inputs<'_>) -> Verdict {
     match inputs.phase {
         Phase::Succeeded => verdict(true, "PodCompleted", String::new()),
         _ if begun || incomplete.is_empty() => verdict(true, "", String::new()),
-        _ => verdict(false, "ContainersNotInitialized", format!("containers with incomplete status: [{}]", incomplete.join(" "))),
+        _ => verdict(
+            false,
+            "ContainersNotInitialized",
+            format!("containers with incomplete status: [{}]", incomplete.join(" ")),
+        ),
     }
 }
 
@@ -101,7 +106,11 @@ fn ready(inputs: &Inputs<'_>, containers: &Verdict) -> Verdict {
             Some(_) => {}
         }
     }
-    if messages.is_empty() { verdict(true, "", String::new()) } else { verdict(false, "ReadinessGatesNotReady", messages.join(", ")) }
+    if messages.is_empty() {
+        verdict(true, "", String::new())
+    } else {
+        verdict(false, "ReadinessGatesNotReady", messages.join(", "))
+    }
 }
 
 fn condition(inputs: &Inputs<'_>, kind: &str, verdict: Verdict) -> PodCondition {
@@ -141,7 +150,9 @@ mod tests {
         let inputs = Inputs { pod: &pod, records: &records, phase, sandbox_ready: true, now: Timestamp::UNIX_EPOCH };
         of(&inputs)
             .into_iter()
-            .map(|c| format!("{}={} {}|{}", c.type_, c.status, c.reason.unwrap_or_default(), c.message.unwrap_or_default()))
+            .map(|c| {
+                format!("{}={} {}|{}", c.type_, c.status, c.reason.unwrap_or_default(), c.message.unwrap_or_default())
+            })
             .collect()
     }
 
@@ -165,7 +176,10 @@ mod tests {
         let mut pod = json!({"spec": {"containers": [{"name": "a"}], "readinessGates": [{"conditionType": "x/y"}]}});
         let ready = |r: &mut Vec<ContainerRecord>| r[0].ready = true;
         let got = conditions(pod.clone(), ready, Phase::Running);
-        assert_eq!(got[2], "Ready=False ReadinessGatesNotReady|corresponding condition of pod readiness gate \"x/y\" does not exist.");
+        assert_eq!(
+            got[2],
+            "Ready=False ReadinessGatesNotReady|corresponding condition of pod readiness gate \"x/y\" does not exist."
+        );
         assert_eq!(got[3], "ContainersReady=True |");
         pod["status"] = json!({"conditions": [{"type": "x/y", "status": "True"}]});
         assert_eq!(conditions(pod, ready, Phase::Running)[2], "Ready=True |");
@@ -183,8 +197,10 @@ mod tests {
     fn transition_times_change_only_with_the_status() {
         let old = json!([{"type": "Ready", "status": "False", "lastTransitionTime": "2001-01-01T00:00:00Z"},
             {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2001-01-01T00:00:00Z"}]);
-        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": []}, "status": {"conditions": old}})).expect("a pod");
-        let inputs = Inputs { pod: &pod, records: &[], phase: Phase::Running, sandbox_ready: true, now: Timestamp::UNIX_EPOCH };
+        let pod: Pod =
+            serde_json::from_value(json!({"spec": {"containers": []}, "status": {"conditions": old}})).expect("a pod");
+        let inputs =
+            Inputs { pod: &pod, records: &[], phase: Phase::Running, sandbox_ready: true, now: Timestamp::UNIX_EPOCH };
         let times: Vec<_> = of(&inputs).into_iter().map(|c| c.last_transition_time.expect("a time").0).collect();
         assert_eq!(times[2], Timestamp::UNIX_EPOCH);
         assert_eq!(times[4], "2001-01-01T00:00:00Z".parse().expect("a time"));

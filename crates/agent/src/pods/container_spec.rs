@@ -53,14 +53,18 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
     let mut env: Vec<String> = environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
     if !environment.iter().any(|(k, _)| k == "HOSTNAME") {
         let name = super::etc_files::kernel_hostname(pod, &context.config.cluster_domain);
-        env.push(format!("HOSTNAME={}", if spec.host_network == Some(true) { context.machine.hostname.clone() } else { name }));
+        env.push(format!(
+            "HOSTNAME={}",
+            if spec.host_network == Some(true) { context.machine.hostname.clone() } else { name }
+        ));
     }
     if container.tty == Some(true) && !environment.iter().any(|(k, _)| k == "TERM") {
         env.push("TERM=xterm".to_owned());
     }
     let cgroup = resources::of(container, context.config.pod_pids_limit);
     let class = qos::of(pod);
-    let request = resources::amount(container.resources.as_ref(), Side::Requests, "memory", quantity::whole).unwrap_or(0);
+    let request =
+        resources::amount(container.resources.as_ref(), Side::Requests, "memory", quantity::whole).unwrap_or(0);
     let critical = spec.priority.is_some_and(|p| p >= 2_000_000_000);
     let mut mounts = parts.mounts;
     mounts.extend(etc_mounts(container, paths, &mounts));

@@ -228,7 +228,9 @@ async fn sandboxes_by_pod(context: &Context) -> HashMap<String, Vec<SandboxStatu
                 }
             }
         }
-        Err(error) => tracing::error!(%error, "the runtime does not tell what runs; pods are started as if nothing did"),
+        Err(error) => {
+            tracing::error!(%error, "the runtime does not tell what runs; pods are started as if nothing did")
+        }
     }
     out
 }

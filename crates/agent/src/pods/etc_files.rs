@@ -21,7 +21,9 @@ pub fn names(pod: &Pod, cluster_domain: &str) -> (String, String) {
         None => own.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned(),
     };
     let domain = match spec.subdomain.as_deref().filter(|s| !s.is_empty()) {
-        Some(subdomain) => format!("{subdomain}.{}.svc.{cluster_domain}", pod.metadata.namespace.as_deref().unwrap_or_default()),
+        Some(subdomain) => {
+            format!("{subdomain}.{}.svc.{cluster_domain}", pod.metadata.namespace.as_deref().unwrap_or_default())
+        }
         None => String::new(),
     };
     (hostname, domain)
@@ -47,8 +49,11 @@ pub fn write(context: &Context, pod: &Pod, paths: &PodPaths, pod_ips: &[String])
         hosts_file::managed(pod_ips, &hostname, &domain, hosts_file::aliases(spec))
     };
     fs::write(paths.etc("hosts"), hosts)?;
-    let kernel_name =
-        if spec.host_network == Some(true) { context.machine.hostname.clone() } else { kernel_hostname(pod, &context.config.cluster_domain) };
+    let kernel_name = if spec.host_network == Some(true) {
+        context.machine.hostname.clone()
+    } else {
+        kernel_hostname(pod, &context.config.cluster_domain)
+    };
     fs::write(paths.etc("hostname"), format!("{kernel_name}\n"))?;
     let host = resolv_conf::parse(&fs::read_to_string(&context.config.resolv_conf).unwrap_or_default());
     let servers: Vec<String> = context.config.cluster_dns.iter().map(ToString::to_string).collect();
@@ -68,13 +73,15 @@ mod tests {
         let pod = |spec: serde_json::Value| -> Pod {
             let mut spec = spec;
             spec["containers"] = json!([]);
-            serde_json::from_value(json!({"metadata": {"name": "web-0", "namespace": "ns"}, "spec": spec})).expect("a pod")
+            serde_json::from_value(json!({"metadata": {"name": "web-0", "namespace": "ns"}, "spec": spec}))
+                .expect("a pod")
         };
         assert_eq!(kernel_hostname(&pod(json!({})), "c.l"), "web-0");
         let named = pod(json!({"hostname": "h", "subdomain": "s", "setHostnameAsFQDN": true}));
         assert_eq!(names(&named, "c.l"), ("h".into(), "s.ns.svc.c.l".into()));
         assert_eq!(kernel_hostname(&named, "c.l"), "h.s.ns.svc.c.l");
-        let long: Pod = serde_json::from_value(json!({"metadata": {"name": format!("{}-{}", "a".repeat(62), "b")}})).expect("a pod");
+        let long: Pod = serde_json::from_value(json!({"metadata": {"name": format!("{}-{}", "a".repeat(62), "b")}}))
+            .expect("a pod");
         assert_eq!(kernel_hostname(&long, "c.l"), "a".repeat(62));
     }
 }

@@ -59,7 +59,9 @@ pub async fn ensure(context: &Arc<Context>, pod: &Pod, container: &Container) ->
     let present = match context.images.find(image).await {
         Ok(present) => present,
         Err(ImageError::InvalidName { message, .. }) => {
-            let message = format!("Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": {message}");
+            let message = format!(
+                "Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": {message}"
+            );
             warn("InspectFailed", message.clone());
             warn("Failed", "Error: InvalidImageName".to_owned());
             return Err(PullFailure { reason: "InvalidImageName", message, counts: false });
@@ -148,7 +150,11 @@ fn took(duration: std::time::Duration) -> String {
         let text = format!("{}.{:03}", ms / 1000, ms % 1000);
         text.trim_end_matches('0').trim_end_matches('.').to_owned()
     };
-    if millis < 60_000 { format!("{}s", seconds(millis)) } else { format!("{}m{}s", millis / 60_000, seconds(millis % 60_000)) }
+    if millis < 60_000 {
+        format!("{}s", seconds(millis))
+    } else {
+        format!("{}m{}s", millis / 60_000, seconds(millis % 60_000))
+    }
 }
 
 #[cfg(test)]

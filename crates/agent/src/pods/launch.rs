@@ -82,8 +82,13 @@ async fn create_and_start(
     let links = pod.spec.as_ref().and_then(|s| s.enable_service_links).unwrap_or(true);
     let services = context.services.of(namespace, links).await;
     let facts = PodFacts { pod_ips: sandbox.pod_ips.clone(), host_ips: context.host_ips() };
-    let inputs =
-        Inputs { pod, facts: &facts, references: &prepared.references, services: &services, node: context.machine.allocatable() };
+    let inputs = Inputs {
+        pod,
+        facts: &facts,
+        references: &prepared.references,
+        services: &services,
+        node: context.machine.allocatable(),
+    };
     let environment = environment::build(container, &inputs).map_err(config)?;
     // Only memory volumes lie elsewhere for the host.
     let mut elsewhere = Vec::new();

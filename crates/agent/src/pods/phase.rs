@@ -93,9 +93,10 @@ mod tests {
     /// `i`nit and `a`pp states: w(aiting), c(rash loop), r(unning), 0, 1 (ended).
     fn phase(policy: &str, init: &str, apps: &str, stopped: bool) -> Phase {
         let names = |s: &str| s.chars().enumerate().map(|(i, _)| json!({"name": format!("c{i}")})).collect::<Vec<_>>();
-        let spec: PodSpec =
-            serde_json::from_value(json!({"restartPolicy": policy, "initContainers": names(init), "containers": names(apps)}))
-                .expect("a spec");
+        let spec: PodSpec = serde_json::from_value(
+            json!({"restartPolicy": policy, "initContainers": names(init), "containers": names(apps)}),
+        )
+        .expect("a spec");
         let now = jiff::Timestamp::UNIX_EPOCH;
         let end = |code| Ended {
             id: String::new(),

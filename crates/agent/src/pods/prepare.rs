@@ -42,11 +42,17 @@ pub fn root_id(uid: &str, container: &str, attempt: u32) -> String {
 }
 
 /// Gathers it all.
-pub async fn prepare(context: &Arc<Context>, pod: &Pod, container: &Container, attempt: u32) -> Result<Prepared, PrepareError> {
+pub async fn prepare(
+    context: &Arc<Context>,
+    pod: &Pod,
+    container: &Container,
+    attempt: u32,
+) -> Result<Prepared, PrepareError> {
     let root_id = root_id(pod.metadata.uid.as_deref().unwrap_or_default(), &container.name, attempt);
     let image_and_root = async {
         let image = image_pull::ensure(context, pod, container).await.map_err(PrepareError::Image)?;
-        let root = context.images.prepare_root(&root_id, &image).await.map_err(|e| PrepareError::Root(e.to_string()))?;
+        let root =
+            context.images.prepare_root(&root_id, &image).await.map_err(|e| PrepareError::Root(e.to_string()))?;
         Ok((image, root))
     };
     let references = references(context, pod, container);

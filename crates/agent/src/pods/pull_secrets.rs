@@ -10,7 +10,8 @@ use crate::runtime::Credential;
 pub fn credentials(secret: &Secret) -> Vec<Credential> {
     let data = secret.data.as_ref();
     let json = |key: &str| data.and_then(|d| d.get(key)).and_then(|b| serde_json::from_slice::<Value>(&b.0).ok());
-    let auths = json(".dockerconfigjson").and_then(|mut v| v.get_mut("auths").map(Value::take)).or_else(|| json(".dockercfg"));
+    let auths =
+        json(".dockerconfigjson").and_then(|mut v| v.get_mut("auths").map(Value::take)).or_else(|| json(".dockercfg"));
     let Some(Value::Object(auths)) = auths else { return Vec::new() };
     auths.iter().filter_map(|(registry, entry)| credential(registry, entry)).collect()
 }
@@ -37,9 +38,11 @@ mod tests {
 
     #[test]
     fn both_forms_of_credentials_are_read() {
-        let config = r#"{"auths":{"https://index.docker.io/v1/":{"auth":"YTpiOmM="},"r:5000":{"username":"u","password":"p"}}}"#;
+        let config =
+            r#"{"auths":{"https://index.docker.io/v1/":{"auth":"YTpiOmM="},"r:5000":{"username":"u","password":"p"}}}"#;
         let data = base64::engine::general_purpose::STANDARD.encode(config);
-        let secret: Secret = serde_json::from_value(serde_json::json!({"data": {".dockerconfigjson": data}})).expect("a secret");
+        let secret: Secret =
+            serde_json::from_value(serde_json::json!({"data": {".dockerconfigjson": data}})).expect("a secret");
         let got: Vec<_> = credentials(&secret).into_iter().map(|c| (c.registry, c.username, c.password)).collect();
         let expected = [("index.docker.io", "a", "b:c"), ("r:5000", "u", "p")];
         assert_eq!(got, expected.map(|(r, u, p)| (r.to_owned(), u.to_owned(), p.to_owned())));

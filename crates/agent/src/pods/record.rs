@@ -38,7 +38,9 @@ impl PodRecord {
     pub fn load(path: &Path) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
         serde_json::from_slice(&bytes)
-            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a pod's record can't be read and is ignored"))
+            .inspect_err(
+                |error| tracing::warn!(path = %path.display(), %error, "a pod's record can't be read and is ignored"),
+            )
             .ok()
     }
 

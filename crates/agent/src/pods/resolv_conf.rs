@@ -22,7 +22,9 @@ pub fn parse(text: &str) -> ResolvConf {
         match words.next() {
             Some("nameserver") => out.nameservers.extend(words.next().map(str::to_owned)),
             // The last one counts.
-            Some("search" | "domain") => out.searches = words.map(|w| w.trim_end_matches('.').to_owned()).filter(|w| !w.is_empty()).collect(),
+            Some("search" | "domain") => {
+                out.searches = words.map(|w| w.trim_end_matches('.').to_owned()).filter(|w| !w.is_empty()).collect()
+            }
             Some("options") => out.options.extend(words.map(str::to_owned)),
             _ => {}
         }
@@ -121,7 +123,13 @@ mod tests {
         assert_eq!(file(json!({"dnsPolicy": "ClusterFirstWithHostNet", "hostNetwork": true})), cluster);
         assert_eq!(file(json!({"dnsPolicy": "Default"})), host);
         let config = json!({"nameservers": ["1.1.1.1"], "searches": ["x.y"], "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]});
-        assert_eq!(file(json!({"dnsPolicy": "None", "dnsConfig": config})), "search x.y\nnameserver 1.1.1.1\noptions ndots:2 edns0\n");
-        assert!(file(json!({"dnsConfig": config})).ends_with("nameserver 10.43.0.10\nnameserver 1.1.1.1\noptions ndots:2 edns0\n"));
+        assert_eq!(
+            file(json!({"dnsPolicy": "None", "dnsConfig": config})),
+            "search x.y\nnameserver 1.1.1.1\noptions ndots:2 edns0\n"
+        );
+        assert!(
+            file(json!({"dnsConfig": config}))
+                .ends_with("nameserver 10.43.0.10\nnameserver 1.1.1.1\noptions ndots:2 edns0\n")
+        );
     }
 }

@@ -64,14 +64,16 @@ mod tests {
             ("Never", Role::Init, 1, false),
             ("Never", Role::Sidecar, 0, true),
         ] {
-            let spec: PodSpec = serde_json::from_value(json!({"restartPolicy": pod, "containers": []})).expect("a spec");
+            let spec: PodSpec =
+                serde_json::from_value(json!({"restartPolicy": pod, "containers": []})).expect("a spec");
             assert_eq!(wanted(&spec, &Container::default(), role, code), expected, "{pod} {role:?} {code}");
         }
     }
 
     #[test]
     fn a_containers_own_rules_come_first() {
-        let spec: PodSpec = serde_json::from_value(json!({"restartPolicy": "Never", "containers": []})).expect("a spec");
+        let spec: PodSpec =
+            serde_json::from_value(json!({"restartPolicy": "Never", "containers": []})).expect("a spec");
         let container: Container = serde_json::from_value(json!({"name": "c", "restartPolicy": "Never",
             "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]}))
         .expect("a container");

@@ -45,9 +45,11 @@ pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<S
         let ips = attachment.addresses.iter().map(ToString::to_string).collect();
         (Namespace::Path(attachment.namespace), ips)
     };
-    let failed = |what: &str, e: &dyn std::fmt::Display| format!("rpc error: code = Unknown desc = {what} \"{id}\": {e}");
+    let failed =
+        |what: &str, e: &dyn std::fmt::Display| format!("rpc error: code = Unknown desc = {what} \"{id}\": {e}");
     etc_files::write(context, pod, &paths, &pod_ips).map_err(|e| failed("failed to write the files of sandbox", &e))?;
-    let tmpfs = volumes::memory_file_systems(pod, &paths).map_err(|e| failed("failed to prepare memory volumes of sandbox", &e))?;
+    let tmpfs = volumes::memory_file_systems(pod, &paths)
+        .map_err(|e| failed("failed to prepare memory volumes of sandbox", &e))?;
     let sandbox = SandboxSpec {
         id: id.clone(),
         network,
@@ -74,7 +76,11 @@ pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<S
         ..SandboxSpec::default()
     };
     let memory: Vec<_> = sandbox.tmpfs.iter().map(|t| t.path.clone()).collect();
-    context.runtime.create_sandbox(sandbox).await.map_err(|e| failed("failed to create containerd task for sandbox", &e))?;
+    context
+        .runtime
+        .create_sandbox(sandbox)
+        .await
+        .map_err(|e| failed("failed to create containerd task for sandbox", &e))?;
     let group = spec.security_context.as_ref().and_then(|c| c.fs_group);
     for volume in memory {
         let path = context.runtime.host_path(&id, &volume).await;

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
-        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodIP,
-        PodStatus,
+        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+        HostIP, Pod, PodIP, PodStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -83,7 +83,10 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
     let status = PodStatus {
         phase: Some(phase.name().to_owned()),
         reason: inputs.failure.map(|(reason, _)| reason.to_owned()).or_else(|| reported.and_then(|s| s.reason.clone())),
-        message: inputs.failure.map(|(_, message)| message.to_owned()).or_else(|| reported.and_then(|s| s.message.clone())),
+        message: inputs
+            .failure
+            .map(|(_, message)| message.to_owned())
+            .or_else(|| reported.and_then(|s| s.message.clone())),
         conditions: Some(conditions),
         init_container_statuses: statuses(true),
         container_statuses: statuses(false),

@@ -27,11 +27,19 @@ pub async fn run(
     command: &[String],
     timeout: Option<Duration>,
 ) -> Result<Output, String> {
-    let spec = ExecSpec { container: container.to_owned(), args: command.to_vec(), stdout: true, stderr: true, ..ExecSpec::default() };
+    let spec = ExecSpec {
+        container: container.to_owned(),
+        args: command.to_vec(),
+        stdout: true,
+        stderr: true,
+        ..ExecSpec::default()
+    };
     let mut process = match context.runtime.exec(sandbox, spec).await {
         Ok(process) => process,
         // A command that is not there has failed, as it has for a shell.
-        Err(engine::Error::Start { message, exit_code }) => return Ok(Output { exit_code, text: message.into_bytes() }),
+        Err(engine::Error::Start { message, exit_code }) => {
+            return Ok(Output { exit_code, text: message.into_bytes() });
+        }
         Err(error) => return Err(error.to_string()),
     };
     let whole = finish(&mut process);

@@ -16,14 +16,18 @@ pub async fn probe(host: &str, port: u16, service: &str, timeout: Duration) -> O
         Ok(Ok(1)) => Outcome::Success,
         Ok(Ok(status)) => Outcome::Failure(format!("service unhealthy (responded with {:?})", name(status))),
         Ok(Err(error)) => Outcome::Failure(error),
-        Err(_) => Outcome::Failure(format!("timeout: failed to connect service \"{address}\" within {}s: context deadline exceeded", timeout.as_secs())),
+        Err(_) => Outcome::Failure(format!(
+            "timeout: failed to connect service \"{address}\" within {}s: context deadline exceeded",
+            timeout.as_secs()
+        )),
     }
 }
 
 async fn check(address: &str, service: &str) -> Result<u64, String> {
     let stream = port::connect(address, Duration::from_secs(60)).await.map_err(|e| format!("error: {e}"))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .map_err(|e| e.to_string())?;
     let connection = tokio::spawn(connection);
     let result = async {
         let request = Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
@@ -38,8 +42,12 @@ async fn check(address: &str, service: &str) -> Result<u64, String> {
         let code = early.or_else(|| body.trailers().and_then(status));
         match code.as_deref() {
             Some("0") => Ok(serving_status(&body.to_bytes())),
-            Some("12") => Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".to_owned()),
-            Some("5") => Err(format!("error: health rpc failed: rpc error: code = NotFound desc = unknown service {service}")),
+            Some("12") => {
+                Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".to_owned())
+            }
+            Some("5") => {
+                Err(format!("error: health rpc failed: rpc error: code = NotFound desc = unknown service {service}"))
+            }
             Some(code) => Err(format!("error: health rpc failed: rpc error: code = Code({code})")),
             None => Err("error: health rpc failed: the answer is not a gRPC one".to_owned()),
         }

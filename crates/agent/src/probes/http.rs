@@ -79,7 +79,10 @@ pub async fn get(request: &ProbeRequest, timeout: Duration) -> Result<Answer, St
     };
     match tokio::time::timeout(timeout, all).await {
         Ok(result) => result,
-        Err(_) => Err(format!("Get \"{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)", request.url())),
+        Err(_) => Err(format!(
+            "Get \"{}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+            request.url()
+        )),
     }
 }
 
@@ -108,8 +111,13 @@ async fn once(request: &ProbeRequest) -> Result<Answer, String> {
     }
 }
 
-async fn exchange(request: &ProbeRequest, address: &str, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Answer, String> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+async fn exchange(
+    request: &ProbeRequest,
+    address: &str,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Result<Answer, String> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     let connection = tokio::spawn(connection);
     let answer = async {
         let response = sender.send_request(build(request, address)?).await.map_err(|e| e.to_string())?;
@@ -248,7 +256,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let port = listener.local_addr().expect("an address").port();
         drop(listener);
-        let expected = format!("Get \"http://127.0.0.1:{port}/healthz\": dial tcp 127.0.0.1:{port}: connect: connection refused");
+        let expected =
+            format!("Get \"http://127.0.0.1:{port}/healthz\": dial tcp 127.0.0.1:{port}: connect: connection refused");
         assert_eq!(probe(&to(port), Duration::from_secs(5)).await, Outcome::Failure(expected));
     }
 }

@@ -81,7 +81,10 @@ mod tests {
         assert_eq!(readiness.count(&unknown), Verdict::Same);
         assert_eq!(readiness.count(&Outcome::Success), Verdict::Now(true));
         assert_eq!(readiness.count(&Outcome::Success), Verdict::Same);
-        assert_eq!([&fail, &fail, &fail].map(|o| readiness.count(o)), [Verdict::Same, Verdict::Same, Verdict::Now(false)]);
+        assert_eq!(
+            [&fail, &fail, &fail].map(|o| readiness.count(o)),
+            [Verdict::Same, Verdict::Same, Verdict::Now(false)]
+        );
         let mut liveness = State::new(1, 1, Some(true));
         assert_eq!(liveness.count(&fail), Verdict::Now(false));
         let mut startup = State::new(1, 2, None);

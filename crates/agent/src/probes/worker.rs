@@ -34,7 +34,8 @@ impl Worker {
     /// Probes until `report` (told each change of the verdict) returns false.
     pub async fn run(self, report: impl Fn(bool) -> bool + Send) {
         let Some(probe) = self.probe() else { return };
-        let positive = |n: Option<i32>, default: u64| n.filter(|n| *n > 0).map_or(default, |n| u64::from(n.unsigned_abs()));
+        let positive =
+            |n: Option<i32>, default: u64| n.filter(|n| *n > 0).map_or(default, |n| u64::from(n.unsigned_abs()));
         let period = Duration::from_secs(positive(probe.period_seconds, 10));
         let timeout = Duration::from_secs(positive(probe.timeout_seconds, 1));
         let before = match self.kind {
@@ -50,7 +51,8 @@ impl Worker {
         let mut next = Instant::now();
         loop {
             let outcome = self.attempt(&probe, timeout).await;
-            if let (Outcome::Failure(_), Some(wait), true) = (&outcome, eager.next(), self.kind != ProbeKind::Liveness) {
+            if let (Outcome::Failure(_), Some(wait), true) = (&outcome, eager.next(), self.kind != ProbeKind::Liveness)
+            {
                 tokio::time::sleep(wait).await;
                 continue;
             }
@@ -86,7 +88,8 @@ impl Worker {
     async fn attempt(&self, probe: &Probe, timeout: Duration) -> Outcome {
         if let Some(action) = &probe.exec {
             let command = action.command.clone().unwrap_or_default();
-            let ran = exec::run(&self.context, &self.place.sandbox, &self.place.container, &command, Some(timeout)).await;
+            let ran =
+                exec::run(&self.context, &self.place.sandbox, &self.place.container, &command, Some(timeout)).await;
             return match ran {
                 Ok(output) if output.exit_code == 0 => Outcome::Success,
                 Ok(output) => Outcome::Failure(String::from_utf8_lossy(&output.text).into_owned()),
@@ -108,7 +111,9 @@ impl Worker {
         }
         if let Some(action) = &probe.grpc {
             return match u16::try_from(action.port) {
-                Ok(port) => grpc::probe(&self.place.pod_ip, port, action.service.as_deref().unwrap_or_default(), timeout).await,
+                Ok(port) => {
+                    grpc::probe(&self.place.pod_ip, port, action.service.as_deref().unwrap_or_default(), timeout).await
+                }
                 Err(_) => Outcome::Unknown("invalid port".to_owned()),
             };
         }
@@ -119,7 +124,9 @@ impl Worker {
         let (reason, message) = match outcome {
             Outcome::Success => return,
             Outcome::Failure(why) => ("Unhealthy", format!("{} probe failed: {why}", self.kind.name())),
-            Outcome::Unknown(why) => ("Unhealthy", format!("{} probe errored and resulted in unknown state: {why}", self.kind.name())),
+            Outcome::Unknown(why) => {
+                ("Unhealthy", format!("{} probe errored and resulted in unknown state: {why}", self.kind.name()))
+            }
         };
         self.context.recorder.container(&self.pod, &self.container.name, Severity::Warning, reason, message);
     }

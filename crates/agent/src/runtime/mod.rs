@@ -38,7 +38,14 @@ pub trait Runtime: Send + Sync + 'static {
     /// Runs a process in a running container.
     async fn exec(&self, sandbox: &str, spec: ExecSpec) -> engine::Result<Process>;
     /// Connects to the streams of a running container's first process.
-    async fn attach(&self, sandbox: &str, container: &str, stdin: bool, stdout: bool, stderr: bool) -> engine::Result<Process>;
+    async fn attach(
+        &self,
+        sandbox: &str,
+        container: &str,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    ) -> engine::Result<Process>;
     /// Where the host sees a path that lies on one of the sandbox's memory file systems.
     async fn host_path(&self, sandbox: &str, path: &Path) -> PathBuf;
     /// Connects to a port of the sandbox's own loopback address.

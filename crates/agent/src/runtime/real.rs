@@ -81,7 +81,14 @@ impl Runtime for EngineRuntime {
         Ok(process(streams, Box::new(ExecControl::new(exec))))
     }
 
-    async fn attach(&self, sandbox: &str, container: &str, stdin: bool, stdout: bool, stderr: bool) -> engine::Result<Process> {
+    async fn attach(
+        &self,
+        sandbox: &str,
+        container: &str,
+        stdin: bool,
+        stdout: bool,
+        stderr: bool,
+    ) -> engine::Result<Process> {
         let sandbox = self.sandbox(sandbox)?;
         let mut streams = sandbox.attach(container).await?;
         if !stdin {

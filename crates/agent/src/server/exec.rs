@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{agent::Agent, runtime::Process, spdy::Connection};
 
-const PROTOCOLS: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
+const PROTOCOLS: &[&str] =
+    &["v5.channel.k8s.io", "v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
@@ -99,7 +100,11 @@ pub(super) async fn attach(
     let (agent, chosen) = (agent.clone(), upgrade.clone());
     upgrade::accept(&upgrade, request, move |io| async move {
         let Some(remote) = open(io, &chosen, wanted).await else { return };
-        let attached = agent.context.runtime.attach(&target.sandbox, &target.container, wanted.stdin, wanted.stdout, wanted.stderr).await;
+        let attached = agent
+            .context
+            .runtime
+            .attach(&target.sandbox, &target.container, wanted.stdin, wanted.stdout, wanted.stderr)
+            .await;
         match attached {
             Ok(process) => remote::connect(without_stderr(process, wanted), remote, None).await,
             Err(error) => remote::refuse(remote, &format!("error attaching to container: {error}")).await,
@@ -128,7 +133,8 @@ fn wanted(query: &Query) -> Result<Wanted, Refusal> {
 }
 
 fn target(agent: &Agent, namespace: &str, pod: &str, container: &str) -> Result<Target, Refusal> {
-    let view = agent.pods.named(namespace, pod).ok_or_else(|| Refusal::not_found(format!("pod does not exist: {pod}")))?;
+    let view =
+        agent.pods.named(namespace, pod).ok_or_else(|| Refusal::not_found(format!("pod does not exist: {pod}")))?;
     let missing = || Refusal::internal(format!("container not found (\"{container}\")"));
     let record = view.containers.iter().find(|c| c.name == container && c.running()).ok_or_else(missing)?;
     Ok(Target {
@@ -147,7 +153,8 @@ async fn open(io: TokioIo<Upgraded>, upgrade: &Upgrade, wanted: Wanted) -> Optio
 async fn open_channels(socket: upgrade::Socket, protocol: &str, wanted: Wanted) -> Remote {
     let mut channels = Channels::serve(socket, &[STDIN, RESIZE]);
     let writer = |channel: u8| Box::new(channels.writer(channel)) as Box<dyn AsyncWrite + Send + Unpin>;
-    let (mut stdout, stderr) = (wanted.stdout.then(|| writer(STDOUT)), (wanted.stderr && !wanted.tty).then(|| writer(STDERR)));
+    let (mut stdout, stderr) =
+        (wanted.stdout.then(|| writer(STDOUT)), (wanted.stderr && !wanted.tty).then(|| writer(STDERR)));
     let mut error = writer(ERROR);
     // An empty message tells the client that the session stands.
     let _ = stdout.as_mut().unwrap_or(&mut error).write(&[]).await;
@@ -166,7 +173,11 @@ async fn open_channels(socket: upgrade::Socket, protocol: &str, wanted: Wanted) 
 async fn open_streams(mut connection: Connection, protocol: &str, wanted: Wanted) -> Option<Remote> {
     let json_status = matches!(protocol, "v4.channel.k8s.io" | "v5.channel.k8s.io");
     let sized = wanted.tty && !matches!(protocol, "" | "channel.k8s.io" | "v2.channel.k8s.io");
-    let expected = 1 + usize::from(wanted.stdin) + usize::from(wanted.stdout) + usize::from(wanted.stderr && !wanted.tty) + usize::from(sized);
+    let expected = 1
+        + usize::from(wanted.stdin)
+        + usize::from(wanted.stdout)
+        + usize::from(wanted.stderr && !wanted.tty)
+        + usize::from(sized);
     let mut streams = HashMap::new();
     let all = async {
         while streams.len() < expected {

@@ -17,9 +17,16 @@ use crate::{
 /// Chunks that wait for a slow client.
 const CHUNKS: usize = 16;
 
-pub(super) async fn answer(agent: &Agent, namespace: &str, pod: &str, container: &str, query: &Query) -> Result<Response<Body>, Refusal> {
+pub(super) async fn answer(
+    agent: &Agent,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+    query: &Query,
+) -> Result<Response<Body>, Refusal> {
     let options = options(query, Timestamp::now())?;
-    let view = agent.pods.named(namespace, pod).ok_or_else(|| Refusal::not_found(format!("pod \"{pod}\" not found")))?;
+    let view =
+        agent.pods.named(namespace, pod).ok_or_else(|| Refusal::not_found(format!("pod \"{pod}\" not found")))?;
     let record = view
         .containers
         .iter()
@@ -72,7 +79,8 @@ async fn end_of(mut views: watch::Receiver<std::sync::Arc<PodView>>, container: 
 
 fn options(query: &Query, now: Timestamp) -> Result<Options, Refusal> {
     let number = |name| query.number(name).map_err(Refusal::bad_request);
-    let non_negative = |n: i64| u64::try_from(n).map_err(|_| Refusal::bad_request("must be greater than or equal to 0"));
+    let non_negative =
+        |n: i64| u64::try_from(n).map_err(|_| Refusal::bad_request("must be greater than or equal to 0"));
     let since = match (number("sinceSeconds")?, query.first("sinceTime").filter(|t| !t.is_empty())) {
         (Some(seconds), _) => now.checked_sub(SignedDuration::from_secs(seconds)).ok(),
         (None, Some(time)) => Some(time.parse().map_err(|e| Refusal::bad_request(format!("sinceTime: {e}")))?),

@@ -33,7 +33,8 @@ impl Agent {
             let agent = agent.clone();
             async move { Ok::<_, Infallible>(agent.answer(request).await) }
         });
-        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service).with_upgrades();
+        let connection =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service).with_upgrades();
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection to the agent ended early");
         }
@@ -50,10 +51,18 @@ impl Agent {
             ["healthz"] if read => Ok(text(StatusCode::OK, "ok")),
             ["pods"] if read => Ok(summary::pods(self)),
             ["stats", "summary"] if read => Ok(summary::stats(self).await),
-            ["containerLogs", namespace, pod, container] if read => logs::answer(self, namespace, pod, container, &query).await,
-            ["exec", namespace, pod, container] if stream => exec::exec(self, namespace, pod, container, &query, request).await,
-            ["attach", namespace, pod, container] if stream => exec::attach(self, namespace, pod, container, &query, request).await,
-            ["portForward", namespace, pod] if stream => port_forward::answer(self, namespace, pod, &query, request).await,
+            ["containerLogs", namespace, pod, container] if read => {
+                logs::answer(self, namespace, pod, container, &query).await
+            }
+            ["exec", namespace, pod, container] if stream => {
+                exec::exec(self, namespace, pod, container, &query, request).await
+            }
+            ["attach", namespace, pod, container] if stream => {
+                exec::attach(self, namespace, pod, container, &query, request).await
+            }
+            ["portForward", namespace, pod] if stream => {
+                port_forward::answer(self, namespace, pod, &query, request).await
+            }
             ["healthz" | "pods" | "containerLogs" | "exec" | "attach" | "portForward", ..] => {
                 Ok(text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
             }

@@ -41,10 +41,12 @@ pub(super) async fn answer(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
-    let view = agent.pods.named(namespace, pod).ok_or_else(|| Refusal::not_found(format!("pod does not exist: {pod}")))?;
+    let view =
+        agent.pods.named(namespace, pod).ok_or_else(|| Refusal::not_found(format!("pod does not exist: {pod}")))?;
     let sandbox = view.sandbox.clone().ok_or_else(|| Refusal::internal(format!("pod {pod} has no running sandbox")))?;
     let uid = view.pod.metadata.uid.clone().unwrap_or_default();
-    let target = Target { runtime: Arc::clone(&agent.context.runtime), sandbox, pod: format!("{pod}_{namespace}"), uid };
+    let target =
+        Target { runtime: Arc::clone(&agent.context.runtime), sandbox, pod: format!("{pod}_{namespace}"), uid };
     let upgrade = upgrade::choose(request.headers(), PROTOCOLS)?;
     let ports = ports(query)?;
     let (kind, protocol) = (upgrade.kind, upgrade.protocol.clone());
@@ -54,7 +56,9 @@ pub(super) async fn answer(
     upgrade::accept(&upgrade, request, move |io| async move {
         match kind {
             Kind::Spdy => streams(Connection::serve(io), target).await,
-            Kind::WebSocket if protocol == TUNNEL => streams(Connection::serve(tunnel::over(upgrade::socket(io).await)), target).await,
+            Kind::WebSocket if protocol == TUNNEL => {
+                streams(Connection::serve(tunnel::over(upgrade::socket(io).await)), target).await
+            }
             Kind::WebSocket => channels(upgrade::socket(io).await, ports, target).await,
         }
     })
@@ -63,7 +67,12 @@ pub(super) async fn answer(
 fn ports(query: &Query) -> Result<Vec<u16>, Refusal> {
     let texts = query.all("port").chain(query.all("ports")).flat_map(|p| p.split(','));
     texts
-        .map(|text| text.parse::<u16>().ok().filter(|p| *p > 0).ok_or_else(|| Refusal::bad_request(format!("invalid port {text:?}"))))
+        .map(|text| {
+            text.parse::<u16>()
+                .ok()
+                .filter(|p| *p > 0)
+                .ok_or_else(|| Refusal::bad_request(format!("invalid port {text:?}")))
+        })
         .collect()
 }
 
@@ -104,7 +113,8 @@ async fn complain(writer: &mut Writer, text: &str) {
 
 /// Two channels a port: data and error; each begins with the port's number, low byte first.
 async fn channels(socket: upgrade::Socket, ports: Vec<u16>, target: Target) {
-    let numbers: Vec<(u8, u16)> = ports.iter().enumerate().filter_map(|(i, p)| Some((u8::try_from(i * 2).ok()?, *p))).collect();
+    let numbers: Vec<(u8, u16)> =
+        ports.iter().enumerate().filter_map(|(i, p)| Some((u8::try_from(i * 2).ok()?, *p))).collect();
     let inputs: Vec<u8> = numbers.iter().map(|(channel, _)| *channel).collect();
     let mut channels = Channels::serve(socket, &inputs);
     let mut all = Vec::new();

@@ -26,14 +26,19 @@ impl Query {
 
     /// Whether one of the names is set to true (`1`, `true`, or nothing at all).
     pub fn flag(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.first(name).is_some_and(|v| matches!(v, "1" | "true" | "True" | "TRUE" | "t" | "T" | "")))
+        names
+            .iter()
+            .any(|name| self.first(name).is_some_and(|v| matches!(v, "1" | "true" | "True" | "TRUE" | "t" | "T" | "")))
     }
 
     /// A number; the error names the field as upstream does.
     pub fn number(&self, name: &str) -> Result<Option<i64>, String> {
         match self.first(name).filter(|v| !v.is_empty()) {
             None => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax ({name})")),
+            Some(text) => text
+                .parse()
+                .map(Some)
+                .map_err(|_| format!("strconv.ParseInt: parsing {text:?}: invalid syntax ({name})")),
         }
     }
 }

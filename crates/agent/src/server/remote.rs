@@ -37,7 +37,10 @@ pub async fn connect(process: Process, mut remote: Remote, command: Option<&[Str
     let input = tokio::spawn(feed(remote.stdin.take(), stdin));
     let outputs = async {
         let is_exited = &is_exited;
-        futures::join!(deliver(stdout, remote.stdout.take(), is_exited.clone()), deliver(stderr, remote.stderr.take(), is_exited.clone()))
+        futures::join!(
+            deliver(stdout, remote.stdout.take(), is_exited.clone()),
+            deliver(stderr, remote.stderr.take(), is_exited.clone())
+        )
     };
     let ending = async {
         let wait = control.wait();
@@ -88,7 +91,11 @@ async fn feed(from: Option<Box<dyn AsyncRead + Send + Unpin>>, to: Option<Box<dy
 
 type Sink = Box<dyn AsyncWrite + Send + Unpin>;
 
-async fn deliver(from: Option<Box<dyn AsyncRead + Send + Unpin>>, mut to: Option<Sink>, mut exited: watch::Receiver<bool>) -> Option<Sink> {
+async fn deliver(
+    from: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    mut to: Option<Sink>,
+    mut exited: watch::Receiver<bool>,
+) -> Option<Sink> {
     let Some(mut from) = from else { return to };
     let mut buffer = vec![0; 32 << 10];
     loop {

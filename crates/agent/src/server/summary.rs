@@ -9,7 +9,8 @@ use crate::agent::Agent;
 
 /// A PodList of this node.
 pub(super) fn pods(agent: &Agent) -> Response<Body> {
-    let items: Vec<Value> = agent.pods.all().iter().filter_map(|view| serde_json::to_value(view.pod.as_ref()).ok()).collect();
+    let items: Vec<Value> =
+        agent.pods.all().iter().filter_map(|view| serde_json::to_value(view.pod.as_ref()).ok()).collect();
     answer(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
 }
 

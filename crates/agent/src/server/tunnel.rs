@@ -23,6 +23,8 @@ pub fn over(socket: Socket) -> impl AsyncRead + AsyncWrite + Send + Unpin + 'sta
             })
         })
         .boxed();
-    let messages = sink.sink_map_err(io::Error::other).with(|bytes: Bytes| future::ready(Ok::<_, io::Error>(Message::Binary(bytes))));
+    let messages = sink
+        .sink_map_err(io::Error::other)
+        .with(|bytes: Bytes| future::ready(Ok::<_, io::Error>(Message::Binary(bytes))));
     tokio::io::join(StreamReader::new(bytes), SinkWriter::new(CopyToBytes::new(messages)))
 }

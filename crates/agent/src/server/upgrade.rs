@@ -55,13 +55,21 @@ pub fn choose(headers: &HeaderMap, supported: &[&str]) -> Result<Upgrade, Refusa
         Some(protocol) => Ok(Upgrade { kind, protocol: (*protocol).to_owned() }),
         None => Err(Refusal {
             status: StatusCode::FORBIDDEN,
-            message: format!("unable to upgrade: unable to negotiate protocol: client supports {offered:?}, server accepts {supported:?}"),
+            message: format!(
+                "unable to upgrade: unable to negotiate protocol: client supports {offered:?}, server accepts {supported:?}"
+            ),
         }),
     }
 }
 
 fn words<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).map(str::trim).filter(|w| !w.is_empty())
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+        .filter(|w| !w.is_empty())
 }
 
 /// Answers with 101 and goes on with `session` on the raw stream.
@@ -119,7 +127,11 @@ mod tests {
     #[test]
     fn the_best_protocol_that_both_know_is_chosen() {
         let supported = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
-        let socket = headers(&[("upgrade", "websocket"), ("sec-websocket-key", "x"), ("sec-websocket-protocol", "v4.channel.k8s.io, v5.channel.k8s.io")]);
+        let socket = headers(&[
+            ("upgrade", "websocket"),
+            ("sec-websocket-key", "x"),
+            ("sec-websocket-protocol", "v4.channel.k8s.io, v5.channel.k8s.io"),
+        ]);
         let got = choose(&socket, &supported).expect("an upgrade");
         assert_eq!((got.kind, got.protocol.as_str()), (Kind::WebSocket, "v5.channel.k8s.io"));
         let spdy = headers(&[("upgrade", "SPDY/3.1"), ("x-stream-protocol-version", "v4.channel.k8s.io")]);

@@ -77,13 +77,17 @@ mod tests {
     fn ready_endpoints_take_traffic_and_terminating_ones_only_if_no_other_does() {
         let ready = json!({"addresses": ["10.0.0.1"], "conditions": {"ready": true}, "nodeName": "here"});
         let unready = json!({"addresses": ["10.0.0.2"], "conditions": {"ready": false}});
-        let leaving = json!({"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}});
+        let leaving =
+            json!({"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}});
         let got = chosen(json!([ready, unready, leaving]));
         assert_eq!(text(&got.active), ["10.0.0.1:80"]);
         assert_eq!(text(&got.local), ["10.0.0.1:80"]);
         assert_eq!(text(&got.draining), ["10.0.0.2:80", "10.0.0.3:80"]);
         let got = chosen(json!([unready, leaving]));
-        assert_eq!((text(&got.active), text(&got.draining)), (vec!["10.0.0.3:80".to_owned()], vec!["10.0.0.2:80".to_owned()]));
+        assert_eq!(
+            (text(&got.active), text(&got.draining)),
+            (vec!["10.0.0.3:80".to_owned()], vec!["10.0.0.2:80".to_owned()])
+        );
         assert_eq!(chosen(json!([unready])).active, []);
     }
 }

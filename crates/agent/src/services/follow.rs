@@ -24,7 +24,13 @@ type Key = (String, String);
 type Changes = BoxStream<'static, Result<Change, watcher::Error>>;
 
 /// Runs until `stop`.
-pub async fn follow(client: Client, node: String, sink: Arc<dyn ServiceSink>, variables: ServiceVariables, stop: CancellationToken) {
+pub async fn follow(
+    client: Client,
+    node: String,
+    sink: Arc<dyn ServiceSink>,
+    variables: ServiceVariables,
+    stop: CancellationToken,
+) {
     let services: Api<Service> = Api::all(client.clone());
     let slices: Api<EndpointSlice> = Api::all(client.clone());
     let namespaces: Api<Namespace> = Api::all(client);
@@ -59,6 +65,8 @@ pub async fn follow(client: Client, node: String, sink: Arc<dyn ServiceSink>, va
     }
 }
 
+/// Handled one by one as they come: their size costs nothing.
+#[allow(clippy::large_enum_variant)]
 enum Change {
     Service(watcher::Event<Service>),
     Slice(watcher::Event<EndpointSlice>),
@@ -206,7 +214,8 @@ impl State {
     /// agent are not replaced by half the truth.
     fn batch(&mut self) -> Option<Batch> {
         let namespaces = std::mem::take(&mut self.dirty_namespaces);
-        let namespaces: Vec<_> = namespaces.into_iter().map(|n| (self.namespaces.contains(&n), n)).map(|(e, n)| (n, e)).collect();
+        let namespaces: Vec<_> =
+            namespaces.into_iter().map(|n| (self.namespaces.contains(&n), n)).map(|(e, n)| (n, e)).collect();
         let ready = self.services_known && self.slices_known;
         if !ready || self.dirty.is_empty() {
             return (!namespaces.is_empty()).then(|| Batch { namespaces, changes: Vec::new(), all: false });

@@ -32,7 +32,8 @@ pub fn rules(service: &Service, slices: &[&EndpointSlice], node: &str) -> Option
         })
     });
     let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
-        let configured = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds);
+        let configured =
+            spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds);
         Duration::from_secs(u64::from(configured.unwrap_or(10_800).max(1).unsigned_abs()))
     });
     let ingress = service.status.iter().flat_map(|s| s.load_balancer.iter()).flat_map(|l| l.ingress.iter().flatten());
@@ -63,7 +64,11 @@ pub fn record(service: &Service) -> ServiceRecord {
             .flatten()
             .filter_map(|p| {
                 let port = u16::try_from(p.port).ok()?;
-                Some(PortRecord { name: p.name.clone().filter(|n| !n.is_empty()), protocol: protocol(p.protocol.as_deref()), port })
+                Some(PortRecord {
+                    name: p.name.clone().filter(|n| !n.is_empty()),
+                    protocol: protocol(p.protocol.as_deref()),
+                    port,
+                })
             })
             .collect(),
         publish_not_ready: spec.publish_not_ready_addresses == Some(true),
@@ -84,13 +89,22 @@ pub fn endpoint_records(service: &Service, slices: &[&EndpointSlice]) -> Vec<End
             .flatten()
             .filter_map(|p| {
                 let port = u16::try_from(p.port?).ok()?;
-                Some(PortRecord { name: p.name.clone().filter(|n| !n.is_empty()), protocol: protocol(p.protocol.as_deref()), port })
+                Some(PortRecord {
+                    name: p.name.clone().filter(|n| !n.is_empty()),
+                    protocol: protocol(p.protocol.as_deref()),
+                    port,
+                })
             })
             .collect();
         for endpoint in slice.endpoints.iter().flatten() {
             let Some(ip) = endpoint.addresses.first().and_then(|a| a.parse().ok()) else { continue };
             let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-            out.push(EndpointRecord { ip, hostname: endpoint.hostname.clone().filter(|h| !h.is_empty()), ready, ports: ports.clone() });
+            out.push(EndpointRecord {
+                ip,
+                hostname: endpoint.hostname.clone().filter(|h| !h.is_empty()),
+                ready,
+                ports: ports.clone(),
+            });
         }
     }
     out
@@ -126,9 +140,10 @@ mod tests {
         let mut json = json!({"metadata": {"name": "web"}, "spec": {"clusterIP": "10.43.0.9", "clusterIPs": ["10.43.0.9"],
             "type": "NodePort", "sessionAffinity": "ClientIP", "externalTrafficPolicy": "Local",
             "ports": [{"name": "http", "port": 80, "nodePort": 30080, "protocol": "TCP"}]}});
-        let slice: EndpointSlice = serde_json::from_value(json!({"addressType": "IPv4", "ports": [{"name": "http", "port": 8080}],
+        let slice: EndpointSlice =
+            serde_json::from_value(json!({"addressType": "IPv4", "ports": [{"name": "http", "port": 8080}],
             "endpoints": [{"addresses": ["10.42.0.5"], "nodeName": "n", "hostname": "web-0"}]}))
-        .expect("a slice");
+            .expect("a slice");
         let service: Service = serde_json::from_value(json.clone()).expect("a service");
         let got = rules(&service, &[&slice], "n").expect("rules");
         assert_eq!(got.session_affinity, Some(Duration::from_secs(10_800)));

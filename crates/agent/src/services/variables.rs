@@ -8,10 +8,13 @@ use tokio::sync::watch;
 
 use crate::spec::service_environment;
 
-/// All Services by (namespace, name). Cheap to clone.
+/// By namespace and name.
+type Services = BTreeMap<(String, String), Arc<Service>>;
+
+/// All Services. Cheap to clone.
 #[derive(Clone)]
 pub struct ServiceVariables {
-    services: Arc<RwLock<BTreeMap<(String, String), Arc<Service>>>>,
+    services: Arc<RwLock<Services>>,
     synced: watch::Sender<bool>,
 }
 

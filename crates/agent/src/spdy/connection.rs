@@ -60,7 +60,14 @@ impl Connection {
         let (updates, consumed) = mpsc::unbounded_channel();
         tokio::spawn(write_frames(FramedWrite::new(write, Codec), outgoing, consumed));
         tokio::spawn(async move {
-            let peer = Peer { frames, updates, streams, open: HashMap::new(), decoder: Decoder::new(), encoder: Encoder::default() };
+            let peer = Peer {
+                frames,
+                updates,
+                streams,
+                open: HashMap::new(),
+                decoder: Decoder::new(),
+                encoder: Encoder::default(),
+            };
             if let Err(error) = peer.read(FramedRead::new(read, Codec)).await {
                 tracing::debug!(%error, "a SPDY connection ended early");
             }

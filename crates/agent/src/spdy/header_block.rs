@@ -51,7 +51,10 @@ impl Decoder {
                 out.reserve(4096);
             }
             let (read, wrote) = (self.inflate.total_in(), self.inflate.total_out());
-            let status = self.inflate.decompress_vec(rest, &mut out, FlushDecompress::Sync).map_err(|_| "a damaged header block")?;
+            let status = self
+                .inflate
+                .decompress_vec(rest, &mut out, FlushDecompress::Sync)
+                .map_err(|_| "a damaged header block")?;
             let read = usize::try_from(self.inflate.total_in() - read).unwrap_or(rest.len());
             rest = &rest[read..];
             if out.len() > LIMIT {
@@ -143,7 +146,8 @@ mod tests {
     fn what_is_written_is_read_again_over_several_blocks() {
         let (mut encoder, mut decoder) = (Encoder::default(), Decoder::new());
         for round in 0..3 {
-            let headers = vec![("streamtype".to_owned(), format!("stdin{round}")), ("port".to_owned(), "80".to_owned())];
+            let headers =
+                vec![("streamtype".to_owned(), format!("stdin{round}")), ("port".to_owned(), "80".to_owned())];
             assert_eq!(decoder.decode(&encoder.encode(&headers)), Ok(headers));
         }
     }
@@ -154,7 +158,11 @@ mod tests {
         let blocks = ZLIB_BLOCKS.map(unhex);
         let mut decoder = Decoder::new();
         let first = decoder.decode(&blocks[0]).expect("headers");
-        assert_eq!(first, [("content-type", "text/html,image/png"), ("streamtype", "error")].map(|(n, v)| (n.to_owned(), v.to_owned())));
+        assert_eq!(
+            first,
+            [("content-type", "text/html,image/png"), ("streamtype", "error")]
+                .map(|(n, v)| (n.to_owned(), v.to_owned()))
+        );
         let second = decoder.decode(&blocks[1]).expect("headers");
         assert_eq!(value(&second, "StreamType"), Some("stdout"));
     }
@@ -172,5 +180,8 @@ mod tests {
         (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).expect("hex")).collect()
     }
 
-    const ZLIB_BLOCKS: [&str; 2] = ["78bbe3c6a7c202e50e2c858930163f81936349516a622e54116b2a283e00000000ffff", "02321831a480693e25bfb404000000ffff"];
+    const ZLIB_BLOCKS: [&str; 2] = [
+        "78bbe3c6a7c202e50e2c858930163f81936349516a622e54116b2a283e00000000ffff",
+        "02321831a480693e25bfb404000000ffff",
+    ];
 }

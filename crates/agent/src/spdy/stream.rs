@@ -34,7 +34,11 @@ pub struct Writer {
 const CHUNK: usize = 32 << 10;
 
 impl AsyncRead for Reader {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         while self.current.is_empty() {
             match ready!(self.chunks.poll_recv(context)) {
                 Some(chunk) => self.current = chunk,

@@ -5,9 +5,15 @@ use k8s_openapi::api::core::v1::Container;
 use super::expansion::expand;
 
 /// Upstream's table: `command` replaces ENTRYPOINT *and* CMD; `args` alone replaces CMD. Empty if there is none.
-pub fn arguments(container: &Container, entrypoint: &[String], cmd: &[String], environment: &[(String, String)]) -> Vec<String> {
+pub fn arguments(
+    container: &Container,
+    entrypoint: &[String],
+    cmd: &[String],
+    environment: &[(String, String)],
+) -> Vec<String> {
     let lookup = |name: &str| environment.iter().rev().find(|(k, _)| k == name).map(|(_, v)| v.as_str());
-    let expanded = |list: &Option<Vec<String>>| -> Vec<String> { list.iter().flatten().map(|a| expand(a, lookup)).collect() };
+    let expanded =
+        |list: &Option<Vec<String>>| -> Vec<String> { list.iter().flatten().map(|a| expand(a, lookup)).collect() };
     let command = expanded(&container.command);
     let args = expanded(&container.args);
     match (command.is_empty(), args.is_empty()) {

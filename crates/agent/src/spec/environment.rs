@@ -123,7 +123,12 @@ pub fn build(container: &Container, inputs: &Inputs<'_>) -> Result<Vec<(String, 
     Ok(result.list)
 }
 
-fn from_source(source: &EnvVarSource, container: &Container, inputs: &Inputs<'_>, namespace: &str) -> Result<Option<String>, String> {
+fn from_source(
+    source: &EnvVarSource,
+    container: &Container,
+    inputs: &Inputs<'_>,
+    namespace: &str,
+) -> Result<Option<String>, String> {
     if let Some(field) = &source.field_ref {
         return field_reference::value(inputs.pod, inputs.facts, &field.field_path)
             .map(Some)
@@ -226,16 +231,16 @@ mod tests {
     #[test]
     fn sources_are_laid_over_each_other_in_upstreams_order() {
         let got = build_for(json!({"name": "c",
-            "envFrom": [{"prefix": "X_", "configMapRef": {"name": "cm"}}, {"secretRef": {"name": "s"}}],
-            "env": [
-                {"name": "A", "value": "1"},
-                {"name": "B", "value": "$(A)-$(X_k)-$(SVC_SERVICE_HOST)-$(NOPE)-$(LATER)"},
-                {"name": "LATER", "value": "z"},
-                {"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": "p"}}},
-                {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-                {"name": "O", "valueFrom": {"configMapKeyRef": {"name": "none", "key": "k", "optional": true}}},
-                {"name": "E"}
-            ]}))
+        "envFrom": [{"prefix": "X_", "configMapRef": {"name": "cm"}}, {"secretRef": {"name": "s"}}],
+        "env": [
+            {"name": "A", "value": "1"},
+            {"name": "B", "value": "$(A)-$(X_k)-$(SVC_SERVICE_HOST)-$(NOPE)-$(LATER)"},
+            {"name": "LATER", "value": "z"},
+            {"name": "P", "valueFrom": {"secretKeyRef": {"name": "s", "key": "p"}}},
+            {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "O", "valueFrom": {"configMapKeyRef": {"name": "none", "key": "k", "optional": true}}},
+            {"name": "E"}
+        ]}))
         .expect("an environment");
         let expected = [
             ("X_k", "v"),
@@ -254,7 +259,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         let of = |env: serde_json::Value| build_for(json!({"name": "c", "env": [env]})).expect_err("an error");
-        let key = |kind: &str, name: &str, key: &str| json!({"name": "A", "valueFrom": {kind: {"name": name, "key": key}}});
+        let key =
+            |kind: &str, name: &str, key: &str| json!({"name": "A", "valueFrom": {kind: {"name": name, "key": key}}});
         assert_eq!(of(key("configMapKeyRef", "gone", "k")), "configmap \"gone\" not found");
         assert_eq!(of(key("secretKeyRef", "gone", "k")), "secret \"gone\" not found");
         assert_eq!(of(key("configMapKeyRef", "cm", "x")), "couldn't find key x in ConfigMap ns/cm");
@@ -265,7 +271,8 @@ mod tests {
 
     #[test]
     fn the_pod_overrides_the_image() {
-        let got = over_image(&["PATH=/bin".into(), "A=1".into()], vec![("A".into(), "2".into()), ("B".into(), "3".into())]);
+        let got =
+            over_image(&["PATH=/bin".into(), "A=1".into()], vec![("A".into(), "2".into()), ("B".into(), "3".into())]);
         assert_eq!(got, [("PATH", "/bin"), ("A", "2"), ("B", "3")].map(|(k, v)| (k.to_owned(), v.to_owned())));
     }
 }

@@ -80,7 +80,10 @@ mod tests {
         let full = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1Gi"}});
         assert_eq!(class(json!([{"name": "a"}])), QosClass::BestEffort);
         assert_eq!(class(json!([{"name": "a", "resources": full}])), QosClass::Guaranteed);
-        assert_eq!(class(json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1"}}}])), QosClass::Guaranteed);
+        assert_eq!(
+            class(json!([{"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1"}}}])),
+            QosClass::Guaranteed
+        );
         assert_eq!(class(json!([{"name": "a", "resources": full}, {"name": "b"}])), QosClass::Burstable);
         assert_eq!(class(json!([{"name": "a", "resources": {"requests": {"cpu": "1m"}}}])), QosClass::Burstable);
         assert_eq!(class(json!([{"name": "a", "resources": {"limits": {"cpu": "1"}}}])), QosClass::Burstable);

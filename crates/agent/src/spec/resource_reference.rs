@@ -19,7 +19,12 @@ pub struct Allocatable {
 }
 
 /// The value of `selector`; `own` is the container whose environment it stands in.
-pub fn value(pod: &Pod, own: Option<&Container>, selector: &ResourceFieldSelector, node: Allocatable) -> Result<String, String> {
+pub fn value(
+    pod: &Pod,
+    own: Option<&Container>,
+    selector: &ResourceFieldSelector,
+    node: Allocatable,
+) -> Result<String, String> {
     let container = match selector.container_name.as_deref().filter(|n| !n.is_empty()) {
         None => own.ok_or("containerName must be given")?,
         Some(name) => pod
@@ -64,7 +69,8 @@ mod tests {
         let own = &pod.spec.as_ref().expect("a spec").containers[0];
         let node = Allocatable { cpu_milli: 2000, memory: 1 << 30, ephemeral_storage: 5 };
         let get = |resource: &str, divisor: Option<&str>| {
-            let selector = serde_json::from_value(json!({"resource": resource, "divisor": divisor})).expect("a selector");
+            let selector =
+                serde_json::from_value(json!({"resource": resource, "divisor": divisor})).expect("a selector");
             value(&pod, Some(own), &selector, node)
         };
         assert_eq!(get("limits.cpu", None), Ok("2".into()));

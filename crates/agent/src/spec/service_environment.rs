@@ -55,9 +55,10 @@ mod tests {
             "spec": {"clusterIP": "10.0.0.11", "ports": [{"port": 6379, "name": "db", "protocol": "TCP"}]}
         }))
         .expect("a service");
-        let headless: Service =
-            serde_json::from_value(json!({"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "ports": [{"port": 1}]}}))
-                .expect("a service");
+        let headless: Service = serde_json::from_value(
+            json!({"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "ports": [{"port": 1}]}}),
+        )
+        .expect("a service");
         let got = variables([&service, &headless]);
         let expected = [
             ("REDIS_MASTER_SERVICE_HOST", "10.0.0.11"),

@@ -12,7 +12,9 @@ pub enum UserError {
     #[error("container's runAsUser breaks non-root policy ({0})")]
     RunsAsRoot(String),
     /// `runAsNonRoot`, and the image names its user.
-    #[error("container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root ({subject})")]
+    #[error(
+        "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root ({subject})"
+    )]
     NonNumeric {
         /// As the image has it.
         user: String,
@@ -51,7 +53,8 @@ pub fn of(pod: Option<&PodSecurityContext>, container: Option<&SecurityContext>,
     let asked_user = container.and_then(|c| c.run_as_user).or(pod.and_then(|p| p.run_as_user));
     let asked_group = container.and_then(|c| c.run_as_group).or(pod.and_then(|p| p.run_as_group));
     let (image_user, image_group) = image_user.split_once(':').unwrap_or((image_user, ""));
-    let user = asked_user.map_or_else(|| if image_user.is_empty() { "0".to_owned() } else { image_user.to_owned() }, |u| u.to_string());
+    let user = asked_user
+        .map_or_else(|| if image_user.is_empty() { "0".to_owned() } else { image_user.to_owned() }, |u| u.to_string());
     let group = match (asked_group, asked_user) {
         (Some(gid), _) => gid.to_string(),
         (None, None) => image_group.to_owned(),
@@ -88,7 +91,10 @@ mod tests {
         assert_eq!((got.user.as_str(), got.additional_gids, got.image_groups), ("101", vec![4, 9, 2000], true));
         let own = SecurityContext { run_as_user: Some(0), run_as_group: Some(7), ..SecurityContext::default() };
         assert_eq!(of(Some(&pod), Some(&own), "").user, "0:7");
-        assert_eq!(of(None, Some(&SecurityContext { run_as_group: Some(7), ..Default::default() }), "redis:www").user, "redis:7");
+        assert_eq!(
+            of(None, Some(&SecurityContext { run_as_group: Some(7), ..Default::default() }), "redis:www").user,
+            "redis:7"
+        );
     }
 
     #[test]

@@ -89,7 +89,8 @@ fn same(directory: &Path, content: &Content, fs_group: Option<i64>) -> bool {
     let group = fs_group.and_then(|g| u32::try_from(g).ok());
     let unchanged = content.iter().all(|(path, file)| {
         let target = directory.join(path);
-        fs::metadata(&target).is_ok_and(|m| m.permissions().mode() & 0o7777 == effective_mode(file.mode, file.owner, group))
+        fs::metadata(&target)
+            .is_ok_and(|m| m.permissions().mode() & 0o7777 == effective_mode(file.mode, file.owner, group))
             && fs::read(&target).is_ok_and(|bytes| bytes == file.bytes)
     });
     unchanged && count_files(directory).is_ok_and(|count| count == content.len())
@@ -129,13 +130,17 @@ mod tests {
         assert_eq!(fs::read_to_string(volume.join("a")).expect("readable"), "1");
         assert_eq!(fs::read_to_string(volume.join("x/y")).expect("readable"), "2");
         assert_eq!(fs::read_link(volume.join("a")).expect("a link"), Path::new("..data/a"));
-        assert!(!write(&volume, &content(&[("a", "1"), ("x/y", "2")]), None, at(2)).expect("written"), "nothing changed");
+        assert!(
+            !write(&volume, &content(&[("a", "1"), ("x/y", "2")]), None, at(2)).expect("written"),
+            "nothing changed"
+        );
         let held = fs::File::open(volume.join("a")).expect("open");
         assert!(write(&volume, &content(&[("a", "3"), ("b", "4")]), None, at(3)).expect("written"));
         assert_eq!(io::read_to_string(held).expect("readable"), "1", "an open file keeps its content");
         assert_eq!(fs::read_to_string(volume.join("a")).expect("readable"), "3");
         assert!(volume.join("x").symlink_metadata().is_err());
-        let mut names: Vec<_> = fs::read_dir(&volume).expect("a directory").map(|e| e.expect("an entry").file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(&volume).expect("a directory").map(|e| e.expect("an entry").file_name()).collect();
         names.sort();
         assert_eq!(names.len(), 4, "..data, one directory, a, b: {names:?}");
         let mode = fs::metadata(volume.join("a")).expect("metadata").permissions().mode() & 0o777;

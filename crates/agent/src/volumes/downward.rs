@@ -12,7 +12,12 @@ use crate::spec::{
 };
 
 /// The files.
-pub fn project(pod: &Pod, items: &[DownwardAPIVolumeFile], default_mode: Option<i32>, node: Allocatable) -> Result<Content, String> {
+pub fn project(
+    pod: &Pod,
+    items: &[DownwardAPIVolumeFile],
+    default_mode: Option<i32>,
+    node: Allocatable,
+) -> Result<Content, String> {
     let mut out = Content::new();
     for item in items {
         let text = if let Some(field) = &item.field_ref {
@@ -23,7 +28,10 @@ pub fn project(pod: &Pod, items: &[DownwardAPIVolumeFile], default_mode: Option<
         } else {
             return Err(format!("{}: neither fieldRef nor resourceFieldRef", item.path));
         };
-        out.insert(legal_path(&item.path)?, File { bytes: text.into_bytes(), mode: mode(item.mode, default_mode), owner: None });
+        out.insert(
+            legal_path(&item.path)?,
+            File { bytes: text.into_bytes(), mode: mode(item.mode, default_mode), owner: None },
+        );
     }
     Ok(out)
 }

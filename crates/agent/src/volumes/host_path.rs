@@ -57,7 +57,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let check = |name: &str, kind: &str| {
             let path = dir.path().join(name).to_string_lossy().into_owned();
-            check(&HostPathVolumeSource { path: path.clone(), type_: Some(kind.into()) }).map_err(|e| e.replace(&path, "P"))
+            check(&HostPathVolumeSource { path: path.clone(), type_: Some(kind.into()) })
+                .map_err(|e| e.replace(&path, "P"))
         };
         assert_eq!(check("none", ""), Ok(()));
         assert_eq!(check("none", "Directory"), Err("hostPath type check failed: P is not a directory".into()));

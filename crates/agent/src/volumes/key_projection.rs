@@ -22,8 +22,14 @@ pub fn of_secret(secret: &Secret) -> Data {
 }
 
 /// The files; a listed key that does not exist is an error unless the source is optional.
-pub fn project(data: &Data, items: Option<&[KeyToPath]>, default_mode: Option<i32>, optional: bool) -> Result<Content, String> {
-    let file = |bytes: &Vec<u8>, own: Option<i32>| File { bytes: bytes.clone(), mode: mode(own, default_mode), owner: None };
+pub fn project(
+    data: &Data,
+    items: Option<&[KeyToPath]>,
+    default_mode: Option<i32>,
+    optional: bool,
+) -> Result<Content, String> {
+    let file =
+        |bytes: &Vec<u8>, own: Option<i32>| File { bytes: bytes.clone(), mode: mode(own, default_mode), owner: None };
     let Some(items) = items.filter(|i| !i.is_empty()) else {
         return Ok(data.iter().map(|(key, bytes)| (key.clone(), file(bytes, None))).collect());
     };
@@ -66,7 +72,10 @@ mod tests {
         let one = project(&data, Some(&[item("b", "x/y", Some(0o400))]), None, false).expect("files");
         assert_eq!((one.len(), one["x/y"].mode, one["x/y"].bytes.as_slice()), (1, 0o400, &b"2"[..]));
         let missing = [item("z", "z", None)];
-        assert_eq!(project(&data, Some(&missing), None, false).err(), Some("references non-existent config key: z".into()));
+        assert_eq!(
+            project(&data, Some(&missing), None, false).err(),
+            Some("references non-existent config key: z".into())
+        );
         assert!(project(&data, Some(&missing), None, true).is_ok_and(|c| c.is_empty()));
         for path in ["/abs", "../up", "a/../b", ""] {
             assert!(project(&data, Some(&[item("a", path, None)]), None, false).is_err(), "{path}");

@@ -48,7 +48,8 @@ impl Live {
     /// The sources of a volume, if it is of one of these kinds.
     pub fn of(volume: &Volume) -> Option<Self> {
         if let Some(v) = &volume.config_map {
-            let wanted = Wanted::ConfigMap { name: v.name.clone(), items: v.items.clone(), optional: v.optional == Some(true) };
+            let wanted =
+                Wanted::ConfigMap { name: v.name.clone(), items: v.items.clone(), optional: v.optional == Some(true) };
             return Some(Self { kind: "configmap", sources: vec![wanted], default_mode: v.default_mode });
         }
         if let Some(v) = &volume.secret {
@@ -64,10 +65,18 @@ impl Live {
         let mut sources = Vec::new();
         for source in v.sources.iter().flatten() {
             if let Some(s) = &source.config_map {
-                sources.push(Wanted::ConfigMap { name: s.name.clone(), items: s.items.clone(), optional: s.optional == Some(true) });
+                sources.push(Wanted::ConfigMap {
+                    name: s.name.clone(),
+                    items: s.items.clone(),
+                    optional: s.optional == Some(true),
+                });
             }
             if let Some(s) = &source.secret {
-                sources.push(Wanted::Secret { name: s.name.clone(), items: s.items.clone(), optional: s.optional == Some(true) });
+                sources.push(Wanted::Secret {
+                    name: s.name.clone(),
+                    items: s.items.clone(),
+                    optional: s.optional == Some(true),
+                });
             }
             if let Some(s) = &source.downward_api {
                 sources.push(Wanted::Downward(s.items.clone().unwrap_or_default()));
@@ -90,7 +99,15 @@ impl Live {
         let pod = Arc::clone(&pods.borrow());
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let sources = self.sources.into_iter().map(|wanted| follow(context, &namespace, wanted)).collect();
-        let updater = Updater { context: Arc::clone(context), pods, sources, default_mode: self.default_mode, path, fs_group, namespace };
+        let updater = Updater {
+            context: Arc::clone(context),
+            pods,
+            sources,
+            default_mode: self.default_mode,
+            path,
+            fs_group,
+            namespace,
+        };
         // Every source answers once before its changes count, so that nothing in between is missed.
         updater.known().await?;
         let changes = updater.changes();
@@ -132,7 +149,8 @@ impl Updater {
             content.extend(files?);
         }
         let (path, fs_group) = (self.path.clone(), self.fs_group);
-        let written = tokio::task::spawn_blocking(move || atomic::write(&path, &content, fs_group, Timestamp::now())).await;
+        let written =
+            tokio::task::spawn_blocking(move || atomic::write(&path, &content, fs_group, Timestamp::now())).await;
         match written {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error.to_string()),
@@ -144,14 +162,18 @@ impl Updater {
         let mode_of = self.default_mode;
         match source {
             Running::ConfigMap { name, items, optional, object } => match object.now().await? {
-                Some(map) => key_projection::project(&key_projection::of_config_map(&map), items.as_deref(), mode_of, *optional)
-                    .map_err(|e| format!("configmap {e}")),
+                Some(map) => {
+                    key_projection::project(&key_projection::of_config_map(&map), items.as_deref(), mode_of, *optional)
+                        .map_err(|e| format!("configmap {e}"))
+                }
                 None if *optional => Ok(Content::new()),
                 None => Err(format!("configmap \"{name}\" not found")),
             },
             Running::Secret { name, items, optional, object } => match object.now().await? {
-                Some(secret) => key_projection::project(&key_projection::of_secret(&secret), items.as_deref(), mode_of, *optional)
-                    .map_err(|e| format!("secret {e}")),
+                Some(secret) => {
+                    key_projection::project(&key_projection::of_secret(&secret), items.as_deref(), mode_of, *optional)
+                        .map_err(|e| format!("secret {e}"))
+                }
                 None if *optional => Ok(Content::new()),
                 None => Err(format!("secret \"{name}\" not found")),
             },
@@ -165,8 +187,15 @@ impl Updater {
                 let text = held.as_ref().map(|t| t.text.clone()).unwrap_or_default();
                 // The kubelet shows a token to the pod's own user, or to its group, and to no one else.
                 let security = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
-                let owner = security.filter(|c| c.fs_group.is_none()).and_then(|c| c.run_as_user).and_then(|u| u32::try_from(u).ok());
-                let mode = if owner.is_some() || security.is_some_and(|c| c.fs_group.is_some()) { 0o600 } else { mode(None, mode_of) };
+                let owner = security
+                    .filter(|c| c.fs_group.is_none())
+                    .and_then(|c| c.run_as_user)
+                    .and_then(|u| u32::try_from(u).ok());
+                let mode = if owner.is_some() || security.is_some_and(|c| c.fs_group.is_some()) {
+                    0o600
+                } else {
+                    mode(None, mode_of)
+                };
                 Ok(Content::from([(legal_path(&projection.path)?, File { bytes: text.into_bytes(), mode, owner })]))
             }
         }

@@ -64,11 +64,17 @@ pub fn mounts_of(
         };
         let destination =
             if mount.mount_path.starts_with('/') { mount.mount_path.clone() } else { format!("/{}", mount.mount_path) };
-        let mut options = vec!["rbind".to_owned(), propagation.to_owned(), if read_only { "ro" } else { "rw" }.to_owned()];
+        let mut options =
+            vec!["rbind".to_owned(), propagation.to_owned(), if read_only { "ro" } else { "rw" }.to_owned()];
         if read_only && matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")) {
             options.push("rro".to_owned());
         }
-        out.push(Mount { source: path.to_string_lossy().into_owned(), destination, fstype: "bind".to_owned(), options });
+        out.push(Mount {
+            source: path.to_string_lossy().into_owned(),
+            destination,
+            fstype: "bind".to_owned(),
+            options,
+        });
     }
     Ok(out)
 }
@@ -113,7 +119,8 @@ mod tests {
         let mount = |extra: serde_json::Value| {
             let mut mount = json!({"name": "v", "mountPath": "/data"});
             mount.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
-            let container: Container = serde_json::from_value(json!({"name": "c", "volumeMounts": [mount]})).expect("a container");
+            let container: Container =
+                serde_json::from_value(json!({"name": "c", "volumeMounts": [mount]})).expect("a container");
             mounts_of(&container, &volumes, &[("N".into(), "seven".into())], Path::to_path_buf)
         };
         let whole = mount(json!({"readOnly": true})).expect("mounts");

@@ -16,10 +16,20 @@ pub struct Token {
 }
 
 /// Asks for a token bound to `pod`.
-pub async fn request(client: &Client, pod: &Pod, projection: &ServiceAccountTokenProjection, now: Timestamp) -> Result<Token, String> {
+pub async fn request(
+    client: &Client,
+    pod: &Pod,
+    projection: &ServiceAccountTokenProjection,
+    now: Timestamp,
+) -> Result<Token, String> {
     let meta = &pod.metadata;
     let namespace = meta.namespace.as_deref().unwrap_or("default");
-    let account = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref()).filter(|n| !n.is_empty()).unwrap_or("default");
+    let account = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.service_account_name.as_deref())
+        .filter(|n| !n.is_empty())
+        .unwrap_or("default");
     let request = TokenRequest {
         spec: Some(TokenRequestSpec {
             audiences: projection.audience.clone().filter(|a| !a.is_empty()).map(|a| vec![a]).or(Some(Vec::new())),

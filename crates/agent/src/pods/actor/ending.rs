@@ -137,9 +137,15 @@ impl Actor {
             ending.tearing_down = true;
         }
         self.volumes = Need::Absent;
-        let (context, pod, sandbox, containers) =
-            (Arc::clone(&self.context), Arc::clone(&self.pod), self.record.sandbox.clone(), self.record.containers.clone());
-        self.spawn(async move { Message::TornDown(teardown::tear_down(&context, &pod, sandbox.as_deref(), &containers).await) });
+        let (context, pod, sandbox, containers) = (
+            Arc::clone(&self.context),
+            Arc::clone(&self.pod),
+            self.record.sandbox.clone(),
+            self.record.containers.clone(),
+        );
+        self.spawn(async move {
+            Message::TornDown(teardown::tear_down(&context, &pod, sandbox.as_deref(), &containers).await)
+        });
     }
 
     /// Containers first, all at once; then sidecars, the last one first.
@@ -160,7 +166,8 @@ impl Actor {
     /// How long containers have to end by themselves.
     pub(super) fn grace(&self) -> Duration {
         let spec = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
-        let deletion = self.pod.metadata.deletion_timestamp.as_ref().and(self.pod.metadata.deletion_grace_period_seconds);
+        let deletion =
+            self.pod.metadata.deletion_timestamp.as_ref().and(self.pod.metadata.deletion_grace_period_seconds);
         seconds(deletion.or(spec).unwrap_or(30))
     }
 
@@ -180,7 +187,8 @@ impl Actor {
         }
         let Some(place) = self.place_of(slot) else { return };
         let declared = self.declared(slot);
-        let text = if message.is_empty() { format!("Stopping container {}", declared.name) } else { message.to_owned() };
+        let text =
+            if message.is_empty() { format!("Stopping container {}", declared.name) } else { message.to_owned() };
         self.context.recorder.container(&self.pod, &declared.name, Severity::Normal, "Killing", text);
         let (sender, receiver) = watch::channel(deadline);
         self.slots[slot].stopping = Some(sender);
@@ -219,7 +227,12 @@ impl Actor {
             Err(error) => {
                 ending.delay = (ending.delay * 2).clamp(Duration::from_millis(200), Duration::from_secs(20));
                 ending.retry_at = Some(Instant::now() + ending.delay);
-                self.context.recorder.pod(&self.pod, Severity::Warning, "FailedKillPod", format!("error killing pod: {error}"));
+                self.context.recorder.pod(
+                    &self.pod,
+                    Severity::Warning,
+                    "FailedKillPod",
+                    format!("error killing pod: {error}"),
+                );
             }
         }
     }
@@ -241,7 +254,8 @@ impl Actor {
         let (name, uid) = (self.record.name.clone(), self.uid.clone());
         self.spawn(async move {
             let preconditions = Preconditions { uid: Some(uid), resource_version: None };
-            let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default().grace_period(0) };
+            let parameters =
+                DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default().grace_period(0) };
             match api.delete(&name, &parameters).await {
                 Ok(_) => Message::Deleted(Ok(())),
                 // Gone already, or another pod has the name now.
@@ -264,5 +278,4 @@ impl Actor {
             }
         }
     }
-
 }

@@ -47,7 +47,10 @@ impl Actor {
             return;
         }
         entry.image_backoff.advance(now, now);
-        let delay = entry.image_backoff.hold(now, now).map_or(Duration::from_secs(10), |h| Duration::try_from(h.delay).unwrap_or_default());
+        let delay = entry
+            .image_backoff
+            .hold(now, now)
+            .map_or(Duration::from_secs(10), |h| Duration::try_from(h.delay).unwrap_or_default());
         entry.retry_at = Some(Instant::now() + delay);
         entry.back_off_shown_at = Some((Instant::now() + SHOW_ERROR, failure.message));
     }

@@ -79,3 +79,23 @@ pub enum Message {
     /// The API was asked to forget the pod.
     Deleted(Result<(), String>),
 }
+
+impl Message {
+    /// For traces of how long each stage takes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pod(_) => "pod",
+            Self::Gone => "gone",
+            Self::Sandbox(_) => "sandbox",
+            Self::Volumes(_) => "volumes",
+            Self::Prepared { .. } => "prepared",
+            Self::Launched { .. } => "launched",
+            Self::Ended { .. } => "ended",
+            Self::PostStarted { .. } => "post started",
+            Self::Probe { .. } => "probe",
+            Self::Written(_) => "written",
+            Self::TornDown(_) => "torn down",
+            Self::Deleted(_) => "deleted",
+        }
+    }
+}

@@ -76,6 +76,7 @@ pub(super) struct Actor {
     gone: bool,
     writer: StatusWriter,
     first_report_at: Option<Instant>,
+    seen_at: Instant,
     wake: Option<Instant>,
     inbox: mpsc::UnboundedReceiver<Message>,
     outbox: mpsc::UnboundedSender<Message>,
@@ -83,7 +84,7 @@ pub(super) struct Actor {
 }
 
 /// How long the first report of a new pod waits for its containers: most start sooner, and one write tells it all.
-const FIRST_REPORT: Duration = Duration::from_millis(60);
+const FIRST_REPORT: Duration = Duration::from_millis(100);
 
 impl Actor {
     /// For a pod; `found` is the sandbox that outlived an earlier agent, if any.
@@ -117,6 +118,7 @@ impl Actor {
             gone: false,
             writer,
             first_report_at: fresh.then(|| Instant::now() + FIRST_REPORT),
+            seen_at: Instant::now(),
             wake: None,
             inbox,
             outbox,
@@ -152,6 +154,7 @@ impl Actor {
     }
 
     fn hear(&mut self, message: Message) {
+        tracing::trace!(pod = self.record.name, message = message.name(), since_seen = ?self.seen_at.elapsed());
         match message {
             Message::Pod(pod) => self.observe(pod),
             Message::Gone => self.gone = true,
@@ -230,12 +233,14 @@ impl Actor {
             }
             // Made but never started: made again.
             ContainerState::Created => {
-                let (context, sandbox, container) = (Arc::clone(&self.context), sandbox.id.clone(), container.id.clone());
+                let (context, sandbox, container) =
+                    (Arc::clone(&self.context), sandbox.id.clone(), container.id.clone());
                 tokio::spawn(async move { context.runtime.remove(&sandbox, &container).await });
             }
             _ => {
                 let already = matches!(&record.current, Current::Ended(e) if e.id == id)
-                    || matches!(&record.current, Current::Waiting { .. }) && record.last.as_ref().is_some_and(|e| e.id == id);
+                    || matches!(&record.current, Current::Waiting { .. })
+                        && record.last.as_ref().is_some_and(|e| e.id == id);
                 if !already {
                     if record.running_id() != Some(id.as_str()) {
                         record.run(id, started_at.unwrap_or_else(Timestamp::now));
@@ -284,7 +289,9 @@ impl Actor {
         }
         match self.record.save(&self.paths.record()) {
             Ok(()) => self.saved = Some(self.record.clone()),
-            Err(error) => tracing::warn!(pod = self.record.name, %error, "a pod's record can't be written; a restart may forget backoffs"),
+            Err(error) => {
+                tracing::warn!(pod = self.record.name, %error, "a pod's record can't be written; a restart may forget backoffs")
+            }
         }
     }
 
@@ -323,9 +330,9 @@ fn revision(pod: &Pod) -> u64 {
 fn new_record(pod: &Pod) -> PodRecord {
     let status = pod.status.as_ref();
     let reported = |name: &str| {
-        let lists = status.into_iter().flat_map(|s| {
-            s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten())
-        });
+        let lists = status
+            .into_iter()
+            .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
         lists.into_iter().find(|c| c.name == name)
     };
     let containers = pod.spec.iter().flat_map(container::of).map(|(role, declared)| {

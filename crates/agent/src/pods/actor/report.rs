@@ -41,7 +41,8 @@ impl Actor {
         if let Some(at) = self.first_report_at {
             let early = wanted.phase.as_deref() == Some("Pending")
                 && !self.record.containers.iter().any(|c| {
-                    matches!(&c.current, crate::pods::container::Current::Waiting { reason: Some(_), .. }) || c.running()
+                    matches!(&c.current, crate::pods::container::Current::Waiting { reason: Some(_), .. })
+                        || c.running()
                 });
             if early && at > Instant::now() && self.ending.is_none() {
                 self.wake_at(at);
@@ -68,14 +69,18 @@ impl Actor {
             // The answer is newer than what the watch has delivered.
             Written::Done(pod) => self.adopt_version(Arc::new((**pod).clone())),
             Written::Gone => tracing::debug!(pod = self.record.name, "the API has no such pod any more"),
-            Written::Failed(error) => tracing::debug!(pod = self.record.name, error, "a pod's status could not be written yet"),
+            Written::Failed(error) => {
+                tracing::debug!(pod = self.record.name, error, "a pod's status could not be written yet")
+            }
         }
     }
 
     fn publish(&self) {
         self.view.send_if_modified(|view| {
             let sandbox = self.sandbox.up().map(|s| &s.id);
-            let same = Arc::ptr_eq(&view.pod, &self.pod) && view.sandbox.as_ref() == sandbox && view.containers == self.record.containers;
+            let same = Arc::ptr_eq(&view.pod, &self.pod)
+                && view.sandbox.as_ref() == sandbox
+                && view.containers == self.record.containers;
             if !same {
                 *view = Arc::new(PodView {
                     pod: Arc::clone(&self.pod),

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::{
-    sync::watch,
-    task::AbortHandle,
-    time::Instant,
-};
+use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
 use crate::pods::{backoff::Backoff, prepare::Prepared};
 

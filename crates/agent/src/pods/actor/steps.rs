@@ -120,7 +120,8 @@ impl Actor {
             }
             Err(error) => {
                 self.context.recorder.pod(&self.pod, Severity::Warning, "FailedMount", error.to_string());
-                self.volumes_delay = next_delay(self.volumes_delay, Duration::from_millis(500), Duration::from_secs(122));
+                self.volumes_delay =
+                    next_delay(self.volumes_delay, Duration::from_millis(500), Duration::from_secs(122));
                 self.volumes = Need::Failed { at: Instant::now() + self.volumes_delay };
             }
         }
@@ -138,7 +139,8 @@ impl Actor {
         match std::mem::take(&mut self.slots[slot].stage) {
             Stage::Idle => {
                 self.slots[slot].stage = Stage::Preparing;
-                let (context, pod, attempt) = (Arc::clone(&self.context), Arc::clone(&self.pod), self.next_attempt(slot));
+                let (context, pod, attempt) =
+                    (Arc::clone(&self.context), Arc::clone(&self.pod), self.next_attempt(slot));
                 let declared = self.declared(slot);
                 self.spawn(async move {
                     let result = Box::new(prepare::prepare(&context, &pod, &declared, attempt).await);
@@ -308,7 +310,8 @@ impl Actor {
                     ProbeKind::Startup => (declared.startup_probe, "startup"),
                     _ => (declared.liveness_probe, "liveness"),
                 };
-                let grace = probe.and_then(|p| p.termination_grace_period_seconds).map_or_else(|| self.grace(), seconds);
+                let grace =
+                    probe.and_then(|p| p.termination_grace_period_seconds).map_or_else(|| self.grace(), seconds);
                 self.slots[slot].stop_probes();
                 self.stop(slot, grace, &format!("Container {} failed {name} probe, will be restarted", declared.name));
             }
@@ -337,7 +340,8 @@ impl Actor {
         self.slots[slot].stop_probes();
         self.slots[slot].stopping = None;
         let time = |t: std::time::SystemTime| Timestamp::try_from(t).unwrap_or_else(|_| Timestamp::now());
-        let (file, log) = (self.paths.termination_message(&record.name, attempt), self.paths.log(&record.name, attempt));
+        let (file, log) =
+            (self.paths.termination_message(&record.name, attempt), self.paths.log(&record.name, attempt));
         let ended = match exit {
             Some(exit) => Ended {
                 id,
@@ -384,7 +388,8 @@ impl Actor {
             let message = format!("Back-off restarting failed container {container} in pod {pod_text}");
             self.context.recorder.container(&self.pod, &container, Severity::Warning, "BackOff", message);
         }
-        let message = format!("back-off {} restarting failed container={container} pod={pod_text}", go_duration(hold.delay));
+        let message =
+            format!("back-off {} restarting failed container={container} pod={pod_text}", go_duration(hold.delay));
         record.wait_for("CrashLoopBackOff", Some(message));
     }
 
