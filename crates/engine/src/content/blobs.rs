@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{BufReader, Read, Write},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
 };
 
@@ -21,8 +22,16 @@ impl Content {
         self.blob_path(digest).exists()
     }
 
+    /// How long a blob is, in bytes, if it is here.
+    pub fn blob_size(&self, digest: &Digest) -> Option<u64> {
+        std::fs::metadata(self.blob_path(digest)).ok().map(|m| m.len())
+    }
+
     /// A small blob (manifest, configuration) in memory.
-    pub(super) fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, ContentError> {
+    ///
+    /// # Errors
+    /// The disk's, with [`std::io::ErrorKind::NotFound`] for a blob that is not here.
+    pub fn read_blob(&self, digest: &Digest) -> Result<Vec<u8>, ContentError> {
         let path = self.blob_path(digest);
         std::fs::read(&path).map_err(|e| ContentError::io("read", &path, e))
     }
@@ -44,11 +53,31 @@ impl Content {
     }
 
     /// Begins, or takes up again, the download of a known blob: what is there already was hashed again.
+    /// Waits for another process that downloads the same.
     pub(super) fn ingest_resumable(&self, digest: &Digest) -> Result<Ingest, ContentError> {
-        self.ingest(self.path("ingest").join(format!("{}.part", digest.hex())))
+        let path = self.path("ingest").join(format!("{}.part", digest.hex()));
+        let fail = |e| ContentError::io("lock", &path, e);
+        loop {
+            let file = OpenOptions::new().append(true).create(true).open(&path).map_err(fail)?;
+            file.lock().map_err(fail)?;
+            // The one before may have finished, which takes the file away.
+            let same = std::fs::metadata(&path).is_ok_and(|m| file.metadata().is_ok_and(|f| f.ino() == m.ino()));
+            if same {
+                let mut ingest = self.ingest(path)?;
+                ingest.lock = Some(file);
+                return Ok(ingest);
+            }
+        }
     }
 
-    fn ingest(&self, path: PathBuf) -> Result<Ingest, ContentError> {
+    /// Makes the names of all blobs stored so far durable; their bytes already are.
+    pub(super) fn settle_blobs(&self) -> Result<(), ContentError> {
+        let dir = self.path("blobs/sha256");
+        File::open(&dir).and_then(|d| d.sync_all()).map_err(|e| ContentError::io("sync", &dir, e))
+    }
+
+    /// Begins, or takes up again, a blob in the file at `path`, which must be in the same file system.
+    pub(super) fn ingest(&self, path: PathBuf) -> Result<Ingest, ContentError> {
         let fail = |e| ContentError::io("write", &path, e);
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(fail)?;
         let mut hasher = Sha256::new();
@@ -64,7 +93,7 @@ impl Content {
             length += n as u64;
         }
         drop(reader);
-        Ok(Ingest { content: self.clone(), path, file, hasher, length })
+        Ok(Ingest { content: self.clone(), path, file, hasher, length, lock: None })
     }
 }
 
@@ -75,16 +104,32 @@ pub(super) struct Ingest {
     file: File,
     hasher: Sha256,
     length: u64,
+    /// Keeps other processes away from a download that is known by its digest.
+    lock: Option<File>,
 }
 
 impl Ingest {
+    /// The file it grows in, which the blob's readers may follow.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// A second handle of the file.
+    pub fn reader(&self) -> Result<File, ContentError> {
+        self.file.try_clone().map_err(|e| ContentError::io("open", &self.path, e))
+    }
+
     /// Bytes so far.
     pub fn length(&self) -> u64 {
         self.length
     }
 
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), ContentError> {
-        self.file.write_all(bytes).map_err(|e| ContentError::io("write", &self.path, e))?;
+        if let Err(error) = self.file.write_all(bytes) {
+            // A full disk may have taken a part: the file must not hold what the hasher has not seen.
+            let _ = self.file.set_len(self.length);
+            return Err(ContentError::io("write", &self.path, error));
+        }
         self.hasher.update(bytes);
         self.length += bytes.len() as u64;
         Ok(())
@@ -98,14 +143,25 @@ impl Ingest {
         Ok(())
     }
 
-    /// Makes it a blob, durably. With the wrong digest it is thrown away.
+    /// Throws it away.
+    pub fn discard(self) -> Result<(), ContentError> {
+        std::fs::remove_file(&self.path).map_err(|e| ContentError::io("remove", &self.path, e))
+    }
+
+    /// Writes what the kernel still holds to the disk, so that the commit has little left to wait for.
+    pub fn sync(&self) -> Result<(), ContentError> {
+        self.file.sync_data().map_err(|e| ContentError::io("sync", &self.path, e))
+    }
+
+    /// Makes it a blob whose bytes are durable (its name is once [`Content::settle_blobs`] was called). With
+    /// the wrong digest it is thrown away.
     pub fn commit(self, expected: Option<&Digest>) -> Result<(Digest, u64), ContentError> {
-        let actual = Digest::finish(self.hasher);
+        let actual = Digest::finish(self.hasher.clone());
         if let Some(expected) = expected.filter(|e| **e != actual) {
             let _ = std::fs::remove_file(&self.path);
             return Err(ContentError::Mismatch { expected: expected.clone(), actual });
         }
-        self.file.sync_data().map_err(|e| ContentError::io("sync", &self.path, e))?;
+        self.sync()?;
         let target = self.content.blob_path(&actual);
         std::fs::rename(&self.path, &target).map_err(|e| ContentError::io("rename", &target, e))?;
         Ok((actual, self.length))

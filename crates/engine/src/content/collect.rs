@@ -1,8 +1,21 @@
 //! Removing names, and then what no name and no container needs any more.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fs::File, time::SystemTime};
 
 use super::{Content, ContentError, Digest, Reference};
+
+/// What a collection did.
+#[derive(Clone, Debug, Default)]
+pub struct Collected {
+    /// Blobs removed.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Somebody is adding content: nothing was removed, try again later.
+    pub postponed: bool,
+    /// When the next promise ends that alone keeps something alive.
+    pub due: Option<SystemTime>,
+}
 
 impl Content {
     /// Removes a name; by image ID, all of its names. Blobs and layers that nothing needs any more go with
@@ -44,18 +57,25 @@ impl Content {
         Ok((removed, !left))
     }
 
-    /// Removes every blob and layer that no image and no container needs. While a pull or an import is under
-    /// way (in any process) nothing is removed, since its name is written last; the next removal does it.
+    /// Removes every blob and layer that no image, no container, no repository and no promise to a client of
+    /// the registry needs. While a pull or an import is under way (in any process) nothing is removed, since
+    /// its name is written last; the next removal does it.
     ///
     /// # Errors
-    /// The disk's.
-    pub fn collect(&self) -> Result<(), ContentError> {
+    /// The disk's. What can't be read is never taken for unneeded: nothing is removed then.
+    pub fn collect(&self) -> Result<Collected, ContentError> {
         let guard = self.gate()?;
         if guard.try_lock().is_err() {
-            return Ok(());
+            return Ok(Collected { postponed: true, ..Collected::default() });
         }
+        // Until the end no blob can be promised to anybody.
+        let _promises = self.no_promises()?;
         let mut blobs: HashSet<String> = HashSet::new();
         let mut layers: HashSet<Digest> = self.used_by_snapshots().0;
+        for (_, pin, _) in self.pins() {
+            blobs.extend(pin.layers.iter().map(|l| l.blob.hex().to_owned()));
+            layers.extend(pin.layers.into_iter().map(|l| l.diff_id));
+        }
         for manifest_digest in self.names()?.names.values() {
             blobs.insert(manifest_digest.hex().to_owned());
             // An image that can't be read keeps nothing alive but is no reason to stop.
@@ -68,10 +88,12 @@ impl Content {
                 layers.extend(config.rootfs.diff_ids);
             }
         }
+        let due = self.collect_repositories(SystemTime::now(), &mut blobs)?;
         let layer_names: HashSet<&str> = layers.iter().map(|l| l.hex()).collect();
-        self.sweep("blobs/sha256", |name| blobs.contains(name))?;
+        let (count, bytes) = self.sweep("blobs/sha256", |name| blobs.contains(name))?;
         self.sweep("layers", |name| layer_names.contains(name))?;
-        self.sweep("ingest", |_| false)
+        self.sweep("ingest", |_| false)?;
+        Ok(Collected { blobs: count, bytes, postponed: false, due })
     }
 
     /// Held shared by whoever adds content, exclusively by whoever removes it.
@@ -88,17 +110,53 @@ impl Content {
         Ok(guard)
     }
 
-    fn sweep(&self, dir: &str, keep: impl Fn(&str) -> bool) -> Result<(), ContentError> {
+    /// Held for the moment in which a blob is found to be here and that is written down (as a promise, a
+    /// link or a manifest's need), so that no collection falls between. Never held while a client is waited for.
+    pub(super) fn promising(&self) -> Result<impl Drop + use<'_>, ContentError> {
+        let inside = self.inner.promises.read();
+        let file = self.promise_file()?;
+        file.lock_shared().map_err(|e| ContentError::io("lock", &self.path("promise.lock"), e))?;
+        Ok(Held { _file: file, _inside: inside })
+    }
+
+    fn no_promises(&self) -> Result<impl Drop + use<'_>, ContentError> {
+        let inside = self.inner.promises.write();
+        let file = self.promise_file()?;
+        file.lock().map_err(|e| ContentError::io("lock", &self.path("promise.lock"), e))?;
+        Ok(Held { _file: file, _inside: inside })
+    }
+
+    fn promise_file(&self) -> Result<File, ContentError> {
+        let path = self.path("promise.lock");
+        let options = File::options().create(true).truncate(false).write(true).clone();
+        options.open(&path).map_err(|e| ContentError::io("open", &path, e))
+    }
+
+    /// Removes what is not kept; returns how many files and how many bytes went.
+    fn sweep(&self, dir: &str, keep: impl Fn(&str) -> bool) -> Result<(u64, u64), ContentError> {
         let dir = self.path(dir);
+        let (mut count, mut bytes) = (0, 0);
         for entry in std::fs::read_dir(&dir).map_err(|e| ContentError::io("list", &dir, e))?.flatten() {
             let name = entry.file_name();
             if name.to_str().is_some_and(&keep) {
                 continue;
             }
             let path = entry.path();
+            count += 1;
+            bytes += entry.metadata().map(|m| m.len()).unwrap_or_default();
             let result = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             result.map_err(|e| ContentError::io("remove", &path, e))?;
         }
-        Ok(())
+        Ok((count, bytes))
     }
+}
+
+/// Both locks, let go together.
+struct Held<G> {
+    _file: File,
+    _inside: G,
+}
+
+impl<G> Drop for Held<G> {
+    fn drop(&mut self) {}
 }

@@ -118,6 +118,8 @@ impl Content {
         lock.lock().map_err(fail)?;
         let mut names = self.names()?;
         let result = change(&mut names)?;
+        // A name must not outlive, in a power cut, what it stands for.
+        self.settle_blobs()?;
         let path = self.path("images.json");
         let fail = |e| ContentError::io("write", &path, e);
         let bytes = serde_json::to_vec_pretty(&names).expect("a map of strings is always JSON");
@@ -125,6 +127,7 @@ impl Content {
         file.write_all(&bytes).map_err(fail)?;
         file.as_file().sync_data().map_err(fail)?;
         file.persist(&path).map_err(|e| fail(e.error))?;
+        File::open(self.root()).and_then(|root| root.sync_all()).map_err(fail)?;
         Ok(result)
     }
 
@@ -143,6 +146,7 @@ impl Content {
         let mut digests = Vec::new();
         for (name, _) in names.names.iter().filter(|(_, m)| *m == digest) {
             match name.split_once('@') {
+                Some((super::author::UNTAGGED, _)) => {}
                 Some((repository, by)) => {
                     let repository = Reference::parse(repository).map(|r| r.name()).unwrap_or(repository.to_owned());
                     digests.push(format!("{repository}@{by}"));

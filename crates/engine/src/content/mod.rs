@@ -9,9 +9,12 @@
 //! layers/HEX/fs        a layer unpacked, HEX being its diff ID; shared by all images and containers
 //! snapshots/ID/        a container's writable layer: upper, work, and the layers below it
 //! images.json          name → manifest digest
+//! pins/                what builds keep without an image's name
+//! registry/            which repository of the local registry holds what; see [`Repository`]
 //! ```
 
 mod archive;
+mod author;
 mod blobs;
 mod collect;
 mod config;
@@ -20,23 +23,31 @@ mod error;
 mod images;
 mod import;
 mod manifest;
+mod pack;
 mod pull;
 mod reference;
+mod repositories;
 mod snapshots;
 mod unpack;
+mod upstream;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+pub use author::{Authoring, Layer, Pin, encoded_config};
+pub use collect::Collected;
 pub use config::{Healthcheck, History, ImageConfig, ProcessConfig};
 pub use digest::Digest;
 pub use error::ContentError;
 pub use images::Image;
+pub use pack::{Packing, copy_attributes, pack, travelling_attributes};
 pub use pull::{Credentials, PullOptions, Secret};
 pub use reference::Reference;
+pub use repositories::{ManifestError, ManifestRecord, Referrer, Repository, StoredManifest, Tag, Upload};
 pub use snapshots::Snapshot;
+pub use upstream::{Arriving, Fetched, Progress, Upstream};
 
 /// The content of one data directory. Cheap to clone. Methods that touch the disk block unless they are
 /// `async`; call them from a blocking thread where that matters.
@@ -49,6 +60,8 @@ struct Inner {
     root: PathBuf,
     /// One lock a layer or pull under way in this process, so that two users of one layer unpack it once.
     flights: parking_lot::Mutex<std::collections::HashMap<String, std::sync::Weak<tokio::sync::Mutex<()>>>>,
+    /// Keeps this process's collector apart from its promises, fairly; see [`Content::promising`].
+    promises: parking_lot::RwLock<()>,
 }
 
 impl Content {
@@ -62,7 +75,7 @@ impl Content {
             let path = root.join(dir);
             std::fs::create_dir_all(&path).map_err(|e| ContentError::io("create", &path, e))?;
         }
-        Ok(Self { inner: Arc::new(Inner { root, flights: Default::default() }) })
+        Ok(Self { inner: Arc::new(Inner { root, flights: Default::default(), promises: Default::default() }) })
     }
 
     /// The directory that all of it lives in.

@@ -13,6 +13,7 @@ use oci_client::{
 
 use super::{
     Content, ContentError, Digest, Image, ImageConfig, Reference,
+    blobs::Ingest,
     manifest::{self, Descriptor, Document, Manifest},
 };
 
@@ -182,27 +183,45 @@ impl Content {
     }
 
     async fn fetch(&self, source: &Source, blob: &Descriptor) -> Result<(), ContentError> {
-        let _alone = self.alone(format!("fetch {}", blob.digest)).await;
-        if self.has_blob(&blob.digest) {
+        self.fetch_watched(source, &blob.digest, blob.size, &|_| ()).await
+    }
+
+    /// Fetches a blob unless it is here; `watch` is shown it as it begins and after each piece.
+    pub(super) async fn fetch_watched(
+        &self,
+        source: &Source,
+        blob: &Digest,
+        size: u64,
+        watch: &(dyn Fn(&Ingest) + Send + Sync),
+    ) -> Result<(), ContentError> {
+        let _alone = self.alone(format!("fetch {blob}")).await;
+        if self.has_blob(blob) {
             return Ok(());
         }
-        let digest = blob.digest.clone();
+        let digest = blob.clone();
         let mut ingest = self.blocking(move |c| c.ingest_resumable(&digest)).await?;
-        if ingest.length() > blob.size {
+        if self.has_blob(blob) {
+            // Another process fetched it.
+            return self.blocking(move |_| ingest.discard()).await;
+        }
+        if ingest.length() > size {
             ingest.restart()?;
         }
+        watch(&ingest);
         let mut resumes = 0;
-        while ingest.length() < blob.size {
+        while ingest.length() < size {
             let before = ingest.length();
-            let result = source.copy(blob, &mut ingest).await;
-            if ingest.length() > blob.size {
-                return Err(source.failed(format!("blob {} is longer than {} bytes", blob.digest, blob.size)));
+            let result = source.copy(blob, size, &mut ingest, watch).await;
+            if ingest.length() > size {
+                return Err(source.failed(format!("blob {blob} is longer than {size} bytes")));
             }
             match result {
-                Ok(()) if ingest.length() == blob.size => break,
-                Err(error @ (ContentError::Denied { .. } | ContentError::Io { .. })) => return Err(error),
+                Ok(()) if ingest.length() == size => break,
+                Err(
+                    error @ (ContentError::Denied { .. } | ContentError::Io { .. } | ContentError::NotInRegistry { .. }),
+                ) => return Err(error),
                 result if resumes >= RESUMES => {
-                    return Err(result.err().unwrap_or_else(|| source.failed(format!("blob {} breaks off", blob.digest))));
+                    return Err(result.err().unwrap_or_else(|| source.failed(format!("blob {blob} breaks off"))));
                 }
                 _ => {
                     resumes = if ingest.length() > before { 1 } else { resumes + 1 };
@@ -210,20 +229,20 @@ impl Content {
                 }
             }
         }
-        let digest = blob.digest.clone();
+        let digest = blob.clone();
         self.blocking(move |_| ingest.commit(Some(&digest)).map(drop)).await
     }
 }
 
 /// One repository of one registry, logged in.
-struct Source {
+pub(super) struct Source {
     client: Client,
     reference: Reference,
     auth: RegistryAuth,
 }
 
 impl Source {
-    async fn connect(reference: &Reference, credentials: &Credentials, options: &PullOptions) -> Result<Self, ContentError> {
+    pub async fn connect(reference: &Reference, credentials: &Credentials, options: &PullOptions) -> Result<Self, ContentError> {
         let host = reference.registry.split(':').next().unwrap_or_default();
         let plain = host == "localhost" || host.starts_with("127.") || options.insecure_registries.contains(&reference.registry);
         // reqwest wants the process's default provider; a second call only reports that there is one.
@@ -268,7 +287,22 @@ impl Source {
         }
     }
 
-    async fn manifest(&self, digest: Option<&Digest>) -> Result<(Vec<u8>, Digest), ContentError> {
+    /// What its reference's tag stands for now.
+    pub async fn current(&self, tag: &str) -> Result<Digest, ContentError> {
+        let (registry, repository) = (self.reference.registry.clone(), self.reference.repository.clone());
+        let image = oci_client::Reference::with_tag(registry, repository, tag.to_owned());
+        let digest = self.client.fetch_manifest_digest(&image, &self.auth).await.map_err(|e| self.explain(e))?;
+        Digest::parse(&digest).ok_or_else(|| self.failed(format!("unsupported digest {digest:?}")))
+    }
+
+    /// How long a blob is, by the beginning of its download.
+    pub async fn size(&self, blob: &Digest) -> Result<u64, ContentError> {
+        let text = blob.to_string();
+        let stream = self.client.pull_blob_stream(&self.image(None), text.as_str()).await.map_err(|e| self.explain(e))?;
+        stream.content_length.ok_or_else(|| self.failed(format!("blob {blob} comes without its length")))
+    }
+
+    pub async fn manifest(&self, digest: Option<&Digest>) -> Result<(Vec<u8>, Digest), ContentError> {
         let accepted =
             [manifest::OCI_MANIFEST, manifest::OCI_INDEX, manifest::DOCKER_MANIFEST, manifest::DOCKER_INDEX];
         let (bytes, _) = self
@@ -286,11 +320,17 @@ impl Source {
     }
 
     /// Appends what is missing of the blob.
-    async fn copy(&self, blob: &Descriptor, ingest: &mut super::blobs::Ingest) -> Result<(), ContentError> {
+    async fn copy(
+        &self,
+        blob: &Digest,
+        size: u64,
+        ingest: &mut Ingest,
+        watch: &(dyn Fn(&Ingest) + Send + Sync),
+    ) -> Result<(), ContentError> {
         let image = self.image(None);
         let descriptor = oci_client::manifest::OciDescriptor {
-            digest: blob.digest.to_string(),
-            size: i64::try_from(blob.size).unwrap_or(i64::MAX),
+            digest: blob.to_string(),
+            size: i64::try_from(size).unwrap_or(i64::MAX),
             ..Default::default()
         };
         let mut stream = if ingest.length() == 0 {
@@ -308,9 +348,10 @@ impl Source {
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|e| self.failed(deepest(&e)))?;
             ingest.write(&chunk)?;
-            if ingest.length() > blob.size {
+            if ingest.length() > size {
                 return Ok(());
             }
+            watch(ingest);
         }
         Ok(())
     }

@@ -35,13 +35,8 @@ impl Reference {
             Some((before, after)) if !after.contains('/') => (before, Some(after)),
             _ => (name, None),
         };
-        if let Some(tag) = tag {
-            let mut bytes = tag.bytes();
-            let head = bytes.next()?;
-            let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-            if tag.len() > 128 || !word(head) || !bytes.all(|b| word(b) || b == b'.' || b == b'-') {
-                return None;
-            }
+        if tag.is_some_and(|tag| !is_tag(tag)) {
+            return None;
         }
         let (registry, path) = match name.split_once('/') {
             Some((first, rest))
@@ -52,7 +47,7 @@ impl Reference {
             _ => ("docker.io", name),
         };
         let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
-        if !is_host(registry) || path.len() > 255 || !path.split('/').all(is_path_component) {
+        if !is_host(registry) || !is_repository(path) {
             return None;
         }
         let repository = match (registry, path.contains('/')) {
@@ -101,6 +96,18 @@ fn is_host(text: &str) -> bool {
             && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     host.split('.').all(label) && port.is_none_or(|p| p.parse::<u16>().is_ok())
+}
+
+/// Whether a text is a tag. One that is makes a safe file name.
+pub(super) fn is_tag(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    let mut bytes = text.bytes();
+    text.len() <= 128 && bytes.next().is_some_and(word) && bytes.all(|b| word(b) || b == b'.' || b == b'-')
+}
+
+/// Whether a text is a repository (without its registry). One that is makes a safe relative path.
+pub(super) fn is_repository(text: &str) -> bool {
+    text.len() <= 255 && text.split('/').all(is_path_component)
 }
 
 /// Lower-case words joined by `.`, `_`, `__` or any number of `-`.

@@ -1,0 +1,147 @@
+//! The registry and its configuration.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use engine::content::{Collected, Content, ContentError, PullOptions, Repository, Upstream};
+
+use crate::{failure::Failure, htpasswd::Htpasswd, sessions::Sessions, sweep::Sweep};
+
+/// What a registry is made of.
+#[derive(Clone)]
+pub struct Config {
+    /// The store, which may be in use by the engine and by other processes at the same time.
+    pub content: Content,
+    /// Who may do anything at all: lines of `user:hash`, bcrypt only. Read again when it changes. None: everybody.
+    pub htpasswd: Option<PathBuf>,
+    /// Where to look for what is not here.
+    pub mirror: Option<Mirror>,
+    /// Whether `POST …?mount=DIGEST` without `from` finds every blob of the store, the engine's images included, and
+    /// not only those of a repository that the client can name.
+    pub mount_from_store: bool,
+    /// How long a blob stays that a client was told is here, while no manifest needs it: longer than a push takes.
+    pub keep: Duration,
+    /// How long a client may leave the registry waiting in the middle of a request or an answer.
+    pub patience: Duration,
+    /// Connections at a time; more wait in the listener's queue.
+    pub connections: usize,
+}
+
+impl Config {
+    /// Open to everybody, without a mirror.
+    pub fn new(content: Content) -> Self {
+        Self {
+            content,
+            htpasswd: None,
+            mirror: None,
+            mount_from_store: true,
+            keep: Duration::from_secs(6 * 3600),
+            patience: Duration::from_secs(60),
+            connections: 1024,
+        }
+    }
+}
+
+/// An upstream registry, from which what is missing here is fetched and kept.
+#[derive(Clone)]
+pub struct Mirror {
+    /// `docker.io` or `host[:port]`.
+    pub registry: String,
+    /// How to speak to it. The first credentials that let one in are used.
+    pub options: PullOptions,
+}
+
+impl Mirror {
+    /// From a URL (`https://host[:port]`; with `http://` it is spoken to in the clear) or a bare `host[:port]`.
+    pub fn at(url: &str) -> Self {
+        let mut options = PullOptions::default();
+        let bare = url.trim_end_matches('/');
+        let registry = match bare.strip_prefix("http://") {
+            Some(host) => {
+                options.insecure_registries.push(host.to_owned());
+                host
+            }
+            None => bare.strip_prefix("https://").unwrap_or(bare),
+        };
+        let registry = match registry {
+            "registry-1.docker.io" | "index.docker.io" => "docker.io",
+            other => other,
+        };
+        Self { registry: registry.to_owned(), options }
+    }
+}
+
+/// Why a registry can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The password file can't be read.
+    #[error("read {}: {source}", path.display())]
+    Htpasswd {
+        /// Which.
+        path: PathBuf,
+        /// How it failed.
+        source: std::io::Error,
+    },
+    /// The password file lets nobody in.
+    #[error("{}: no line of the form user:BCRYPT-HASH (make one with htpasswd -B)", .0.display())]
+    Nobody(PathBuf),
+}
+
+/// A registry. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub config: Config,
+    pub htpasswd: Option<Htpasswd>,
+    pub upstream: Option<Upstream>,
+    pub sessions: Sessions,
+    pub sweep: Sweep,
+}
+
+impl Registry {
+    /// Opens a registry on a store.
+    ///
+    /// # Errors
+    /// As [`OpenError`] says.
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        let htpasswd = config.htpasswd.clone().map(Htpasswd::open).transpose()?;
+        let mirror = config.mirror.clone();
+        let upstream = mirror.map(|m| Upstream::new(config.content.clone(), &m.registry, m.options));
+        let inner = Inner { config, htpasswd, upstream, sessions: Sessions::default(), sweep: Sweep::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Removes what nothing needs any more, now. Deletions do it by themselves.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn collect(&self) -> Result<Collected, ContentError> {
+        let content = self.inner.config.content.clone();
+        tokio::task::spawn_blocking(move || content.collect())
+            .await
+            .unwrap_or_else(|e| Err(ContentError::Interrupted(e.to_string())))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Does what blocks on a thread that may.
+    pub(crate) async fn blocking<T, E>(
+        &self,
+        repository: &Repository,
+        work: impl FnOnce(&Repository) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        E: Into<Failure> + Send + 'static,
+    {
+        let repository = repository.clone();
+        match tokio::task::spawn_blocking(move || work(&repository)).await {
+            Ok(result) => result.map_err(Into::into),
+            Err(error) => Err(Failure::internal(&error)),
+        }
+    }
+}
