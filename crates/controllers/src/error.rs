@@ -42,6 +42,24 @@ impl Error {
         }
     }
 
+    /// The object can't be as the request wants it.
+    pub fn is_invalid(&self) -> bool {
+        self.reason() == Some("Invalid")
+    }
+
+    /// It may not be: a quota, an admission.
+    pub fn is_forbidden(&self) -> bool {
+        self.reason() == Some("Forbidden")
+    }
+
+    /// The words that events and conditions show: the server's own where it answered.
+    pub fn message(&self) -> String {
+        match self {
+            Self::Api(kube::Error::Api(status)) => status.message.clone(),
+            other => other.to_string(),
+        }
+    }
+
     fn code(&self) -> Option<u16> {
         match self {
             Self::Api(kube::Error::Api(status)) => Some(status.code),

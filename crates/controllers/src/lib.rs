@@ -2,6 +2,7 @@
 //! loop a file. They speak the Kubernetes API through a [`kube::Client`] and nothing else, so they run beside
 //! the API server or on another machine alike.
 
+mod claim;
 mod deployment;
 mod endpoints;
 mod error;
@@ -13,6 +14,7 @@ mod namespace;
 mod node_lifecycle;
 mod ownership;
 mod pod_collection;
+mod pod_control;
 mod pods;
 mod queue;
 mod recorder;
@@ -24,7 +26,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{Namespace, Node, Pod, Service},
+    core::v1::{Namespace, Node, Pod, ReplicationController, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::Client;
@@ -48,6 +50,7 @@ struct Shared {
     client: Client,
     pods: Informer<Pod>,
     replica_sets: Informer<ReplicaSet>,
+    replication_controllers: Informer<ReplicationController>,
     deployments: Informer<Deployment>,
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
@@ -62,6 +65,7 @@ pub async fn run(client: Client, config: Config) {
     let shared = Shared {
         pods: Informer::start(client.clone(), pods::trim, &mut tasks),
         replica_sets: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        replication_controllers: Informer::start(client.clone(), informer::untouched, &mut tasks),
         deployments: Informer::start(client.clone(), informer::untouched, &mut tasks),
         services: Informer::start(client.clone(), informer::untouched, &mut tasks),
         slices: Informer::start(client.clone(), informer::untouched, &mut tasks),
@@ -73,7 +77,8 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(service_account::run(shared.clone()));
     tasks.spawn(root_ca::run(shared.clone(), config.cluster_ca));
     tasks.spawn(deployment::run(shared.clone()));
-    tasks.spawn(replicaset::run(shared.clone()));
+    tasks.spawn(replicaset::run(shared.clone(), shared.replica_sets.clone()));
+    tasks.spawn(replicaset::run(shared.clone(), shared.replication_controllers.clone()));
     tasks.spawn(endpoints::slices::run(shared.clone()));
     tasks.spawn(endpoints::legacy::run(shared.clone()));
     tasks.spawn(node_lifecycle::run(shared.clone()));

@@ -25,6 +25,10 @@ const SETTLE: Duration = Duration::from_secs(20);
 /// How long a node must be gone before its pods go too.
 const QUARANTINE: Duration = Duration::from_secs(40);
 
+/// The sweeps: one for pods of nodes that are gone, one for the rest.
+const LOST: &str = "lost";
+const ENDED: &str = "ended";
+
 pub(crate) async fn run(shared: Shared) {
     let queue = Queue::default();
     shared.pods.synced().await;
@@ -37,25 +41,31 @@ pub(crate) async fn run(shared: Shared) {
         let lost = !node.is_empty() && nodes.get(&Key::new("", node)).is_none();
         let unborn = node.is_empty() && pod.metadata.deletion_timestamp.is_some();
         if lost || unborn || pods::is_terminal(pod) {
-            on_pod.add_after(Key::new("", "sweep"), if lost { QUARANTINE } else { SETTLE });
+            match lost {
+                true => on_pod.add_after(Key::new("", LOST), QUARANTINE),
+                false => on_pod.add_after(Key::new("", ENDED), SETTLE),
+            }
         }
     });
     let on_node = queue.clone();
     shared.nodes.listen(move |change| {
         if matches!(change, Change::Deleted(_)) {
-            on_node.add_after(Key::new("", "sweep"), QUARANTINE);
+            on_node.add_after(Key::new("", LOST), QUARANTINE);
         }
     });
-    queue.work("podgc", 1, |_| sweep(shared.clone())).await;
+    queue.work("podgc", 1, |key| sweep(shared.clone(), key)).await;
 }
 
-async fn sweep(shared: Shared) -> Result<(), Error> {
+async fn sweep(shared: Shared, what: Key) -> Result<(), Error> {
     let all = shared.pods.all();
     let nodes: HashSet<String> = shared.nodes.all().iter().map(|n| n.name_any()).collect();
     let mut ended: Vec<_> = Vec::new();
     for pod in &all {
         let node = pod.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default();
         if !node.is_empty() && !nodes.contains(&node) {
+            if what.name != LOST {
+                continue;
+            }
             // Ask before judging: the cache may lag behind a node that has just joined.
             let api: Api<k8s_openapi::api::core::v1::Node> = Api::all(shared.client.clone());
             if api.get_opt(&node).await?.is_none() {

@@ -1,18 +1,30 @@
 //! Facts about pods that several controllers ask for.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
-/// Controllers read labels, owners, node, conditions and addresses; the rest of a pod is its node's business.
+/// Annotations that controllers read.
+const KEPT: [&str; 2] = ["controller.kubernetes.io/", "batch.kubernetes.io/"];
+
+/// Controllers read labels, owners, node, claims, conditions, exit codes and addresses; the rest of a pod is its
+/// node's business.
 pub fn trim(pod: &mut Pod) {
     pod.metadata.managed_fields = None;
     pod.metadata.annotations = pod.metadata.annotations.take().map(|mut all| {
-        all.retain(|k, _| k.starts_with("controller.kubernetes.io/"));
+        all.retain(|name, _| KEPT.iter().any(|prefix| name.starts_with(prefix)));
         all
     });
     if let Some(spec) = &mut pod.spec {
-        spec.volumes = None;
-        spec.affinity = None;
+        if let Some(volumes) = &mut spec.volumes {
+            volumes.retain(|v| v.persistent_volume_claim.is_some());
+        }
+        if let Some(affinity) = &mut spec.affinity {
+            // A daemon's pod says by its node affinity which node it is for.
+            affinity.pod_affinity = None;
+            affinity.pod_anti_affinity = None;
+        }
         for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
             container.env = None;
             container.volume_mounts = None;
@@ -24,10 +36,18 @@ pub fn trim(pod: &mut Pod) {
         }
     }
     if let Some(status) = &mut pod.status {
-        for container in status.container_statuses.iter_mut().flatten() {
-            container.state = None;
+        let all = [&mut status.container_statuses, &mut status.init_container_statuses];
+        for container in all.into_iter().flat_map(|c| c.iter_mut().flatten()) {
             container.last_state = None;
             container.image_id = String::new();
+            if let Some(state) = &mut container.state {
+                state.running = None;
+                state.waiting = None;
+                if let Some(ended) = &mut state.terminated {
+                    ended.message = None;
+                    ended.container_id = None;
+                }
+            }
         }
     }
 }
@@ -47,7 +67,8 @@ pub fn is_terminal(pod: &Pod) -> bool {
     matches!(phase(pod), "Succeeded" | "Failed")
 }
 
-fn condition<'a>(pod: &'a Pod, name: &str) -> Option<&'a PodCondition> {
+/// A condition of the pod by its type.
+pub fn condition<'a>(pod: &'a Pod, name: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == name)
 }
 
@@ -68,7 +89,17 @@ pub fn is_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> bool {
             || ready_since(pod).is_some_and(|t| now.duration_since(t).as_secs() >= i64::from(min_ready_seconds)))
 }
 
-/// The sum of its containers' restarts.
+/// How long until the next of these pods may count as available; `None` when time alone changes nothing.
+pub fn until_available<P: AsRef<Pod>>(pods: &[P], min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
+    let waits = pods.iter().filter_map(|pod| {
+        let since = ready_since(pod.as_ref()).filter(|_| min_ready_seconds > 0)?;
+        let left = i64::from(min_ready_seconds) - now.duration_since(since).as_secs();
+        u64::try_from(left).ok().filter(|left| *left > 0)
+    });
+    waits.min().map(|seconds| Duration::from_secs(seconds) + Duration::from_millis(50))
+}
+
+/// The most restarts of any of its containers.
 pub fn restarts(pod: &Pod) -> i32 {
     let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
     statuses.into_iter().flatten().map(|c| c.restart_count).max().unwrap_or(0)

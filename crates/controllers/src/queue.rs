@@ -47,8 +47,37 @@ struct State {
     /// In `ready`, or to come again after its present run.
     dirty: HashSet<Key>,
     running: HashSet<Key>,
+    /// When each key comes again, by time and by key: one time a key, the earliest.
     later: BTreeSet<(Instant, Key)>,
+    due: HashMap<Key, Instant>,
     failures: HashMap<Key, u32>,
+}
+
+impl State {
+    fn put_off(&mut self, key: Key, at: Instant) {
+        match self.due.get(&key) {
+            Some(earlier) if *earlier <= at => return,
+            Some(later) => {
+                self.later.remove(&(*later, key.clone()));
+            }
+            None => {}
+        }
+        self.due.insert(key.clone(), at);
+        self.later.insert((at, key));
+    }
+
+    /// Moves what is due to the ready.
+    fn promote(&mut self, now: Instant) {
+        while let Some((at, _)) = self.later.first()
+            && *at <= now
+            && let Some((_, key)) = self.later.pop_first()
+        {
+            self.due.remove(&key);
+            if self.dirty.insert(key.clone()) && !self.running.contains(&key) {
+                self.ready.push_back(key);
+            }
+        }
+    }
 }
 
 /// The queue. Cheap to clone.
@@ -69,9 +98,10 @@ impl Queue {
         }
     }
 
-    /// To be worked on after a while (also if it comes up before).
+    /// To be worked on after a while, unless it is to come sooner anyway: each run sees for itself when the next
+    /// is due.
     pub fn add_after(&self, key: Key, delay: Duration) {
-        self.state.lock().later.insert((Instant::now() + delay, key));
+        self.state.lock().put_off(key, Instant::now() + delay);
         self.wake.notify_one();
     }
 
@@ -98,16 +128,7 @@ impl Queue {
         loop {
             let due = {
                 let mut state = self.state.lock();
-                let now = Instant::now();
-                while let Some((at, key)) = state.later.pop_first() {
-                    if at > now {
-                        state.later.insert((at, key));
-                        break;
-                    }
-                    if state.dirty.insert(key.clone()) && !state.running.contains(&key) {
-                        state.ready.push_back(key);
-                    }
-                }
+                state.promote(Instant::now());
                 if let Some(key) = state.ready.pop_front() {
                     state.dirty.remove(&key);
                     state.running.insert(key.clone());
@@ -136,14 +157,18 @@ impl Queue {
             }
             Err(error) => {
                 let failures = state.failures.entry(key.clone()).or_insert(0);
-                let delay = backoff(*failures);
+                let delay = match error {
+                    // Nothing is wrong, and what is waited for mostly says so itself.
+                    Error::NotYet(_) => backoff(*failures).min(NOT_YET),
+                    _ => backoff(*failures),
+                };
                 *failures = failures.saturating_add(1);
                 if error.is_conflict() || matches!(error, Error::NotYet(_)) {
                     tracing::debug!(controller = name, %key, %error, "again");
                 } else {
                     tracing::warn!(controller = name, %key, %error, "will be tried again in {delay:?}");
                 }
-                state.later.insert((Instant::now() + delay, key.clone()));
+                state.put_off(key.clone(), Instant::now() + delay);
             }
         }
         if state.dirty.contains(&key) {
@@ -153,6 +178,12 @@ impl Queue {
         self.wake.notify_one();
     }
 }
+
+/// When to look again at what the cache does not show yet, should no event tell that it does.
+pub const UNSETTLED: Duration = Duration::from_secs(10);
+
+/// The longest pause of a key that waits for something under way.
+const NOT_YET: Duration = Duration::from_secs(15);
 
 /// 5 ms doubling to one minute.
 fn backoff(failures: u32) -> Duration {
@@ -200,6 +231,18 @@ mod tests {
             queue.state.lock().running.remove(&again);
             queue.state.lock().ready.push_back(again);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_times_for_a_key_the_earlier_one_counts() {
+        let queue = Queue::default();
+        let before = Instant::now();
+        for seconds in [9, 3, 6] {
+            queue.add_after(key("a"), Duration::from_secs(seconds));
+        }
+        assert_eq!(queue.next().await, key("a"));
+        assert_eq!(before.elapsed().as_secs(), 3);
+        assert!(queue.state.lock().later.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,19 +16,17 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams},
     core::{Selector, SelectorExt},
 };
-use serde_json::json;
 
 use crate::{
     Error, Shared,
-    error::gone_is_fine,
-    ownership::{controller_key, controller_of, controller_reference, is_controlled_by},
+    claim::{self, Claim},
+    ownership::{controller_key, controller_of},
     pods,
     queue::{Key, Queue},
     recorder::Recorder,
-    replicaset::replicas,
+    replicaset::Replicated,
 };
 use revision::Sets;
 
@@ -90,7 +88,10 @@ impl Controller {
             );
             return Ok(());
         }
-        let sets = self.claim(&deployment, &selector).await?;
+        let client = self.client();
+        let claim =
+            Claim { client: &client, owner: &*deployment, selector: &selector, objects: &self.shared.replica_sets, finalizer: None };
+        let sets = claim.all(|_| true).await?;
         let now = Timestamp::now();
         if deployment.metadata.deletion_timestamp.is_some() {
             return self.sync_status(&deployment, &revision::split(&deployment, &sets), now, true).await;
@@ -145,38 +146,8 @@ impl Controller {
     fn old_pods_run(&self, found: &Sets) -> bool {
         let runs = |pod: &Arc<Pod>| !pods::is_terminal(pod);
         found.old.iter().any(|set| {
-            let all = self.shared.pods.in_namespace(&set.namespace().unwrap_or_default());
-            all.iter().any(|pod| is_controlled_by(&**pod, &**set) && runs(pod))
+            self.shared.pods.controlled_by(&set.uid().unwrap_or_default()).iter().any(runs)
         })
-    }
-
-    /// The sets that this deployment controls; adopts orphans that it selects, releases what it no longer does.
-    async fn claim(&self, deployment: &Deployment, selector: &Selector) -> Result<Vec<Arc<ReplicaSet>>, Error> {
-        let namespace = deployment.namespace().unwrap_or_default();
-        let api: Api<ReplicaSet> = Api::namespaced(self.shared.client.clone(), &namespace);
-        let alive = deployment.metadata.deletion_timestamp.is_none();
-        let mut owned = Vec::new();
-        for set in self.shared.replica_sets.in_namespace(&namespace) {
-            let matches = selector.matches(set.labels());
-            let patch = if is_controlled_by(&*set, deployment) {
-                if matches {
-                    owned.push(set);
-                    continue;
-                }
-                json!({"metadata": {"uid": set.uid(), "ownerReferences": [{"$patch": "delete", "uid": deployment.uid()}]}})
-            } else if matches && controller_of(&*set).is_none() && set.metadata.deletion_timestamp.is_none() {
-                json!({"metadata": {"uid": set.uid(), "ownerReferences": [controller_reference(deployment)]}})
-            } else {
-                continue;
-            };
-            if alive {
-                gone_is_fine(api.patch(&set.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await)?;
-                if matches {
-                    owned.push(set);
-                }
-            }
-        }
-        Ok(owned)
     }
 
     /// The same sets as the cache has them now (a resize may have come through already).
@@ -203,6 +174,10 @@ impl Controller {
 }
 
 fn selector(deployment: &Deployment) -> Result<Selector, Error> {
-    let selector = deployment.spec.as_ref().map(|s| s.selector.clone()).unwrap_or_default();
-    Selector::try_from(selector).map_err(|e| Error::Object(format!("invalid label selector: {e}")))
+    claim::parse(deployment.spec.as_ref().map(|s| &s.selector))
+}
+
+/// The size that a set has been given.
+fn replicas(set: &ReplicaSet) -> i32 {
+    Replicated::replicas(set)
 }

@@ -7,8 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::revision::Sets;
-use crate::replicaset::replicas;
+use super::{replicas, revision::Sets};
 
 /// How to get from old to new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

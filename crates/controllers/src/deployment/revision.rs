@@ -10,12 +10,11 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Controller, conditions, hash, plan};
+use super::{Controller, conditions, hash, plan, replicas};
 use crate::{
     Error,
     error::gone_is_fine,
     ownership::{controller_reference, is_controlled_by},
-    replicaset::replicas,
 };
 
 /// The revision of a template among the deployment's.
@@ -25,7 +24,7 @@ const HISTORY: &str = "deployment.kubernetes.io/revision-history";
 /// The deployment's size when the set was resized last.
 pub const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 /// Desired size and surge.
-const MAX: &str = "deployment.kubernetes.io/max-replicas";
+pub const MAX: &str = "deployment.kubernetes.io/max-replicas";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A deployment's ReplicaSets.
@@ -157,7 +156,7 @@ impl Controller {
             }
             Err(error) if error.is_namespace_terminating() => return Err(Error::NotYet("the namespace is going")),
             Err(error) => {
-                let message = format!("Failed to create new replica set {:?}: {error}", set.name_any());
+                let message = format!("Failed to create new replica set {:?}: {}", set.name_any(), error.message());
                 self.recorder.warning(deployment, conditions::FAILED_CREATE, "Create", message.clone());
                 self.note_failed_create(deployment, &message, now).await?;
                 return Err(error);

@@ -6,10 +6,10 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kube::ResourceExt;
 
 use super::{
-    Controller, plan,
-    revision::{DESIRED, Sets},
+    Controller, plan, replicas,
+    revision::{self, DESIRED, MAX, Sets},
 };
-use crate::{Error, replicaset::replicas};
+use crate::Error;
 
 /// Whether the wanted number changed since the sets were resized last.
 pub fn is_scaling(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> bool {
@@ -32,7 +32,10 @@ fn plan_scale(deployment: &Deployment, found: &Sets) -> Vec<(Arc<ReplicaSet>, i3
     let wanted = plan::wanted(deployment);
     let active: Vec<&Arc<ReplicaSet>> = found.all().filter(|s| replicas(s) > 0).collect();
     match active.as_slice() {
-        [] => return found.new.iter().map(|s| (s.clone(), wanted)).collect(),
+        [] => {
+            let newest = found.old.iter().max_by_key(|s| revision::revision(s.annotations()));
+            return found.new.as_ref().or(newest).map(|s| (s.clone(), wanted)).into_iter().collect();
+        }
         [one] => return vec![((*one).clone(), wanted)],
         _ => {}
     }
@@ -54,7 +57,9 @@ fn plan_scale(deployment: &Deployment, found: &Sets) -> Vec<(Arc<ReplicaSet>, i3
         .iter()
         .map(|set| {
             let size = replicas(set);
-            let share = (f64::from(size) * f64::from(allowed) / f64::from(total.max(1))).round() as i32 - size;
+            // Each set in proportion to the most there could be when it was resized last.
+            let most = set.annotations().get(MAX).and_then(|m| m.parse().ok()).unwrap_or(total).max(1);
+            let share = (f64::from(size) * f64::from(allowed) / f64::from(most)).round() as i32 - size;
             let share = if to_add > 0 { share.clamp(0, to_add) } else { share.clamp(to_add, 0) };
             to_add -= share;
             size + share

@@ -10,9 +10,10 @@ use super::{
     Controller,
     conditions::{self, Conditions},
     plan::{self, Strategy},
+    replicas,
     revision::Sets,
 };
-use crate::{Error, error::gone_is_fine, replicaset::replicas};
+use crate::{Error, error::gone_is_fine};
 
 /// Whether the rollout is over: only new pods, all of them available.
 pub fn is_complete(deployment: &Deployment, found: &Sets) -> bool {

@@ -108,10 +108,6 @@ impl Graph {
         }
     }
 
-    pub fn has_dependents(&self, uid: &str) -> bool {
-        self.dependents.get(uid).is_some_and(|d| !d.is_empty())
-    }
-
     /// Dependents, and whether each blocks its owner's deletion.
     pub fn dependents(&self, uid: &str) -> Vec<(String, bool)> {
         let blocks = |dependent: &String| {
@@ -157,7 +153,7 @@ mod tests {
         assert_eq!(graph.owner_state(&node(&["owner"]).owners[0]), OwnerState::WaitsForDependents);
         assert_eq!(graph.dependents("owner"), [("child".to_owned(), true)]);
         assert_eq!(graph.remove("child"), ["owner"]);
-        assert!(!graph.has_dependents("owner"));
+        assert!(graph.dependents("owner").is_empty());
     }
 
     #[test]

@@ -156,8 +156,7 @@ impl Collector {
             };
             match state {
                 OwnerState::Alive => solid += 1,
-                OwnerState::WaitsForDependents if owner.blocks => waiting.push(owner.uid.clone()),
-                OwnerState::WaitsForDependents => solid += 1,
+                OwnerState::WaitsForDependents => waiting.push(owner.uid.clone()),
                 OwnerState::Gone | OwnerState::Unknown => dangling.push(owner.uid.clone()),
             }
         }
@@ -165,16 +164,29 @@ impl Collector {
             dangling.extend(waiting);
             return if dangling.is_empty() { Ok(()) } else { self.remove_owners(&uid, &node, &dangling).await };
         }
-        let in_foreground = !waiting.is_empty() && self.graph.lock().has_dependents(&uid);
-        let policy = if in_foreground { PropagationPolicy::Foreground } else { PropagationPolicy::Background };
-        self.delete(&uid, &node, policy).await
+        let dependents = self.graph.lock().dependents(&uid);
+        if waiting.is_empty() || dependents.is_empty() {
+            return self.delete(&uid, &node, PropagationPolicy::Background).await;
+        }
+        // Owners that wait for one another in a circle would wait forever.
+        let circular = {
+            let graph = self.graph.lock();
+            dependents.iter().any(|(d, _)| graph.node(d).is_some_and(|n| n.deleting && n.foreground))
+        };
+        if circular {
+            self.unblock_owners(&uid, &node).await?;
+        }
+        self.delete(&uid, &node, PropagationPolicy::Foreground).await
     }
 
     /// The owner is not in the graph: perhaps its kind is not watched, perhaps its watch lags. Ask.
     async fn ask(&self, owner: &Owner, dependent: &Node) -> Result<OwnerState, Error> {
-        let Some(kind) = self.kinds.iter().find(|k| k.resource.api_version == owner.api_version && k.resource.kind == owner.kind)
-        else {
-            // A kind that this server does not serve: not to be judged here.
+        // Any version of the kind names the same objects.
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        let kind = self.kinds.iter().find(|k| k.resource.group == group && k.resource.kind == owner.kind);
+        // Not to be judged here: a kind that this server does not serve, or one in namespaces that is said to own
+        // something outside of them.
+        let Some(kind) = kind.filter(|k| !k.namespaced || !dependent.key.namespace.is_empty()) else {
             return Ok(OwnerState::Alive);
         };
         let api = self.api(kind, &dependent.key.namespace);
@@ -196,9 +208,9 @@ impl Collector {
         };
         let api = self.api(&self.kinds[node.kind], &node.key.namespace);
         match api.delete(&node.key.name, &params).await.map_err(Error::from) {
-            // Another object took the name: not ours to delete.
-            Err(error) if error.is_conflict() => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
+            // Changed meanwhile, or another object took the name, which the watch is going to tell.
+            Err(error) if error.is_conflict() => Err(Error::NotYet("the object changed while it was to be deleted")),
             other => other.map(drop),
         }
     }
@@ -226,6 +238,17 @@ impl Collector {
     async fn remove_owners(&self, uid: &str, node: &Node, owners: &[String]) -> Result<(), Error> {
         self.change(uid, node, |object| {
             object.owner_references_mut().retain(|o| !owners.contains(&o.uid));
+            json!({"ownerReferences": object.owner_references()})
+        })
+        .await
+    }
+
+    /// Has no owner wait for this object any more.
+    async fn unblock_owners(&self, uid: &str, node: &Node) -> Result<(), Error> {
+        self.change(uid, node, |object| {
+            for owner in object.owner_references_mut() {
+                owner.block_owner_deletion = Some(false);
+            }
             json!({"ownerReferences": object.owner_references()})
         })
         .await

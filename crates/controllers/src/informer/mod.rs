@@ -1,5 +1,7 @@
 //! A shared cache of all objects of a kind, kept by one watch, that tells its listeners of every change.
 
+mod objects;
+
 use std::{
     collections::BTreeMap,
     fmt::Debug,
@@ -19,6 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::queue::Key;
+use objects::Objects;
 
 /// What happened to an object.
 pub enum Change<'a, K> {
@@ -55,10 +58,12 @@ impl<'a, K> Change<'a, K> {
 type Listener<K> = Box<dyn Fn(Change<'_, K>) + Send + Sync>;
 
 struct State<K> {
-    objects: RwLock<BTreeMap<Key, Arc<K>>>,
+    objects: RwLock<Objects<K>>,
     listeners: RwLock<Vec<Listener<K>>>,
     /// The newest resourceVersion seen (they are comparable: KEP-5504).
     seen: AtomicU64,
+    /// The newest resourceVersion that someone waits for.
+    awaited: AtomicU64,
     synced: watch::Sender<bool>,
 }
 
@@ -88,6 +93,7 @@ where
             objects: RwLock::default(),
             listeners: RwLock::default(),
             seen: AtomicU64::new(0),
+            awaited: AtomicU64::new(0),
             synced: watch::Sender::new(false),
         });
         let informer = Self { state: state.clone() };
@@ -96,14 +102,19 @@ where
             let events = watcher(api, watcher::Config::default()).default_backoff();
             let mut events = std::pin::pin!(events);
             let mut fresh: BTreeMap<Key, Arc<K>> = BTreeMap::new();
+            // A complete list shows all that was written before it began, even what is gone again by then.
+            let mut shown = 0;
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(watcher::Event::Init) => fresh.clear(),
+                    Ok(watcher::Event::Init) => {
+                        fresh.clear();
+                        shown = state.awaited.load(Ordering::Acquire);
+                    }
                     Ok(watcher::Event::InitApply(mut object)) => {
                         trim(&mut object);
                         fresh.insert(Key::of(&object), Arc::new(object));
                     }
-                    Ok(watcher::Event::InitDone) => state.replace(std::mem::take(&mut fresh)),
+                    Ok(watcher::Event::InitDone) => state.replace(std::mem::take(&mut fresh), shown),
                     Ok(watcher::Event::Apply(mut object)) => {
                         trim(&mut object);
                         state.apply(Arc::new(object));
@@ -122,7 +133,7 @@ where
     pub fn listen(&self, listener: impl Fn(Change<'_, K>) + Send + Sync + 'static) {
         // What is there already counts as a change, so that no listener starts blind.
         let objects = self.state.objects.read();
-        for object in objects.values() {
+        for (_, object) in objects.iter() {
             listener(Change::Applied { old: None, new: object });
         }
         self.state.listeners.write().push(Box::new(listener));
@@ -141,14 +152,27 @@ where
 
     /// The objects of a namespace.
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
-        let objects = self.state.objects.read();
-        let from = Key { namespace: namespace.to_owned(), name: String::new() };
-        objects.range(from..).take_while(|(k, _)| k.namespace == namespace).map(|(_, o)| o.clone()).collect()
+        self.state.objects.read().in_namespace(namespace).cloned().collect()
+    }
+
+    /// The objects whose controller has this UID.
+    pub fn controlled_by(&self, uid: &str) -> Vec<Arc<K>> {
+        self.state.objects.read().controlled_by(uid)
+    }
+
+    /// The objects of a namespace that nobody controls.
+    pub fn orphans(&self, namespace: &str) -> Vec<Arc<K>> {
+        self.state.objects.read().orphans(namespace)
     }
 
     /// All objects.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.state.objects.read().values().cloned().collect()
+        self.state.objects.read().iter().map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Someone is going to ask whether the cache [has seen](Self::has_seen) the write with this version.
+    pub fn awaits(&self, version: u64) {
+        self.state.awaited.fetch_max(version, Ordering::AcqRel);
     }
 
     /// Whether the cache has got as far as the write that returned `object`.
@@ -158,8 +182,14 @@ where
 }
 
 impl<K: Resource<DynamicType = ()>> State<K> {
-    fn replace(&self, fresh: BTreeMap<Key, Arc<K>>) {
-        let before = std::mem::replace(&mut *self.objects.write(), fresh.clone());
+    /// `shown` is the newest version that the list is known to reflect besides those of its objects.
+    fn replace(&self, fresh: BTreeMap<Key, Arc<K>>, shown: u64) {
+        let mut objects = Objects::default();
+        for object in fresh.values() {
+            objects.insert(object.clone());
+        }
+        let before = std::mem::replace(&mut *self.objects.write(), objects);
+        self.seen.fetch_max(shown, Ordering::AcqRel);
         for (key, object) in &fresh {
             let old = before.get(key);
             self.note(object);
@@ -174,7 +204,7 @@ impl<K: Resource<DynamicType = ()>> State<K> {
     }
 
     fn apply(&self, object: Arc<K>) {
-        let old = self.objects.write().insert(Key::of(&*object), object.clone());
+        let old = self.objects.write().insert(object.clone());
         self.note(&object);
         self.tell(|| Change::Applied { old: old.as_ref(), new: &object });
     }

@@ -1,0 +1,8 @@
+//! The controllers against a real API server in this process, with nodes that only pretend.
+
+mod deployments;
+mod endpoints;
+mod garbage;
+mod namespaces;
+mod replicas;
+mod world;
