@@ -1,0 +1,4 @@
+//! Builds images from Dockerfiles.
+
+pub mod dockerfile;
+pub mod pattern;
