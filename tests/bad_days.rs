@@ -51,11 +51,7 @@ fn pods_deleted_and_declared_during_an_outage_are_dealt_with_at_the_next_start()
 
 #[test]
 fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
-    let cluster = Cluster::prepare();
-    // The instance lives on a small file system of its own.
-    fs::create_dir(cluster.data_dir()).unwrap();
-    let target = cluster.data_dir().to_str().unwrap().to_owned();
-    assert!(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs", &target]).status().unwrap().success());
+    let cluster = Cluster::prepare_on("64m");
     cluster.start();
     cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: before}, data: {a: b}}");
     let ballast = cluster.data_dir().join("ballast");

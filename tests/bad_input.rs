@@ -48,9 +48,9 @@ fn immutable_fields_and_lost_updates_are_refused() {
     let output = cluster.pipe(&["replace", "-f", "-"], &old);
     assert!(text(&output.stderr).contains("the object has been modified"), "{}", text(&output.stderr));
     assert_eq!(cluster.jsonpath("configmap/m", "{.data.a}"), "two");
-    let first = cluster.pipe(&["apply", "--server-side", "--field-manager=one", "-f", "-"], "{apiVersion: v1, kind: ConfigMap, metadata: {name: s}, data: {a: x}}");
+    let first = cluster.pipe(&["apply", "--server-side", "--field-manager=one", "-f", "-"], "{apiVersion: v1, kind: ConfigMap, metadata: {name: s}, data: {a: one}}");
     assert!(first.status.success(), "{}", text(&first.stderr));
-    let second = cluster.pipe(&["apply", "--server-side", "--field-manager=two", "-f", "-"], "{apiVersion: v1, kind: ConfigMap, metadata: {name: s}, data: {a: y}}");
+    let second = cluster.pipe(&["apply", "--server-side", "--field-manager=two", "-f", "-"], "{apiVersion: v1, kind: ConfigMap, metadata: {name: s}, data: {a: two}}");
     assert!(text(&second.stderr).contains("conflict with \"one\""), "{}", text(&second.stderr));
 }
 

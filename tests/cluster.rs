@@ -40,6 +40,8 @@ impl Slot {
 pub struct Cluster {
     slot: Slot,
     dir: tempfile::TempDir,
+    /// The data directory is a file system of its own.
+    mounted: bool,
 }
 
 impl Cluster {
@@ -53,7 +55,17 @@ impl Cluster {
 
     /// An instance that has not been started.
     pub fn prepare() -> Self {
-        Self { slot: Slot::take(), dir: tempfile::tempdir().unwrap() }
+        Self { slot: Slot::take(), dir: tempfile::tempdir().unwrap(), mounted: false }
+    }
+
+    /// An instance that has not been started, on a file system of that size.
+    pub fn prepare_on(size: &str) -> Self {
+        let mut cluster = Self::prepare();
+        fs::create_dir(cluster.data_dir()).unwrap();
+        let options = format!("size={size}");
+        nix::mount::mount(Some("tmpfs"), &cluster.data_dir(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options.as_str())).unwrap();
+        cluster.mounted = true;
+        cluster
     }
 
     pub fn start(&self) {
@@ -188,8 +200,11 @@ impl Cluster {
         self.kubectl(&["wait", "--for=condition=Ready", pod, "--timeout=90s"]);
     }
 
+    /// A jsonpath of `what`: `pod/web`, or words such as `pod -l app=web`.
     pub fn jsonpath(&self, what: &str, path: &str) -> String {
-        self.kubectl(&["get", what, "-o", &format!("jsonpath={path}")])
+        let path = format!("jsonpath={path}");
+        let words: Vec<&str> = ["get"].into_iter().chain(what.split(' ')).chain(["-o", &path]).collect();
+        self.kubectl(&words)
     }
 
     /// Waits until a jsonpath of an object says so.
@@ -221,6 +236,9 @@ impl Drop for Cluster {
         let output = self.try_hythe(&["down", "--purge"]);
         if !output.status.success() {
             eprintln!("down --purge: {}", text(&output.stderr));
+        }
+        if self.mounted {
+            let _ = nix::mount::umount2(&self.data_dir(), nix::mount::MntFlags::MNT_DETACH);
         }
     }
 }

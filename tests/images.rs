@@ -67,7 +67,7 @@ fn an_image_that_cannot_be_had_is_told_and_tried_again() {
     let cluster = Cluster::up();
     let (registry, address) = registry(&cluster);
     let pod = |name: &str, image: &str| format!("{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: '{image}'}}]}}}}\n---\n");
-    cluster.apply(&(pod("missing", &format!("{address}/tools/none:1")) + &pod("bad-name", "UPPER/case") + &pod("unreachable", "127.0.0.1:1/x:1")));
+    cluster.apply(&(pod("missing", &format!("{address}/tools/none:1")) + &pod("bad-name", "UPPER") + &pod("unreachable", "127.0.0.1:1/x:1")));
     for (name, reason) in [("missing", "ErrImagePull"), ("bad-name", "InvalidImageName"), ("unreachable", "ErrImagePull")] {
         eventually(reason, || {
             let waiting = cluster.jsonpath(&format!("pod/{name}"), "{.status.containerStatuses[0].state.waiting.reason}");

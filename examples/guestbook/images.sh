@@ -51,7 +51,7 @@ for name in "$@"; do
         accounts "$root"
         ;;
     busybox)
-        packages "$root" busybox-static
+        packages "$root" busybox
         accounts "$root"
         ;;
     *)

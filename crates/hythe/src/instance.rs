@@ -5,6 +5,7 @@ use std::{
     io::{Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -88,10 +89,13 @@ impl Instance {
             .write(true)
             .open(&path)
             .with_context(|| format!("can't open {}", path.display()))?;
-        if file.try_lock().is_err() {
-            let mut pid = String::new();
-            file.read_to_string(&mut pid)?;
-            bail!("hythe already runs on {} (process {})", self.data_dir.display(), pid.trim());
+        let begin = Instant::now();
+        while file.try_lock().is_err() {
+            let pid = read_pid(&mut file)?;
+            if is_alive(pid) || begin.elapsed() > DYING {
+                bail!("hythe already runs on {} (process {pid})", self.data_dir.display());
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
         file.set_len(0)?;
         file.rewind()?;
@@ -105,9 +109,7 @@ impl Instance {
         if file.try_lock().is_ok() {
             return None;
         }
-        let mut pid = String::new();
-        file.read_to_string(&mut pid).ok()?;
-        pid.trim().parse().ok()
+        read_pid(&mut file).ok().filter(|pid| is_alive(*pid))
     }
 
     /// How it was started last.
@@ -123,6 +125,23 @@ impl Instance {
     pub fn save_settings(&self, settings: &Settings) -> Result<()> {
         write_private(&self.path("instance.json"), &serde_json::to_vec_pretty(settings)?)
     }
+}
+
+/// A daemon that was killed may leave a child that holds its lock for a moment: one that had been forked and had
+/// not become a shim yet.
+const DYING: Duration = Duration::from_secs(5);
+
+fn read_pid(file: &mut File) -> Result<i32> {
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    Ok(text.trim().parse().unwrap_or(0))
+}
+
+/// Whether that process runs (a zombie does not).
+fn is_alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// Writes a file that only its owner can read, whole or not at all.

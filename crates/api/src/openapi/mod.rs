@@ -21,10 +21,10 @@ use serde_json::{Map, Value, json};
 use crate::resource::Resource;
 
 /// Media type of the protobuf form of v2.
-pub const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+pub const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// Media type that old clients ask for instead of [`PROTOBUF`].
-pub const PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// What clients ask for instead of [`PROTOBUF`]; it is no legal media type, so no answer may bear it.
+pub const PROTOBUF_OLD: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Changes with the definitions, the crate's version and the code of the catalogue and of this module.
 const BUILD: u64 = include!(concat!(env!("OUT_DIR"), "/hash.rs"));

@@ -35,8 +35,9 @@ pub fn run(instance: &Instance, purge: bool) -> Result<ExitCode> {
         println!("hythe: containers, links and rules removed");
     }
     let run_dir = instance.run_dir();
+    // Only where Hythe mounts: the data directory itself may well be a file system of its owner's.
     unmount_below(&run_dir)?;
-    unmount_below(&instance.data_dir)?;
+    unmount_below(&instance.path("agent"))?;
     remove(&run_dir)?;
     // Empty only if no other instance lives there.
     if let Some(parent) = run_dir.parent() {
@@ -85,17 +86,18 @@ async fn tear_down(instance: &Instance) -> Result<()> {
 fn unmount_below(dir: &Path) -> Result<()> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
     let mut points: Vec<&str> = table.lines().filter_map(|line| line.split(' ').nth(4)).collect();
-    points.retain(|point| Path::new(point).starts_with(dir));
+    points.retain(|point| Path::new(point) != dir && Path::new(point).starts_with(dir));
     for point in points.into_iter().rev() {
         umount2(point, MntFlags::MNT_DETACH).with_context(|| format!("can't unmount {point}"))?;
     }
     Ok(())
 }
 
-/// Removes a directory tree; one that is not there is fine.
+/// Removes a directory tree; one that is not there is fine, and one that is a mount point itself is emptied.
 fn remove(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).with_context(|| format!("can't remove {}", dir.display())),
-        _ => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::ResourceBusy && fs::read_dir(dir)?.next().is_none() => Ok(()),
+        other => other.with_context(|| format!("can't remove {}", dir.display())),
     }
 }
