@@ -25,7 +25,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..Config::default()
     };
     let server = ApiServer::new(config, store).await?;
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(vec!["localhost".into(), address.ip().to_string()])?;
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(vec!["localhost".into(), address.ip().to_string()])?;
     let key = PrivateKeyDer::try_from(signing_key.serialize_der())?;
     let tls = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key)?;
     let kubeconfig = dir.join("kubeconfig");

@@ -56,9 +56,5 @@ fn bearer(value: &str) -> Option<&str> {
 }
 
 fn anonymous() -> Arc<User> {
-    Arc::new(User {
-        name: "system:anonymous".into(),
-        groups: vec!["system:unauthenticated".into()],
-        ..User::default()
-    })
+    Arc::new(User { name: "system:anonymous".into(), groups: vec!["system:unauthenticated".into()], ..User::default() })
 }

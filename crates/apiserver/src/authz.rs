@@ -44,11 +44,7 @@ pub struct AllowAll;
 impl Authorizer for AllowAll {
     fn authorize(&self, user: &User, action: &Action<'_>) -> Decision {
         let anonymous = user.groups.iter().any(|g| g == "system:unauthenticated");
-        if !anonymous || is_public(action.path) {
-            Decision::Allow
-        } else {
-            Decision::Deny(String::new())
-        }
+        if !anonymous || is_public(action.path) { Decision::Allow } else { Decision::Deny(String::new()) }
     }
 }
 

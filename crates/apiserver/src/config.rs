@@ -65,7 +65,8 @@ pub struct User {
 impl User {
     /// A user with these groups (and `system:authenticated`).
     pub fn new(name: impl Into<String>, groups: &[&str]) -> User {
-        let mut user = User { name: name.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect(), ..User::default() };
+        let mut user =
+            User { name: name.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect(), ..User::default() };
         if !user.groups.iter().any(|g| g == "system:authenticated") {
             user.groups.push("system:authenticated".into());
         }

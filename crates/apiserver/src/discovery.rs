@@ -12,12 +12,27 @@ use crate::{
 
 /// Paths listed at `/`.
 const PATHS: &[&str] = &[
-    "/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2",
-    "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version",
+    "/.well-known/openid-configuration",
+    "/api",
+    "/api/v1",
+    "/apis",
+    "/healthz",
+    "/livez",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openid/v1/jwks",
+    "/readyz",
+    "/version",
 ];
 
 /// The answer to a GET that names no resource.
-pub(crate) async fn answer(server: &ApiServer, path: &str, query: &Query<'_>, headers: &HeaderMap) -> Outcome<Response<Body>> {
+pub(crate) async fn answer(
+    server: &ApiServer,
+    path: &str,
+    query: &Query<'_>,
+    headers: &HeaderMap,
+) -> Outcome<Response<Body>> {
     let trimmed = path.trim_end_matches('/');
     let steps: Vec<&str> = trimmed.split('/').skip(1).collect();
     let wants = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
@@ -39,19 +54,25 @@ pub(crate) async fn answer(server: &ApiServer, path: &str, query: &Query<'_>, he
         ["version"] => discovery::version(),
         ["metrics"] => return Ok(with_type(200, "text/plain; version=0.0.4", Body::from(metrics::text(server)))),
         ["api"] => match aggregated(wants) {
-            Some((media_type, version)) => return Ok(tagged(discovery::aggregated(all, true, version), media_type, headers)),
+            Some((media_type, version)) => {
+                return Ok(tagged(discovery::aggregated(all, true, version), media_type, headers));
+            }
             None => {
                 let (address, port) = server.config.advertise;
                 discovery::core_versions(&format!("{address}:{port}"))
             }
         },
         ["apis"] => match aggregated(wants) {
-            Some((media_type, version)) => return Ok(tagged(discovery::aggregated(all, false, version), media_type, headers)),
+            Some((media_type, version)) => {
+                return Ok(tagged(discovery::aggregated(all, false, version), media_type, headers));
+            }
             None => discovery::group_list(all),
         },
         ["api", version] => discovery::resource_list(all, "", version).ok_or_else(Status::no_such_resource)?,
         ["apis", group] => discovery::group(all, group).ok_or_else(Status::no_such_resource)?,
-        ["apis", group, version] => discovery::resource_list(all, group, version).ok_or_else(Status::no_such_resource)?,
+        ["apis", group, version] => {
+            discovery::resource_list(all, group, version).ok_or_else(Status::no_such_resource)?
+        }
         ["openid", "v1", "jwks"] => {
             return Ok(with_type(200, "application/jwk-set+json", Body::from(server.tokens.jwks().to_string())));
         }
@@ -130,7 +151,8 @@ async fn open_api(steps: &[&str], wants: &str, query: &Query<'_>, headers: &Head
 /// The media type and version of the aggregated document that the client prefers to the plain one.
 fn aggregated(accept: &str) -> Option<(&'static str, &'static str)> {
     let clause = accept.split(',').map(str::trim).find(|clause| {
-        clause.contains("as=APIGroupDiscoveryList") || matches!(clause.split(';').next(), Some("application/json" | "*/*"))
+        clause.contains("as=APIGroupDiscoveryList")
+            || matches!(clause.split(';').next(), Some("application/json" | "*/*"))
     })?;
     if !clause.contains("as=APIGroupDiscoveryList") || !clause.starts_with("application/json") {
         return None;

@@ -40,7 +40,12 @@ pub(crate) async fn handle(server: Arc<ApiServer>, request: Request<RequestBody>
 
 type Refused = (Status, Accept);
 
-async fn route(server: &Arc<ApiServer>, parts: Parts, body: RequestBody, peer: &Peer) -> Result<Response<Body>, Refused> {
+async fn route(
+    server: &Arc<ApiServer>,
+    parts: Parts,
+    body: RequestBody,
+    peer: &Peer,
+) -> Result<Response<Body>, Refused> {
     let plain = |status: Status| (status, Accept::JSON);
     let url = parts.uri.path();
     let user = authn::authenticate(server, peer, &parts.headers).ok_or_else(|| plain(Status::unauthorized()))?;
@@ -159,9 +164,18 @@ fn authorize(server: &ApiServer, user: &User, path: &ResourcePath, verb: &str, u
         path: url,
     };
     let Decision::Deny(reason) = server.config.authorizer.authorize(user, &action) else { return Ok(()) };
-    let what = if path.subresource.is_empty() { path.resource.clone() } else { format!("{}/{}", path.resource, path.subresource) };
-    let scope = if path.namespace.is_empty() { "at the cluster scope".to_owned() } else { format!("in the namespace \"{}\"", path.namespace) };
-    let mut why = format!("User \"{}\" cannot {verb} resource \"{what}\" in API group \"{}\" {scope}", user.name, path.group);
+    let what = if path.subresource.is_empty() {
+        path.resource.clone()
+    } else {
+        format!("{}/{}", path.resource, path.subresource)
+    };
+    let scope = if path.namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace \"{}\"", path.namespace)
+    };
+    let mut why =
+        format!("User \"{}\" cannot {verb} resource \"{what}\" in API group \"{}\" {scope}", user.name, path.group);
     if !reason.is_empty() {
         why.push_str(": ");
         why.push_str(&reason);
@@ -194,7 +208,8 @@ async fn other(server: &Arc<ApiServer>, parts: &Parts, user: &User) -> Outcome<R
         return Err(Status::forbidden("", "", "", why));
     }
     if !matches!(parts.method, Method::GET | Method::HEAD) {
-        let mut response = respond::with_type(405, "text/plain; charset=utf-8", Body::from("405: method not allowed\n".to_owned()));
+        let mut response =
+            respond::with_type(405, "text/plain; charset=utf-8", Body::from("405: method not allowed\n".to_owned()));
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
         return Ok(response);
     }

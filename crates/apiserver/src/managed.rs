@@ -26,7 +26,12 @@ pub(crate) enum Author {
 }
 
 fn manager<'m>(call: &'m Call<'_>, options: &'m WriteOptions, now: Timestamp) -> Manager<'m> {
-    Manager { name: &options.field_manager, api_version: call.resource.api_version, subresource: &call.path.subresource, now }
+    Manager {
+        name: &options.field_manager,
+        api_version: call.resource.api_version,
+        subresource: &call.path.subresource,
+        now,
+    }
 }
 
 /// A new object belongs to its creator.
@@ -120,5 +125,6 @@ fn same_metadata(new: &Value, old: &Value) -> bool {
 fn same_managers(new: &Value, old: &Value) -> bool {
     let (Some(new), Some(old)) = (new.as_array(), old.as_array()) else { return new == old };
     const COMPARED: [&str; 6] = ["manager", "operation", "apiVersion", "fieldsType", "fieldsV1", "subresource"];
-    new.len() == old.len() && new.iter().zip(old).all(|(new, old)| COMPARED.iter().all(|field| new.get(field) == old.get(field)))
+    new.len() == old.len()
+        && new.iter().zip(old).all(|(new, old)| COMPARED.iter().all(|field| new.get(field) == old.get(field)))
 }

@@ -57,7 +57,8 @@ pub(crate) fn text(server: &ApiServer) -> String {
     };
     help(&mut out, "apiserver_request_total", "counter", "Requests answered, by verb, resource and code.");
     for ((verb, resource, code), count) in server.metrics.requests.lock().iter() {
-        let _ = writeln!(out, "apiserver_request_total{{verb=\"{verb}\",resource=\"{resource}\",code=\"{code}\"}} {count}");
+        let _ =
+            writeln!(out, "apiserver_request_total{{verb=\"{verb}\",resource=\"{resource}\",code=\"{code}\"}} {count}");
     }
     help(&mut out, "apiserver_longrunning_requests", "gauge", "Watches that are open.");
     let watches = server.metrics.watches.load(Ordering::Relaxed);

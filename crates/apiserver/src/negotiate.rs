@@ -44,7 +44,8 @@ impl Accept {
     pub fn parse(headers: &HeaderMap, pretty: bool) -> Outcome<Accept> {
         let gzip = Accept::wants_gzip(headers);
         let base = Accept { pretty, gzip, ..Accept::JSON };
-        let Some(accept) = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).filter(|v| !v.trim().is_empty()) else {
+        let Some(accept) = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).filter(|v| !v.trim().is_empty())
+        else {
             return Ok(base);
         };
         if accept == "application/json" || accept == "*/*" {

@@ -22,7 +22,13 @@ use crate::{
 const PRIVATE: [header::HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::HOST];
 
 /// To the agent of a node.
-pub(crate) async fn to_node(server: &ApiServer, node: &str, target: &str, parts: Parts, body: RequestBody) -> Outcome<Response<Body>> {
+pub(crate) async fn to_node(
+    server: &ApiServer,
+    node: &str,
+    target: &str,
+    parts: Parts,
+    body: RequestBody,
+) -> Outcome<Response<Body>> {
     let stream = server.config.nodes.connect(node).await.map_err(|error| {
         Status::internal_error(format!("error dialing backend: the agent of node {node} can't be reached: {error}"))
     })?;
@@ -30,14 +36,24 @@ pub(crate) async fn to_node(server: &ApiServer, node: &str, target: &str, parts:
 }
 
 /// To an address within the cluster.
-pub(crate) async fn to_address(address: &str, target: &str, parts: Parts, body: RequestBody) -> Outcome<Response<Body>> {
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| Status::service_unavailable(format!("error trying to reach service: dial tcp {address}: {error}")))?;
+pub(crate) async fn to_address(
+    address: &str,
+    target: &str,
+    parts: Parts,
+    body: RequestBody,
+) -> Outcome<Response<Body>> {
+    let stream = TcpStream::connect(address).await.map_err(|error| {
+        Status::service_unavailable(format!("error trying to reach service: dial tcp {address}: {error}"))
+    })?;
     forward(Box::new(stream), target, parts, body).await
 }
 
-async fn forward(stream: Box<dyn NodeStream>, target: &str, parts: Parts, body: RequestBody) -> Outcome<Response<Body>> {
+async fn forward(
+    stream: Box<dyn NodeStream>,
+    target: &str,
+    parts: Parts,
+    body: RequestBody,
+) -> Outcome<Response<Body>> {
     let fault = |error: hyper::Error| Status::internal_error(format!("error dialing backend: {error}"));
     let mut request = Request::from_parts(parts, ());
     let upgrades = request.headers().contains_key(header::UPGRADE);
@@ -60,7 +76,8 @@ async fn forward(stream: Box<dyn NodeStream>, target: &str, parts: Parts, body: 
     });
     let mut response = sender.send_request(Request::from_parts(parts, body)).await.map_err(fault)?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let client = client.ok_or_else(|| Status::internal_error("the node upgraded a request that asked for no upgrade"))?;
+        let client =
+            client.ok_or_else(|| Status::internal_error("the node upgraded a request that asked for no upgrade"))?;
         let node = upgrade::on(&mut response);
         tokio::spawn(async move {
             let (client, node) = match tokio::try_join!(client, node) {

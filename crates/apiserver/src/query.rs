@@ -48,9 +48,10 @@ impl<'a> Query<'a> {
     pub fn number(&self, name: &str) -> Outcome<Option<i64>> {
         match self.first(name) {
             None | Some("") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| {
-                Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-            }),
+            Some(text) => text
+                .parse()
+                .map(Some)
+                .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
         }
     }
 }
@@ -160,7 +161,9 @@ impl ListOptions {
         let resource_version = match query.text("resourceVersion") {
             "" => None,
             text => Some(text.parse().map_err(|_| {
-                Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+                Status::bad_request(format!(
+                    "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+                ))
             })?),
         };
         let version_match = match query.text("resourceVersionMatch") {
@@ -200,7 +203,10 @@ impl ListOptions {
                     );
                 }
             } else if self.version_match != VersionMatch::Unset {
-                return forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                return forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
             }
             return Ok(());
         }
@@ -209,10 +215,16 @@ impl ListOptions {
         }
         if self.version_match != VersionMatch::Unset {
             if self.resource_version.is_none() {
-                return forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+                return forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                );
             }
             if !self.continue_token.is_empty() {
-                return forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+                return forbidden(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden when continue is provided",
+                );
             }
             if self.version_match == VersionMatch::Exact && self.resource_version == Some(0) {
                 return forbidden(

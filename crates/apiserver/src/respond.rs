@@ -1,9 +1,6 @@
 //! From what a verb answers to the HTTP response that the client asked for.
 
-use std::{
-    collections::VecDeque,
-    io::Write,
-};
+use std::{collections::VecDeque, io::Write};
 
 use api::{
     resource::Resource,

@@ -32,7 +32,8 @@ impl Selection {
         let labels = if labels.is_empty() {
             LabelSelector::everything()
         } else {
-            LabelSelector::parse(labels).map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?
+            LabelSelector::parse(labels)
+                .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?
         };
         let fields = FieldSelector::parse(fields).map_err(|e| Status::bad_request(e.to_string()))?;
         fields.check(resource.namespaced, resource.selectable).map_err(|e| Status::bad_request(e.to_string()))?;

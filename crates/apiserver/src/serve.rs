@@ -3,7 +3,8 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::Request;
+use futures::future::{BoxFuture, FutureExt};
+use http::{Request, Response};
 use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
@@ -11,9 +12,15 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::{authn::Peer, body::RequestBody, handler, metrics::Open, server::ApiServer};
+use crate::{
+    authn::Peer,
+    body::{Body, RequestBody},
+    handler,
+    metrics::Open,
+    server::ApiServer,
+};
 
 /// A TLS handshake must be done by then.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -55,52 +62,63 @@ impl ApiServer {
     }
 }
 
+/// One connection, from the handshake to its end. What is large is boxed: an idle connection should cost little,
+/// and a state machine keeps room for all its states at once.
 async fn connection(server: Arc<ApiServer>, socket: TcpStream, from: SocketAddr, acceptor: TlsAcceptor) {
     let _ = socket.set_nodelay(true);
-    // Boxed, because its state is large and an idle connection has no use for it.
-    let handshake = Box::pin(tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)));
-    let stream = match handshake.await {
+    let accepting = async move { acceptor.accept(socket).await.map(Box::new) };
+    let stream = match Box::pin(tokio::time::timeout(HANDSHAKE, accepting)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%from, %error, "no TLS"),
         Err(_) => return tracing::debug!(%from, "the TLS handshake took too long"),
     };
     let (_, session) = stream.get_ref();
     let peer = Peer::of_certificates(session.peer_certificates());
-    let http2 = session.alpn_protocol() == Some(b"h2");
-    let service = service_fn(move |request: Request<Incoming>| {
-        let handling = handler::handle(server.clone(), request.map(RequestBody::Wire), peer.clone());
-        // The state of a request is large; boxed, it exists only while there is one.
-        let handling = Box::pin(handling);
-        async move { Ok::<_, Infallible>(handling.await) }
-    });
-    let io = TokioIo::new(stream);
-    let ended = if http2 {
-        conn::http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(STREAMS)
-            .max_send_buf_size(BUFFER_BYTES)
-            .max_header_list_size(BUFFER_BYTES as u32)
-            .keep_alive_interval(Some(Duration::from_secs(30)))
-            .serve_connection(io, service)
-            .await
+    let ended = if session.alpn_protocol() == Some(b"h2") {
+        Box::pin(http2(server, peer, stream)).await
     } else {
-        conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
-            .max_buf_size(BUFFER_BYTES)
-            .half_close(true)
-            .serve_connection(io, service)
-            .with_upgrades()
-            .await
+        Box::pin(http1(server, peer, stream)).await
     };
     if let Err(error) = ended {
         tracing::debug!(%from, %error, "a connection ended early");
     }
 }
 
+async fn http1(server: Arc<ApiServer>, peer: Peer, stream: Box<TlsStream<TcpStream>>) -> hyper::Result<()> {
+    conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(BUFFER_BYTES)
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service_fn(move |request| handled(&server, &peer, request)))
+        .with_upgrades()
+        .await
+}
+
+async fn http2(server: Arc<ApiServer>, peer: Peer, stream: Box<TlsStream<TcpStream>>) -> hyper::Result<()> {
+    conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(BUFFER_BYTES)
+        .max_header_list_size(BUFFER_BYTES as u32)
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .serve_connection(TokioIo::new(stream), service_fn(move |request| handled(&server, &peer, request)))
+        .await
+}
+
+/// The handling of one request, which exists only as long as there is one.
+fn handled(
+    server: &Arc<ApiServer>,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+    handler::handle(server.clone(), request.map(RequestBody::Wire), peer.clone()).map(Ok).boxed()
+}
+
 /// Three quarters of the limit on open files, so that the store, agents and streams have theirs.
 fn connection_limit() -> usize {
     const UNKNOWN: u64 = 1024;
-    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(UNKNOWN, |(soft, _)| soft);
+    let limit =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).map_or(UNKNOWN, |(soft, _)| soft);
     (limit.clamp(64, 1 << 20) * 3 / 4) as usize
 }

@@ -44,7 +44,8 @@ impl Tokens {
                 generated.as_ref()
             }
         };
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key, &random).map_err(|e| e.to_string())?;
+        let key =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key, &random).map_err(|e| e.to_string())?;
         Ok(Tokens { key, random, issuer })
     }
 
@@ -73,11 +74,8 @@ impl Tokens {
             "sub": format!("system:serviceaccount:{}:{}", claims.namespace, claims.account),
         });
         let head = json!({"alg": "ES256", "kid": self.key_id()});
-        let mut token = format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(head.to_string()),
-            URL_SAFE_NO_PAD.encode(body.to_string())
-        );
+        let mut token =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(head.to_string()), URL_SAFE_NO_PAD.encode(body.to_string()));
         let signature = self.key.sign(&self.random, token.as_bytes()).map_err(|e| e.to_string())?;
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(signature.as_ref()));
@@ -136,12 +134,9 @@ impl Tokens {
                 return Err("service account token has been invalidated".into());
             }
         }
-        for (claim, extra) in [
-            ("/pod/name", "pod-name"),
-            ("/pod/uid", "pod-uid"),
-            ("/node/name", "node-name"),
-            ("/node/uid", "node-uid"),
-        ] {
+        for (claim, extra) in
+            [("/pod/name", "pod-name"), ("/pod/uid", "pod-uid"), ("/node/name", "node-name"), ("/node/uid", "node-uid")]
+        {
             if !text(claim).is_empty() {
                 user.extra.push((format!("authentication.kubernetes.io/{extra}"), vec![text(claim).to_owned()]));
             }

@@ -33,7 +33,9 @@ impl Plugin for Priority {
                 "",
                 "pods",
                 request.name,
-                format!("the integer value of priority ({asked}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"),
+                format!(
+                    "the integer value of priority ({asked}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
+                ),
             ));
         }
         if let Some(class) = class.as_ref().filter(|_| name.is_empty()) {

@@ -6,7 +6,11 @@ use api::status::{Cause, Status};
 use serde_json::{Value, json};
 
 use super::{Plan, Take};
-use crate::{call::Call, failure::{Outcome, of_store}, server::ApiServer};
+use crate::{
+    call::Call,
+    failure::{Outcome, of_store},
+    server::ApiServer,
+};
 
 const IPS: &str = "/allocations/clusterips/";
 const PORTS: &str = "/allocations/nodeports/";
@@ -37,7 +41,8 @@ pub(super) async fn plan(call: &Call<'_>, new: Option<&mut Value>, old: Option<&
         set_ips(new);
         for ip in wanted.iter().filter(|ip| !had_ips.contains(ip)) {
             let shown = json!([ip]);
-            let invalid = |why: &str| Cause::invalid("spec.clusterIPs", &shown, &format!("failed to allocate IP {ip}: {why}"));
+            let invalid =
+                |why: &str| Cause::invalid("spec.clusterIPs", &shown, &format!("failed to allocate IP {ip}: {why}"));
             check_range(call.server, ip).map_err(|why| refuse(invalid(&why)))?;
             plan.takes.push(Take { key: ip_key(ip), refusal: Some(invalid("provided IP is already allocated")) });
         }
@@ -79,7 +84,8 @@ async fn take_ports(call: &Call<'_>, new: &mut Value, had: &BTreeSet<u16>, plan:
             plan.takes.push(Take { key: port_key(drawn), refusal: None });
         } else if !had.contains(&port) && taken.insert(port) {
             if !(first..=last).contains(&port) {
-                let why = format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+                let why =
+                    format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
                 return Err(PortFault::Cause(Cause::invalid(field, port, &why)));
             }
             let refusal = Cause::invalid(field, port, "provided port is already allocated");
@@ -106,7 +112,9 @@ fn carry_over(new: &mut Value, old: &Value) {
         if new["spec"]["clusterIP"].as_str().unwrap_or("").is_empty() && !ips_and_none(old).is_empty() {
             new["spec"]["clusterIP"] = old["spec"]["clusterIP"].clone();
         }
-        if new["spec"]["clusterIPs"].as_array().is_none_or(Vec::is_empty) && new["spec"]["clusterIP"] == old["spec"]["clusterIP"] {
+        if new["spec"]["clusterIPs"].as_array().is_none_or(Vec::is_empty)
+            && new["spec"]["clusterIP"] == old["spec"]["clusterIP"]
+        {
             new["spec"]["clusterIPs"] = old["spec"]["clusterIPs"].clone();
         }
     } else if !needs_ip(new)
@@ -150,7 +158,8 @@ fn is_headless(service: &Value) -> bool {
 
 fn ips_and_none(service: &Value) -> Vec<String> {
     let text = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
-    let mut ips: Vec<String> = service["spec"]["clusterIPs"].as_array().into_iter().flatten().filter_map(text).collect();
+    let mut ips: Vec<String> =
+        service["spec"]["clusterIPs"].as_array().into_iter().flatten().filter_map(text).collect();
     if let Some(first) = text(&service["spec"]["clusterIP"]).filter(|ip| !ips.contains(ip)) {
         ips.insert(0, first);
     }

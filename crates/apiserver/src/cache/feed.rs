@@ -34,7 +34,8 @@ async fn load(cache: &Arc<Cache>) -> Result<store::Watch, store::Error> {
     let end = end_of(ROOT);
     let page = cache.store.range(ROOT, &end, None, 0).await?;
     let watch = cache.store.watch(ROOT, page.revision + 1).await?;
-    let mut entries: HashMap<&'static str, Vec<store::Entry>> = cache.kinds.keys().map(|prefix| (*prefix, Vec::new())).collect();
+    let mut entries: HashMap<&'static str, Vec<store::Entry>> =
+        cache.kinds.keys().map(|prefix| (*prefix, Vec::new())).collect();
     for entry in page.entries {
         if let Some(of_kind) = entries.get_mut(prefix_of(&entry.key)) {
             of_kind.push(entry);

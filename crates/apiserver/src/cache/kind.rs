@@ -120,7 +120,13 @@ impl KindCache {
     }
 
     /// Up to `limit` (0: all) objects of a namespace (empty: all) after the key `after`, that satisfy `wanted`.
-    pub fn snapshot(&self, namespace: &str, after: Option<&str>, limit: usize, wanted: impl Fn(&Cached) -> bool) -> Snapshot {
+    pub fn snapshot(
+        &self,
+        namespace: &str,
+        after: Option<&str>,
+        limit: usize,
+        wanted: impl Fn(&Cached) -> bool,
+    ) -> Snapshot {
         let prefix = self.prefix(namespace);
         let start = match after {
             Some(after) => Bound::Excluded(after),

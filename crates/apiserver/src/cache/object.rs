@@ -103,7 +103,13 @@ impl Change {
     /// A delete at `revision`.
     pub fn delete(previous: Arc<Cached>, revision: Revision) -> Change {
         let last = Cached::new(previous.key.clone(), encode::restamped(&previous.bytes, revision), revision);
-        Change { revision, kind: ChangeKind::Deleted, object: Arc::new(last), previous: Some(previous), frame: OnceLock::new() }
+        Change {
+            revision,
+            kind: ChangeKind::Deleted,
+            object: Arc::new(last),
+            previous: Some(previous),
+            frame: OnceLock::new(),
+        }
     }
 
     /// The watch frame of the change, made once for all watchers.
@@ -113,7 +119,7 @@ impl Change {
 
     /// Bytes that the change keeps alive.
     pub fn weight(&self) -> usize {
-        self.object.bytes.len() + 128
+        self.object.bytes.len() + self.previous.as_ref().map_or(0, |previous| previous.bytes.len()) + 256
     }
 }
 

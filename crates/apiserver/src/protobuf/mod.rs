@@ -68,7 +68,13 @@ pub(crate) fn decode(body: &[u8], api_version: &str, kind: &str, expected: &'sta
     Ok(tree)
 }
 
-fn message(body: &[u8], name: &str, of: Option<&'static Type>, out: &mut Map<String, Value>, depth: usize) -> Result<(), Error> {
+fn message(
+    body: &[u8],
+    name: &str,
+    of: Option<&'static Type>,
+    out: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<(), Error> {
     if depth > MAX_DEPTH {
         return Err(Error::Depth);
     }
@@ -89,7 +95,15 @@ fn message(body: &[u8], name: &str, of: Option<&'static Type>, out: &mut Map<Str
     Ok(())
 }
 
-fn take(out: &mut Map<String, Value>, name: &str, shape: &'static Shape, pointer: bool, number: u64, token: Token<'_>, depth: usize) -> Result<(), Error> {
+fn take(
+    out: &mut Map<String, Value>,
+    name: &str,
+    shape: &'static Shape,
+    pointer: bool,
+    number: u64,
+    token: Token<'_>,
+    depth: usize,
+) -> Result<(), Error> {
     match shape {
         Shape::List { of, .. } => {
             let list = out.entry(name).or_insert_with(|| json!([]));

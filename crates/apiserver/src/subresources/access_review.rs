@@ -49,7 +49,8 @@ pub(super) async fn answer(call: &Call<'_>) -> Outcome<Reply> {
                 extra: Vec::new(),
             };
             if user.name.is_empty() && user.groups.is_empty() {
-                let fault = api::status::Cause::invalid("spec.user", "", "at least one of user or group must be specified");
+                let fault =
+                    api::status::Cause::invalid("spec.user", "", "at least one of user or group must be specified");
                 return Err(Status::invalid(call.resource.group, call.resource.kind, "", vec![fault]));
             }
             review["status"] = access(call, &user, spec)?;
@@ -65,7 +66,12 @@ fn info(user: &User) -> Value {
         out["uid"] = user.uid.as_str().into();
     }
     if !user.extra.is_empty() {
-        out["extra"] = user.extra.iter().map(|(key, values)| (key.clone(), json!(values))).collect::<serde_json::Map<_, _>>().into();
+        out["extra"] = user
+            .extra
+            .iter()
+            .map(|(key, values)| (key.clone(), json!(values)))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
     }
     out
 }
@@ -102,7 +108,8 @@ fn access(call: &Call<'_>, user: &User, spec: &Value) -> Outcome<Value> {
         return Err(Status::invalid(call.resource.group, call.resource.kind, "", vec![fault]));
     }
     let text = |of: &'_ Value, field: &str| of[field].as_str().unwrap_or("").to_owned();
-    let fields = ["verb", "group", "version", "resource", "subresource", "namespace", "name"].map(|field| text(resource, field));
+    let fields =
+        ["verb", "group", "version", "resource", "subresource", "namespace", "name"].map(|field| text(resource, field));
     let (path, path_verb) = (text(other, "path"), text(other, "verb"));
     let action = Action {
         verb: if resource.is_object() { &fields[0] } else { &path_verb },

@@ -65,12 +65,22 @@ async fn bind(call: &Call<'_>, binding: &Value) -> Outcome<Reply> {
         return Err(Status::invalid("", "Binding", &call.path.name, faults));
     }
     let conflict = |why: String| Status::conflict_because("", "pods/binding", &call.path.name, &why);
-    let how = Modify { part: Part::Exact, options: &options, author: managed::Author::Update, retries: true, unconditional: true };
+    let how = Modify {
+        part: Part::Exact,
+        options: &options,
+        author: managed::Author::Update,
+        retries: true,
+        unconditional: true,
+    };
     modify(call, &how, |old| {
         let name = &call.path.name;
-        if let Some(uid) = binding["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty() && old["metadata"]["uid"] != **uid) {
+        if let Some(uid) =
+            binding["metadata"]["uid"].as_str().filter(|uid| !uid.is_empty() && old["metadata"]["uid"] != **uid)
+        {
             let present = old["metadata"]["uid"].as_str().unwrap_or("");
-            return Err(conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {present}")));
+            return Err(conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {present}"
+            )));
         }
         if old["metadata"]["deletionTimestamp"].is_string() {
             return Err(conflict(format!("pod {name} is being deleted, cannot be assigned to a host")));

@@ -26,13 +26,17 @@ const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption
 const ATTEMPTS: usize = 8;
 
 pub(super) async fn evict(call: &Call<'_>) -> Outcome<Reply> {
-    let eviction = if call.body.is_empty() { json!({}) } else { decode::document(call, "io.k8s.api.policy.v1.Eviction")? };
-    if let Some(name) = eviction["metadata"]["name"].as_str().filter(|name| !name.is_empty() && *name != call.path.name) {
+    let eviction =
+        if call.body.is_empty() { json!({}) } else { decode::document(call, "io.k8s.api.policy.v1.Eviction")? };
+    if let Some(name) = eviction["metadata"]["name"].as_str().filter(|name| !name.is_empty() && *name != call.path.name)
+    {
         let _ = name;
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let options = match &eviction["deleteOptions"] {
-        Value::Null => DeleteOptions { dry_run: call.query.all("dryRun").any(|v| v == "All"), ..DeleteOptions::default() },
+        Value::Null => {
+            DeleteOptions { dry_run: call.query.all("dryRun").any(|v| v == "All"), ..DeleteOptions::default() }
+        }
         tree => DeleteOptions::of_tree(tree, call)?,
     };
     call.server.cache.fresh().await;
@@ -68,7 +72,8 @@ async fn take_budget(call: &Call<'_>, pod: &Value, dry_run: bool) -> Outcome<boo
         [] => return Ok(true),
         [one] => one,
         _ => {
-            let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+            let message =
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(Status::internal_error(message));
         }
     };

@@ -16,7 +16,13 @@ pub(super) async fn finalize(call: &Call<'_>) -> Outcome<Reply> {
     let options = WriteOptions::parse(&call.query, call.user_agent())?;
     let given = decode::object(call, &options)?;
     let pinned = given["metadata"]["resourceVersion"].as_str().is_some_and(|v| !v.is_empty());
-    let how = Modify { part: Part::Exact, options: &options, author: managed::Author::Update, retries: !pinned, unconditional: true };
+    let how = Modify {
+        part: Part::Exact,
+        options: &options,
+        author: managed::Author::Update,
+        retries: !pinned,
+        unconditional: true,
+    };
     modify(call, &how, |old| {
         let mut new = old.clone();
         match given["spec"]["finalizers"].as_array().filter(|f| !f.is_empty()) {

@@ -19,8 +19,15 @@ use crate::{
 pub(super) async fn change(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     let options = WriteOptions::parse(&call.query, call.user_agent())?;
     let given = if verb == "update" { Some(decode::object(call, &options)?) } else { None };
-    let pinned = given.as_ref().is_some_and(|pod| pod["metadata"]["resourceVersion"].as_str().is_some_and(|v| !v.is_empty()));
-    let how = Modify { part: Part::Exact, options: &options, author: managed::Author::Update, retries: !pinned, unconditional: true };
+    let pinned =
+        given.as_ref().is_some_and(|pod| pod["metadata"]["resourceVersion"].as_str().is_some_and(|v| !v.is_empty()));
+    let how = Modify {
+        part: Part::Exact,
+        options: &options,
+        author: managed::Author::Update,
+        retries: !pinned,
+        unconditional: true,
+    };
     modify(call, &how, |old| {
         let mut asked = old.clone();
         match &given {
@@ -65,9 +72,15 @@ fn take_ephemeral(new: &mut Value, asked: &Value) -> Vec<Cause> {
     for old in &before {
         let name = old["name"].as_str().unwrap_or("");
         match after.iter().find(|c| c["name"] == old["name"]) {
-            None => faults.push(Cause::forbidden("spec.ephemeralContainers", &format!("existing ephemeral containers {name:?} may not be removed\n"))),
+            None => faults.push(Cause::forbidden(
+                "spec.ephemeralContainers",
+                &format!("existing ephemeral containers {name:?} may not be removed\n"),
+            )),
             Some(same) if same["image"] != old["image"] || same["command"] != old["command"] => {
-                faults.push(Cause::forbidden("spec.ephemeralContainers", &format!("existing ephemeral containers {name:?} may not be changed\n")));
+                faults.push(Cause::forbidden(
+                    "spec.ephemeralContainers",
+                    &format!("existing ephemeral containers {name:?} may not be changed\n"),
+                ));
             }
             Some(_) => {}
         }

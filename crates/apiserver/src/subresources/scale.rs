@@ -27,8 +27,10 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     }
     let options = WriteOptions::parse(&call.query, call.user_agent())?;
     let given = if verb == "update" { Some(decode::document(call, "io.k8s.api.autoscaling.v1.Scale")?) } else { None };
-    let retries = given.as_ref().is_none_or(|scale| scale["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty());
-    let how = Modify { part: Part::Main, options: &options, author: managed::Author::Update, retries, unconditional: true };
+    let retries =
+        given.as_ref().is_none_or(|scale| scale["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty());
+    let how =
+        Modify { part: Part::Main, options: &options, author: managed::Author::Update, retries, unconditional: true };
     let reply = modify(call, &how, |old| {
         let mut scale = scale_of(old);
         match &given {
@@ -51,7 +53,9 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     })
     .await?;
     let tree = match reply {
-        Reply::Stored { bytes, .. } => serde_json::from_slice(&version::served_bytes(call.resource, &bytes)).unwrap_or_default(),
+        Reply::Stored { bytes, .. } => {
+            serde_json::from_slice(&version::served_bytes(call.resource, &bytes)).unwrap_or_default()
+        }
         Reply::Tree { tree, .. } => tree,
         other => return Ok(other),
     };

@@ -162,7 +162,8 @@ async fn proxy(call: &Call<'_>, parts: Parts, body: RequestBody) -> Outcome<http
     if scheme == "https" {
         return Err(Status::service_unavailable("proxying to https is not supported"));
     }
-    let object = |storage: &str, namespace: &str| call.server.cache.kind(storage).named(namespace, name).map(|o| o.parse());
+    let object =
+        |storage: &str, namespace: &str| call.server.cache.kind(storage).named(namespace, name).map(|o| o.parse());
     let missing = || Status::not_found("", call.resource.plural, name);
     match call.resource.plural {
         "nodes" => {
@@ -181,8 +182,9 @@ async fn proxy(call: &Call<'_>, parts: Parts, body: RequestBody) -> Outcome<http
         }
         _ => {
             object("services", &call.path.namespace).ok_or_else(missing)?;
-            let address = service_endpoint(call, name, port)
-                .ok_or_else(|| Status::service_unavailable(format!("no endpoints available for service {:?}", call.path.name)))?;
+            let address = service_endpoint(call, name, port).ok_or_else(|| {
+                Status::service_unavailable(format!("no endpoints available for service {:?}", call.path.name))
+            })?;
             node_proxy::to_address(&address, &target, parts, body).await
         }
     }
@@ -219,12 +221,18 @@ fn service_endpoint(call: &Call<'_>, name: &str, port: &str) -> Option<String> {
     let slices = call.server.cache.kind("endpointslices.discovery.k8s.io");
     let slices = slices.snapshot(&call.path.namespace, None, 0, |_| true).objects;
     let mut found: Vec<String> = Vec::new();
-    for slice in slices.iter().map(|s| s.parse()).filter(|s| s["metadata"]["labels"]["kubernetes.io/service-name"] == name) {
+    for slice in
+        slices.iter().map(|s| s.parse()).filter(|s| s["metadata"]["labels"]["kubernetes.io/service-name"] == name)
+    {
         let mut its_ports = slice["ports"].as_array().into_iter().flatten();
-        let Some(number) = its_ports.find(|p| p["name"].as_str().unwrap_or("") == port_name).and_then(|p| p["port"].as_u64()) else {
+        let Some(number) =
+            its_ports.find(|p| p["name"].as_str().unwrap_or("") == port_name).and_then(|p| p["port"].as_u64())
+        else {
             continue;
         };
-        for endpoint in slice["endpoints"].as_array().into_iter().flatten().filter(|e| e["conditions"]["ready"] != false) {
+        for endpoint in
+            slice["endpoints"].as_array().into_iter().flatten().filter(|e| e["conditions"]["ready"] != false)
+        {
             found.extend(endpoint["addresses"][0].as_str().map(|address| format!("{address}:{number}")));
         }
     }

@@ -18,19 +18,36 @@ const DEFAULT_SECONDS: i64 = 3600;
 
 pub(super) async fn create(call: &Call<'_>) -> Outcome<Reply> {
     call.server.cache.fresh().await;
-    let mut request = if call.body.is_empty() { json!({}) } else { decode::document(call, "io.k8s.api.authentication.v1.TokenRequest")? };
+    let mut request = if call.body.is_empty() {
+        json!({})
+    } else {
+        decode::document(call, "io.k8s.api.authentication.v1.TokenRequest")?
+    };
     let account = call.kind.get(&call.key()).ok_or_else(|| call.not_found())?.parse();
     let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap_or("").to_owned();
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
     let refuse = |fault: Cause| Status::invalid("authentication.k8s.io", "TokenRequest", &call.path.name, vec![fault]);
     if seconds < SECONDS.0 {
-        return Err(refuse(Cause::invalid("spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes")));
+        return Err(refuse(Cause::invalid(
+            "spec.expirationSeconds",
+            seconds,
+            "may not specify a duration less than 10 minutes",
+        )));
     }
     if seconds > SECONDS.1 {
-        return Err(refuse(Cause::invalid("spec.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds")));
+        return Err(refuse(Cause::invalid(
+            "spec.expirationSeconds",
+            seconds,
+            "may not specify a duration larger than 2^32 seconds",
+        )));
     }
-    let asked: Vec<String> =
-        request["spec"]["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    let asked: Vec<String> = request["spec"]["audiences"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
     let audiences = if asked.is_empty() { vec![call.server.tokens.issuer.clone()] } else { asked };
     let account_uid = uid(&account);
     let reference = request["spec"]["boundObjectRef"].clone();
@@ -43,12 +60,25 @@ pub(super) async fn create(call: &Call<'_>) -> Outcome<Reply> {
             "Pod" => ("pods", call.path.namespace.as_str()),
             "Secret" => ("secrets", call.path.namespace.as_str()),
             "Node" => ("nodes", ""),
-            other => return Err(Status::bad_request(format!("cannot bind token for serviceaccount {:?} to type {other:?} with name {name:?}", call.path.name))),
+            other => {
+                return Err(Status::bad_request(format!(
+                    "cannot bind token for serviceaccount {:?} to type {other:?} with name {name:?}",
+                    call.path.name
+                )));
+            }
         };
-        let object = call.server.cache.kind(storage).named(namespace, name).ok_or_else(|| Status::not_found("", storage, name))?.parse();
+        let object = call
+            .server
+            .cache
+            .kind(storage)
+            .named(namespace, name)
+            .ok_or_else(|| Status::not_found("", storage, name))?
+            .parse();
         bound_uid = uid(&object);
         if let Some(asked) = reference["uid"].as_str().filter(|asked| !asked.is_empty() && *asked != bound_uid) {
-            let why = format!("the UID in the bound object reference ({asked}) does not match the UID in record. The object might have been deleted and then recreated");
+            let why = format!(
+                "the UID in the bound object reference ({asked}) does not match the UID in record. The object might have been deleted and then recreated"
+            );
             return Err(Status::conflict_because("", storage, name, &why));
         }
         if kind == "Pod" {

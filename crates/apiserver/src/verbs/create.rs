@@ -12,8 +12,7 @@ use crate::{
     admission::{self, Attributes, Operation},
     allocate,
     call::{Call, Reply},
-    decode,
-    encode,
+    decode, encode,
     failure::Outcome,
     managed,
     query::WriteOptions,
@@ -33,7 +32,12 @@ pub(crate) async fn create(call: &Call<'_>) -> Outcome<Reply> {
 }
 
 /// A new object that is decoded already. A `generateName` is tried several times.
-pub(crate) async fn create_tree(call: &Call<'_>, tree: Value, options: &WriteOptions, author: managed::Author) -> Outcome<Reply> {
+pub(crate) async fn create_tree(
+    call: &Call<'_>,
+    tree: Value,
+    options: &WriteOptions,
+    author: managed::Author,
+) -> Outcome<Reply> {
     let text = |field: &str| tree["metadata"][field].as_str().unwrap_or("").to_owned();
     let (name, prefix) = (text("name"), text("generateName"));
     if !name.is_empty() || prefix.is_empty() {
@@ -57,7 +61,13 @@ pub(crate) async fn create_tree(call: &Call<'_>, tree: Value, options: &WriteOpt
     }
 }
 
-async fn attempt(call: &Call<'_>, mut tree: Value, name: &str, options: &WriteOptions, author: &managed::Author) -> Outcome<Reply> {
+async fn attempt(
+    call: &Call<'_>,
+    mut tree: Value,
+    name: &str,
+    options: &WriteOptions,
+    author: &managed::Author,
+) -> Outcome<Reply> {
     let (resource, strategy) = (call.resource, &call.resource.strategy);
     let now = Timestamp::now();
     if resource.namespaced {

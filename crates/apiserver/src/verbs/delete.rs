@@ -108,8 +108,14 @@ impl DeleteOptions {
                 "orphanDependents and deletionPropagation cannot be both set",
             ));
         }
-        if let Some(policy) = self.propagation.as_deref().filter(|p| !matches!(*p, "Background" | "Foreground" | "Orphan")) {
-            faults.push(Cause::not_supported("propagationPolicy", policy, &["Background", "Foreground", "Orphan", "nil"]));
+        if let Some(policy) =
+            self.propagation.as_deref().filter(|p| !matches!(*p, "Background" | "Foreground" | "Orphan"))
+        {
+            faults.push(Cause::not_supported(
+                "propagationPolicy",
+                policy,
+                &["Background", "Foreground", "Orphan", "nil"],
+            ));
         }
         if faults.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", faults)) }
     }
@@ -167,7 +173,12 @@ fn delete_member<'f>(call: &'f Call<'_>, object: &'f Cached, options: &'f Delete
 }
 
 /// Deletes one object, or begins to.
-pub(crate) async fn delete_named(call: &Call<'_>, name: &str, key: &Arc<str>, options: &DeleteOptions) -> Outcome<Reply> {
+pub(crate) async fn delete_named(
+    call: &Call<'_>,
+    name: &str,
+    key: &Arc<str>,
+    options: &DeleteOptions,
+) -> Outcome<Reply> {
     let resource = call.resource;
     let not_found = || Status::not_found(resource.group, resource.plural, name);
     let mut stored = call.kind.get(key).ok_or_else(not_found)?;
@@ -233,10 +244,13 @@ pub(crate) async fn delete_named(call: &Call<'_>, name: &str, key: &Arc<str>, op
 }
 
 fn check_preconditions(resource: &Resource, name: &str, options: &DeleteOptions, old: &Value) -> Outcome<()> {
-    for (what, wanted, field) in [("UID", &options.uid, "uid"), ("ResourceVersion", &options.resource_version, "resourceVersion")] {
+    for (what, wanted, field) in
+        [("UID", &options.uid, "uid"), ("ResourceVersion", &options.resource_version, "resourceVersion")]
+    {
         let present = old["metadata"][field].as_str().unwrap_or("");
         if let Some(wanted) = wanted.as_deref().filter(|w| *w != present) {
-            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {present}");
+            let why =
+                format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {present}");
             return Err(Status::conflict_because(resource.group, resource.plural, name, &why));
         }
     }
@@ -259,7 +273,8 @@ fn decide(resource: &Resource, old: &Value, options: &DeleteOptions, now: Timest
     let mut new = old.clone();
     let metadata = &old["metadata"];
     let present = metadata["finalizers"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let held_by_spec = resource.kind == "Namespace" && old["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+    let held_by_spec =
+        resource.kind == "Namespace" && old["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
     let marked = metadata["deletionTimestamp"].as_str();
     // `Some` when the kind (or an earlier delete) gives the object time to end.
     let mut grace = None;
@@ -323,4 +338,3 @@ fn answer(resource: &Resource, name: &str, last: Value) -> Reply {
     let uid = last["metadata"]["uid"].as_str().unwrap_or("");
     Reply::Status(Status::success(resource.group, resource.plural, name, uid))
 }
-

@@ -15,7 +15,9 @@ pub(crate) async fn get(call: &Call<'_>) -> Outcome<Reply> {
         "0" => {}
         text => {
             let asked = text.parse().map_err(|_| {
-                Status::bad_request(format!("resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+                Status::bad_request(format!(
+                    "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+                ))
             })?;
             let reached = call.server.cache.reach(asked).await;
             reached.map_err(|e| Status::too_large_resource_version(asked, e.current))?;

@@ -63,7 +63,12 @@ pub(crate) fn newest(call: &Call<'_>, options: &ListOptions, selection: &Selecti
     if let Some(name) = selection.name.as_deref().filter(|_| !call.path.namespace.is_empty() || !kind.namespaced) {
         let object = kind.named(&call.path.namespace, name).filter(|o| selection.wants(kind, o));
         let revision = applied.max(object.as_ref().map_or(0, |o| o.revision));
-        return Page { objects: object.into_iter().collect(), revision, continue_token: String::new(), remaining: None };
+        return Page {
+            objects: object.into_iter().collect(),
+            revision,
+            continue_token: String::new(),
+            remaining: None,
+        };
     }
     let snapshot = kind.snapshot(&call.path.namespace, after, options.limit, |object| selection.wants(kind, object));
     let revision = applied.max(snapshot.last);
@@ -82,7 +87,10 @@ async fn page_after(call: &Call<'_>, options: &ListOptions, selection: &Selectio
     let root = &call.kind.root;
     let after = format!("{root}{}", from.after);
     if !after.starts_with(&call.kind.prefix(&call.path.namespace)) {
-        return Err(Status::bad_request(format!("continue key is not valid: possible attempt to use a different path: {}", from.after)));
+        return Err(Status::bad_request(format!(
+            "continue key is not valid: possible attempt to use a different path: {}",
+            from.after
+        )));
     }
     let Some(revision) = from.revision else {
         call.server.cache.fresh().await;
@@ -106,7 +114,13 @@ async fn page_after(call: &Call<'_>, options: &ListOptions, selection: &Selectio
 }
 
 /// From the store, at exactly that revision.
-async fn at(call: &Call<'_>, options: &ListOptions, selection: &Selection, revision: Revision, after: Option<&str>) -> Outcome<Page> {
+async fn at(
+    call: &Call<'_>,
+    options: &ListOptions,
+    selection: &Selection,
+    revision: Revision,
+    after: Option<&str>,
+) -> Outcome<Page> {
     let prefix = call.kind.prefix(&call.path.namespace);
     let end = format!("{}0", &prefix[..prefix.len() - 1]);
     let mut start = after.map_or_else(|| prefix.clone(), |after| format!("{after}\0"));
@@ -129,7 +143,8 @@ async fn at(call: &Call<'_>, options: &ListOptions, selection: &Selection, revis
             if selection.is_everything() {
                 page.remaining = Some(read.remaining);
             }
-            page.continue_token = Continue { revision: Some(revision), after: last[call.kind.root.len()..].to_owned() }.encode();
+            page.continue_token =
+                Continue { revision: Some(revision), after: last[call.kind.root.len()..].to_owned() }.encode();
             return Ok(page);
         }
         start = format!("{last}\0");
@@ -155,7 +170,10 @@ impl Continue {
             return Err(fault("server does not recognize this encoded version"));
         }
         let after = value["start"].as_str().filter(|s| !s.is_empty()).ok_or_else(|| fault("no start key"))?;
-        let revision = value["rv"].as_i64().filter(|r| *r != 0).ok_or_else(|| fault("incorrect encoded start resourceVersion 0"))?;
+        let revision = value["rv"]
+            .as_i64()
+            .filter(|r| *r != 0)
+            .ok_or_else(|| fault("incorrect encoded start resourceVersion 0"))?;
         Ok(Continue { revision: u64::try_from(revision).ok(), after: after.to_owned() })
     }
 }

@@ -61,7 +61,9 @@ fn document(call: &Call<'_>, media_type: &str) -> Outcome<Document> {
     let parse = || -> Outcome<Value> {
         serde_json::from_slice(&call.body).map_err(|error| {
             // kubectl sends YAML in no patch but apply; others might.
-            decode::yaml(&call.body).err().unwrap_or_else(|| Status::bad_request(format!("error decoding patch: {error}")))
+            decode::yaml(&call.body)
+                .err()
+                .unwrap_or_else(|| Status::bad_request(format!("error decoding patch: {error}")))
         })
     };
     match media_type {
@@ -79,7 +81,9 @@ fn run(call: &Call<'_>, document: &Document, tree: &mut Value) -> Outcome<()> {
             error @ json::Error::TooMany(_) => Status::new(413, "RequestEntityTooLarge", error.to_string()),
             json::Error::Apply(text) => unprocessable(text),
         }),
-        Document::Merge(patch) => merge::apply(tree, patch.clone()).map_err(|error| Status::bad_request(error.to_string())),
+        Document::Merge(patch) => {
+            merge::apply(tree, patch.clone()).map_err(|error| Status::bad_request(error.to_string()))
+        }
         Document::Strategic(patch) => {
             strategic::apply(tree, patch.clone(), call.resource.schema).map_err(|error| match error.code() {
                 400 => Status::bad_request(error.to_string()),

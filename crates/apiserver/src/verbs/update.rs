@@ -29,7 +29,13 @@ pub(crate) async fn update(call: &Call<'_>, part: Part) -> Outcome<Reply> {
             call.path.name
         )));
     }
-    let how = Modify { part, options: &options, author: managed::Author::Update, retries: false, unconditional: part != Part::Main };
+    let how = Modify {
+        part,
+        options: &options,
+        author: managed::Author::Update,
+        retries: false,
+        unconditional: part != Part::Main,
+    };
     let unversioned = tree["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty();
     // Without a version the client wants to win whatever happened meanwhile.
     let how = Modify { retries: unversioned, ..how };

@@ -29,7 +29,8 @@ async fn a_pod_gets_its_account_its_token_its_tolerations_and_its_priority() {
         spec["containers"][0]["volumeMounts"],
         json!([{"name": volume, "readOnly": true, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}])
     );
-    let keys: Vec<&str> = spec["tolerations"].as_array().into_iter().flatten().filter_map(|t| t["key"].as_str()).collect();
+    let keys: Vec<&str> =
+        spec["tolerations"].as_array().into_iter().flatten().filter_map(|t| t["key"].as_str()).collect();
     assert_eq!(keys, ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"]);
 }
 
@@ -54,7 +55,10 @@ async fn priority_comes_from_the_class() {
     wanted["metadata"]["name"] = "q".into();
     wanted["spec"]["priorityClassName"] = "none".into();
     let (code, status) = api.post(PODS, &wanted).await;
-    assert_eq!((code, &status["message"]), (403, &json!("pods \"q\" is forbidden: no PriorityClass with name none was found")));
+    assert_eq!(
+        (code, &status["message"]),
+        (403, &json!("pods \"q\" is forbidden: no PriorityClass with name none was found"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,8 @@ async fn two_appliers_conflict_unless_one_forces() {
     assert_eq!(code, 409, "{status}");
     assert_eq!(status["details"]["causes"][0]["reason"], "FieldManagerConflict");
     assert_eq!(status["details"]["causes"][0]["field"], ".data.x");
-    let (code, forced) = api.patch("apply", &format!("{MAPS}/a?fieldManager=two&force=true"), &map(json!({"x": "2"}))).await;
+    let (code, forced) =
+        api.patch("apply", &format!("{MAPS}/a?fieldManager=two&force=true"), &map(json!({"x": "2"}))).await;
     assert_eq!((code, &forced["data"]["x"]), (200, &json!("2")));
 }
 
@@ -58,6 +59,9 @@ async fn updates_own_what_they_change() {
         .map(|entry| (&entry["manager"], &entry["fieldsV1"]["f:data"]))
         .collect();
     assert_eq!(fields.len(), 2, "{object}");
-    assert!(fields.iter().any(|(m, d)| **m == "maker" && d.get("f:x").is_some() && d.get("f:y").is_none()), "{fields:?}");
+    assert!(
+        fields.iter().any(|(m, d)| **m == "maker" && d.get("f:x").is_some() && d.get("f:y").is_none()),
+        "{fields:?}"
+    );
     assert!(fields.iter().any(|(m, d)| **m == "changer" && d.get("f:y").is_some()), "{fields:?}");
 }

@@ -59,7 +59,8 @@ async fn generated_names_are_free_ones() {
     let api = Api::new().await;
     let body = json!({"metadata": {"generateName": "g-"}});
     let made = join_all((0..20).map(|_| api.made(MAPS, &body))).await;
-    let mut names: Vec<String> = made.iter().filter_map(|o| o["metadata"]["name"].as_str().map(str::to_owned)).collect();
+    let mut names: Vec<String> =
+        made.iter().filter_map(|o| o["metadata"]["name"].as_str().map(str::to_owned)).collect();
     names.sort();
     names.dedup();
     assert_eq!(names.len(), 20);
@@ -73,7 +74,10 @@ async fn a_wrong_uid_is_a_conflict() {
     made["metadata"]["uid"] = "other".into();
     let (code, status) = api.put(&format!("{MAPS}/a"), &made).await;
     assert_eq!(code, 409);
-    assert!(status["message"].as_str().is_some_and(|m| m.contains("Precondition failed: UID in precondition: other")), "{status}");
+    assert!(
+        status["message"].as_str().is_some_and(|m| m.contains("Precondition failed: UID in precondition: other")),
+        "{status}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

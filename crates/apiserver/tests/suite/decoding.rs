@@ -13,7 +13,10 @@ async fn unknown_fields_are_refused_warned_of_or_dropped_as_asked() {
     assert_eq!(strict.status(), 400);
     let text = strict.into_body().collect_bytes().await.expect("bodies end well");
     let status: Value = serde_json::from_slice(&text).expect("a status");
-    assert!(status["message"].as_str().is_some_and(|m| m.contains("strict decoding error: unknown field \"dat\"")), "{status}");
+    assert!(
+        status["message"].as_str().is_some_and(|m| m.contains("strict decoding error: unknown field \"dat\"")),
+        "{status}"
+    );
     let warned = api.send(Method::POST, &format!("{MAPS}?fieldValidation=Warn&dryRun=All"), &[], body.clone()).await;
     assert_eq!(warned.status(), 201);
     assert_eq!(warned.headers()["warning"], "299 - \"unknown field \\\"dat\\\"\"");
@@ -39,7 +42,10 @@ async fn yaml_is_taken_and_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_cannot_be_are_refused_by_their_fault() {
     let api = Api::new().await;
-    let large = format!("{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"a\"}},\"data\":{{\"k\":\"{}\"}}}}", "x".repeat(3 << 20));
+    let large = format!(
+        "{{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{{\"name\":\"a\"}},\"data\":{{\"k\":\"{}\"}}}}",
+        "x".repeat(3 << 20)
+    );
     for (content_type, body, code) in [
         ("application/json", "{", 400),
         ("application/json", "", 400),
@@ -48,7 +54,11 @@ async fn bodies_that_cannot_be_are_refused_by_their_fault() {
         ("application/json", r#"{"apiVersion":"v2","kind":"ConfigMap","metadata":{"name":"a"}}"#, 400),
         ("application/json", r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"A_"}}"#, 422),
         ("application/json", r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{}}"#, 422),
-        ("application/json", r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"other"}}"#, 400),
+        (
+            "application/json",
+            r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"other"}}"#,
+            400,
+        ),
         ("application/json", r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"a":1}}"#, 400),
         ("text/plain", "{}", 415),
         ("application/vnd.kubernetes.protobuf", "nonsense", 400),
@@ -68,7 +78,8 @@ async fn patches_of_unknown_types_are_refused() {
     api.made(MAPS, &json!({"metadata": {"name": "a"}})).await;
     let response = api.send(Method::PATCH, &format!("{MAPS}/a"), &[("content-type", "application/json")], "{}").await;
     assert_eq!(response.status(), 415);
-    let (code, status) = api.patch("json", &format!("{MAPS}/a"), &json!([{"op": "test", "path": "/data/x", "value": 1}])).await;
+    let (code, status) =
+        api.patch("json", &format!("{MAPS}/a"), &json!([{"op": "test", "path": "/data/x", "value": 1}])).await;
     assert_eq!((code, &status["reason"]), (422, &json!("Invalid")), "{status}");
 }
 

@@ -65,7 +65,8 @@ async fn finalizers_hold_an_object_until_they_are_gone() {
     let (code, held) = api.delete(&path, &Value::Null).await;
     assert_eq!(code, 200);
     assert!(held["metadata"]["deletionTimestamp"].is_string());
-    let (code, status) = api.patch("merge", &path, &json!({"metadata": {"finalizers": ["example.com/f", "example.com/g"]}})).await;
+    let (code, status) =
+        api.patch("merge", &path, &json!({"metadata": {"finalizers": ["example.com/f", "example.com/g"]}})).await;
     assert_eq!(code, 422, "{status}");
     let (code, last) = api.patch("merge", &path, &json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(code, 200, "{last}");

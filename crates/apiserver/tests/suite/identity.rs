@@ -11,7 +11,8 @@ const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
 async fn a_token_of_a_service_account_lives_as_long_as_the_account() {
     let api = Api::new().await;
     let account = api.made(ACCOUNTS, &json!({"metadata": {"name": "robot"}})).await;
-    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 900}});
+    let request =
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 900}});
     let (code, answer) = api.post(&format!("{ACCOUNTS}/robot/token"), &request).await;
     assert_eq!(code, 201, "{answer}");
     let review = |token: &serde_json::Value| json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}});
@@ -39,7 +40,11 @@ struct OnlyReads;
 impl Authorizer for OnlyReads {
     fn authorize(&self, user: &User, action: &Action<'_>) -> Decision {
         let admin = user.groups.iter().any(|g| g == "system:masters");
-        if admin || matches!(action.verb, "get" | "list" | "watch") { Decision::Allow } else { Decision::Deny(String::new()) }
+        if admin || matches!(action.verb, "get" | "list" | "watch") {
+            Decision::Allow
+        } else {
+            Decision::Deny(String::new())
+        }
     }
 }
 
@@ -58,7 +63,8 @@ async fn what_the_authorizer_denies_is_forbidden_in_upstreams_words() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reviews_say_who_one_is_and_what_one_may() {
-    let mut api = Api::with(Config { authorizer: Arc::new(OnlyReads), tokens: HashMap::new(), ..Config::default() }).await;
+    let mut api =
+        Api::with(Config { authorizer: Arc::new(OnlyReads), tokens: HashMap::new(), ..Config::default() }).await;
     let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
     for (verb, allowed) in [("get", true), ("delete", false)] {
         let review = json!({"spec": {"user": "jane", "resourceAttributes": {"verb": verb, "resource": "pods", "namespace": "default"}}});
@@ -67,7 +73,10 @@ async fn reviews_say_who_one_is_and_what_one_may() {
     }
     api.as_user(User::admin("root"));
     let (_, me) = api.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({})).await;
-    assert_eq!(me["status"]["userInfo"], json!({"username": "root", "groups": ["system:masters", "system:authenticated"]}));
+    assert_eq!(
+        me["status"]["userInfo"],
+        json!({"username": "root", "groups": ["system:masters", "system:authenticated"]})
+    );
     let mine = json!({"spec": {"nonResourceAttributes": {"path": "/metrics", "verb": "get"}}});
     let (_, answer) = api.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &mine).await;
     assert_eq!(answer["status"]["allowed"], true);

@@ -18,7 +18,8 @@ async fn a_kube_client_works_without_a_socket() {
     let api = client::Api::new().await;
     let client = Client::new(api.server.in_process(), "default");
     let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
-    let object = ConfigMap { metadata: ObjectMeta { name: Some("a".into()), ..ObjectMeta::default() }, ..ConfigMap::default() };
+    let object =
+        ConfigMap { metadata: ObjectMeta { name: Some("a".into()), ..ObjectMeta::default() }, ..ConfigMap::default() };
     let made = maps.create(&PostParams::default(), &object).await.expect("it is created");
     assert!(made.metadata.uid.is_some());
     let configuration = Patch::Apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "v"}}));
@@ -39,12 +40,18 @@ async fn reflectors_list_and_stream() {
     let api = client::Api::new().await;
     let client = Client::new(api.server.in_process(), "default");
     let accounts: Api<ServiceAccount> = Api::default_namespaced(client.clone());
-    let named = |name: &str| ServiceAccount { metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() }, ..ServiceAccount::default() };
+    let named = |name: &str| ServiceAccount {
+        metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
+        ..ServiceAccount::default()
+    };
     accounts.create(&PostParams::default(), &named("default")).await.expect("it is created");
     for config in [watcher::Config::default(), watcher::Config::default().streaming_lists()] {
         let pods: Api<Pod> = Api::default_namespaced(client.clone());
         let pod = |name: &str| -> Pod {
-            serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}})).expect("a pod")
+            serde_json::from_value(
+                json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}}),
+            )
+            .expect("a pod")
         };
         pods.create(&PostParams::default(), &pod("first")).await.expect("it is created");
         let mut seen = watcher::watcher(pods.clone(), config).applied_objects().boxed();

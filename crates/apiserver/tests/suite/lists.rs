@@ -54,7 +54,9 @@ async fn selectors_choose_by_label_and_field() {
         assert_eq!(code, 200, "{query}: {list}");
         assert_eq!(names(&list), wanted, "{query}");
     }
-    for query in ["labelSelector=%3D%3D", "fieldSelector=spec.nope%3Dx", "limit=x", "continue=%21", "resourceVersionMatch=Exact"] {
+    for query in
+        ["labelSelector=%3D%3D", "fieldSelector=spec.nope%3Dx", "limit=x", "continue=%21", "resourceVersionMatch=Exact"]
+    {
         let (code, status) = api.get(&format!("{MAPS}?{query}")).await;
         assert!(matches!(code, 400 | 422), "{query}: {code} {status}");
     }
@@ -107,7 +109,8 @@ async fn large_lists_are_compressed_for_those_who_can_read_it() {
 async fn lists_come_as_metadata_alone_if_asked() {
     let api = with_maps(2).await;
     let accept = [("accept", "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json")];
-    let list = api.send(Method::GET, MAPS, &accept, "").await.into_body().collect_bytes().await.expect("bodies end well");
+    let list =
+        api.send(Method::GET, MAPS, &accept, "").await.into_body().collect_bytes().await.expect("bodies end well");
     let list: Value = serde_json::from_slice(&list).expect("a list");
     assert_eq!(list["kind"], "PartialObjectMetadataList");
     assert_eq!(list["items"][1]["kind"], "PartialObjectMetadata");

@@ -18,7 +18,9 @@ pub fn body(group: &str, kind: &str) -> Option<Value> {
         ("", "Pod") => json!({"spec": pod}),
         ("", "PodTemplate") => json!({"template": template}),
         ("", "ReplicationController") => json!({"spec": {"selector": {"a": "b"}, "template": template}}),
-        ("", "PersistentVolumeClaim") => json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}),
+        ("", "PersistentVolumeClaim") => {
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+        }
         ("", "PersistentVolume") => {
             json!({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"}}})
         }
@@ -31,7 +33,9 @@ pub fn body(group: &str, kind: &str) -> Option<Value> {
             "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "example.com/c", "reportingInstance": "i",
             "action": "A", "reason": "R", "type": "Normal", "regarding": {"kind": "Pod", "namespace": "default", "name": "p"},
         }),
-        ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => json!({"spec": {"selector": selector, "template": template}}),
+        ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => {
+            json!({"spec": {"selector": selector, "template": template}})
+        }
         ("apps", "StatefulSet") => json!({"spec": {"selector": selector, "template": template, "serviceName": "s"}}),
         ("apps", "ControllerRevision") => json!({"revision": 1, "data": {"a": 1}}),
         ("batch", "Job") => json!({"spec": job}),
@@ -41,7 +45,9 @@ pub fn body(group: &str, kind: &str) -> Option<Value> {
         }
         ("policy", "PodDisruptionBudget") => json!({"spec": {"minAvailable": 1, "selector": selector}}),
         ("coordination.k8s.io", "Lease") => json!({"spec": {"holderIdentity": "h"}}),
-        ("discovery.k8s.io", "EndpointSlice") => json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.1.2.3"]}]}),
+        ("discovery.k8s.io", "EndpointSlice") => {
+            json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.1.2.3"]}]})
+        }
         ("networking.k8s.io", "Ingress") => {
             json!({"spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}})
         }

@@ -47,12 +47,18 @@ async fn text(api: &Api, method: Method, path: &str) -> (StatusCode, String) {
 async fn requests_for_a_running_pod_reach_its_agent_at_the_kubelets_paths() {
     let api = Api::with(Config { nodes: Arc::new(Echo), ..Config::default() }).await;
     api.made("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}})).await;
-    for (name, node, containers) in [("one", "n", vec!["c"]), ("two", "n", vec!["a", "b"]), ("lost", "gone", vec!["c"])] {
+    for (name, node, containers) in [("one", "n", vec!["c"]), ("two", "n", vec!["a", "b"]), ("lost", "gone", vec!["c"])]
+    {
         let containers: Vec<_> = containers.iter().map(|c| json!({"name": c, "image": "i"})).collect();
-        api.made(PODS, &json!({"metadata": {"name": name}, "spec": {"nodeName": node, "containers": containers}})).await;
+        api.made(PODS, &json!({"metadata": {"name": name}, "spec": {"nodeName": node, "containers": containers}}))
+            .await;
     }
     for (method, path, wanted) in [
-        (Method::GET, "one/log?follow=true&tailLines=5&timestamps=false", "GET /containerLogs/default/one/c?follow=true&tailLines=5"),
+        (
+            Method::GET,
+            "one/log?follow=true&tailLines=5&timestamps=false",
+            "GET /containerLogs/default/one/c?follow=true&tailLines=5",
+        ),
         (Method::GET, "two/log?container=b", "GET /containerLogs/default/two/b"),
         (
             Method::POST,

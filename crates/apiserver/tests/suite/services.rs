@@ -29,7 +29,11 @@ async fn every_service_gets_an_address_of_its_own() {
         })
         .collect();
     assert_eq!(addresses.len(), 29);
-    assert!(addresses.iter().all(|ip| ip.starts_with("10.7.0.")) && !addresses.contains("10.7.0.31") && !addresses.contains("10.7.0.0"));
+    assert!(
+        addresses.iter().all(|ip| ip.starts_with("10.7.0."))
+            && !addresses.contains("10.7.0.31")
+            && !addresses.contains("10.7.0.0")
+    );
     let (code, full) = api.post(SERVICES, &service("one-more", json!({}))).await;
     assert_eq!(code, 500, "{full}");
     api.delete(&format!("{SERVICES}/s3"), &Value::Null).await;
@@ -43,10 +47,17 @@ async fn an_address_can_be_asked_for_once() {
     let (code, status) = api.post(SERVICES, &service("b", json!({"clusterIP": "10.43.0.10"}))).await;
     assert_eq!(code, 422);
     let message = status["message"].as_str().unwrap_or("");
-    assert!(message.contains("spec.clusterIPs: Invalid value") && message.ends_with("failed to allocate IP 10.43.0.10: provided IP is already allocated"), "{message}");
+    assert!(
+        message.contains("spec.clusterIPs: Invalid value")
+            && message.ends_with("failed to allocate IP 10.43.0.10: provided IP is already allocated"),
+        "{message}"
+    );
     let (code, status) = api.post(SERVICES, &service("b", json!({"clusterIP": "192.0.2.1"}))).await;
     assert_eq!(code, 422);
-    assert!(status["message"].as_str().is_some_and(|m| m.ends_with("The range of valid IPs is 10.43.0.0/16")), "{status}");
+    assert!(
+        status["message"].as_str().is_some_and(|m| m.ends_with("The range of valid IPs is 10.43.0.0/16")),
+        "{status}"
+    );
     api.delete(&format!("{SERVICES}/a"), &Value::Null).await;
     api.made(SERVICES, &service("b", json!({"clusterIP": "10.43.0.10"}))).await;
 }
@@ -57,24 +68,37 @@ async fn node_ports_are_drawn_kept_and_given_back() {
     let made = api.made(SERVICES, &service("a", json!({"type": "NodePort"}))).await;
     let port = made["spec"]["ports"][0]["nodePort"].as_u64().expect("a node port");
     assert!((30000..=32767).contains(&port));
-    let taken = json!({"metadata": {"name": "b"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}});
+    let taken =
+        json!({"metadata": {"name": "b"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}});
     let (code, status) = api.post(SERVICES, &taken).await;
     assert_eq!(code, 422);
-    assert_eq!(status["details"]["causes"][0]["message"], format!("Invalid value: {port}: provided port is already allocated"));
+    assert_eq!(
+        status["details"]["causes"][0]["message"],
+        format!("Invalid value: {port}: provided port is already allocated")
+    );
     assert_eq!(status["details"]["causes"][0]["field"], "spec.ports[0].nodePort");
     // A PUT that leaves the allocated values out keeps them.
     let (code, same) = api.put(&format!("{SERVICES}/a"), &service("a", json!({"type": "NodePort"}))).await;
     assert_eq!(code, 200, "{same}");
-    assert_eq!((&same["spec"]["ports"][0]["nodePort"], &same["spec"]["clusterIP"]), (&json!(port), &made["spec"]["clusterIP"]));
+    assert_eq!(
+        (&same["spec"]["ports"][0]["nodePort"], &same["spec"]["clusterIP"]),
+        (&json!(port), &made["spec"]["clusterIP"])
+    );
     // Another type has no use for the port.
     let (code, plain) = api.patch("merge", &format!("{SERVICES}/a"), &json!({"spec": {"type": "ClusterIP"}})).await;
     assert_eq!(code, 200, "{plain}");
     assert!(plain["spec"]["ports"][0]["nodePort"].is_null());
     api.made(SERVICES, &taken).await;
-    let outside = json!({"metadata": {"name": "c"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]}});
+    let outside =
+        json!({"metadata": {"name": "c"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]}});
     let (code, status) = api.post(SERVICES, &outside).await;
     assert_eq!(code, 422);
-    assert!(status["message"].as_str().is_some_and(|m| m.ends_with("provided port is not in the valid range. The range of valid ports is 30000-32767")), "{status}");
+    assert!(
+        status["message"].as_str().is_some_and(
+            |m| m.ends_with("provided port is not in the valid range. The range of valid ports is 30000-32767")
+        ),
+        "{status}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +109,13 @@ async fn headless_and_external_services_have_no_address() {
     let external = json!({"metadata": {"name": "e"}, "spec": {"type": "ExternalName", "externalName": "example.com"}});
     let external = api.made(SERVICES, &external).await;
     assert!(external["spec"]["clusterIP"].is_null(), "{external}");
-    let (code, now) = api.patch("merge", &format!("{SERVICES}/e"), &json!({"spec": {"type": "ClusterIP", "externalName": null, "ports": [{"port": 80}]}})).await;
+    let (code, now) = api
+        .patch(
+            "merge",
+            &format!("{SERVICES}/e"),
+            &json!({"spec": {"type": "ClusterIP", "externalName": null, "ports": [{"port": 80}]}}),
+        )
+        .await;
     assert_eq!(code, 200, "{now}");
     assert!(now["spec"]["clusterIP"].as_str().is_some_and(|ip| ip.starts_with("10.43.")), "{now}");
 }

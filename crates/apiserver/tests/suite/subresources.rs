@@ -25,8 +25,14 @@ async fn a_pod_is_bound_once() {
     assert_eq!((&condition["type"], &condition["status"]), (&json!("PodScheduled"), &json!("True")));
     let (code, status) = api.post(&format!("{PODS}/p/binding"), &binding("n2")).await;
     assert_eq!(code, 409);
-    assert_eq!(status["message"], "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\"");
-    assert_eq!(api.post(&format!("{PODS}/nope/binding"), &json!({"target": {"kind": "Node", "name": "n"}})).await.0, 404);
+    assert_eq!(
+        status["message"],
+        "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
+    );
+    assert_eq!(
+        api.post(&format!("{PODS}/nope/binding"), &json!({"target": {"kind": "Node", "name": "n"}})).await.0,
+        404
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,15 +45,30 @@ async fn a_status_and_the_rest_change_apart() {
     changed["metadata"]["resourceVersion"] = Value::Null;
     let (code, through_status) = api.put(&format!("{PODS}/p/status"), &changed).await;
     assert_eq!(code, 200, "{through_status}");
-    assert_eq!((&through_status["status"]["phase"], &through_status["spec"]["containers"][0]["image"]), (&json!("Running"), &json!("i")));
+    assert_eq!(
+        (&through_status["status"]["phase"], &through_status["spec"]["containers"][0]["image"]),
+        (&json!("Running"), &json!("i"))
+    );
     changed["status"]["phase"] = "Failed".into();
     let (code, through_main) = api.put(&format!("{PODS}/p"), &changed).await;
     assert_eq!(code, 200, "{through_main}");
-    assert_eq!((&through_main["status"]["phase"], &through_main["spec"]["containers"][0]["image"]), (&json!("Running"), &json!("other")));
-    let (code, patched) = api.patch("strategic", &format!("{PODS}/p/status"), &json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})).await;
+    assert_eq!(
+        (&through_main["status"]["phase"], &through_main["spec"]["containers"][0]["image"]),
+        (&json!("Running"), &json!("other"))
+    );
+    let (code, patched) = api
+        .patch(
+            "strategic",
+            &format!("{PODS}/p/status"),
+            &json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+        )
+        .await;
     assert_eq!(code, 200);
     assert_eq!(patched["status"]["phase"], "Running");
-    assert!(patched["status"]["conditions"].as_array().is_some_and(|c| c.iter().any(|c| c["type"] == "Ready")), "{patched}");
+    assert!(
+        patched["status"]["conditions"].as_array().is_some_and(|c| c.iter().any(|c| c["type"] == "Ready")),
+        "{patched}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +81,10 @@ async fn a_scale_shows_and_changes_the_replicas() {
     let made = api.made(DEPLOYMENTS, &json!({"metadata": {"name": "d"}, "spec": spec})).await;
     let path = format!("{DEPLOYMENTS}/d/scale");
     let (code, scale) = api.get(&path).await;
-    assert_eq!((code, &scale["kind"], &scale["spec"]["replicas"], &scale["status"]["selector"]), (200, &json!("Scale"), &json!(2), &json!("a=b")));
+    assert_eq!(
+        (code, &scale["kind"], &scale["spec"]["replicas"], &scale["status"]["selector"]),
+        (200, &json!("Scale"), &json!(2), &json!("a=b"))
+    );
     let mut more = scale.clone();
     more["spec"]["replicas"] = 5.into();
     let (code, answer) = api.put(&path, &more).await;
@@ -81,14 +105,25 @@ async fn an_eviction_asks_the_budget() {
     api.made(&format!("{PODS}/p/binding"), &binding).await;
     api.patch("merge", &format!("{PODS}/p/status"), &json!({"status": {"phase": "Running"}})).await;
     let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
-    api.made(budgets, &json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}}})).await;
+    api.made(
+        budgets,
+        &json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}}}),
+    )
+    .await;
     let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}});
     let (code, answer) = api.patch("merge", &format!("{budgets}/b/status"), &status).await;
     assert_eq!(code, 200, "{answer}");
-    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": "default"}});
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": "default"}});
     let (code, refused) = api.post(&format!("{PODS}/p/eviction"), &eviction).await;
-    assert_eq!((code, &refused["message"]), (429, &json!("Cannot evict pod as it would violate the pod's disruption budget.")));
-    assert_eq!(refused["details"]["causes"][0]["message"], "The disruption budget b needs 1 healthy pods and has 1 currently");
+    assert_eq!(
+        (code, &refused["message"]),
+        (429, &json!("Cannot evict pod as it would violate the pod's disruption budget."))
+    );
+    assert_eq!(
+        refused["details"]["causes"][0]["message"],
+        "The disruption budget b needs 1 healthy pods and has 1 currently"
+    );
     api.patch("merge", &format!("{budgets}/b/status"), &json!({"status": {"disruptionsAllowed": 1}})).await;
     let (code, answer) = api.post(&format!("{PODS}/p/eviction"), &eviction).await;
     assert_eq!(code, 201, "{answer}");

@@ -9,7 +9,11 @@ use super::{
 };
 
 fn collection(resource: &Resource) -> String {
-    let root = if resource.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}/{}", resource.group, resource.version) };
+    let root = if resource.group.is_empty() {
+        "/api/v1".to_owned()
+    } else {
+        format!("/apis/{}/{}", resource.group, resource.version)
+    };
     let namespace = if resource.namespaced { "/namespaces/default" } else { "" };
     format!("{root}{namespace}/{}", resource.plural)
 }
@@ -45,7 +49,8 @@ async fn walk(api: &Api, resource: &Resource) -> Result<(), String> {
     let one = format!("{path}/{name}");
     check("get after a dry run", 404, api.get(&one).await)?;
     let before = check("list", 200, api.get(&path).await)?;
-    let mut events = api.watch(&format!("{path}?watch=true&labelSelector=walk%3Dyes&resourceVersion={}", revision(&before))).await;
+    let mut events =
+        api.watch(&format!("{path}?watch=true&labelSelector=walk%3Dyes&resourceVersion={}", revision(&before))).await;
     let made = check("create", 201, api.post(&path, &object).await)?;
     for field in ["uid", "creationTimestamp", "resourceVersion"] {
         if !made["metadata"][field].is_string() {
@@ -88,8 +93,10 @@ async fn walk(api: &Api, resource: &Resource) -> Result<(), String> {
         check("get status", 200, api.get(&format!("{one}/status")).await)?;
         check("put status", 200, api.put(&format!("{one}/status"), &current).await)?;
     }
-    let table = api.send(http::Method::GET, &path, &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")], "").await;
-    let table: Value = serde_json::from_slice(&table.into_body().collect_bytes().await.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+    let table =
+        api.send(http::Method::GET, &path, &[("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")], "").await;
+    let table: Value = serde_json::from_slice(&table.into_body().collect_bytes().await.map_err(|e| e.to_string())?)
+        .map_err(|e| e.to_string())?;
     let cells = table["rows"][0]["cells"].as_array().map_or(0, Vec::len);
     if table["kind"] != "Table" || cells == 0 || Some(cells) != table["columnDefinitions"].as_array().map(Vec::len) {
         return Err(format!("its table is {table}"));
@@ -104,7 +111,11 @@ async fn walk(api: &Api, resource: &Resource) -> Result<(), String> {
         if left["metadata"]["deletionTimestamp"].is_null() {
             return Err(format!("delete leaves {left}"));
         }
-        check("remove the finalizers", 200, api.patch("merge", &one, &json!({"metadata": {"finalizers": null}})).await)?;
+        check(
+            "remove the finalizers",
+            200,
+            api.patch("merge", &one, &json!({"metadata": {"finalizers": null}})).await,
+        )?;
     }
     check("get after delete", 404, api.get(&one).await)?;
     let mut seen = Vec::new();
@@ -115,7 +126,9 @@ async fn walk(api: &Api, resource: &Resource) -> Result<(), String> {
         }
         seen.push(event["type"].as_str().unwrap_or("").to_owned());
     }
-    if seen.first().map(String::as_str) != Some("ADDED") || seen[1..seen.len() - 1].iter().any(|kind| kind != "MODIFIED") {
+    if seen.first().map(String::as_str) != Some("ADDED")
+        || seen[1..seen.len() - 1].iter().any(|kind| kind != "MODIFIED")
+    {
         return Err(format!("the watch shows {seen:?}"));
     }
     Ok(())
@@ -143,8 +156,19 @@ async fn verbs_and_paths_that_a_kind_lacks_are_refused() {
 async fn discovery_openapi_version_and_health_answer() {
     let api = Api::new().await;
     for path in [
-        "/", "/api", "/api/v1", "/apis", "/apis/apps", "/apis/apps/v1", "/version", "/openapi/v2", "/openapi/v3",
-        "/openapi/v3/api/v1", "/openapi/v3/apis/apps/v1", "/openid/v1/jwks", "/.well-known/openid-configuration",
+        "/",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/apps",
+        "/apis/apps/v1",
+        "/version",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/api/v1",
+        "/openapi/v3/apis/apps/v1",
+        "/openid/v1/jwks",
+        "/.well-known/openid-configuration",
     ] {
         let (code, document) = api.get(path).await;
         assert_eq!(code, 200, "{path}");

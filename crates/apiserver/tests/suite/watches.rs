@@ -59,7 +59,8 @@ async fn initial_events_end_with_a_bookmark_that_says_so() {
 async fn objects_that_enter_and_leave_a_selection_are_added_and_deleted() {
     let api = Api::new().await;
     let (_, list) = api.get(MAPS).await;
-    let mut events = api.watch(&format!("{MAPS}?watch=1&labelSelector=on%3Dyes&resourceVersion={}", revision(&list))).await;
+    let mut events =
+        api.watch(&format!("{MAPS}?watch=1&labelSelector=on%3Dyes&resourceVersion={}", revision(&list))).await;
     api.made(MAPS, &json!({"metadata": {"name": "a"}})).await;
     let set = |value: Value| json!({"metadata": {"labels": {"on": value}}});
     let path = format!("{MAPS}/a");
@@ -82,7 +83,9 @@ async fn objects_that_enter_and_leave_a_selection_are_added_and_deleted() {
 async fn a_watch_ends_when_its_time_is_over_with_a_last_bookmark() {
     let api = Api::new().await;
     let (_, list) = api.get(MAPS).await;
-    let mut events = api.watch(&format!("{MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=1&resourceVersion={}", revision(&list))).await;
+    let mut events = api
+        .watch(&format!("{MAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=1&resourceVersion={}", revision(&list)))
+        .await;
     assert_eq!(events.next().await.map(|e| e["type"].clone()), Some(json!("BOOKMARK")));
     assert_eq!(events.next().await, None);
 }
@@ -140,18 +143,27 @@ async fn a_watch_of_a_compacted_revision_is_told_that_it_expired() {
     use store::Store;
     for n in 0..10 {
         let value = store::Value { bytes: format!("{{\"kind\":\"ConfigMap\",\"apiVersion\":\"v1\",\"metadata\":{{\"name\":\"n{n}\",\"namespace\":\"default\",\"resourceVersion\":\"\"}}}}").into(), stamp_at: None };
-        let txn = store::Txn { compares: vec![], changes: vec![store::Change::Put(format!("/registry/configmaps/default/n{n}").into(), value)] };
+        let txn = store::Txn {
+            compares: vec![],
+            changes: vec![store::Change::Put(format!("/registry/configmaps/default/n{n}").into(), value)],
+        };
         store.txn(txn).await.expect("it commits");
     }
     store.compact(store.revision()).await.expect("it compacts");
     drop(server);
     // A new server's cache begins after the compaction.
     let server = apiserver::ApiServer::new(apiserver::Config::default(), store.clone()).await.expect("it starts");
-    let request = http::Request::get(format!("{MAPS}?watch=1&resourceVersion={before}")).body(http_body_util::Empty::<bytes::Bytes>::new()).expect("valid");
+    let request = http::Request::get(format!("{MAPS}?watch=1&resourceVersion={before}"))
+        .body(http_body_util::Empty::<bytes::Bytes>::new())
+        .expect("valid");
     let response = tower::ServiceExt::oneshot(api_of(&server), request).await.expect("never fails");
     let text = response.into_body().collect_bytes().await.expect("the watch ends");
     let event: Value = serde_json::from_slice(&text).expect("one event");
-    assert_eq!((&event["type"], &event["object"]["code"], &event["object"]["reason"]), (&json!("ERROR"), &json!(410), &json!("Expired")), "{event}");
+    assert_eq!(
+        (&event["type"], &event["object"]["code"], &event["object"]["reason"]),
+        (&json!("ERROR"), &json!(410), &json!("Expired")),
+        "{event}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,10 +38,16 @@ async fn site() -> Site {
     roots.add(ca.der().clone()).expect("a root");
     let roots = Arc::new(roots);
     let server_key = KeyPair::generate().expect("a key");
-    let certificate = CertificateParams::new(vec!["localhost".into()]).expect("valid").signed_by(&server_key, &issuer).expect("signed");
+    let certificate = CertificateParams::new(vec!["localhost".into()])
+        .expect("valid")
+        .signed_by(&server_key, &issuer)
+        .expect("signed");
     let verifier = WebPkiClientVerifier::builder(roots.clone()).allow_unauthenticated().build().expect("a verifier");
     let key = PrivateKeyDer::try_from(server_key.serialize_der()).expect("a key");
-    let tls = ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(vec![certificate.der().clone()], key).expect("valid");
+    let tls = ServerConfig::builder()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .expect("valid");
     let tokens = HashMap::from([("secret".to_owned(), User::admin("admin"))]);
     let api = Api::with(Config { tokens, ..Config::default() }).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -81,7 +87,8 @@ impl Site {
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let response = sender.send_request(request.body(Full::new(Bytes::new())).expect("valid")).await.expect("an answer");
+        let response =
+            sender.send_request(request.body(Full::new(Bytes::new())).expect("valid")).await.expect("an answer");
         let code = response.status();
         let bytes = response.into_body().collect().await.expect("bodies end well").to_bytes();
         (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
@@ -97,7 +104,12 @@ async fn credentials_decide_who_is_served() {
     assert_eq!((code.as_u16(), &status["reason"]), (401, &"Unauthorized".into()));
     let (code, status) = site.get(path, None, None).await;
     assert_eq!(code, 403);
-    assert!(status["message"].as_str().is_some_and(|m| m.contains("User \"system:anonymous\" cannot get resource \"namespaces\"")), "{status}");
+    assert!(
+        status["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("User \"system:anonymous\" cannot get resource \"namespaces\"")),
+        "{status}"
+    );
     for path in ["/healthz", "/livez", "/readyz", "/version"] {
         assert_eq!(site.get(path, None, None).await.0, 200, "{path}");
     }
@@ -119,7 +131,8 @@ async fn http2_is_spoken_to_those_who_ask_for_it() {
     for response in futures::future::join_all(requests).await {
         let response = response.expect("an answer");
         assert_eq!(response.status(), 200);
-        let list: Value = serde_json::from_slice(&response.into_body().collect().await.expect("ends well").to_bytes()).expect("JSON");
+        let list: Value =
+            serde_json::from_slice(&response.into_body().collect().await.expect("ends well").to_bytes()).expect("JSON");
         assert_eq!(list["kind"], "NamespaceList");
     }
 }
@@ -155,9 +168,16 @@ async fn noise_on_the_port_harms_nobody() {
         let mut answer = Vec::new();
         let _ = tokio::time::timeout(Duration::from_millis(200), stream.read_to_end(&mut answer)).await;
     }
-    for line in ["GET /%ff%fe/../.. HTTP/1.1", "GET /api/v1/namespaces/%00/pods?limit=%zz&watch=%f0 HTTP/1.1", "POST //api//v1 HTTP/1.1", "PATCH /apis/a/b/c/d/e/f/g/h HTTP/1.1"] {
+    for line in [
+        "GET /%ff%fe/../.. HTTP/1.1",
+        "GET /api/v1/namespaces/%00/pods?limit=%zz&watch=%f0 HTTP/1.1",
+        "POST //api//v1 HTTP/1.1",
+        "PATCH /apis/a/b/c/d/e/f/g/h HTTP/1.1",
+    ] {
         let mut stream = site.connect("http/1.1", None).await;
-        let request = format!("{line}\r\nhost: a\r\nauthorization: Bearer secret\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        let request = format!(
+            "{line}\r\nhost: a\r\nauthorization: Bearer secret\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        );
         stream.write_all(request.as_bytes()).await.expect("it is sent");
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
