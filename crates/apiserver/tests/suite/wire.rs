@@ -1,16 +1,17 @@
 //! Over TLS: protocols, credentials, and what is not a request at all.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use apiserver::{Config, User};
+use apiserver::{Config, NodeConnector, NodeStream, User};
+use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn;
+use hyper::{body::Incoming, client::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -27,6 +28,10 @@ struct Site {
 }
 
 async fn site() -> Site {
+    site_with(Config::default()).await
+}
+
+async fn site_with(config: Config) -> Site {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let _ = provider.as_ref().clone().install_default();
     let mut params = CertificateParams::new(Vec::new()).expect("valid parameters");
@@ -49,7 +54,7 @@ async fn site() -> Site {
         .with_single_cert(vec![certificate.der().clone()], key)
         .expect("valid");
     let tokens = HashMap::from([("secret".to_owned(), User::admin("admin"))]);
-    let api = Api::with(Config { tokens, ..Config::default() }).await;
+    let api = Api::with(Config { tokens, ..config }).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(api.server.clone().serve(listener, tls));
@@ -134,6 +139,68 @@ async fn http2_is_spoken_to_those_who_ask_for_it() {
         let list: Value =
             serde_json::from_slice(&response.into_body().collect().await.expect("ends well").to_bytes()).expect("JSON");
         assert_eq!(list["kind"], "NamespaceList");
+    }
+}
+
+/// Upgrades every request and sends back what it gets.
+struct Mirror;
+
+#[async_trait]
+impl NodeConnector for Mirror {
+    async fn connect(&self, _: &str) -> io::Result<Box<dyn NodeStream>> {
+        let (near, far) = tokio::io::duplex(4096);
+        tokio::spawn(async move {
+            let service = service_fn(|mut request: Request<Incoming>| async move {
+                let protocol = request.headers()["sec-websocket-protocol"].clone();
+                tokio::spawn(async move {
+                    let mut stream = TokioIo::new(hyper::upgrade::on(&mut request).await.expect("it is upgraded"));
+                    let (mut read, mut write) = tokio::io::split(&mut stream);
+                    let _ = tokio::io::copy(&mut read, &mut write).await;
+                });
+                let response =
+                    Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
+                let response = response.header("sec-websocket-protocol", protocol);
+                Ok::<_, Infallible>(response.body(Full::new(Bytes::new())).expect("valid"))
+            });
+            let serving = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(far), service);
+            let _ = serving.with_upgrades().await;
+        });
+        Ok(Box::new(near))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgraded_exec_is_a_pipe_to_the_agent() {
+    let site = site_with(Config { nodes: Arc::new(Mirror), ..Config::default() }).await;
+    let namespace = "/api/v1/namespaces/default";
+    site.api.made(&format!("{namespace}/serviceaccounts"), &json!({"metadata": {"name": "default"}})).await;
+    let pod =
+        json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}});
+    site.api.made(&format!("{namespace}/pods"), &pod).await;
+    let mut stream = site.connect("http/1.1", None).await;
+    let request = format!(
+        "GET {namespace}/pods/p/exec?command=sh&stdin=1&stdout=1 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer secret\r\n\
+         connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+         sec-websocket-protocol: v5.channel.k8s.io\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.expect("it is sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("a whole head"));
+    }
+    let head = String::from_utf8_lossy(&head).to_lowercase();
+    assert!(head.starts_with("http/1.1 101 "), "{head}");
+    assert!(
+        head.contains("sec-websocket-protocol: v5.channel.k8s.io") && head.contains("upgrade: websocket"),
+        "{head}"
+    );
+    for message in [&b"hello"[..], &[0; 70_000]] {
+        let (mut read, mut write) = tokio::io::split(&mut stream);
+        let mut answer = vec![1; message.len()];
+        let (sent, got) = tokio::join!(write.write_all(message), read.read_exact(&mut answer));
+        sent.expect("it is sent");
+        got.expect("it comes back");
+        assert_eq!(answer, message);
     }
 }
 
