@@ -3,6 +3,7 @@
 //! the API server or on another machine alike.
 
 mod claim;
+mod deletion_rank;
 mod deployment;
 mod endpoints;
 mod error;
@@ -10,6 +11,8 @@ mod event_expiry;
 mod expectations;
 mod garbage;
 mod informer;
+mod job;
+mod job_ttl;
 mod namespace;
 mod node_lifecycle;
 mod ownership;
@@ -26,6 +29,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
+    batch::v1::Job,
     core::v1::{Namespace, Node, Pod, ReplicationController, Service},
     discovery::v1::EndpointSlice,
 };
@@ -52,6 +56,7 @@ struct Shared {
     replica_sets: Informer<ReplicaSet>,
     replication_controllers: Informer<ReplicationController>,
     deployments: Informer<Deployment>,
+    jobs: Informer<Job>,
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
     nodes: Informer<Node>,
@@ -67,6 +72,7 @@ pub async fn run(client: Client, config: Config) {
         replica_sets: Informer::start(client.clone(), informer::untouched, &mut tasks),
         replication_controllers: Informer::start(client.clone(), informer::untouched, &mut tasks),
         deployments: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        jobs: Informer::start(client.clone(), informer::untouched, &mut tasks),
         services: Informer::start(client.clone(), informer::untouched, &mut tasks),
         slices: Informer::start(client.clone(), informer::untouched, &mut tasks),
         nodes: Informer::start(client.clone(), informer::untouched, &mut tasks),
@@ -79,6 +85,8 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(deployment::run(shared.clone()));
     tasks.spawn(replicaset::run(shared.clone(), shared.replica_sets.clone()));
     tasks.spawn(replicaset::run(shared.clone(), shared.replication_controllers.clone()));
+    tasks.spawn(job::run(shared.clone()));
+    tasks.spawn(job_ttl::run(shared.clone()));
     tasks.spawn(endpoints::slices::run(shared.clone()));
     tasks.spawn(endpoints::legacy::run(shared.clone()));
     tasks.spawn(node_lifecycle::run(shared.clone()));

@@ -1,7 +1,6 @@
 //! ReplicaSet and ReplicationController: keep as many pods as they say, no more and no fewer.
 
 mod kind;
-mod rank;
 mod status;
 
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use kube::{
 use crate::{
     Error, Shared,
     claim::Claim,
+    deletion_rank,
     error::gone_is_fine,
     informer::Informer,
     ownership::{controller_key, controller_of},
@@ -94,7 +94,7 @@ impl<K: Replicated> Controller<K> {
         if surplus == 0 {
             return Ok(());
         }
-        let doomed = rank::least(active, &self.related(set), surplus);
+        let doomed = deletion_rank::least(active, &self.related(set), surplus);
         self.control.delete_all(key, set, &doomed).await
     }
 

@@ -3,6 +3,7 @@
 mod deployments;
 mod endpoints;
 mod garbage;
+mod jobs;
 mod namespaces;
 mod replicas;
 mod world;
