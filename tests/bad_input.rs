@@ -26,7 +26,7 @@ fn each_fault_is_named() {
     refused("{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c}]}}", &["spec.containers[0].image: Required value"]);
     refused("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {replicas: many, selector: {}, template: {}}}", &["replicas"]);
     refused("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: c}}, spec: {containers: [{name: c, image: x}]}}}}", &["`selector` does not match template `labels`"]);
-    refused("{apiVersion: v1, kind: Nonsense, metadata: {name: n}}", &["no matches for kind \"Nonsense\""]);
+    refused("{apiVersion: v1, kind: Nonsense, metadata: {name: nn}}", &["no matches for kind \"Nonsense\""]);
     refused("{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: nowhere}, spec: {containers: [{name: c, image: x}]}}", &["namespaces \"nowhere\" not found"]);
     refused("a: b: c", &["error"]);
     refused("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, ports: [{port: 80, nodePort: 80}]}}", &["nodePort", "30000-32767"]);

@@ -60,6 +60,7 @@ fn the_guestbook_lives_through_scaling_updates_and_failures() {
     bad_image_is_rolled_back(&cluster, &address);
 
     // A crash of the platform stops no container.
+    eventually("the end of the pods that were replaced", || cluster.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 4);
     let before = cluster.jsonpath("pod", "{range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID}{\"\\n\"}{end}");
     cluster.kill_daemon();
     assert!(http_get(&address, "/healthz").is_ok(), "traffic flows without the daemon");

@@ -7,7 +7,7 @@ fn web(name: &str) -> String {
 }
 
 fn ask(cluster: &Cluster, url: &str) -> String {
-    cluster.kubectl(&["exec", "client", "--", "wget", "-q", "-T", "5", "-O", "-", url])
+    cluster.kubectl(&["exec", "client", "--", "timeout", "5", "wget", "-q", "-O", "-", url])
 }
 
 #[test]
@@ -36,12 +36,12 @@ fn a_service_is_reached_by_name_address_and_node_port() {
         assert!(ask(&cluster, url).starts_with("web-"), "{url}");
     }
     // A pod reaches itself through its own Service.
-    cluster.kubectl(&["exec", "web-1", "--", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do wget -q -T 5 -O /dev/null http://web/ || exit 1; done"]);
+    cluster.kubectl(&["exec", "web-1", "--", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do timeout 5 wget -q -O /dev/null http://web/ || exit 1; done"]);
     // The API itself, by the name that clients in pods use.
     let api = cluster.kubectl(&["exec", "client", "--", "sh", "-c", "nc -w 3 kubernetes.default.svc 443 < /dev/null && echo reached"]);
     assert!(api.contains("reached"));
     // Nobody there: refused at once, not after a timeout.
-    let refused = cluster.kubectl_fails(&["exec", "client", "--", "wget", "-q", "-T", "5", "-O", "-", "http://nobody/"]);
+    let refused = cluster.kubectl_fails(&["exec", "client", "--", "timeout", "5", "wget", "-q", "-O", "-", "http://nobody/"]);
     assert!(refused.contains("refused") || refused.contains("unreachable"), "{refused}");
     // A pod that goes gets no more traffic.
     cluster.kubectl(&["delete", "pod", "web-1"]);
