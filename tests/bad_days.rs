@@ -15,9 +15,9 @@ fn a_crash_loses_no_log_line_and_no_exit_code() {
     cluster.kill_daemon();
     // It ends while nobody watches.
     eventually("the end of a container without the daemon", || {
-        !crate::lifecycle::processes_of(&cluster).iter().any(|pid| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| text(&c).contains("exit 42"))
-        })
+        !crate::lifecycle::processes_of(&cluster)
+            .iter()
+            .any(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| text(&c).contains("exit 42")))
     });
     cluster.start();
     cluster.until("pod/ender", "{.status.containerStatuses[0].state.terminated.exitCode}", "42");
@@ -42,9 +42,9 @@ fn pods_deleted_and_declared_during_an_outage_are_dealt_with_at_the_next_start()
     }
     eventually("three pods and no more", || cluster.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 3);
     eventually("three sleeps and no more", || {
-        let sleeps = crate::lifecycle::processes_of(&cluster).into_iter().filter(|pid| {
-            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c == b"sleep\x001000\x00")
-        });
+        let sleeps = crate::lifecycle::processes_of(&cluster)
+            .into_iter()
+            .filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c == b"sleep\x001000\x00"));
         sleeps.count() == 3
     });
 }
@@ -58,7 +58,10 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     let _ = Command::new("dd").args(["if=/dev/zero", &format!("of={}", ballast.display()), "bs=1M"]).output().unwrap();
     let mut refused = None;
     for i in 0..400 {
-        let yaml = format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: m{i}}}, data: {{k: {}}}}}", "x".repeat(100_000));
+        let yaml = format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: m{i}}}, data: {{k: {}}}}}",
+            "x".repeat(100_000)
+        );
         let output = cluster.pipe(&["create", "-f", "-"], &yaml);
         if !output.status.success() {
             refused = Some(text(&output.stderr));
@@ -70,7 +73,10 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     assert_eq!(cluster.jsonpath("configmap/before", "{.data.a}"), "b");
     fs::remove_file(&ballast).unwrap();
     eventually("writes again", || {
-        cluster.pipe(&["apply", "-f", "-"], "{apiVersion: v1, kind: ConfigMap, metadata: {name: after}, data: {a: b}}").status.success()
+        cluster
+            .pipe(&["apply", "-f", "-"], "{apiVersion: v1, kind: ConfigMap, metadata: {name: after}, data: {a: b}}")
+            .status
+            .success()
     });
     cluster.hythe(&["down"]);
     cluster.start();

@@ -20,19 +20,48 @@ fn each_fault_is_named() {
         }
     };
     let container = "containers: [{name: c, image: x}]";
-    refused(&format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{colour: red, {container}}}}}"), &["unknown field", "spec.colour"]);
-    refused(&format!("{{apiVersion: v1, kind: Pod, metadata: {{name: Upper}}, spec: {{{container}}}}}"), &["metadata.name", "RFC 1123"]);
-    refused("{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: []}}", &["spec.containers: Required value"]);
-    refused("{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c}]}}", &["spec.containers[0].image: Required value"]);
-    refused("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {replicas: many, selector: {}, template: {}}}", &["replicas"]);
-    refused("{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: c}}, spec: {containers: [{name: c, image: x}]}}}}", &["`selector` does not match template `labels`"]);
+    refused(
+        &format!("{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{colour: red, {container}}}}}"),
+        &["unknown field", "spec.colour"],
+    );
+    refused(
+        &format!("{{apiVersion: v1, kind: Pod, metadata: {{name: Upper}}, spec: {{{container}}}}}"),
+        &["metadata.name", "RFC 1123"],
+    );
+    refused(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: []}}",
+        &["spec.containers: Required value"],
+    );
+    refused(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c}]}}",
+        &["spec.containers[0].image: Required value"],
+    );
+    refused(
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {replicas: many, selector: {}, template: {}}}",
+        &["replicas"],
+    );
+    refused(
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: c}}, spec: {containers: [{name: c, image: x}]}}}}",
+        &["`selector` does not match template `labels`"],
+    );
     refused("{apiVersion: v1, kind: Nonsense, metadata: {name: nn}}", &["no matches for kind \"Nonsense\""]);
-    refused("{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: nowhere}, spec: {containers: [{name: c, image: x}]}}", &["namespaces \"nowhere\" not found"]);
+    refused(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p, namespace: nowhere}, spec: {containers: [{name: c, image: x}]}}",
+        &["namespaces \"nowhere\" not found"],
+    );
     refused("a: b: c", &["error"]);
-    refused("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, ports: [{port: 80, nodePort: 80}]}}", &["nodePort", "30000-32767"]);
-    let big = format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: big}}, data: {{k: {}}}}}", "x".repeat(1_100_000));
+    refused(
+        "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, ports: [{port: 80, nodePort: 80}]}}",
+        &["nodePort", "30000-32767"],
+    );
+    let big =
+        format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: big}}, data: {{k: {}}}}}", "x".repeat(1_100_000));
     let output = cluster.pipe(&["create", "-f", "-"], &big);
-    assert!(text(&output.stderr).contains("Too long") || text(&output.stderr).contains("must have at most"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("Too long") || text(&output.stderr).contains("must have at most"),
+        "{}",
+        text(&output.stderr)
+    );
     assert_eq!(cluster.kubectl(&["get", "pods,deployments", "-o", "name"]), "");
 }
 
@@ -48,9 +77,15 @@ fn immutable_fields_and_lost_updates_are_refused() {
     let output = cluster.pipe(&["replace", "-f", "-"], &old);
     assert!(text(&output.stderr).contains("the object has been modified"), "{}", text(&output.stderr));
     assert_eq!(cluster.jsonpath("configmap/m", "{.data.a}"), "two");
-    let first = cluster.pipe(&["apply", "--server-side", "--field-manager=one", "-f", "-"], "{apiVersion: v1, kind: ConfigMap, metadata: {name: s}, data: {a: one}}");
+    let first = cluster.pipe(
+        &["apply", "--server-side", "--field-manager=one", "-f", "-"],
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: s}, data: {a: one}}",
+    );
     assert!(first.status.success(), "{}", text(&first.stderr));
-    let second = cluster.pipe(&["apply", "--server-side", "--field-manager=two", "-f", "-"], "{apiVersion: v1, kind: ConfigMap, metadata: {name: s}, data: {a: two}}");
+    let second = cluster.pipe(
+        &["apply", "--server-side", "--field-manager=two", "-f", "-"],
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: s}, data: {a: two}}",
+    );
     assert!(text(&second.stderr).contains("conflict with \"one\""), "{}", text(&second.stderr));
 }
 
@@ -59,7 +94,14 @@ fn strangers_get_nothing_but_health() {
     let cluster = Cluster::up();
     let ask = |path: &str, token: Option<&str>| {
         let mut command = std::process::Command::new("curl");
-        command.args(["-sk", "-o", "/dev/null", "-w", "%{http_code}", &format!("https://127.0.0.1:{}{path}", cluster.port())]);
+        command.args([
+            "-sk",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            &format!("https://127.0.0.1:{}{path}", cluster.port()),
+        ]);
         if let Some(token) = token {
             command.args(["-H", &format!("Authorization: Bearer {token}")]);
         }

@@ -25,7 +25,12 @@ impl Slot {
         let begin = Instant::now();
         loop {
             for number in 0..8 {
-                let lock = File::options().create(true).truncate(false).write(true).open(dir.join(format!("slot-{number}"))).unwrap();
+                let lock = File::options()
+                    .create(true)
+                    .truncate(false)
+                    .write(true)
+                    .open(dir.join(format!("slot-{number}")))
+                    .unwrap();
                 if lock.try_lock().is_ok() {
                     return Self { number, _lock: lock };
                 }
@@ -63,7 +68,14 @@ impl Cluster {
         let mut cluster = Self::prepare();
         fs::create_dir(cluster.data_dir()).unwrap();
         let options = format!("size={size}");
-        nix::mount::mount(Some("tmpfs"), &cluster.data_dir(), Some("tmpfs"), nix::mount::MsFlags::empty(), Some(options.as_str())).unwrap();
+        nix::mount::mount(
+            Some("tmpfs"),
+            &cluster.data_dir(),
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            Some(options.as_str()),
+        )
+        .unwrap();
         cluster.mounted = true;
         cluster
     }
@@ -75,7 +87,18 @@ impl Cluster {
 
     pub fn try_start(&self, more: &[&str]) -> Output {
         let (port, pods, services) = (self.port().to_string(), self.pod_cidr(), self.service_cidr());
-        let mut arguments = vec!["up", "--detach", "--port", &port, "--pod-cidr", &pods, "--service-cidr", &services, "--node-name", "node"];
+        let mut arguments = vec![
+            "up",
+            "--detach",
+            "--port",
+            &port,
+            "--pod-cidr",
+            &pods,
+            "--service-cidr",
+            &services,
+            "--node-name",
+            "node",
+        ];
         arguments.extend(more);
         self.try_hythe(&arguments)
     }
@@ -271,7 +294,8 @@ impl Running {
 
 /// Where `make images` put them.
 pub fn images() -> PathBuf {
-    std::env::var_os("HYTHE_TEST_IMAGES").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/images"), PathBuf::from)
+    std::env::var_os("HYTHE_TEST_IMAGES")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/images"), PathBuf::from)
 }
 
 /// A pod of busybox that runs a shell script.
@@ -288,12 +312,18 @@ pub fn http_get(address: &str, path: &str) -> Result<String, String> {
     let address: std::net::SocketAddr = address.parse().map_err(|e| format!("{address}: {e}"))?;
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(3)).map_err(fail)?;
     stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(fail)?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).map_err(fail)?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+        .map_err(fail)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).map_err(fail)?;
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no answer: {answer:?}"))?;
-    if head.split(' ').nth(1) == Some("200") { Ok(body.to_owned()) } else { Err(head.lines().next().unwrap_or_default().to_owned()) }
+    if head.split(' ').nth(1) == Some("200") {
+        Ok(body.to_owned())
+    } else {
+        Err(head.lines().next().unwrap_or_default().to_owned())
+    }
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -324,5 +354,6 @@ fn succeed(program: &str, arguments: &[&str], output: Output) -> String {
 }
 
 fn is_zombie(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.rsplit(") ").next().is_some_and(|s| s.starts_with('Z')))
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|s| s.rsplit(") ").next().is_some_and(|s| s.starts_with('Z')))
 }

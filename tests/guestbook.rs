@@ -60,12 +60,16 @@ fn the_guestbook_lives_through_scaling_updates_and_failures() {
     bad_image_is_rolled_back(&cluster, &address);
 
     // A crash of the platform stops no container.
-    eventually("the end of the pods that were replaced", || cluster.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 4);
-    let before = cluster.jsonpath("pod", "{range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID}{\"\\n\"}{end}");
+    eventually("the end of the pods that were replaced", || {
+        cluster.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 4
+    });
+    let before = cluster
+        .jsonpath("pod", "{range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID}{\"\\n\"}{end}");
     cluster.kill_daemon();
     assert!(http_get(&address, "/healthz").is_ok(), "traffic flows without the daemon");
     cluster.start();
-    let after = cluster.jsonpath("pod", "{range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID}{\"\\n\"}{end}");
+    let after = cluster
+        .jsonpath("pod", "{range .items[*]}{.metadata.uid} {.status.containerStatuses[0].containerID}{\"\\n\"}{end}");
     assert_eq!(before, after, "nothing was started twice");
     assert!(http_get(&address, "/entries").unwrap().contains("hello"));
 }
@@ -91,7 +95,13 @@ fn rolling_update_loses_no_request(cluster: &Cluster, address: &str) {
     stop.store(true, Ordering::Relaxed);
     clients.into_iter().for_each(|c| c.join().unwrap());
     let bad = bad.lock().unwrap();
-    assert!(bad.is_empty(), "{} of {} requests failed: {:?}", bad.len(), bad.len() + good.load(Ordering::Relaxed), bad.first());
+    assert!(
+        bad.is_empty(),
+        "{} of {} requests failed: {:?}",
+        bad.len(),
+        bad.len() + good.load(Ordering::Relaxed),
+        bad.first()
+    );
     assert!(good.load(Ordering::Relaxed) > 20);
     assert!(http_get(address, "/").unwrap().contains("Second edition"));
 }
@@ -99,7 +109,8 @@ fn rolling_update_loses_no_request(cluster: &Cluster, address: &str) {
 fn bad_image_is_rolled_back(cluster: &Cluster, address: &str) {
     cluster.kubectl(&["set", "image", "deployment/frontend", "web=127.0.0.1:1/no/such:image"]);
     eventually("a pod that waits for its image", || {
-        let reasons = cluster.jsonpath("pod -l tier=frontend", "{.items[*].status.containerStatuses[*].state.waiting.reason}");
+        let reasons =
+            cluster.jsonpath("pod -l tier=frontend", "{.items[*].status.containerStatuses[*].state.waiting.reason}");
         reasons.contains("ImagePullBackOff") || reasons.contains("ErrImagePull")
     });
     assert!(http_get(address, "/").is_ok(), "the old pods go on serving");

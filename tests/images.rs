@@ -13,8 +13,21 @@ fn registry(cluster: &Cluster) -> (Running, String) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config = cluster.scratch().join("registry.yml");
     let root = cluster.scratch().join("registry");
-    fs::write(&config, format!("version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n", root.display())).unwrap();
-    let server = Command::new("docker-registry").arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    fs::write(
+        &config,
+        format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+            root.display()
+        ),
+    )
+    .unwrap();
+    let server = Command::new("docker-registry")
+        .arg("serve")
+        .arg(&config)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let running = Running(server);
     let address = format!("127.0.0.1:{port}");
     eventually("the registry", || crate::cluster::http_get(&address, "/v2/").is_ok());
@@ -22,7 +35,13 @@ fn registry(cluster: &Cluster) -> (Running, String) {
     let layout = cluster.scratch().join("layout");
     write_layout(&layout, &fs::read(images().join("busybox.tar")).unwrap());
     let output = Command::new("skopeo")
-        .args(["--insecure-policy", "copy", "--dest-tls-verify=false", &format!("oci:{}:busybox", layout.display()), &format!("docker://{address}/tools/busybox:1")])
+        .args([
+            "--insecure-policy",
+            "copy",
+            "--dest-tls-verify=false",
+            &format!("oci:{}:busybox", layout.display()),
+            &format!("docker://{address}/tools/busybox:1"),
+        ])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -38,9 +57,14 @@ fn write_layout(dir: &std::path::Path, layer: &[u8]) {
         (digest.to_string(), bytes.len())
     };
     let (layer, layer_size) = put(layer);
-    let config = format!(r#"{{"architecture":"{}","os":"linux","config":{{"Env":["PATH=/bin","FROM=registry"],"Cmd":["sleep","1000"]}},"rootfs":{{"type":"layers","diff_ids":["{layer}"]}}}}"#, if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" });
+    let config = format!(
+        r#"{{"architecture":"{}","os":"linux","config":{{"Env":["PATH=/bin","FROM=registry"],"Cmd":["sleep","1000"]}},"rootfs":{{"type":"layers","diff_ids":["{layer}"]}}}}"#,
+        if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }
+    );
     let (config, config_size) = put(config.as_bytes());
-    let manifest = format!(r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":{config_size}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{layer}","size":{layer_size}}}]}}"#);
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":{config_size}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{layer}","size":{layer_size}}}]}}"#
+    );
     let (manifest, manifest_size) = put(manifest.as_bytes());
     fs::write(dir.join("index.json"), format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{manifest}","size":{manifest_size},"annotations":{{"org.opencontainers.image.ref.name":"busybox"}}}}]}}"#)).unwrap();
     fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
@@ -66,11 +90,22 @@ fn a_pod_pulls_its_image_and_runs_what_it_says() {
 fn an_image_that_cannot_be_had_is_told_and_tried_again() {
     let cluster = Cluster::up();
     let (registry, address) = registry(&cluster);
-    let pod = |name: &str, image: &str| format!("{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: '{image}'}}]}}}}\n---\n");
-    cluster.apply(&(pod("missing", &format!("{address}/tools/none:1")) + &pod("bad-name", "UPPER") + &pod("unreachable", "127.0.0.1:1/x:1")));
-    for (name, reason) in [("missing", "ErrImagePull"), ("bad-name", "InvalidImageName"), ("unreachable", "ErrImagePull")] {
+    let pod = |name: &str, image: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: '{image}'}}]}}}}\n---\n"
+        )
+    };
+    cluster.apply(
+        &(pod("missing", &format!("{address}/tools/none:1"))
+            + &pod("bad-name", "UPPER")
+            + &pod("unreachable", "127.0.0.1:1/x:1")),
+    );
+    for (name, reason) in
+        [("missing", "ErrImagePull"), ("bad-name", "InvalidImageName"), ("unreachable", "ErrImagePull")]
+    {
         eventually(reason, || {
-            let waiting = cluster.jsonpath(&format!("pod/{name}"), "{.status.containerStatuses[0].state.waiting.reason}");
+            let waiting =
+                cluster.jsonpath(&format!("pod/{name}"), "{.status.containerStatuses[0].state.waiting.reason}");
             waiting == reason || (waiting == "ImagePullBackOff" && reason == "ErrImagePull")
         });
     }

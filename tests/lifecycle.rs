@@ -15,7 +15,10 @@ pub fn processes_of(cluster: &Cluster) -> Vec<i32> {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let zombie = fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.contains(") Z "));
-        !zombie && (text(&command).contains(&data) || text(&command).contains(&format!("/run/hythe/{name}")) || cgroups.contains(&name))
+        !zombie
+            && (text(&command).contains(&data)
+                || text(&command).contains(&format!("/run/hythe/{name}"))
+                || cgroups.contains(&name))
     })
     .collect()
 }
@@ -42,7 +45,9 @@ fn down_purge_leaves_no_process_mount_link_rule_cgroup_or_file() {
         "{apiVersion: v1, kind: Pod, metadata: {name: two}, spec: {volumes: [{name: m, emptyDir: {medium: Memory}}, {name: d, emptyDir: {}}], containers: \
          [{name: c, image: 'busybox:1', command: [sleep, '1000'], volumeMounts: [{name: m, mountPath: /m}, {name: d, mountPath: /d}]}]}}",
     );
-    cluster.apply("{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {selector: {app: one}, ports: [{port: 80}]}}");
+    cluster.apply(
+        "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {selector: {app: one}, ports: [{port: 80}]}}",
+    );
     cluster.wait_ready("pod/one");
     cluster.wait_ready("pod/two");
     let bridge = links().lines().filter(|l| l.starts_with("hy")).count();
@@ -109,7 +114,13 @@ fn without_root_up_says_what_it_needs() {
     let binary = dir.path().join("hythe");
     fs::copy(env!("CARGO_BIN_EXE_hythe"), &binary).unwrap();
     use std::os::unix::process::CommandExt;
-    let output = Command::new(&binary).args(["up", "--data-dir"]).arg(dir.path().join("d")).uid(65534).gid(65534).output().unwrap();
+    let output = Command::new(&binary)
+        .args(["up", "--data-dir"])
+        .arg(dir.path().join("d"))
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap();
     assert!(!output.status.success());
     assert!(text(&output.stderr).contains("root"), "{}", text(&output.stderr));
 }
@@ -127,7 +138,9 @@ fn two_instances_run_beside_each_other() {
     for cluster in [&one, &two] {
         cluster.wait_ready("pod/web");
         let address = format!("127.0.0.1:{}", cluster.node_port(1));
-        eventually("the web server's answer", || crate::cluster::http_get(&address, "/index.html").is_ok_and(|b| b == "hi\n"));
+        eventually("the web server's answer", || {
+            crate::cluster::http_get(&address, "/index.html").is_ok_and(|b| b == "hi\n")
+        });
     }
     one.hythe(&["down", "--purge"]);
     assert!(crate::cluster::http_get(&format!("127.0.0.1:{}", two.node_port(1)), "/index.html").is_ok());

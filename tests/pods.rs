@@ -157,8 +157,13 @@ fn configuration_reaches_running_pods() {
 fn a_pod_that_fits_nowhere_says_why() {
     let cluster = Cluster::up();
     cluster.apply("{apiVersion: v1, kind: Pod, metadata: {name: big}, spec: {containers: [{name: c, image: 'busybox:1', resources: {requests: {cpu: '1000'}}}]}}");
-    eventually("the verdict", || cluster.kubectl(&["get", "events"]).contains("0/1 nodes are available: 1 Insufficient cpu"));
-    assert_eq!(cluster.jsonpath("pod/big", "{.status.conditions[?(@.type==\"PodScheduled\")].reason}"), "Unschedulable");
+    eventually("the verdict", || {
+        cluster.kubectl(&["get", "events"]).contains("0/1 nodes are available: 1 Insufficient cpu")
+    });
+    assert_eq!(
+        cluster.jsonpath("pod/big", "{.status.conditions[?(@.type==\"PodScheduled\")].reason}"),
+        "Unschedulable"
+    );
     cluster.kubectl(&["cordon", "node"]);
     cluster.apply(&busybox("kept-out", "sleep 100"));
     eventually("the verdict", || cluster.kubectl(&["get", "events"]).contains("1 node(s) were unschedulable"));

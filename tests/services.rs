@@ -32,16 +32,38 @@ fn a_service_is_reached_by_name_address_and_node_port() {
         seen.len() == 2
     });
     let address = cluster.jsonpath("service/web", "{.spec.clusterIP}");
-    for url in ["http://web/", "http://web.default/", "http://web.default.svc.cluster.local/", &format!("http://{address}/"), "http://headless:8080/", "http://outside/"] {
+    for url in [
+        "http://web/",
+        "http://web.default/",
+        "http://web.default.svc.cluster.local/",
+        &format!("http://{address}/"),
+        "http://headless:8080/",
+        "http://outside/",
+    ] {
         assert!(ask(&cluster, url).starts_with("web-"), "{url}");
     }
     // A pod reaches itself through its own Service.
-    cluster.kubectl(&["exec", "web-1", "--", "sh", "-c", "for i in 1 2 3 4 5 6 7 8; do timeout 5 wget -q -O /dev/null http://web/ || exit 1; done"]);
+    cluster.kubectl(&[
+        "exec",
+        "web-1",
+        "--",
+        "sh",
+        "-c",
+        "for i in 1 2 3 4 5 6 7 8; do timeout 5 wget -q -O /dev/null http://web/ || exit 1; done",
+    ]);
     // The API itself, by the name that clients in pods use.
-    let api = cluster.kubectl(&["exec", "client", "--", "sh", "-c", "nc -w 3 kubernetes.default.svc 443 < /dev/null && echo reached"]);
+    let api = cluster.kubectl(&[
+        "exec",
+        "client",
+        "--",
+        "sh",
+        "-c",
+        "nc -w 3 kubernetes.default.svc 443 < /dev/null && echo reached",
+    ]);
     assert!(api.contains("reached"));
     // Nobody there: refused at once, not after a timeout.
-    let refused = cluster.kubectl_fails(&["exec", "client", "--", "timeout", "5", "wget", "-q", "-O", "-", "http://nobody/"]);
+    let refused =
+        cluster.kubectl_fails(&["exec", "client", "--", "timeout", "5", "wget", "-q", "-O", "-", "http://nobody/"]);
     assert!(refused.contains("refused") || refused.contains("unreachable"), "{refused}");
     // A pod that goes gets no more traffic.
     cluster.kubectl(&["delete", "pod", "web-1"]);
@@ -65,7 +87,10 @@ fn dns_answers_as_the_specification_says() {
     };
     eventually("the endpoint's own name", || lookup("db-0.db.default.svc.cluster.local").contains(&ip));
     assert!(lookup("db.default.svc.cluster.local").contains(&ip));
-    assert!(lookup("nothing.default.svc.cluster.local").contains("NXDOMAIN") || lookup("nothing.default.svc.cluster.local").contains("can't find"));
+    assert!(
+        lookup("nothing.default.svc.cluster.local").contains("NXDOMAIN")
+            || lookup("nothing.default.svc.cluster.local").contains("can't find")
+    );
     let own = cluster.kubectl(&["exec", "client", "--", "cat", "/etc/resolv.conf"]);
     assert!(own.contains("search default.svc.cluster.local svc.cluster.local cluster.local"), "{own}");
     assert!(own.contains("options ndots:5"), "{own}");

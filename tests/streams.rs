@@ -29,8 +29,15 @@ fn a_terminal_is_a_terminal() {
     cluster.apply(&busybox("p", "sleep 1000"));
     cluster.wait_ready("pod/p");
     // script(1) gives kubectl a terminal of its own.
-    let command = format!("kubectl --kubeconfig {} exec -it p -- sh -c 'tty && stty size 2>/dev/null; exit 5'", cluster.kubeconfig().display());
-    let output = std::process::Command::new("script").args(["-qec", &command, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
+    let command = format!(
+        "kubectl --kubeconfig {} exec -it p -- sh -c 'tty && stty size 2>/dev/null; exit 5'",
+        cluster.kubeconfig().display()
+    );
+    let output = std::process::Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(5), "{}", text(&output.stdout));
     assert!(text(&output.stdout).contains("/dev/pts/"), "{}", text(&output.stdout));
 }
@@ -38,7 +45,10 @@ fn a_terminal_is_a_terminal() {
 #[test]
 fn logs_are_whole_and_can_be_followed() {
     let cluster = Cluster::up();
-    cluster.apply(&busybox("counter", "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; sleep 2; echo end; sleep 1000"));
+    cluster.apply(&busybox(
+        "counter",
+        "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; sleep 2; echo end; sleep 1000",
+    ));
     cluster.wait_ready("pod/counter");
     let mut follow = cluster.spawn(&["logs", "-f", "counter"]);
     let seen = follow.read_until("end\n");

@@ -96,14 +96,11 @@ fn extend(property: &mut Value, fact: &Fact) {
     if let Some(key) = fact.merge.as_deref().filter(|key| !key.is_empty()) {
         property["x-kubernetes-patch-merge-key"] = key.into();
     }
-    let strategies: Vec<&str> = [
-        (fact.merge.is_some(), "merge"),
-        (fact.retain_keys, "retainKeys"),
-        (fact.replace, "replace"),
-    ]
-    .iter()
-    .filter_map(|(holds, word)| holds.then_some(*word))
-    .collect();
+    let strategies: Vec<&str> =
+        [(fact.merge.is_some(), "merge"), (fact.retain_keys, "retainKeys"), (fact.replace, "replace")]
+            .iter()
+            .filter_map(|(holds, word)| holds.then_some(*word))
+            .collect();
     if !strategies.is_empty() {
         property["x-kubernetes-patch-strategy"] = strategies.join(",").into();
     }

@@ -269,13 +269,45 @@ mod tests {
 
     /// `api/discovery/api__v1.json` of Kubernetes, less the alpha `pods/checkpoint`.
     const CORE: [&str; 39] = [
-        "bindings", "componentstatuses", "configmaps", "endpoints", "events", "limitranges", "namespaces",
-        "namespaces/finalize", "namespaces/status", "nodes", "nodes/proxy", "nodes/status",
-        "persistentvolumeclaims", "persistentvolumeclaims/status", "persistentvolumes", "persistentvolumes/status",
-        "pods", "pods/attach", "pods/binding", "pods/ephemeralcontainers", "pods/eviction", "pods/exec", "pods/log",
-        "pods/portforward", "pods/proxy", "pods/resize", "pods/status", "podtemplates", "replicationcontrollers",
-        "replicationcontrollers/scale", "replicationcontrollers/status", "resourcequotas", "resourcequotas/status",
-        "secrets", "serviceaccounts", "serviceaccounts/token", "services", "services/proxy", "services/status",
+        "bindings",
+        "componentstatuses",
+        "configmaps",
+        "endpoints",
+        "events",
+        "limitranges",
+        "namespaces",
+        "namespaces/finalize",
+        "namespaces/status",
+        "nodes",
+        "nodes/proxy",
+        "nodes/status",
+        "persistentvolumeclaims",
+        "persistentvolumeclaims/status",
+        "persistentvolumes",
+        "persistentvolumes/status",
+        "pods",
+        "pods/attach",
+        "pods/binding",
+        "pods/ephemeralcontainers",
+        "pods/eviction",
+        "pods/exec",
+        "pods/log",
+        "pods/portforward",
+        "pods/proxy",
+        "pods/resize",
+        "pods/status",
+        "podtemplates",
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "replicationcontrollers/status",
+        "resourcequotas",
+        "resourcequotas/status",
+        "secrets",
+        "serviceaccounts",
+        "serviceaccounts/token",
+        "services",
+        "services/proxy",
+        "services/status",
     ];
 
     #[test]
@@ -306,9 +338,12 @@ mod tests {
             let document = parsed(&aggregated(catalogue::all(), core, AGGREGATED[0].1));
             assert_eq!(document["apiVersion"], "apidiscovery.k8s.io/v2");
             let mut count = 0;
-            for version in document["items"].as_array().into_iter().flatten().flat_map(|g| {
-                g["versions"].as_array().cloned().unwrap_or_default()
-            }) {
+            for version in document["items"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .flat_map(|g| g["versions"].as_array().cloned().unwrap_or_default())
+            {
                 for resource in version["resources"].as_array().into_iter().flatten() {
                     count += 1 + resource["subresources"].as_array().map_or(0, Vec::len);
                 }

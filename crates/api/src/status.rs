@@ -99,8 +99,7 @@ impl Status {
             qualified(plural, group),
             quoted(name)
         );
-        Self::new(409, "AlreadyExists", message)
-            .details(Details { retry_after_seconds, ..about(group, plural, name) })
+        Self::new(409, "AlreadyExists", message).details(Details { retry_after_seconds, ..about(group, plural, name) })
     }
 
     /// 409: a write based on an old version.
@@ -115,8 +114,7 @@ impl Status {
 
     /// 409 with the words of the caller, such as those on preconditions.
     pub fn conflict_because(group: &str, plural: &str, name: &str, why: &str) -> Self {
-        let message =
-            format!("Operation cannot be fulfilled on {} {}: {why}", qualified(plural, group), quoted(name));
+        let message = format!("Operation cannot be fulfilled on {} {}: {why}", qualified(plural, group), quoted(name));
         Self::new(409, "Conflict", message).details(about(group, plural, name))
     }
 
@@ -172,11 +170,7 @@ impl Status {
 
     /// 406: none of the wanted representations can be had.
     pub fn not_acceptable(accepted: &[&str]) -> Self {
-        Self::new(
-            406,
-            "NotAcceptable",
-            format!("only the following media types are accepted: {}", accepted.join(", ")),
-        )
+        Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {}", accepted.join(", ")))
     }
 
     /// 415: the body is in a format that is not understood.
@@ -261,8 +255,7 @@ impl Status {
 
     /// 429.
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
-        Self::new(429, "TooManyRequests", message)
-            .details(Details { retry_after_seconds, ..Details::default() })
+        Self::new(429, "TooManyRequests", message).details(Details { retry_after_seconds, ..Details::default() })
     }
 
     /// 503.

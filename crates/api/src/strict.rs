@@ -132,8 +132,8 @@ fn from_deserializer<'de, D: Deserializer<'de>>(
 fn finish(expected: Expected, mut object: Value, notes: Notes) -> Result<Decoded, Status> {
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let (kind, api_version) = (text("kind"), text("apiVersion"));
-    let as_expected = (kind.is_empty() || kind == expected.kind)
-        && (api_version.is_empty() || api_version == expected.api_version);
+    let as_expected =
+        (kind.is_empty() || kind == expected.kind) && (api_version.is_empty() || api_version == expected.api_version);
     if !as_expected {
         return Err(other_kind(expected, kind, api_version));
     }

@@ -115,9 +115,8 @@ impl Instance {
     /// How it was started last.
     pub fn settings(&self) -> Result<Settings> {
         let path = self.path("instance.json");
-        let bytes = fs::read(&path).with_context(|| {
-            format!("no hythe was started on {}: run `hythe up` first", self.data_dir.display())
-        })?;
+        let bytes = fs::read(&path)
+            .with_context(|| format!("no hythe was started on {}: run `hythe up` first", self.data_dir.display()))?;
         serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
     }
 

@@ -57,9 +57,9 @@ impl Pki {
             }
         };
         let server = leaf(&issuer, "hythe", &[], addresses, names, ExtendedKeyUsagePurpose::ServerAuth)?;
-        let admin =
-            leaf(&issuer, "admin", &["system:masters"], &[], &[], ExtendedKeyUsagePurpose::ClientAuth)?;
-        let service_account_key = kept(instance, "pki/service-account.key", || Ok(KeyPair::generate()?.serialize_pem()))?;
+        let admin = leaf(&issuer, "admin", &["system:masters"], &[], &[], ExtendedKeyUsagePurpose::ClientAuth)?;
+        let service_account_key =
+            kept(instance, "pki/service-account.key", || Ok(KeyPair::generate()?.serialize_pem()))?;
         let admin_token = kept(instance, "admin.token", || {
             let bytes: [u8; 32] = rand::rng().random();
             Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())

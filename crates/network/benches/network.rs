@@ -80,7 +80,12 @@ fn pods(criterion: &mut Criterion) {
         let mut left = times;
         while left > 0 {
             // A node full of pods at a time: the kernel's work behind a detached pod is not the attaching one's.
-            let ids: Vec<String> = (0..left.min(PODS)).map(|_| { number += 1; format!("pod-{number}") }).collect();
+            let ids: Vec<String> = (0..left.min(PODS))
+                .map(|_| {
+                    number += 1;
+                    format!("pod-{number}")
+                })
+                .collect();
             left -= ids.len() as u64;
             wait_for_free_ports(network.bridge());
             let start = Instant::now();

@@ -15,6 +15,9 @@ pub enum NetworkError {
     /// Every address of the pod range is leased. A retry helps once a pod has gone.
     #[error("no free address in the pod range {0}")]
     AddressesExhausted(crate::Cidr),
+    /// The address asked for is another pod's, reserved, or outside of the range. A retry helps once it is free.
+    #[error("Address already in use: {0}")]
+    AddressTaken(std::net::Ipv4Addr),
     /// The kernel refused a netlink request. `step` names the request. A retry helps only for busy resources.
     #[error("{step}: {source}")]
     Netlink {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use crate::hash::{fnv1a32, fnv1a64};
@@ -59,9 +59,11 @@ pub(crate) fn prepare(
         links.add_address(index, dns, 32).map_err(NetworkError::netlink("give the bridge the DNS address"))?;
     }
     // The node's own calls to Services need some route, even on a machine without a default one.
-    links
-        .add_route(index, config.service_cidr, gateway)
-        .map_err(NetworkError::netlink("add the route to the Services"))?;
+    if config.service_cidr.address() != IpAddr::from(Ipv4Addr::UNSPECIFIED) {
+        links
+            .add_route(index, config.service_cidr, gateway)
+            .map_err(NetworkError::netlink("add the route to the Services"))?;
+    }
     Ok(index)
 }
 

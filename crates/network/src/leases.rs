@@ -95,6 +95,24 @@ impl Leases {
         Ok(ip)
     }
 
+    /// Leases this address to the pod, which may have it already.
+    pub(crate) fn lease_at(&mut self, id: &str, ip: Ipv4Addr) -> Result<Ipv4Addr, NetworkError> {
+        check_id(id)?;
+        if self.leases.get(id).is_some_and(|lease| lease.ip == ip) {
+            return Ok(ip);
+        }
+        let reserved = [self.range.nth4(0), self.range.nth4(1), self.range.nth4((self.range.size4() - 1) as u32)];
+        let usable = self.range.contains(ip.into()) && !reserved.contains(&Some(ip)) && !self.taken.contains(&ip);
+        if !usable || self.leases.contains_key(id) {
+            return Err(NetworkError::AddressTaken(ip));
+        }
+        let lease = Lease { ip, host_ports: Vec::new() };
+        self.write(id, &serde_json::to_vec(&lease).expect("a lease is plain data"))?;
+        self.taken.insert(ip);
+        self.leases.insert(id.to_owned(), lease);
+        Ok(ip)
+    }
+
     /// Frees the pod's address; fine if it has none.
     pub(crate) fn release(&mut self, id: &str) -> Result<(), NetworkError> {
         let Some(lease) = self.leases.get(id) else { return Ok(()) };
@@ -178,7 +196,8 @@ mod tests {
     #[test]
     fn leases_and_the_order_survive_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let port = HostPort { protocol: crate::service::Protocol::Udp, host_ip: None, host_port: 53, container_port: 5353 };
+        let port =
+            HostPort { protocol: crate::service::Protocol::Udp, host_ip: None, host_port: 53, container_port: 5353 };
         let mut leases = open(directory.path(), "10.0.0.0/24");
         let a = leases.lease("a", std::slice::from_ref(&port)).unwrap();
         leases.lease("b", &[]).unwrap();

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 use crate::NetworkError;
@@ -45,6 +45,23 @@ impl Namespace {
         made
     }
 
+    /// Opens a namespace made elsewhere, by its file. As [`Namespace::create`], the caller stays where it is.
+    pub(crate) fn enter(path: &Path) -> Result<Namespace, NetworkError> {
+        let file = File::open(path).map_err(NetworkError::file("open", path))?;
+        let inside = file.try_clone().map_err(NetworkError::file("open", path))?;
+        let links = std::thread::Builder::new()
+            .name("pod-netns".to_owned())
+            .spawn(move || {
+                setns(&inside, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
+                Links::open()
+            })
+            .map_err(NetworkError::namespace("start a thread"))?
+            .join()
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+            .map_err(NetworkError::namespace("enter a namespace"))?;
+        Ok(Namespace { file, links })
+    }
+
     pub(crate) fn fd(&self) -> RawFd {
         self.file.as_raw_fd()
     }
@@ -75,9 +92,7 @@ pub(crate) fn is_mounted(path: &Path) -> bool {
 /// Unmounts and removes; fine if there is nothing. The kernel takes the links down behind it.
 pub(crate) fn remove(path: &Path) -> Result<(), NetworkError> {
     while is_mounted(path) {
-        umount2(path, MntFlags::MNT_DETACH)
-            .map_err(io::Error::from)
-            .map_err(NetworkError::file("unmount", path))?;
+        umount2(path, MntFlags::MNT_DETACH).map_err(io::Error::from).map_err(NetworkError::file("unmount", path))?;
     }
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(NetworkError::file("remove", path)(error)),

@@ -1,5 +1,7 @@
 //! The node's network: one bridge, one nftables table, a directory of leases.
 
+mod join;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -11,7 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::leases::Leases;
 use crate::namespace::{self, Namespace};
-use crate::netlink::{Links, PodSide};
+use crate::netlink::{Links, POD_INDEX, PodSide};
 use crate::service::{Layout, ServiceTable};
 use crate::{Cidr, NetworkError, PodAttach, PodNetwork, host, service};
 
@@ -27,7 +29,7 @@ pub struct NetworkConfig {
     pub run_dir: PathBuf,
     /// The addresses of this node's pods (IPv4); the first one is the node's own on the bridge, the pods' gateway.
     pub pod_cidr: Cidr,
-    /// The addresses of Services (IPv4).
+    /// The addresses of Services (IPv4). `0.0.0.0/32` for a network without any.
     pub service_cidr: Cidr,
     /// The node's main address, where pods reach it. Pods get the MTU of the link that has it.
     pub node_ip: Ipv4Addr,
@@ -51,6 +53,7 @@ struct Inner {
     bridge: String,
     bridge_index: u32,
     gateway: Ipv4Addr,
+    range: Cidr,
     mtu: u32,
     namespaces: PathBuf,
     services: ServiceTable,
@@ -99,6 +102,7 @@ impl Network {
             bridge,
             bridge_index,
             gateway,
+            range: config.pod_cidr,
             mtu,
             namespaces,
             services,
@@ -149,8 +153,7 @@ impl Network {
     /// Detaches every pod whose id is not among `live`; returns the ids detached. Call it once after a restart.
     pub fn reconcile<'a>(&self, live: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, NetworkError> {
         let live: HashSet<&str> = live.into_iter().collect();
-        let mut dead: HashSet<String> =
-            self.inner.pods.lock().leases.iter().map(|(id, _)| id.to_owned()).collect();
+        let mut dead: HashSet<String> = self.inner.pods.lock().leases.iter().map(|(id, _)| id.to_owned()).collect();
         dead.retain(|id| !live.contains(id.as_str()));
         for id in &dead {
             self.detach(id)?;
@@ -201,7 +204,9 @@ impl Network {
             links.delete(&bridge).map_err(NetworkError::netlink("remove the bridge"))?;
         }
         match service::remove(&host::table_name(&config.name)) {
-            Err(error) if !unsupported(&error) => return Err(NetworkError::netlink("remove the nftables table")(error)),
+            Err(error) if !unsupported(&error) => {
+                return Err(NetworkError::netlink("remove the nftables table")(error));
+            }
             _ => {}
         }
         for directory in [namespaces, config.data_dir.join("leases")] {
@@ -260,7 +265,7 @@ impl Inner {
         let mut namespace = Namespace::create(path)?;
         let port = host::port_name(&self.instance, id);
         let mac = host::mac_of(ip);
-        let pod = PodSide { netns: namespace.fd(), mac };
+        let pod = PodSide { netns: namespace.fd(), mac, interface: "eth0", index: POD_INDEX };
         {
             let links = &mut self.pods.lock().links;
             let mut created = links.create_veth(&port, self.bridge_index, self.mtu, &pod);
@@ -271,7 +276,8 @@ impl Inner {
             }
             created.map_err(NetworkError::netlink("create a pod's link"))?;
             let index = links.index(&port).map_err(NetworkError::netlink("look a pod's link up"))?;
-            let index = index.ok_or_else(|| NetworkError::netlink("look a pod's link up")(io::ErrorKind::NotFound.into()))?;
+            let index =
+                index.ok_or_else(|| NetworkError::netlink("look a pod's link up")(io::ErrorKind::NotFound.into()))?;
             links
                 .introduce(self.bridge_index, index, ip, mac)
                 .map_err(NetworkError::netlink("introduce a pod to the bridge"))?;

@@ -31,12 +31,8 @@ fn start(listen: SocketAddr, upstream: &[SocketAddr]) -> (Runtime, Server) {
     let web = ServiceRecord { cluster_ips: vec![Ipv4Addr::new(10, 43, 0, 80).into()], ..ServiceRecord::default() };
     server.zone().set_service("default", "web", web);
     server.zone().set_service("default", "db", ServiceRecord::default());
-    let endpoint = |n: u8| EndpointRecord {
-        ip: IpAddr::from([10, 42, 1, n]),
-        hostname: None,
-        ready: true,
-        ports: vec![],
-    };
+    let endpoint =
+        |n: u8| EndpointRecord { ip: IpAddr::from([10, 42, 1, n]), hostname: None, ready: true, ports: vec![] };
     server.zone().set_endpoints("default", "db", (0..200).map(endpoint).collect());
     let external = ServiceRecord { external_name: Some("www.example.com".into()), ..ServiceRecord::default() };
     server.zone().set_service("default", "out", external);
@@ -102,9 +98,8 @@ fn fixed_answer(request: &[u8], truncated: bool) -> Vec<u8> {
 
 /// A resolver on the other machine. With `large` its answers only fit TCP.
 fn fake_resolver(machine: &Machine, port: u16, large: bool) -> SocketAddr {
-    let (udp, tcp) = at(&machine.outside, || {
-        (UdpSocket::bind((CLIENT, port)).unwrap(), TcpListener::bind((CLIENT, port)).unwrap())
-    });
+    let (udp, tcp) =
+        at(&machine.outside, || (UdpSocket::bind((CLIENT, port)).unwrap(), TcpListener::bind((CLIENT, port)).unwrap()));
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok((length, client)) = udp.recv_from(&mut buffer) {
@@ -221,7 +216,8 @@ fn other_names_are_forwarded_and_large_answers_fetched_over_tcp() {
         assert_eq!(addresses(&answer), ["198.51.100.7"]);
         assert!(!answer.metadata.authoritative && !answer.metadata.truncation);
         // An external name is an alias, with what it leads to.
-        let alias = over_udp(&machine.own, server.addresses()[0], &question("out.default.svc.cluster.local.", RecordType::A));
+        let alias =
+            over_udp(&machine.own, server.addresses()[0], &question("out.default.svc.cluster.local.", RecordType::A));
         assert_eq!(alias.answers[0].record_type(), RecordType::CNAME);
         assert_eq!(addresses(&alias), ["198.51.100.7"]);
     }
@@ -259,7 +255,8 @@ fn without_a_resolver_that_answers_the_failure_comes_fast() {
         let answer = over_udp(&machine.own, server.addresses()[0], &question("www.example.com.", RecordType::A));
         assert_eq!(answer.metadata.response_code, ResponseCode::ServFail, "{upstream:?}");
         // Cluster names don't care.
-        let answer = over_udp(&machine.own, server.addresses()[0], &question("web.default.svc.cluster.local.", RecordType::A));
+        let answer =
+            over_udp(&machine.own, server.addresses()[0], &question("web.default.svc.cluster.local.", RecordType::A));
         assert_eq!(addresses(&answer), ["10.43.0.80"]);
     }
 }

@@ -180,8 +180,7 @@ fn the_number_of_endpoints_has_no_cap() {
     apply(&network, "web", rules(Protocol::Udp, &endpoints));
     assert_even(&tally(&client, 6000), 300, 6000);
     // Far more than can be served here: the kernel takes them.
-    let thousands: Vec<SocketAddr> =
-        (0..5000u32).map(|n| (Ipv4Addr::from(0x0a2a_0000 + n), 80).into()).collect();
+    let thousands: Vec<SocketAddr> = (0..5000u32).map(|n| (Ipv4Addr::from(0x0a2a_0000 + n), 80).into()).collect();
     apply(&network, "web", rules(Protocol::Udp, &thousands));
     apply(&network, "web", rules(Protocol::Udp, &endpoints[..2]));
     assert_even(&tally(&client, 400), 2, 400);
@@ -538,7 +537,10 @@ fn services_work_on_through_a_restart_and_only_differences_are_written() {
     web.ports[0].local_endpoints = endpoints[2..].to_vec();
     apply(&network, "web", web.clone());
     assert_even(&tally(&client, 300), 3, 300);
-    assert_eq!(ask_udp(&client.netns, (Ipv4Addr::new(10, 43, 0, 81), 80)).unwrap().client.ip(), IpAddr::from(client.ip));
+    assert_eq!(
+        ask_udp(&client.netns, (Ipv4Addr::new(10, 43, 0, 81), 80)).unwrap().client.ip(),
+        IpAddr::from(client.ip)
+    );
     // …and then everything: what is gone is gone.
     network.services().replace_all([(id("web"), web)]).unwrap();
     assert_even(&tally(&client, 300), 3, 300);

@@ -18,8 +18,14 @@ use crate::pod::PodInfo;
 pub(crate) enum Outcome {
     /// Nobody waits for it.
     Nothing,
-    Bound { pod: Arc<PodInfo>, node: Arc<str> },
-    NotBound { pod: Arc<PodInfo>, error: BindError },
+    Bound {
+        pod: Arc<PodInfo>,
+        node: Arc<str>,
+    },
+    NotBound {
+        pod: Arc<PodInfo>,
+        error: BindError,
+    },
 }
 
 /// Why a pod was not bound.

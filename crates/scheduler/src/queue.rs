@@ -43,7 +43,11 @@ enum State {
     /// After an error, until then.
     Resting(Instant),
     /// Until the cluster changes in one of these ways, but not before `rested`; at the latest at `until`.
-    Blocked { blocks: Blocks, rested: Instant, until: Instant },
+    Blocked {
+        blocks: Blocks,
+        rested: Instant,
+        until: Instant,
+    },
 }
 
 impl Queue {

@@ -163,9 +163,13 @@ mod tests {
 
     #[test]
     fn an_init_container_counts_when_it_needs_more_than_all_the_others() {
-        let small = spec(serde_json::json!({"containers": [container("1"), container("1")], "initContainers": [container("1500m")]}));
+        let small = spec(
+            serde_json::json!({"containers": [container("1"), container("1")], "initContainers": [container("1500m")]}),
+        );
         assert_eq!(pod_requests(&small).milli_cpu, 2000);
-        let large = spec(serde_json::json!({"containers": [container("1"), container("1")], "initContainers": [container("3")]}));
+        let large = spec(
+            serde_json::json!({"containers": [container("1"), container("1")], "initContainers": [container("3")]}),
+        );
         assert_eq!(pod_requests(&large).milli_cpu, 3000);
     }
 
@@ -175,7 +179,9 @@ mod tests {
         sidecar["restartPolicy"] = "Always".into();
         // The first init container runs alone, the second beside the sidecar.
         let spec = |first, second| {
-            spec(serde_json::json!({"containers": [container("1")], "initContainers": [container(first), sidecar, container(second)]}))
+            spec(
+                serde_json::json!({"containers": [container("1")], "initContainers": [container(first), sidecar, container(second)]}),
+            )
         };
         assert_eq!(pod_requests(&spec("1", "800m")).milli_cpu, 1500);
         assert_eq!(pod_requests(&spec("1", "1200m")).milli_cpu, 1700);
@@ -205,6 +211,9 @@ mod tests {
         let list = |json| serde_json::from_value::<List>(json).expect("a list");
         let mut have = Resources::from_list(&list(serde_json::json!({"b.io/x": "2", "a.io/x": "1", "pods": "9"})));
         have.add(&Resources::from_list(&list(serde_json::json!({"a.io/x": "3", "c.io/x": "1"}))));
-        assert_eq!([have.scalar("a.io/x"), have.scalar("b.io/x"), have.scalar("c.io/x"), have.scalar("pods")], [4, 2, 1, 0]);
+        assert_eq!(
+            [have.scalar("a.io/x"), have.scalar("b.io/x"), have.scalar("c.io/x"), have.scalar("pods")],
+            [4, 2, 1, 0]
+        );
     }
 }

@@ -1,12 +1,7 @@
 //! The loop: watches keep the snapshot and the queue true, the queue feeds the decision, and each decision
 //! is bound. One task owns all state; the requests it makes run beside it.
 
-use std::{
-    collections::HashSet,
-    convert::Infallible,
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Instant};
 
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};

@@ -122,7 +122,9 @@ mod tests {
 
     #[test]
     fn the_share_of_nodes_to_find_is_upstreams() {
-        for (nodes, want) in [(1, 100), (99, 100), (100, 100), (200, 100), (1000, 420), (5000, 500), (6000, 300), (15000, 750)] {
+        for (nodes, want) in
+            [(1, 100), (99, 100), (100, 100), (200, 100), (1000, 420), (5000, 500), (6000, 300), (15000, 750)]
+        {
             assert_eq!(nodes_to_find(nodes), want, "{nodes} nodes");
         }
     }

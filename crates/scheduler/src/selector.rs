@@ -40,7 +40,8 @@ impl Selector {
     /// `None` (a null selector) matches nothing, an empty one everything.
     pub fn of_labels(selector: Option<&LabelSelector>) -> Self {
         let Some(selector) = selector else { return Self { requirements: Vec::new(), nothing: true } };
-        let equal = |(key, value): (&String, &String)| Requirement { key: key.clone(), test: Test::In(vec![value.clone()]) };
+        let equal =
+            |(key, value): (&String, &String)| Requirement { key: key.clone(), test: Test::In(vec![value.clone()]) };
         let mut requirements: Vec<_> = selector.match_labels.iter().flatten().map(equal).collect();
         for expression in selector.match_expressions.iter().flatten() {
             let values = expression.values.clone().unwrap_or_default();
@@ -116,7 +117,8 @@ impl NodeTerms {
     pub fn names(&self) -> Option<Vec<&str>> {
         let mut all = Vec::new();
         for term in &self.0 {
-            let names = term.name.iter().find_map(|test| if let Test::In(names) = test { Some(names) } else { None })?;
+            let names =
+                term.name.iter().find_map(|test| if let Test::In(names) = test { Some(names) } else { None })?;
             all.extend(names.iter().map(String::as_str));
         }
         Some(all)
@@ -213,7 +215,8 @@ mod tests {
                 operator: operator.into(),
                 values: Some(values.iter().map(|v| v.to_string()).collect()),
             };
-            let term = NodeTerm::new(&NodeSelectorTerm { match_expressions: Some(vec![requirement]), match_fields: None });
+            let term =
+                NodeTerm::new(&NodeSelectorTerm { match_expressions: Some(vec![requirement]), match_fields: None });
             assert_eq!(term.matches("n", &node), want, "{key} {operator} {values:?}");
         }
     }

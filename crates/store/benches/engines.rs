@@ -68,7 +68,13 @@ fn reopen(engine: &str, dir: &Path, records: u64) {
         assert!(store.get(&key(1 + i.wrapping_mul(0x9E37_79B9_7F4A_7C15) % records)).expect("reads"));
     }
     let got = start.elapsed().as_micros() as f64 / 10_000.0;
-    println!("{engine:7} reopen {:31} {:9} {:8} {:8} {got:7.1}", rss_mib(), disk_mib(dir), opened.as_millis(), scanned.as_millis());
+    println!(
+        "{engine:7} reopen {:31} {:9} {:8} {:8} {got:7.1}",
+        rss_mib(),
+        disk_mib(dir),
+        opened.as_millis(),
+        scanned.as_millis()
+    );
 }
 
 type Any<T> = Result<T, Box<dyn Error>>;

@@ -48,14 +48,8 @@ pub fn storage() -> Vec<Entry> {
         namespaced(GROUP, "v1", "CSIStorageCapacity", "csistoragecapacities", &storage_v1_CSIStorageCapacity),
         cluster(GROUP, "v1", "StorageClass", "storageclasses", &storage_v1_StorageClass).short(&["sc"]),
         cluster(GROUP, "v1", "VolumeAttachment", "volumeattachments", &storage_v1_VolumeAttachment).status(),
-        cluster(
-            GROUP,
-            "v1",
-            "VolumeAttributesClass",
-            "volumeattributesclasses",
-            &storage_v1_VolumeAttributesClass,
-        )
-        .short(&["vac"]),
+        cluster(GROUP, "v1", "VolumeAttributesClass", "volumeattributesclasses", &storage_v1_VolumeAttributesClass)
+            .short(&["vac"]),
     ]
 }
 
@@ -76,13 +70,7 @@ pub fn resource() -> Vec<Entry> {
     vec![
         cluster(GROUP, "v1", "DeviceClass", "deviceclasses", &resource_v1_DeviceClass),
         namespaced(GROUP, "v1", "ResourceClaim", "resourceclaims", &resource_v1_ResourceClaim).status(),
-        namespaced(
-            GROUP,
-            "v1",
-            "ResourceClaimTemplate",
-            "resourceclaimtemplates",
-            &resource_v1_ResourceClaimTemplate,
-        ),
+        namespaced(GROUP, "v1", "ResourceClaimTemplate", "resourceclaimtemplates", &resource_v1_ResourceClaimTemplate),
         cluster(GROUP, "v1", "ResourceSlice", "resourceslices", &resource_v1_ResourceSlice)
             .selectable(&[("spec.nodeName", "/spec/nodeName"), ("spec.driver", "/spec/driver")]),
     ]

@@ -32,11 +32,7 @@ pub fn admission() -> Vec<Entry> {
     const GROUP: &str = "admissionregistration.k8s.io";
     let kind = |kind, plural, schema| cluster(GROUP, "v1", kind, plural, schema).category(CATEGORY);
     vec![
-        kind(
-            "MutatingAdmissionPolicy",
-            "mutatingadmissionpolicies",
-            &admissionregistration_v1_MutatingAdmissionPolicy,
-        ),
+        kind("MutatingAdmissionPolicy", "mutatingadmissionpolicies", &admissionregistration_v1_MutatingAdmissionPolicy),
         kind(
             "MutatingAdmissionPolicyBinding",
             "mutatingadmissionpolicybindings",

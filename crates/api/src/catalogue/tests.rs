@@ -83,8 +83,7 @@ fn a_kind_with_a_status_has_the_subresource() {
 
 #[test]
 fn what_is_scaled_has_replicas() {
-    let scaled: Vec<&str> =
-        all().iter().filter(|r| r.subresource("scale").is_some()).map(|r| r.plural).collect();
+    let scaled: Vec<&str> = all().iter().filter(|r| r.subresource("scale").is_some()).map(|r| r.plural).collect();
     assert_eq!(scaled, ["replicationcontrollers", "deployments", "replicasets", "statefulsets"]);
     for resource in all().iter().filter(|r| r.subresource("scale").is_some()) {
         assert!(matches!(resource.shape_at("/spec/replicas"), Some(Shape::Int32)));

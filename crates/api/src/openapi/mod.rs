@@ -37,10 +37,7 @@ pub fn index(resources: &[&Resource]) -> Vec<u8> {
         let path = path.trim_start_matches('/');
         if !paths.contains_key(path) {
             let hash = hash(resources, resource.group, resource.version);
-            paths.insert(
-                path.into(),
-                json!({ "serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}") }),
-            );
+            paths.insert(path.into(), json!({ "serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}") }));
         }
     }
     let paths: Map<String, Value> = paths.into_iter().collect();

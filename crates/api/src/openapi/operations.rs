@@ -247,8 +247,7 @@ impl<'a> At<'a> {
                 })
                 .collect()
         };
-        let mut items =
-            vec![PathItem { path: path.into(), parameters: self.named(), operations: operations("") }];
+        let mut items = vec![PathItem { path: path.into(), parameters: self.named(), operations: operations("") }];
         if sub.name == "proxy" {
             let mut parameters = self.named();
             parameters.push(&PATH);

@@ -34,10 +34,7 @@ pub fn document(resources: &[&Resource], group: &str, version: &str) -> Option<V
     out.extend_from_slice(br#","paths":{"#);
     entries(&mut out, paths.iter().map(|item| (item.path.as_str(), path_item(item))));
     out.extend_from_slice(br#"},"components":{"schemas":{"#);
-    entries(
-        &mut out,
-        names.iter().filter_map(|name| Some((name.as_str(), schema(name, definitions.get(name)?)))),
-    );
+    entries(&mut out, names.iter().filter_map(|name| Some((name.as_str(), schema(name, definitions.get(name)?)))));
     out.extend_from_slice(br#"},"securitySchemes":"#);
     write(
         &mut out,

@@ -106,7 +106,11 @@ fn well_known_fields_merge_as_upstream_merges_them() {
     let shape = |of: &'static Type, name: &str| &of.field(name).expect("the field exists").shape;
     assert!(matches!(
         shape(&types::core_v1_Container, "ports"),
-        Shape::List { topology: ListTopology::Map(["containerPort", "protocol"]), merge_key: Some("containerPort"), .. }
+        Shape::List {
+            topology: ListTopology::Map(["containerPort", "protocol"]),
+            merge_key: Some("containerPort"),
+            ..
+        }
     ));
     assert!(matches!(
         shape(&types::core_v1_ServiceSpec, "ports"),

@@ -149,7 +149,10 @@ mod tests {
             words(Cause::invalid("metadata.name", "A\n", "must be lower case")),
             r#"metadata.name: Invalid value: "A\n": must be lower case"#
         );
-        assert_eq!(words(Cause::invalid("spec.replicas", -1, "must be ≥ 0")), "spec.replicas: Invalid value: -1: must be ≥ 0");
+        assert_eq!(
+            words(Cause::invalid("spec.replicas", -1, "must be ≥ 0")),
+            "spec.replicas: Invalid value: -1: must be ≥ 0"
+        );
         assert_eq!(
             words(Cause::not_supported("spec.type", "X", &["ClusterIP", "NodePort"])),
             r#"spec.type: Unsupported value: "X": supported values: "ClusterIP", "NodePort""#

@@ -34,11 +34,8 @@ fn a_success_has_no_code() {
 
 #[test]
 fn faults_of_fields_are_listed_once_each() {
-    let causes = vec![
-        Cause::required("spec.a", ""),
-        Cause::invalid("spec.b", 1, "too small"),
-        Cause::required("spec.a", ""),
-    ];
+    let causes =
+        vec![Cause::required("spec.a", ""), Cause::invalid("spec.b", 1, "too small"), Cause::required("spec.a", "")];
     let status = Status::invalid("apps", "Deployment", "web", causes);
     assert_eq!(
         status.message,
@@ -49,7 +46,10 @@ fn faults_of_fields_are_listed_once_each() {
     assert_eq!((details.kind.as_str(), details.causes.len()), ("Deployment", 3));
     let status = Status::invalid("", "Pod", "x", vec![Cause::forbidden("spec", "no")]);
     assert_eq!(status.message, r#"Pod "x" is invalid: spec: Forbidden: no"#);
-    assert_eq!(parsed(&status)["details"]["causes"][0], json!({"reason": "FieldValueForbidden", "message": "Forbidden: no", "field": "spec"}));
+    assert_eq!(
+        parsed(&status)["details"]["causes"][0],
+        json!({"reason": "FieldValueForbidden", "message": "Forbidden: no", "field": "spec"})
+    );
     assert_eq!(Status::invalid("", "Pod", "x", vec![]).message, r#"Pod "x" is invalid"#);
 }
 
@@ -64,15 +64,30 @@ fn messages_are_upstreams() {
             r#"Operation cannot be fulfilled on pods "a": the object has been modified; please apply your changes to the latest version and try again"#,
         ),
         (Status::forbidden("", "pods", "", "no"), 403, "Forbidden", "pods is forbidden: no"),
-        (Status::forbidden("apps", "deployments", "a", "no"), 403, "Forbidden", r#"deployments.apps "a" is forbidden: no"#),
+        (
+            Status::forbidden("apps", "deployments", "a", "no"),
+            403,
+            "Forbidden",
+            r#"deployments.apps "a" is forbidden: no"#,
+        ),
         (Status::forbidden("", "", "", "no"), 403, "Forbidden", "forbidden: no"),
-        (Status::method_not_allowed("", "pods", "create"), 405, "MethodNotAllowed", r#"create is not supported on resources of kind "pods""#),
+        (
+            Status::method_not_allowed("", "pods", "create"),
+            405,
+            "MethodNotAllowed",
+            r#"create is not supported on resources of kind "pods""#,
+        ),
         (Status::too_large(), 413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728"),
         (Status::watch_expired(), 410, "Expired", "The resourceVersion for the provided watch is too old."),
         (Status::list_expired(), 410, "Expired", "The resourceVersion for the provided list is too old."),
         (Status::timeout("slow", 1), 504, "Timeout", "Timeout: slow"),
         (Status::internal_error("x"), 500, "InternalError", "Internal error occurred: x"),
-        (Status::too_large_resource_version(9, 3), 504, "Timeout", "Timeout: Too large resource version: 9, current: 3"),
+        (
+            Status::too_large_resource_version(9, 3),
+            504,
+            "Timeout",
+            "Timeout: Too large resource version: 9, current: 3",
+        ),
         (
             Status::server_timeout("", "pods", "create", 1),
             500,

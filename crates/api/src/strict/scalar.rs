@@ -25,9 +25,8 @@ pub fn micro_time(text: &str) -> Result<String, String> {
 
 /// Go's `time.Parse(time.RFC3339, …)`, which is stricter than RFC 3339 itself.
 fn parse(text: &str) -> Result<Timestamp, String> {
-    let fault = || {
-        format!("parsing time {0} as \"2006-01-02T15:04:05Z07:00\": cannot parse {0} as \"2006\"", quoted(text))
-    };
+    let fault =
+        || format!("parsing time {0} as \"2006-01-02T15:04:05Z07:00\": cannot parse {0} as \"2006\"", quoted(text));
     let zone = text.len().saturating_sub(6);
     let shaped = text.len() >= 20
         && text.is_ascii()
@@ -58,9 +57,7 @@ pub fn base64(text: &str) -> Result<String, String> {
         Err(error) => {
             let at = match error {
                 base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
-                base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => {
-                    joined.len() / 4 * 4
-                }
+                base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => joined.len() / 4 * 4,
             };
             Err(format!("illegal base64 data at input byte {at}"))
         }
@@ -116,7 +113,9 @@ mod tests {
         assert_eq!(time("2026-01-02T03:04:05Z").as_deref(), Ok("2026-01-02T03:04:05Z"));
         assert_eq!(time("2026-01-02T03:04:05.678+02:00").as_deref(), Ok("2026-01-02T01:04:05Z"));
         assert_eq!(micro_time("2026-01-02T03:04:05.6Z").as_deref(), Ok("2026-01-02T03:04:05.600000Z"));
-        for wrong in ["", "yesterday", "2026-01-02", "2026-13-02T03:04:05Z", "2026-01-02 03:04:05Z", "2026-01-02T03:04:05"] {
+        for wrong in
+            ["", "yesterday", "2026-01-02", "2026-13-02T03:04:05Z", "2026-01-02 03:04:05Z", "2026-01-02T03:04:05"]
+        {
             assert!(time(wrong).is_err(), "{wrong}");
         }
     }

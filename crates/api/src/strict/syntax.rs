@@ -238,7 +238,12 @@ mod tests {
     #[test]
     fn sound_text_has_no_fault() {
         for text in [
-            "{}", "[]", " [ ] ", "{\"a\":{\"b\":[1,-2.5e+3,true,false,null,\"\\u00e4\\n\"]},\"c\":[[],{}]}", "0", "\"\"",
+            "{}",
+            "[]",
+            " [ ] ",
+            "{\"a\":{\"b\":[1,-2.5e+3,true,false,null,\"\\u00e4\\n\"]},\"c\":[[],{}]}",
+            "0",
+            "\"\"",
         ] {
             assert_eq!(fault(text.as_bytes()), None, "{text}");
         }

@@ -127,7 +127,9 @@ fn what_is_no_object_is_unrecognized() {
         message_of("nonsense"),
         "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: invalid character 'o' in literal null (expecting 'u') (6e6f6e73656e7365)"
     );
-    assert!(message_of(r#"{"kind":1}"#).contains("json: cannot unmarshal number into Go struct field .kind of type string"));
+    assert!(
+        message_of(r#"{"kind":1}"#).contains("json: cannot unmarshal number into Go struct field .kind of type string")
+    );
     for text in ["[]", "1", r#"{"a""#, r#"{"a":}"#, r#"{} {}"#] {
         assert!(message_of(text).starts_with("the object provided is unrecognized (must be of type Pod)"), "{text}");
     }
@@ -188,7 +190,9 @@ fn yaml_is_held_to_the_same_rules() {
     assert_eq!(decoded.object["data"], json!({"1": "one", "true": "yes", "x": "b"}));
     assert_eq!(decoded.issues, [r#"unknown field "foo""#, r#"duplicate field "data.x""#]);
     let status = decode_yaml(maps, b"data: {a: 1}").expect_err("a number is no text");
-    assert!(status.message.ends_with("json: cannot unmarshal number into Go struct field ConfigMap.data of type string"));
+    assert!(
+        status.message.ends_with("json: cannot unmarshal number into Go struct field ConfigMap.data of type string")
+    );
     let status = decode_yaml(maps, b"data: [").expect_err("the YAML is broken");
     assert!(status.message.contains("error converting YAML to JSON: yaml: "), "{}", status.message);
 }
@@ -218,8 +222,20 @@ fn random(state: &mut u64) -> usize {
 #[test]
 fn what_was_decoded_decodes_to_itself_however_the_text_was_bent() {
     let deployments = resource("apps", "v1", "deployments");
-    let pieces: [&[u8]; 12] =
-        [b"null", b"[]", b"{}", b"\"\"", b"1", b"-1.5", b"true", b",", b"\"a\":", b"}", b"\"2026-01-01T00:00:00+01:00\"", b"\xff"];
+    let pieces: [&[u8]; 12] = [
+        b"null",
+        b"[]",
+        b"{}",
+        b"\"\"",
+        b"1",
+        b"-1.5",
+        b"true",
+        b",",
+        b"\"a\":",
+        b"}",
+        b"\"2026-01-01T00:00:00+01:00\"",
+        b"\xff",
+    ];
     let mut state = 42;
     let (mut decoded_count, mut refused_count) = (0, 0);
     for _ in 0..20_000 {

@@ -145,8 +145,7 @@ impl Node<'_, '_> {
                     }
                     seen |= 1 << index;
                     let path = Path::Field(self.path, of, field);
-                    let node =
-                        Node { place: Place::Shape(&field.shape), path: &path, notes: &mut *self.notes };
+                    let node = Node { place: Place::Shape(&field.shape), path: &path, notes: &mut *self.notes };
                     let value = access.next_value_seed(node)?;
                     if !value.is_null() {
                         map.insert(field.name.into(), value);

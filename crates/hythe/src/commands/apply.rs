@@ -6,7 +6,11 @@ use anyhow::{Result, bail};
 use clap::Args;
 use http::Method;
 
-use super::{manifests, resources::Resources, session::{Session, block_on}};
+use super::{
+    manifests,
+    resources::Resources,
+    session::{Session, block_on},
+};
 use crate::instance::Instance;
 
 /// What to apply.
@@ -46,7 +50,9 @@ pub fn run(instance: &Instance, flags: ApplyFlags) -> Result<ExitCode> {
                     .await?;
                 let word = match existed {
                     None => "created",
-                    Some(before) if before["metadata"]["resourceVersion"] == now["metadata"]["resourceVersion"] => "unchanged",
+                    Some(before) if before["metadata"]["resourceVersion"] == now["metadata"]["resourceVersion"] => {
+                        "unchanged"
+                    }
                     Some(_) => "configured",
                 };
                 println!("{} {word}", served.display(name));
@@ -54,7 +60,11 @@ pub fn run(instance: &Instance, flags: ApplyFlags) -> Result<ExitCode> {
             };
             if let Err(error) = applied.await {
                 failed += 1;
-                let what = format!("{} {}", object["kind"].as_str().unwrap_or("?"), object["metadata"]["name"].as_str().unwrap_or("?"));
+                let what = format!(
+                    "{} {}",
+                    object["kind"].as_str().unwrap_or("?"),
+                    object["metadata"]["name"].as_str().unwrap_or("?")
+                );
                 eprintln!("error: {what}: {error:#}");
             }
         }

@@ -69,7 +69,10 @@ pub fn run(instance: &Instance, flags: DeleteFlags) -> Result<ExitCode> {
         let mut failed = false;
         for (served, namespace, name) in &targets {
             let path = served.path(Some(namespace), Some(name));
-            match session.call(Method::DELETE, &path, "application/json", "application/json", serde_json::to_vec(&body)?).await {
+            match session
+                .call(Method::DELETE, &path, "application/json", "application/json", serde_json::to_vec(&body)?)
+                .await
+            {
                 Ok(_) => println!("{} deleted", served.display(name)),
                 Err(error) if flags.ignore_not_found && error.to_string().contains("(NotFound)") => {}
                 Err(error) => {

@@ -6,7 +6,11 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::Value;
 
-use super::{get::escape, resources::Resources, session::{Session, block_on}};
+use super::{
+    get::escape,
+    resources::Resources,
+    session::{Session, block_on},
+};
 use crate::instance::Instance;
 
 /// What to describe.
@@ -55,7 +59,8 @@ pub fn run(instance: &Instance, flags: DescribeFlags) -> Result<ExitCode> {
                 println!("Events:");
                 for event in events {
                     let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-                    let count = event["count"].as_i64().filter(|c| *c > 1).map(|c| format!(" (x{c})")).unwrap_or_default();
+                    let count =
+                        event["count"].as_i64().filter(|c| *c > 1).map(|c| format!(" (x{c})")).unwrap_or_default();
                     println!("  {:8} {:20} {}{count}", word("type"), word("reason"), word("message"));
                 }
             }

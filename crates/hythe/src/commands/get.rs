@@ -7,7 +7,11 @@ use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{resources::Resources, session::{Session, block_on}, table};
+use super::{
+    resources::Resources,
+    session::{Session, block_on},
+    table,
+};
 use crate::instance::Instance;
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
@@ -48,10 +52,10 @@ pub fn run(instance: &Instance, mut flags: GetFlags) -> Result<ExitCode> {
         let mut objects: Vec<Value> = Vec::new();
         let mut blocks = 0;
         for served in kinds {
-            let mut paths: Vec<String> =
-                flags.names.iter().map(|name| served.path(namespace, Some(name))).collect();
+            let mut paths: Vec<String> = flags.names.iter().map(|name| served.path(namespace, Some(name))).collect();
             if paths.is_empty() {
-                let query = flags.selector.as_ref().map(|s| format!("?labelSelector={}", escape(s))).unwrap_or_default();
+                let query =
+                    flags.selector.as_ref().map(|s| format!("?labelSelector={}", escape(s))).unwrap_or_default();
                 paths.push(served.path(namespace, None) + &query);
             }
             match flags.output.as_deref() {

@@ -71,7 +71,8 @@ impl Resources {
                     || r.singular == word
                     || r.kind.eq_ignore_ascii_case(word)
                     || r.short.iter().any(|s| s == word);
-                called && group.is_none_or(|g| g == r.group || g == r.version || g == format!("{}.{}", r.version, r.group))
+                called
+                    && group.is_none_or(|g| g == r.group || g == r.version || g == format!("{}.{}", r.version, r.group))
             });
             let before = found.len();
             match one {

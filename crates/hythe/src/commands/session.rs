@@ -29,7 +29,14 @@ impl Session {
     }
 
     /// One request; a `Status` of failure becomes an error worded as kubectl words it.
-    pub async fn call(&self, method: Method, path: &str, accept: &str, content_type: &str, body: Vec<u8>) -> Result<Value> {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<Value> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -42,7 +49,9 @@ impl Session {
                 "" => bail!("{}", status.message),
                 reason => bail!("Error from server ({reason}): {}", status.message),
             },
-            Err(kube::Error::Service(error)) => Err(anyhow::Error::from_boxed(error)).context("hythe does not answer: is it up?"),
+            Err(kube::Error::Service(error)) => {
+                Err(anyhow::Error::from_boxed(error)).context("hythe does not answer: is it up?")
+            }
             Err(error) => Err(error.into()),
         }
     }

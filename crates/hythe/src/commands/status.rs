@@ -19,9 +19,8 @@ pub fn run(instance: &Instance) -> Result<ExitCode> {
     println!("kubeconfig:     {}", instance.kubeconfig().display());
     println!("pod cidr:       {}", settings.pod_cidr);
     println!("service cidr:   {}", settings.service_cidr);
-    let node = block_on(async {
-        Session::open(instance).await?.get(&format!("/api/v1/nodes/{}", settings.node_name)).await
-    })?;
+    let node =
+        block_on(async { Session::open(instance).await?.get(&format!("/api/v1/nodes/{}", settings.node_name)).await })?;
     let ready = node["status"]["conditions"]
         .as_array()
         .into_iter()

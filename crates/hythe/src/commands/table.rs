@@ -36,8 +36,7 @@ pub fn render(table: &Value, wide: bool, with_namespace: bool, prefix: &str) -> 
         (0..rows[0].len()).map(|c| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0)).collect();
     rows.iter()
         .map(|row| {
-            let line: String =
-                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}   ")).collect();
+            let line: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}   ")).collect();
             line.trim_end().to_owned()
         })
         .collect()
@@ -57,7 +56,11 @@ mod tests {
         assert_eq!(super::render(&table, false, false, ""), ["NAME    READY", "web-1   1/1", "a       <none>"]);
         assert_eq!(
             super::render(&table, true, true, "pod/"),
-            ["NAMESPACE   NAME        READY    NODE", "d           pod/web-1   1/1      n1", "d           pod/a       <none>   n1"]
+            [
+                "NAMESPACE   NAME        READY    NODE",
+                "d           pod/web-1   1/1      n1",
+                "d           pod/a       <none>   n1"
+            ]
         );
     }
 }

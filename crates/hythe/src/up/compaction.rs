@@ -13,7 +13,8 @@ pub async fn run(store: Arc<Embedded>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         let now = store.revision();
-        if before > 0 && now > before
+        if before > 0
+            && now > before
             && let Err(error) = store.compact(before).await
         {
             tracing::warn!(%error, "the store could not be compacted");

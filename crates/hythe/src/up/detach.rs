@@ -18,7 +18,11 @@ pub fn start(instance: &Instance, flags: &UpFlags) -> Result<ExitCode> {
         bail!("hythe already runs on {} (process {pid})", instance.data_dir.display());
     }
     let path = instance.path("hythe.log");
-    let log = File::options().create(true).append(true).open(&path).with_context(|| format!("can't write {}", path.display()))?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("can't write {}", path.display()))?;
     // Without CLOEXEC: the daemon inherits the writing end. The shims it starts later do not see it, because the
     // daemon closes it once the node is Ready.
     let (read, write): (OwnedFd, OwnedFd) = rustix::pipe::pipe()?;

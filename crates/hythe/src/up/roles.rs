@@ -8,7 +8,12 @@ use std::{
     time::Duration,
 };
 
-use agent::{Agent, AgentConfig, Parts, net::KernelNetwork, runtime::{ContentImages, EngineRuntime}, services::KernelServices};
+use agent::{
+    Agent, AgentConfig, Parts,
+    net::KernelNetwork,
+    runtime::{ContentImages, EngineRuntime},
+    services::KernelServices,
+};
 use anyhow::{Context, Result};
 use apiserver::{ApiServer, User};
 use engine::{
@@ -17,15 +22,15 @@ use engine::{
 };
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Node;
-use kube::{Api, Client, runtime::{WatchStreamExt, watcher}};
+use kube::{
+    Api, Client,
+    runtime::{WatchStreamExt, watcher},
+};
 use network::{
     Network, NetworkConfig,
     dns::{self, DnsConfig},
 };
-use rustls::{
-    RootCertStore, ServerConfig,
-    server::WebPkiClientVerifier,
-};
+use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use store::{Embedded, EmbeddedConfig};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -105,17 +110,17 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     tasks.spawn(watched("scheduler", stop.clone(), scheduler::run(client(), scheduler::Config::default())));
     let controllers = controllers::Config { cluster_ca: pki.ca.clone(), event_ttl: Duration::from_secs(3600) };
     tasks.spawn(watched("controllers", stop.clone(), controllers::run(client(), controllers)));
-    write_private(&instance.kubeconfig(), kubeconfig::administrator(&pki, &format!("https://127.0.0.1:{}", flags.port)).as_bytes())?;
+    write_private(
+        &instance.kubeconfig(),
+        kubeconfig::administrator(&pki, &format!("https://127.0.0.1:{}", flags.port)).as_bytes(),
+    )?;
 
     let network_config = network_config(instance, &settings)?;
-    let (network, engine) = tokio::join!(
-        tokio::task::spawn_blocking(move || Network::open(network_config)),
-        async {
-            let engine = Engine::open(engine_config(instance)).await?;
-            engine.adopt().await?;
-            Ok::<_, engine::Error>(engine)
-        }
-    );
+    let (network, engine) = tokio::join!(tokio::task::spawn_blocking(move || Network::open(network_config)), async {
+        let engine = Engine::open(engine_config(instance)).await?;
+        engine.adopt().await?;
+        Ok::<_, engine::Error>(engine)
+    });
     let (network, engine) = (network??, engine?);
     progress.phase("network and engine");
 
@@ -158,11 +163,17 @@ fn certificates(instance: &Instance, flags: &UpFlags, settings: &Settings) -> Re
     if !flags.bind.is_unspecified() {
         all.push(flags.bind.into());
     }
-    let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain([settings.node_name.clone()])
-        .collect::<Vec<_>>();
+    let names = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain([settings.node_name.clone()])
+    .collect::<Vec<_>>();
     Pki::load_or_create(instance, &all, &names).context("certificates")
 }
 
@@ -183,7 +194,9 @@ fn serve(server: Arc<ApiServer>, listener: TcpListener, pki: &Pki) -> Result<imp
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(pki.ca.as_bytes())?)?;
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).allow_unauthenticated().build()?;
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()?;
     let certificate = CertificateDer::from_pem_slice(pki.server.certificate.as_bytes())?;
     let key = PrivateKeyDer::from_pem_slice(pki.server.key.as_bytes())?;
     let tls = ServerConfig::builder_with_provider(provider)

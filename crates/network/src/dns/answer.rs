@@ -70,11 +70,8 @@ impl Authority {
 
     fn forward(&self, name: Name, kind: RecordType, answer: &mut Answer, depth: usize) {
         let below = usize::from(name.num_labels()) - usize::from(self.origin.num_labels());
-        let labels: Option<Vec<String>> = name
-            .iter()
-            .take(below)
-            .map(|label| std::str::from_utf8(label).map(str::to_ascii_lowercase).ok())
-            .collect();
+        let labels: Option<Vec<String>> =
+            name.iter().take(below).map(|label| std::str::from_utf8(label).map(str::to_ascii_lowercase).ok()).collect();
         let found = match &labels {
             Some(labels) => self.zone.find(&labels.iter().map(String::as_str).collect::<Vec<_>>()),
             None => Found::Absent,
@@ -183,7 +180,11 @@ mod tests {
     }
 
     fn port(name: &str, number: u16) -> PortRecord {
-        PortRecord { name: Some(name.to_owned()).filter(|name| !name.is_empty()), protocol: Protocol::Tcp, port: number }
+        PortRecord {
+            name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+            protocol: Protocol::Tcp,
+            port: number,
+        }
     }
 
     fn endpoint(address: &str, hostname: Option<&str>, ready: bool) -> EndpointRecord {
@@ -242,80 +243,101 @@ mod tests {
 
     #[test]
     fn addresses_are_those_of_services_ready_endpoints_and_pods() {
-        assert_answers(RecordType::A, &[
-            ("web.default.svc.cluster.local", "10.43.0.1"),
-            ("WEB.Default.SVC.cluster.LOCAL", "10.43.0.1"),
-            ("db.default.svc.cluster.local", "10.42.0.2, 10.42.0.3"),
-            ("db-0.db.default.svc.cluster.local", "10.42.0.2"),
-            ("10-42-0-3.db.default.svc.cluster.local", "10.42.0.3"),
-            ("db-2.db.default.svc.cluster.local", "NXDOMAIN"),
-            ("10-42-0-77.default.pod.cluster.local", "10.42.0.77"),
-            ("10-42-0-77.bare.pod.cluster.local", "10.42.0.77"),
-            ("10-42-0-77.nowhere.pod.cluster.local", "NXDOMAIN"),
-            ("ten.default.pod.cluster.local", "NXDOMAIN"),
-            ("ns.dns.cluster.local", "10.43.0.10"),
-        ]);
+        assert_answers(
+            RecordType::A,
+            &[
+                ("web.default.svc.cluster.local", "10.43.0.1"),
+                ("WEB.Default.SVC.cluster.LOCAL", "10.43.0.1"),
+                ("db.default.svc.cluster.local", "10.42.0.2, 10.42.0.3"),
+                ("db-0.db.default.svc.cluster.local", "10.42.0.2"),
+                ("10-42-0-3.db.default.svc.cluster.local", "10.42.0.3"),
+                ("db-2.db.default.svc.cluster.local", "NXDOMAIN"),
+                ("10-42-0-77.default.pod.cluster.local", "10.42.0.77"),
+                ("10-42-0-77.bare.pod.cluster.local", "10.42.0.77"),
+                ("10-42-0-77.nowhere.pod.cluster.local", "NXDOMAIN"),
+                ("ten.default.pod.cluster.local", "NXDOMAIN"),
+                ("ns.dns.cluster.local", "10.43.0.10"),
+            ],
+        );
     }
 
     #[test]
     fn names_that_do_not_exist_differ_from_names_without_such_records() {
-        assert_answers(RecordType::A, &[
-            ("nothing.default.svc.cluster.local", "NXDOMAIN"),
-            ("web.nowhere.svc.cluster.local", "NXDOMAIN"),
-            ("empty.default.svc.cluster.local", "NXDOMAIN"),
-            ("a.b.web.default.svc.cluster.local", "NXDOMAIN"),
-            ("nothing.cluster.local", "NXDOMAIN"),
-            ("default.svc.cluster.local", "NODATA"),
-            ("svc.cluster.local", "NODATA"),
-            ("default.pod.cluster.local", "NODATA"),
-            ("cluster.local", "NODATA"),
-            ("_https._tcp.web.default.svc.cluster.local", "NODATA"),
-            ("_tcp.web.default.svc.cluster.local", "NODATA"),
-            ("_udp.web.default.svc.cluster.local", "NXDOMAIN"),
-        ]);
-        assert_answers(RecordType::AAAA, &[
-            ("web.default.svc.cluster.local", "NODATA"),
-            ("db.default.svc.cluster.local", "NODATA"),
-            ("nothing.default.svc.cluster.local", "NXDOMAIN"),
-        ]);
+        assert_answers(
+            RecordType::A,
+            &[
+                ("nothing.default.svc.cluster.local", "NXDOMAIN"),
+                ("web.nowhere.svc.cluster.local", "NXDOMAIN"),
+                ("empty.default.svc.cluster.local", "NXDOMAIN"),
+                ("a.b.web.default.svc.cluster.local", "NXDOMAIN"),
+                ("nothing.cluster.local", "NXDOMAIN"),
+                ("default.svc.cluster.local", "NODATA"),
+                ("svc.cluster.local", "NODATA"),
+                ("default.pod.cluster.local", "NODATA"),
+                ("cluster.local", "NODATA"),
+                ("_https._tcp.web.default.svc.cluster.local", "NODATA"),
+                ("_tcp.web.default.svc.cluster.local", "NODATA"),
+                ("_udp.web.default.svc.cluster.local", "NXDOMAIN"),
+            ],
+        );
+        assert_answers(
+            RecordType::AAAA,
+            &[
+                ("web.default.svc.cluster.local", "NODATA"),
+                ("db.default.svc.cluster.local", "NODATA"),
+                ("nothing.default.svc.cluster.local", "NXDOMAIN"),
+            ],
+        );
     }
 
     #[test]
     fn service_records_name_the_service_or_each_endpoint_of_a_headless_one() {
-        assert_answers(RecordType::SRV, &[
-            ("_https._tcp.web.default.svc.cluster.local", "0 100 443 web.default.svc.cluster.local."),
-            ("_HTTPS._TCP.web.default.svc.cluster.local", "0 100 443 web.default.svc.cluster.local."),
-            ("_https._udp.web.default.svc.cluster.local", "NXDOMAIN"),
-            ("_http._tcp.web.default.svc.cluster.local", "NXDOMAIN"),
-            (
-                "_http._tcp.db.default.svc.cluster.local",
-                "0 50 8080 db-0.db.default.svc.cluster.local., 0 50 8080 10-42-0-3.db.default.svc.cluster.local.",
-            ),
-            ("web.default.svc.cluster.local", "0 100 443 web.default.svc.cluster.local."),
-        ]);
+        assert_answers(
+            RecordType::SRV,
+            &[
+                ("_https._tcp.web.default.svc.cluster.local", "0 100 443 web.default.svc.cluster.local."),
+                ("_HTTPS._TCP.web.default.svc.cluster.local", "0 100 443 web.default.svc.cluster.local."),
+                ("_https._udp.web.default.svc.cluster.local", "NXDOMAIN"),
+                ("_http._tcp.web.default.svc.cluster.local", "NXDOMAIN"),
+                (
+                    "_http._tcp.db.default.svc.cluster.local",
+                    "0 50 8080 db-0.db.default.svc.cluster.local., 0 50 8080 10-42-0-3.db.default.svc.cluster.local.",
+                ),
+                ("web.default.svc.cluster.local", "0 100 443 web.default.svc.cluster.local."),
+            ],
+        );
         let name = Name::from_ascii("_http._tcp.db.default.svc.cluster.local.").unwrap();
         let additional = authority().answer(&name, RecordType::SRV).unwrap().additionals;
-        assert_eq!(additional.iter().map(|record| record.data.to_string()).collect::<Vec<_>>(), ["10.42.0.2", "10.42.0.3"]);
+        assert_eq!(
+            additional.iter().map(|record| record.data.to_string()).collect::<Vec<_>>(),
+            ["10.42.0.2", "10.42.0.3"]
+        );
     }
 
     #[test]
     fn addresses_lead_back_to_services_and_endpoints() {
-        assert_answers(RecordType::PTR, &[
-            ("1.0.43.10.in-addr.arpa", "web.default.svc.cluster.local."),
-            ("2.0.42.10.in-addr.arpa", "db-0.db.default.svc.cluster.local."),
-            ("3.0.42.10.in-addr.arpa", "10-42-0-3.db.default.svc.cluster.local."),
-            ("4.0.42.10.in-addr.arpa", "NXDOMAIN"),
-            ("1.2.0.192.in-addr.arpa", "FORWARD"),
-        ]);
+        assert_answers(
+            RecordType::PTR,
+            &[
+                ("1.0.43.10.in-addr.arpa", "web.default.svc.cluster.local."),
+                ("2.0.42.10.in-addr.arpa", "db-0.db.default.svc.cluster.local."),
+                ("3.0.42.10.in-addr.arpa", "10-42-0-3.db.default.svc.cluster.local."),
+                ("4.0.42.10.in-addr.arpa", "NXDOMAIN"),
+                ("1.2.0.192.in-addr.arpa", "FORWARD"),
+            ],
+        );
     }
 
     #[test]
     fn external_names_are_aliases_followed_where_this_server_can() {
-        assert_answers(RecordType::A, &[
-            ("out.default.svc.cluster.local", "www.example.com."),
-            ("in.default.svc.cluster.local", "web.default.svc.cluster.local., 10.43.0.1"),
-            ("x.out.default.svc.cluster.local", "NXDOMAIN"),
-        ]);
+        assert_answers(
+            RecordType::A,
+            &[
+                ("out.default.svc.cluster.local", "www.example.com."),
+                ("in.default.svc.cluster.local", "web.default.svc.cluster.local., 10.43.0.1"),
+                ("x.out.default.svc.cluster.local", "NXDOMAIN"),
+            ],
+        );
         let name = Name::from_ascii("out.default.svc.cluster.local.").unwrap();
         let next = authority().answer(&name, RecordType::A).unwrap().continues_at;
         assert_eq!(next, Some(Name::from_ascii("www.example.com.").unwrap()));

@@ -45,9 +45,8 @@ impl Upstream {
     pub(crate) async fn ask(&self, name: &Name, kind: RecordType, dnssec: bool) -> Option<Message> {
         let _slot = self.slots.try_acquire().ok()?;
         let now = Instant::now();
-        let sulks = |resolver: &Resolver| {
-            resolver.silent_since.lock().is_some_and(|since| now.duration_since(since) < SULK)
-        };
+        let sulks =
+            |resolver: &Resolver| resolver.silent_since.lock().is_some_and(|since| now.duration_since(since) < SULK);
         let (silent, answering): (Vec<_>, Vec<_>) = self.resolvers.iter().partition(|resolver| sulks(resolver));
         let ordered = answering
             .into_iter()

@@ -228,7 +228,11 @@ fn find_in_service(entry: &Entry, namespace: &str, name: &str, rest: &[&str]) ->
                 service.cluster_ips.clone()
             };
             // A headless Service without ready endpoints doesn't exist (specification, 2.4.1).
-            if ips.is_empty() { Found::Absent } else { Found::Addresses { ips, ports: ports(entry, namespace, name, None) } }
+            if ips.is_empty() {
+                Found::Absent
+            } else {
+                Found::Addresses { ips, ports: ports(entry, namespace, name, None) }
+            }
         }
         [protocol] if protocol.starts_with('_') => {
             let known = ports(entry, namespace, name, Some((None, protocol)));
@@ -271,7 +275,9 @@ fn ports(entry: &Entry, namespace: &str, name: &str, wanted: Option<(Option<&str
         let mut merged: Vec<Target> = Vec::new();
         for target in targets {
             match merged.iter_mut().find(|known| known.owner == target.owner && known.port == target.port) {
-                Some(known) => known.ips.extend(target.ips.into_iter().filter(|ip| !known.ips.contains(ip)).collect::<Vec<_>>()),
+                Some(known) => {
+                    known.ips.extend(target.ips.into_iter().filter(|ip| !known.ips.contains(ip)).collect::<Vec<_>>())
+                }
                 None => merged.push(target),
             }
         }

@@ -30,13 +30,16 @@ pub(crate) struct Links {
 }
 
 /// The pod's half of a veth pair, made inside the pod's namespace.
-pub(crate) struct PodSide {
+pub(crate) struct PodSide<'a> {
     pub netns: RawFd,
     pub mac: [u8; 6],
+    pub interface: &'a str,
+    /// The interface's index; 0 lets the kernel choose.
+    pub index: u32,
 }
 
 /// The pod-side interface's index: the first after loopback in a fresh namespace.
-const POD_INDEX: u32 = 2;
+pub(crate) const POD_INDEX: u32 = 2;
 const LOOPBACK_INDEX: u32 = 1;
 /// rtnetlink(7) keeps 4 and up free for programs; routes made here carry it.
 const ROUTE_PROTOCOL: u8 = 72;
@@ -104,11 +107,11 @@ impl Links {
 
     /// Creates a veth pair whose peer is born inside the pod's namespace and whose near end is an active port of the
     /// bridge. (Creating it here and moving it takes an RCU grace period, 15 times as long.)
-    pub(crate) fn create_veth(&mut self, name: &str, bridge: u32, mtu: u32, pod: &PodSide) -> io::Result<()> {
+    pub(crate) fn create_veth(&mut self, name: &str, bridge: u32, mtu: u32, pod: &PodSide<'_>) -> io::Result<()> {
         let mut peer = LinkMessage::default();
-        peer.header.index = POD_INDEX;
+        peer.header.index = pod.index;
         peer.attributes = vec![
-            LinkAttribute::IfName("eth0".to_owned()),
+            LinkAttribute::IfName(pod.interface.to_owned()),
             LinkAttribute::Address(pod.mac.to_vec()),
             LinkAttribute::Mtu(mtu),
             LinkAttribute::NetNsFd(pod.netns),
@@ -158,6 +161,38 @@ impl Links {
             (RouteNetlinkMessage::SetLink(link_up(POD_INDEX)), 0),
             (RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE),
         ])
+    }
+
+    /// Inside a pod's namespace: one more link up, with its address and the way to its network (or to everything).
+    pub(crate) fn configure_extra(
+        &mut self,
+        interface: &str,
+        ip: Ipv4Addr,
+        range: Cidr,
+        gateway: Ipv4Addr,
+        default_route: bool,
+    ) -> io::Result<()> {
+        let index = self.index(interface)?.ok_or(io::ErrorKind::NotFound)?;
+        let by_gateway = || {
+            let mut route = route_message(index, RouteScope::Universe);
+            route.header.flags = RouteFlags::Onlink;
+            route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+            route
+        };
+        let mut to_range = by_gateway();
+        to_range.header.destination_prefix_length = range.prefix();
+        if let IpAddr::V4(address) = range.address() {
+            to_range.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
+        }
+        let mut messages = vec![
+            (RouteNetlinkMessage::NewAddress(address_message(index, ip, 32)), NLM_F_CREATE | NLM_F_REPLACE),
+            (RouteNetlinkMessage::SetLink(link_up(index)), 0),
+            (RouteNetlinkMessage::NewRoute(to_range), NLM_F_CREATE | NLM_F_REPLACE),
+        ];
+        if default_route {
+            messages.push((RouteNetlinkMessage::NewRoute(by_gateway()), NLM_F_CREATE | NLM_F_REPLACE));
+        }
+        self.ask(messages)
     }
 
     pub(crate) fn add_address(&mut self, index: u32, ip: Ipv4Addr, prefix: u8) -> io::Result<()> {

@@ -6,7 +6,7 @@ mod link;
 mod socket;
 
 pub(crate) use attributes::{AttributeWriter, attributes};
-pub(crate) use link::{Links, PodSide};
+pub(crate) use link::{Links, POD_INDEX, PodSide};
 pub(crate) use socket::{Family, NetlinkSocket, next_sequence};
 
 /// Length of `struct nlmsghdr` (linux/netlink.h).

@@ -65,7 +65,8 @@ impl Batch {
     pub(crate) fn finish(mut self) -> (Vec<u8>, u32, u32) {
         // The answer to the last change comes after the commit; kernels before 6.10 don't answer the batch's end.
         let flags = self.last_at + 6;
-        let with_ack = libc::NLM_F_REQUEST as u16 | libc::NLM_F_ACK as u16
+        let with_ack = libc::NLM_F_REQUEST as u16
+            | libc::NLM_F_ACK as u16
             | u16::from_ne_bytes([self.bytes[flags], self.bytes[flags + 1]]);
         self.bytes[flags..flags + 2].copy_from_slice(&with_ack.to_ne_bytes());
         let last = self.last;

@@ -211,11 +211,14 @@ impl Layout {
 
     fn refuse(&self, batch: &mut Batch) {
         batch.add_chain(REFUSE, None);
-        batch.add_rule(REFUSE, &[
-            E::Meta { key: libc::NFT_META_L4PROTO, to: KEY },
-            E::Equal { register: KEY, value: vec![libc::IPPROTO_TCP as u8] },
-            E::Reset,
-        ]);
+        batch.add_rule(
+            REFUSE,
+            &[
+                E::Meta { key: libc::NFT_META_L4PROTO, to: KEY },
+                E::Equal { register: KEY, value: vec![libc::IPPROTO_TCP as u8] },
+                E::Reset,
+            ],
+        );
         batch.add_rule(REFUSE, &[E::PortUnreachable]);
     }
 
@@ -235,10 +238,8 @@ impl Layout {
         unknown.push(E::End(Verdict::Jump(REFUSE.to_owned())));
         batch.add_rule(chain, &unknown);
 
-        let mut by_node = vec![
-            E::DestinationType { to: KEY },
-            E::Equal { register: KEY, value: ROUTE_LOCAL.to_ne_bytes().to_vec() },
-        ];
+        let mut by_node =
+            vec![E::DestinationType { to: KEY }, E::Equal { register: KEY, value: ROUTE_LOCAL.to_ne_bytes().to_vec() }];
         by_node.extend(load_frontend(node));
         by_node.push(E::VerdictMap { map: VARIANTS, key: VALUE });
         batch.add_rule(chain, &by_node);
@@ -258,22 +259,28 @@ impl Layout {
 
         // Pods reach each other by the gateway on purpose; the node shall not advise against it.
         batch.add_chain("redirects", Some(&ChainHook { kind: "filter", hook: output, priority: 0 }));
-        batch.add_rule("redirects", &[
-            E::Meta { key: libc::NFT_META_OIFNAME, to: KEY },
-            E::Equal { register: KEY, value: interface(&self.bridge) },
-            E::Meta { key: libc::NFT_META_L4PROTO, to: KEY },
-            E::Equal { register: KEY, value: vec![libc::IPPROTO_ICMP as u8] },
-            E::Transport { offset: 0, length: 1, to: KEY },
-            E::Equal { register: KEY, value: vec![ICMP_REDIRECT] },
-            E::End(Verdict::Drop),
-        ]);
+        batch.add_rule(
+            "redirects",
+            &[
+                E::Meta { key: libc::NFT_META_OIFNAME, to: KEY },
+                E::Equal { register: KEY, value: interface(&self.bridge) },
+                E::Meta { key: libc::NFT_META_L4PROTO, to: KEY },
+                E::Equal { register: KEY, value: vec![libc::IPPROTO_ICMP as u8] },
+                E::Transport { offset: 0, length: 1, to: KEY },
+                E::Equal { register: KEY, value: vec![ICMP_REDIRECT] },
+                E::End(Verdict::Drop),
+            ],
+        );
 
         batch.add_chain("prerouting", Some(&ChainHook { kind: "nat", hook: prerouting, priority: -100 }));
-        batch.add_rule("prerouting", &[
-            E::Meta { key: libc::NFT_META_IIFNAME, to: KEY },
-            E::Equal { register: KEY, value: interface(&self.bridge) },
-            E::End(Verdict::Goto(INSIDE.to_owned())),
-        ]);
+        batch.add_rule(
+            "prerouting",
+            &[
+                E::Meta { key: libc::NFT_META_IIFNAME, to: KEY },
+                E::Equal { register: KEY, value: interface(&self.bridge) },
+                E::End(Verdict::Goto(INSIDE.to_owned())),
+            ],
+        );
         batch.add_rule("prerouting", &[E::End(Verdict::Goto(OUTSIDE.to_owned()))]);
         batch.add_chain("output", Some(&ChainHook { kind: "nat", hook: output, priority: -100 }));
         batch.add_rule("output", &[E::End(Verdict::Goto(INSIDE.to_owned()))]);
@@ -293,33 +300,34 @@ impl Layout {
         };
         let out = E::Meta { key: libc::NFT_META_OIFNAME, to: KEY };
 
-        batch.add_rule(name, &[
-            E::Meta { key: libc::NFT_META_MARK, to: KEY },
-            E::Bitwise {
-                from: KEY,
-                to: KEY_ADDRESS,
-                mask: all(MASQUERADE_BIT.to_ne_bytes()),
-                xor: all([0; 4]),
-            },
-            E::NotEqual { register: KEY_ADDRESS, value: all([0; 4]) },
-            E::Bitwise { from: KEY, to: KEY, mask: all((!MASQUERADE_BIT).to_ne_bytes()), xor: all([0; 4]) },
-            E::SetMark { from: KEY },
-            E::Masquerade,
-        ]);
+        batch.add_rule(
+            name,
+            &[
+                E::Meta { key: libc::NFT_META_MARK, to: KEY },
+                E::Bitwise { from: KEY, to: KEY_ADDRESS, mask: all(MASQUERADE_BIT.to_ne_bytes()), xor: all([0; 4]) },
+                E::NotEqual { register: KEY_ADDRESS, value: all([0; 4]) },
+                E::Bitwise { from: KEY, to: KEY, mask: all((!MASQUERADE_BIT).to_ne_bytes()), xor: all([0; 4]) },
+                E::SetMark { from: KEY },
+                E::Masquerade,
+            ],
+        );
 
         let mut from_loopback = source(Ipv4Addr::LOCALHOST.into(), 8);
         from_loopback.extend([out.clone(), bridge(true), E::Masquerade]);
         batch.add_rule(name, &from_loopback);
 
         // A pod that reached itself through a Service would answer itself past the translation.
-        batch.add_rule(name, &[
-            E::Network { offset: 12, length: 8, to: KEY },
-            E::InSet { set: HAIRPIN, key: KEY },
-            E::Ct { key: libc::NFT_CT_STATUS, to: KEY },
-            E::Bitwise { from: KEY, to: KEY, mask: all(STATUS_DST_NAT.to_ne_bytes()), xor: all([0; 4]) },
-            E::NotEqual { register: KEY, value: all([0; 4]) },
-            E::Masquerade,
-        ]);
+        batch.add_rule(
+            name,
+            &[
+                E::Network { offset: 12, length: 8, to: KEY },
+                E::InSet { set: HAIRPIN, key: KEY },
+                E::Ct { key: libc::NFT_CT_STATUS, to: KEY },
+                E::Bitwise { from: KEY, to: KEY, mask: all(STATUS_DST_NAT.to_ne_bytes()), xor: all([0; 4]) },
+                E::NotEqual { register: KEY, value: all([0; 4]) },
+                E::Masquerade,
+            ],
+        );
 
         let mut leaving = source(self.pods.address(), self.pods.prefix());
         leaving.extend(destination(self.pods.address(), self.pods.prefix(), false));
@@ -347,22 +355,21 @@ pub(crate) fn add_variant(batch: &mut Batch, variant: Variant) {
     batch.add_chain(&chain, None);
     if masquerade {
         let bit = MASQUERADE_BIT.to_ne_bytes().to_vec();
-        batch.add_rule(&chain, &[
-            E::Meta { key: libc::NFT_META_MARK, to: KEY },
-            E::Bitwise { from: KEY, to: KEY, mask: (!MASQUERADE_BIT).to_ne_bytes().to_vec(), xor: bit },
-            E::SetMark { from: KEY },
-        ]);
+        batch.add_rule(
+            &chain,
+            &[
+                E::Meta { key: libc::NFT_META_MARK, to: KEY },
+                E::Bitwise { from: KEY, to: KEY, mask: (!MASQUERADE_BIT).to_ne_bytes().to_vec(), xor: bit },
+                E::SetMark { from: KEY },
+            ],
+        );
     }
     let translate = E::Dnat { address: ADDRESS, port: PORT };
     let mut choose = load_frontend(zone);
-    choose.extend([
-        E::Random { to: SLOT, modulus: endpoints },
-        E::Map { map: ENDPOINTS, key: GROUP, to: ADDRESS },
-    ]);
+    choose.extend([E::Random { to: SLOT, modulus: endpoints }, E::Map { map: ENDPOINTS, key: GROUP, to: ADDRESS }]);
     if affinity != 0 {
         let client = E::Network { offset: 12, length: 4, to: SOURCE };
-        let remember =
-            E::Remember { map: AFFINITY, key: SOURCE, value: ADDRESS, seconds: u64::from(affinity) };
+        let remember = E::Remember { map: AFFINITY, key: SOURCE, value: ADDRESS, seconds: u64::from(affinity) };
         let mut known = load_frontend(zone);
         known.extend([
             client.clone(),

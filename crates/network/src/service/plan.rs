@@ -98,8 +98,7 @@ pub(crate) fn plan_host_ports(ports: &[HostPort], pod: Ipv4Addr) -> Plan {
             Some(IpAddr::V6(v6)) if v6.is_unspecified() => Ipv4Addr::UNSPECIFIED,
             Some(IpAddr::V6(_)) => continue,
         };
-        let name =
-            GroupName { protocol: port.protocol, port: port.host_port, scope: Scope::HostPort(address) };
+        let name = GroupName { protocol: port.protocol, port: port.host_port, scope: Scope::HostPort(address) };
         let zones = if address.is_unspecified() {
             [Zone::InsideNode, Zone::OutsideNode]
         } else {
@@ -162,8 +161,8 @@ fn plan_port(plan: &mut Plan, rules: &ServiceRules, port: &ServicePort) {
         add(Zone::OutsideNode, Ipv4Addr::UNSPECIFIED, node_port, outside);
     }
 
-    let local_used = rules.internal_traffic_policy == TrafficPolicy::Local
-        || rules.external_traffic_policy == TrafficPolicy::Local;
+    let local_used =
+        rules.internal_traffic_policy == TrafficPolicy::Local || rules.external_traffic_policy == TrafficPolicy::Local;
     plan.draining.extend(distinct(&port.draining).into_iter().map(|endpoint| (name(Scope::All), endpoint)));
     if !local.is_empty() && !same && local_used {
         plan.groups.push(GroupPlan { name: name(Scope::Local), endpoints: local });

@@ -382,7 +382,8 @@ impl State {
         for endpoint in before.difference(&after) {
             self.hairpin_less(batch, *endpoint.ip());
         }
-        let (before, after) = (if had_members { before } else { HashSet::new() }, if members { after } else { HashSet::new() });
+        let (before, after) =
+            (if had_members { before } else { HashSet::new() }, if members { after } else { HashSet::new() });
         for endpoint in before.difference(&after) {
             batch.delete_element(MEMBERS, &member_key(id, **endpoint));
         }

@@ -125,10 +125,9 @@ impl ServiceTable {
             *diverged = true;
             let mut batch = state.batch();
             state.load(&mut batch);
-            session.commit(batch).map_err(|error| NetworkError::Netlink {
-                step: "load the Services' rules",
-                source: error.source,
-            })?;
+            session
+                .commit(batch)
+                .map_err(|error| NetworkError::Netlink { step: "load the Services' rules", source: error.source })?;
             *diverged = false;
         }
         // Only now do new connections avoid what is cut.
@@ -172,7 +171,11 @@ fn prepare(state: &mut State) -> Result<Session, NetworkError> {
 
 fn warn_of_dropping_chains(session: &mut Session) {
     for (table, chain) in session.dropping_forward_chains().unwrap_or_default() {
-        tracing::warn!(table, chain, "a firewall of this host drops forwarded packets unless it is told otherwise: \
-            pods may reach neither each other nor the world until it accepts the bridge");
+        tracing::warn!(
+            table,
+            chain,
+            "a firewall of this host drops forwarded packets unless it is told otherwise: \
+            pods may reach neither each other nor the world until it accepts the bridge"
+        );
     }
 }

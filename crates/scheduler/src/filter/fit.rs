@@ -17,7 +17,8 @@ pub(super) fn fits(pod: &PodInfo, node: &NodeInfo) -> bool {
 /// What a node lacks, as bits: the pod count, CPU, memory, ephemeral storage, then the pod's other
 /// resources in their order (which are never so many that 60 would not do; further ones share the last bit).
 pub(crate) fn lacking(pod: &PodInfo, node: &NodeInfo) -> u64 {
-    u64::from(node.placed.pods >= node.pods_allowed) | lacking_beside(&pod.requests, &node.allocatable, &node.placed.requested)
+    u64::from(node.placed.pods >= node.pods_allowed)
+        | lacking_beside(&pod.requests, &node.allocatable, &node.placed.requested)
 }
 
 /// Upstream's words for a bit of [`lacking`].

@@ -31,7 +31,13 @@ mod tests {
         let toleration = |key: &str, operator: &str, value: &str, effect: &str| {
             let some = |s: &str| Some(s.to_owned()).filter(|s| !s.is_empty());
             let toleration_seconds = None;
-            Toleration { key: some(key), operator: some(operator), value: some(value), effect: some(effect), toleration_seconds }
+            Toleration {
+                key: some(key),
+                operator: some(operator),
+                value: some(value),
+                effect: some(effect),
+                toleration_seconds,
+            }
         };
         for (given, want) in [
             (toleration("k", "Equal", "v", "NoSchedule"), true),

@@ -118,8 +118,12 @@ fn preemption_is_said_to_be_hopeless_only_where_it_is() {
 
 #[test]
 fn resources_fit_exactly_or_not_at_all() {
-    let cluster = Cluster::default().plain(&["n"]).pod("p", "n", json!({}), asks(json!({"cpu": "1500m", "memory": "1Gi"})));
-    assert_eq!(cluster.only(&incoming(asks(json!({"cpu": "2500m", "memory": "7Gi", "ephemeral-storage": "10Gi"})))), ["n"]);
+    let cluster =
+        Cluster::default().plain(&["n"]).pod("p", "n", json!({}), asks(json!({"cpu": "1500m", "memory": "1Gi"})));
+    assert_eq!(
+        cluster.only(&incoming(asks(json!({"cpu": "2500m", "memory": "7Gi", "ephemeral-storage": "10Gi"})))),
+        ["n"]
+    );
     for (asks_for, why) in [
         (json!({"cpu": "2501m"}), "1 Insufficient cpu."),
         (json!({"memory": "7169Mi"}), "1 Insufficient memory."),
@@ -133,7 +137,8 @@ fn resources_fit_exactly_or_not_at_all() {
 
 #[test]
 fn a_node_takes_no_more_pods_than_it_allows() {
-    let full = (0..10).fold(Cluster::default().plain(&["n"]), |c, n| c.pod(&format!("p{n}"), "n", json!({}), json!({})));
+    let full =
+        (0..10).fold(Cluster::default().plain(&["n"]), |c, n| c.pod(&format!("p{n}"), "n", json!({}), json!({})));
     assert!(full.why(&incoming(json!({}))).starts_with("0/1 nodes are available: 1 Too many pods."));
 }
 
@@ -153,8 +158,12 @@ fn taints_keep_away_who_does_not_tolerate_them() {
     let cluster = Cluster::default()
         .node("no-schedule", json!({}), taint("NoSchedule"))
         .node("no-execute", json!({}), taint("NoExecute"))
-        .node("cordoned", json!({}), json!({"spec": {"unschedulable": true, "taints": [
-            {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]}}));
+        .node(
+            "cordoned",
+            json!({}),
+            json!({"spec": {"unschedulable": true, "taints": [
+            {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]}}),
+        );
     let tolerate = |t: Value| incoming(json!({"tolerations": [t]}));
     assert_eq!(cluster.only(&tolerate(json!({"operator": "Exists"}))).len(), 3);
     assert_eq!(cluster.only(&tolerate(json!({"key": "k", "value": "v", "effect": "NoSchedule"}))), ["no-schedule"]);
@@ -164,7 +173,10 @@ fn taints_keep_away_who_does_not_tolerate_them() {
     // A preference is not a wall, but it decides between equals.
     let cluster = Cluster::default().node("soft", json!({}), taint("PreferNoSchedule")).plain(&["free"]);
     assert_eq!(cluster.only(&incoming(json!({}))), ["free"]);
-    assert_eq!(Cluster::default().node("soft", json!({}), taint("PreferNoSchedule")).only(&incoming(json!({}))), ["soft"]);
+    assert_eq!(
+        Cluster::default().node("soft", json!({}), taint("PreferNoSchedule")).only(&incoming(json!({}))),
+        ["soft"]
+    );
 }
 
 #[test]
@@ -177,12 +189,19 @@ fn selectors_and_affinity_choose_by_label_and_by_name() {
         incoming(json!({"affinity": {"nodeAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}}))
     };
-    let expression = |key: &str, operator: &str, values: Value| json!({"key": key, "operator": operator, "values": values});
+    let expression =
+        |key: &str, operator: &str, values: Value| json!({"key": key, "operator": operator, "values": values});
     assert_eq!(cluster.only(&incoming(json!({"nodeSelector": {"disk": "ssd"}}))), ["a"]);
     let cases = [
         (json!([{"matchExpressions": [expression("cores", "Gt", json!(["7"]))]}]), vec!["a", "b"]),
-        (json!([{"matchExpressions": [expression("disk", "Exists", json!([])), expression("cores", "Lt", json!(["9"]))]}]), vec!["a"]),
-        (json!([{"matchExpressions": [expression("disk", "In", json!(["hdd"]))]}, {"matchExpressions": [expression("disk", "DoesNotExist", json!([]))]}]), vec!["b", "c"]),
+        (
+            json!([{"matchExpressions": [expression("disk", "Exists", json!([])), expression("cores", "Lt", json!(["9"]))]}]),
+            vec!["a"],
+        ),
+        (
+            json!([{"matchExpressions": [expression("disk", "In", json!(["hdd"]))]}, {"matchExpressions": [expression("disk", "DoesNotExist", json!([]))]}]),
+            vec!["b", "c"],
+        ),
         (json!([{"matchFields": [expression("metadata.name", "In", json!(["c"]))]}]), vec!["c"]),
         (json!([{"matchFields": [expression("metadata.name", "NotIn", json!(["c"]))]}]), vec!["a", "b"]),
     ];
@@ -190,7 +209,10 @@ fn selectors_and_affinity_choose_by_label_and_by_name() {
         assert_eq!(cluster.only(&required(terms.clone())), want, "{terms}");
     }
     let nowhere = cluster.why(&required(json!([{"matchFields": [expression("metadata.name", "In", json!(["x"]))]}])));
-    assert!(nowhere.starts_with("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."), "{nowhere}");
+    assert!(
+        nowhere.starts_with("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."),
+        "{nowhere}"
+    );
     let preferred = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
         {"weight": 1, "preference": {"matchExpressions": [expression("disk", "Exists", json!([]))]}},
         {"weight": 5, "preference": {"matchExpressions": [expression("disk", "In", json!(["hdd"]))]}}]}}});
@@ -199,9 +221,7 @@ fn selectors_and_affinity_choose_by_label_and_by_name() {
 
 #[test]
 fn host_ports_conflict_by_port_protocol_and_address() {
-    let port = |ip: &str, protocol: &str, port: u16| {
-        json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": port, "hostIP": ip, "protocol": protocol}]}]})
-    };
+    let port = |ip: &str, protocol: &str, port: u16| json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": port, "hostIP": ip, "protocol": protocol}]}]});
     let cluster = Cluster::default().plain(&["n"]).pod("p", "n", json!({}), port("10.0.0.1", "TCP", 80));
     for (ip, protocol, number, fits) in [
         ("", "TCP", 80, false),
@@ -259,10 +279,12 @@ fn affinity_joins_and_anti_affinity_parts_pods() {
         json!({"affinity": {kind: {"requiredDuringSchedulingIgnoredDuringExecution": [
             {"topologyKey": key, "labelSelector": {"matchLabels": {"app": app}}}]}}})
     };
-    let cluster = Cluster::default()
-        .plain(&["a", "b"])
-        .pod("db", "a", json!({"app": "db"}), json!({}))
-        .pod("shy", "b", json!({"app": "shy"}), near("podAntiAffinity", "loud", HOST));
+    let cluster = Cluster::default().plain(&["a", "b"]).pod("db", "a", json!({"app": "db"}), json!({})).pod(
+        "shy",
+        "b",
+        json!({"app": "shy"}),
+        near("podAntiAffinity", "loud", HOST),
+    );
     assert_eq!(cluster.only(&incoming(near("podAffinity", "db", HOST))), ["a"]);
     assert_eq!(cluster.only(&incoming(near("podAntiAffinity", "db", HOST))), ["b"]);
     assert_eq!(cluster.only(&pod("loud", json!({"app": "loud"}), json!({}))), ["a"]);
@@ -273,7 +295,8 @@ fn affinity_joins_and_anti_affinity_parts_pods() {
     let mut elsewhere = incoming(near("podAffinity", "db", HOST));
     elsewhere["metadata"]["namespace"] = "other".into();
     assert!(cluster.why(&elsewhere).contains("2 node(s) didn't match pod affinity rules."));
-    elsewhere["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]["namespaceSelector"] = json!({});
+    elsewhere["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]["namespaceSelector"] =
+        json!({});
     assert_eq!(cluster.only(&elsewhere), ["a"]);
     let one = Cluster::default().plain(&["a"]).pod("shy", "a", json!({}), near("podAntiAffinity", "web", HOST));
     let why = one.why(&incoming(json!({})));
@@ -285,7 +308,12 @@ fn affinity_joins_and_anti_affinity_parts_pods() {
 
 #[test]
 fn the_emptier_node_is_chosen_and_pods_of_one_controller_keep_apart() {
-    let cluster = Cluster::default().plain(&["busy", "idle"]).pod("p", "busy", json!({}), asks(json!({"cpu": "2", "memory": "4Gi"})));
+    let cluster = Cluster::default().plain(&["busy", "idle"]).pod(
+        "p",
+        "busy",
+        json!({}),
+        asks(json!({"cpu": "2", "memory": "4Gi"})),
+    );
     assert_eq!(cluster.only(&incoming(asks(json!({"cpu": "1", "memory": "2Gi"})))), ["idle"]);
     let owner = json!([{"apiVersion": "v1", "kind": "ReplicaSet", "name": "r", "uid": "r", "controller": true}]);
     let mut sibling = pod("s", json!({}), json!({}));
@@ -305,7 +333,10 @@ fn equals_are_chosen_alike_often_and_the_same_turn_chooses_the_same() {
     let chosen = cluster.chosen(&pod);
     assert!(chosen.len() == 3 && chosen.values().all(|n| *n > 8), "{chosen:?}");
     for turn in 0..20 {
-        assert_eq!(schedule(&info(pod.clone()), &cluster.snapshot, turn), schedule(&info(pod.clone()), &cluster.snapshot, turn));
+        assert_eq!(
+            schedule(&info(pod.clone()), &cluster.snapshot, turn),
+            schedule(&info(pod.clone()), &cluster.snapshot, turn)
+        );
     }
 }
 
@@ -318,6 +349,7 @@ fn in_a_large_cluster_a_sample_is_enough_but_a_rare_node_is_found() {
     }
     let placement = schedule(&info(incoming(json!({}))), &cluster.snapshot, 3).expect("there is room");
     assert_eq!(placement.feasible, 420);
-    let rare = schedule(&info(incoming(json!({"nodeSelector": {"rare": "yes"}}))), &cluster.snapshot, 3).expect("it is there");
+    let rare =
+        schedule(&info(incoming(json!({"nodeSelector": {"rare": "yes"}}))), &cluster.snapshot, 3).expect("it is there");
     assert_eq!((&*rare.node, rare.evaluated), ("n777", 1));
 }

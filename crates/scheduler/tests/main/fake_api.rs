@@ -180,7 +180,10 @@ impl FakeApi {
         let state = self.0.state.lock();
         let items: Vec<_> = state.objects.iter().filter(|o| plural_of(o) == plural).collect();
         let revision = state.revision.to_string();
-        json_response(StatusCode::OK, &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": revision}, "items": items}))
+        json_response(
+            StatusCode::OK,
+            &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": revision}, "items": items}),
+        )
     }
 
     fn watch(&self, plural: &str, query: &str) -> Response<ResponseBody> {
@@ -210,7 +213,10 @@ impl FakeApi {
         assert!(pod["spec"]["nodeName"].is_null(), "{name} is bound twice");
         pod["spec"]["nodeName"] = binding["target"]["name"].clone();
         self.put(pod);
-        json_response(StatusCode::CREATED, &json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 201}))
+        json_response(
+            StatusCode::CREATED,
+            &json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 201}),
+        )
     }
 }
 

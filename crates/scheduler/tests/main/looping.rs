@@ -153,7 +153,10 @@ async fn a_deleted_pod_makes_room_for_one_that_waits() {
     let _running = start(&api);
     api.until("it waits", |api| condition(&api.pod("new")).is_object()).await;
     let message = condition(&api.pod("new"))["message"].as_str().expect("text").to_owned();
-    assert!(message.ends_with("preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."), "{message}");
+    assert!(
+        message.ends_with("preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod."),
+        "{message}"
+    );
     api.delete("Pod", "old");
     assert_eq!(api.until_bound("new").await, "n1");
 }

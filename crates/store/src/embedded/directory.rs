@@ -31,7 +31,8 @@ impl DirectoryLock {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = file.read_to_string(&mut holder);
-                let holder = holder.trim().parse::<u32>().map_or("another process".into(), |pid| format!("process {pid}"));
+                let holder =
+                    holder.trim().parse::<u32>().map_or("another process".into(), |pid| format!("process {pid}"));
                 Err(Error::Open(format!("data directory {} is in use by {holder}", directory.display())))
             }
             Err(TryLockError::Error(e)) => Err(refused(e)),

@@ -64,7 +64,8 @@ pub(super) async fn range(
 pub(super) fn fetch(snapshot: &Snapshot, found: &Found) -> Result<Entry, Error> {
     let place = found.version.place;
     let entry = snapshot.entry(place)?;
-    let mut entry = entry.ok_or_else(|| Error::Read(format!("{} of revision {} is gone", found.key, place.revision)))?;
+    let mut entry =
+        entry.ok_or_else(|| Error::Read(format!("{} of revision {} is gone", found.key, place.revision)))?;
     entry.key = found.key.clone();
     Ok(entry)
 }

@@ -226,7 +226,8 @@ fn history(
             return Ok(false);
         }
         // A revision is never split, however many rows it has.
-        if revision != current && (rows >= HISTORY_ROWS * 8 || batches.len() >= HISTORY_ROWS || bytes >= HISTORY_BYTES) {
+        if revision != current && (rows >= HISTORY_ROWS * 8 || batches.len() >= HISTORY_ROWS || bytes >= HISTORY_BYTES)
+        {
             next = revision;
             return Ok(false);
         }

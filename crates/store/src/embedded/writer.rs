@@ -119,14 +119,8 @@ pub(super) fn check(txn: &Txn) -> Result<(), Error> {
 pub(super) fn run(shared: &Shared) {
     let _farewell = Farewell(&shared.queue);
     // Rows that an earlier process had no time to free are freed first.
-    let mut writer = Writer {
-        shared,
-        freed: VecDeque::new(),
-        freeing: true,
-        horizon: None,
-        compactions: Vec::new(),
-        trouble: None,
-    };
+    let mut writer =
+        Writer { shared, freed: VecDeque::new(), freeing: true, horizon: None, compactions: Vec::new(), trouble: None };
     while let Some(work) = shared.queue.take(!writer.has_work()) {
         writer.compact(work.compactions);
         writer.commit(work.txns);

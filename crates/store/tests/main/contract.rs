@@ -119,7 +119,8 @@ pub async fn a_put_stamps_its_revision_into_the_value(store: &impl Store) {
 
 pub async fn a_failed_compare_changes_nothing_and_shows_what_is_there(store: &impl Store) {
     let revision = commit(store, [put("/a", "1")]).await;
-    let txn = Txn { compares: vec![when("/b", 0), when("/a", revision + 7)], changes: vec![put("/a", "2"), put("/b", "2")] };
+    let txn =
+        Txn { compares: vec![when("/b", 0), when("/a", revision + 7)], changes: vec![put("/a", "2"), put("/b", "2")] };
     let Ok(Outcome::Conflict(present)) = store.txn(txn).await else { panic!("must conflict") };
     let [None, Some(entry)] = &present[..] else { panic!("{present:?}") };
     assert_eq!((&*entry.key, &entry.value[..], entry.mod_revision), ("/a", &b"1"[..], revision));
@@ -233,7 +234,8 @@ pub async fn reads_at_a_revision_show_the_state_of_then(store: &impl Store) {
         (third, vec![("/b", "3"), ("/c", "2")]),
     ] {
         let page = store.range("/", "0", Some(at), 0).await.expect("reads");
-        let seen: Vec<_> = page.entries.iter().map(|e| (&*e.key, std::str::from_utf8(&e.value).expect("text"))).collect();
+        let seen: Vec<_> =
+            page.entries.iter().map(|e| (&*e.key, std::str::from_utf8(&e.value).expect("text"))).collect();
         assert_eq!(seen, want, "at {at}");
         assert_eq!(page.revision, at);
         for key in ["/a", "/b", "/c"] {

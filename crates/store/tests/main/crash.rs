@@ -174,9 +174,11 @@ fn check(dir: &Path, model: &mut Model, round: u64) {
 }
 
 async fn check_writer(store: &Embedded, model: &mut Model, writer: usize) {
-    let [a, b, c] = futures::future::join_all(["a", "b", "c"].map(|k| format!("/{writer}/{k}")).map(|key| async move {
-        store.get(&key, None).await.expect("reads")
-    }))
+    let [a, b, c] = futures::future::join_all(
+        ["a", "b", "c"]
+            .map(|k| format!("/{writer}/{k}"))
+            .map(|key| async move { store.get(&key, None).await.expect("reads") }),
+    )
     .await
     .try_into()
     .expect("three");

@@ -33,7 +33,8 @@ fn config(dir: &Path) -> EmbeddedConfig {
 async fn fill(store: &Embedded, name: &str) -> (usize, Revision) {
     for n in 0.. {
         let before = store.revision();
-        let pair = [put(&format!("/{name}/{n}/a"), &"a".repeat(20_000)), put(&format!("/{name}/{n}/b"), &"b".repeat(20_000))];
+        let pair =
+            [put(&format!("/{name}/{n}/a"), &"a".repeat(20_000)), put(&format!("/{name}/{n}/b"), &"b".repeat(20_000))];
         match store.txn(Txn { compares: vec![], changes: pair.into() }).await {
             Ok(Outcome::Committed(_)) => {}
             Err(Error::Write(why)) => {

@@ -125,7 +125,9 @@ async fn what_was_submitted_before_close_is_answered() {
     let writes: Vec<_> = (0..200)
         .map(|n| {
             let store = store.clone();
-            tokio::spawn(async move { store.txn(Txn { compares: vec![], changes: vec![put(&format!("/{n}"), "v")] }).await })
+            tokio::spawn(
+                async move { store.txn(Txn { compares: vec![], changes: vec![put(&format!("/{n}"), "v")] }).await },
+            )
         })
         .collect();
     let closing = tokio::task::spawn_blocking({
