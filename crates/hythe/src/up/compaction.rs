@@ -7,7 +7,8 @@ use store::{Embedded, Store};
 /// Half of how long history lasts.
 const INTERVAL: Duration = Duration::from_secs(300);
 
-/// Every interval, forgets what was history already an interval ago.
+/// Every interval in which something changed, forgets what was history already an interval ago, and gives memory
+/// that a burst of writes left behind back to the machine.
 pub async fn run(store: Arc<Embedded>) {
     let mut before = store.revision();
     loop {
@@ -18,6 +19,10 @@ pub async fn run(store: Arc<Embedded>) {
             && let Err(error) = store.compact(before).await
         {
             tracing::warn!(%error, "the store could not be compacted");
+        }
+        if now > before {
+            // SAFETY: no arguments beyond the padding to keep; the allocator is glibc's, whose function this is.
+            unsafe { libc::malloc_trim(0) };
         }
         before = now;
     }

@@ -33,7 +33,10 @@ use network::{
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use store::{Embedded, EmbeddedConfig};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{addresses, compaction, nodes::LocalAgent, progress::Progress};
@@ -87,7 +90,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
         service_cidr: flags.service_cidr.clone(),
     };
     let listen = SocketAddr::from((flags.bind, flags.port));
-    let listener = TcpListener::bind(listen).await.with_context(|| {
+    let listener = bind(listen).with_context(|| {
         format!("can't listen on {listen}: choose another port with --port, or another address with --bind")
     })?;
     instance.save_settings(&settings)?;
@@ -145,6 +148,15 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     progress.phase("node");
     progress.ready();
     Ok(Running { tasks, stop, agent: Some(agent), store, _dns: dns })
+}
+
+/// A listener that thousands of clients may meet at once.
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    const BACKLOG: u32 = 4096;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// A role that ends takes the platform down, since nothing works without it; the next start repairs what it left.
