@@ -87,13 +87,13 @@ pub(crate) async fn put(
         None => Code::ManifestInvalid.because("the manifest broke off"),
     })?;
     let bytes = bytes.to_bytes();
-    let named = match &reference {
-        Reference::Digest(digest) if *digest != Digest::of(&bytes) => return Err(Code::DigestInvalid.failure()),
-        Reference::Tag(tag) => Some(tag.clone()),
-        _ => None,
+    let (digest, tag) = match reference {
+        Reference::Digest(digest) if digest != digest.again(&bytes) => return Err(Code::DigestInvalid.failure()),
+        Reference::Digest(digest) => (digest, None),
+        Reference::Tag(tag) | Reference::Neither(tag) => (Digest::of(&bytes), Some(tag)),
     };
     let stored = registry
-        .blocking::<_, ManifestError>(repository, move |r| r.put_manifest(&bytes, &media_type, named.as_deref()))
+        .blocking::<_, ManifestError>(repository, move |r| r.put_manifest(&digest, &bytes, &media_type, tag.as_deref()))
         .await?;
     let location = format!("/v2/{}/manifests/{}", repository.name(), stored.digest);
     let response = created(&location, &stored.digest);

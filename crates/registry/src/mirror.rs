@@ -123,7 +123,7 @@ async fn fetch(
     let tag = tag.map(str::to_owned);
     let stored = registry
         .blocking::<_, ManifestError>(repository, move |r| {
-            r.mirror_manifest(&fetched.bytes, &fetched.media_type, tag.as_deref())
+            r.mirror_manifest(&fetched.digest, &fetched.bytes, &fetched.media_type, tag.as_deref())
         })
         .await;
     stored.map(drop).map_err(Stop::Here)

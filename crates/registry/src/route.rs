@@ -49,7 +49,9 @@ impl Route {
         }
         let repository = |name: &str| content.repository(name).ok_or_else(|| Code::NameInvalid.failure());
         let digest = |text: &str| {
-            Digest::parse(text).ok_or_else(|| Code::DigestInvalid.because("the digest is not sha256 and 64 digits"))
+            Digest::parse(text).ok_or_else(|| {
+                Code::DigestInvalid.because("the digest is neither sha256 and 64 digits nor sha512 and 128")
+            })
         };
         let (before, last) = rest.rsplit_once('/').ok_or_else(unknown)?;
         let (name, word) = before.rsplit_once('/').ok_or_else(unknown)?;

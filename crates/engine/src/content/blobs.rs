@@ -14,7 +14,7 @@ use super::{Content, ContentError, Digest};
 impl Content {
     /// Where a blob lies, if it is here.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.path("blobs/sha256").join(digest.hex())
+        self.path("blobs").join(digest.algorithm()).join(digest.hex())
     }
 
     /// Whether a blob is here.
@@ -39,12 +39,18 @@ impl Content {
     /// Stores bytes that are in memory.
     pub(super) fn write_blob(&self, bytes: &[u8]) -> Result<Digest, ContentError> {
         let digest = Digest::of(bytes);
-        if !self.has_blob(&digest) {
+        self.write_blob_as(bytes, &digest)?;
+        Ok(digest)
+    }
+
+    /// Stores bytes that are in memory under a digest of either algorithm.
+    pub(super) fn write_blob_as(&self, bytes: &[u8], digest: &Digest) -> Result<(), ContentError> {
+        if !self.has_blob(digest) {
             let mut ingest = self.ingest_anonymous()?;
             ingest.write(bytes)?;
-            ingest.commit(Some(&digest))?;
+            ingest.commit(Some(digest))?;
         }
-        Ok(digest)
+        Ok(())
     }
 
     /// Begins a blob whose digest is not known yet.
@@ -72,8 +78,10 @@ impl Content {
 
     /// Makes the names of all blobs stored so far durable; their bytes already are.
     pub(super) fn settle_blobs(&self) -> Result<(), ContentError> {
-        let dir = self.path("blobs/sha256");
-        File::open(&dir).and_then(|d| d.sync_all()).map_err(|e| ContentError::io("sync", &dir, e))
+        for dir in ["blobs/sha256", "blobs/sha512"].map(|d| self.path(d)) {
+            File::open(&dir).and_then(|d| d.sync_all()).map_err(|e| ContentError::io("sync", &dir, e))?;
+        }
+        Ok(())
     }
 
     /// Begins, or takes up again, a blob in the file at `path`, which must be in the same file system.
@@ -156,7 +164,14 @@ impl Ingest {
     /// Makes it a blob whose bytes are durable (its name is once [`Content::settle_blobs`] was called). With
     /// the wrong digest it is thrown away.
     pub fn commit(self, expected: Option<&Digest>) -> Result<(Digest, u64), ContentError> {
-        let actual = Digest::finish(self.hasher.clone());
+        let actual = match expected {
+            // Rare enough to be read once more.
+            Some(expected) if expected.is_sha512() => {
+                let read = File::open(&self.path).and_then(Digest::sha512);
+                read.map_err(|e| ContentError::io("read", &self.path, e))?
+            }
+            _ => Digest::finish(self.hasher.clone()),
+        };
         if let Some(expected) = expected.filter(|e| **e != actual) {
             let _ = std::fs::remove_file(&self.path);
             return Err(ContentError::Mismatch { expected: expected.clone(), actual });

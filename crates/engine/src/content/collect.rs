@@ -90,7 +90,11 @@ impl Content {
         }
         let due = self.collect_repositories(SystemTime::now(), &mut blobs)?;
         let layer_names: HashSet<&str> = layers.iter().map(|l| l.hex()).collect();
-        let (count, bytes) = self.sweep("blobs/sha256", |name| blobs.contains(name))?;
+        let (mut count, mut bytes) = (0, 0);
+        for dir in ["blobs/sha256", "blobs/sha512"] {
+            let (files, length) = self.sweep(dir, |name| blobs.contains(name))?;
+            (count, bytes) = (count + files, bytes + length);
+        }
         self.sweep("layers", |name| layer_names.contains(name))?;
         self.sweep("ingest", |_| false)?;
         Ok(Collected { blobs: count, bytes, postponed: false, due })

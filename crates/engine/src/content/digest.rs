@@ -1,11 +1,12 @@
-//! SHA-256 digests, `sha256:HEX`, the only algorithm that registries use in practice.
+//! Digests: `sha256:HEX`, which everything here is named by, and `sha512:HEX`, which a client of the registry may
+//! choose for what it pushes (the two algorithms that the OCI image specification registers).
 
-use std::fmt;
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
-/// A checked `sha256:` digest.
+/// A checked digest.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(String);
@@ -21,16 +22,54 @@ impl Digest {
         Self(format!("sha256:{}", hex::encode(hasher.finalize())))
     }
 
-    /// Parses `sha256:` and 64 lower-case hexadecimal digits.
-    pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix("sha256:")?;
-        (digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
-            .then(|| Self(text.to_owned()))
+    /// Of bytes in memory, by the algorithm of `self`: equal to it if they are what it says.
+    pub fn again(&self, bytes: &[u8]) -> Self {
+        match self.is_sha512() {
+            true => Self(format!("sha512:{}", hex::encode(Sha512::digest(bytes)))),
+            false => Self::of(bytes),
+        }
     }
 
-    /// The 64 digits: safe as a file name.
+    /// SHA-512 of all that a reader has.
+    pub(super) fn sha512(mut reader: impl io::Read) -> io::Result<Self> {
+        let mut hasher = Sha512::new();
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(Self(format!("sha512:{}", hex::encode(hasher.finalize())))),
+                n => hasher.update(&buffer[..n]),
+            }
+        }
+    }
+
+    /// Parses `sha256:` and 64 or `sha512:` and 128 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = match text.split_once(':')? {
+            ("sha256", digits) if digits.len() == 64 => digits,
+            ("sha512", digits) if digits.len() == 128 => digits,
+            _ => return None,
+        };
+        digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).then(|| Self(text.to_owned()))
+    }
+
+    /// From the digits alone, whose number tells the algorithm.
+    pub(super) fn from_hex(digits: &str) -> Option<Self> {
+        let algorithm = if digits.len() == 128 { "sha512" } else { "sha256" };
+        Self::parse(&format!("{algorithm}:{digits}"))
+    }
+
+    /// The 64 or 128 digits: safe as a file name.
     pub fn hex(&self) -> &str {
         &self.0["sha256:".len()..]
+    }
+
+    /// `sha256` or `sha512`.
+    pub fn algorithm(&self) -> &str {
+        &self.0[.."sha256".len()]
+    }
+
+    pub(super) fn is_sha512(&self) -> bool {
+        self.algorithm() == "sha512"
     }
 
     /// The whole, `sha256:…`.

@@ -4,7 +4,7 @@
 //! command line) may use it at once: files appear by rename, and changes of the name table hold a file lock.
 //!
 //! ```text
-//! blobs/sha256/HEX     manifests, configurations and layers as they came
+//! blobs/ALGORITHM/HEX  manifests, configurations and layers as they came
 //! ingest/              blobs under way (kept, so that a broken download resumes)
 //! layers/HEX/fs        a layer unpacked, HEX being its diff ID; shared by all images and containers
 //! snapshots/ID/        a container's writable layer: upper, work, and the layers below it
@@ -43,7 +43,7 @@ pub use digest::Digest;
 pub use error::ContentError;
 pub use images::Image;
 pub use pack::{Packing, copy_attributes, pack, travelling_attributes};
-pub use pull::{Credentials, PullOptions, Secret};
+pub use pull::{Credentials, PullOptions, Say, Secret};
 pub use reference::Reference;
 pub use repositories::{ManifestError, ManifestRecord, Referrer, Repository, StoredManifest, Tag, Upload};
 pub use snapshots::Snapshot;
@@ -71,7 +71,7 @@ impl Content {
     /// [`ContentError::Io`] if the directories can't be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ContentError> {
         let root = root.into();
-        for dir in ["blobs/sha256", "ingest", "layers", "snapshots"] {
+        for dir in ["blobs/sha256", "blobs/sha512", "ingest", "layers", "snapshots"] {
             let path = root.join(dir);
             std::fs::create_dir_all(&path).map_err(|e| ContentError::io("create", &path, e))?;
         }

@@ -49,6 +49,9 @@ impl std::fmt::Debug for Secret {
     }
 }
 
+/// Is told something for a person to read.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// How to pull.
 #[derive(Clone, Default)]
 pub struct PullOptions {
@@ -59,7 +62,7 @@ pub struct PullOptions {
     /// PEM certificates trusted beside the system's.
     pub extra_roots: Vec<Vec<u8>>,
     /// Told of every step, for a person to read.
-    pub progress: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    pub progress: Option<Say>,
 }
 
 impl Content {
@@ -310,7 +313,7 @@ impl Source {
             .pull_manifest_raw(&self.image(digest), &self.auth, &accepted)
             .await
             .map_err(|e| self.explain(e))?;
-        let actual = Digest::of(&bytes);
+        let actual = digest.map_or_else(|| Digest::of(&bytes), |expected| expected.again(&bytes));
         match digest {
             Some(expected) if *expected != actual => {
                 Err(ContentError::Mismatch { expected: expected.clone(), actual })

@@ -46,6 +46,35 @@ async fn a_blob_is_pushed_with_a_single_post() {
 }
 
 #[tokio::test]
+async fn a_client_may_choose_sha512() {
+    let world = world().await;
+    let digest = Digest::parse(&format!("sha512:{}", "0".repeat(128))).unwrap().again(b"hello");
+    let upload = async |repository: &str, bytes: &'static str| {
+        let location = world.client.begin(repository).await;
+        world.client.put(&format!("{location}?digest={digest}"), "a/b", bytes).await
+    };
+    upload("x", "other").await.fails(400, "DIGEST_INVALID");
+    upload("x", "hello").await.is(201);
+    let reply = world.client.get(&format!("/v2/x/blobs/{digest}")).await.is(200);
+    assert_eq!((&reply.body[..], reply.header("docker-content-digest")), (&b"hello"[..], digest.as_str()));
+    let manifest = serde_json::json!({"schemaVersion": 2, "layers": [],
+        "config": {"mediaType": "a/b", "digest": digest, "size": 5}})
+    .to_string();
+    let name = digest.again(manifest.as_bytes());
+    let path = format!("/v2/x/manifests/{name}");
+    let kind = crate::world::OCI_MANIFEST;
+    world.client.put(&path, kind, manifest.clone()).await.is(201);
+    world.client.put(&path, kind, manifest.replace("a/b", "a/c")).await.fails(400, "DIGEST_INVALID");
+    assert_eq!(world.client.get(&path).await.is(200).body, manifest);
+    // Collections know both kinds.
+    std::fs::remove_dir_all(world.content.root().join("registry/_promises")).unwrap();
+    assert_eq!(world.registry.collect().await.unwrap().blobs, 0);
+    world.client.delete(&path).await.is(202);
+    crate::world::eventually("it goes", async || !world.content.has_blob(&digest) && !world.content.has_blob(&name))
+        .await;
+}
+
+#[tokio::test]
 async fn an_empty_blob_is_a_blob() {
     let world = world().await;
     let digest = world.client.blob("x", b"").await;

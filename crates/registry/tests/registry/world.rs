@@ -98,7 +98,8 @@ impl Reply {
 
 impl Client {
     pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
-        self.try_send(method, path, headers, body).await.unwrap()
+        let reply = self.try_send(method, path, headers, body);
+        tokio::time::timeout(Duration::from_secs(60), reply).await.expect("an answer").unwrap()
     }
 
     /// One request on a connection of its own.

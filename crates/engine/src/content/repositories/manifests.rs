@@ -72,11 +72,17 @@ pub enum ManifestError {
 }
 
 impl Repository {
-    /// Stores a manifest, durably, and points `tag` at it.
+    /// Stores a manifest under its digest (of either algorithm), durably, and points `tag` at it.
     ///
     /// # Errors
     /// As [`ManifestError`] says; nothing has changed then (blobs aside).
-    pub fn put_manifest(&self, bytes: &[u8], media_type: &str, tag: Option<&str>) -> Result<StoredManifest, ManifestError> {
+    pub fn put_manifest(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        media_type: &str,
+        tag: Option<&str>,
+    ) -> Result<StoredManifest, ManifestError> {
         let outline = Outline::parse(bytes, media_type).map_err(ManifestError::Invalid)?;
         let _promising = self.content.promising()?;
         let mut missing = Vec::new();
@@ -97,20 +103,26 @@ impl Repository {
         if !missing.is_empty() {
             return Err(ManifestError::Missing(missing));
         }
-        Ok(self.record(bytes, media_type, outline, tag.map(|t| (t, false)))?)
+        Ok(self.record(digest, bytes, media_type, outline, tag.map(|t| (t, false)))?)
     }
 
     /// Stores a manifest of the upstream registry, whose blobs may come later.
     ///
     /// # Errors
     /// As [`Repository::put_manifest`], never [`ManifestError::Missing`].
-    pub fn mirror_manifest(&self, bytes: &[u8], media_type: &str, tag: Option<&str>) -> Result<StoredManifest, ManifestError> {
+    pub fn mirror_manifest(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        media_type: &str,
+        tag: Option<&str>,
+    ) -> Result<StoredManifest, ManifestError> {
         let outline = Outline::parse(bytes, media_type).map_err(ManifestError::Invalid)?;
         let _promising = self.content.promising()?;
         for (digest, _) in outline.blobs.iter().filter(|(d, _)| self.content.has_blob(d)) {
             self.link(digest)?;
         }
-        Ok(self.record(bytes, media_type, outline, tag.map(|t| (t, true)))?)
+        Ok(self.record(digest, bytes, media_type, outline, tag.map(|t| (t, true)))?)
     }
 
     /// Puts an image that the engine has into this repository under `tag`: what pushing it to the local
@@ -136,19 +148,24 @@ impl Repository {
         for (digest, _) in &outline.blobs {
             self.link(digest)?;
         }
-        Ok(self.record(&bytes, &media_type, outline, Some((tag, false)))?)
+        Ok(self.record(&image.manifest, &bytes, &media_type, outline, Some((tag, false)))?)
     }
 
     /// The blob, what is known of it, and last the tag: whoever sees the tag sees all of it.
     fn record(
         &self,
+        digest: &Digest,
         bytes: &[u8],
         media_type: &str,
         outline: Outline,
         tag: Option<(&str, bool)>,
     ) -> Result<StoredManifest, ContentError> {
         let _lock = self.lock()?;
-        let digest = self.content.write_blob(bytes)?;
+        let actual = digest.again(bytes);
+        if actual != *digest {
+            return Err(ContentError::Mismatch { expected: digest.clone(), actual });
+        }
+        self.content.write_blob_as(bytes, digest)?;
         self.content.settle_blobs()?;
         if let Some(subject) = &outline.subject {
             facts::put(&self.dir.join("_referrers").join(subject.hex()), digest.hex(), b"")?;
@@ -162,7 +179,7 @@ impl Repository {
             artifact_type: outline.artifact_type,
             annotations: outline.annotations,
         };
-        if !self.has_manifest(&digest) {
+        if !self.has_manifest(digest) {
             let record = serde_json::to_vec(&record).expect("a record is always JSON");
             facts::put(&self.dir.join("_manifests"), digest.hex(), &record)?;
         }
@@ -173,7 +190,7 @@ impl Repository {
                 facts::put(&self.dir.join("_tags"), tag, &fact)?;
             }
         }
-        Ok(StoredManifest { digest, subject: outline.subject })
+        Ok(StoredManifest { digest: digest.clone(), subject: outline.subject })
     }
 
     /// Whether a manifest is in this repository.
@@ -211,7 +228,7 @@ impl Repository {
     /// The digests of all manifests, in no order.
     pub(super) fn manifests(&self) -> Result<Vec<Digest>, ContentError> {
         let names = facts::list(&self.dir.join("_manifests"))?;
-        Ok(names.iter().filter_map(|n| Digest::parse(&format!("sha256:{n}"))).collect())
+        Ok(names.iter().filter_map(|n| Digest::from_hex(n)).collect())
     }
 
     /// What a tag stands for.
@@ -287,7 +304,7 @@ impl Repository {
         let mut names = facts::list(&self.dir.join("_referrers").join(subject.hex()))?;
         names.sort();
         let mut found = Vec::new();
-        for digest in names.iter().filter_map(|n| Digest::parse(&format!("sha256:{n}"))) {
+        for digest in names.iter().filter_map(|n| Digest::from_hex(n)) {
             if let Some(record) = self.manifest(&digest)? {
                 found.push(Referrer { digest, record });
             }
