@@ -1,4 +1,40 @@
-//! Builds images from Dockerfiles.
+//! Builds images from Dockerfiles, on the engine's content store and containers.
+//!
+//! ```text
+//! text ── dockerfile ──> stages ── plan ──> the needed ones ── stage (in parallel) ──> layers, configuration ──> image
+//!                                                               │
+//!                                     cache (by content) ── copy (no container), run (a container a RUN)
+//! ```
+//!
+//! A step's key is the image it starts from, its instruction, and the sums of the files it uses: a changed file makes
+//! the steps from its own on anew, and none before. Files never leave the directories they belong to: the kernel
+//! resolves every path of a context, an archive or an image with that as `/`.
+
+mod builder;
+mod cache;
+mod classic;
+mod copy;
+mod error;
+mod event;
+mod extract;
+mod fetch;
+mod output;
+mod owner;
+mod place;
+mod request;
+mod run;
+mod stage;
+mod tree;
+mod view;
+mod work;
 
 pub mod dockerfile;
 pub mod pattern;
+pub mod plan;
+
+pub use builder::Builder;
+pub use cache::CacheEntry;
+pub use classic::{Classic, Piece, short};
+pub use error::{BuildError, Kind};
+pub use event::{Event, Progress};
+pub use request::{BuildOutput, BuildRequest, Context, Output, RunNetwork, Source};

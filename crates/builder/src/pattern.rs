@@ -203,6 +203,11 @@ impl Ignore {
         excluded
     }
 
+    /// Whether it leaves nothing out.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether anything below an excluded directory may have been taken back.
     pub fn takes_back(&self) -> bool {
         self.rules.iter().any(|(keeps, _)| *keeps)

@@ -289,7 +289,7 @@ fn copying(name: &str, flags: &Flags, arguments: &str, line: &Line, escape: char
     };
     if add {
         copying.checksum = flags.value("checksum")?;
-        copying.unpack = flags.value("unpack").ok().flatten().is_some().then(|| flags.on("unpack")).transpose()?;
+        copying.unpack = flags.has("unpack").then(|| flags.on("unpack")).transpose()?;
     } else {
         copying.from = flags.value("from")?;
         copying.parents = flags.on("parents")?;

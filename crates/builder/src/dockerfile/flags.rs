@@ -43,6 +43,11 @@ impl Flags {
         Ok(())
     }
 
+    /// Whether a flag was given at all.
+    pub fn has(&self, name: &str) -> bool {
+        self.all.iter().any(|(other, _)| other == name)
+    }
+
     /// The value of a flag that has one.
     pub fn value(&self, name: &str) -> Result<Option<String>, String> {
         match self.all.iter().find(|(other, _)| other == name) {

@@ -1,0 +1,347 @@
+//! The builder.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use engine::Engine;
+use engine::content::{Content, ContentError, Reference};
+
+use crate::cache::{self, CacheEntry};
+use crate::dockerfile::{self, Dockerfile};
+use crate::error::{BuildError, Kind};
+use crate::event::{Event, Progress};
+use crate::extract::{Extraction, decompressed, extract};
+use crate::output;
+use crate::owner::Owner;
+use crate::pattern::Ignore;
+use crate::plan::{check_platform, plan};
+use crate::request::{BuildOutput, BuildRequest, Context, Source};
+use crate::stage;
+use crate::tree::Root;
+use crate::work::{LABEL, Locks, Parts, Settings, Work, Workspace};
+
+/// Bytes of a context unless the request says otherwise.
+const MAX_BYTES: u64 = 64 << 30;
+/// No honest Dockerfile is longer.
+const MAX_DOCKERFILE: u64 = 16 << 20;
+
+/// Builds images from Dockerfiles. Cheap to clone.
+#[derive(Clone)]
+pub struct Builder {
+    engine: Engine,
+    content: Content,
+    data_dir: PathBuf,
+    locks: Arc<Locks>,
+}
+
+impl Builder {
+    /// A builder that works in `data_dir` (best on the file system of the content: layers then become what they are
+    /// by a rename). Call after [`Engine::adopt`]: what builds left that were killed is cleared away.
+    ///
+    /// # Errors
+    /// [`Kind::Io`] if the directory can't be made.
+    pub async fn open(engine: Engine, content: Content, data_dir: impl Into<PathBuf>) -> Result<Self, BuildError> {
+        let data_dir = data_dir.into();
+        for name in ["work", "mounts"] {
+            let path = data_dir.join(name);
+            std::fs::create_dir_all(&path).map_err(|e| Kind::io("create", &path, e))?;
+        }
+        let data_dir = std::fs::canonicalize(&data_dir).map_err(|e| Kind::io("resolve", &data_dir, e))?;
+        let builder = Self { engine, content, data_dir, locks: Arc::default() };
+        builder.recover().await;
+        Ok(builder)
+    }
+
+    /// Ends the sandboxes and removes the workspaces of builds whose process is gone.
+    async fn recover(&self) {
+        for sandbox in self.engine.sandboxes() {
+            let Some(workspace) = sandbox.spec().labels.get(LABEL) else { continue };
+            if abandoned(Path::new(workspace))
+                && let Err(error) = sandbox.destroy().await
+            {
+                tracing::warn!(sandbox = sandbox.id(), %error, "a killed build's sandbox can't be removed");
+            }
+        }
+        for entry in std::fs::read_dir(self.data_dir.join("work")).into_iter().flatten().flatten() {
+            if abandoned(&entry.path())
+                && let Err(error) = std::fs::remove_dir_all(entry.path())
+            {
+                tracing::warn!(path = %entry.path().display(), %error, "a killed build's directory can't be removed");
+            }
+        }
+    }
+
+    /// Builds. Drop the future to give the build up: its containers end, and nothing but the cache's records of
+    /// finished steps stays. Must run in a multi-threaded runtime.
+    ///
+    /// # Errors
+    /// [`BuildError`], with the instruction's lines where it is one's fault.
+    pub async fn build(&self, request: BuildRequest, progress: Progress) -> Result<BuildOutput, BuildError> {
+        let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
+        let workspace = Arc::new(Workspace::new(&self.data_dir.join("work"), &id)?);
+        let empty = workspace.path.join("empty");
+        std::fs::create_dir(&empty).map_err(|e| Kind::io("create", &empty, e))?;
+        let name = match &request.dockerfile {
+            Source::Path(path) => path.clone(),
+            Source::Text(_) => "Dockerfile".into(),
+        };
+        let prepared = prepare(&workspace, request).await?;
+        let text = prepared.text.clone();
+        let result = self.run(workspace, prepared, progress).await;
+        result.map_err(|mut error| {
+            if let Some((first, last)) = error.lines {
+                error.excerpt = Some(dockerfile::excerpt(&text, &name, first, last));
+            }
+            error
+        })
+    }
+
+    async fn run(
+        &self,
+        workspace: Arc<Workspace>,
+        prepared: Prepared,
+        progress: Progress,
+    ) -> Result<BuildOutput, BuildError> {
+        let Prepared { settings, context, text, tags, labels, target, output } = prepared;
+        let dockerfile = Dockerfile::parse(&text).map_err(Kind::Parse)?;
+        for warning in &dockerfile.warnings {
+            progress(Event::Warning(warning.clone()));
+        }
+        let plan = plan(&dockerfile, target.as_deref(), &settings.args, &settings.platform)?;
+        let names = plan.stages.iter().enumerate().map(|(at, planned)| {
+            let stage = &dockerfile.stages[planned.index];
+            let end = plan.stages.get(at + 1).map_or(plan.steps + 1, |next| next.first_step);
+            let name = stage.name.clone().unwrap_or_else(|| planned.index.to_string());
+            (planned.index, name, end - planned.first_step)
+        });
+        let steps = plan.steps + usize::from(!labels.is_empty());
+        progress(Event::Planned { stages: names.collect(), steps });
+        let first = plan.stages.first().map_or(0, |stage| stage.index);
+        for (index, instruction) in dockerfile.global.iter().enumerate() {
+            let text = instruction.original.clone();
+            progress(Event::Step { stage: first, number: index + 1, total: steps, text });
+        }
+        // From here to the image's name nothing of it may be collected.
+        let authoring = {
+            let content = self.content.clone();
+            blocking(move || Ok(content.authoring()?)).await?
+        };
+        let global_names: Vec<String> = plan.global.keys().cloned().collect();
+        let work = Arc::new(Work::new(Parts {
+            engine: self.engine.clone(),
+            content: self.content.clone(),
+            data_dir: self.data_dir.clone(),
+            workspace,
+            settings,
+            dockerfile,
+            global: plan.global.clone(),
+            steps,
+            context,
+            progress: progress.clone(),
+            locks: self.locks.clone(),
+        }));
+        global_names.iter().for_each(|name| work.used_args.add(name));
+        let mut futures: BTreeMap<usize, stage::Future> = BTreeMap::new();
+        for planned in &plan.stages {
+            let labels = if planned.index == plan.target { labels.clone() } else { BTreeMap::new() };
+            let future = stage::build(work.clone(), planned.clone(), futures.clone(), labels);
+            futures.insert(planned.index, future);
+        }
+        // All at once; a stage that needs another waits for it.
+        let result = futures::future::try_join_all(futures.values().cloned()).await;
+        let built = match result {
+            Ok(_) => futures[&plan.target].clone().await,
+            Err(error) => Err(error),
+        };
+        drop(futures);
+        work.sandboxes.end().await;
+        let built = built?;
+        let unused: Vec<&String> =
+            work.settings.args.keys().filter(|name| !work.used_args.contains(name) && !is_predefined(name)).collect();
+        if !unused.is_empty() {
+            let list: Vec<&str> = unused.iter().map(|name| name.as_str()).collect();
+            progress(Event::Warning(format!("One or more build-args [{}] were not consumed", list.join(" "))));
+        }
+        let cached = (work.cached.load(Ordering::Relaxed), work.steps);
+        let (image, tagged) = work
+            .blocking(move |work| {
+                let image = work.content.author(&built.config, &built.layers, &tags)?;
+                output::write(work, &image, &built, output, &tags)?;
+                Ok((image, tags))
+            })
+            .await?;
+        drop(authoring);
+        progress(Event::Built { image: image.id.to_string() });
+        for name in &tagged {
+            progress(Event::Tagged { name: name.familiar() });
+        }
+        Ok(BuildOutput {
+            image: image.id.to_string(),
+            manifest: image.manifest.to_string(),
+            tags: tagged.iter().map(Reference::to_string).collect(),
+            cached,
+        })
+    }
+
+    /// What the build cache holds.
+    pub fn cache(&self) -> Vec<CacheEntry> {
+        cache::entries(&self.content)
+    }
+
+    /// Forgets what the cache has not used for that long, the longest unused first, until no more than `keep` bytes
+    /// are left; then collects what nothing needs any more. Returns what was forgotten. Blocks.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn prune(&self, unused: Duration, keep: u64) -> Result<Vec<CacheEntry>, ContentError> {
+        cache::prune(&self.content, unused, keep, SystemTime::now())
+    }
+}
+
+/// A request, its files found and its Dockerfile read.
+struct Prepared {
+    settings: Settings,
+    context: Option<Root>,
+    text: String,
+    tags: Vec<Reference>,
+    labels: BTreeMap<String, String>,
+    target: Option<String>,
+    output: crate::request::Output,
+}
+
+async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Prepared, BuildError> {
+    let platform = format!("linux/{}", architecture());
+    check_platform(request.platform.as_deref(), &platform)?;
+    let tags = request.tags.iter().map(|tag| tag_reference(tag)).collect::<Result<Vec<_>, _>>()?;
+    let max_bytes = request.max_bytes.unwrap_or(MAX_BYTES);
+    let clamp = match request.args.get("SOURCE_DATE_EPOCH").filter(|_| request.source_date_epoch.is_none()) {
+        Some(text) => Some(text.parse::<i64>().map_err(|_| Kind::invalid(format!("invalid SOURCE_DATE_EPOCH: {text}")))?),
+        None => request.source_date_epoch,
+    };
+    let (context, source, keep) = (request.context, request.dockerfile, workspace.clone());
+    let (context, text) = blocking(move || open_context(&keep, context, &source, max_bytes)).await?;
+    Ok(Prepared {
+        settings: Settings {
+            args: request.args,
+            no_cache: request.no_cache,
+            pull: request.pull,
+            pull_options: request.pull_options,
+            secrets: request.secrets,
+            network: request.network,
+            resolv_conf: request.resolv_conf,
+            extra_hosts: request.extra_hosts,
+            clamp,
+            resources: request.resources,
+            shm_size: request.shm_size,
+            rlimits: request.rlimits,
+            max_bytes,
+            platform,
+        },
+        context,
+        text,
+        tags,
+        labels: request.labels,
+        target: request.target,
+        output: request.output,
+    })
+}
+
+fn tag_reference(tag: &str) -> Result<Reference, Kind> {
+    let invalid = || Kind::invalid(format!("invalid argument {tag:?} for \"-t, --tag\" flag: invalid reference format"));
+    let reference = Reference::parse(tag).map_err(|_| invalid())?;
+    if reference.digest.is_some() { Err(invalid()) } else { Ok(reference) }
+}
+
+/// Opens the context and reads the Dockerfile, and the `.dockerignore` that goes with it.
+fn open_context(
+    workspace: &Workspace,
+    context: Context,
+    source: &Source,
+    max_bytes: u64,
+) -> Result<(Option<Root>, String), Kind> {
+    let open = |path: &Path| {
+        use rustix::fs::{Mode, OFlags, open};
+        open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| Kind::io("open", path, e))
+    };
+    let fd = match context {
+        Context::None => None,
+        Context::Directory(path) => Some(open(&path)?),
+        Context::Tar(reader) => {
+            let path = workspace.path.join("context");
+            std::fs::create_dir(&path).map_err(|e| Kind::io("create", &path, e))?;
+            let fd = open(&path)?;
+            let extraction = Extraction {
+                owner: Some(Owner::default()),
+                chmod: None,
+                devices: false,
+                max_bytes,
+                max_entries: 5_000_000,
+            };
+            let unpacked = decompressed(reader).and_then(|reader| extract(reader, &fd, &extraction));
+            unpacked.map_err(|e| match e.raw_os_error() {
+                Some(_) => Kind::io("unpack", Path::new("the build context"), e),
+                None => Kind::invalid(format!("Error processing tar file: {e}")),
+            })?;
+            Some(fd)
+        }
+    };
+    let Some(fd) = fd else {
+        return match source {
+            Source::Text(text) => Ok((None, text.clone())),
+            Source::Path(path) => Err(Kind::invalid(format!("Cannot locate specified Dockerfile: {path}"))),
+        };
+    };
+    let plain = Root::new(fd, Ignore::default());
+    let read = |path: &str| {
+        let bytes = plain.read(path, MAX_DOCKERFILE).map_err(|e| Kind::io("read", Path::new(path), e))?;
+        Ok::<_, Kind>(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    };
+    let (text, own_ignore) = match source {
+        Source::Text(text) => (text.clone(), None),
+        Source::Path(path) => {
+            let text = read(path)?.ok_or_else(|| Kind::invalid(format!("Cannot locate specified Dockerfile: {path}")))?;
+            if text.trim().is_empty() {
+                return Err(Kind::invalid(format!("The Dockerfile ({path}) cannot be empty")));
+            }
+            (text, read(&format!("{path}.dockerignore"))?)
+        }
+    };
+    let ignore = match own_ignore {
+        Some(text) => Some(text),
+        None => read(".dockerignore")?,
+    };
+    let ignore = Ignore::parse(&ignore.unwrap_or_default())?;
+    let fd = plain.fd().try_clone().map_err(|e| Kind::io("open", Path::new("the build context"), e))?;
+    Ok((Some(Root::new(fd, ignore)), text))
+}
+
+/// Whether nobody works in a workspace any more.
+fn abandoned(workspace: &Path) -> bool {
+    match std::fs::File::open(workspace.join("lock")) {
+        Ok(lock) => lock.try_lock().is_ok(),
+        Err(_) => true,
+    }
+}
+
+/// Arguments that need no `ARG`.
+fn is_predefined(name: &str) -> bool {
+    name == "SOURCE_DATE_EPOCH" || name.to_ascii_uppercase().ends_with("_PROXY")
+}
+
+/// This machine's architecture as Go names it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Kind> + Send + 'static) -> Result<T, Kind> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(Kind::Interrupted(panic.to_string())))
+}

@@ -1,0 +1,556 @@
+//! One stage: its instructions, one after the other, each from the cache or done.
+
+mod configure;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use engine::content::{Digest, History, Layer, encoded_config};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+
+use crate::cache::{self, Key, Record};
+use crate::copy::{Copy, make_directory};
+use crate::dockerfile::{Command, Copying, Expander, Form, Instruction, Mount, MountKind};
+use crate::error::{BuildError, Kind};
+use crate::event::Event;
+use crate::fetch;
+use crate::plan::{Base, From, PlannedStage, platform_args, resolve};
+use crate::run::{self, ReadyMount};
+use crate::work::{Built, Work};
+
+/// A stage's result, to be waited for by several others.
+pub(crate) type Future = Shared<BoxFuture<'static, Result<Arc<Built>, BuildError>>>;
+
+/// Arguments that every `RUN` gets without `ARG`, and that neither cache nor history sees.
+const PROXIES: [&str; 10] = [
+    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY", "no_proxy",
+    "ALL_PROXY", "all_proxy",
+];
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Builds one stage. `earlier` are the stages before it that are needed, by number.
+pub(crate) fn build(
+    work: Arc<Work>,
+    planned: PlannedStage,
+    earlier: BTreeMap<usize, Future>,
+    labels: BTreeMap<String, String>,
+) -> Future {
+    async move {
+        let index = planned.index;
+        let mut stage = Stage {
+            work,
+            index,
+            earlier,
+            built: Built::default(),
+            args: Vec::new(),
+            command_set: false,
+            step: planned.first_step,
+        };
+        stage.run(&planned, labels).await?;
+        stage.work.tell(Event::StageDone { stage: index });
+        Ok(Arc::new(stage.built))
+    }
+    .boxed()
+    .shared()
+}
+
+struct Stage {
+    work: Arc<Work>,
+    index: usize,
+    earlier: BTreeMap<usize, Future>,
+    built: Built,
+    /// Declared arguments with their values, in order.
+    args: Vec<(String, Option<String>)>,
+    /// `CMD` was set in this stage: `ENTRYPOINT` then leaves it.
+    command_set: bool,
+    step: usize,
+}
+
+impl Stage {
+    async fn run(&mut self, planned: &PlannedStage, labels: BTreeMap<String, String>) -> Result<(), BuildError> {
+        let work = self.work.clone();
+        let stage = &work.dockerfile.stages[self.index];
+        self.announce(&stage.from.original);
+        let lines = (stage.from.line, stage.from.end);
+        let triggers = self.from(&planned.base).await.map_err(|error| located(error, lines))?;
+        self.done();
+        if !triggers.is_empty() {
+            self.work.tell(Event::Triggers { stage: self.index, count: triggers.len() });
+            for trigger in triggers {
+                let instruction = Instruction::parse_one(&trigger).map_err(|e| Kind::Parse(e).at(lines))?;
+                self.instruction(&instruction).await.map_err(|kind| located(kind, lines))?;
+                self.done();
+            }
+        }
+        for instruction in &stage.instructions {
+            self.announce(&instruction.original);
+            let lines = (instruction.line, instruction.end);
+            self.instruction(instruction).await.map_err(|error| located(error, lines))?;
+            self.done();
+        }
+        if !labels.is_empty() {
+            // As if the Dockerfile ended with them.
+            let pairs: Vec<String> = labels.iter().map(|(k, v)| format!("{}={}", quoted(k), quoted(v))).collect();
+            let text = format!("LABEL {}", pairs.join(" "));
+            self.announce(&text);
+            let all: Vec<(String, String)> = labels.into_iter().collect();
+            let note = format!("LABEL {}", joined(&all));
+            self.metadata(&note, |process| process.labels.extend(all)).await?;
+            self.done();
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, text: &str) {
+        let step = Event::Step { stage: self.index, number: self.step, total: self.work.steps, text: text.to_owned() };
+        self.work.tell(step);
+        self.step += 1;
+    }
+
+    fn done(&self) {
+        self.work.tell(Event::Done { stage: self.index, image: self.id() });
+    }
+
+    /// The id of the image as it is; `None` while there is nothing at all.
+    fn id(&self) -> Option<String> {
+        let nothing = self.built.config.history.is_empty() && self.built.layers.is_empty();
+        (!nothing).then(|| Digest::of(&encoded_config(&self.built.config)).to_string())
+    }
+
+    /// Begins on the base; returns the triggers it brings.
+    async fn from(&mut self, base: &Base) -> Result<Vec<String>, Failure> {
+        match base {
+            Base::Scratch => {
+                let mut parts = self.work.settings.platform.split('/');
+                let config = &mut self.built.config;
+                config.os = parts.next().unwrap_or_default().to_owned();
+                config.architecture = parts.next().unwrap_or_default().to_owned();
+                config.rootfs.kind = "layers".into();
+            }
+            Base::Stage(index) => self.built = (*self.stage(*index).await?).clone(),
+            Base::Image(name) => {
+                let (image, layers) = self.work.image(self.index, name).await?;
+                self.built = Built { config: image.config, layers };
+                self.built.config.rootfs.kind = "layers".into();
+            }
+        }
+        let process = &mut self.built.config.config;
+        if !process.env.iter().any(|entry| entry.starts_with("PATH=")) {
+            process.env.push(format!("PATH={DEFAULT_PATH}"));
+        }
+        Ok(std::mem::take(&mut process.on_build))
+    }
+
+    async fn stage(&self, index: usize) -> Result<Arc<Built>, Failure> {
+        let future = self.earlier.get(&index).cloned();
+        let future = future.ok_or_else(|| Kind::invalid(format!("stage {index} is not built before this one")))?;
+        future.await.map_err(Failure::Elsewhere)
+    }
+
+    /// The layers of `--from`.
+    async fn layers_of(&self, name: &str) -> Result<Vec<Layer>, Failure> {
+        match resolve(&self.work.dockerfile.stages, self.index, name) {
+            From::Stage(index) => Ok(self.stage(index).await?.layers.clone()),
+            From::Image(name) => Ok(self.work.image(self.index, &name).await?.1),
+        }
+    }
+
+    fn lookup(&self, name: &str) -> Option<String> {
+        let env = self.built.config.config.env.iter().rev();
+        let in_env = env.filter_map(|entry| entry.split_once('=')).find(|(own, _)| *own == name);
+        match in_env {
+            Some((_, value)) => Some(value.to_owned()),
+            None => self.args.iter().rev().find(|(own, _)| own == name).and_then(|(_, value)| value.clone()),
+        }
+    }
+
+    fn expand(&self, text: &str) -> Result<String, Kind> {
+        let lookup = |name: &str| self.lookup(name);
+        let expander = Expander::new(self.work.dockerfile.escape, &lookup);
+        expander.word(text).map_err(|error| Kind::invalid(error.to_string()))
+    }
+
+    fn expand_option(&self, text: &Option<String>) -> Result<Option<String>, Kind> {
+        text.as_ref().map(|text| self.expand(text)).transpose()
+    }
+
+    fn expand_words(&self, texts: &[String]) -> Result<Vec<String>, Kind> {
+        let lookup = |name: &str| self.lookup(name);
+        let expander = Expander::new(self.work.dockerfile.escape, &lookup);
+        let mut words = Vec::new();
+        for text in texts {
+            words.extend(expander.words(text).map_err(|error| Kind::invalid(error.to_string()))?);
+        }
+        Ok(words)
+    }
+
+    async fn instruction(&mut self, instruction: &Instruction) -> Result<(), Failure> {
+        match &instruction.command {
+            Command::Run { form, heredocs, mounts, network } => {
+                self.run_command(form, heredocs, mounts, network.clone()).await
+            }
+            Command::Copy(copying) => self.copy("COPY", copying).await,
+            Command::Add(copying) => self.copy("ADD", copying).await,
+            Command::Workdir(path) => {
+                let path = self.absolute(&self.expand(path)?);
+                self.workdir(path).await
+            }
+            other => self.configure(other).await,
+        }
+    }
+
+    /// A path as seen from the working directory; a slash at its end stays.
+    fn absolute(&self, path: &str) -> String {
+        let base = &self.built.config.config.working_dir;
+        let whole = if path.starts_with('/') { path.to_owned() } else { format!("{base}/{path}") };
+        let clean = crate::pattern::clean(&whole);
+        let slash = !clean.is_empty() && (path.ends_with('/') || path.ends_with("/.") || path == ".");
+        format!("/{clean}{}", if slash { "/" } else { "" })
+    }
+
+    fn key(&self) -> Key {
+        Key::new(self.id().as_deref(), self.work.settings.clamp)
+    }
+
+    fn find(&self, key: &Key) -> Option<Record> {
+        let found = if self.work.settings.no_cache { None } else { cache::find(&self.work.content, key) };
+        if found.is_some() {
+            self.work.cached.fetch_add(1, Ordering::Relaxed);
+            self.work.tell(Event::Cached { stage: self.index });
+        }
+        found
+    }
+
+    /// A step that made this layer (or none) is done now: keeps it for later builds.
+    fn keep(&self, key: &Key, note: &str, layer: Option<Layer>) -> Result<Record, Kind> {
+        let record = Record { created: self.work.now(), layer, step: note.to_owned() };
+        cache::keep(&self.work.content, key, &record)?;
+        Ok(record)
+    }
+
+    /// Adds a step to the image.
+    fn commit(&mut self, record: Record, created_by: String) {
+        let config = &mut self.built.config;
+        config.created = Some(record.created.clone());
+        config.history.push(History {
+            created: Some(record.created),
+            created_by: Some(created_by),
+            author: config.author.clone(),
+            comment: None,
+            empty_layer: record.layer.is_none(),
+        });
+        if let Some(layer) = record.layer {
+            config.rootfs.diff_ids.push(layer.diff_id.clone());
+            self.built.layers.push(layer);
+        }
+    }
+
+    /// A step that changes the configuration and no file.
+    async fn metadata(
+        &mut self,
+        note: &str,
+        change: impl FnOnce(&mut engine::content::ProcessConfig),
+    ) -> Result<(), Kind> {
+        let created_by = format!("{} #(nop)  {note}", self.shell().join(" "));
+        let key = self.key().text(&created_by);
+        let record = match self.find(&key) {
+            Some(record) => record,
+            None => {
+                self.stand_in();
+                self.keep(&key, note, None)?
+            }
+        };
+        change(&mut self.built.config.config);
+        self.commit(record, created_by);
+        Ok(())
+    }
+
+    /// Docker commits even metadata from a container, and says so.
+    fn stand_in(&self) {
+        let container = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
+        self.work.tell(Event::Running { stage: self.index, container: container.clone() });
+        self.work.tell(Event::Removed { stage: self.index, container });
+    }
+
+    fn shell(&self) -> Vec<String> {
+        match self.built.config.config.shell.as_slice() {
+            [] => vec!["/bin/sh".into(), "-c".into()],
+            shell => shell.to_vec(),
+        }
+    }
+
+    fn command_line(&self, form: &Form) -> Vec<String> {
+        match form.shell {
+            true => [self.shell(), form.args.clone()].concat(),
+            false => form.args.clone(),
+        }
+    }
+
+    async fn workdir(&mut self, path: String) -> Result<(), Failure> {
+        let path = if path.len() > 1 { path.trim_end_matches('/').to_owned() } else { path };
+        let note = format!("WORKDIR {path}");
+        let created_by = format!("{} #(nop) {note}", self.shell().join(" "));
+        let key = self.key().text(&created_by);
+        let record = match self.find(&key) {
+            Some(record) => record,
+            None => {
+                self.stand_in();
+                let (layers, user, path) =
+                    (self.built.layers.clone(), self.built.config.config.user.clone(), path.clone());
+                let layer = self.work.blocking(move |work| make_directory(work, &layers, &path, &user)).await?;
+                self.keep(&key, &note, layer)?
+            }
+        };
+        self.built.config.config.working_dir = path;
+        self.commit(record, created_by);
+        Ok(())
+    }
+
+    async fn copy(&mut self, name: &'static str, copying: &Copying) -> Result<(), Failure> {
+        let mut copying = copying.clone();
+        copying.sources = copying.sources.iter().map(|text| self.expand(text)).collect::<Result<_, _>>()?;
+        let destination = self.expand(&copying.destination)?;
+        copying.chown = self.expand_option(&copying.chown)?.filter(|text| !text.is_empty());
+        copying.chmod = self.expand_option(&copying.chmod)?.filter(|text| !text.is_empty());
+        copying.exclude = copying.exclude.iter().map(|text| self.expand(text)).collect::<Result<_, _>>()?;
+        copying.checksum = self.expand_option(&copying.checksum)?;
+        let lookup = |name: &str| self.lookup(name);
+        for inline in copying.inline.iter_mut().filter(|inline| inline.expand) {
+            let expander = Expander::new(self.work.dockerfile.escape, &lookup).without_quotes();
+            inline.data = expander.word(&inline.data).map_err(|error| Kind::invalid(error.to_string()))?;
+        }
+        let from = match &copying.from {
+            Some(name) => Some(self.layers_of(name).await?),
+            None => None,
+        };
+        let mut fetched = Vec::new();
+        if name == "ADD" {
+            fetched = self.fetch(&mut copying, &destination).await?;
+        }
+        let absolute = self.absolute(&destination);
+        let chown = copying.chown.as_deref().map(|chown| format!("--chown={chown} ")).unwrap_or_default();
+        let chmod = copying.chmod.as_deref().map(|chmod| format!("--chmod={chmod} ")).unwrap_or_default();
+        let copy = Copy { name, copying, destination: absolute, from, fetched };
+        let (gathering, shown) = (copy.clone(), copy.destination.clone());
+        let gathered = self.work.blocking(move |work| gathering.gather(work)).await?;
+        let note = format!("{name} {chown}{chmod}{} in {shown} ", gathered.sum);
+        let created_by = format!("{} #(nop) {note}", self.shell().join(" "));
+        // A linked layer depends on nothing below it; names of owners are looked up there all the same.
+        let parent = if copy.copying.link && chown.is_empty() { Key::new(Some("link"), self.work.settings.clamp) } else { self.key() };
+        let key = parent.text(&created_by).text(if copy.copying.parents { "parents" } else { "" });
+        let key = key.text(&format!("{:?}", copy.copying.unpack));
+        let record = match self.find(&key) {
+            Some(record) => record,
+            None => {
+                let layers = self.built.layers.clone();
+                let layer = self.work.blocking(move |work| copy.layer(work, &layers, &gathered)).await?;
+                self.keep(&key, &note, Some(layer))?
+            }
+        };
+        self.commit(record, created_by);
+        Ok(())
+    }
+
+    /// Fetches the URLs among the sources of an `ADD`, and takes them off the list.
+    async fn fetch(
+        &self,
+        copying: &mut Copying,
+        destination: &str,
+    ) -> Result<Vec<(String, std::path::PathBuf, Option<i64>)>, Failure> {
+        let (urls, local): (Vec<String>, Vec<String>) = copying.sources.drain(..).partition(|s| fetch::is_url(s) || fetch::is_git(s));
+        copying.sources = local;
+        if let Some(git) = urls.iter().find(|url| fetch::is_git(url)) {
+            return Err(Kind::invalid(format!("ADD failed: {git}: repositories can't be added by this builder")).into());
+        }
+        if copying.checksum.is_some() && (urls.len() != 1 || !copying.sources.is_empty()) {
+            return Err(Kind::invalid("checksum can't be specified for multiple or local sources").into());
+        }
+        let mut fetched = Vec::new();
+        for url in urls {
+            let path = self.work.scratch("url");
+            let file = fetch::fetch(&url, &path, self.work.settings.max_bytes).await?;
+            if let Some(expected) = copying.checksum.as_deref().filter(|expected| *expected != file.digest) {
+                let message = format!("ADD failed: {url}: digest mismatch {}: {expected}", file.digest);
+                return Err(Kind::invalid(message).into());
+            }
+            let name = match file.name {
+                Some(name) => name,
+                None if destination.ends_with('/') => {
+                    return Err(Kind::invalid(format!("cannot determine filename from url: {url}")).into());
+                }
+                None => "index".into(),
+            };
+            fetched.push((name, path, file.modified));
+        }
+        Ok(fetched)
+    }
+
+    async fn run_command(
+        &mut self,
+        form: &Form,
+        heredocs: &[crate::dockerfile::Heredoc],
+        mounts: &[Mount],
+        network: Option<String>,
+    ) -> Result<(), Failure> {
+        let (form, script) = with_heredocs(form, heredocs);
+        let mut args = self.command_line(&form);
+        if let Some((_, path)) = &script {
+            args = vec![path.clone()];
+        }
+        let process = &self.built.config.config;
+        // Arguments that the environment does not hide.
+        let set = |name: &str| process.env.iter().any(|entry| entry.split('=').next() == Some(name));
+        let mut used: BTreeMap<String, String> = BTreeMap::new();
+        for (name, value) in &self.args {
+            if let Some(value) = value.as_ref().filter(|_| !set(name) && !PROXIES.contains(&name.as_str())) {
+                used.insert(name.clone(), value.clone());
+            }
+        }
+        let mut env = process.env.clone();
+        env.extend(used.iter().map(|(name, value)| format!("{name}={value}")));
+        for name in PROXIES {
+            if let Some(value) = self.work.settings.args.get(name).filter(|_| !set(name)) {
+                env.push(format!("{name}={value}"));
+            }
+        }
+        let shown = args.join(" ");
+        let script_text = script.as_ref().map(|(text, _)| text.clone()).unwrap_or_default();
+        let created_by = match used.len() {
+            0 => shown.clone(),
+            count => {
+                let list: Vec<String> = used.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                format!("|{count} {} {shown}", list.join(" "))
+            }
+        };
+        let mut key = self.key().text(&created_by).text(&script_text).text(&format!("{args:?}"));
+        key = key.text(network.as_deref().unwrap_or_default());
+        let ready = self.mounts(mounts).await?;
+        for mount in &ready {
+            key = key.text(&self.mount_key(mount).await?);
+        }
+        let record = match self.find(&key) {
+            Some(record) => record,
+            None => {
+                let command = run::Command {
+                    stage: self.index,
+                    args,
+                    env,
+                    user: process.user.clone(),
+                    cwd: process.working_dir.clone(),
+                    network,
+                    mounts: ready,
+                    script,
+                    shown,
+                };
+                let layer = run::run(&self.work, &self.built.layers, command).await?;
+                self.keep(&key, &format!("RUN {created_by}"), Some(layer))?
+            }
+        };
+        self.commit(record, created_by);
+        Ok(())
+    }
+
+    async fn mounts(&self, mounts: &[Mount]) -> Result<Vec<ReadyMount>, Failure> {
+        let mut ready = Vec::new();
+        for mount in mounts {
+            let mut kind = mount.kind.clone();
+            let mut layers = None;
+            if let MountKind::Bind { from, source, .. } | MountKind::Cache { from, source, .. } = &mut kind {
+                *source = self.expand(source)?;
+                if let Some(name) = from.as_deref() {
+                    layers = Some(self.layers_of(&self.expand(name)?).await?);
+                }
+            }
+            if let MountKind::Cache { id: Some(id), .. } | MountKind::Secret { id, .. } = &mut kind {
+                *id = self.expand(id)?;
+            }
+            let target = self.expand(&mount.target)?;
+            let secret = target.is_empty() && matches!(kind, MountKind::Secret { .. });
+            let target = if secret { target } else { self.absolute(&target).trim_end_matches('/').to_owned() };
+            if target.is_empty() && !secret {
+                return Err(Kind::invalid("invalid mount target \"/\"").into());
+            }
+            ready.push(ReadyMount { kind, target, from: layers });
+        }
+        Ok(ready)
+    }
+
+    /// What of a mount makes a `RUN` another one: bound files count with their contents; caches and secrets don't.
+    async fn mount_key(&self, mount: &ReadyMount) -> Result<String, Kind> {
+        let MountKind::Bind { source, .. } = &mount.kind else { return Ok(format!("{:?} {}", mount.kind, mount.target)) };
+        let copying = Copying { sources: vec![source.clone()], ..Copying::default() };
+        let copy = Copy {
+            name: "RUN",
+            copying,
+            destination: mount.target.clone(),
+            from: mount.from.clone(),
+            fetched: Vec::new(),
+        };
+        let sum = self.work.blocking(move |work| Ok(copy.gather(work)?.sum)).await?;
+        Ok(format!("bind {sum} {}", mount.target))
+    }
+
+    /// The value of an argument that is declared now.
+    fn argument(&self, name: &str, default: Option<&str>) -> Result<Option<String>, Kind> {
+        self.work.used_args.add(name);
+        if let Some(given) = self.work.settings.args.get(name) {
+            return Ok(Some(given.clone()));
+        }
+        if let Some(default) = default {
+            return self.expand(default).map(Some);
+        }
+        let global = self.work.global.get(name).cloned();
+        Ok(global.or_else(|| platform_args(&self.work.settings.platform).get(name).cloned()))
+    }
+}
+
+/// A failure of this stage's own, or of one that it waits for, which has its place already.
+pub(crate) enum Failure {
+    Own(Kind),
+    Elsewhere(BuildError),
+}
+
+impl<E: Into<Kind>> std::convert::From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Own(error.into())
+    }
+}
+
+fn located(failure: impl Into<Failure>, lines: (usize, usize)) -> BuildError {
+    match failure.into() {
+        Failure::Own(kind) => kind.at(lines),
+        Failure::Elsewhere(error) => error,
+    }
+}
+
+/// A command with its here-documents: a lone one is the script itself, others are left to the shell.
+fn with_heredocs(form: &Form, heredocs: &[crate::dockerfile::Heredoc]) -> (Form, Option<(String, String)>) {
+    let (Some(first), true) = (heredocs.first(), form.shell) else { return (form.clone(), None) };
+    let text = form.args.first().cloned().unwrap_or_default();
+    let alone = heredocs.len() == 1 && !text.trim().contains(char::is_whitespace) && text.trim_start().starts_with("<<");
+    if alone {
+        let data = first.data();
+        if data.starts_with("#!") {
+            return (form.clone(), Some((data, format!("/dev/pipes/{}", first.name))));
+        }
+        return (Form { shell: true, args: vec![data] }, None);
+    }
+    let mut whole = text;
+    for heredoc in heredocs {
+        whole.push('\n');
+        whole.push_str(&heredoc.content);
+        whole.push_str(&heredoc.name);
+    }
+    (Form { shell: true, args: vec![whole] }, None)
+}
+
+/// `"k"="v" …`, as notes have them.
+fn joined(pairs: &[(String, String)]) -> String {
+    pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("a string is always JSON")
+}
