@@ -15,13 +15,15 @@ use crate::{
     handler::accepted,
     mirror,
     registry::Registry,
-    route::Reference,
+    route::{Reference, parameters},
 };
 
 /// The largest manifest (the specification asks for no less).
 const LIMIT: usize = 4 << 20;
 /// Says that the registry keeps referrers itself.
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+/// Says which tags of the query were taken.
+const TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// `GET` and `HEAD`
 pub(crate) async fn get(
@@ -74,6 +76,12 @@ pub(crate) async fn put(
     if let Reference::Neither(text) = &reference {
         return Err(Code::ManifestInvalid.because(format!("{text:?} is neither a tag nor a digest")));
     }
+    // The specification's next version: tags for what is pushed by digest.
+    let by_digest = matches!(reference, Reference::Digest(_));
+    let tags: Vec<String> = parameters(request.uri().query(), "tag").collect();
+    if let Some(bad) = tags.iter().find(|tag| !Repository::is_tag(tag)) {
+        return Err(Code::ManifestInvalid.because(format!("{bad:?} is not a tag")));
+    }
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_owned();
     let body = Limited::new(request.into_body(), LIMIT).collect();
@@ -87,16 +95,25 @@ pub(crate) async fn put(
         None => Code::ManifestInvalid.because("the manifest broke off"),
     })?;
     let bytes = bytes.to_bytes();
-    let (digest, tag) = match reference {
+    let (digest, tags) = match reference {
         Reference::Digest(digest) if digest != digest.again(&bytes) => return Err(Code::DigestInvalid.failure()),
-        Reference::Digest(digest) => (digest, None),
-        Reference::Tag(tag) | Reference::Neither(tag) => (Digest::of(&bytes), Some(tag)),
+        Reference::Digest(digest) => (digest, tags),
+        Reference::Tag(tag) | Reference::Neither(tag) => (Digest::of(&bytes), vec![tag]),
     };
+    let given = tags.clone();
     let stored = registry
-        .blocking::<_, ManifestError>(repository, move |r| r.put_manifest(&digest, &bytes, &media_type, tag.as_deref()))
+        .blocking::<_, ManifestError>(repository, move |r| {
+            let put = |tag: Option<&str>| r.put_manifest(&digest, &bytes, &media_type, tag);
+            let stored = put(tags.first().map(String::as_str))?;
+            tags.iter().skip(1).try_for_each(|tag| put(Some(tag)).map(drop))?;
+            Ok(stored)
+        })
         .await?;
     let location = format!("/v2/{}/manifests/{}", repository.name(), stored.digest);
-    let response = created(&location, &stored.digest);
+    let mut response = created(&location, &stored.digest);
+    if by_digest {
+        response = given.iter().fold(response, |response, tag| response.header(TAG, tag));
+    }
     Ok(match stored.subject {
         Some(subject) => finish(response.header(SUBJECT, subject.as_str()), Body::default()),
         None => finish(response, Body::default()),

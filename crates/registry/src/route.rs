@@ -79,7 +79,13 @@ impl Route {
 
 /// One parameter of a query.
 pub(crate) fn parameter(query: Option<&str>, name: &str) -> Option<String> {
-    form_urlencoded::parse(query?.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    parameters(query, name).next()
+}
+
+/// All of a query's parameters of that name.
+pub(crate) fn parameters<'a>(query: Option<&'a str>, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    let all = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    all.filter(move |(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 #[cfg(test)]

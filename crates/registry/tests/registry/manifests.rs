@@ -86,6 +86,21 @@ async fn what_is_no_manifest_is_refused() {
 }
 
 #[tokio::test]
+async fn a_manifest_pushed_by_digest_may_bring_its_tags() {
+    let world = world().await;
+    let image = world.client.image("x", "v1", "text").await;
+    let path = format!("/v2/x/manifests/{}", image.digest);
+    let reply = world.client.put(&format!("{path}?tag=a&tag=b"), OCI_MANIFEST, image.manifest.clone()).await.is(201);
+    assert_eq!(reply.headers.get_all("oci-tag").iter().collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(world.client.get("/v2/x/tags/list").await.json()["tags"], json!(["a", "b", "v1"]));
+    world
+        .client
+        .put(&format!("{path}?tag=a&tag=-b"), OCI_MANIFEST, image.manifest)
+        .await
+        .fails(400, "MANIFEST_INVALID");
+}
+
+#[tokio::test]
 async fn an_index_needs_its_manifests_and_keeps_them() {
     let world = world().await;
     let image = world.client.image("x", "arm", "text").await;
