@@ -4,6 +4,7 @@ mod apply_fields;
 mod apply_random;
 mod apply_server_side;
 mod apply_update;
+mod documentation;
 mod patch_json;
 mod patch_merge;
 mod patch_strategic;
