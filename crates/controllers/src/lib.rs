@@ -3,6 +3,7 @@
 //! the API server or on another machine alike.
 
 mod claim;
+mod daemonset;
 mod deletion_rank;
 mod deployment;
 mod endpoints;
@@ -10,12 +11,16 @@ mod error;
 mod event_expiry;
 mod expectations;
 mod garbage;
+mod hash;
+mod history;
 mod informer;
 mod job;
 mod job_ttl;
 mod namespace;
 mod node_lifecycle;
+mod node_selection;
 mod ownership;
+mod percent;
 mod pod_collection;
 mod pod_control;
 mod pods;
@@ -24,11 +29,12 @@ mod recorder;
 mod replicaset;
 mod root_ca;
 mod service_account;
+mod statefulset;
 
 use std::time::Duration;
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
     batch::v1::Job,
     core::v1::{Namespace, Node, Pod, ReplicationController, Service},
     discovery::v1::EndpointSlice,
@@ -56,6 +62,9 @@ struct Shared {
     replica_sets: Informer<ReplicaSet>,
     replication_controllers: Informer<ReplicationController>,
     deployments: Informer<Deployment>,
+    stateful_sets: Informer<StatefulSet>,
+    daemon_sets: Informer<DaemonSet>,
+    revisions: Informer<ControllerRevision>,
     jobs: Informer<Job>,
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
@@ -72,6 +81,9 @@ pub async fn run(client: Client, config: Config) {
         replica_sets: Informer::start(client.clone(), informer::untouched, &mut tasks),
         replication_controllers: Informer::start(client.clone(), informer::untouched, &mut tasks),
         deployments: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        stateful_sets: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        daemon_sets: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        revisions: Informer::start(client.clone(), informer::untouched, &mut tasks),
         jobs: Informer::start(client.clone(), informer::untouched, &mut tasks),
         services: Informer::start(client.clone(), informer::untouched, &mut tasks),
         slices: Informer::start(client.clone(), informer::untouched, &mut tasks),
@@ -85,6 +97,8 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(deployment::run(shared.clone()));
     tasks.spawn(replicaset::run(shared.clone(), shared.replica_sets.clone()));
     tasks.spawn(replicaset::run(shared.clone(), shared.replication_controllers.clone()));
+    tasks.spawn(statefulset::run(shared.clone()));
+    tasks.spawn(daemonset::run(shared.clone()));
     tasks.spawn(job::run(shared.clone()));
     tasks.spawn(job_ttl::run(shared.clone()));
     tasks.spawn(endpoints::slices::run(shared.clone()));

@@ -19,17 +19,43 @@ use crate::{
 /// The most pods made or deleted in one go, as upstream.
 pub const BURST: usize = 500;
 
+/// How a controller tells of a pod: what was done, the pod's name, the owner's, and the error if it failed.
+pub type Words = fn(Done, &str, &str, Option<&str>) -> String;
+
+/// What was done or tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    Create,
+    Delete,
+}
+
+/// The words of most controllers.
+fn plain(done: Done, pod: &str, _: &str, error: Option<&str>) -> String {
+    match (done, error) {
+        (Done::Create, None) => format!("Created pod: {pod}"),
+        (Done::Delete, None) => format!("Deleted pod: {pod}"),
+        (Done::Create, Some(error)) => format!("Error creating: {error}"),
+        (Done::Delete, Some(error)) => format!("Error deleting: {error}"),
+    }
+}
+
 /// The pods of one controller's objects.
 pub struct PodControl {
     client: Client,
     pods: Informer<Pod>,
     recorder: Recorder,
     expectations: Expectations,
+    words: Words,
 }
 
 impl PodControl {
     pub fn new(client: Client, pods: Informer<Pod>, recorder: Recorder) -> Self {
-        Self { client, pods, recorder, expectations: Expectations::default() }
+        Self { client, pods, recorder, expectations: Expectations::default(), words: plain }
+    }
+
+    /// The same, with other words in its events.
+    pub fn with_words(self, words: Words) -> Self {
+        Self { words, ..self }
     }
 
     /// Whether the cache shows all that was done for the owner: if not, it is too old to act on.
@@ -58,13 +84,13 @@ impl PodControl {
         match self.api(key).create(&PostParams::default(), pod).await.map_err(Error::from) {
             Ok(created) => {
                 self.wrote(key, &created);
-                let note = format!("Created pod: {}", created.name_any());
+                let note = (self.words)(Done::Create, &created.name_any(), &owner.name_any(), None);
                 self.recorder.normal(owner, "SuccessfulCreate", "CreatePod", note);
                 Ok(created)
             }
             Err(error) => {
                 if !error.is_namespace_terminating() {
-                    let note = format!("Error creating: {}", error.message());
+                    let note = (self.words)(Done::Create, &pod.name_any(), &owner.name_any(), Some(&error.message()));
                     self.recorder.warning(owner, "FailedCreate", "CreatePod", note);
                 }
                 Err(error)
@@ -96,7 +122,7 @@ impl PodControl {
         let params = DeleteParams::default().preconditions(Preconditions { uid: Some(uid.clone()), resource_version: None });
         match self.api(key).delete(&pod.name_any(), &params).await.map_err(Error::from) {
             Ok(_) => {
-                let note = format!("Deleted pod: {}", pod.name_any());
+                let note = (self.words)(Done::Delete, &pod.name_any(), &owner.name_any(), None);
                 self.recorder.normal(owner, "SuccessfulDelete", "DeletePod", note);
                 Ok(())
             }
@@ -105,7 +131,7 @@ impl PodControl {
                 if error.is_not_found() {
                     return Ok(());
                 }
-                let note = format!("Error deleting: {}", error.message());
+                let note = (self.words)(Done::Delete, &pod.name_any(), &owner.name_any(), Some(&error.message()));
                 self.recorder.warning(owner, "FailedDelete", "DeletePod", note);
                 Err(error)
             }

@@ -1,7 +1,6 @@
 //! Deployment: moves from old ReplicaSets to the new one as its strategy says.
 
 mod conditions;
-mod hash;
 mod plan;
 mod revision;
 mod scale;

@@ -8,6 +8,7 @@ use k8s_openapi::{
 };
 
 use super::{replicas, revision::Sets};
+use crate::percent::resolve;
 
 /// How to get from old to new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,18 +42,6 @@ fn rolling(surge: Option<&IntOrString>, unavailable: Option<&IntOrString>, wante
     let unavailable = resolve(unavailable.unwrap_or(&quarter), wanted, false);
     let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
     Strategy::RollingUpdate { surge, unavailable: unavailable.min(wanted.max(1)) }
-}
-
-fn resolve(value: &IntOrString, of: i32, up: bool) -> i32 {
-    match value {
-        IntOrString::Int(number) => *number,
-        IntOrString::String(text) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let product = percent * i64::from(of);
-            let result = if up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
-            i32::try_from(result).unwrap_or(i32::MAX)
-        }
-    }
 }
 
 /// `spec.replicas`.

@@ -10,10 +10,11 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Controller, conditions, hash, plan, replicas};
+use super::{Controller, conditions, plan, replicas};
 use crate::{
     Error,
     error::gone_is_fine,
+    hash,
     ownership::{controller_reference, is_controlled_by},
 };
 

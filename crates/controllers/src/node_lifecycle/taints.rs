@@ -9,6 +9,7 @@ use k8s_openapi::{
 };
 
 use super::condition;
+use crate::node_selection::tolerates;
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -73,17 +74,6 @@ pub fn leaves_at(pod: &Pod, taints: &[&Taint], now: Timestamp) -> Option<Timesta
             since.checked_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))).ok()
         })
         .min()
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let set = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
-    set(&toleration.effect).is_none_or(|e| e == taint.effect)
-        && match (set(&toleration.key), toleration.operator.as_deref()) {
-            (None, Some("Exists")) => true,
-            (Some(key), Some("Exists")) => key == taint.key,
-            (Some(key), _) => key == taint.key && toleration.value.clone().unwrap_or_default() == taint.value.clone().unwrap_or_default(),
-            (None, _) => false,
-        }
 }
 
 #[cfg(test)]

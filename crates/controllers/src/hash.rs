@@ -1,4 +1,4 @@
-//! The name of a ReplicaSet comes from its pod template: `pod-template-hash`.
+//! Names made from a pod template: of ReplicaSets (`pod-template-hash`) and of ControllerRevisions.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 
@@ -8,12 +8,16 @@ pub const LABEL: &str = "pod-template-hash";
 /// No vowels and no lookalikes, so that no bad word can appear (upstream's `rand.SafeEncodeString`).
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// FNV-1a of the template's JSON and the collision count. The same template always gives the same text.
+/// Of a template and the collision count. The same template always gives the same text.
 pub fn of(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    let bytes = serde_json::to_vec(template).expect("a pod template is always JSON");
+    digest(&serde_json::to_vec(template).expect("a pod template is always JSON"), collisions)
+}
+
+/// FNV-1a of the bytes and the collision count.
+pub fn digest(bytes: &[u8], collisions: Option<i32>) -> String {
     let mut hash: u32 = 0x811c_9dc5;
     let mut feed = |byte: u8| hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    bytes.into_iter().for_each(&mut feed);
+    bytes.iter().copied().for_each(&mut feed);
     collisions.into_iter().flat_map(i32::to_le_bytes).for_each(&mut feed);
     hash.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
 }
