@@ -101,14 +101,23 @@ pub(crate) async fn put(
         Reference::Tag(tag) | Reference::Neither(tag) => (Digest::of(&bytes), vec![tag]),
     };
     let given = tags.clone();
-    let stored = registry
-        .blocking::<_, ManifestError>(repository, move |r| {
-            let put = |tag: Option<&str>| r.put_manifest(&digest, &bytes, &media_type, tag);
-            let stored = put(tags.first().map(String::as_str))?;
-            tags.iter().skip(1).try_for_each(|tag| put(Some(tag)).map(drop))?;
-            Ok(stored)
-        })
-        .await?;
+    let put = move |r: &Repository| {
+        let put = |tag: Option<&str>| r.put_manifest(&digest, &bytes, &media_type, tag);
+        let stored = put(tags.first().map(String::as_str))?;
+        tags.iter().skip(1).try_for_each(|tag| put(Some(tag)).map(drop))?;
+        Ok(stored)
+    };
+    let first = put.clone();
+    let stored = match registry.blocking(repository, move |r| Ok::<_, Failure>(first(r))).await? {
+        // The client was told of blobs that only the upstream registry has.
+        Err(ManifestError::Missing(missing)) if registry.inner.upstream.is_some() => {
+            for blob in &missing {
+                mirror::bring(registry, repository, blob).await?;
+            }
+            registry.blocking::<_, ManifestError>(repository, move |r| put(r)).await?
+        }
+        result => result?,
+    };
     let location = format!("/v2/{}/manifests/{}", repository.name(), stored.digest);
     let mut response = created(&location, &stored.digest);
     if by_digest {

@@ -5,7 +5,11 @@
 
 use engine::content::{ContentError, Digest, ManifestError, Repository, Upstream};
 
-use crate::{blobs::Source, failure::Failure, registry::Registry};
+use crate::{
+    blobs::Source,
+    failure::{Code, Failure},
+    registry::Registry,
+};
 
 /// The manifest that a tag stands for, fetched if need be.
 pub(crate) async fn tag(registry: &Registry, repository: &Repository, tag: &str) -> Result<Option<Digest>, Failure> {
@@ -89,6 +93,19 @@ pub(crate) async fn blob(
         Ok(arriving) => Ok(Some(Source::Arriving(arriving))),
         Err(ContentError::NotInRegistry { .. }) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until a blob of the upstream registry is here; if it is not there, nothing happens.
+pub(crate) async fn bring(registry: &Registry, repository: &Repository, digest: &Digest) -> Result<(), Failure> {
+    let Some(Source::Arriving(mut arriving)) = blob(registry, repository, digest, false).await? else { return Ok(()) };
+    let ended = arriving.progress.wait_for(|progress| progress.ended.is_some()).await;
+    match ended.ok().and_then(|progress| progress.ended.clone()) {
+        Some(Err(error)) => {
+            tracing::warn!(%digest, %error, "a blob can't be fetched");
+            Err(Code::Unavailable.failure())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/v2/NAME/blobs/uploads/…`: blobs that clients send, in one piece or many.
 
-use engine::content::{Digest, Repository};
+use engine::content::{ContentError, Digest, Repository};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE},
@@ -136,7 +136,10 @@ async fn complete(
                 return Err(Code::BlobUploadUnknown.failure());
             }
             let upload = writing.take().ok_or_else(|| Code::BlobUploadUnknown.failure())?;
-            upload.finish(&digest, keep).map_err(Failure::from)
+            upload.finish(&digest, keep).map_err(|error| match error {
+                ContentError::Invalid(message) => Code::BlobUploadInvalid.because(message),
+                other => other.into(),
+            })
         })
         .await?;
     let location = format!("/v2/{}/blobs/{expected}", repository.name());

@@ -1,8 +1,8 @@
 //! Removing names, and then what no name and no container needs any more.
 
-use std::{collections::HashSet, fs::File, time::SystemTime};
+use std::{collections::HashSet, fs::File, path::Path, time::SystemTime};
 
-use super::{Content, ContentError, Digest, Reference};
+use super::{Content, ContentError, Digest, Reference, Upload};
 
 /// What a collection did.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +96,13 @@ impl Content {
             (count, bytes) = (count + files, bytes + length);
         }
         self.sweep("layers", |name| layer_names.contains(name))?;
-        self.sweep("ingest", |_| false)?;
+        // A download that broke off is taken up again, if somebody comes back for it soon.
+        let fresh = |path: &Path| {
+            let age = std::fs::metadata(path).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+            path.extension().is_some_and(|e| e == "part") && age.is_none_or(|age| age < Upload::EXPIRY)
+        };
+        let ingest = self.path("ingest");
+        self.sweep("ingest", |name| fresh(&ingest.join(name)))?;
         Ok(Collected { blobs: count, bytes, postponed: false, due })
     }
 

@@ -62,6 +62,24 @@ async fn a_tag_that_moves_upstream_moves_here_unless_it_was_pushed_here() {
 }
 
 #[tokio::test]
+async fn a_push_may_count_on_blobs_that_only_upstream_has() {
+    let upstream = world().await;
+    let image = upstream.client.image("app", "v1", "text").await;
+    let mirror = mirror_of(&upstream).await;
+    // As clients do: ask for each blob, and upload none that is there.
+    for digest in [&image.config, &image.layer] {
+        mirror.client.head(&format!("/v2/app/blobs/{digest}")).await.is(200);
+    }
+    mirror.client.put("/v2/app/manifests/own", crate::world::OCI_MANIFEST, image.manifest.clone()).await.is(201);
+    drop(upstream);
+    assert!(mirror.content.has_blob(&image.layer));
+    mirror.client.get("/v2/app/manifests/own").await.is(200);
+    let unknown = crate::world::manifest_of("never pushed");
+    let reply = mirror.client.put("/v2/app/manifests/x", crate::world::OCI_MANIFEST, unknown).await;
+    assert!(matches!(reply.status.as_u16(), 400 | 502), "{reply:?}");
+}
+
+#[tokio::test]
 async fn the_upstream_registry_may_want_a_password() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("htpasswd");

@@ -86,6 +86,10 @@ impl Upload {
     /// # Errors
     /// [`ContentError::Mismatch`], or the disk's.
     pub fn finish(self, expected: &Digest, keep: Duration) -> Result<u64, ContentError> {
+        // What was hashed must be all there is: another process that wrote to it at the same time made it longer.
+        if !self.is_current() {
+            return Err(ContentError::Invalid("somebody else wrote to the upload, or cancelled it".into()));
+        }
         let Self { repository, ingest } = self;
         ingest.sync()?;
         let content = repository.content.clone();
