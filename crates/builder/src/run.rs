@@ -92,11 +92,14 @@ pub(crate) async fn run(work: &Arc<Work>, layers: &[Layer], command: Command) ->
     prepare_upper(&upper, &spec)?;
     work.tell(Event::Running { stage: command.stage, container: id.clone() });
     let code = execute(work, &sandbox, spec, &command).await;
-    let removed = sandbox.remove_container(&id).await;
+    match sandbox.remove_container(&id).await {
+        // It was never made.
+        Ok(()) | Err(engine::Error::NotFound { .. }) => {}
+        Err(error) => return Err(code.err().unwrap_or_else(|| error.into())),
+    }
     drop(held);
     let code = code?;
     work.tell(Event::Removed { stage: command.stage, container: id });
-    removed?;
     if code != 0 {
         return Err(Kind::Exit { command: command.shown, code });
     }

@@ -217,8 +217,9 @@ impl Tree {
     /// Opens an entry; `flags` are added to what keeps it from being swapped for a link.
     pub fn open(&self, entry: &Entry, flags: OFlags) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let resolve = if flags.contains(OFlags::PATH) { resolve - ResolveFlags::NO_SYMLINKS } else { resolve };
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        // A pipe must not hold the opener up; what is only a path is not opened at all.
+        let wait = if flags.contains(OFlags::PATH) { OFlags::empty() } else { OFlags::NONBLOCK };
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | wait;
         Ok(rfs::openat2(&self.fd, OsStr::from_bytes(&entry.path), flags, Mode::empty(), resolve)?)
     }
 

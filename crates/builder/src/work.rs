@@ -179,7 +179,10 @@ impl Work {
     /// The directories of layers, the topmost first, as overlayfs wants them.
     pub fn lower(&self, layers: &[Layer]) -> Result<Vec<PathBuf>, Kind> {
         let missing = |layer: &Layer| Kind::invalid(format!("layer {} is not here any more", layer.diff_id));
-        layers.iter().rev().map(|l| self.content.layer_directory(&l.diff_id).ok_or_else(|| missing(l))).collect()
+        // overlayfs refuses one directory twice; the topmost hides what the same layer shows from below.
+        let mut seen = std::collections::HashSet::new();
+        let once = layers.iter().rev().filter(|l| seen.insert(&l.diff_id));
+        once.map(|l| self.content.layer_directory(&l.diff_id).ok_or_else(|| missing(l))).collect()
     }
 
     /// Layers as a tree, to be read.

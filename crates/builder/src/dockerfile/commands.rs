@@ -151,7 +151,12 @@ pub(super) fn parse(line: &Line, escape: char) -> Result<Command, String> {
     let (name, rest) = words::instruction(&line.text);
     let name = name.to_ascii_uppercase();
     if !NAMES.contains(&name.as_str()) {
-        let near = NAMES.iter().filter(|known| distance(known, &name) <= 2).min_by_key(|known| distance(known, &name));
+        let near = NAMES
+            .iter()
+            .map(|known| (distance(known, &name), known))
+            .filter(|(edits, known)| *edits <= 2 && edits * 2 < known.len())
+            .min_by_key(|(edits, _)| *edits)
+            .map(|(_, known)| known);
         let hint = near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
         return Err(format!("unknown instruction: {}{hint}", words::instruction(&line.text).0));
     }

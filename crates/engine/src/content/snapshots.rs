@@ -95,8 +95,12 @@ impl Content {
 
     fn layout(&self, dir: &Path, diff_ids: &[Digest]) -> Snapshot {
         let layers = self.path("layers");
+        // overlayfs refuses one directory twice, which images have (steps that changed nothing are all one layer).
+        // The topmost is enough: it hides all that the same layer could show from below.
+        let mut seen = HashSet::new();
+        let once = diff_ids.iter().rev().filter(|d| seen.insert(*d));
         Snapshot {
-            lower: diff_ids.iter().rev().map(|d| layers.join(d.hex()).join("fs")).collect(),
+            lower: once.map(|d| layers.join(d.hex()).join("fs")).collect(),
             upper: dir.join("upper"),
             work: dir.join("work"),
         }
