@@ -36,6 +36,8 @@ pub use engine::{Engine, EngineConfig, ShimCommand};
 pub use error::{Error, Result};
 pub use event::{Event, EventKind, Events};
 pub use exec::{Exec, ExecOutput};
+pub use oci::all_capabilities;
+pub use overlay::mount as mount_overlay;
 pub use sandbox::Sandbox;
 pub use spec::{
     Capabilities, ContainerSpec, Device, ExecSpec, IdMapping, Ipc, LogSpec, Mount, Namespace, PidMode, Resources, Rlimit,

@@ -146,6 +146,11 @@ fn held_capabilities() -> u64 {
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
+/// Every capability's name, as in a container that is allowed everything.
+pub fn all_capabilities() -> &'static [&'static str] {
+    &NAMES
+}
+
 /// Names by number (capability.h).
 const NAMES: [&str; 41] = [
     "CAP_CHOWN",

@@ -16,7 +16,10 @@ const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
 ///
 /// Uses the mount API that takes one layer a call (Linux 6.5), so that neither the number of layers nor the length of
 /// their paths is limited to one page; on an older kernel, the classic call.
-pub(crate) fn mount(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The kernel's. The mount is in the calling thread's mount namespace, and its end is the caller's business.
+pub fn mount(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> io::Result<()> {
     match mount_layered(lower, upper, work, target) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
             mount_classic(lower, upper, work, target)

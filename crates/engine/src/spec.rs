@@ -15,6 +15,9 @@ pub struct SandboxSpec {
     pub network: Namespace,
     /// The IPC namespace all containers share (`/dev/shm` follows it: one tmpfs for all unless a mount replaces it).
     pub ipc: Ipc,
+    /// An existing IPC namespace to join instead, by the path of its file (`/proc/PID/ns/ipc`). What is to be at
+    /// `/dev/shm` is then the caller's business.
+    pub ipc_path: Option<PathBuf>,
     /// Host name. `None` with [`Namespace::Host`] network keeps the host's UTS namespace (no new one is made).
     pub hostname: Option<String>,
     /// NIS domain name; only with a `hostname`.
@@ -132,7 +135,8 @@ pub struct ContainerSpec {
     pub privileged: bool,
     /// Where its output goes; `None` drops it (attached clients still see it).
     pub log: Option<LogSpec>,
-    /// Join the PID namespace of this container of the sandbox, which must be running.
+    /// Join the PID namespace of this container of the sandbox, which must be running; or, with an absolute path
+    /// (`/proc/PID/ns/pid`), the one whose file this is.
     pub pid_of: Option<String>,
     /// Mapping of user ids into a new user namespace; empty for none.
     pub uid_mappings: Vec<IdMapping>,

@@ -15,8 +15,13 @@ pub(super) fn enter(spec: &SandboxSpec) -> Result<(), String> {
         move |errno: nix::Error| format!("{what}: {}", errno.desc())
     };
     let mut flags = CloneFlags::CLONE_NEWNS;
-    if spec.ipc == Ipc::New {
-        flags |= CloneFlags::CLONE_NEWIPC;
+    match &spec.ipc_path {
+        Some(path) => {
+            let file = File::open(path).map_err(|error| format!("open IPC namespace {}: {error}", path.display()))?;
+            setns(&file, CloneFlags::CLONE_NEWIPC).map_err(because(&format!("join IPC namespace {}", path.display())))?;
+        }
+        None if spec.ipc == Ipc::New => flags |= CloneFlags::CLONE_NEWIPC,
+        None => {}
     }
     if spec.hostname.is_some() || spec.network != Namespace::Host {
         flags |= CloneFlags::CLONE_NEWUTS;
@@ -64,7 +69,7 @@ fn write_sysctl(spec: &SandboxSpec, name: &str, value: &str) -> Result<(), Strin
     let ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|prefix| key.starts_with(prefix));
     let ipc = ipc || key == "kernel.sem";
     let network = key.starts_with("net.");
-    let own = (network && spec.network != Namespace::Host) || (ipc && spec.ipc == Ipc::New);
+    let own = (network && spec.network != Namespace::Host) || (ipc && spec.ipc == Ipc::New && spec.ipc_path.is_none());
     if !own {
         return Err(format!("sysctl {name:?} is not in a separate kernel namespace"));
     }

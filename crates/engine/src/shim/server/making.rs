@@ -10,6 +10,7 @@ impl Server {
         }
         let own_pids = self.setup.spec.pid == PidMode::PerContainer && pid_of.is_none();
         let pid_namespace = match (&pid_of, self.setup.spec.pid, self.pause) {
+            (Some(path), _, _) if path.starts_with('/') => Some(path.clone()),
             (Some(target), _, _) => {
                 let target = self.containers.get(target).ok_or(Failure::NotFound)?;
                 let pid = target.record.pid.ok_or(Failure::State(target.record.state))?;

@@ -1,0 +1,51 @@
+//! The seam to whatever builds images from Dockerfiles.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+/// What `POST /build` asks for.
+#[derive(Clone, Debug, Default)]
+pub struct BuildOptions {
+    /// Path of the Dockerfile in the context.
+    pub dockerfile: String,
+    /// Names for the image.
+    pub tags: Vec<String>,
+    /// The stage to stop at.
+    pub target: Option<String>,
+    /// `--build-arg`; `None` takes the builder's own environment, which is empty.
+    pub build_args: BTreeMap<String, Option<String>>,
+    /// Labels added to the image.
+    pub labels: BTreeMap<String, String>,
+    /// Ignore the cache.
+    pub no_cache: bool,
+    /// Always ask the registry for base images.
+    pub pull: bool,
+    /// Say only the image's ID.
+    pub quiet: bool,
+    /// Network of `RUN`.
+    pub network_mode: String,
+    /// `os/arch` asked for.
+    pub platform: String,
+    /// `host:address` lines for `RUN`.
+    pub extra_hosts: Vec<String>,
+    /// Remove intermediate containers after success.
+    pub remove: bool,
+    /// Size of `/dev/shm` in bytes, 0 for the default.
+    pub shm_size: u64,
+    /// Memory limit of `RUN` in bytes, 0 for none.
+    pub memory: i64,
+}
+
+/// Told of what a build does; each text becomes one `stream` message.
+pub type BuildProgress = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Builds images.
+pub trait ImageBuilder: Send + Sync {
+    /// Builds from the context in a tar file (plain or compressed) and returns the image's ID (`sha256:…`). The error
+    /// is the text shown to the user.
+    fn build(&self, context: PathBuf, options: BuildOptions, progress: BuildProgress) -> BoxFuture<'static, Result<String, String>>;
+}
+

@@ -1,0 +1,97 @@
+//! What a new daemon does with the containers of the last one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{ContainerState, SandboxState};
+
+use super::record::{Record, Status};
+use super::start::{self, should_restart};
+use super::table::Container;
+use super::{MAIN, remove};
+use crate::daemon::Daemon;
+use crate::error::{Result, blocking};
+use crate::networks;
+
+/// Goes on watching containers that still run, settles those that ended meanwhile, and starts those whose policy says so.
+pub(crate) async fn adopt(daemon: &Arc<Daemon>) {
+    for container in daemon.containers.all() {
+        let record = container.snapshot();
+        let again = match record.state.status {
+            Status::Running | Status::Paused | Status::Restarting => take_over(daemon, &container, &record).await,
+            Status::Removing | Status::Dead => {
+                container.note(|record| record.state.status = Status::Exited);
+                remove::auto(daemon, &container).await;
+                false
+            }
+            Status::Created => false,
+            // Asked to be there always, even if it was stopped before the machine was.
+            Status::Exited => record.host.restart_policy.name == "always" && record.manually_stopped,
+        };
+        if again {
+            let (daemon, container) = (daemon.clone(), container.clone());
+            tokio::spawn(async move {
+                if let Err(error) = start::run(&daemon, &container).await {
+                    tracing::warn!(container = container.id, %error, "a container could not be started again");
+                }
+            });
+        }
+    }
+}
+
+/// Whether the container is to be started again.
+async fn take_over(daemon: &Arc<Daemon>, container: &Arc<Container>, record: &Record) -> bool {
+    let sandbox = daemon.config.engine.sandbox(&record.id);
+    let status = sandbox.as_ref().and_then(|sandbox| sandbox.container(MAIN));
+    if let (Some(sandbox), Some(status)) = (&sandbox, &status)
+        && sandbox.status().state == SandboxState::Ready
+        && matches!(status.state, ContainerState::Running | ContainerState::Paused)
+    {
+        container.note(|record| {
+            let paused = status.state == ContainerState::Paused;
+            record.state.status = if paused { Status::Paused } else { Status::Running };
+        });
+        let (at, of) = (daemon.clone(), record.clone());
+        // The bridge, its resolver and the names come back; the links were there all the time.
+        let resumed = blocking(move || networks::resume(&at, &of)).await;
+        match resumed {
+            Ok(held) => *container.held_ports.lock() = held,
+            Err(error) => tracing::warn!(container = record.id, %error, "a container's network was not taken over"),
+        }
+        container.moments.send_modify(|moment| moment.running = true);
+        tokio::spawn(start::watch_end(daemon.clone(), container.clone(), sandbox.clone(), Duration::from_millis(100)));
+        return false;
+    }
+    let exit = status.and_then(|status| status.exit);
+    if let Some(sandbox) = sandbox
+        && let Err(error) = sandbox.destroy().await
+    {
+        tracing::warn!(container = record.id, %error, "what is left of a container was not removed");
+    }
+    let (at, of) = (daemon.clone(), record.clone());
+    let _ = blocking(move || Ok(networks::detach(&at, &of))).await;
+    let code = exit.map_or(255, |exit| exit.exit_code);
+    if record.state.status != Status::Restarting {
+        start::settle(daemon, container, exit, code, false);
+    } else {
+        container.note(|record| record.state.status = Status::Exited);
+        container.moments.send_modify(|moment| moment.running = false);
+    }
+    if record.host.auto_remove {
+        remove::auto(daemon, container).await;
+        return false;
+    }
+    let policy = &record.host.restart_policy;
+    !record.manually_stopped && should_restart(&policy.name, policy.maximum_retry_count, code, record.restart_count)
+}
+
+/// Removes every container, running or not.
+pub(crate) async fn remove_all(daemon: &Arc<Daemon>) -> Result<()> {
+    for container in daemon.containers.all() {
+        match remove::take_away(daemon, &container, true, false).await {
+            Err(error) if error.status != http::StatusCode::NOT_FOUND => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! `POST /containers/create`: a record and a writable layer; nothing runs yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::content::{Image, Reference};
+use serde_json::{Value, json};
+
+use super::options::{CreateRequest, Healthcheck, HostOptions, Options};
+use super::record::Record;
+use super::table::Container;
+use super::{mounts, random_id, spec};
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result, blocking};
+use crate::http::{Call, Response, created};
+use crate::networks::Driver;
+use crate::time;
+
+/// Less memory than this starts nothing.
+const LEAST_MEMORY: i64 = 6 << 20;
+const DEFAULT_SHM: i64 = 64 << 20;
+
+/// Makes a container.
+pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+    let request: CreateRequest = call.json().await?;
+    let name = call.query("name").unwrap_or_default().trim_start_matches('/').to_owned();
+    blocking(move || {
+        let (container, warnings) = make(&daemon, &name, request)?;
+        Ok(created(&json!({"Id": container.id, "Warnings": warnings})))
+    })
+    .await
+}
+
+/// Makes a container; also for builders.
+pub(crate) fn make(daemon: &Daemon, name: &str, request: CreateRequest) -> Result<(Arc<Container>, Vec<String>)> {
+    let CreateRequest { mut options, mut host_config, networking_config } = request;
+    let image = find_image(daemon, &options.image)?;
+    merge(&mut options, &image);
+    if options.cmd.iter().chain(&options.entrypoint).flatten().next().is_none_or(String::is_empty) {
+        return Err(ApiError::bad("no command specified"));
+    }
+    let warnings = complete(&mut host_config)?;
+    check(&options, &host_config)?;
+    let id = random_id();
+    let networks = networks(daemon, &mut host_config, networking_config.endpoints_config)?;
+    let name = daemon.containers.reserve(name, &id)?;
+    let args = options.entrypoint.iter().chain(&options.cmd).flatten().cloned().collect();
+    let record = Record {
+        id,
+        name: name.clone(),
+        created: time::now(),
+        image_id: image.id.as_str().to_owned(),
+        args,
+        networks,
+        ..Record::default()
+    };
+    let made = finish(daemon, record, options, host_config, &image);
+    if made.is_err() {
+        daemon.containers.release(&name);
+    }
+    made.map(|container| (container, warnings))
+}
+
+fn finish(daemon: &Daemon, mut record: Record, options: Options, host: HostOptions, image: &Image) -> Result<Arc<Container>> {
+    let plan = mounts::plan(daemon, &options, &host)?;
+    record.options = options;
+    record.host = host;
+    record.mounts = plan.mounts;
+    record.anonymous_volumes = plan.anonymous;
+    record.no_copy = plan.no_copy;
+    // What cannot be served is refused now, not when it starts.
+    spec::check(&record)?;
+    daemon.config.content.prepare_snapshot(&record.id, image)?;
+    let container = daemon.containers.add(record).inspect_err(|_| ())?;
+    let record = container.snapshot();
+    daemon.events.emit("container", "create", &record.id, record.event_attributes());
+    Ok(container)
+}
+
+/// The image, or dockerd's words that make the client pull it.
+pub(crate) fn find_image(daemon: &Daemon, name: &str) -> Result<Image> {
+    if name.is_empty() {
+        return Err(ApiError::bad("no image specified"));
+    }
+    daemon.config.content.image(name).map_err(|error| match error {
+        engine::content::ContentError::NotFound(_) => {
+            let shown = Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar());
+            ApiError::not_found(format!("No such image: {shown}"))
+        }
+        other => other.into(),
+    })
+}
+
+/// What the image says, where the user did not.
+fn merge(options: &mut Options, image: &Image) {
+    let config = &image.config.config;
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let given: Vec<String> = options.env.iter().map(|entry| name(entry)).collect();
+    let mut env: Vec<String> = config.env.iter().filter(|entry| !given.contains(&name(entry))).cloned().collect();
+    // A name without a value takes the variable away.
+    env.extend(options.env.iter().filter(|entry| entry.contains('=')).cloned());
+    options.env = env;
+    let entrypoint_given = options.entrypoint.is_some();
+    if options.entrypoint.as_ref().is_some_and(|list| list.len() == 1 && list[0].is_empty()) {
+        options.entrypoint = None;
+    } else if !entrypoint_given && !config.entrypoint.is_empty() {
+        options.entrypoint = Some(config.entrypoint.clone());
+    }
+    if options.cmd.as_ref().is_none_or(Vec::is_empty) && !entrypoint_given {
+        options.cmd = (!config.cmd.is_empty()).then(|| config.cmd.clone());
+    }
+    if options.user.is_empty() {
+        options.user.clone_from(&config.user);
+    }
+    if options.working_dir.is_empty() {
+        options.working_dir.clone_from(&config.working_dir);
+    } else {
+        options.working_dir = mounts::clean(&options.working_dir);
+    }
+    for (port, value) in &config.exposed_ports {
+        options.exposed_ports.entry(port.clone()).or_insert_with(|| value.clone());
+    }
+    if !config.volumes.is_empty() {
+        let volumes = options.volumes.get_or_insert_default();
+        for path in config.volumes.keys() {
+            volumes.entry(path.clone()).or_insert_with(|| json!({}));
+        }
+    }
+    for (key, value) in &config.labels {
+        options.labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    options.stop_signal = options.stop_signal.take().filter(|signal| !signal.is_empty()).or_else(|| config.stop_signal.clone());
+    if !config.shell.is_empty() && options.shell.is_none() {
+        options.shell = Some(config.shell.clone());
+    }
+    if let Some(check) = &config.healthcheck {
+        let own = options.healthcheck.get_or_insert_default();
+        let fill = |mine: &mut i64, image: i64| {
+            if *mine == 0 {
+                *mine = image;
+            }
+        };
+        if own.test.is_empty() {
+            own.test.clone_from(&check.test);
+        }
+        let Healthcheck { interval, timeout, start_period, start_interval, retries, .. } = own;
+        fill(interval, check.interval);
+        fill(timeout, check.timeout);
+        fill(start_period, check.start_period);
+        fill(start_interval, check.start_interval);
+        fill(retries, check.retries);
+    }
+}
+
+/// Docker's defaults; answers warnings.
+fn complete(host: &mut HostOptions) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    let default = |text: &mut String, value: &str| {
+        if text.is_empty() {
+            value.clone_into(text);
+        }
+    };
+    if matches!(host.network_mode.as_str(), "" | "default") {
+        host.network_mode = "bridge".into();
+    }
+    default(&mut host.log_config.kind, "json-file");
+    default(&mut host.restart_policy.name, "no");
+    default(&mut host.ipc_mode, "private");
+    default(&mut host.runtime, "hythe");
+    default(&mut host.cgroupns_mode, "private");
+    if host.shm_size == 0 {
+        host.shm_size = DEFAULT_SHM;
+    }
+    if host.memory > 0 && host.memory_swap == 0 {
+        host.memory_swap = host.memory.saturating_mul(2);
+    }
+    if host.oom_kill_disable == Some(true) {
+        host.oom_kill_disable = None;
+        warnings.push("OomKillDisable is not supported. OomKillDisable discarded.".into());
+    }
+    if host.pids_limit == Some(0) {
+        host.pids_limit = None;
+    }
+    if !host.privileged {
+        host.masked_paths.get_or_insert_with(engine::default_masked_paths);
+        host.readonly_paths.get_or_insert_with(engine::default_readonly_paths);
+    }
+    Ok(warnings)
+}
+
+fn check(options: &Options, host: &HostOptions) -> Result<()> {
+    let bad = |text: &str| Err(ApiError::bad(text));
+    if host.memory != 0 && host.memory < LEAST_MEMORY {
+        return bad("Minimum memory limit allowed is 6MB");
+    }
+    if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
+        return bad("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if host.memory == 0 && host.memory_swap > 0 {
+        return bad("You should always set the Memory limit when using Memoryswap limit, see usage");
+    }
+    if host.memory > 0 && host.memory_reservation > host.memory {
+        return bad("Minimum memory limit can not be less than memory reservation limit, see usage");
+    }
+    if host.nano_cpus > 0 && (host.cpu_quota != 0 || host.cpu_period != 0) {
+        return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+    }
+    let cpus = crate::system::processors();
+    if host.nano_cpus < 0 || host.nano_cpus > cpus as i64 * 1_000_000_000 {
+        return Err(ApiError::bad(format!(
+            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        )));
+    }
+    let policy = &host.restart_policy;
+    match policy.name.as_str() {
+        "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
+            return bad("invalid restart policy: maximum retry count can only be used with 'on-failure'");
+        }
+        "no" | "always" | "unless-stopped" | "on-failure" => {}
+        other => {
+            return Err(ApiError::bad(format!(
+                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            )));
+        }
+    }
+    if host.auto_remove && policy.name != "no" {
+        return bad("can't create 'AutoRemove' container with restart policy");
+    }
+    if !matches!(host.log_config.kind.as_str(), "json-file" | "local" | "none") {
+        return Err(ApiError::bad(format!(
+            "error looking up logging plugin {0}: plugin \"{0}\" not found",
+            host.log_config.kind
+        )));
+    }
+    if let Some(signal) = &options.stop_signal
+        && super::signal::parse(signal).is_none()
+    {
+        return Err(ApiError::bad(format!("invalid signal: {signal}")));
+    }
+    let mode = host.network_mode.as_str();
+    let shares = mode.starts_with("container:");
+    if shares && !options.hostname.is_empty() {
+        return bad("conflicting options: hostname and the network mode");
+    }
+    if shares && (!host.port_bindings.is_empty() || host.publish_all_ports) {
+        return bad("conflicting options: port publishing and the container type network mode");
+    }
+    if matches!(mode, "host") && host.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        return bad("conflicting options: host type networking can't be used with links. This would result in undefined behavior");
+    }
+    Ok(())
+}
+
+/// The networks it is to be in: that of `--network`, and those of the networking configuration.
+fn networks(
+    daemon: &Daemon,
+    host: &mut HostOptions,
+    mut given: BTreeMap<String, super::options::Endpoint>,
+) -> Result<BTreeMap<String, super::options::Endpoint>> {
+    let mode = host.network_mode.clone();
+    if let Some(other) = mode.strip_prefix("container:") {
+        let other = daemon.containers.find(other)?;
+        host.network_mode = format!("container:{}", other.id);
+        return Ok(BTreeMap::new());
+    }
+    let network = daemon.networks.find(&mode)?;
+    host.network_mode.clone_from(&network.name);
+    let mut networks = BTreeMap::new();
+    let own = given.remove(&mode).or_else(|| given.remove(&network.name)).or_else(|| given.remove("default")).unwrap_or_default();
+    let wants_address = own.ipam_config.as_ref().is_some_and(|config| !config.ipv4_address.is_empty());
+    if wants_address && (!network.has_names() || !network.range_given) {
+        return Err(ApiError::bad(
+            "invalid config for network ".to_owned()
+                + &network.name
+                + ": invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks \
+                   with user configured subnets",
+        ));
+    }
+    if own.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) && !network.has_names() {
+        return Err(ApiError::bad(format!(
+            "invalid config for network {}: invalid endpoint settings:\nnetwork-scoped aliases are only supported for \
+             user-defined networks",
+            network.name
+        )));
+    }
+    let mut own = own;
+    if network.has_names() {
+        own.links = own.links.or_else(|| host.links.clone());
+    }
+    networks.insert(network.name.clone(), own);
+    for (name, endpoint) in given {
+        let other = daemon.networks.find(&name)?;
+        if other.driver != Driver::Bridge || network.driver != Driver::Bridge {
+            return Err(ApiError::bad(format!("container cannot be connected to network {name} beside {}", network.name)));
+        }
+        networks.insert(other.name, endpoint);
+    }
+    Ok(networks)
+}
+
+/// The image's own options as a container would have them; for `commit`.
+pub(super) fn image_options(options: &Options) -> Value {
+    let mut value = json!(options);
+    for key in ["Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image", "StopTimeout"] {
+        value.as_object_mut().map(|map| map.remove(key));
+    }
+    value
+}

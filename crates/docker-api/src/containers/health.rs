@@ -1,0 +1,173 @@
+//! Health checks: a command in the container, now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{ExecSpec, Sandbox, UserSpec};
+use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
+
+use super::MAIN;
+use super::record::{Health, HealthResult, Record, Status};
+use super::table::Container;
+use crate::daemon::Daemon;
+use crate::time;
+
+/// Docker's defaults.
+const INTERVAL: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
+const START_INTERVAL: Duration = Duration::from_secs(5);
+const RETRIES: i64 = 3;
+/// How many results are kept, and how much of each one's output.
+const KEPT: usize = 5;
+const OUTPUT: usize = 4096;
+
+/// Whether a container has a check.
+pub(super) fn is_wanted(record: &Record) -> bool {
+    command(record).is_some()
+}
+
+fn command(record: &Record) -> Option<Vec<String>> {
+    let check = record.options.healthcheck.as_ref()?;
+    let (kind, rest) = check.test.split_first()?;
+    match kind.as_str() {
+        "CMD" if !rest.is_empty() => Some(rest.to_vec()),
+        "CMD-SHELL" => {
+            let shell = record.options.shell.clone().unwrap_or_else(|| vec!["/bin/sh".into(), "-c".into()]);
+            Some(shell.into_iter().chain(rest.first().cloned()).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Checks until dropped.
+pub(super) fn watch(daemon: &Arc<Daemon>, container: &Arc<Container>, sandbox: &Sandbox) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let record = container.snapshot();
+    if let Some(command) = command(&record) {
+        tasks.spawn(check(daemon.clone(), container.clone(), sandbox.clone(), record, command));
+    }
+    tasks
+}
+
+async fn check(daemon: Arc<Daemon>, container: Arc<Container>, sandbox: Sandbox, record: Record, command: Vec<String>) {
+    let options = record.options.healthcheck.clone().unwrap_or_default();
+    let or = |nanoseconds: i64, default: Duration| match u64::try_from(nanoseconds) {
+        Ok(nanoseconds @ 1..) => Duration::from_nanos(nanoseconds),
+        _ => default,
+    };
+    let (interval, timeout) = (or(options.interval, INTERVAL), or(options.timeout, TIMEOUT));
+    let start_interval = or(options.start_interval, START_INTERVAL);
+    let start_period = or(options.start_period, Duration::ZERO);
+    let retries = if options.retries > 0 { options.retries } else { RETRIES };
+    let began = tokio::time::Instant::now();
+    loop {
+        let starting = began.elapsed() < start_period && health(&container) == "starting";
+        tokio::time::sleep(if starting { start_interval.min(interval) } else { interval }).await;
+        if container.status() != Status::Running {
+            continue;
+        }
+        let result = probe(&sandbox, &record, &command, timeout).await;
+        let in_start_period = began.elapsed() < start_period;
+        let (before, after) = container.note(|record| {
+            let health = record.state.health.get_or_insert_with(Health::default);
+            let before = health.status.clone();
+            judge(health, result, in_start_period, retries);
+            (before, health.status.clone())
+        });
+        if before != after {
+            let record = container.snapshot();
+            daemon.events.emit("container", format!("health_status: {after}"), &record.id, record.event_attributes());
+        }
+    }
+}
+
+fn health(container: &Container) -> String {
+    container.record().state.health.as_ref().map(|health| health.status.clone()).unwrap_or_default()
+}
+
+/// What a result makes of a container's health.
+fn judge(health: &mut Health, result: HealthResult, in_start_period: bool, retries: i64) {
+    match result.exit_code {
+        0 => {
+            health.failing_streak = 0;
+            health.status = "healthy".into();
+        }
+        // A container that has never been well may take its time.
+        _ if in_start_period && health.status == "starting" => {}
+        _ => {
+            health.failing_streak += 1;
+            if health.failing_streak >= retries {
+                health.status = "unhealthy".into();
+            }
+        }
+    }
+    health.log.push(result);
+    let surplus = health.log.len().saturating_sub(KEPT);
+    health.log.drain(..surplus);
+}
+
+async fn probe(sandbox: &Sandbox, record: &Record, command: &[String], timeout: Duration) -> HealthResult {
+    let start = time::now();
+    let spec = ExecSpec {
+        container: MAIN.to_owned(),
+        args: command.to_vec(),
+        user: Some(UserSpec { user: record.options.user.clone(), image_groups: true, ..UserSpec::default() }),
+        stdout: true,
+        stderr: true,
+        ..ExecSpec::default()
+    };
+    let (exit_code, output) = match sandbox.exec(spec).await {
+        Err(error) => (-1, error.to_string()),
+        Ok(mut exec) => {
+            let streams = std::mem::take(&mut exec.streams);
+            let mut text = Vec::new();
+            let run = async {
+                let read = async {
+                    for stream in [streams.stdout, streams.stderr].into_iter().flatten() {
+                        let _ = stream.take(OUTPUT as u64).read_to_end(&mut text).await;
+                    }
+                };
+                let (_, exit) = tokio::join!(read, exec.wait());
+                exit.map_or(-1, |exit| exit.exit_code)
+            };
+            match tokio::time::timeout(timeout, run).await {
+                Ok(code) => (code, String::from_utf8_lossy(&text).into_owned()),
+                Err(_) => {
+                    let _ = exec.signal(libc::SIGKILL).await;
+                    (-1, format!("Health check exceeded timeout ({timeout:?})"))
+                }
+            }
+        }
+    };
+    HealthResult { start, end: time::now(), exit_code, output }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(results: &[(i32, bool)]) -> Health {
+        let mut health = Health { status: "starting".into(), ..Health::default() };
+        for (exit_code, in_start_period) in results {
+            let result = HealthResult { exit_code: *exit_code, ..HealthResult::default() };
+            judge(&mut health, result, *in_start_period, 3);
+        }
+        health
+    }
+
+    #[test]
+    fn some_failures_in_a_row_make_it_unhealthy_and_one_success_well() {
+        assert_eq!(after(&[(1, false), (1, false)]).status, "starting");
+        assert_eq!(after(&[(1, false), (1, false), (1, false)]).status, "unhealthy");
+        assert_eq!(after(&[(1, false), (1, false), (1, false), (0, false)]).status, "healthy");
+        assert_eq!(after(&[(0, false), (1, false), (1, false)]).status, "healthy");
+    }
+
+    #[test]
+    fn failures_while_starting_do_not_count() {
+        assert_eq!(after(&[(1, true); 9]).failing_streak, 0);
+        assert_eq!(after(&[(1, true); 9]).log.len(), 5);
+        assert_eq!(after(&[(0, true), (1, true)]).failing_streak, 1);
+    }
+}

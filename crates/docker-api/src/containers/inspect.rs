@@ -1,0 +1,113 @@
+//! `GET /containers/NAME/json`.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::list::sizes;
+use super::record::{Record, Status};
+use crate::daemon::Daemon;
+use crate::error::{Result, blocking};
+use crate::http::{Call, Response, json as json_answer};
+
+/// Everything about a container.
+pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let container = daemon.containers.find(call.param("name"))?;
+    let with_size = call.flag("size");
+    blocking(move || {
+        let record = container.snapshot();
+        let snapshot = daemon.config.content.snapshot(&record.id);
+        let file = |name: &str| container.directory.join(name);
+        let state = &record.state;
+        let mut options = json!(record.options);
+        options["Hostname"] = crate::networks::hostname(&record).into();
+        let mut state_value = json!({
+            "Status": state.status.as_str(),
+            "Running": matches!(state.status, Status::Running | Status::Paused | Status::Restarting),
+            "Paused": state.status == Status::Paused,
+            "Restarting": state.status == Status::Restarting,
+            "OOMKilled": state.oom_killed,
+            "Dead": state.status == Status::Dead,
+            "Pid": state.pid,
+            "ExitCode": state.exit_code,
+            "Error": state.error,
+            "StartedAt": state.started_at,
+            "FinishedAt": state.finished_at,
+        });
+        if let Some(health) = &state.health {
+            state_value["Health"] = json!(health);
+        }
+        let execs = daemon.execs.of(&record.id);
+        let graph = snapshot.map(|snapshot| {
+            let lower: Vec<_> = snapshot.lower.iter().map(|path| path.to_string_lossy()).collect();
+            json!({"LowerDir": lower.join(":"), "UpperDir": snapshot.upper, "WorkDir": snapshot.work, "MergedDir": ""})
+        });
+        let mut value = json!({
+            "Id": record.id,
+            "Created": record.created,
+            "Path": record.args.first(),
+            "Args": record.args.get(1..).unwrap_or_default(),
+            "State": state_value,
+            "Image": record.image_id,
+            "ResolvConfPath": file("resolv.conf"),
+            "HostnamePath": file("hostname"),
+            "HostsPath": file("hosts"),
+            "LogPath": if record.host.log_config.kind == "none" { json!("") } else { json!(container.log_path()) },
+            "Name": format!("/{}", record.name),
+            "RestartCount": record.restart_count,
+            "Driver": "overlay2",
+            "Platform": "linux",
+            "MountLabel": "",
+            "ProcessLabel": "",
+            "AppArmorProfile": "",
+            "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
+            "HostConfig": record.host,
+            "GraphDriver": {"Data": graph, "Name": "overlay2"},
+            "Mounts": record.mounts,
+            "Config": options,
+            "NetworkSettings": network_settings(&daemon, &record),
+        });
+        if with_size {
+            let (own, root) = sizes(&daemon, &record);
+            value["SizeRw"] = own.into();
+            value["SizeRootFs"] = root.into();
+        }
+        Ok(json_answer(&value))
+    })
+    .await
+}
+
+fn network_settings(daemon: &Daemon, record: &Record) -> Value {
+    let default = record.networks.get("bridge").cloned().unwrap_or_default();
+    let ports: Map<String, Value> = record
+        .ports
+        .iter()
+        .map(|(port, bindings)| (port.clone(), if bindings.is_empty() { Value::Null } else { json!(bindings) }))
+        .collect();
+    let mut networks = json!(record.networks);
+    for (name, value) in networks.as_object_mut().into_iter().flatten() {
+        if value["NetworkID"].as_str() == Some("") {
+            value["NetworkID"] = daemon.networks.by_name(name).map(|network| network.id).unwrap_or_default().into();
+        }
+    }
+    json!({
+        "Bridge": "",
+        "SandboxID": if record.state.status.is_live() { record.id.as_str() } else { "" },
+        "SandboxKey": "",
+        "Ports": ports,
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": null,
+        "SecondaryIPv6Addresses": null,
+        "EndpointID": default.endpoint_id,
+        "Gateway": default.gateway,
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": default.ip_address,
+        "IPPrefixLen": default.ip_prefix_len,
+        "IPv6Gateway": "",
+        "MacAddress": default.mac_address,
+        "Networks": networks,
+    })
+}

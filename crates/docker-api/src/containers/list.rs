@@ -1,0 +1,176 @@
+//! `GET /containers/json`.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::record::{Record, Status};
+use super::table::Container;
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result, blocking};
+use crate::filters::{Filters, name_matches};
+use crate::http::{Call, Response, json as json_answer};
+use crate::system::size_of_tree;
+use crate::time;
+
+/// What `--filter` may name.
+const FILTERS: [&str; 17] = [
+    "ancestor", "before", "expose", "exited", "health", "id", "isolation", "is-task", "label", "label!", "name", "network",
+    "publish", "since", "status", "volume", "driver",
+];
+
+/// Lists containers.
+pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let filters = call.filters()?;
+    filters.expect(&FILTERS)?;
+    for status in filters.values("status") {
+        let known = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+        if !known.contains(&status.as_str()) {
+            return Err(ApiError::bad(format!(
+                "invalid filter 'status={status}'"
+            )));
+        }
+    }
+    let limit = call.number::<i64>("limit")?.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
+    let selective = ["status", "exited", "before", "since"].iter().any(|key| !filters.values(key).is_empty());
+    let all = call.flag("all") || limit.is_some() || selective;
+    let with_size = call.flag("size");
+    blocking(move || {
+        let moment = |key: &str| -> Result<Option<String>> {
+            let wanted = filters.values(key).first();
+            wanted.map(|name| Ok(daemon.containers.find(name)?.record().created.clone())).transpose()
+        };
+        let (before, since) = (moment("before")?, moment("since")?);
+        let ancestors: Vec<String> = filters
+            .values("ancestor")
+            .iter()
+            .map(|name| daemon.config.content.image(name).map_or_else(|_| name.clone(), |image| image.id.as_str().to_owned()))
+            .collect();
+        let mut list = Vec::new();
+        for container in daemon.containers.all() {
+            let record = container.snapshot();
+            let shown = (all || matches!(record.state.status, Status::Running | Status::Paused | Status::Restarting))
+                && before.as_ref().is_none_or(|before| record.created < *before)
+                && since.as_ref().is_none_or(|since| record.created > *since)
+                && (ancestors.is_empty() || ancestors.contains(&record.image_id) || ancestors.contains(&record.options.image))
+                && passes(&daemon, &record, &filters);
+            if shown {
+                list.push(summary(&daemon, &container, with_size));
+            }
+            if limit.is_some_and(|limit| list.len() == limit) {
+                break;
+            }
+        }
+        Ok(json_answer(&list))
+    })
+    .await
+}
+
+/// Filters that look at one container alone.
+pub(super) fn passes(daemon: &Daemon, record: &Record, filters: &Filters) -> bool {
+    let published = |wanted: &str| record.ports.values().flatten().any(|port| Some(port.host_port.as_str()) == wanted.split('/').next());
+    let exposed = |wanted: &str| {
+        let wanted = if wanted.contains('/') { wanted.to_owned() } else { format!("{wanted}/tcp") };
+        record.options.exposed_ports.contains_key(&wanted) || record.ports.contains_key(&wanted)
+    };
+    let health = record.state.health.as_ref().map_or("none", |health| health.status.as_str());
+    let in_network = |wanted: &str| {
+        record.networks.contains_key(wanted)
+            || daemon.networks.find(wanted).is_ok_and(|network| record.networks.contains_key(&network.name))
+    };
+    filters.any("status", |status| status == record.state.status.as_str())
+        && filters.any("id", |id| record.id.starts_with(id))
+        && filters.any("name", |pattern| name_matches(pattern, &record.name))
+        && filters.any("exited", |code| {
+            record.state.status == Status::Exited && code.parse() == Ok(record.state.exit_code)
+        })
+        && filters.any("health", |wanted| wanted == health)
+        && filters.any("volume", |wanted| {
+            record.mounts.iter().any(|mount| mount.name == wanted || mount.source == wanted || mount.destination == wanted)
+        })
+        && filters.any("network", in_network)
+        && filters.any("publish", published)
+        && filters.any("expose", exposed)
+        && filters.labels(&record.options.labels)
+}
+
+/// One line of the list.
+pub(crate) fn summary(daemon: &Daemon, container: &Container, with_size: bool) -> Value {
+    let record = container.snapshot();
+    let mut value = json!({
+        "Id": record.id,
+        "Names": [format!("/{}", record.name)],
+        "Image": record.options.image,
+        "ImageID": record.image_id,
+        "Command": command(&record.args),
+        "Created": time::unix(&record.created),
+        "Ports": ports(&record),
+        "Labels": record.options.labels,
+        "State": record.state.status.as_str(),
+        "Status": status(&record),
+        "HostConfig": {"NetworkMode": record.host.network_mode},
+        "NetworkSettings": {"Networks": record.networks},
+        "Mounts": record.mounts,
+    });
+    if with_size {
+        let (own, root) = sizes(daemon, &record);
+        value["SizeRw"] = own.into();
+        value["SizeRootFs"] = root.into();
+    }
+    value
+}
+
+/// Bytes of the writable layer, and of everything.
+pub(super) fn sizes(daemon: &Daemon, record: &Record) -> (u64, u64) {
+    let own = daemon.config.content.snapshot(&record.id).map_or(0, |snapshot| size_of_tree(&snapshot.upper));
+    let image = daemon.config.content.image(&record.image_id).map_or(0, |image| image.size);
+    (own, own + image)
+}
+
+fn command(args: &[String]) -> String {
+    let quote = |arg: &String| if arg.contains(' ') && args.len() > 1 { format!("'{arg}'") } else { arg.clone() };
+    args.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+fn ports(record: &Record) -> Vec<Value> {
+    let mut ports = Vec::new();
+    for (port, bindings) in &record.ports {
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        let private: u16 = number.parse().unwrap_or(0);
+        if bindings.is_empty() {
+            ports.push(json!({"PrivatePort": private, "Type": protocol}));
+        }
+        for binding in bindings {
+            let public: u16 = binding.host_port.parse().unwrap_or(0);
+            ports.push(json!({"IP": binding.host_ip, "PrivatePort": private, "PublicPort": public, "Type": protocol}));
+        }
+    }
+    ports
+}
+
+/// The state in words: `Up 3 minutes (healthy)`, `Exited (0) 2 hours ago`.
+pub(super) fn status(record: &Record) -> String {
+    let state = &record.state;
+    let since = |text: &str| {
+        let seconds = time::parse(text).map_or(0, |then| Timestamp::now().duration_since(then).as_secs());
+        time::human(seconds)
+    };
+    match state.status {
+        Status::Created => "Created".into(),
+        Status::Running => {
+            let health = match state.health.as_ref().map(|health| health.status.as_str()) {
+                None | Some("none") => String::new(),
+                Some("starting") => " (health: starting)".into(),
+                Some(other) => format!(" ({other})"),
+            };
+            format!("Up {}{health}", since(&state.started_at))
+        }
+        Status::Paused => format!("Up {} (Paused)", since(&state.started_at)),
+        Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, since(&state.finished_at)),
+        Status::Removing => "Removal In Progress".into(),
+        Status::Exited if time::parse(&state.finished_at).is_none() => "Created".into(),
+        Status::Exited => format!("Exited ({}) {} ago", state.exit_code, since(&state.finished_at)),
+        Status::Dead => "Dead".into(),
+    }
+}

@@ -1,0 +1,222 @@
+//! From `-v`, `--mount`, `--tmpfs`, `--volumes-from` and the image's volumes to mounts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::options::{HostOptions, MountRequest, Options};
+use super::record::MountPoint;
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result};
+
+/// What a container's mounts come to.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub mounts: Vec<MountPoint>,
+    /// Volumes that go with the container.
+    pub anonymous: Vec<String>,
+    /// Destinations that are not filled from the image.
+    pub no_copy: Vec<String>,
+}
+
+/// Works the mounts out; makes volumes and, for `-v`, missing directories of the host.
+pub(super) fn plan(daemon: &Daemon, options: &Options, host: &HostOptions) -> Result<Plan> {
+    let mut plan = Plan::default();
+    for from in host.volumes_from.iter().flatten() {
+        plan.inherit(daemon, from)?;
+    }
+    let mut given: BTreeMap<String, ()> = BTreeMap::new();
+    let mut once = |destination: &str| match given.insert(destination.to_owned(), ()) {
+        Some(()) => Err(ApiError::bad(format!("Duplicate mount point: {destination}"))),
+        None => Ok(()),
+    };
+    for bind in host.binds.iter().flatten() {
+        let destination = plan.bind(daemon, bind)?;
+        once(&destination)?;
+    }
+    for request in &host.mounts {
+        once(&clean(&request.target))?;
+        plan.mount(daemon, request)?;
+    }
+    for destination in host.tmpfs.iter().flatten().map(|(destination, _)| destination) {
+        once(&clean(destination))?;
+    }
+    for destination in options.volumes.iter().flatten().map(|(destination, _)| clean(destination)) {
+        let covered = plan.mounts.iter().any(|mount| mount.destination == destination);
+        if !covered && !host.tmpfs.iter().flatten().any(|(tmpfs, _)| clean(tmpfs) == destination) {
+            plan.volume(daemon, "", &destination, true, "", BTreeMap::new())?;
+        }
+    }
+    // Outer directories before what is mounted in them.
+    plan.mounts.sort_by_key(|mount| (mount.destination.matches('/').count(), mount.destination.clone()));
+    Ok(plan)
+}
+
+impl Plan {
+    fn add(&mut self, mount: MountPoint) {
+        self.mounts.retain(|other| other.destination != mount.destination);
+        self.mounts.push(mount);
+    }
+
+    fn inherit(&mut self, daemon: &Daemon, from: &str) -> Result<()> {
+        let (name, mode) = from.split_once(':').unwrap_or((from, "rw"));
+        if !matches!(mode, "rw" | "ro" | "z" | "Z") {
+            return Err(ApiError::bad(format!("invalid mode for volumes-from: {mode}")));
+        }
+        let other = daemon.containers.find(name)?;
+        for mount in other.snapshot().mounts {
+            self.add(MountPoint { rw: mount.rw && mode != "ro", ..mount });
+        }
+        Ok(())
+    }
+
+    /// `SOURCE:DESTINATION[:OPTIONS]` or `DESTINATION`.
+    fn bind(&mut self, daemon: &Daemon, bind: &str) -> Result<String> {
+        let invalid = || ApiError::bad(format!("invalid volume specification: '{bind}'"));
+        let parts: Vec<&str> = bind.split(':').collect();
+        let (source, destination, mode) = match parts[..] {
+            [destination] => ("", destination, ""),
+            [source, destination] => (source, destination, ""),
+            [source, destination, mode] => (source, destination, mode),
+            _ => return Err(invalid()),
+        };
+        if !destination.starts_with('/') {
+            return Err(ApiError::bad(format!(
+                "invalid volume specification: '{bind}': invalid mount config for type \"{}\": invalid mount path: \
+                 '{destination}' mount path must be absolute",
+                if source.starts_with('/') { "bind" } else { "volume" }
+            )));
+        }
+        let destination = clean(destination);
+        if destination == "/" {
+            return Err(ApiError::bad(format!("invalid volume specification: '{bind}': invalid specification: destination can't be '/'")));
+        }
+        let (mut rw, mut propagation, mut copy) = (true, String::new(), true);
+        for option in mode.split(',').filter(|option| !option.is_empty()) {
+            match option {
+                "ro" | "readonly" => rw = false,
+                "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" => {}
+                "nocopy" => copy = false,
+                "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave" => propagation = option.to_owned(),
+                other => return Err(ApiError::bad(format!("invalid mode: {other}"))),
+            }
+        }
+        if source.starts_with('/') {
+            let source = clean(source);
+            fs::create_dir_all(&source)
+                .or_else(|error| if Path::new(&source).exists() { Ok(()) } else { Err(error) })
+                .map_err(|error| ApiError::internal(format!("error while creating mount source path '{source}': {error}")))?;
+            let propagation = if propagation.is_empty() { "rprivate".into() } else { propagation };
+            self.add(bind_mount(source, &destination, rw, mode, propagation));
+        } else {
+            if source.starts_with('.') || source.contains('/') {
+                crate::volumes::check(source)?;
+            }
+            self.volume(daemon, source, &destination, rw, mode, BTreeMap::new())?;
+            if !copy {
+                self.no_copy.push(destination.clone());
+            }
+        }
+        Ok(destination)
+    }
+
+    fn mount(&mut self, daemon: &Daemon, request: &MountRequest) -> Result<()> {
+        let invalid = |why: String| ApiError::bad(format!("invalid mount config for type \"{}\": {why}", request.kind));
+        if request.target.is_empty() {
+            return Err(invalid("field Target must not be empty".into()));
+        }
+        let destination = clean(&request.target);
+        if !request.target.starts_with('/') {
+            return Err(invalid(format!("invalid mount path: '{}' mount path must be absolute", request.target)));
+        }
+        match request.kind.as_str() {
+            "bind" => {
+                let option = |name: &str| request.bind_options.as_ref().and_then(|options| options.get(name)).cloned();
+                let source = clean(&request.source);
+                if request.source.is_empty() {
+                    return Err(invalid("field Source must not be empty".into()));
+                }
+                if option("CreateMountpoint").and_then(|value| value.as_bool()) == Some(true) {
+                    let _ = fs::create_dir_all(&source);
+                }
+                if !Path::new(&source).exists() {
+                    return Err(invalid(format!("bind source path does not exist: {source}")));
+                }
+                let propagation = option("Propagation").and_then(|value| value.as_str().map(str::to_owned));
+                let propagation = propagation.filter(|text| !text.is_empty()).unwrap_or_else(|| "rprivate".into());
+                self.add(bind_mount(source, &destination, !request.read_only, "", propagation));
+            }
+            "volume" => {
+                let options = request.volume_options.clone().unwrap_or_default();
+                self.volume(daemon, &request.source, &destination, !request.read_only, "z", options.labels)?;
+                if options.no_copy {
+                    self.no_copy.push(destination);
+                }
+            }
+            "tmpfs" => self.add(MountPoint {
+                kind: "tmpfs".into(),
+                destination,
+                rw: !request.read_only,
+                ..MountPoint::default()
+            }),
+            other => return Err(ApiError::bad(format!("invalid mount config for type \"{other}\": mount type unknown"))),
+        }
+        Ok(())
+    }
+
+    fn volume(
+        &mut self,
+        daemon: &Daemon,
+        name: &str,
+        destination: &str,
+        rw: bool,
+        mode: &str,
+        labels: BTreeMap<String, String>,
+    ) -> Result<()> {
+        let (volume, new) = daemon.volumes.make(name, labels, BTreeMap::new())?;
+        if new {
+            let attributes = BTreeMap::from([("driver".into(), "local".into())]);
+            daemon.events.emit("volume", "create", &volume.name, attributes);
+        }
+        if name.is_empty() {
+            self.anonymous.push(volume.name.clone());
+        }
+        self.add(MountPoint {
+            kind: "volume".into(),
+            source: daemon.volumes.data(&volume.name).to_string_lossy().into_owned(),
+            name: volume.name,
+            destination: destination.to_owned(),
+            driver: "local".into(),
+            mode: mode.to_owned(),
+            rw,
+            propagation: String::new(),
+            anonymous: name.is_empty(),
+        });
+        Ok(())
+    }
+}
+
+fn bind_mount(source: String, destination: &str, rw: bool, mode: &str, propagation: String) -> MountPoint {
+    MountPoint {
+        kind: "bind".into(),
+        source,
+        destination: destination.to_owned(),
+        mode: mode.to_owned(),
+        rw,
+        propagation,
+        ..MountPoint::default()
+    }
+}
+
+/// `/a//b/../c/` → `/a/c`.
+pub(super) fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}

@@ -1,0 +1,85 @@
+//! `DELETE /containers/NAME`, and `--rm`.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use super::life;
+use super::record::Status;
+use super::table::Container;
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result, blocking};
+use crate::http::{Call, Response, empty};
+
+/// Removes a container.
+pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let container = daemon.containers.find(call.param("name"))?;
+    if call.flag("link") {
+        return Err(ApiError::bad("legacy links are not kept apart from their container"));
+    }
+    take_away(&daemon, &container, call.flag("force"), call.flag("v")).await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// Removes a container that ended, with its anonymous volumes.
+pub(super) async fn auto(daemon: &Arc<Daemon>, container: &Arc<Container>) {
+    match take_away(daemon, container, false, true).await {
+        Ok(()) => {}
+        Err(error) if error.status == StatusCode::CONFLICT || error.status == StatusCode::NOT_FOUND => {}
+        Err(error) => tracing::warn!(container = container.id, %error, "a container was not removed"),
+    }
+}
+
+/// Removes a container; with `force` it is killed first.
+pub(super) async fn take_away(daemon: &Arc<Daemon>, container: &Arc<Container>, force: bool, volumes: bool) -> Result<()> {
+    let _turn = container.turn.lock().await;
+    let status = container.status();
+    let busy = |what: &str| {
+        Err(ApiError::conflict(format!("cannot remove container \"{}\": {what}", container.name())))
+    };
+    match status {
+        Status::Removing => return Err(ApiError::conflict(format!("removal of container {} is already in progress", container.id))),
+        Status::Running if !force => {
+            return busy("container is running: stop the container before removing or force remove");
+        }
+        Status::Paused if !force => return busy("container is paused and must be unpaused first"),
+        Status::Restarting if !force => {
+            return busy("container is restarting: stop the container before removing or force remove");
+        }
+        _ => {}
+    }
+    if container.moments.borrow().removed {
+        return Err(ApiError::not_found(format!("No such container: {}", container.id)));
+    }
+    container.restart.lock().cancel();
+    if status.is_live() {
+        // Its end is not to remove it a second time.
+        container.note(|record| record.host.auto_remove = false);
+        life::end(daemon, container, Some(libc::SIGKILL), Some(0)).await?;
+    }
+    container.note(|record| record.state.status = Status::Removing);
+    let (at, of) = (daemon.clone(), container.clone());
+    let removed = blocking(move || {
+        at.config.content.remove_snapshot(&of.id)?;
+        let record = of.snapshot();
+        at.containers.forget(&of)?;
+        for volume in record.anonymous_volumes.iter().filter(|_| volumes) {
+            if !at.containers.all().iter().any(|other| other.record().uses_volume(volume)) {
+                at.volumes.forget(volume)?;
+            }
+        }
+        Ok(record)
+    })
+    .await;
+    let record = removed.inspect_err(|error| {
+        container.record().state.status = Status::Dead;
+        container.record().state.error.clone_from(&error.message);
+    })?;
+    daemon.execs.forget(&container.id);
+    daemon.events.emit("container", "destroy", &record.id, record.event_attributes());
+    container.moments.send_modify(|moment| {
+        moment.removed = true;
+        moment.running = false;
+    });
+    Ok(())
+}

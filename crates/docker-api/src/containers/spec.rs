@@ -1,0 +1,384 @@
+//! From a record to what the engine runs.
+
+use std::path::{Path, PathBuf};
+
+use engine::{
+    Capabilities, ContainerSpec, Device, Ipc, LogSpec, Mount, Namespace, PidMode, Resources, Rlimit, Rootfs, SandboxSpec,
+    Seccomp, UserSpec, default_capabilities,
+};
+use serde_json::Value;
+
+use super::MAIN;
+use super::options::{HostOptions, MountRequest};
+use super::record::Record;
+use crate::error::{ApiError, Result};
+
+/// Refuses what [`container`] would refuse.
+pub(super) fn check(record: &Record) -> Result<()> {
+    capabilities(&record.host)?;
+    Security::parse(&record.host)?;
+    rlimits(&record.host)?;
+    for (name, _) in record.host.sysctls.iter().flatten() {
+        let separate = ["net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
+        if !separate.iter().any(|prefix| name.starts_with(prefix)) {
+            return Err(ApiError::bad(format!("sysctl '{name}' is not allowed")));
+        }
+    }
+    for mode in [&record.host.pid_mode, &record.host.ipc_mode] {
+        if !(matches!(mode.as_str(), "" | "host" | "private" | "shareable" | "none") || mode.starts_with("container:")) {
+            return Err(ApiError::bad(format!("invalid namespace mode: {mode}")));
+        }
+    }
+    if !matches!(record.host.userns_mode.as_str(), "" | "host") {
+        return Err(ApiError::bad(format!("invalid userns mode: {}", record.host.userns_mode)));
+    }
+    Ok(())
+}
+
+/// Namespaces of other containers that were asked for.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// `/proc/PID/ns/pid` of another container.
+    pub pid: Option<String>,
+    /// `/proc/PID/ns/ipc` and what is at its `/dev/shm`.
+    pub ipc: Option<(PathBuf, String)>,
+}
+
+/// The sandbox around the container.
+pub(super) fn sandbox(record: &Record, network: Namespace, hostname: String, shared: &Shared) -> SandboxSpec {
+    let host = &record.host;
+    SandboxSpec {
+        id: record.id.clone(),
+        network,
+        ipc: if host.ipc_mode == "host" { Ipc::Host } else { Ipc::New },
+        ipc_path: shared.ipc.as_ref().map(|(path, _)| path.clone()),
+        hostname: (host.uts_mode != "host").then_some(hostname),
+        domainname: Some(record.options.domainname.clone()).filter(|name| !name.is_empty()),
+        pid: match host.pid_mode.as_str() {
+            "host" => PidMode::Host,
+            // A reaper is process 1, and the program its neighbour.
+            _ if host.init == Some(true) && shared.pid.is_none() => PidMode::Shared,
+            _ => PidMode::PerContainer,
+        },
+        sysctls: host.sysctls.clone().unwrap_or_default(),
+        cgroup_parent: match host.cgroup_parent.trim_matches('/') {
+            "" => "docker".to_owned(),
+            parent => parent.to_owned(),
+        },
+        ..SandboxSpec::default()
+    }
+}
+
+/// The container itself. `lower` is topmost first.
+pub(super) fn container(
+    record: &Record,
+    lower: Vec<PathBuf>,
+    upper: PathBuf,
+    work: PathBuf,
+    directory: &Path,
+    groups: Vec<u32>,
+    shared: &Shared,
+) -> Result<ContainerSpec> {
+    let (options, host) = (&record.options, &record.host);
+    let security = Security::parse(host)?;
+    let hostname = std::fs::read_to_string(directory.join("hostname")).unwrap_or_default();
+    let mut mounts = mounts(record, directory);
+    if host.ipc_mode == "host" {
+        mounts.push(Mount::bind("/dev/shm", "/dev/shm", false));
+    } else if let Some((_, shm)) = &shared.ipc {
+        mounts.push(Mount::bind(shm.clone(), "/dev/shm", false));
+    } else {
+        mounts.push(tmpfs("/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={}", host.shm_size)]));
+    }
+    Ok(ContainerSpec {
+        id: MAIN.to_owned(),
+        rootfs: Rootfs::Overlay { lower, upper, work },
+        args: record.args.clone(),
+        env: environment(record, hostname.trim()),
+        cwd: options.working_dir.clone(),
+        user: UserSpec { user: options.user.clone(), additional_gids: groups, image_groups: true },
+        tty: options.tty,
+        stdin: options.open_stdin,
+        // A terminal outlives the client that leaves it.
+        stdin_once: options.stdin_once && !options.tty,
+        mounts,
+        capabilities: Some(capabilities(host)?),
+        seccomp: security.seccomp,
+        read_only_rootfs: host.readonly_rootfs,
+        no_new_privileges: security.no_new_privileges,
+        masked_paths: if security.unmasked { Some(Vec::new()) } else { host.masked_paths.clone() },
+        readonly_paths: if security.unmasked { Some(Vec::new()) } else { host.readonly_paths.clone() },
+        resources: resources(host),
+        rlimits: rlimits(host)?,
+        devices: devices(host),
+        oom_score_adj: Some(host.oom_score_adj),
+        privileged: host.privileged,
+        log: log(host, directory),
+        pid_of: shared.pid.clone(),
+        labels: options.labels.clone(),
+        ..ContainerSpec::default()
+    })
+}
+
+/// Where its output goes, and how much of it is kept.
+fn log(host: &HostOptions, directory: &Path) -> Option<LogSpec> {
+    if host.log_config.kind == "none" {
+        return None;
+    }
+    let option = |name: &str| host.log_config.config.get(name);
+    // `local` rotates unless told otherwise.
+    let (size, files) = if host.log_config.kind == "local" { (20 << 20, 5) } else { (0, 1) };
+    Some(LogSpec {
+        path: directory.join("container.log"),
+        max_size: option("max-size").and_then(|text| byte_size(text)).unwrap_or(size),
+        max_files: option("max-file").and_then(|text| text.parse().ok()).unwrap_or(files),
+    })
+}
+
+/// `10m`, `1g`, `500k`, `100`.
+fn byte_size(text: &str) -> Option<u64> {
+    let text = text.trim().to_ascii_lowercase();
+    let text = text.trim_end_matches('b');
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok().map(|number| number << shift)
+}
+
+fn environment(record: &Record, hostname: &str) -> Vec<String> {
+    let given = |name: &str| record.options.env.iter().any(|entry| entry.split('=').next() == Some(name));
+    let mut env = Vec::new();
+    if !given("PATH") {
+        env.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    }
+    if !given("HOSTNAME") {
+        env.push(format!("HOSTNAME={hostname}"));
+    }
+    if record.options.tty && !given("TERM") {
+        env.push("TERM=xterm".to_owned());
+    }
+    env.extend(record.options.env.iter().cloned());
+    env
+}
+
+fn tmpfs(destination: &str, options: &[&str]) -> Mount {
+    Mount {
+        source: "tmpfs".into(),
+        destination: destination.into(),
+        fstype: "tmpfs".into(),
+        options: options.iter().map(|option| (*option).to_owned()).collect(),
+    }
+}
+
+fn mounts(record: &Record, directory: &Path) -> Vec<Mount> {
+    let host = &record.host;
+    let mut mounts = Vec::new();
+    for file in ["resolv.conf", "hostname", "hosts"] {
+        let destination = format!("/etc/{file}");
+        if !record.mounts.iter().any(|mount| mount.destination == destination) {
+            mounts.push(Mount::bind(directory.join(file).to_string_lossy(), destination, host.readonly_rootfs));
+        }
+    }
+    for (destination, options) in host.tmpfs.iter().flatten() {
+        let mut all = vec!["noexec", "nosuid", "nodev"];
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            let opposite = match option {
+                "exec" => "noexec",
+                "suid" => "nosuid",
+                "dev" => "nodev",
+                _ => "",
+            };
+            all.retain(|other| *other != opposite);
+            all.push(option);
+        }
+        mounts.push(tmpfs(&super::mounts::clean(destination), &all));
+    }
+    for mount in &record.mounts {
+        match mount.kind.as_str() {
+            "tmpfs" => {
+                let request = host.mounts.iter().find(|request| super::mounts::clean(&request.target) == mount.destination);
+                mounts.push(requested_tmpfs(mount.destination.clone(), mount.rw, request));
+            }
+            _ => {
+                let mut bind = Mount::bind(mount.source.clone(), mount.destination.clone(), !mount.rw);
+                if !mount.propagation.is_empty() {
+                    bind.options[1].clone_from(&mount.propagation);
+                }
+                mounts.push(bind);
+            }
+        }
+    }
+    mounts
+}
+
+fn requested_tmpfs(destination: String, rw: bool, request: Option<&MountRequest>) -> Mount {
+    let mut options = vec!["noexec".to_owned(), "nosuid".into(), "nodev".into()];
+    if !rw {
+        options.push("ro".into());
+    }
+    if let Some(wanted) = request.and_then(|request| request.tmpfs_options.as_ref()) {
+        if wanted.size_bytes > 0 {
+            options.push(format!("size={}", wanted.size_bytes));
+        }
+        if wanted.mode != 0 {
+            options.push(format!("mode={:o}", wanted.mode));
+        }
+    }
+    Mount { source: "tmpfs".into(), destination, fstype: "tmpfs".into(), options }
+}
+
+fn capabilities(host: &HostOptions) -> Result<Capabilities> {
+    let all = || Capabilities::uniform(engine::all_capabilities().iter().copied());
+    if host.privileged {
+        return Ok(all());
+    }
+    let known = engine::all_capabilities();
+    let normalize = |name: &String| -> Result<String> {
+        let upper = name.to_ascii_uppercase();
+        let full = if upper == "ALL" || upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+        match full == "ALL" || known.contains(&full.as_str()) {
+            true => Ok(full),
+            false => Err(ApiError::bad(format!("invalid CapAdd: unknown capability: \"{full}\""))),
+        }
+    };
+    let add: Vec<String> = host.cap_add.iter().flatten().map(normalize).collect::<Result<_>>()?;
+    let drop: Vec<String> = host.cap_drop.iter().flatten().map(normalize).collect::<Result<_>>()?;
+    let everything = add.iter().any(|name| name == "ALL");
+    let mut names = match (everything, drop.iter().any(|name| name == "ALL")) {
+        (true, _) => all().bounding,
+        (false, true) => Vec::new(),
+        (false, false) => default_capabilities().bounding,
+    };
+    names.retain(|name| !drop.contains(name));
+    for name in add.into_iter().filter(|name| name != "ALL") {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    Ok(Capabilities::uniform(names))
+}
+
+struct Security {
+    seccomp: Seccomp,
+    no_new_privileges: bool,
+    unmasked: bool,
+}
+
+impl Security {
+    fn parse(host: &HostOptions) -> Result<Self> {
+        let mut security = Self { seccomp: Seccomp::RuntimeDefault, no_new_privileges: false, unmasked: false };
+        if host.privileged {
+            security.seccomp = Seccomp::Unconfined;
+        }
+        for option in host.security_opt.iter().flatten() {
+            let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+            match (name, value) {
+                ("no-new-privileges", "" | "true") => security.no_new_privileges = true,
+                ("no-new-privileges", "false") => security.no_new_privileges = false,
+                ("seccomp", "unconfined") => security.seccomp = Seccomp::Unconfined,
+                ("seccomp", "builtin") => security.seccomp = Seccomp::RuntimeDefault,
+                ("seccomp", profile) => {
+                    let profile: Value = serde_json::from_str(profile)
+                        .map_err(|error| ApiError::bad(format!("Decoding seccomp profile failed: {error}")))?;
+                    security.seccomp = Seccomp::Profile(profile);
+                }
+                ("systempaths", "unconfined") => security.unmasked = true,
+                // This kernel's concern, and absent from it as often as not.
+                ("apparmor" | "label" | "writable-cgroups", _) => {}
+                _ => return Err(ApiError::bad(format!("invalid --security-opt 2: {option:?}"))),
+            }
+        }
+        Ok(security)
+    }
+}
+
+/// Cgroup limits.
+pub(super) fn resources(host: &HostOptions) -> Resources {
+    let positive = |number: i64| (number > 0).then_some(number);
+    let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let (mut quota, mut period) = ((host.cpu_quota != 0).then_some(host.cpu_quota), positive(host.cpu_period));
+    if host.nano_cpus > 0 {
+        (quota, period) = (Some(host.nano_cpus / 10_000), Some(100_000));
+    }
+    Resources {
+        cpu_shares: positive(host.cpu_shares).and_then(|shares| u64::try_from(shares).ok()),
+        cpu_quota: quota,
+        cpu_period: period.and_then(|period| u64::try_from(period).ok()),
+        cpuset_cpus: text(&host.cpuset_cpus),
+        cpuset_mems: text(&host.cpuset_mems),
+        memory_limit: positive(host.memory),
+        memory_swap: (host.memory_swap != 0).then_some(host.memory_swap),
+        memory_reservation: positive(host.memory_reservation),
+        pids_limit: host.pids_limit.filter(|limit| *limit != 0),
+        ..Resources::default()
+    }
+}
+
+fn rlimits(host: &HostOptions) -> Result<Vec<Rlimit>> {
+    let known = [
+        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+        "rttime", "sigpending", "stack",
+    ];
+    let limit = |number: i64| if number < 0 { u64::MAX } else { number as u64 };
+    host.ulimits
+        .iter()
+        .map(|ulimit| match known.contains(&ulimit.name.as_str()) {
+            true => Ok(Rlimit {
+                kind: format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase()),
+                soft: limit(ulimit.soft),
+                hard: limit(ulimit.hard),
+            }),
+            false => Err(ApiError::bad(format!("invalid ulimit type: {}", ulimit.name))),
+        })
+        .collect()
+}
+
+fn devices(host: &HostOptions) -> Vec<Device> {
+    let device = |mapping: &super::options::DeviceMapping| Device {
+        host_path: mapping.path_on_host.clone().into(),
+        container_path: match mapping.path_in_container.as_str() {
+            "" => mapping.path_on_host.clone().into(),
+            path => path.into(),
+        },
+        permissions: match mapping.cgroup_permissions.as_str() {
+            "" => "rwm".to_owned(),
+            permissions => permissions.to_owned(),
+        },
+    };
+    host.devices.iter().map(device).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_added_and_dropped_from_dockers_set() {
+        let host = |add: &[&str], drop: &[&str]| HostOptions {
+            cap_add: Some(add.iter().map(|name| (*name).to_owned()).collect()),
+            cap_drop: Some(drop.iter().map(|name| (*name).to_owned()).collect()),
+            ..HostOptions::default()
+        };
+        let bounding = |add, drop| capabilities(&host(add, drop)).unwrap().bounding;
+        assert_eq!(bounding(&[], &[]).len(), 14);
+        assert_eq!(bounding(&["net_admin"], &["ALL"]), ["CAP_NET_ADMIN"]);
+        assert!(!bounding(&["ALL"], &["CAP_MKNOD"]).contains(&"CAP_MKNOD".to_owned()));
+        assert!(capabilities(&host(&["fly"], &[])).unwrap_err().message.contains("CAP_FLY"));
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!([byte_size("10m"), byte_size("1kb"), byte_size("7"), byte_size("1x")], [Some(10 << 20), Some(1024), Some(7), None]);
+    }
+
+    #[test]
+    fn cpus_become_a_quota() {
+        let host = HostOptions { nano_cpus: 1_500_000_000, ..HostOptions::default() };
+        assert_eq!((resources(&host).cpu_quota, resources(&host).cpu_period), (Some(150_000), Some(100_000)));
+    }
+}

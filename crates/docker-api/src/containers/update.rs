@@ -1,0 +1,119 @@
+//! Changing a container: limits, restart policy, name.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::options::{HostOptions, RestartPolicy};
+use super::{MAIN, life, spec};
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result};
+use crate::http::{Call, Response, empty, json as json_answer};
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Request {
+    cpu_shares: i64,
+    memory: i64,
+    nano_cpus: i64,
+    cpu_period: i64,
+    cpu_quota: i64,
+    cpuset_cpus: String,
+    cpuset_mems: String,
+    memory_reservation: i64,
+    memory_swap: i64,
+    pids_limit: Option<i64>,
+    blkio_weight: u16,
+    restart_policy: RestartPolicy,
+}
+
+/// Changes limits and the restart policy.
+pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+    let container = daemon.containers.find(call.param("name"))?;
+    let request: Request = call.json().await?;
+    let mut host = container.snapshot().host;
+    let failed = |text: &str| ApiError::bad(format!("Cannot update container {}: {text}", container.id));
+    if request.memory > 0 {
+        if host.memory_swap > 0 && request.memory_swap == 0 && request.memory > host.memory_swap {
+            return Err(failed("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"));
+        }
+        host.memory = request.memory;
+    }
+    let set = |mine: &mut i64, wanted: i64| {
+        if wanted != 0 {
+            *mine = wanted;
+        }
+    };
+    set(&mut host.memory_swap, request.memory_swap);
+    set(&mut host.memory_reservation, request.memory_reservation);
+    set(&mut host.cpu_shares, request.cpu_shares);
+    set(&mut host.cpu_period, request.cpu_period);
+    set(&mut host.cpu_quota, request.cpu_quota);
+    if request.nano_cpus > 0 {
+        if host.cpu_quota != 0 || host.cpu_period != 0 {
+            return Err(failed("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"));
+        }
+        host.nano_cpus = request.nano_cpus;
+    }
+    if !request.cpuset_cpus.is_empty() {
+        host.cpuset_cpus = request.cpuset_cpus;
+    }
+    if !request.cpuset_mems.is_empty() {
+        host.cpuset_mems = request.cpuset_mems;
+    }
+    if request.blkio_weight > 0 {
+        host.blkio_weight = request.blkio_weight;
+    }
+    if let Some(limit) = request.pids_limit {
+        host.pids_limit = Some(if limit == 0 { -1 } else { limit });
+    }
+    let policy = request.restart_policy;
+    if !policy.name.is_empty() {
+        if host.auto_remove && policy.name != "no" {
+            return Err(ApiError::bad("Restart policy cannot be updated because AutoRemove is enabled for the container"));
+        }
+        if !matches!(policy.name.as_str(), "no" | "always" | "unless-stopped" | "on-failure") {
+            return Err(ApiError::bad(format!("invalid restart policy: unknown policy '{}'", policy.name)));
+        }
+        host.restart_policy = policy;
+    }
+    if let Ok(sandbox) = life::sandbox(&daemon, &container) {
+        let resources = spec::resources(&host);
+        sandbox.update(MAIN, &resources).await.map_err(|error| {
+            ApiError::internal(format!("Cannot update container {}: {error}", container.id))
+        })?;
+    }
+    let record = container.change(|record| {
+        record.host = HostOptions { ..host };
+        record.clone()
+    })?;
+    daemon.events.emit("container", "update", &record.id, record.event_attributes());
+    Ok(json_answer(&json!({"Warnings": []})))
+}
+
+/// Gives it another name.
+pub(crate) async fn rename(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let container = daemon.containers.find(call.param("name"))?;
+    let name = call.query("name").unwrap_or_default().trim_start_matches('/').to_owned();
+    if name.is_empty() {
+        return Err(ApiError::bad("Neither old nor new names may be empty"));
+    }
+    let _turn = container.turn.lock().await;
+    let old = container.name();
+    if old == name {
+        return Err(ApiError::bad("Renaming a container with the same name as its current name"));
+    }
+    daemon.containers.reserve(&name, &container.id)?;
+    let changed = container.change(|record| {
+        record.name.clone_from(&name);
+        record.clone()
+    });
+    daemon.containers.release(&old);
+    let record = changed?;
+    let mut attributes = record.event_attributes();
+    attributes.insert("oldName".into(), format!("/{old}"));
+    daemon.events.emit("container", "rename", &record.id, attributes);
+    Ok(empty(StatusCode::NO_CONTENT))
+}

@@ -1,0 +1,130 @@
+//! One request, taken apart.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::HeaderMap;
+use http_body_util::{BodyExt, BodyStream, Limited};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+
+use super::Version;
+use crate::error::{ApiError, Result};
+use crate::filters::Filters;
+
+/// More than this of JSON is refused.
+const MAX_JSON: usize = 4 << 20;
+
+/// A request.
+pub(crate) struct Call {
+    pub version: Version,
+    /// Values of the path's `{names}`.
+    pub params: BTreeMap<&'static str, String>,
+    pub query: Vec<(String, String)>,
+    pub headers: HeaderMap,
+    pub body: Option<Incoming>,
+    /// Present when the client asked to leave HTTP.
+    pub upgrade: Option<OnUpgrade>,
+}
+
+impl Call {
+    /// A value of the path; routes name those they have.
+    pub fn param(&self, name: &str) -> &str {
+        self.params.get(name).map_or("", String::as_str)
+    }
+
+    /// The first value of a query's key, unless empty.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// All values of a query's key.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.query.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Docker's idea of true: anything but nothing, 0, no, false and none.
+    pub fn flag(&self, name: &str) -> bool {
+        self.query(name).is_some_and(|text| !matches!(text.to_ascii_lowercase().trim(), "" | "0" | "no" | "false" | "none"))
+    }
+
+    /// A flag that is on unless switched off.
+    pub fn flag_or(&self, name: &str, default: bool) -> bool {
+        if self.query(name).is_none() { default } else { self.flag(name) }
+    }
+
+    /// A number of the query.
+    pub fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>> {
+        let Some(text) = self.query(name) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| ApiError::bad(format!("strconv.Atoi: parsing {text:?}: invalid syntax")))
+    }
+
+    /// The `filters` query.
+    pub fn filters(&self) -> Result<Filters> {
+        Filters::parse(self.query("filters"))
+    }
+
+    /// The whole body, if it is not too much for JSON.
+    pub async fn bytes(&mut self) -> Result<Bytes> {
+        let Some(body) = self.body.take() else { return Ok(Bytes::new()) };
+        match Limited::new(body, MAX_JSON).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) => Err(ApiError::bad(format!("read the request: {error}"))),
+        }
+    }
+
+    /// The body as JSON; `null`s count as absent, as they do in Go.
+    pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let bytes = self.bytes().await?;
+        if bytes.is_empty() {
+            return Err(ApiError::bad("invalid JSON: got EOF while reading request body"));
+        }
+        parse(&bytes)
+    }
+
+    /// The body as JSON, or the default when there is none.
+    pub async fn json_or_default<T: DeserializeOwned + Default>(&mut self) -> Result<T> {
+        let bytes = self.bytes().await?;
+        if bytes.is_empty() { Ok(T::default()) } else { parse(&bytes) }
+    }
+
+    /// The body into a file of `directory` that goes with the handle.
+    pub async fn spool(&mut self, directory: &Path) -> Result<tempfile::NamedTempFile> {
+        let file = tempfile::NamedTempFile::new_in(directory)?;
+        let mut writer = tokio::fs::File::from_std(file.reopen()?);
+        if let Some(body) = self.body.take() {
+            let mut stream = BodyStream::new(body);
+            while let Some(frame) = stream.next().await {
+                let frame = frame.map_err(io::Error::other)?;
+                if let Ok(data) = frame.into_data() {
+                    writer.write_all(&data).await?;
+                }
+            }
+        }
+        writer.flush().await?;
+        Ok(file)
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let mut value: Value = serde_json::from_slice(bytes)?;
+    drop_nulls(&mut value);
+    Ok(serde_json::from_value(value)?)
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}

@@ -1,0 +1,89 @@
+//! Connections that leave HTTP: attach and exec.
+//!
+//! With a terminal the bytes go as they are; without, each piece of output has a header of eight bytes: the stream
+//! (1 stdout, 2 stderr), three zeroes and the length, big-endian.
+
+use std::io;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderValue, StatusCode, header};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+
+use super::{Call, Response, Version, empty};
+use crate::error::{ApiError, Result};
+
+/// The connection, once the client was told.
+pub(crate) struct Hijacked {
+    pub reader: ReadHalf<TokioIo<Upgraded>>,
+    pub writer: WriteHalf<TokioIo<Upgraded>>,
+}
+
+/// How output is told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frames {
+    Raw,
+    Multiplexed,
+}
+
+impl Frames {
+    pub fn of(tty: bool) -> Self {
+        if tty { Self::Raw } else { Self::Multiplexed }
+    }
+
+    /// The media type, which older clients know only one of.
+    pub fn media_type(self, version: Version) -> &'static str {
+        match self {
+            Self::Multiplexed if version >= Version(42) => "application/vnd.docker.multiplexed-stream",
+            _ => "application/vnd.docker.raw-stream",
+        }
+    }
+
+    /// Output of stream 1 or 2 as it goes over the wire.
+    pub fn frame(self, stream: u8, bytes: &[u8]) -> Bytes {
+        match self {
+            Self::Raw => Bytes::copy_from_slice(bytes),
+            Self::Multiplexed => {
+                let mut frame = BytesMut::with_capacity(bytes.len() + 8);
+                frame.put_u8(stream);
+                frame.put_bytes(0, 3);
+                frame.put_u32(bytes.len() as u32);
+                frame.put_slice(bytes);
+                frame.freeze()
+            }
+        }
+    }
+}
+
+/// The answer that ends HTTP, and what becomes the connection when it was sent.
+pub(crate) fn hijack(call: &mut Call, frames: Frames) -> Result<(Response, Pending)> {
+    let upgrade = call.upgrade.take().ok_or_else(|| {
+        ApiError::bad("unable to upgrade to tcp, received 200: the request lacks the header \"Upgrade: tcp\"")
+    })?;
+    let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(frames.media_type(call.version)));
+    Ok((response, Pending(upgrade)))
+}
+
+/// A connection whose client has not been answered yet.
+pub(crate) struct Pending(OnUpgrade);
+
+impl Pending {
+    pub async fn established(self) -> io::Result<Hijacked> {
+        let upgraded = self.0.await.map_err(io::Error::other)?;
+        let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
+        Ok(Hijacked { reader, writer })
+    }
+}
+
+impl Hijacked {
+    /// Says something and closes.
+    pub async fn finish_with(mut self, frames: Frames, text: &str) {
+        let _ = self.writer.write_all(&frames.frame(2, text.as_bytes())).await;
+        let _ = self.writer.shutdown().await;
+    }
+}

@@ -1,0 +1,13 @@
+//! HTTP: connections, calls, answers and hijacked streams.
+
+mod answer;
+mod call;
+mod hijack;
+mod serve;
+mod version;
+
+pub(crate) use answer::{Response, created, empty, json, json_stream, plain, streamed};
+pub(crate) use call::Call;
+pub(crate) use hijack::{Frames, Hijacked, hijack};
+pub(crate) use serve::serve;
+pub(crate) use version::{API_VERSION, MIN_API_VERSION, Version};

@@ -1,0 +1,154 @@
+//! Making images: a layer, a configuration and a manifest, handed to the content store as an OCI layout that holds only
+//! what the store does not have.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use engine::content::{Digest, Image, Reference};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::layers::layers;
+use super::names::{NAMELESS, is_named, keep_nameless};
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result};
+use crate::{system, time};
+
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// A layer being written: a file that knows its digest.
+pub(crate) struct LayerFile {
+    file: tempfile::NamedTempFile,
+    hasher: Sha256,
+    size: u64,
+}
+
+/// A layer that is whole.
+pub(crate) struct Layer {
+    file: tempfile::NamedTempFile,
+    digest: Digest,
+    size: u64,
+}
+
+impl LayerFile {
+    /// In a directory of the data's file system.
+    pub fn new(scratch: &Path) -> io::Result<Self> {
+        Ok(Self { file: tempfile::NamedTempFile::new_in(scratch)?, hasher: Sha256::new(), size: 0 })
+    }
+
+    /// No more comes.
+    pub fn finish(mut self) -> io::Result<Layer> {
+        self.file.flush()?;
+        Ok(Layer { file: self.file, digest: Digest::finish(self.hasher), size: self.size })
+    }
+}
+
+impl Write for LayerFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// What an image's history says of its last step.
+#[derive(Default)]
+pub(crate) struct Story {
+    pub author: Option<String>,
+    pub comment: Option<String>,
+    pub created_by: String,
+}
+
+/// Makes an image: `base`'s layers (if any) and the new one, with `options` as its configuration (Docker's `Config`).
+/// Without a name it gets one that is never shown.
+pub(crate) fn derive(
+    daemon: &Daemon,
+    base: Option<&Image>,
+    layer: Option<Layer>,
+    options: Value,
+    story: Story,
+    name: Option<Reference>,
+) -> Result<Image> {
+    let content = &daemon.config.content;
+    let layout = tempfile::tempdir_in(daemon.scratch())?;
+    let blobs = layout.path().join("blobs/sha256");
+    fs::create_dir_all(&blobs)?;
+    let mut config = match base {
+        Some(base) => serde_json::from_slice(&content.read_blob(&base.id)?)?,
+        None => json!({"architecture": system::architecture(), "os": "linux"}),
+    };
+    let mut descriptors: Vec<Value> = base
+        .map(|base| layers(content, base))
+        .unwrap_or_default()
+        .iter()
+        .map(|layer| json!({"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}))
+        .collect();
+    let mut diff_ids: Vec<Value> = config["rootfs"]["diff_ids"].as_array().cloned().unwrap_or_default();
+    let empty = layer.is_none();
+    if let Some(layer) = layer {
+        descriptors.push(json!({"mediaType": LAYER, "digest": layer.digest, "size": layer.size}));
+        diff_ids.push(layer.digest.as_str().into());
+        layer.file.persist(blobs.join(layer.digest.hex())).map_err(|error| error.error)?;
+    }
+    let now = time::now();
+    let mut step = Map::new();
+    step.insert("created".into(), now.clone().into());
+    step.insert("created_by".into(), story.created_by.into());
+    for (key, text) in [("author", &story.author), ("comment", &story.comment)] {
+        if let Some(text) = text {
+            step.insert(key.into(), text.clone().into());
+        }
+    }
+    if empty {
+        step.insert("empty_layer".into(), true.into());
+    }
+    let mut history: Vec<Value> = config["history"].as_array().cloned().unwrap_or_default();
+    history.push(step.into());
+    config["created"] = now.into();
+    if let Some(author) = story.author {
+        config["author"] = author.into();
+    }
+    config["config"] = options;
+    config["rootfs"] = json!({"type": "layers", "diff_ids": diff_ids});
+    config["history"] = history.into();
+    for key in ["container", "container_config", "docker_version"] {
+        config.as_object_mut().map(|map| map.remove(key));
+    }
+    let write = |value: &Value| -> Result<(Digest, usize)> {
+        let bytes = serde_json::to_vec(value)?;
+        let digest = Digest::of(&bytes);
+        File::create(blobs.join(digest.hex()))?.write_all(&bytes)?;
+        Ok((digest, bytes.len()))
+    };
+    let (config_digest, config_size) = write(&config)?;
+    let (manifest_digest, manifest_size) = write(&json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": CONFIG, "digest": config_digest, "size": config_size},
+        "layers": descriptors,
+    }))?;
+    let index = json!({
+        "schemaVersion": 2,
+        "manifests": [{"mediaType": MANIFEST, "digest": manifest_digest, "size": manifest_size}],
+    });
+    fs::write(layout.path().join("index.json"), serde_json::to_vec(&index)?)?;
+    fs::write(layout.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    let text = match &name {
+        Some(name) => {
+            keep_nameless(content, name)?;
+            name.to_string()
+        }
+        None => format!("{NAMELESS}@{manifest_digest}"),
+    };
+    let images = content.import(layout.path(), Some(&text))?;
+    is_named(content, config_digest.as_str());
+    images.into_iter().next().ok_or_else(|| ApiError::internal("the store took no image"))
+}

@@ -1,0 +1,140 @@
+//! `POST /images/create`: pull, or import a root file system.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use engine::content::{PullOptions, Reference};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::compose::{self, LayerFile, Story};
+use super::names::{is_named, keep_nameless};
+use super::{instructions, registry, target_name};
+use crate::containers::decompressed;
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result, blocking};
+use crate::http::{Call, Response, json, json_stream};
+use crate::system::AuthConfig;
+
+/// Pulls or imports.
+pub(crate) async fn create(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    match (call.query("fromImage").is_some(), call.query("fromSrc").is_some()) {
+        (true, _) => pull(daemon, call).await,
+        (false, true) => import(daemon, call).await,
+        _ => Err(ApiError::bad("either fromImage or fromSrc must be given")),
+    }
+}
+
+/// There is no index to search.
+pub(crate) async fn search(_: Arc<Daemon>, _: Call) -> Result<Response> {
+    Ok(json(&Vec::<Value>::new()))
+}
+
+async fn pull(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let (name, tag) = (call.query("fromImage").unwrap_or_default(), call.query("tag"));
+    let text = match tag {
+        Some(digest) if digest.starts_with("sha256:") => format!("{name}@{digest}"),
+        Some(tag) => format!("{name}:{tag}"),
+        None => name.to_owned(),
+    };
+    let reference = Reference::parse(&text)?;
+    if let Some(platform) = call.query("platform") {
+        let wanted: Vec<&str> = platform.split('/').collect();
+        let fits = wanted[0] == "linux" && wanted.get(1).is_none_or(|arch| *arch == crate::system::architecture());
+        if !fits {
+            return Err(ApiError::not_found(format!("no matching manifest for {platform} in the manifest list entries")));
+        }
+    }
+    let (sender, mut receiver) = mpsc::unbounded_channel::<Value>();
+    let said = sender.clone();
+    let mut options = PullOptions { progress: None, ..daemon.config.registries.clone() };
+    if let Some(config) = AuthConfig::of(&call) {
+        options.credentials = registry::credentials(&config);
+    }
+    let label = reference.tag.clone().or_else(|| reference.digest.as_ref().map(|digest| digest.to_string())).unwrap_or_default();
+    let repository = reference.name();
+    let repository = repository.strip_prefix("docker.io/").unwrap_or(&repository).to_owned();
+    let head = json!({"status": format!("Pulling from {repository}"), "id": label});
+    let mut first = Some(head);
+    options.progress = Some(Arc::new({
+        let first = parking_lot::Mutex::new(first.take());
+        move |text: &str| {
+            if let Some(head) = first.lock().take() {
+                let _ = said.send(head);
+            }
+            // `DIGITS: what happened`; anything else is for logs.
+            if let Some((id, what)) = text.split_once(": ").filter(|(id, _)| id.len() == 12) {
+                let what = what[..1].to_uppercase() + &what[1..];
+                let _ = said.send(json!({"status": what, "progressDetail": {}, "id": id}));
+            }
+        }
+    }));
+    let at = daemon.clone();
+    let (done, result) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let outcome = fetch(&at, &reference, &options).await;
+        match &outcome {
+            Ok(messages) => messages.iter().for_each(|message| drop(sender.send(message.clone()))),
+            Err(error) => {
+                let _ = sender.send(json!({"errorDetail": {"message": error.message}, "error": error.message}));
+            }
+        }
+        let _ = done.send(outcome.err());
+    });
+    // A failure before anything was said is the answer itself.
+    let Some(first) = receiver.recv().await else { return Err(ApiError::internal("the pull ended without a word")) };
+    if first.get("error").is_some()
+        && let Ok(Some(error)) = result.await
+    {
+        return Err(error);
+    }
+    let rest = futures::stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
+    Ok(json_stream(futures::StreamExt::chain(futures::stream::iter([first]), rest)))
+}
+
+async fn fetch(daemon: &Daemon, reference: &Reference, options: &PullOptions) -> Result<Vec<Value>> {
+    let content = daemon.config.content.clone();
+    let before = content.image(&reference.to_string()).ok();
+    if before.is_some() && reference.digest.is_none() {
+        keep_nameless(&content, reference)?;
+    }
+    let pulled = content.pull(&reference.to_string(), options).await;
+    if let Some(before) = &before {
+        is_named(&content, before.id.as_str());
+    }
+    let image = pulled?;
+    let fresh = before.is_none_or(|before| before.id != image.id);
+    let name = reference.familiar();
+    let attributes = BTreeMap::from([("name".into(), name.clone())]);
+    daemon.events.emit("image", "pull", &name, attributes);
+    let outcome = if fresh { "Downloaded newer image for" } else { "Image is up to date for" };
+    Ok(vec![
+        json!({"status": format!("Digest: {}", image.manifest)}),
+        json!({"status": format!("Status: {outcome} {name}")}),
+    ])
+}
+
+async fn import(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+    let source = call.query("fromSrc").unwrap_or_default().to_owned();
+    if source != "-" {
+        return Err(ApiError::bad("import from a URL is not supported: fetch it and give it on standard input"));
+    }
+    let name = target_name(call.query("repo"), call.query("tag"))?;
+    let changes: Vec<String> = call.all("changes").flat_map(|text| text.split('\n')).map(str::to_owned).collect();
+    let comment = call.query("message").filter(|text| !text.is_empty()).unwrap_or("Imported from -").to_owned();
+    let spool = call.spool(&daemon.scratch()).await?;
+    let image = blocking(move || {
+        let mut layer = LayerFile::new(&daemon.scratch())?;
+        io::copy(&mut decompressed(io::BufReader::new(spool.reopen()?))?, &mut layer)?;
+        let mut config = json!({});
+        instructions::apply(&mut config, &changes)?;
+        let story = Story { comment: Some(comment), ..Story::default() };
+        let image = compose::derive(&daemon, None, Some(layer.finish()?), config, story, name)?;
+        let attributes = BTreeMap::from([("name".into(), image.tags.first().cloned().unwrap_or_default())]);
+        daemon.events.emit("image", "import", image.id.as_str(), attributes);
+        Ok(image)
+    })
+    .await?;
+    Ok(json_stream(futures::stream::iter([json!({"status": image.id.as_str()})])))
+}

@@ -1,0 +1,71 @@
+//! `docker load`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::content::{Content, ContentError, Image, Reference};
+use serde_json::{Value, json};
+
+use super::names::{NAMELESS, is_named, keep_nameless};
+use crate::daemon::Daemon;
+use crate::error::{Result, blocking};
+use crate::http::{Call, Response, json_stream};
+
+/// Takes in every image of an archive.
+pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+    let spool = call.spool(&daemon.scratch()).await?;
+    let messages = blocking(move || {
+        let content = &daemon.config.content;
+        let known: Vec<(Reference, Image)> = content
+            .images()?
+            .into_iter()
+            .flat_map(|image| image.tags.clone().into_iter().map(move |tag| (tag, image.clone())))
+            .filter_map(|(tag, image)| Some((Reference::parse(&tag).ok()?, image)))
+            .collect();
+        // Names that the archive takes from other images: those must not go with them.
+        for (name, image) in &known {
+            if image.tags.len() == 1 {
+                keep_nameless(content, name)?;
+            }
+        }
+        let loaded = import(content, spool.path());
+        for (_, image) in &known {
+            is_named(content, image.id.as_str());
+        }
+        let mut messages: Vec<Value> = Vec::new();
+        for image in loaded? {
+            is_named(content, image.id.as_str());
+            let attributes = BTreeMap::from([("name".into(), image.id.as_str().to_owned())]);
+            daemon.events.emit("image", "load", image.id.as_str(), attributes);
+            let new = image.tags.iter().filter(|tag| !known.iter().any(|(name, old)| name.to_string() == **tag && old.id == image.id));
+            let mut shown: Vec<String> = new.filter_map(|tag| Some(Reference::parse(tag).ok()?.familiar())).collect();
+            if shown.is_empty() {
+                shown = image.tags.iter().filter_map(|tag| Some(Reference::parse(tag).ok()?.familiar())).collect();
+            }
+            messages.extend(shown.iter().map(|name| json!({"stream": format!("Loaded image: {name}\n")})));
+            if shown.is_empty() {
+                messages.push(json!({"stream": format!("Loaded image ID: {}\n", image.id)}));
+            }
+        }
+        Ok(messages)
+    })
+    .await?;
+    Ok(json_stream(futures::stream::iter(messages)))
+}
+
+/// An archive that names no image becomes one without a name.
+fn import(content: &Content, path: &Path) -> Result<Vec<Image>> {
+    match content.import(path, None) {
+        Err(ContentError::Invalid(reason)) if reason.contains("does not name its image") => {
+            let loading = format!("{NAMELESS}:loading-{}", &crate::containers::random_id()[..12]);
+            let images = content.import(path, Some(&loading))?;
+            for image in &images {
+                content.tag(image.id.as_str(), &super::names::nameless(image))?;
+            }
+            content.remove_image(&loading, true)?;
+            Ok(images.into_iter().map(|image| Image { tags: Vec::new(), ..image }).collect())
+        }
+        result => Ok(result?),
+    }
+}

@@ -1,0 +1,30 @@
+//! Images, as `docker` shows and handles them, over the engine's content store.
+//!
+//! Docker knows images without a name; the store's table needs one. They have a digest name in [`NAMELESS`], which is
+//! never shown.
+
+mod build;
+pub(crate) mod compose;
+mod create;
+mod instructions;
+mod layers;
+mod list;
+mod load;
+mod names;
+mod push;
+pub(crate) mod registry;
+mod remove;
+mod save;
+mod show;
+
+pub(crate) use build::{build, prune as build_prune};
+pub(crate) use create::{create, search};
+pub(crate) use instructions::apply as apply_changes;
+pub(crate) use layers::layers;
+pub(crate) use list::{list, summary, visible};
+pub(crate) use load::load;
+pub(crate) use names::{NAMELESS, tag, target_name};
+pub(crate) use push::{distribution, push};
+pub(crate) use remove::{prune, remove};
+pub(crate) use save::save;
+pub(crate) use show::{history, inspect};

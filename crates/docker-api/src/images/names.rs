@@ -1,0 +1,74 @@
+//! Names of images.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::content::{Content, Image, Reference};
+use http::StatusCode;
+
+use crate::containers;
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result, blocking};
+use crate::http::{Call, Response, empty};
+
+/// The repository of images whose names were taken away.
+pub(crate) const NAMELESS: &str = "localhost/hythe/nameless";
+
+/// `repo` and `tag` of a query as a name; `None` when there is neither.
+pub(crate) fn target_name(repository: Option<&str>, tag: Option<&str>) -> Result<Option<Reference>> {
+    let Some(repository) = repository else { return Ok(None) };
+    let text = match tag {
+        Some(tag) => format!("{repository}:{tag}"),
+        None => repository.to_owned(),
+    };
+    let reference = Reference::parse(&text)?;
+    if reference.digest.is_some() {
+        return Err(ApiError::bad("cannot use digest as a tag"));
+    }
+    Ok(Some(reference))
+}
+
+/// Keeps an image that is about to lose this name, if it is its only one.
+pub(crate) fn keep_nameless(content: &Content, name: &Reference) -> Result<()> {
+    let Ok(image) = content.image(&name.to_string()) else { return Ok(()) };
+    if image.tags.iter().all(|tag| *tag == name.to_string()) {
+        content.tag(&name.to_string(), &nameless(&image))?;
+    }
+    Ok(())
+}
+
+/// The name of an image without one.
+pub(crate) fn nameless(image: &Image) -> String {
+    format!("{NAMELESS}@{}", image.manifest)
+}
+
+/// Forgets the name that stood in for one, now that there is one.
+pub(crate) fn is_named(content: &Content, image: &str) {
+    if let Ok(image) = content.image(image)
+        && !image.tags.is_empty()
+        && image.digests.iter().any(|digest| digest.starts_with(NAMELESS))
+    {
+        // It keeps nothing alive that its tag does not.
+        let _ = content.remove_image(&nameless(&image), false);
+    }
+}
+
+/// Gives an image one more name.
+pub(crate) async fn tag(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let image = call.param("name").to_owned();
+    let target = target_name(call.query("repo"), call.query("tag"))?.ok_or_else(|| ApiError::bad("repository name must have at least one component"))?;
+    blocking(move || {
+        let content = &daemon.config.content;
+        let found = containers::find_image(&daemon, &image)?;
+        let replaces = content.image(&target.to_string()).is_ok_and(|other| other.id != found.id);
+        if replaces {
+            keep_nameless(content, &target)?;
+        }
+        content.tag(found.id.as_str(), &target.to_string())?;
+        is_named(content, found.id.as_str());
+        let attributes = BTreeMap::from([("name".into(), target.familiar())]);
+        daemon.events.emit("image", "tag", found.id.as_str(), attributes);
+        Ok(empty(StatusCode::CREATED))
+    })
+    .await
+}

@@ -1,0 +1,103 @@
+//! `docker push`.
+
+use std::sync::Arc;
+
+use engine::content::{Digest, Reference};
+use futures::StreamExt;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::layers::{LayerBlob, layers};
+use super::registry::Registry;
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result};
+use crate::http::{Call, Response, json_stream};
+use crate::system::AuthConfig;
+
+type Sender = mpsc::UnboundedSender<Value>;
+
+/// Layers under way at a time, as in dockerd.
+const PARALLEL: usize = 5;
+
+/// Sends an image to the registry of its name.
+pub(crate) async fn push(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let name = call.param("name").to_owned();
+    let text = match call.query("tag") {
+        Some(tag) => format!("{name}:{tag}"),
+        None => name.clone(),
+    };
+    let reference = Reference::parse(&text)?;
+    if daemon.config.content.image(&reference.to_string()).is_err() {
+        let repository = reference.name();
+        return Err(ApiError::not_found(format!("An image does not exist locally with the tag: {}",
+            repository.strip_prefix("docker.io/library/").or(repository.strip_prefix("docker.io/")).unwrap_or(&repository))));
+    }
+    let auth = AuthConfig::of(&call);
+    let (sender, receiver) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        if let Err(error) = send(&daemon, &reference, auth, &sender).await {
+            let _ = sender.send(json!({"errorDetail": {"message": error.message}, "error": error.message}));
+        }
+    });
+    let stream = futures::stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
+    Ok(json_stream(stream))
+}
+
+async fn send(daemon: &Arc<Daemon>, reference: &Reference, auth: Option<AuthConfig>, say: &Sender) -> Result<()> {
+    let content = daemon.config.content.clone();
+    let image = content.image(&reference.to_string())?;
+    let status = |id: &str, status: &str| drop(say.send(json!({"status": status, "progressDetail": {}, "id": id})));
+    let _ = say.send(json!({"status": format!("The push refers to repository [{}]", reference.name())}));
+    let registry = Registry::new(&reference.registry, auth, &daemon.config.registries);
+    let there = registry.open(reference).await?;
+    let layers = layers(&content, &image);
+    let short = |index: usize| image.config.rootfs.diff_ids.get(index).map_or("", |id| &id.hex()[..12]).to_owned();
+    for index in (0..layers.len()).rev() {
+        status(&short(index), "Preparing");
+    }
+    let one = |(index, layer): (usize, LayerBlob)| {
+        let (registry, there, content, id) = (&registry, &there, &content, short(index));
+        async move {
+            let digest = layer.parsed().ok_or_else(|| ApiError::internal(format!("layer of digest {}", layer.digest)))?;
+            let sent = registry.push_blob(there, reference, digest.as_str(), content.blob_path(&digest), layer.size).await?;
+            status(&id, if sent { "Pushed" } else { "Layer already exists" });
+            Ok::<_, ApiError>(())
+        }
+    };
+    let mut pushes = futures::stream::iter(layers.into_iter().enumerate().map(one)).buffer_unordered(PARALLEL);
+    while let Some(result) = pushes.next().await {
+        result?;
+    }
+    drop(pushes);
+    let config = content.blob_size(&image.id).unwrap_or(0);
+    registry.push_blob(&there, reference, image.id.as_str(), content.blob_path(&image.id), config).await?;
+    let manifest = content.read_blob(&image.manifest)?;
+    let media_type = media_type(&manifest);
+    let size = manifest.len();
+    registry.push_manifest(&there, reference, manifest, &media_type).await?;
+    // From now on the image is known by its digest there, too.
+    let _ = content.tag(image.id.as_str(), &format!("{}@{}", reference.name(), image.manifest));
+    let tag = reference.tag.clone().unwrap_or_default();
+    let _ = say.send(json!({"status": format!("{tag}: digest: {} size: {size}", image.manifest)}));
+    let _ = say.send(json!({"progressDetail": {}, "aux": {"Tag": tag, "Digest": image.manifest, "Size": size}}));
+    let attributes = std::collections::BTreeMap::from([("name".into(), reference.familiar())]);
+    daemon.events.emit("image", "push", reference.familiar(), attributes);
+    Ok(())
+}
+
+fn media_type(manifest: &[u8]) -> String {
+    let value: Value = serde_json::from_slice(manifest).unwrap_or_default();
+    let said = value["mediaType"].as_str().filter(|text| !text.is_empty());
+    said.unwrap_or("application/vnd.oci.image.manifest.v1+json").to_owned()
+}
+
+/// What a registry says of an image; answered for images that are here.
+pub(crate) async fn distribution(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let image = daemon.config.content.image(call.param("name"))?;
+    let manifest = daemon.config.content.read_blob(&image.manifest)?;
+    let digest: &Digest = &image.manifest;
+    Ok(crate::http::json(&json!({
+        "Descriptor": {"mediaType": media_type(&manifest), "digest": digest, "size": manifest.len()},
+        "Platforms": [{"architecture": image.config.architecture, "os": image.config.os}],
+    })))
+}

@@ -1,0 +1,163 @@
+//! Talking to registries on behalf of a user: pushing, and trying credentials.
+
+use std::io;
+use std::path::PathBuf;
+
+use engine::content::{Credentials, PullOptions, Reference, Secret};
+use futures::StreamExt;
+use oci_client::RegistryOperation;
+use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
+use oci_client::errors::OciDistributionError;
+use oci_client::secrets::RegistryAuth;
+use tokio_util::io::ReaderStream;
+
+use crate::error::{ApiError, Result};
+use crate::system::AuthConfig;
+
+/// A registry as one user sees it.
+pub(crate) struct Registry {
+    client: Client,
+    host: String,
+    auth: RegistryAuth,
+}
+
+/// Why credentials were not accepted.
+pub(crate) enum Unauthorized {
+    /// The registry said no; its address.
+    Refused(String),
+    /// It could not be asked.
+    Unreachable(String),
+}
+
+/// The same credentials for the engine's own client.
+pub(crate) fn credentials(config: &AuthConfig) -> Vec<Credentials> {
+    if !config.registrytoken.is_empty() {
+        return vec![Credentials::Token(Secret(config.registrytoken.clone()))];
+    }
+    if !config.username.is_empty() {
+        return vec![Credentials::Basic { username: config.username.clone(), password: Secret(config.password.clone()) }];
+    }
+    Vec::new()
+}
+
+impl Registry {
+    /// Connects to nothing yet.
+    pub fn new(host: &str, config: Option<AuthConfig>, options: &PullOptions) -> Self {
+        let auth = match config {
+            Some(config) if !config.registrytoken.is_empty() => RegistryAuth::Bearer(config.registrytoken),
+            Some(config) if !config.username.is_empty() => RegistryAuth::Basic(config.username, config.password),
+            _ => RegistryAuth::Anonymous,
+        };
+        let plain = is_loopback(host) || options.insecure_registries.iter().any(|insecure| insecure == host);
+        let certificate = |pem: &Vec<u8>| Certificate { encoding: CertificateEncoding::Pem, data: pem.clone() };
+        let client = Client::new(ClientConfig {
+            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
+            extra_root_certificates: options.extra_roots.iter().map(certificate).collect(),
+            ..ClientConfig::default()
+        });
+        Self { client, host: host.to_owned(), auth }
+    }
+
+    fn reference(&self, reference: &Reference) -> Result<oci_client::Reference> {
+        let tag = reference.tag.clone().unwrap_or_else(|| "latest".into());
+        let host = if self.host == "docker.io" { "index.docker.io" } else { &self.host };
+        Ok(oci_client::Reference::with_tag(host.to_owned(), reference.repository.clone(), tag))
+    }
+
+    /// Whether the registry lets the user in.
+    pub async fn check(&self) -> Result<(), Unauthorized> {
+        let address = format!("{}://{}/v2/", if is_loopback(&self.host) { "http" } else { "https" }, self.host);
+        // Any name will do: who is let in is told that there is no such thing.
+        let reference = oci_client::Reference::with_tag(self.host.clone(), "hythe/login".into(), "latest".into());
+        match self.client.fetch_manifest_digest(&reference, &self.auth).await {
+            Ok(_) => Ok(()),
+            Err(OciDistributionError::AuthenticationFailure(_) | OciDistributionError::UnauthorizedError { .. }) => {
+                Err(Unauthorized::Refused(address))
+            }
+            Err(OciDistributionError::RequestError(error)) if error.status().is_none() => {
+                Err(Unauthorized::Unreachable(format!("Get \"{address}\": {}", causes(&error))))
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Begins a push.
+    pub async fn open(&self, reference: &Reference) -> Result<oci_client::Reference> {
+        let reference_there = self.reference(reference)?;
+        self.client
+            .auth(&reference_there, &self.auth, RegistryOperation::Push)
+            .await
+            .map_err(|error| self.failure(reference, &error))?;
+        self.client.store_auth_if_needed(reference_there.resolve_registry(), &self.auth).await;
+        Ok(reference_there)
+    }
+
+    /// Sends a blob unless it is there; says whether it had to be sent.
+    pub async fn push_blob(
+        &self,
+        there: &oci_client::Reference,
+        name: &Reference,
+        digest: &str,
+        path: PathBuf,
+        size: u64,
+    ) -> Result<bool> {
+        if self.client.blob_exists(there, digest).await.unwrap_or(false) {
+            return Ok(false);
+        }
+        let file = tokio::fs::File::open(&path).await?;
+        let stream = ReaderStream::with_capacity(file, 1 << 18)
+            .map(|bytes| bytes.map_err(|error: io::Error| OciDistributionError::IoError(error)));
+        self.client
+            .push_blob_stream(there, stream, digest, Some(size))
+            .await
+            .map_err(|error| self.failure(name, &error))?;
+        Ok(true)
+    }
+
+    /// Sends a manifest under the reference's tag.
+    pub async fn push_manifest(
+        &self,
+        there: &oci_client::Reference,
+        name: &Reference,
+        bytes: Vec<u8>,
+        media_type: &str,
+    ) -> Result<()> {
+        let kind = media_type.parse().map_err(|_| ApiError::internal(format!("manifest of type {media_type:?}")))?;
+        self.client.push_manifest_raw(there, bytes, kind).await.map_err(|error| self.failure(name, &error))?;
+        Ok(())
+    }
+
+    fn failure(&self, name: &Reference, error: &OciDistributionError) -> ApiError {
+        let denied = || {
+            let repository = name.name();
+            let repository = repository.strip_prefix("docker.io/").unwrap_or(&repository).to_owned();
+            ApiError::forbidden(format!("push access denied, repository does not exist or may require authorization: {repository}"))
+        };
+        match error {
+            OciDistributionError::AuthenticationFailure(_) => denied(),
+            OciDistributionError::UnauthorizedError { .. } => {
+                ApiError::new(http::StatusCode::UNAUTHORIZED, "unauthorized: authentication required")
+            }
+            other => ApiError::internal(causes(other)),
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name == "localhost" || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// An error with its causes.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

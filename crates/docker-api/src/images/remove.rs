@@ -1,0 +1,138 @@
+//! Removing images: by name, by ID, and all that nobody needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::content::{Image, Reference};
+use serde_json::{Value, json};
+
+use super::list::{created, familiar, visible};
+use super::names::{keep_nameless, nameless};
+use super::NAMELESS;
+use crate::containers::find_image;
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result, blocking};
+use crate::http::{Call, Response, json as json_answer};
+use crate::time;
+
+/// Removes a name, and the image with its last one.
+pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let name = call.param("name").to_owned();
+    let force = call.flag("force");
+    blocking(move || Ok(json_answer(&take_away(&daemon, &name, force)?))).await
+}
+
+fn short(image: &Image) -> &str {
+    &image.id.hex()[..12]
+}
+
+fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
+    let content = &daemon.config.content;
+    let image = find_image(daemon, name)?;
+    let reference = Reference::parse(name).ok().filter(|reference| {
+        let full = reference.to_string();
+        image.tags.contains(&full) || image.digests.contains(&full)
+    });
+    let untag_only = reference.as_ref().is_some_and(|reference| {
+        let full = reference.to_string();
+        image.tags.iter().any(|tag| *tag != full)
+    });
+    let untagged = |reference: &Reference| {
+        daemon.events.emit("image", "untag", image.id.as_str(), BTreeMap::from([("name".into(), image.id.as_str().to_owned())]));
+        json!({"Untagged": reference.familiar()})
+    };
+    if let (true, Some(reference)) = (untag_only, &reference) {
+        content.remove_image(&reference.to_string(), true)?;
+        return Ok(vec![untagged(reference)]);
+    }
+    if reference.is_none() && image.tags.len() > 1 && !force {
+        return Err(ApiError::conflict(format!(
+            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+            short(&image)
+        )));
+    }
+    let user = |live: bool| {
+        let all = daemon.containers.all();
+        all.into_iter().map(|container| container.snapshot()).find(|record| {
+            record.image_id == image.id.as_str() && (record.state.status.is_live() == live)
+        })
+    };
+    let shown = match &reference {
+        Some(_) => name.to_owned(),
+        None => short(&image).to_owned(),
+    };
+    if let Some(running) = user(true) {
+        if reference.is_some() && force {
+            // The name goes, the image stays for whoever runs it.
+            let reference = reference.as_ref().expect("checked just now");
+            keep_nameless(content, reference)?;
+            content.remove_image(&reference.to_string(), true)?;
+            return Ok(vec![untagged(reference)]);
+        }
+        return Err(ApiError::conflict(format!(
+            "conflict: unable to {} {shown} (cannot be forced) - {}container {}",
+            if reference.is_some() { "remove repository reference" } else { "delete" },
+            "image is being used by running ",
+            running.short_id()
+        )));
+    }
+    if let Some(stopped) = user(false) {
+        if !force {
+            return Err(ApiError::conflict(match reference {
+                Some(_) => format!(
+                    "conflict: unable to remove repository reference \"{shown}\" (must force) - container {} is using its referenced image {}",
+                    stopped.short_id(), short(&image)
+                ),
+                None => format!(
+                    "conflict: unable to delete {shown} (must be forced) - image is being used by stopped container {}",
+                    stopped.short_id()
+                ),
+            }));
+        }
+        // A stopped container starts again and may be committed: its image stays, without a name.
+        content.tag(image.id.as_str(), &nameless(&image))?;
+    }
+    let (removed, gone) = content.remove_image(name, force)?;
+    let mut answer: Vec<Value> = removed
+        .iter()
+        .filter(|name| !name.starts_with(NAMELESS))
+        .map(|name| json!({"Untagged": familiar(std::slice::from_ref(name))[0]}))
+        .collect();
+    if gone {
+        daemon.events.emit("image", "delete", image.id.as_str(), BTreeMap::from([("name".into(), image.id.as_str().to_owned())]));
+        answer.push(json!({"Deleted": image.id.as_str()}));
+    }
+    Ok(answer)
+}
+
+/// Removes images without a name, or with the filter `dangling=false` all that no container uses.
+pub(crate) async fn prune(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let filters = call.filters()?;
+    filters.expect(&["dangling", "until", "label", "label!"])?;
+    blocking(move || {
+        let dangling_only = filters.flag("dangling")?.unwrap_or(true);
+        let until = match filters.values("until").first() {
+            None => None,
+            Some(text) => Some(time::query(text).ok_or_else(|| ApiError::bad(format!("failed to parse: {text}")))?),
+        };
+        let used: Vec<String> = daemon.containers.all().iter().map(|container| container.record().image_id.clone()).collect();
+        let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
+        for image in visible(&daemon.config.content)? {
+            let old = until.is_none_or(|until| created(&image) < until);
+            if (dangling_only && !image.tags.is_empty()) || !old || !filters.labels(&image.config.config.labels) {
+                continue;
+            }
+            if used.iter().any(|id| id == image.id.as_str()) {
+                continue;
+            }
+            if let Ok(answer) = take_away(&daemon, image.id.as_str(), true) {
+                reclaimed += image.size;
+                deleted.extend(answer);
+            }
+        }
+        daemon.events.emit("image", "prune", "", BTreeMap::from([("reclaimed".into(), reclaimed.to_string())]));
+        let deleted = if deleted.is_empty() { Value::Null } else { deleted.into() };
+        Ok(json_answer(&json!({"ImagesDeleted": deleted, "SpaceReclaimed": reclaimed})))
+    })
+    .await
+}

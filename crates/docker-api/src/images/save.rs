@@ -1,0 +1,98 @@
+//! `docker save`: images as an archive that is an OCI layout and has Docker's own `manifest.json` beside it.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::content::{Content, Digest, Image, Reference};
+use serde_json::{Value, json};
+
+use super::layers::layers;
+use crate::containers::tarball::Tarball;
+use crate::containers::{Channel, find_image, produce_with};
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result, blocking};
+use crate::http::{Call, Response, streamed};
+
+/// What is asked for: an image and the names to save it under.
+struct Wanted {
+    image: Image,
+    names: Vec<Reference>,
+}
+
+/// Streams the archive of one or several images.
+pub(crate) async fn save(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let mut asked: Vec<String> = call.all("names").flat_map(|names| names.split(',')).map(str::to_owned).collect();
+    if !call.param("name").is_empty() {
+        asked.push(call.param("name").to_owned());
+    }
+    if asked.is_empty() {
+        return Err(ApiError::bad("no images named"));
+    }
+    let at = daemon.clone();
+    let wanted = blocking(move || {
+        let mut wanted: Vec<Wanted> = Vec::new();
+        for name in asked {
+            let image = find_image(&at, &name)?;
+            // By ID it is saved without a name.
+            let reference = Reference::parse(&name).ok().filter(|reference| image.tags.contains(&reference.to_string()));
+            match wanted.iter_mut().find(|other| other.image.id == image.id) {
+                Some(same) => same.names.extend(reference),
+                None => wanted.push(Wanted { image, names: reference.into_iter().collect() }),
+            }
+        }
+        Ok(wanted)
+    })
+    .await?;
+    let content = daemon.config.content.clone();
+    let stream = produce_with(move |sender| {
+        let mut tar = Tarball::new(Channel(sender));
+        write(&content, &wanted, &mut tar)?;
+        tar.finish()?;
+        Ok(())
+    });
+    Ok(streamed("application/x-tar", stream))
+}
+
+fn write(content: &Content, wanted: &[Wanted], tar: &mut Tarball<Channel>) -> Result<()> {
+    let blob = |digest: &str| format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"));
+    let (mut index, mut docker, mut done) = (Vec::<Value>::new(), Vec::<Value>::new(), BTreeSet::new());
+    for Wanted { image, names } in wanted {
+        let layers = layers(content, image);
+        let manifest_size = content.blob_size(&image.manifest).unwrap_or(0);
+        let digests: Vec<Digest> = layers.iter().filter_map(|layer| layer.parsed()).chain([image.id.clone(), image.manifest.clone()]).collect();
+        for digest in digests {
+            if done.insert(digest.hex().to_owned()) {
+                let path = content.blob_path(&digest);
+                File::open(&path)?;
+                tar.tree(&path, Path::new(&blob(digest.as_str())))?;
+            }
+        }
+        let descriptor = json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": image.manifest, "size": manifest_size,
+        });
+        if names.is_empty() {
+            index.push(descriptor.clone());
+        }
+        for name in names {
+            let mut descriptor = descriptor.clone();
+            descriptor["annotations"] = json!({
+                "io.containerd.image.name": name.to_string(),
+                "org.opencontainers.image.ref.name": name.tag.clone().unwrap_or_default(),
+            });
+            index.push(descriptor);
+        }
+        let tags: Vec<String> = names.iter().map(Reference::familiar).collect();
+        docker.push(json!({
+            "Config": blob(image.id.as_str()),
+            "RepoTags": if tags.is_empty() { Value::Null } else { json!(tags) },
+            "Layers": layers.iter().map(|layer| blob(&layer.digest)).collect::<Vec<_>>(),
+        }));
+    }
+    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": index});
+    tar.file("index.json", 0, index.to_string().as_bytes())?;
+    tar.file("manifest.json", 0, Value::from(docker).to_string().as_bytes())?;
+    tar.file("oci-layout", 0, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! The name server of a user-defined network, on its gateway: containers by name and alias, everything else forwarded.
+//!
+//! A client is known by its address, and is told the names of all networks it is in. Messages are RFC 1035's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+
+/// How long one upstream server may take before the next is asked.
+const UPSTREAM_PATIENCE: Duration = Duration::from_secs(4);
+/// Docker's time to live of its own answers, in seconds.
+const TTL: u32 = 600;
+const TYPE_A: u16 = 1;
+const TYPE_PTR: u16 = 12;
+const NAME_ERROR: u8 = 3;
+const SERVER_FAILURE: u8 = 2;
+
+/// A container in one network.
+#[derive(Clone, Debug)]
+pub(crate) struct Person {
+    pub container: String,
+    pub network: String,
+    pub network_name: String,
+    pub ip: Ipv4Addr,
+    /// In lower case; the first is its own.
+    pub names: Vec<String>,
+    /// What it calls others, for itself alone: alias → name.
+    pub links: BTreeMap<String, String>,
+    /// Whom to ask for other names; the host's servers when empty.
+    pub servers: Vec<IpAddr>,
+}
+
+/// Everybody in all networks.
+#[derive(Default)]
+pub(crate) struct Names(RwLock<Vec<Person>>);
+
+impl Names {
+    /// Adds or replaces a container's place in a network.
+    pub fn set(&self, person: Person) {
+        let mut people = self.0.write();
+        people.retain(|other| (&other.container, &other.network) != (&person.container, &person.network));
+        people.push(person);
+    }
+
+    /// Forgets a container's place in a network.
+    pub fn forget(&self, container: &str, network: &str) {
+        self.0.write().retain(|person| person.container != container || person.network != network);
+    }
+
+    /// The addresses of a name as the client sees it; `None` when nobody has the name.
+    fn lookup(&self, client: IpAddr, name: &str) -> Option<Vec<Ipv4Addr>> {
+        let people = self.0.read();
+        let networks = networks_of(&people, client);
+        let linked = people.iter().filter(|person| client == person.ip).find_map(|person| person.links.get(name));
+        let name = linked.map_or(name, String::as_str);
+        let named = |person: &&Person| {
+            let qualified = || person.names.iter().any(|own| format!("{own}.{}", person.network_name) == name);
+            networks.contains(person.network.as_str()) && (person.names.iter().any(|own| own == name) || qualified())
+        };
+        let found: Vec<Ipv4Addr> = people.iter().filter(named).map(|person| person.ip).collect();
+        (!found.is_empty()).then_some(found)
+    }
+
+    fn reverse(&self, client: IpAddr, ip: Ipv4Addr) -> Option<String> {
+        let people = self.0.read();
+        let networks = networks_of(&people, client);
+        let person = people.iter().find(|person| person.ip == ip && networks.contains(person.network.as_str()))?;
+        Some(format!("{}.{}", person.names.first()?, person.network_name))
+    }
+
+    fn servers(&self, client: IpAddr) -> Vec<IpAddr> {
+        let people = self.0.read();
+        let own = people.iter().find(|person| client == person.ip && !person.servers.is_empty());
+        own.map_or_else(host_servers, |person| person.servers.clone())
+    }
+}
+
+fn networks_of(people: &[Person], client: IpAddr) -> BTreeSet<&str> {
+    let container = people.iter().find(|person| client == person.ip).map(|person| &person.container);
+    people.iter().filter(|person| Some(&person.container) == container).map(|person| person.network.as_str()).collect()
+}
+
+fn host_servers() -> Vec<IpAddr> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok()).collect()
+}
+
+/// A running name server; ends when dropped.
+pub(crate) struct Resolver(#[allow(dead_code, reason = "held for its drop")] JoinSet<()>);
+
+impl Resolver {
+    /// Listens on port 53 of the gateway, UDP and TCP. Needs a runtime.
+    pub fn start(gateway: Ipv4Addr, names: Arc<Names>, internal: bool) -> io::Result<Self> {
+        let address = SocketAddr::new(gateway.into(), 53);
+        let udp = std::net::UdpSocket::bind(address)?;
+        let tcp = std::net::TcpListener::bind(address)?;
+        udp.set_nonblocking(true)?;
+        tcp.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Handle::current();
+        let _inside = runtime.enter();
+        let (udp, tcp) = (Arc::new(UdpSocket::from_std(udp)?), TcpListener::from_std(tcp)?);
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(serve_udp(udp, names.clone(), internal), &runtime);
+        tasks.spawn_on(serve_tcp(tcp, names, internal), &runtime);
+        Ok(Self(tasks))
+    }
+}
+
+async fn serve_udp(socket: Arc<UdpSocket>, names: Arc<Names>, internal: bool) {
+    let mut asking = JoinSet::new();
+    let mut buffer = [0; 4096];
+    loop {
+        tokio::select! {
+            received = socket.recv_from(&mut buffer) => {
+                let Ok((length, client)) = received else { continue };
+                let (query, socket, names) = (buffer[..length].to_vec(), socket.clone(), names.clone());
+                asking.spawn(async move {
+                    if let Some(answer) = answer(&query, client.ip(), &names, internal, false).await {
+                        let _ = socket.send_to(&answer, client).await;
+                    }
+                });
+            }
+            Some(_) = asking.join_next() => {}
+        }
+    }
+}
+
+async fn serve_tcp(listener: TcpListener, names: Arc<Names>, internal: bool) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, client)) = accepted else { continue };
+                connections.spawn(converse(stream, client.ip(), names.clone(), internal));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn converse(mut stream: TcpStream, client: IpAddr, names: Arc<Names>, internal: bool) {
+    while let Ok(length) = stream.read_u16().await {
+        let mut query = vec![0; length.into()];
+        if stream.read_exact(&mut query).await.is_err() {
+            return;
+        }
+        let Some(answer) = answer(&query, client, &names, internal, true).await else { return };
+        let framed = [&(answer.len() as u16).to_be_bytes()[..], &answer].concat();
+        if stream.write_all(&framed).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer(query: &[u8], client: IpAddr, names: &Names, internal: bool, tcp: bool) -> Option<Vec<u8>> {
+    let question = Question::parse(query)?;
+    if let Some(addresses) = names.lookup(client, &question.name) {
+        // A name that has addresses of IPv4 alone exists, without records, for every other type.
+        let records = if question.kind == TYPE_A { addresses } else { Vec::new() };
+        return Some(question.reply(query, records.iter().map(|ip| (TYPE_A, ip.octets().to_vec()))));
+    }
+    if question.kind == TYPE_PTR
+        && let Some(name) = reverse_address(&question.name).and_then(|ip| names.reverse(client, ip))
+    {
+        return Some(question.reply(query, [(TYPE_PTR, encode_name(&name))].into_iter()));
+    }
+    // A name without a dot is nobody's but a container's: asking the world would only leak it.
+    if internal {
+        return Some(question.refuse(query, NAME_ERROR));
+    }
+    for server in names.servers(client) {
+        let asked = ask(SocketAddr::new(server, 53), query, tcp);
+        if let Ok(Ok(answer)) = tokio::time::timeout(UPSTREAM_PATIENCE, asked).await {
+            return Some(answer);
+        }
+    }
+    Some(question.refuse(query, if question.name.contains('.') { SERVER_FAILURE } else { NAME_ERROR }))
+}
+
+async fn ask(server: SocketAddr, query: &[u8], tcp: bool) -> io::Result<Vec<u8>> {
+    if tcp {
+        let mut stream = TcpStream::connect(server).await?;
+        stream.write_all(&[&(query.len() as u16).to_be_bytes()[..], query].concat()).await?;
+        let mut answer = vec![0; stream.read_u16().await?.into()];
+        stream.read_exact(&mut answer).await?;
+        return Ok(answer);
+    }
+    let any: SocketAddr = if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(server).await?;
+    socket.send(query).await?;
+    let mut answer = vec![0; 4096];
+    loop {
+        let length = socket.recv(&mut answer).await?;
+        // An answer to something else, or forged.
+        if answer.get(..2) == query.get(..2) {
+            answer.truncate(length);
+            return Ok(answer);
+        }
+    }
+}
+
+/// The one question of a query.
+struct Question {
+    /// In lower case, without the last dot.
+    name: String,
+    kind: u16,
+    /// Where the question ends in the message.
+    end: usize,
+}
+
+impl Question {
+    fn parse(message: &[u8]) -> Option<Self> {
+        let half = |at: usize| Some(u16::from_be_bytes(message.get(at..at + 2)?.try_into().ok()?));
+        let is_query = message.get(2)? & 0xf8 == 0;
+        if !is_query || half(4)? != 1 {
+            return None;
+        }
+        let (mut at, mut name) = (12, String::new());
+        loop {
+            let length = usize::from(*message.get(at)?);
+            at += 1;
+            if length == 0 {
+                break;
+            }
+            // No question needs the compression that longer "lengths" mean.
+            let label = message.get(at..at + length).filter(|_| length < 64)?;
+            if !name.is_empty() {
+                name.push('.');
+            }
+            name.push_str(&String::from_utf8_lossy(label).to_ascii_lowercase());
+            at += length;
+        }
+        Some(Self { name, kind: half(at)?, end: at + 4 }).filter(|question| question.end <= message.len())
+    }
+
+    fn head(&self, query: &[u8], code: u8, answers: u16) -> Vec<u8> {
+        let mut message = query[..self.end].to_vec();
+        // A response that recursed, with the query's own wish for it.
+        message[2] = 0x80 | (query[2] & 0x01);
+        message[3] = 0x80 | code;
+        message[6..8].copy_from_slice(&answers.to_be_bytes());
+        message[8..12].fill(0);
+        message
+    }
+
+    fn reply(&self, query: &[u8], records: impl ExactSizeIterator<Item = (u16, Vec<u8>)>) -> Vec<u8> {
+        let mut message = self.head(query, 0, records.len() as u16);
+        for (kind, data) in records {
+            // The name is the question's, twelve bytes into the message; the class is the Internet.
+            message.extend([0xc0, 12]);
+            message.extend(kind.to_be_bytes());
+            message.extend(1u16.to_be_bytes());
+            message.extend(TTL.to_be_bytes());
+            message.extend((data.len() as u16).to_be_bytes());
+            message.extend(data);
+        }
+        message
+    }
+
+    fn refuse(&self, query: &[u8], code: u8) -> Vec<u8> {
+        self.head(query, code, 0)
+    }
+}
+
+fn encode_name(name: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for label in name.split('.').filter(|label| label.len() < 64) {
+        bytes.push(label.len() as u8);
+        bytes.extend(label.as_bytes());
+    }
+    bytes.push(0);
+    bytes
+}
+
+/// `2.0.18.172.in-addr.arpa` → 172.18.0.2.
+fn reverse_address(name: &str) -> Option<Ipv4Addr> {
+    let digits: Vec<u8> = name.strip_suffix(".in-addr.arpa")?.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [d, c, b, a] = digits.try_into().ok()?;
+    Some(Ipv4Addr::new(a, b, c, d))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(name: &str, kind: u16) -> Vec<u8> {
+        let mut message = vec![0xab, 0xcd, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        message.extend(encode_name(name));
+        message.extend(kind.to_be_bytes());
+        message.extend([0, 1]);
+        message
+    }
+
+    fn person(container: &str, network: &str, last: u8, names: &[&str]) -> Person {
+        Person {
+            container: container.into(),
+            network: network.into(),
+            network_name: network.into(),
+            ip: Ipv4Addr::new(172, 18, 0, last),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            links: BTreeMap::new(),
+            servers: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn names_are_known_to_members_of_the_network_alone() {
+        let names = Names::default();
+        names.set(person("a", "front", 2, &["web", "www"]));
+        names.set(person("b", "front", 3, &["db"]));
+        names.set(person("c", "back", 4, &["other"]));
+        let (web, other) = (IpAddr::from([172, 18, 0, 2]), IpAddr::from([172, 18, 0, 4]));
+        let reply = answer(&query("DB", TYPE_A), web, &names, true, false).await.unwrap();
+        assert_eq!(&reply[..2], &[0xab, 0xcd]);
+        assert_eq!((reply[3] & 15, reply[7]), (0, 1));
+        assert_eq!(&reply[reply.len() - 4..], &[172, 18, 0, 3]);
+        let reply = answer(&query("db", TYPE_A), other, &names, true, false).await.unwrap();
+        assert_eq!((reply[3] & 15, reply[7]), (NAME_ERROR, 0));
+        // It exists, but has no address of IPv6.
+        let reply = answer(&query("db.front", 28), web, &names, true, false).await.unwrap();
+        assert_eq!((reply[3] & 15, reply[7]), (0, 0));
+    }
+
+    #[test]
+    fn addresses_have_names_too() {
+        let names = Names::default();
+        names.set(person("a", "front", 2, &["web"]));
+        let ip = reverse_address("2.0.18.172.in-addr.arpa").unwrap();
+        assert_eq!(names.reverse(IpAddr::from([172, 18, 0, 2]), ip).unwrap(), "web.front");
+        assert_eq!(names.reverse(IpAddr::from([172, 18, 0, 9]), ip), None);
+    }
+
+    #[test]
+    fn what_is_no_question_is_not_answered() {
+        for message in [&[][..], &[0; 12], &query("x", 1)[..14]] {
+            assert!(Question::parse(message).is_none());
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! A container's way into its networks, and out.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::Namespace;
+use network::PodAttach;
+
+use super::dns::Person;
+use super::ports::{self, HeldPorts};
+use super::record::{Driver, NetworkRecord};
+use crate::containers::options::{Endpoint, PortBinding};
+use crate::containers::{Container, Record, random_id};
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result};
+
+/// A container's network, ready to be entered.
+pub(crate) struct Attached {
+    pub namespace: Namespace,
+    pub networks: BTreeMap<String, Endpoint>,
+    pub ports: BTreeMap<String, Vec<PortBinding>>,
+    pub held: HeldPorts,
+    /// For `/etc/hosts`: its own addresses, and (address, names) of the containers it is linked to.
+    pub addresses: Vec<String>,
+    pub links: Vec<(String, String)>,
+}
+
+impl Attached {
+    fn with(namespace: Namespace, networks: BTreeMap<String, Endpoint>) -> Self {
+        Self {
+            namespace,
+            networks,
+            ports: BTreeMap::new(),
+            held: HeldPorts::default(),
+            addresses: Vec::new(),
+            links: Vec::new(),
+        }
+    }
+}
+
+/// Connects a container that is about to start. On an error nothing remains.
+pub(crate) fn attach(daemon: &Daemon, record: &Record) -> Result<Attached> {
+    match record.host.network_mode.as_str() {
+        "host" => Ok(Attached::with(Namespace::Host, named(daemon, record, "host"))),
+        "none" => Ok(Attached::with(Namespace::New, named(daemon, record, "none"))),
+        mode => match mode.strip_prefix("container:") {
+            Some(other) => {
+                let other = running(daemon, other)?;
+                let sandbox = daemon.config.engine.sandbox(&other.id);
+                let pid = sandbox.and_then(|sandbox| sandbox.pid()).ok_or_else(|| not_running(&other))?;
+                Ok(Attached::with(Namespace::Path(format!("/proc/{pid}/ns/net").into()), BTreeMap::new()))
+            }
+            None => bridged(daemon, record).inspect_err(|_| detach(daemon, record)),
+        },
+    }
+}
+
+fn named(daemon: &Daemon, record: &Record, name: &str) -> BTreeMap<String, Endpoint> {
+    let mut endpoint = record.networks.get(name).cloned().unwrap_or_default();
+    endpoint.network_id = daemon.networks.by_name(name).map(|network| network.id).unwrap_or_default();
+    endpoint.endpoint_id = random_id();
+    BTreeMap::from([(name.to_owned(), endpoint)])
+}
+
+/// A container whose namespaces another wants to share.
+pub(crate) fn running(daemon: &Daemon, name: &str) -> Result<Arc<Container>> {
+    let other = daemon.containers.find(name)?;
+    if other.status().is_live() { Ok(other) } else { Err(not_running(&other)) }
+}
+
+fn not_running(other: &Container) -> ApiError {
+    ApiError::conflict(format!("cannot join network of a non running container: {}", other.id))
+}
+
+fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
+    let published = ports::publish(record)?;
+    let mut order: Vec<NetworkRecord> = Vec::new();
+    for name in record.networks.keys() {
+        order.push(daemon.networks.find(name)?);
+    }
+    // The network of `--network` is the first, has `eth0`, the default route and the published ports.
+    order.sort_by_key(|network| network.name != record.host.network_mode && network.id != record.host.network_mode);
+    let mut attached = Attached::with(Namespace::New, BTreeMap::new());
+    let mut path = PathBuf::new();
+    for (index, network) in order.iter().enumerate() {
+        if network.driver != Driver::Bridge {
+            return Err(ApiError::bad(format!("container cannot be connected to network {} beside others", network.name)));
+        }
+        let endpoint = record.networks.get(&network.name).or_else(|| record.networks.get(&network.id)).cloned().unwrap_or_default();
+        let host = daemon.networks.opened(network)?;
+        let fixed = fixed_address(&endpoint)?;
+        let ip = match index {
+            0 => {
+                let pod = PodAttach { id: record.id.clone(), host_ports: published.host_ports.clone() };
+                let pod = host.attach_at(&pod, fixed)?;
+                path = pod.netns;
+                attached.namespace = Namespace::Path(path.clone());
+                pod.ip
+            }
+            _ => host.join(&record.id, fixed, &path, &format!("eth{index}"), false)?,
+        };
+        let endpoint = describe(network, endpoint, record, ip, random_id());
+        introduce(daemon, network, record, &endpoint, ip);
+        attached.addresses.push(ip.to_string());
+        attached.networks.insert(network.name.clone(), endpoint);
+    }
+    attached.links = legacy_links(daemon, record)?;
+    attached.ports = published.shown;
+    attached.held = published.held;
+    Ok(attached)
+}
+
+fn fixed_address(endpoint: &Endpoint) -> Result<Option<Ipv4Addr>> {
+    match endpoint.ipam_config.as_ref().map_or("", |config| config.ipv4_address.as_str()) {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| ApiError::bad(format!("invalid IPv4 address: {text}"))),
+    }
+}
+
+fn describe(network: &NetworkRecord, endpoint: Endpoint, record: &Record, ip: Ipv4Addr, id: String) -> Endpoint {
+    let names = network.has_names().then(|| dns_names(&endpoint, record));
+    let [a, b, c, d] = ip.octets();
+    Endpoint {
+        network_id: network.id.clone(),
+        endpoint_id: id,
+        gateway: network.gateway().map(|gateway| gateway.to_string()).unwrap_or_default(),
+        ip_address: ip.to_string(),
+        ip_prefix_len: network.range.map_or(0, |range| range.prefix()),
+        mac_address: format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}"),
+        dns_names: names,
+        ..endpoint
+    }
+}
+
+/// The names others in the network find it by: its own, its aliases, its short ID and its host name.
+fn dns_names(endpoint: &Endpoint, record: &Record) -> Vec<String> {
+    let mut names = vec![record.name.clone()];
+    names.extend(endpoint.aliases.iter().flatten().cloned());
+    names.push(record.short_id().to_owned());
+    names.push(super::etc_files::hostname(record));
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
+}
+
+fn introduce(daemon: &Daemon, network: &NetworkRecord, record: &Record, endpoint: &Endpoint, ip: Ipv4Addr) {
+    if !network.has_names() {
+        return;
+    }
+    let links = endpoint.links.iter().flatten().filter_map(|link| {
+        let (target, alias) = link.split_once(':').unwrap_or((link, link));
+        let target = daemon.containers.find(target).map_or_else(|_| target.to_owned(), |container| container.name());
+        Some((alias.to_ascii_lowercase(), target.to_ascii_lowercase()))
+    });
+    daemon.networks.names.set(Person {
+        container: record.id.clone(),
+        network: network.id.clone(),
+        network_name: network.name.clone(),
+        ip,
+        names: endpoint.dns_names.iter().flatten().map(|name| name.to_ascii_lowercase()).collect(),
+        links: links.collect(),
+        servers: record.host.dns.iter().filter_map(|server| server.parse().ok()).collect(),
+    });
+}
+
+/// `--link` on the default network: lines for `/etc/hosts`.
+fn legacy_links(daemon: &Daemon, record: &Record) -> Result<Vec<(String, String)>> {
+    let mut links = Vec::new();
+    if record.host.network_mode != "bridge" {
+        return Ok(links);
+    }
+    for link in record.host.links.iter().flatten() {
+        let (target, alias) = link.split_once(':').unwrap_or((link, link));
+        let other = daemon.containers.find(target).map_err(|_| ApiError::bad(format!("could not get container for {target}")))?;
+        let other = other.snapshot();
+        if !other.state.status.is_live() {
+            return Err(ApiError::conflict(format!(
+                "Cannot link to a non running container: /{} AS /{}/{alias}",
+                other.name, record.name
+            )));
+        }
+        let address = other.networks.get("bridge").map(|endpoint| endpoint.ip_address.clone()).unwrap_or_default();
+        links.push((address, format!("{alias} {} {}", other.short_id(), other.name)));
+    }
+    Ok(links)
+}
+
+/// Takes a container out of all its networks. Failures are logged: what remains is removed with the network.
+pub(crate) fn detach(daemon: &Daemon, record: &Record) {
+    if record.host.network_mode.starts_with("container:") {
+        return;
+    }
+    for name in record.networks.keys() {
+        let Ok(network) = daemon.networks.find(name) else { continue };
+        if network.driver != Driver::Bridge {
+            continue;
+        }
+        daemon.networks.names.forget(&record.id, &network.id);
+        // Joined links go with the namespace, but the kernel takes its time: an address must not be given away before.
+        let left = daemon.networks.opened(&network).and_then(|host| host.leave(&record.id).map_err(ApiError::from));
+        if let Err(error) = left {
+            tracing::warn!(container = record.id, network = name, %error, "a container was not detached");
+        }
+    }
+}
+
+/// Connects a container that runs already to one more network.
+pub(crate) fn connect_running(
+    daemon: &Daemon,
+    record: &Record,
+    network: &NetworkRecord,
+    endpoint: Endpoint,
+    shim: i32,
+) -> Result<Endpoint> {
+    let host = daemon.networks.opened(network)?;
+    let path = PathBuf::from(format!("/proc/{shim}/ns/net"));
+    let interface = free_interface(&path, record.networks.len());
+    let first = record.networks.is_empty();
+    let ip = host.join(&record.id, fixed_address(&endpoint)?, &path, &interface, first)?;
+    let endpoint = describe(network, endpoint, record, ip, random_id());
+    introduce(daemon, network, record, &endpoint, ip);
+    Ok(endpoint)
+}
+
+/// The first free `ethN` from what the number of networks suggests.
+fn free_interface(namespace: &Path, networks: usize) -> String {
+    let listing = namespace.parent().and_then(Path::parent).map(|process| process.join("net/dev"));
+    let text = listing.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
+    let taken = |name: &str| text.lines().any(|line| line.trim_start().starts_with(&format!("{name}:")));
+    (networks..).map(|index| format!("eth{index}")).find(|name| !taken(name)).expect("some number is free")
+}
+
+/// Takes a running container out of a network.
+pub(crate) fn disconnect_running(daemon: &Daemon, record: &Record, network: &NetworkRecord) -> Result<()> {
+    daemon.networks.names.forget(&record.id, &network.id);
+    daemon.networks.opened(network)?.leave(&record.id)?;
+    Ok(())
+}
+
+/// Takes up the networks of a container that went on running without a daemon; answers its ports, kept again.
+pub(crate) fn resume(daemon: &Daemon, record: &Record) -> Result<HeldPorts> {
+    for (name, endpoint) in &record.networks {
+        let network = daemon.networks.find(name)?;
+        if network.driver != Driver::Bridge {
+            continue;
+        }
+        daemon.networks.opened(&network)?;
+        if let Ok(ip) = endpoint.ip_address.parse() {
+            introduce(daemon, &network, record, endpoint, ip);
+        }
+    }
+    Ok(ports::hold_again(&record.ports))
+}

@@ -1,0 +1,247 @@
+//! `/networks`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::StatusCode;
+use network::Cidr;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::endpoint::{connect_running, disconnect_running};
+use super::record::{Driver, NetworkRecord};
+use crate::containers::options::Endpoint;
+use crate::containers::Record;
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result, blocking};
+use crate::filters::name_matches;
+use crate::http::{Call, Response, created, empty, json as json_answer};
+use crate::time;
+
+/// Lists networks.
+pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let filters = call.filters()?;
+    filters.expect(&["name", "id", "driver", "label", "label!", "scope", "type", "dangling"])?;
+    let dangling = filters.flag("dangling")?;
+    let kind = |record: &NetworkRecord| if record.is_predefined() { "builtin" } else { "custom" };
+    let passes = |record: &NetworkRecord| {
+        filters.any("name", |pattern| name_matches(pattern, &record.name))
+            && filters.any("id", |prefix| record.id.starts_with(prefix))
+            && filters.any("driver", |driver| driver == record.driver.as_str())
+            && filters.any("scope", |scope| scope == "local")
+            && filters.any("type", |wanted| wanted == kind(record))
+            && filters.labels(&record.labels)
+            && dangling.is_none_or(|wanted| wanted == (!record.is_predefined() && users(&daemon, record).is_empty()))
+    };
+    let list: Vec<Value> = daemon.networks.all().iter().filter(|record| passes(record)).map(NetworkRecord::json).collect();
+    Ok(json_answer(&list))
+}
+
+/// One network with the containers that run in it.
+pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let record = daemon.networks.find(call.param("id"))?;
+    let mut value = record.json();
+    let mut containers = Map::new();
+    for user in users(&daemon, &record).iter().filter(|user| user.state.status.is_live()) {
+        let Some(endpoint) = user.networks.get(&record.name) else { continue };
+        let address = match endpoint.ip_address.as_str() {
+            "" => String::new(),
+            ip => format!("{ip}/{}", endpoint.ip_prefix_len),
+        };
+        containers.insert(user.id.clone(), json!({
+            "Name": user.name, "EndpointID": endpoint.endpoint_id, "MacAddress": endpoint.mac_address,
+            "IPv4Address": address, "IPv6Address": "",
+        }));
+    }
+    value["Containers"] = containers.into();
+    if let Some(bridge) = daemon.networks.bridge_name(&record.id) {
+        value["Options"]["com.docker.network.bridge.name"] = bridge.into();
+    }
+    Ok(json_answer(&value))
+}
+
+/// Containers that are to be in a network, running or not.
+fn users(daemon: &Daemon, network: &NetworkRecord) -> Vec<Record> {
+    let all = daemon.containers.all();
+    let mut users: Vec<Record> = all.iter().map(|container| container.snapshot()).collect();
+    users.retain(|user| user.networks.contains_key(&network.name));
+    users
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct CreateRequest {
+    name: String,
+    driver: String,
+    internal: bool,
+    attachable: bool,
+    #[serde(rename = "IPAM")]
+    ipam: Ipam,
+    options: BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Ipam {
+    config: Vec<IpamConfig>,
+    options: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct IpamConfig {
+    subnet: String,
+    gateway: String,
+}
+
+/// Makes a network.
+pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+    let request: CreateRequest = call.json().await?;
+    if request.name.trim().is_empty() {
+        return Err(ApiError::bad("network name cannot be empty"));
+    }
+    if matches!(request.name.as_str(), "bridge" | "host" | "none" | "default" | "container") || request.name.starts_with("container:") {
+        return Err(ApiError::forbidden(format!("operation is not permitted on predefined {} network", request.name)));
+    }
+    match request.driver.as_str() {
+        "" | "bridge" => {}
+        "host" => return Err(ApiError::forbidden("only one instance of \"host\" network is allowed")),
+        "null" => return Err(ApiError::forbidden("only one instance of \"null\" network is allowed")),
+        other => return Err(ApiError::not_found(format!("could not find plugin {other} in v2 plugin system: plugin \"{other}\" not found"))),
+    }
+    let mut range = None;
+    for config in request.ipam.config.iter().filter(|config| !config.subnet.is_empty()) {
+        let invalid = || ApiError::bad(format!("invalid network config:\ninvalid subnet {}: invalid CIDR block notation", config.subnet));
+        let subnet: Cidr = config.subnet.parse().map_err(|_| invalid())?;
+        if subnet.address().is_ipv6() {
+            continue;
+        }
+        let gateway = subnet.nth4(1).map(|ip| ip.to_string()).unwrap_or_default();
+        if !config.gateway.is_empty() && config.gateway != gateway {
+            return Err(ApiError::bad(format!("gateway {} is not supported: it is the first address, {gateway}", config.gateway)));
+        }
+        range = Some(subnet);
+    }
+    let record = NetworkRecord {
+        name: request.name,
+        range,
+        range_given: range.is_some(),
+        internal: request.internal,
+        attachable: request.attachable,
+        options: request.options,
+        labels: request.labels,
+        ipam_options: request.ipam.options,
+        ..NetworkRecord::default()
+    };
+    let record = daemon.networks.add(record)?;
+    daemon.events.emit("network", "create", &record.id, record.event_attributes());
+    Ok(created(&json!({"Id": record.id, "Warning": ""})))
+}
+
+/// Removes a network nobody is in.
+pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let record = daemon.networks.find(call.param("id"))?;
+    if record.is_predefined() {
+        return Err(ApiError::forbidden(format!("{} is a pre-defined network and cannot be removed", record.name)));
+    }
+    if let Some(user) = users(&daemon, &record).iter().find(|user| user.state.status.is_live()) {
+        return Err(ApiError::forbidden(format!(
+            "error while removing network: network {} has active endpoints (name:\"{}\" id:\"{}\")",
+            record.name, user.name, user.short_id()
+        )));
+    }
+    let (at, gone) = (daemon.clone(), record.clone());
+    blocking(move || at.networks.forget(&gone)).await?;
+    daemon.events.emit("network", "destroy", &record.id, record.event_attributes());
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// Removes all networks nobody is in.
+pub(crate) async fn prune(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let filters = call.filters()?;
+    filters.expect(&["label", "label!", "until"])?;
+    let until = filters.values("until").first().and_then(|text| time::query(text));
+    let mut deleted = Vec::new();
+    for record in daemon.networks.all() {
+        let old = until.is_none_or(|until| time::parse(&record.created).is_some_and(|created| created < until));
+        if record.is_predefined() || !old || !filters.labels(&record.labels) || !users(&daemon, &record).is_empty() {
+            continue;
+        }
+        let (at, gone) = (daemon.clone(), record.clone());
+        blocking(move || at.networks.forget(&gone)).await?;
+        daemon.events.emit("network", "destroy", &record.id, record.event_attributes());
+        deleted.push(record.name);
+    }
+    daemon.events.emit("network", "prune", "", BTreeMap::from([("reclaimed".into(), "0".into())]));
+    Ok(json_answer(&json!({"NetworksDeleted": deleted})))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ConnectRequest {
+    container: String,
+    endpoint_config: Endpoint,
+    force: bool,
+}
+
+/// Connects a container to one more network.
+pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+    let network = daemon.networks.find(call.param("id"))?;
+    let request: ConnectRequest = call.json().await?;
+    let container = daemon.containers.find(&request.container)?;
+    let _turn = container.turn.lock().await;
+    let record = container.snapshot();
+    if record.networks.contains_key(&network.name) && record.state.status.is_live() {
+        return Err(ApiError::forbidden(format!("endpoint with name {} already exists in network {}", record.name, network.name)));
+    }
+    let mode = record.host.network_mode.as_str();
+    if network.driver != Driver::Bridge || mode == "host" || mode.starts_with("container:") {
+        return Err(ApiError::forbidden(
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        ));
+    }
+    let mut endpoint = request.endpoint_config;
+    let shim = daemon.config.engine.sandbox(&container.id).and_then(|sandbox| sandbox.pid());
+    if let (true, Some(shim)) = (record.state.status.is_live(), shim) {
+        let (at, to, given) = (daemon.clone(), network.clone(), record.clone());
+        endpoint = blocking(move || connect_running(&at, &given, &to, endpoint, shim)).await?;
+    }
+    container.change(|record| {
+        if mode == "none" {
+            record.networks.remove("none");
+        }
+        record.networks.insert(network.name.clone(), endpoint);
+    })?;
+    let mut attributes = network.event_attributes();
+    attributes.insert("container".into(), container.id.clone());
+    daemon.events.emit("network", "connect", &network.id, attributes);
+    Ok(empty(StatusCode::OK))
+}
+
+/// Takes a container out of a network.
+pub(crate) async fn disconnect(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+    let network = daemon.networks.find(call.param("id"))?;
+    let request: ConnectRequest = call.json().await?;
+    let container = match daemon.containers.find(&request.container) {
+        Err(_) if request.force => return Ok(empty(StatusCode::OK)),
+        found => found?,
+    };
+    let _turn = container.turn.lock().await;
+    let record = container.snapshot();
+    if !record.networks.contains_key(&network.name) {
+        return Err(ApiError::forbidden(format!("container {} is not connected to network {}", container.id, network.name)));
+    }
+    if network.driver == Driver::Host {
+        return Err(ApiError::forbidden("container cannot be disconnected from host network or connected to host network"));
+    }
+    if record.state.status.is_live() && network.driver == Driver::Bridge {
+        let (at, from) = (daemon.clone(), network.clone());
+        blocking(move || disconnect_running(&at, &record, &from)).await?;
+    }
+    container.change(|record| drop(record.networks.remove(&network.name)))?;
+    let mut attributes = network.event_attributes();
+    attributes.insert("container".into(), container.id.clone());
+    daemon.events.emit("network", "disconnect", &network.id, attributes);
+    Ok(empty(StatusCode::OK))
+}

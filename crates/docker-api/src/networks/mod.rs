@@ -1,0 +1,16 @@
+//! Networks: the predefined three, user-defined bridges, and containers' places in them.
+
+mod dns;
+mod endpoint;
+mod etc_files;
+mod handlers;
+mod ports;
+mod record;
+mod table;
+
+pub(crate) use endpoint::{Attached, attach, detach, resume, running};
+pub(crate) use etc_files::{hostname, write as write_etc_files};
+pub(crate) use handlers::{connect, create, disconnect, inspect, list, prune, remove};
+pub(crate) use ports::HeldPorts;
+pub(crate) use record::Driver;
+pub(crate) use table::Networks;

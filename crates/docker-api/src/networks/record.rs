@@ -1,0 +1,99 @@
+//! What is kept of a network, and how it is shown.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use network::Cidr;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// How its containers are connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Driver {
+    #[default]
+    Bridge,
+    Host,
+    Null,
+}
+
+impl Driver {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Host => "host",
+            Self::Null => "null",
+        }
+    }
+}
+
+/// A network.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct NetworkRecord {
+    pub id: String,
+    pub name: String,
+    pub created: String,
+    pub driver: Driver,
+    /// Of bridges.
+    pub range: Option<Cidr>,
+    /// Whether the user chose the range.
+    pub range_given: bool,
+    pub internal: bool,
+    pub attachable: bool,
+    pub options: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub ipam_options: BTreeMap<String, String>,
+}
+
+impl NetworkRecord {
+    /// One of the three that are always there.
+    pub fn is_predefined(&self) -> bool {
+        matches!(self.name.as_str(), "bridge" | "host" | "none")
+    }
+
+    /// Whether containers find each other by name in it.
+    pub fn has_names(&self) -> bool {
+        self.driver == Driver::Bridge && !self.is_predefined()
+    }
+
+    /// The containers' way out.
+    pub fn gateway(&self) -> Option<Ipv4Addr> {
+        self.range?.nth4(1)
+    }
+
+    /// As `inspect` and `ls` show it, but for its containers.
+    pub fn json(&self) -> Value {
+        let config = match (self.range, self.gateway()) {
+            (Some(range), Some(gateway)) => json!([{"Subnet": range.to_string(), "Gateway": gateway.to_string()}]),
+            _ => Value::Null,
+        };
+        json!({
+            "Name": self.name,
+            "Id": self.id,
+            "Created": self.created,
+            "Scope": "local",
+            "Driver": self.driver.as_str(),
+            "EnableIPv4": true,
+            "EnableIPv6": false,
+            "IPAM": {
+                "Driver": "default",
+                "Options": if self.ipam_options.is_empty() { Value::Null } else { json!(self.ipam_options) },
+                "Config": config,
+            },
+            "Internal": self.internal,
+            "Attachable": self.attachable,
+            "Ingress": false,
+            "ConfigFrom": {"Network": ""},
+            "ConfigOnly": false,
+            "Containers": {},
+            "Options": self.options,
+            "Labels": self.labels,
+        })
+    }
+
+    /// The attributes of events about it.
+    pub fn event_attributes(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("name".into(), self.name.clone()), ("type".into(), self.driver.as_str().into())])
+    }
+}

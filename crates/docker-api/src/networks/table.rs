@@ -1,0 +1,216 @@
+//! All networks, and the host's side of those that are in use.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use network::{Cidr, Network, NetworkConfig};
+use parking_lot::Mutex;
+
+use super::dns::{Names, Resolver};
+use super::record::{Driver, NetworkRecord};
+use crate::daemon::{load, save};
+use crate::error::{ApiError, Result};
+use crate::{Config, NetworkSettings, containers, time};
+
+/// The table.
+pub(crate) struct Networks {
+    directory: PathBuf,
+    run_dir: PathBuf,
+    settings: NetworkSettings,
+    table: Mutex<BTreeMap<String, NetworkRecord>>,
+    /// Networks that exist on the host: made when the first container needs them.
+    open: Mutex<BTreeMap<String, Opened>>,
+    /// Who is called what in user-defined networks.
+    pub names: Arc<Names>,
+}
+
+struct Opened {
+    network: Network,
+    /// Answers names while it lives.
+    _resolver: Option<Resolver>,
+}
+
+impl Networks {
+    /// Reads the records; adds the predefined ones.
+    pub fn open(config: &Config) -> Result<Self> {
+        let directory = config.data_dir.join("networks");
+        let mut table = BTreeMap::new();
+        for entry in fs::read_dir(&directory)?.flatten() {
+            let path = entry.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match load::<NetworkRecord>(&path) {
+                Ok(record) => drop(table.insert(record.id.clone(), record)),
+                Err(error) => tracing::warn!(path = %path.display(), %error, "not a network's record"),
+            }
+        }
+        let networks = Self {
+            directory,
+            run_dir: config.run_dir.join("networks"),
+            settings: config.network.clone(),
+            table: Mutex::new(table),
+            open: Mutex::default(),
+            names: Arc::default(),
+        };
+        for (name, driver) in [("bridge", Driver::Bridge), ("host", Driver::Host), ("none", Driver::Null)] {
+            if networks.by_name(name).is_none() {
+                let range = (driver == Driver::Bridge).then_some(config.network.bridge);
+                let options = match driver {
+                    Driver::Bridge => BTreeMap::from([
+                        ("com.docker.network.bridge.default_bridge".into(), "true".into()),
+                        ("com.docker.network.bridge.enable_icc".into(), "true".into()),
+                        ("com.docker.network.bridge.enable_ip_masquerade".into(), "true".into()),
+                        ("com.docker.network.bridge.host_binding_ipv4".into(), "0.0.0.0".into()),
+                        ("com.docker.network.driver.mtu".into(), "1500".into()),
+                    ]),
+                    _ => BTreeMap::new(),
+                };
+                networks.add(NetworkRecord { name: name.into(), driver, range, options, ..NetworkRecord::default() })?;
+            }
+        }
+        Ok(networks)
+    }
+
+    /// Adds a network, durably, with an ID and, for a bridge without one, a range.
+    pub fn add(&self, mut record: NetworkRecord) -> Result<NetworkRecord> {
+        let mut table = self.table.lock();
+        if table.values().any(|other| other.name == record.name) {
+            return Err(ApiError::conflict(format!("network with name {} already exists", record.name)));
+        }
+        if record.driver == Driver::Bridge {
+            let taken: Vec<Cidr> = table.values().filter_map(|other| other.range).collect();
+            match record.range {
+                Some(range) if taken.iter().any(|other| other.overlaps(&range)) => {
+                    return Err(ApiError::forbidden(
+                        "invalid pool request: Pool overlaps with other one on this address space",
+                    ));
+                }
+                Some(_) => {}
+                None => record.range = Some(self.free_range(&taken)?),
+            }
+        }
+        record.id = containers::random_id();
+        record.created = time::now();
+        save(&self.directory.join(format!("{}.json", record.id)), &record)?;
+        table.insert(record.id.clone(), record.clone());
+        Ok(record)
+    }
+
+    fn free_range(&self, taken: &[Cidr]) -> Result<Cidr> {
+        let routed = routed_ranges();
+        let free = |range: &Cidr| {
+            !taken.iter().chain([&self.settings.bridge]).chain(&routed).any(|other| other.overlaps(range))
+        };
+        let cut = |(pool, prefix): &(Cidr, u8)| {
+            let size = 1u32 << (32 - prefix);
+            let (pool, prefix) = (*pool, *prefix);
+            (0..(pool.size4() / u64::from(size)) as u32)
+                .filter_map(move |index| Cidr::new(pool.nth4(index * size)?.into(), prefix))
+        };
+        self.settings.pools.iter().flat_map(cut).find(free).ok_or_else(|| {
+            ApiError::bad("all predefined address pools have been fully subnetted")
+        })
+    }
+
+    /// All, by name.
+    pub fn all(&self) -> Vec<NetworkRecord> {
+        let mut all: Vec<_> = self.table.lock().values().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The one of that name.
+    pub fn by_name(&self, name: &str) -> Option<NetworkRecord> {
+        self.table.lock().values().find(|record| record.name == name).cloned()
+    }
+
+    /// By ID, name, or a prefix of the ID that only one has.
+    pub fn find(&self, wanted: &str) -> Result<NetworkRecord> {
+        let table = self.table.lock();
+        if let Some(record) = table.get(wanted).or_else(|| table.values().find(|record| record.name == wanted)) {
+            return Ok(record.clone());
+        }
+        let mut matching = table.values().filter(|record| !wanted.is_empty() && record.id.starts_with(wanted));
+        match (matching.next(), matching.next()) {
+            (Some(record), None) => Ok(record.clone()),
+            (Some(_), Some(_)) => Err(ApiError::bad(format!("network {wanted} is ambiguous (2 matches found based on ID prefix)"))),
+            _ => Err(ApiError::not_found(format!("network {wanted} not found"))),
+        }
+    }
+
+    /// The host's side of a bridge, made if need be.
+    pub fn opened(&self, record: &NetworkRecord) -> Result<Network> {
+        let mut open = self.open.lock();
+        if let Some(opened) = open.get(&record.id) {
+            return Ok(opened.network.clone());
+        }
+        let config = self.host_config(record)?;
+        let network = Network::open(config)?;
+        let resolver = match record.has_names() {
+            true => Some(Resolver::start(network.gateway(), self.names.clone(), record.internal)?),
+            false => None,
+        };
+        open.insert(record.id.clone(), Opened { network: network.clone(), _resolver: resolver });
+        Ok(network)
+    }
+
+    fn host_config(&self, record: &NetworkRecord) -> Result<NetworkConfig> {
+        let range = record.range.ok_or_else(|| ApiError::internal(format!("network {} has no range", record.name)))?;
+        let none = Cidr::new(Ipv4Addr::UNSPECIFIED.into(), 32).expect("32 bits fit");
+        Ok(NetworkConfig {
+            name: format!("{}-{}", self.settings.name, &record.id[..12]),
+            data_dir: self.directory.join(&record.id),
+            run_dir: self.run_dir.join(&record.id),
+            pod_cidr: range,
+            service_cidr: none,
+            node_ip: Ipv4Addr::LOCALHOST,
+            cluster_dns: None,
+        })
+    }
+
+    /// The name of its bridge on the host, once it is there.
+    pub fn bridge_name(&self, id: &str) -> Option<String> {
+        self.open.lock().get(id).map(|opened| opened.network.bridge().to_owned())
+    }
+
+    /// Removes a network from the host and from the table.
+    pub fn forget(&self, record: &NetworkRecord) -> Result<()> {
+        self.close(record)?;
+        let _ = fs::remove_file(self.directory.join(format!("{}.json", record.id)));
+        self.table.lock().remove(&record.id);
+        Ok(())
+    }
+
+    fn close(&self, record: &NetworkRecord) -> Result<()> {
+        self.open.lock().remove(&record.id);
+        if record.driver == Driver::Bridge {
+            Network::purge(&self.host_config(record)?)?;
+        }
+        Ok(())
+    }
+
+    /// Takes all bridges off the host; the records stay.
+    pub fn purge(&self) -> Result<()> {
+        for record in self.all() {
+            self.close(&record)?;
+        }
+        let _ = fs::remove_dir_all(&self.run_dir);
+        Ok(())
+    }
+}
+
+/// Ranges that this machine already routes somewhere.
+fn routed_ranges() -> Vec<Cidr> {
+    let text = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let range = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let number = |index: usize| u32::from_str_radix(fields.get(index)?, 16).ok().map(u32::from_be);
+        let (destination, mask) = (number(1)?, number(7)?);
+        if mask == 0 { None } else { Cidr::new(Ipv4Addr::from(destination).into(), mask.count_ones() as u8) }
+    };
+    text.lines().skip(1).filter_map(range).collect()
+}

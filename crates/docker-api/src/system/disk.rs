@@ -1,0 +1,73 @@
+//! `GET /system/df`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::daemon::Daemon;
+use crate::error::{Result, blocking};
+use crate::http::{Call, Response, json as json_answer};
+use crate::{containers, images};
+
+/// What takes how much room.
+pub(crate) async fn disk_usage(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let types: HashSet<String> = call.all("type").map(str::to_owned).collect();
+    blocking(move || {
+        let wanted = |kind: &str| types.is_empty() || types.contains(kind);
+        let mut answer = json!({"LayersSize": 0, "Images": [], "Containers": [], "Volumes": [], "BuildCache": []});
+        let mut users: BTreeMap<String, i64> = BTreeMap::new();
+        for container in daemon.containers.all() {
+            *users.entry(container.record().image_id.clone()).or_default() += 1;
+        }
+        if wanted("image") {
+            let mut blobs: BTreeMap<String, u64> = BTreeMap::new();
+            let mut list = Vec::new();
+            for image in images::visible(&daemon.config.content)? {
+                let mut summary = images::summary(&image);
+                let layers = images::layers(&daemon.config.content, &image);
+                summary["Containers"] = (*users.get(image.id.as_str()).unwrap_or(&0)).into();
+                summary["SharedSize"] = 0.into();
+                blobs.extend(layers.into_iter().map(|layer| (layer.digest, layer.size)));
+                list.push(summary);
+            }
+            answer["LayersSize"] = blobs.values().sum::<u64>().into();
+            answer["Images"] = list.into();
+        }
+        if wanted("container") {
+            let list = daemon.containers.all();
+            let summaries = list.iter().map(|container| containers::summary(&daemon, container, true));
+            answer["Containers"] = summaries.collect::<Vec<Value>>().into();
+        }
+        if wanted("volume") {
+            answer["Volumes"] = daemon.volumes.all().iter().map(|volume| {
+                let mut value = volume.json(&daemon.volumes);
+                let users = daemon.containers.all().iter().filter(|c| c.record().uses_volume(&volume.name)).count();
+                value["UsageData"] = json!({"RefCount": users, "Size": size_of_tree(&daemon.volumes.data(&volume.name))});
+                value
+            }).collect::<Vec<Value>>().into();
+        }
+        Ok(json_answer(&answer))
+    })
+    .await
+}
+
+/// Bytes of all files below a directory, hard links counted once.
+pub(crate) fn size_of_tree(root: &Path) -> u64 {
+    let mut seen = HashSet::new();
+    let mut total = 0;
+    let mut stack = vec![root.to_owned()];
+    while let Some(directory) = stack.pop() {
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.is_dir() {
+                stack.push(entry.path());
+            } else if metadata.nlink() == 1 || seen.insert(metadata.ino()) {
+                total += metadata.len();
+            }
+        }
+    }
+    total
+}

@@ -1,0 +1,7 @@
+//! Volumes of the `local` driver: a directory each, with a name.
+
+mod handlers;
+mod table;
+
+pub(crate) use handlers::{create, inspect, list, prune, remove};
+pub(crate) use table::{Volumes, check_name as check};

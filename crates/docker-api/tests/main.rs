@@ -1,0 +1,1 @@
+//! The Docker API, driven by the stock client. Needs root.
