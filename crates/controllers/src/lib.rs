@@ -3,9 +3,11 @@
 //! the API server or on another machine alike.
 
 mod claim;
+mod cronjob;
 mod daemonset;
 mod deletion_rank;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod error;
 mod event_expiry;
@@ -25,6 +27,7 @@ mod pod_collection;
 mod pod_control;
 mod pods;
 mod queue;
+mod quota;
 mod recorder;
 mod replicaset;
 mod root_ca;
@@ -101,11 +104,15 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(daemonset::run(shared.clone()));
     tasks.spawn(job::run(shared.clone()));
     tasks.spawn(job_ttl::run(shared.clone()));
+    tasks.spawn(cronjob::run(shared.clone()));
+    tasks.spawn(disruption::run(shared.clone()));
     tasks.spawn(endpoints::slices::run(shared.clone()));
     tasks.spawn(endpoints::legacy::run(shared.clone()));
     tasks.spawn(node_lifecycle::run(shared.clone()));
     tasks.spawn(pod_collection::run(shared.clone()));
-    tasks.spawn(garbage::run(client.clone()));
+    let comings = garbage::Comings::default();
+    tasks.spawn(quota::run(shared.clone(), comings.clone()));
+    tasks.spawn(garbage::run(client.clone(), comings));
     tasks.spawn(event_expiry::run(client, config.event_ttl));
     while let Some(ended) = tasks.join_next().await {
         if let Err(error) = ended {

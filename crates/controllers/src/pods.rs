@@ -20,11 +20,6 @@ pub fn trim(pod: &mut Pod) {
         if let Some(volumes) = &mut spec.volumes {
             volumes.retain(|v| v.persistent_volume_claim.is_some());
         }
-        if let Some(affinity) = &mut spec.affinity {
-            // A daemon's pod says by its node affinity which node it is for.
-            affinity.pod_affinity = None;
-            affinity.pod_anti_affinity = None;
-        }
         for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
             container.env = None;
             container.volume_mounts = None;

@@ -95,6 +95,10 @@ impl Graph {
         self.alive.iter().filter(|(uid, k)| **k == kind && !listed.contains(uid.as_str())).map(|(uid, _)| uid.clone()).collect()
     }
 
+    pub fn knows(&self, uid: &str) -> bool {
+        self.alive.contains_key(uid)
+    }
+
     pub fn node(&self, uid: &str) -> Option<Node> {
         self.nodes.get(uid).cloned()
     }

@@ -15,7 +15,7 @@ use kube::{
     discovery::{Discovery, Scope, verbs},
     runtime::{WatchStreamExt, watcher},
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -36,14 +36,34 @@ struct Kind {
     namespaced: bool,
 }
 
+/// Tells of namespaces in which objects of any kind came or went: the collector sees them all anyway.
+#[derive(Clone, Default)]
+pub(crate) struct Comings(Arc<RwLock<Vec<Listener>>>);
+
+type Listener = Box<dyn Fn(&str) + Send + Sync>;
+
+impl Comings {
+    /// Calls `listener` from now on. It must not block.
+    pub fn listen(&self, listener: impl Fn(&str) + Send + Sync + 'static) {
+        self.0.write().push(Box::new(listener));
+    }
+
+    fn tell(&self, namespace: Option<String>) {
+        if let Some(namespace) = namespace {
+            self.0.read().iter().for_each(|listener| listener(&namespace));
+        }
+    }
+}
+
 struct Collector {
+    comings: Comings,
     client: Client,
     kinds: Vec<Kind>,
     graph: Mutex<Graph>,
     queue: Queue,
 }
 
-pub(crate) async fn run(client: Client) {
+pub(crate) async fn run(client: Client, comings: Comings) {
     let kinds = loop {
         match discover(&client).await {
             Ok(kinds) => break kinds,
@@ -53,7 +73,7 @@ pub(crate) async fn run(client: Client) {
             }
         }
     };
-    let collector = Arc::new(Collector { client, kinds, graph: Mutex::default(), queue: Queue::default() });
+    let collector = Arc::new(Collector { comings, client, kinds, graph: Mutex::default(), queue: Queue::default() });
     let mut watches = JoinSet::new();
     for index in 0..collector.kinds.len() {
         watches.spawn(collector.clone().watch(index));
@@ -95,7 +115,10 @@ impl Collector {
                     gone.iter().for_each(|uid| self.gone(uid));
                 }
                 Ok(watcher::Event::Apply(object)) => self.seen(kind, &object),
-                Ok(watcher::Event::Delete(object)) => self.gone(&object.uid().unwrap_or_default()),
+                Ok(watcher::Event::Delete(object)) => {
+                    self.gone(&object.uid().unwrap_or_default());
+                    self.comings.tell(object.namespace());
+                }
                 Err(error) => tracing::debug!(%error, kind = self.kinds[kind].resource.kind, "watch interrupted"),
             }
         }
@@ -123,7 +146,14 @@ impl Collector {
             foreground: deleting && has(FOREGROUND),
             orphan: deleting && has(ORPHAN),
         };
-        let interesting = self.graph.lock().insert(&uid, node);
+        let (is_new, interesting) = {
+            let mut graph = self.graph.lock();
+            (!graph.knows(&uid), graph.insert(&uid, node))
+        };
+        // A claim may grow.
+        if is_new || self.kinds[kind].resource.kind == "PersistentVolumeClaim" {
+            self.comings.tell(object.namespace());
+        }
         for uid in interesting {
             self.queue.add(Key::new("", uid));
         }

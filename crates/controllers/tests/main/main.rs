@@ -1,11 +1,14 @@
 //! The controllers against a real API server in this process, with nodes that only pretend.
 
+mod budgets;
+mod cronjobs;
 mod daemonsets;
 mod deployments;
 mod endpoints;
 mod garbage;
 mod jobs;
 mod namespaces;
+mod quotas;
 mod replicas;
 mod statefulsets;
 mod world;
