@@ -14,7 +14,7 @@ use crate::dockerfile::Copying;
 use crate::error::Kind;
 use crate::extract::{Extraction, decompressed, extract, is_archive};
 use crate::owner::{Chmod, Owner};
-use crate::pattern::{Ignore, clean, is_pattern};
+use crate::pattern::{Ignore, clean};
 use crate::place::{self, Placing};
 use crate::tree::{Root, Tree};
 use crate::view::{self, Upper};
@@ -166,7 +166,6 @@ impl Copy {
     }
 
     fn place_all(&self, work: &Work, root: &OwnedFd, gathered: &Gathered, placing: &Placing) -> Result<(), Kind> {
-        let several = gathered.sources.len() > 1 || self.copying.sources.iter().any(|s| is_pattern(s));
         let slash = self.destination.ends_with('/') || self.destination.ends_with("/.");
         if gathered.sources.len() > 1 && !slash {
             return Err(Kind::invalid(format!(
@@ -182,7 +181,7 @@ impl Copy {
             let exists = Root::new(root.try_clone().map_err(|e| self.failed(e))?, Ignore::default())
                 .open(&destination, OFlags::PATH | OFlags::DIRECTORY)
                 .is_ok();
-            if slash || several && exists || exists || destination.is_empty() {
+            if slash || exists || destination.is_empty() {
                 return Ok((into(&destination)?.0, name.to_owned()));
             }
             let (above, own) = destination.rsplit_once('/').unwrap_or(("", &destination));

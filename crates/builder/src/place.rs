@@ -82,7 +82,7 @@ pub(crate) fn contents(tree: &Tree, target: &OwnedFd, new: bool, placing: &Placi
         let parent = open_in(target, above, OFlags::RDONLY | OFlags::DIRECTORY).map_err(fail)?;
         let kind = FileType::from_raw_mode(entry.stat.st_mode);
         if kind != FileType::Directory && entry.stat.st_nlink > 1 {
-            let key = (entry.stat.st_dev as u64, entry.stat.st_ino as u64);
+            let key = (entry.stat.st_dev, entry.stat.st_ino);
             if let Some(first) = links.get(&key) {
                 clear(&parent, name).map_err(fail)?;
                 rfs::linkat(target, OsStr::from_bytes(first), &parent, name, AtFlags::empty()).map_err(|e| fail(e.into()))?;

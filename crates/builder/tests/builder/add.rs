@@ -110,7 +110,11 @@ async fn an_archive_can_not_write_outside_of_its_destination() {
     let mut builder = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.as_gnu_mut().unwrap().name[..9].copy_from_slice(b"../escape");
-    (header.set_size(1), header.set_mode(0o644), header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+    header.set_size(1);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
     header.set_cksum();
     builder.append(&header, &b"x"[..]).unwrap();
     world.file("bad.tar", builder.into_inner().unwrap());

@@ -213,7 +213,9 @@ async fn a_context_may_come_as_an_archive_and_can_not_escape() {
         header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_entry_type(kind);
         header.set_mode(0o644);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         let link = kind == tar::EntryType::Symlink;
         if link {
             header.as_gnu_mut().unwrap().linkname[..body.len()].copy_from_slice(body.as_bytes());

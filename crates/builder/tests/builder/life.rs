@@ -71,3 +71,84 @@ async fn two_builds_of_one_name_both_succeed() {
     }
     world.end().await;
 }
+
+/// Not a test of its own: the process that the next one kills. It builds in the directory it is given.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "started, and killed, by `a_killed_process_leaves_what_the_next_one_clears`"]
+async fn victim() {
+    let Ok(directory) = std::env::var("BUILDER_VICTIM") else { return };
+    let directory = std::path::Path::new(&directory);
+    let engine = engine(directory, &std::env::var("BUILDER_CGROUP").unwrap()).await;
+    let content = engine::content::Content::open(directory.join("content")).unwrap();
+    let builder = Builder::open(engine, content, directory.join("builder")).await.unwrap();
+    let request = BuildRequest {
+        dockerfile: builder::Source::Text("FROM base\nRUN echo done > /x\nRUN echo running; sleep 1000".into()),
+        tags: vec!["never".into()],
+        ..BuildRequest::default()
+    };
+    let progress: builder::Progress = Arc::new(|event| {
+        if let Event::Output { bytes, .. } = event {
+            println!("{}", String::from_utf8_lossy(&bytes));
+        }
+    });
+    builder.build(request, progress).await.unwrap();
+}
+
+async fn engine(directory: &std::path::Path, cgroup: &str) -> engine::Engine {
+    let engine = engine::Engine::open(engine::EngineConfig {
+        data_dir: directory.join("engine"),
+        run_dir: directory.join("run"),
+        cgroup_root: cgroup.into(),
+        shim: engine::ShimCommand { program: env!("CARGO_BIN_EXE_builder-shim").into(), args: Vec::new() },
+    })
+    .await
+    .unwrap();
+    engine.adopt().await.unwrap();
+    engine
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_process_leaves_what_the_next_one_clears() {
+    use std::io::BufRead;
+    let mut world = World::new().await;
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "life::victim", "--ignored", "--nocapture"])
+        .env("BUILDER_VICTIM", world.directory.path())
+        .env("BUILDER_CGROUP", &world.cgroup)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = std::io::BufReader::new(child.stdout.take().unwrap());
+    let started = output.lines().map_while(Result::ok).any(|line| line.contains("running"));
+    assert!(started, "the build got to its second step");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.engine = engine(world.directory.path(), &world.cgroup).await;
+    assert_eq!(world.engine.sandboxes().len(), 1, "its container was left");
+    world.builder = Builder::open(world.engine.clone(), world.content.clone(), world.path("builder")).await.unwrap();
+    assert!(world.engine.sandboxes().is_empty());
+    assert!(world.content.image("never").is_err());
+    // What was finished is known; and nothing of the rest is in the store.
+    let built = world.build("FROM base\nRUN echo done > /x\nRUN true").await;
+    assert_eq!(built.cached(), ["RUN echo done > /x"]);
+    world.content.collect().unwrap();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_a_clear_error_and_leaves_no_half_image() {
+    let world = World::on_tmpfs(48 << 20).await;
+    let text = "FROM base\nRUN dd if=/dev/zero of=/a bs=1M count=12\nRUN dd if=/dev/zero of=/b bs=1M count=40";
+    let request = BuildRequest { tags: vec!["never".into()], ..world.request(text) };
+    let (result, events) = world.try_build(request).await;
+    let error = result.unwrap_err();
+    let told = format!("{error} {}", crate::world::said(&events));
+    assert!(told.contains("No space left on device"), "{told}");
+    assert_eq!(error.lines, Some((3, 3)));
+    // A layer that fits unpacked, but not a second time as an archive.
+    let (result, _) = world.try_build(world.request("FROM base\nRUN dd if=/dev/urandom of=/b bs=1M count=12")).await;
+    assert!(result.unwrap_err().to_string().contains("No space left on device"));
+    assert!(world.content.image("never").is_err());
+    assert_eq!(world.build("FROM base\nRUN echo fits > /x").await.cached().len(), 0);
+    world.end().await;
+}

@@ -15,8 +15,27 @@ use engine::{Engine, EngineConfig, ShimCommand};
 /// Nothing in these tests takes this long unless it hangs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A tmpfs, unmounted whatever happens.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn tmpfs(path: &Path, bytes: u64) -> Self {
+        use rustix::mount::{MountFlags, mount};
+        let options = std::ffi::CString::new(format!("size={bytes}")).expect("no NUL");
+        mount("tmpfs", path, "tmpfs", MountFlags::empty(), Some(options.as_c_str())).expect("mounts");
+        Self(path.to_owned())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH).expect("unmounts");
+    }
+}
+
 /// One test's builder.
 pub struct World {
+    _mount: Option<Mount>,
     pub directory: tempfile::TempDir,
     pub engine: Engine,
     pub content: Content,
@@ -76,7 +95,17 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 impl World {
     /// With the image `base`.
     pub async fn new() -> Self {
+        Self::within(tempfile::Builder::new().prefix("hythe-builder-").tempdir().expect("a directory"), None).await
+    }
+
+    /// The same on a file system of that many bytes.
+    pub async fn on_tmpfs(bytes: u64) -> Self {
         let directory = tempfile::Builder::new().prefix("hythe-builder-").tempdir().expect("a directory");
+        let mount = Mount::tmpfs(directory.path(), bytes);
+        Self::within(directory, Some(mount)).await
+    }
+
+    async fn within(directory: tempfile::TempDir, mount: Option<Mount>) -> Self {
         let cgroup = format!("hythe-build-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let config = EngineConfig {
             data_dir: directory.path().join("engine"),
@@ -90,7 +119,7 @@ impl World {
         busybox(&tar);
         content.import(&tar, Some("base")).expect("imports");
         let builder = Builder::open(engine.clone(), content.clone(), directory.path().join("builder")).await;
-        let world = Self { builder: builder.expect("opens"), directory, engine, content, cgroup };
+        let world = Self { builder: builder.expect("opens"), _mount: mount, directory, engine, content, cgroup };
         fs::create_dir(world.path("context")).expect("makes");
         world
     }
@@ -166,7 +195,8 @@ impl World {
         let left: Vec<_> = fs::read_dir(self.path("builder/work")).expect("reads").flatten().collect();
         assert!(left.is_empty(), "a workspace is left: {left:?}");
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
-        assert!(!mounts.contains(self.directory.path().to_str().expect("a path")), "a mount is left:\n{mounts}");
+        let below = format!("{}/", self.directory.path().display());
+        assert!(!mounts.contains(&below), "a mount is left:\n{mounts}");
         let ingest: Vec<_> = fs::read_dir(self.path("content/ingest")).expect("reads").flatten().collect();
         assert!(ingest.is_empty(), "half a blob is left: {ingest:?}");
     }

@@ -115,7 +115,7 @@ impl Archive<'_> {
             rfs::openat(parent, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
         };
         if file_type != FileType::Directory && stat.st_nlink > 1 {
-            let key = (stat.st_dev as u64, stat.st_ino as u64);
+            let key = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&key) {
                 let first = first.clone();
                 return self.header(Member { kind: EntryType::Link, link: &first, ..Member::of(path, &stat) });
