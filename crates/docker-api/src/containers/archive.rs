@@ -72,8 +72,8 @@ fn look(path: &str) -> io::Result<Metadata> {
 }
 
 fn base_name(path: &str) -> String {
-    let clean = super::mounts::clean(path);
-    match clean.rsplit('/').next() {
+    // A trailing dot stays: it asks for what is in the directory, not for the directory.
+    match path.trim_end_matches('/').rsplit('/').next() {
         Some(name) if !name.is_empty() => name.to_owned(),
         _ => "/".to_owned(),
     }

@@ -82,13 +82,15 @@ pub(crate) fn find_image(daemon: &Daemon, name: &str) -> Result<Image> {
     if name.is_empty() {
         return Err(ApiError::bad("no image specified"));
     }
-    daemon.config.content.image(name).map_err(|error| match error {
+    let mut image = daemon.config.content.image(name).map_err(|error| match error {
         engine::content::ContentError::NotFound(_) => {
             let shown = Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar());
             ApiError::not_found(format!("No such image: {shown}"))
         }
         other => other.into(),
-    })
+    })?;
+    crate::images::strip(&mut image);
+    Ok(image)
 }
 
 /// What the image says, where the user did not.

@@ -56,7 +56,6 @@ pub(super) async fn run(daemon: &Arc<Daemon>, container: &Arc<Container>) -> Res
                 moment.ends += 1;
                 moment.running = false;
                 moment.exit_code = code;
-                moment.error.clone_from(&error.message);
             });
             if container.record().host.auto_remove {
                 let (daemon, container) = (daemon.clone(), container.clone());

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::layers::layers;
-use super::names::{NAMELESS, is_named, keep_nameless};
+use super::names::{NAMELESS, is_named, keep_nameless, strip};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
 use crate::{system, time};
@@ -146,9 +146,11 @@ pub(crate) fn derive(
             keep_nameless(content, name)?;
             name.to_string()
         }
-        None => format!("{NAMELESS}@{manifest_digest}"),
+        None => format!("{NAMELESS}:{}", manifest_digest.hex()),
     };
     let images = content.import(layout.path(), Some(&text))?;
     is_named(content, config_digest.as_str());
-    images.into_iter().next().ok_or_else(|| ApiError::internal("the store took no image"))
+    let mut image = images.into_iter().next().ok_or_else(|| ApiError::internal("the store took no image"))?;
+    strip(&mut image);
+    Ok(image)
 }

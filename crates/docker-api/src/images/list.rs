@@ -7,7 +7,7 @@ use engine::content::{Content, Image, Reference};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::NAMELESS;
+use super::names::strip;
 use crate::containers::find_image;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
@@ -19,7 +19,7 @@ use crate::time;
 pub(crate) fn visible(content: &Content) -> Result<Vec<Image>> {
     let mut images = content.images()?;
     for image in &mut images {
-        image.digests.retain(|name| !name.starts_with(NAMELESS));
+        strip(image);
     }
     // Several manifests may have one configuration, which is the image's identity.
     let mut by_id: BTreeMap<String, Image> = BTreeMap::new();
@@ -49,8 +49,7 @@ pub(super) fn familiar(names: &[String]) -> Vec<String> {
 
 /// Names by digest as Docker shows them.
 pub(super) fn familiar_digests(image: &Image) -> Vec<String> {
-    let names: Vec<String> = image.digests.iter().filter(|name| !name.starts_with(NAMELESS)).cloned().collect();
-    familiar(&names)
+    familiar(&image.digests)
 }
 
 /// One line of the list.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use engine::content::{Content, ContentError, Image, Reference};
 use serde_json::{Value, json};
 
-use super::names::{NAMELESS, is_named, keep_nameless};
+use super::names::{NAMELESS, is_named, keep_nameless, strip};
 use crate::daemon::Daemon;
 use crate::error::{Result, blocking};
 use crate::http::{Call, Response, json_stream};
@@ -20,6 +20,10 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
         let known: Vec<(Reference, Image)> = content
             .images()?
             .into_iter()
+            .map(|mut image| {
+                strip(&mut image);
+                image
+            })
             .flat_map(|image| image.tags.clone().into_iter().map(move |tag| (tag, image.clone())))
             .filter_map(|(tag, image)| Some((Reference::parse(&tag).ok()?, image)))
             .collect();
@@ -34,7 +38,8 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
             is_named(content, image.id.as_str());
         }
         let mut messages: Vec<Value> = Vec::new();
-        for image in loaded? {
+        for mut image in loaded? {
+            strip(&mut image);
             is_named(content, image.id.as_str());
             let attributes = BTreeMap::from([("name".into(), image.id.as_str().to_owned())]);
             daemon.events.emit("image", "load", image.id.as_str(), attributes);

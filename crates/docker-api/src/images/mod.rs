@@ -1,6 +1,6 @@
 //! Images, as `docker` shows and handles them, over the engine's content store.
 //!
-//! Docker knows images without a name; the store's table needs one. They have a digest name in [`NAMELESS`], which is
+//! Docker knows images without a name; the store's table needs one. They have a tag in [`names::NAMELESS`], which is
 //! never shown.
 
 mod build;
@@ -23,7 +23,7 @@ pub(crate) use instructions::apply as apply_changes;
 pub(crate) use layers::layers;
 pub(crate) use list::{list, summary, visible};
 pub(crate) use load::load;
-pub(crate) use names::{NAMELESS, tag, target_name};
+pub(crate) use names::{strip, tag, target_name};
 pub(crate) use push::{distribution, push};
 pub(crate) use remove::{prune, remove};
 pub(crate) use save::save;

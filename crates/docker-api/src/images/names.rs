@@ -11,8 +11,13 @@ use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, empty};
 
-/// The repository of images whose names were taken away.
+/// The repository of images whose names were taken away, one tag each: its manifest's digits.
 pub(crate) const NAMELESS: &str = "localhost/hythe/nameless";
+
+/// Takes the names that stand in for none away from what is shown.
+pub(crate) fn strip(image: &mut Image) {
+    image.tags.retain(|name| !name.starts_with(NAMELESS));
+}
 
 /// `repo` and `tag` of a query as a name; `None` when there is neither.
 pub(crate) fn target_name(repository: Option<&str>, tag: Option<&str>) -> Result<Option<Reference>> {
@@ -30,7 +35,8 @@ pub(crate) fn target_name(repository: Option<&str>, tag: Option<&str>) -> Result
 
 /// Keeps an image that is about to lose this name, if it is its only one.
 pub(crate) fn keep_nameless(content: &Content, name: &Reference) -> Result<()> {
-    let Ok(image) = content.image(&name.to_string()) else { return Ok(()) };
+    let Ok(mut image) = content.image(&name.to_string()) else { return Ok(()) };
+    strip(&mut image);
     if image.tags.iter().all(|tag| *tag == name.to_string()) {
         content.tag(&name.to_string(), &nameless(&image))?;
     }
@@ -39,16 +45,15 @@ pub(crate) fn keep_nameless(content: &Content, name: &Reference) -> Result<()> {
 
 /// The name of an image without one.
 pub(crate) fn nameless(image: &Image) -> String {
-    format!("{NAMELESS}@{}", image.manifest)
+    format!("{NAMELESS}:{}", image.manifest.hex())
 }
 
 /// Forgets the name that stood in for one, now that there is one.
 pub(crate) fn is_named(content: &Content, image: &str) {
     if let Ok(image) = content.image(image)
-        && !image.tags.is_empty()
-        && image.digests.iter().any(|digest| digest.starts_with(NAMELESS))
+        && image.tags.iter().any(|name| name.starts_with(NAMELESS))
+        && image.tags.iter().any(|name| !name.starts_with(NAMELESS))
     {
-        // It keeps nothing alive that its tag does not.
         let _ = content.remove_image(&nameless(&image), false);
     }
 }

@@ -7,8 +7,7 @@ use engine::content::{Image, Reference};
 use serde_json::{Value, json};
 
 use super::list::{created, familiar, visible};
-use super::names::{keep_nameless, nameless};
-use super::NAMELESS;
+use super::names::{NAMELESS, keep_nameless, nameless};
 use crate::containers::find_image;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
@@ -92,12 +91,25 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
         // A stopped container starts again and may be committed: its image stays, without a name.
         content.tag(image.id.as_str(), &nameless(&image))?;
     }
-    let (removed, gone) = content.remove_image(name, force)?;
-    let mut answer: Vec<Value> = removed
-        .iter()
-        .filter(|name| !name.starts_with(NAMELESS))
-        .map(|name| json!({"Untagged": familiar(std::slice::from_ref(name))[0]}))
-        .collect();
+    let (removed, gone) = match &reference {
+        Some(reference) => content.remove_image(&reference.to_string(), force)?,
+        None if image.tags.is_empty() => content.remove_image(image.id.as_str(), force)?,
+        None => {
+            let (mut removed, mut gone) = (Vec::new(), false);
+            for tag in &image.tags {
+                let (names, last) = content.remove_image(tag, force)?;
+                removed.extend(names);
+                gone = last;
+            }
+            (removed, gone)
+        }
+    };
+    let mut answer: Vec<Value> = Vec::new();
+    for name in removed.iter().filter(|name| !name.starts_with(NAMELESS)) {
+        let name = familiar(std::slice::from_ref(name)).remove(0);
+        daemon.events.emit("image", "untag", image.id.as_str(), BTreeMap::from([("name".into(), image.id.as_str().to_owned())]));
+        answer.push(json!({"Untagged": name}));
+    }
     if gone {
         daemon.events.emit("image", "delete", image.id.as_str(), BTreeMap::from([("name".into(), image.id.as_str().to_owned())]));
         answer.push(json!({"Deleted": image.id.as_str()}));
