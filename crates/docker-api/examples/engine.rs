@@ -24,7 +24,7 @@ fn main() {
             Some("--socket") => socket = Some(PathBuf::from(value)),
             Some("--name") => network.name = text,
             Some("--bridge") => network.bridge = text.parse().expect("an address range"),
-            Some("--pool") => network.pools = vec![(text.parse().expect("an address range"), 24)],
+            Some("--pool") => network.pools = vec![(text.parse().expect("an address range"), 28)],
             other => panic!("unknown option {other:?}"),
         }
     }

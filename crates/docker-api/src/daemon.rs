@@ -60,6 +60,14 @@ impl DockerApi {
         Ok(Self(daemon))
     }
 
+    /// Takes an API's networks off the host without opening it, so that nothing is started; their records stay.
+    ///
+    /// # Errors
+    /// What could not be removed; calling again tries again.
+    pub fn remove_networks(config: &Config) -> Result<(), ApiError> {
+        Networks::open(config)?.purge()
+    }
+
     /// Answers on a socket until its listener fails.
     ///
     /// # Errors

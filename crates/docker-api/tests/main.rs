@@ -1,1 +1,3 @@
-//! The Docker API, driven by the stock client. Needs root.
+//! The Docker API, driven by the stock `docker` client. Needs root, `docker` and a static `busybox`.
+
+mod suite;

@@ -61,6 +61,9 @@ impl<W: Write> Tarball<W> {
         header.set_entry_type(EntryType::Regular);
         header.set_size(0);
         header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         self.builder.append_data(&mut header, name, io::empty())
     }
 
@@ -140,6 +143,8 @@ impl<W: Write> Tarball<W> {
         header.set_entry_type(EntryType::Regular);
         header.set_size(bytes.len() as u64);
         header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_mtime(mtime);
         self.builder.append_data(&mut header, name, bytes)
     }

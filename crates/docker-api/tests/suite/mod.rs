@@ -1,0 +1,8 @@
+mod daemon;
+mod files;
+mod images;
+mod networks;
+mod running;
+mod volumes;
+mod wire;
+mod world;

@@ -1,0 +1,69 @@
+//! Networks: ports, names, sharing.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use super::world::World;
+
+/// What a web server on a port of this machine says.
+fn page(port: &str) -> String {
+    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("the port leads somewhere");
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text.split("\r\n\r\n").nth(1).unwrap_or_default().trim().to_owned()
+}
+
+const SERVE: &str = "mkdir /w; echo page of $HOSTNAME > /w/index.html; httpd -p 80 -h /w; touch /up; sleep 1000";
+
+#[test]
+fn a_published_port_leads_to_the_container_and_is_nobody_elses() {
+    let world = World::new();
+    world.docker(&["run", "-d", "--name", "web", "-h", "web", "-p", "80", "busybox", "sh", "-c", SERVE]).ok();
+    world.until(&["exec", "web", "ls", "/up"], "/up");
+    let port = world.docker(&["port", "web", "80"]).ok();
+    let port = port.rsplit(':').next().unwrap();
+    assert_eq!(page(port), "page of web");
+    let text = world.docker(&["run", "-d", "-p", &format!("{port}:80"), "busybox", "true"]).fails(125);
+    assert!(text.contains("port is already allocated"), "{text}");
+    world.docker(&["rm", "-f", "web"]).ok();
+    assert!(TcpStream::connect(format!("127.0.0.1:{port}")).is_err());
+}
+
+#[test]
+fn containers_of_a_network_find_each_other_by_name_and_alias() {
+    let world = World::new();
+    world.docker(&["network", "create", "front"]).ok();
+    world.docker(&["run", "-d", "--name", "web", "-h", "web", "--network", "front", "--network-alias", "www", "busybox", "sh", "-c", SERVE]).ok();
+    world.until(&["exec", "web", "ls", "/up"], "/up");
+    let wget = |network: &str, name: &str| {
+        world.docker(&["run", "--rm", "--network", network, "busybox", "wget", "-qO-", &format!("http://{name}/")])
+    };
+    assert_eq!(wget("front", "web").ok(), "page of web");
+    assert_eq!(wget("front", "www").ok(), "page of web");
+    assert_ne!(wget("bridge", "web").code, 0);
+    world.docker(&["network", "create", "back"]).ok();
+    assert_ne!(wget("back", "web").code, 0);
+    world.docker(&["network", "connect", "--alias", "behind", "back", "web"]).ok();
+    assert_eq!(wget("back", "behind").ok(), "page of web");
+    world.docker(&["network", "disconnect", "back", "web"]).ok();
+    assert_ne!(wget("back", "web").code, 0);
+    assert!(world.docker(&["network", "rm", "front"]).fails(1).contains("has active endpoints"));
+    world.docker(&["rm", "-f", "web"]).ok();
+    world.docker(&["network", "rm", "front", "back"]).ok();
+}
+
+#[test]
+fn a_network_namespace_may_be_shared_or_missing() {
+    let world = World::new();
+    world.docker(&["run", "-d", "--name", "web", "-h", "web", "busybox", "sh", "-c", SERVE]).ok();
+    world.until(&["exec", "web", "ls", "/up"], "/up");
+    let shared = world.docker(&["run", "--rm", "--network", "container:web", "busybox", "wget", "-qO-", "http://127.0.0.1/"]);
+    assert_eq!(shared.ok(), "page of web");
+    let links = world.docker(&["run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net"]).ok();
+    assert_eq!(links, "lo");
+    let own = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    assert_eq!(world.docker(&["run", "--rm", "--network", "host", "busybox", "hostname"]).ok(), own);
+    let linked = world.docker(&["run", "--rm", "--link", "web:db", "busybox", "wget", "-qO-", "http://db/"]);
+    assert_eq!(linked.ok(), "page of web");
+}

@@ -1,0 +1,233 @@
+//! An engine of a test's own, and the stock client to speak to it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The engine's process and everything it makes; gone when dropped.
+pub struct World {
+    directory: tempfile::TempDir,
+    engine: Child,
+}
+
+/// What a client's command came to.
+#[derive(Debug)]
+pub struct Outcome {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// The output of a command that must succeed, without the last newline.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.stdout.trim_end().to_owned()
+    }
+
+    /// The complaint of a command that must fail with this code.
+    #[track_caller]
+    pub fn fails(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{self:?}");
+        self.stderr
+    }
+}
+
+impl World {
+    /// An engine without images.
+    pub fn empty() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let engine = start(directory.path());
+        Self { directory, engine }
+    }
+
+    /// An engine with the image `busybox`.
+    pub fn new() -> Self {
+        let world = Self::empty();
+        let tar = world.path("busybox.tar");
+        busybox(&tar);
+        world.docker(&["import", tar.to_str().unwrap(), "busybox"]).ok();
+        world
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A client's command, ready to be changed.
+    pub fn client(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command
+            .args(args)
+            .env("DOCKER_HOST", format!("unix://{}", self.path("docker.sock").display()))
+            .env("DOCKER_CONFIG", self.path("client"))
+            .env("DOCKER_BUILDKIT", "0")
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a client's command to its end.
+    pub fn docker(&self, args: &[&str]) -> Outcome {
+        finish(self.client(args), b"")
+    }
+
+    /// The same with something to read.
+    pub fn docker_with(&self, args: &[&str], input: &[u8]) -> Outcome {
+        finish(self.client(args), input)
+    }
+
+    /// Kills the engine, as a crash would, and starts it again.
+    pub fn crash_and_restart(&mut self) {
+        self.engine.kill().expect("it runs");
+        self.engine.wait().expect("it is a child");
+        self.engine = start(self.directory.path());
+    }
+
+    /// Asks until the answer is the expected one.
+    #[track_caller]
+    pub fn until(&self, args: &[&str], expected: &str) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let outcome = self.docker(args);
+            if outcome.stdout.trim() == expected {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{args:?} never said {expected:?} but {outcome:?}");
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Interrupted, the engine takes everything off the host.
+        let pid = Pid::from_raw(i32::try_from(self.engine.id()).expect("a process id"));
+        let _ = kill(pid, Signal::SIGINT);
+        let _ = self.engine.wait();
+    }
+}
+
+/// Two numbers that no other test at the same time has.
+fn numbers() -> (u32, u32) {
+    let pid = std::process::id();
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    (pid % 50 + next * 50, pid / 50 % 250)
+}
+
+fn start(directory: &Path) -> Child {
+    let tests = std::env::current_exe().expect("this program");
+    let program = tests.ancestors().nth(2).expect("target/…/deps/main").join("examples/engine");
+    let record = directory.join("numbers");
+    let (first, second) = match std::fs::read_to_string(&record) {
+        Ok(text) => {
+            let (first, second) = text.split_once(' ').expect("two numbers");
+            (first.parse().expect("a number"), second.parse().expect("a number"))
+        }
+        Err(_) => numbers(),
+    };
+    std::fs::write(&record, format!("{first} {second}")).expect("the directory is writable");
+    let socket = directory.join("docker.sock");
+    let _ = std::fs::remove_file(&socket);
+    let engine = Command::new(&program)
+        .args(["--name", &format!("test-{first}-{second}")])
+        .arg("--data-dir")
+        .arg(directory.join("data"))
+        .arg("--socket")
+        .arg(&socket)
+        .args(["--bridge", &format!("10.{}.{second}.0/25", 100 + first % 100)])
+        .args(["--pool", &format!("10.{}.{second}.128/25", 100 + first % 100)])
+        .stdin(Stdio::null())
+        .stderr(std::fs::File::create(directory.join("engine.log")).expect("a log"))
+        .spawn()
+        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        assert!(Instant::now() < deadline, "the engine does not answer");
+        std::thread::yield_now();
+    }
+    engine
+}
+
+/// Runs a command with input to its end, which must come soon.
+fn finish(mut command: Command, input: &[u8]) -> Outcome {
+    use std::io::Write;
+    if !input.is_empty() {
+        command.stdin(Stdio::piped());
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the docker client is installed");
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input).expect("the client reads");
+    }
+    let read = |mut from: Box<dyn Read + Send>| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = from.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    };
+    let stdout = read(Box::new(child.stdout.take().expect("piped")));
+    let stderr = read(Box::new(child.stderr.take().expect("piped")));
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+    let (done, watched) = std::sync::mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if watched.recv_timeout(Duration::from_secs(60)).is_err() {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    });
+    let status = child.wait().expect("it is a child");
+    let _ = done.send(());
+    let _ = watchdog.join();
+    let code = status.code().unwrap_or(-1);
+    Outcome { code, stdout: stdout.join().expect("read"), stderr: stderr.join().expect("read") }
+}
+
+fn root_header() -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o777);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
+/// A root file system of busybox alone.
+fn busybox(target: &Path) {
+    let mut tar = tar::Builder::new(std::fs::File::create(target).expect("a file"));
+    let mut directory = |name: &str, mode: u32| {
+        let mut header = root_header();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(mode);
+        header.set_size(0);
+        tar.append_data(&mut header, name, std::io::empty()).expect("an entry");
+    };
+    for name in ["bin", "etc", "root", "usr"] {
+        directory(name, 0o755);
+    }
+    directory("tmp", 0o1777);
+    let program = std::fs::read("/bin/busybox").expect("busybox-static is installed");
+    let mut header = root_header();
+    header.set_mode(0o755);
+    header.set_size(program.len() as u64);
+    tar.append_data(&mut header, "bin/busybox", program.as_slice()).expect("an entry");
+    for applet in [
+        "sh", "cat", "echo", "env", "false", "head", "hostname", "httpd", "id", "ip", "kill", "ls", "mkdir", "mount", "nslookup",
+        "ping", "ps", "pwd", "rm", "sleep", "stty", "test", "touch", "true", "wget", "trap", "grep", "seq", "dd",
+    ] {
+        let mut header = root_header();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, format!("bin/{applet}"), "busybox").expect("an entry");
+    }
+    for (name, text) in [("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/:/bin/sh\n"), ("etc/group", "root:x:0:\ncrew:x:77:me\n")] {
+        let mut header = root_header();
+        header.set_mode(0o644);
+        header.set_size(text.len() as u64);
+        tar.append_data(&mut header, name, text.as_bytes()).expect("an entry");
+    }
+    tar.finish().expect("the archive ends");
+}
