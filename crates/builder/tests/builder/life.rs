@@ -82,7 +82,7 @@ async fn victim() {
     let content = engine::content::Content::open(directory.join("content")).unwrap();
     let builder = Builder::open(engine, content, directory.join("builder")).await.unwrap();
     let request = BuildRequest {
-        dockerfile: builder::Source::Text("FROM base\nRUN echo done > /x\nRUN echo running; sleep 1000".into()),
+        dockerfile: builder::Source::Text("FROM base\nRUN echo done > /x\nRUN echo second-step; sleep 1000".into()),
         tags: vec!["never".into()],
         ..BuildRequest::default()
     };
@@ -119,7 +119,7 @@ async fn a_killed_process_leaves_what_the_next_one_clears() {
         .spawn()
         .unwrap();
     let output = std::io::BufReader::new(child.stdout.take().unwrap());
-    let started = output.lines().map_while(Result::ok).any(|line| line.contains("running"));
+    let started = output.lines().map_while(Result::ok).any(|line| line.contains("second-step"));
     assert!(started, "the build got to its second step");
     child.kill().unwrap();
     child.wait().unwrap();
