@@ -76,6 +76,8 @@ pub(crate) fn resolve(spec: &UserSpec, passwd: &str, group: &str) -> Result<Ids,
         let member = |members: &str| members.split(',').any(|member| member == name);
         additional_gids.extend(groups().filter(|(_, _, members)| member(members)).map(|(_, gid, _)| gid));
     }
+    // Its own group among them, or a file that denies the group would be open to its members (CVE-2022-36109).
+    additional_gids.push(gid);
     additional_gids.sort_unstable();
     additional_gids.dedup();
     Ok(Ids { uid, gid, additional_gids, home: home.filter(|home| !home.is_empty()) })
@@ -95,12 +97,12 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_found_in_the_containers_own_files() {
-        assert_eq!(ids("", false), Ok((0, 0, vec![7])));
-        assert_eq!(ids("web", false), Ok((33, 34, vec![7])));
-        assert_eq!(ids("33", true), Ok((33, 34, vec![7, 50, 51])));
-        assert_eq!(ids("web:logs", false), Ok((33, 50, vec![7])));
-        assert_eq!(ids("1000", true), Ok((1000, 0, vec![7])));
-        assert_eq!(ids("1000:2000", false), Ok((1000, 2000, vec![7])));
+        assert_eq!(ids("", false), Ok((0, 0, vec![0, 7])));
+        assert_eq!(ids("web", false), Ok((33, 34, vec![7, 34])));
+        assert_eq!(ids("33", true), Ok((33, 34, vec![7, 34, 50, 51])));
+        assert_eq!(ids("web:logs", false), Ok((33, 50, vec![7, 50])));
+        assert_eq!(ids("1000", true), Ok((1000, 0, vec![0, 7])));
+        assert_eq!(ids("1000:2000", false), Ok((1000, 2000, vec![7, 2000])));
     }
 
     #[test]

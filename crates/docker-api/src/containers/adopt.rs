@@ -69,7 +69,7 @@ async fn take_over(daemon: &Arc<Daemon>, container: &Arc<Container>, record: &Re
         tracing::warn!(container = record.id, %error, "what is left of a container was not removed");
     }
     let (at, of) = (daemon.clone(), record.clone());
-    let _ = blocking(move || Ok(networks::detach(&at, &of))).await;
+    let _ = blocking(move || networks::detach(&at, &of)).await;
     let code = exit.map_or(255, |exit| exit.exit_code);
     if record.state.status != Status::Restarting {
         start::settle(daemon, container, exit, code, false);

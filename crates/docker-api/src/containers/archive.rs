@@ -109,12 +109,12 @@ pub(crate) async fn get(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         let (at, of, path_there) = (daemon.clone(), container.clone(), path.clone());
         let header = blocking(move || root::within(&at, &of, || describe(&path_there, &name))).await?;
         drop(_turn);
-        (header, produce(daemon, container, move |tar| {
-            let base = base_name(&path);
-            let name = if base == "/" { "./".to_owned() } else { base };
+        let base = base_name(&path);
+        let literal = base == "." || base == "/";
+        (header, produce(daemon, container, literal, move |tar| {
             let followed = path.ends_with('/') || path.ends_with("/.");
             let source = if followed { fs::canonicalize(&path)? } else { path.into() };
-            tar.tree(&source, Path::new(name.trim_end_matches('/')))
+            tar.tree(&source, Path::new(&base))
         }))
     };
     let mut response = streamed("application/x-tar", stream);
@@ -143,11 +143,12 @@ pub(crate) async fn export(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
 fn produce(
     daemon: Arc<Daemon>,
     container: Arc<Container>,
+    literal: bool,
     write: impl FnOnce(&mut Tarball<Channel>) -> io::Result<()> + Send + 'static,
 ) -> impl futures::Stream<Item = io::Result<Bytes>> {
     produce_with(move |sender| {
         root::within(&daemon, &container, || {
-            let mut tar = Tarball::new(Channel(sender));
+            let mut tar = if literal { Tarball::literal(Channel(sender)) } else { Tarball::new(Channel(sender)) };
             write(&mut tar)?;
             tar.finish()?;
             Ok(())

@@ -128,11 +128,7 @@ async fn forward_input<R: AsyncRead>(mut reader: ReadHalf<R>, stdin: Option<engi
     let mut stdin = stdin;
     let mut detector = keys.map(Detector::new);
     let mut buffer = vec![0; 16 * 1024];
-    loop {
-        let count = match reader.read(&mut buffer).await {
-            Ok(count @ 1..) => count,
-            _ => break,
-        };
+    while let Ok(count @ 1..) = reader.read(&mut buffer).await {
         let Some(to) = &mut stdin else { continue };
         let (bytes, detached) = match &mut detector {
             Some(detector) => detector.feed(&buffer[..count]),

@@ -107,7 +107,7 @@ async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> Result<Sand
         Ok(sandbox) => sandbox,
         Err(failure) => {
             let (at, of) = (daemon.clone(), container.clone());
-            let _ = blocking(move || Ok(networks::detach(&at, &of.snapshot()))).await;
+            let _ = blocking(move || networks::detach(&at, &of.snapshot())).await;
             return Err(failure);
         }
     };
@@ -127,10 +127,7 @@ async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> Result<Sand
         record.clone()
     });
     *container.held_ports.lock() = held;
-    container.moments.send_modify(|moment| {
-        moment.running = true;
-        moment.error.clear();
-    });
+    container.moments.send_modify(|moment| moment.running = true);
     announce_networks(daemon, &record, "connect");
     daemon.events.emit("container", "start", &record.id, record.event_attributes());
     Ok(sandbox)
@@ -189,7 +186,7 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
     match specs() {
         Ok((sandbox_spec, container_spec)) => Ok(Prepared { attached, sandbox_spec, container_spec }),
         Err(error) => {
-            networks::detach(daemon, record);
+            networks::detach(daemon, record)?;
             Err(error)
         }
     }
@@ -226,7 +223,7 @@ fn shared(daemon: &Daemon, record: &Record) -> Result<Shared> {
     if let Some(other) = record.host.ipc_mode.strip_prefix("container:") {
         let other = networks::running(daemon, other)?.snapshot();
         if other.host.ipc_mode == "private" {
-            return Err(ApiError::conflict(format!("non-shareable IPC (hint: use IpcMode:shareable for the donor container)")));
+            return Err(ApiError::conflict("non-shareable IPC (hint: use IpcMode:shareable for the donor container)"));
         }
         let pid = other.state.pid;
         shared.ipc = Some((format!("/proc/{pid}/ns/ipc").into(), format!("/proc/{pid}/root/dev/shm")));
@@ -262,7 +259,7 @@ pub(super) async fn watch_end(daemon: Arc<Daemon>, container: Arc<Container>, sa
     let record = container.snapshot();
     let exit_code = exit.as_ref().map_or(255, |exit| exit.exit_code);
     let (at, of) = (daemon.clone(), record.clone());
-    let (destroyed, _) = tokio::join!(sandbox.destroy(), blocking(move || Ok(networks::detach(&at, &of))));
+    let (destroyed, _) = tokio::join!(sandbox.destroy(), blocking(move || networks::detach(&at, &of)));
     if let Err(error) = destroyed {
         tracing::error!(container = container.id, %error, "an ended container was not removed from the engine");
     }

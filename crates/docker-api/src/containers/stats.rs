@@ -97,7 +97,7 @@ fn describe(record: &Record, last: Option<&Sample>, now: &Sample) -> Value {
             "io_time_recursive": null, "sectors_recursive": null,
         },
         "cpu_stats": cpu(now),
-        "precpu_stats": last.map_or_else(|| cpu_of_nothing(), cpu),
+        "precpu_stats": last.map_or_else(cpu_of_nothing, cpu),
         "memory_stats": {},
     });
     if let Some(group) = &now.group {

@@ -40,7 +40,6 @@ pub(crate) struct Moment {
     pub running: bool,
     pub removed: bool,
     pub exit_code: i32,
-    pub error: String,
 }
 
 impl Container {

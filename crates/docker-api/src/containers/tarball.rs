@@ -17,11 +17,18 @@ pub(crate) struct Tarball<W: Write> {
     links: HashMap<(u64, u64), PathBuf>,
     /// Turn overlayfs's whiteouts into the image format's.
     whiteouts: bool,
+    /// Write names with the `./` or `/` that they begin with, which the header leaves out.
+    literal: bool,
 }
 
 impl<W: Write> Tarball<W> {
     pub fn new(writer: W) -> Self {
-        Self { builder: Builder::new(writer), links: HashMap::new(), whiteouts: false }
+        Self { builder: Builder::new(writer), links: HashMap::new(), whiteouts: false, literal: false }
+    }
+
+    /// For names that begin with `.` or `/`: clients look for that to put another name there.
+    pub fn literal(writer: W) -> Self {
+        Self { literal: true, ..Self::new(writer) }
     }
 
     /// For a writable layer: what was removed in it is written as an image's layer says it.
@@ -82,15 +89,19 @@ impl<W: Write> Tarball<W> {
         header.set_mode(metadata.mode() & 0o7777);
         header.set_size(0);
         if !metadata.is_dir() && metadata.nlink() > 1 {
-            if let Some(first) = self.links.get(&(metadata.dev(), metadata.ino())) {
+            if let Some(first) = self.links.get(&(metadata.dev(), metadata.ino())).cloned() {
                 header.set_entry_type(EntryType::Link);
-                return self.builder.append_link(&mut header, name, first);
+                self.extensions(path, name, metadata, Some(&first))?;
+                let relative = |path: &Path| path.strip_prefix("/").unwrap_or(path).to_owned();
+                return self.builder.append_link(&mut header, relative(name), relative(&first));
             }
             self.links.insert((metadata.dev(), metadata.ino()), name.to_owned());
         }
-        if !kind.is_symlink() {
-            self.attributes(path)?;
-        }
+        self.extensions(path, name, metadata, None)?;
+        let name = match name.strip_prefix("/").unwrap_or(name) {
+            empty if empty.as_os_str().is_empty() => Path::new("."),
+            name => name,
+        };
         if metadata.is_dir() {
             header.set_entry_type(EntryType::Directory);
             let mut with_slash = name.as_os_str().to_owned();
@@ -121,14 +132,23 @@ impl<W: Write> Tarball<W> {
         }
     }
 
-    /// Extended attributes that travel: the user's and file capabilities.
-    fn attributes(&mut self, path: &Path) -> io::Result<()> {
+    /// What the old header cannot say: attributes that travel (the user's and file capabilities), and literal names.
+    fn extensions(&mut self, path: &Path, name: &Path, metadata: &Metadata, link: Option<&Path>) -> io::Result<()> {
         let mut found: Vec<(String, Vec<u8>)> = Vec::new();
-        for name in attribute_names(path) {
-            if name == "security.capability" || name.starts_with("user.") {
-                if let Some(value) = attribute(path, &name) {
-                    found.push((format!("SCHILY.xattr.{name}"), value));
-                }
+        if self.literal {
+            let mut text = name.as_os_str().as_bytes().to_vec();
+            if metadata.is_dir() && text != b"/" {
+                text.push(b'/');
+            }
+            found.push(("path".into(), text));
+            found.extend(link.map(|link| ("linkpath".into(), link.as_os_str().as_bytes().to_vec())));
+        }
+        let names = if metadata.is_symlink() || link.is_some() { Vec::new() } else { attribute_names(path) };
+        for name in names {
+            if (name == "security.capability" || name.starts_with("user."))
+                && let Some(value) = attribute(path, &name)
+            {
+                found.push((format!("SCHILY.xattr.{name}"), value));
             }
         }
         if found.is_empty() {

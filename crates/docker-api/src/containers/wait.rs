@@ -27,14 +27,9 @@ pub(crate) async fn wait(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let end = async move {
         // The container lives as long as this future.
         let _container = container;
-        let (code, error) = match moments.wait_for(met).await {
-            Ok(moment) => (moment.exit_code, moment.error.clone()),
-            Err(_) => (255, "the container is gone".to_owned()),
-        };
-        let mut answer = json!({"StatusCode": code});
-        if !error.is_empty() {
-            answer["Error"] = json!({"Message": error});
-        }
+        // The sender is the container's own.
+        let code = moments.wait_for(met).await.map_or(255, |moment| moment.exit_code);
+        let answer = json!({"StatusCode": code});
         Ok(Bytes::from(format!("{answer}\n")))
     };
     Ok(streamed("application/json", futures::stream::once(end)))

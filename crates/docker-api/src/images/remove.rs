@@ -61,9 +61,8 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
         None => short(&image).to_owned(),
     };
     if let Some(running) = user(true) {
-        if reference.is_some() && force {
+        if let (Some(reference), true) = (&reference, force) {
             // The name goes, the image stays for whoever runs it.
-            let reference = reference.as_ref().expect("checked just now");
             keep_nameless(content, reference)?;
             content.remove_image(&reference.to_string(), true)?;
             return Ok(vec![untagged(reference)]);

@@ -52,7 +52,7 @@ pub(crate) fn attach(daemon: &Daemon, record: &Record) -> Result<Attached> {
                 let pid = sandbox.and_then(|sandbox| sandbox.pid()).ok_or_else(|| not_running(&other))?;
                 Ok(Attached::with(Namespace::Path(format!("/proc/{pid}/ns/net").into()), BTreeMap::new()))
             }
-            None => bridged(daemon, record).inspect_err(|_| detach(daemon, record)),
+            None => bridged(daemon, record).inspect_err(|_| drop(detach(daemon, record))),
         },
     }
 }
@@ -149,10 +149,10 @@ fn introduce(daemon: &Daemon, network: &NetworkRecord, record: &Record, endpoint
     if !network.has_names() {
         return;
     }
-    let links = endpoint.links.iter().flatten().filter_map(|link| {
+    let links = endpoint.links.iter().flatten().map(|link| {
         let (target, alias) = link.split_once(':').unwrap_or((link, link));
         let target = daemon.containers.find(target).map_or_else(|_| target.to_owned(), |container| container.name());
-        Some((alias.to_ascii_lowercase(), target.to_ascii_lowercase()))
+        (alias.to_ascii_lowercase(), target.to_ascii_lowercase())
     });
     daemon.networks.names.set(Person {
         container: record.id.clone(),
@@ -188,9 +188,9 @@ fn legacy_links(daemon: &Daemon, record: &Record) -> Result<Vec<(String, String)
 }
 
 /// Takes a container out of all its networks. Failures are logged: what remains is removed with the network.
-pub(crate) fn detach(daemon: &Daemon, record: &Record) {
+pub(crate) fn detach(daemon: &Daemon, record: &Record) -> Result<()> {
     if record.host.network_mode.starts_with("container:") {
-        return;
+        return Ok(());
     }
     for name in record.networks.keys() {
         let Ok(network) = daemon.networks.find(name) else { continue };
@@ -204,6 +204,7 @@ pub(crate) fn detach(daemon: &Daemon, record: &Record) {
             tracing::warn!(container = record.id, network = name, %error, "a container was not detached");
         }
     }
+    Ok(())
 }
 
 /// Connects a container that runs already to one more network.

@@ -14,6 +14,9 @@ fn files_are_copied_both_ways_whether_the_container_runs_or_not() {
     world.docker(&["stop", "-t", "0", "up"]).ok();
     world.docker(&["cp", "up:/tmp/source/.", back.to_str().unwrap()]).ok();
     assert_eq!(std::fs::read_to_string(back.join("sub/file")).unwrap(), "text");
+    let whole = world.path("whole");
+    world.docker(&["cp", "up:/", whole.to_str().unwrap()]).ok();
+    assert!(whole.join("bin/busybox").exists() && whole.join("tmp/source/sub/file").exists());
     world.docker(&["cp", source.join("sub/file").to_str().unwrap(), "up:/vol/there"]).ok();
     assert_eq!(world.docker(&["run", "--rm", "-v", "vol:/vol", "busybox", "cat", "/vol/there"]).ok(), "text");
     assert!(world.docker(&["cp", "up:/nowhere", "."]).fails(1).contains("Could not find the file /nowhere in container up"));

@@ -41,7 +41,7 @@ fn exec_has_the_containers_surroundings_and_its_own_code() {
     world.docker(&["run", "-d", "--name", "up", "-e", "A=1", "-w", "/tmp", "busybox", "sleep", "1000"]).ok();
     let outcome = world.docker(&["exec", "-e", "B=2", "up", "sh", "-c", "echo $A $B $PWD; exit 7"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (7, "1 2 /tmp\n"));
-    assert!(world.docker(&["exec", "-u", "me", "up", "id"]).ok().contains("uid=1000(me) gid=1000 groups=1000,77(crew)"));
+    assert!(world.docker(&["exec", "-u", "me", "up", "id"]).ok().contains("uid=1000(me) gid=1000 groups=77(crew),1000"));
     assert_eq!(world.docker(&["exec", "-t", "up", "sh", "-c", "test -t 1 && echo terminal"]).ok().trim(), "terminal");
     let outcome = world.docker(&["exec", "up", "nosuch"]);
     assert_eq!(outcome.code, 127, "{outcome:?}");

@@ -60,7 +60,7 @@ async fn user_directory_environment_and_limits_are_as_asked() {
     assert_eq!(
         log,
         [
-            "stdout uid=33(web) gid=34 groups=7,50(logs)",
+            "stdout uid=33(web) gid=34 groups=7,34,50(logs)",
             "stdout /tmp",
             "stdout /tmp b c",
             "stdout 100",
