@@ -24,6 +24,7 @@ for kind in "$@"; do
         need kubectl kubernetes-client
         need skopeo skopeo
         need docker-registry docker-registry
+        need docker docker.io
         ;;
     esac
 done

@@ -98,7 +98,12 @@ impl Cluster {
             &services,
             "--node-name",
             "node",
+            "--registry-port",
+            "0",
         ];
+        if !more.contains(&"--docker-socket") {
+            arguments.extend(["--docker-socket", "none"]);
+        }
         arguments.extend(more);
         self.try_hythe(&arguments)
     }

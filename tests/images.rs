@@ -10,13 +10,25 @@ use crate::cluster::{Cluster, Running, eventually, images, text};
 
 /// Debian's `docker-registry`, with busybox pushed to it by skopeo.
 fn registry(cluster: &Cluster) -> (Running, String) {
+    registry_with(cluster, "", &[])
+}
+
+/// The same, open only to `keeper` with the password `open sesame`.
+fn closed_registry(cluster: &Cluster) -> (Running, String) {
+    let users = cluster.scratch().join("htpasswd");
+    fs::write(&users, "keeper:$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW\n").unwrap();
+    let auth = format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display());
+    registry_with(cluster, &auth, &["--dest-creds", "keeper:open sesame"])
+}
+
+fn registry_with(cluster: &Cluster, auth: &str, credentials: &[&str]) -> (Running, String) {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let config = cluster.scratch().join("registry.yml");
     let root = cluster.scratch().join("registry");
     fs::write(
         &config,
         format!(
-            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}",
             root.display()
         ),
     )
@@ -30,18 +42,18 @@ fn registry(cluster: &Cluster) -> (Running, String) {
         .unwrap();
     let running = Running(server);
     let address = format!("127.0.0.1:{port}");
-    eventually("the registry", || crate::cluster::http_get(&address, "/v2/").is_ok());
+    // It answers, be it that it does not let us in.
+    eventually("the registry", || match crate::cluster::http_get(&address, "/v2/") {
+        Ok(_) => true,
+        Err(error) => error.contains("401"),
+    });
     // skopeo takes an OCI layout: one layer, one configuration.
     let layout = cluster.scratch().join("layout");
     write_layout(&layout, &fs::read(images().join("busybox.tar")).unwrap());
     let output = Command::new("skopeo")
-        .args([
-            "--insecure-policy",
-            "copy",
-            "--dest-tls-verify=false",
-            &format!("oci:{}:busybox", layout.display()),
-            &format!("docker://{address}/tools/busybox:1"),
-        ])
+        .args(["--insecure-policy", "copy", "--dest-tls-verify=false"])
+        .args(credentials)
+        .args([&format!("oci:{}:busybox", layout.display()), &format!("docker://{address}/tools/busybox:1")])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -112,4 +124,85 @@ fn an_image_that_cannot_be_had_is_told_and_tried_again() {
     let events = cluster.kubectl(&["get", "events"]);
     assert!(events.contains("Failed to pull image") && events.contains("not found"), "{events}");
     drop(registry);
+}
+
+#[test]
+fn a_closed_registry_opens_to_the_pods_secret() {
+    let cluster = Cluster::up();
+    let (_registry, address) = closed_registry(&cluster);
+    let pod = |name: &str, more: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 0, {more} containers: [{{name: c, image: '{address}/tools/busybox:1', imagePullPolicy: Always}}]}}}}\n---\n"
+        )
+    };
+    cluster.apply(&(pod("stranger", "") + &pod("misled", "imagePullSecrets: [{name: nobody}],")));
+    for name in ["stranger", "misled"] {
+        eventually("the refusal", || {
+            let path = "{.status.containerStatuses[0].state.waiting.reason}";
+            ["ErrImagePull", "ImagePullBackOff"].contains(&cluster.jsonpath(&format!("pod/{name}"), path).as_str())
+        });
+    }
+    let events = || cluster.kubectl(&["get", "events"]);
+    eventually("its words", || events().contains("Failed to pull image"));
+    eventually("the missing secret", || {
+        events().contains(
+            "Unable to retrieve some image pull secrets (nobody); attempting to pull the image may not succeed.",
+        )
+    });
+    eventually("the back-off", || {
+        let events = events();
+        events.contains(&format!("Back-off pulling image \"{address}/tools/busybox:1\""))
+            && events.contains("Error: ImagePullBackOff")
+    });
+    assert!(!events().contains("open sesame") && !cluster.log().contains("open sesame"));
+    let server = format!("--docker-server={address}");
+    let arguments = [
+        "create",
+        "secret",
+        "docker-registry",
+        "key",
+        &server,
+        "--docker-username=keeper",
+        "--docker-password=open sesame",
+    ];
+    cluster.kubectl(&arguments);
+    cluster.apply(&pod("friend", "imagePullSecrets: [{name: key}],"));
+    cluster.wait_ready("pod/friend");
+    // Through the ServiceAccount, which lends its secrets to pods that name none.
+    cluster.kubectl(&["patch", "serviceaccount", "default", "-p", r#"{"imagePullSecrets": [{"name": "key"}]}"#]);
+    cluster.apply(&pod("guest", ""));
+    cluster.wait_ready("pod/guest");
+}
+
+#[test]
+fn the_pull_policy_decides_whether_the_registry_is_asked() {
+    let cluster = Cluster::up();
+    let (registry, address) = registry(&cluster);
+    let pod = |name: &str, image: &str, policy: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: '{image}', imagePullPolicy: {policy}, command: [sleep, '1000']}}]}}}}\n---\n"
+        )
+    };
+    let image = format!("{address}/tools/busybox:1");
+    cluster.apply(&pod("never", &image, "Never"));
+    cluster.until("pod/never", "{.status.containerStatuses[0].state.waiting.reason}", "ErrImageNeverPull");
+    assert_eq!(
+        cluster.jsonpath("pod/never", "{.status.containerStatuses[0].state.waiting.message}"),
+        format!("Container image \"{image}\" is not present with pull policy of Never")
+    );
+    cluster.apply(&pod("present", "busybox:1", "IfNotPresent"));
+    cluster.wait_ready("pod/present");
+    cluster.apply(&pod("always", &image, "Always"));
+    cluster.wait_ready("pod/always");
+    // What is here now will do for `never`, which looks again.
+    cluster.wait_ready("pod/never");
+    drop(registry);
+    cluster.apply(&(pod("again", &image, "Always") + &pod("here", &image, "IfNotPresent")));
+    cluster.wait_ready("pod/here");
+    eventually("the failure", || {
+        cluster.jsonpath("pod/again", "{.status.containerStatuses[0].state.waiting.reason}").contains("Pull")
+    });
+    let events = cluster.kubectl(&["get", "events"]);
+    assert!(events.contains("Container image \"busybox:1\" already present on machine"), "{events}");
+    assert!(events.contains("Error: ErrImageNeverPull"), "{events}");
 }

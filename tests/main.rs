@@ -3,11 +3,17 @@
 
 mod cluster;
 
+mod attach;
 mod bad_days;
 mod bad_input;
+mod docker;
 mod guestbook;
 mod images;
 mod lifecycle;
+mod logs;
+mod placing;
 mod pods;
+mod probes;
 mod services;
 mod streams;
+mod volumes;

@@ -34,6 +34,12 @@ enum Command {
     /// Work with container images.
     #[command(subcommand)]
     Image(commands::image::ImageCommand),
+    /// Build an image from a Dockerfile.
+    Build(commands::build::BuildFlags),
+    /// Serve the Docker Engine API alone, without Kubernetes.
+    Engine(commands::engine::EngineFlags),
+    /// Serve the images as a registry.
+    Registry(commands::registry::RegistryFlags),
     /// Create or change objects from files (server-side apply).
     Apply(commands::apply::ApplyFlags),
     /// Show objects in a table.
@@ -66,6 +72,12 @@ pub struct UpFlags {
     /// Addresses of Services.
     #[arg(long, value_name = "CIDR", default_value = "10.43.0.0/16")]
     pub service_cidr: String,
+    /// Port of the image registry on 127.0.0.1; 0 serves none.
+    #[arg(long, default_value_t = 5000, value_name = "PORT")]
+    pub registry_port: u16,
+    /// Unix socket of the Docker API, or "none" [default: /run/hythe/docker.sock, or the instance's own]
+    #[arg(long, value_name = "PATH")]
+    pub docker_socket: Option<PathBuf>,
     /// Return once the node is Ready and go on in the background.
     #[arg(long)]
     pub detach: bool,
@@ -77,6 +89,8 @@ pub struct UpFlags {
 /// Parses the command line and runs it; errors go to standard error as one line.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    // Libraries that bring no TLS provider of their own take the process's; there can be no earlier one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let instance = match Instance::at(&cli.data_dir) {
         Ok(instance) => instance,
         Err(error) => return fail(&error),
@@ -87,6 +101,9 @@ pub fn run() -> ExitCode {
         Command::Kubeconfig => commands::kubeconfig::run(&instance),
         Command::Down { purge } => commands::down::run(&instance, purge),
         Command::Image(command) => commands::image::run(&instance, command),
+        Command::Build(flags) => commands::build::run(&instance, flags),
+        Command::Engine(flags) => commands::engine::run(&instance, flags),
+        Command::Registry(flags) => commands::registry::run(&instance, flags),
         Command::Apply(flags) => commands::apply::run(&instance, flags),
         Command::Get(flags) => commands::get::run(&instance, flags),
         Command::Describe(flags) => commands::describe::run(&instance, flags),

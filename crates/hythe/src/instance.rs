@@ -52,6 +52,11 @@ impl Instance {
         Ok(Self { data_dir, name })
     }
 
+    /// Whether it is the one that commands speak to unless told otherwise.
+    pub fn is_default(&self) -> bool {
+        self.name == "hythe"
+    }
+
     /// A path below the data directory.
     pub fn path(&self, relative: &str) -> PathBuf {
         self.data_dir.join(relative)

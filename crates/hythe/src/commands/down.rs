@@ -8,7 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use engine::Engine;
+use docker_api::DockerApi;
+use engine::{Engine, content::Content};
 use network::Network;
 use nix::{
     mount::{MntFlags, umount2},
@@ -67,15 +68,21 @@ fn end(instance: &Instance, pid: Pid) -> Result<()> {
 
 /// Ends all sandboxes and removes cgroups, mounts, links and rules. Works however the daemon ended.
 async fn tear_down(instance: &Instance) -> Result<()> {
-    let engine = Engine::open(up::engine_config(instance)).await?;
-    let sandboxes = engine.adopt().await?;
-    futures::future::join_all(sandboxes.iter().map(|sandbox| async move {
-        if let Err(error) = sandbox.destroy().await {
-            eprintln!("warning: sandbox {}: {error}", sandbox.id());
-        }
-    }))
-    .await;
-    engine.purge().await?;
+    if instance.path("docker/networks").exists() {
+        let content = Content::open(instance.path("content"))?;
+        DockerApi::remove_networks(&up::docker::config(instance, content).await?)?;
+    }
+    for config in up::engine_configs(instance) {
+        let engine = Engine::open(config).await?;
+        let sandboxes = engine.adopt().await?;
+        futures::future::join_all(sandboxes.iter().map(|sandbox| async move {
+            if let Err(error) = sandbox.destroy().await {
+                eprintln!("warning: sandbox {}: {error}", sandbox.id());
+            }
+        }))
+        .await;
+        engine.purge().await?;
+    }
     if let Ok(settings) = instance.settings() {
         Network::purge(&up::network_config(instance, &settings)?)?;
     }

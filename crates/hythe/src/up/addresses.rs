@@ -77,6 +77,8 @@ mod tests {
             node_name: name.map(str::to_owned),
             pod_cidr: pods.into(),
             service_cidr: services.into(),
+            registry_port: 0,
+            docker_socket: None,
             detach: false,
             notify_fd: None,
         }

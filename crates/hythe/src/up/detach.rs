@@ -31,6 +31,10 @@ pub fn start(instance: &Instance, flags: &UpFlags) -> Result<ExitCode> {
     command.arg("--data-dir").arg(&instance.data_dir).arg("up");
     command.args(["--bind", &flags.bind.to_string(), "--port", &flags.port.to_string()]);
     command.args(["--pod-cidr", &flags.pod_cidr, "--service-cidr", &flags.service_cidr]);
+    command.args(["--registry-port", &flags.registry_port.to_string()]);
+    if let Some(socket) = &flags.docker_socket {
+        command.arg("--docker-socket").arg(socket);
+    }
     command.args(["--notify-fd", &write.as_raw_fd().to_string()]);
     if let Some(name) = &flags.node_name {
         command.args(["--node-name", name]);

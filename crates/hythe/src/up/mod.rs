@@ -4,6 +4,7 @@
 mod addresses;
 mod compaction;
 mod detach;
+pub mod docker;
 mod nodes;
 mod progress;
 mod roles;
@@ -15,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{cli::UpFlags, instance::Instance};
 use progress::Progress;
-pub use roles::{engine_config, network_config};
+pub use roles::{build_engine_config, engine_configs, network_config};
 
 /// Runs the platform in the foreground, or (with `--detach`) starts it and returns once the node is Ready.
 pub fn run(instance: Instance, flags: UpFlags) -> Result<ExitCode> {
@@ -35,8 +36,7 @@ pub fn run(instance: Instance, flags: UpFlags) -> Result<ExitCode> {
 }
 
 fn foreground(instance: &Instance, flags: &UpFlags, progress: &Progress) -> Result<ExitCode> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HYTHE_LOG").unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true).init();
+    log();
     instance.create()?;
     let _lock = instance.lock()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
@@ -61,4 +61,10 @@ fn foreground(instance: &Instance, flags: &UpFlags, progress: &Progress) -> Resu
     // Whatever still blocks a thread must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result
+}
+
+/// Logs to standard error what `HYTHE_LOG` asks for (`RUST_LOG`'s grammar); warnings unless told otherwise.
+pub fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HYTHE_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true).init();
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -30,6 +31,7 @@ use network::{
     Network, NetworkConfig,
     dns::{self, DnsConfig},
 };
+use registry::Registry;
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use store::{Embedded, EmbeddedConfig};
@@ -39,7 +41,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{addresses, compaction, nodes::LocalAgent, progress::Progress};
+use super::{addresses, compaction, docker, nodes::LocalAgent, progress::Progress};
 use crate::{
     cli::UpFlags,
     instance::{Instance, Settings, write_private},
@@ -103,16 +105,20 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
 
     let node = LocalAgent::default();
     let server = ApiServer::new(api_config(flags, &settings, &pki, &node)?, store.clone()).await?;
-    let client = || Client::new(server.in_process(), "default");
+    let client = |program| Client::new(server.in_process().named(program), "default");
     progress.phase("api server");
 
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(watched("api listener", stop.clone(), serve(server.clone(), listener, &pki)?));
     tasks.spawn(watched("compaction", stop.clone(), compaction::run(store.clone())));
-    tasks.spawn(watched("scheduler", stop.clone(), scheduler::run(client(), scheduler::Config::default())));
+    tasks.spawn(watched(
+        "scheduler",
+        stop.clone(),
+        scheduler::run(client("kube-scheduler"), scheduler::Config::default()),
+    ));
     let controllers = controllers::Config { cluster_ca: pki.ca.clone(), event_ttl: Duration::from_secs(3600) };
-    tasks.spawn(watched("controllers", stop.clone(), controllers::run(client(), controllers)));
+    tasks.spawn(watched("controllers", stop.clone(), controllers::run(client("kube-controller-manager"), controllers)));
     write_private(
         &instance.kubeconfig(),
         kubeconfig::administrator(&pki, &format!("https://127.0.0.1:{}", flags.port)).as_bytes(),
@@ -129,10 +135,17 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
 
     let dns = name_server(&settings).await;
     let content = Content::open(instance.path("content"))?;
+    if flags.registry_port != 0 {
+        tasks.spawn(registry(content.clone(), flags.registry_port));
+    }
+    let socket = flags.docker_socket.clone().unwrap_or_else(|| docker::default_socket(instance));
+    if socket != Path::new("none") {
+        tasks.spawn(docker_api(instance.clone(), content.clone(), socket));
+    }
     let agent = Agent::new(
         agent_config(instance, &settings)?,
         Parts {
-            client: client(),
+            client: client("kubelet"),
             runtime: Arc::new(EngineRuntime::new(engine)),
             images: Arc::new(ContentImages::new(content, PullOptions::default())),
             services: Arc::new(KernelServices::new(network.services().clone(), dns.as_ref().map(|d| d.zone().clone()))),
@@ -144,7 +157,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
         let stop = stop.clone();
         async move { agent.run(stop).await }
     });
-    wait_until_ready(client(), &settings.node_name).await?;
+    wait_until_ready(client("hythe"), &settings.node_name).await?;
     progress.phase("node");
     progress.ready();
     Ok(Running { tasks, stop, agent: Some(agent), store, _dns: dns })
@@ -222,12 +235,31 @@ fn serve(server: Arc<ApiServer>, listener: TcpListener, pki: &Pki) -> Result<imp
     })
 }
 
-/// How the engine of an instance is opened; `down` needs the same.
-pub fn engine_config(instance: &Instance) -> EngineConfig {
+/// How the engine of an instance's pods is opened.
+fn engine_config(instance: &Instance) -> EngineConfig {
+    engine_of(instance, "engine", "")
+}
+
+/// How the engine of `hythe build` is opened: apart from that of pods, because builds are other processes' business.
+pub fn build_engine_config(instance: &Instance) -> EngineConfig {
+    engine_of(instance, "build-engine", "-build")
+}
+
+/// How the engine of Docker's containers is opened.
+pub fn docker_engine_config(instance: &Instance) -> EngineConfig {
+    engine_of(instance, "docker-engine", "-docker")
+}
+
+/// All engines of an instance, for `down`.
+pub fn engine_configs(instance: &Instance) -> [EngineConfig; 3] {
+    [engine_config(instance), build_engine_config(instance), docker_engine_config(instance)]
+}
+
+fn engine_of(instance: &Instance, directory: &str, suffix: &str) -> EngineConfig {
     EngineConfig {
-        data_dir: instance.path("engine"),
-        run_dir: instance.run_dir().join("engine"),
-        cgroup_root: instance.name.clone(),
+        data_dir: instance.path(directory),
+        run_dir: instance.run_dir().join(directory),
+        cgroup_root: format!("{}{suffix}", instance.name),
         shim: ShimCommand::current_exe(),
     }
 }
@@ -249,12 +281,34 @@ pub fn network_config(instance: &Instance, settings: &Settings) -> Result<Networ
 fn agent_config(instance: &Instance, settings: &Settings) -> Result<AgentConfig> {
     let services = addresses::parse("--service-cidr", &settings.service_cidr)?;
     let mut config = AgentConfig::new(&settings.node_name, instance.path("agent"));
+    config.secrets_dir = Some(instance.run_dir().join("secrets"));
     config.pod_cidr = settings.pod_cidr.clone();
     config.cluster_dns = vec![services.nth(DNS_OFFSET).into()];
     config.cluster_domain = CLUSTER_DOMAIN.to_owned();
     config.node_ips = vec![settings.node_ip.into()];
     config.version = api::discovery::VERSION.to_owned();
     Ok(config)
+}
+
+/// The registry of this machine. Pods run without it, so a port that is taken is a warning.
+async fn registry(content: Content, port: u16) -> String {
+    let serve = async {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        Registry::open(registry::Config::new(content))?.serve(listener, None).await?;
+        Ok::<_, anyhow::Error>(())
+    };
+    if let Err(error) = serve.await {
+        tracing::warn!(%error, port, "no registry: choose another port with --registry-port, or 0 for none");
+    }
+    "registry".to_owned()
+}
+
+/// The Docker API of this machine. Pods run without it.
+async fn docker_api(instance: Instance, content: Content, socket: PathBuf) -> String {
+    if let Err(error) = docker::serve(&instance, content, &socket).await {
+        tracing::warn!(%error, socket = %socket.display(), "no Docker API");
+    }
+    "docker api".to_owned()
 }
 
 /// The cluster's name server; without it pods still run, so its absence is a warning.

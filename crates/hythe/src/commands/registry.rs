@@ -1,0 +1,52 @@
+//! `hythe registry`: an OCI distribution server over the instance's images, alone.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use engine::content::Content;
+use registry::{Config, Mirror, Registry, Tls};
+use tokio::net::TcpListener;
+
+use super::session::block_on;
+use crate::instance::Instance;
+
+/// How to serve.
+#[derive(Args)]
+pub struct RegistryFlags {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:5000", value_name = "ADDR:PORT")]
+    listen: SocketAddr,
+    /// Who may use it: lines of user:hash (bcrypt), read again when the file changes.
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
+    /// Certificate chain, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Fetch what is missing from this registry and keep it.
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+}
+
+pub fn run(instance: &Instance, flags: RegistryFlags) -> Result<ExitCode> {
+    instance.create()?;
+    let mut config = Config::new(Content::open(instance.path("content"))?);
+    config.htpasswd = flags.htpasswd;
+    config.mirror = flags.mirror.as_deref().map(Mirror::at);
+    let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("can't read {}", path.display()));
+    let tls = match (&flags.tls_cert, &flags.tls_key) {
+        (Some(chain), Some(key)) => Some(Tls::from_pem(&read(chain)?, &read(key)?)?),
+        (None, None) => None,
+        _ => bail!("--tls-cert and --tls-key go together"),
+    };
+    block_on(async {
+        let listener =
+            TcpListener::bind(flags.listen).await.with_context(|| format!("can't listen on {}", flags.listen))?;
+        println!("hythe: registry on {}", listener.local_addr()?);
+        Registry::open(config)?.serve(listener, tls).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}

@@ -1,0 +1,134 @@
+//! The Docker Engine API beside the pods, on the same images. Its containers have an engine of their own, so that
+//! neither side takes the other's for its leftovers.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use anyhow::{Context as _, Result};
+use builder::{BuildRequest, Builder, Classic, Context, RunNetwork, Source};
+use docker_api::{BuildOptions, BuildProgress, Config, DockerApi, ImageBuilder, NetworkSettings};
+use engine::{
+    Engine,
+    content::{Content, PullOptions},
+};
+use futures::future::BoxFuture;
+use tokio::net::UnixListener;
+
+use super::roles;
+use crate::instance::Instance;
+
+/// Where the API of an instance is, unless told otherwise.
+pub fn default_socket(instance: &Instance) -> PathBuf {
+    match instance.is_default() {
+        true => PathBuf::from("/run/hythe/docker.sock"),
+        false => instance.run_dir().join("docker.sock"),
+    }
+}
+
+/// Opens the API, takes over its containers, and serves until the listener fails.
+pub async fn serve(instance: &Instance, content: Content, socket: &Path) -> Result<()> {
+    let listener = listen(socket)?;
+    let api = DockerApi::open(config(instance, content).await?).await?;
+    Ok(api.serve(listener).await?)
+}
+
+/// How the API of an instance is opened.
+pub async fn config(instance: &Instance, content: Content) -> Result<Config> {
+    let engine = Engine::open(roles::docker_engine_config(instance)).await?;
+    engine.adopt().await?;
+    let build_engine = Engine::open(roles::build_engine_config(instance)).await?;
+    build_engine.adopt().await?;
+    let builder = Builder::open(build_engine, content.clone(), instance.path("build")).await?;
+    Ok(Config {
+        data_dir: instance.path("docker"),
+        run_dir: instance.run_dir().join("docker"),
+        engine,
+        content,
+        network: NetworkSettings { name: instance.name.replace("hythe", "hyd"), ..Default::default() },
+        builder: Some(Arc::new(DockerfileBuilder(builder))),
+        registries: PullOptions::default(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+fn listen(socket: &Path) -> Result<UnixListener> {
+    if let Some(directory) = socket.parent() {
+        fs::create_dir_all(directory).with_context(|| format!("can't make {}", directory.display()))?;
+    }
+    // A socket file outlives its process. The instance's lock says that no other process of ours serves it.
+    let _ = fs::remove_file(socket);
+    let listener = UnixListener::bind(socket).with_context(|| format!("can't listen on {}", socket.display()))?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o660))?;
+    Ok(listener)
+}
+
+/// `docker build` by our builder.
+struct DockerfileBuilder(Builder);
+
+impl ImageBuilder for DockerfileBuilder {
+    fn build(
+        &self,
+        context: PathBuf,
+        options: BuildOptions,
+        progress: BuildProgress,
+    ) -> BoxFuture<'static, Result<String, String>> {
+        let builder = self.0.clone();
+        Box::pin(async move {
+            let archive = fs::File::open(&context).map_err(|e| format!("{}: {e}", context.display()))?;
+            let quiet = options.quiet;
+            let request = request(archive, options);
+            let classic = Arc::new(Mutex::new(Classic::new()));
+            let (told, say) = (classic.clone(), progress.clone());
+            let show = move |event| {
+                let mut classic = told.lock().unwrap_or_else(|e| e.into_inner());
+                for piece in classic.render(event) {
+                    if !quiet {
+                        say(&piece.text);
+                    }
+                }
+            };
+            let result = builder.build(request, Arc::new(show)).await;
+            let owed = classic.lock().unwrap_or_else(|e| e.into_inner()).finish();
+            if !quiet {
+                owed.iter().for_each(|piece| progress(&piece.text));
+            }
+            match result {
+                Ok(built) => {
+                    if quiet {
+                        progress(&format!("{}\n", built.image));
+                    }
+                    Ok(built.image)
+                }
+                Err(error) => Err(error.to_string()),
+            }
+        })
+    }
+}
+
+fn request(archive: fs::File, options: BuildOptions) -> BuildRequest {
+    let given = |text: String| (!text.is_empty()).then_some(text);
+    BuildRequest {
+        context: Context::Tar(Box::new(archive)),
+        dockerfile: Source::Path(given(options.dockerfile).unwrap_or_else(|| "Dockerfile".into())),
+        args: options.build_args.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
+        target: options.target,
+        tags: options.tags,
+        labels: options.labels,
+        no_cache: options.no_cache,
+        pull: options.pull,
+        network: if options.network_mode == "none" { RunNetwork::None } else { RunNetwork::Host },
+        extra_hosts: options
+            .extra_hosts
+            .iter()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, address)| (name.to_owned(), address.to_owned()))
+            .collect(),
+        platform: given(options.platform),
+        shm_size: (options.shm_size > 0).then_some(options.shm_size),
+        ..Default::default()
+    }
+}
