@@ -21,7 +21,7 @@ use crate::plan::{check_platform, plan};
 use crate::request::{BuildOutput, BuildRequest, Context, Source};
 use crate::stage;
 use crate::tree::Root;
-use crate::work::{LABEL, Locks, Parts, Settings, Work, Workspace};
+use crate::work::{LABEL, Locks, Parts, Settings, Work, Workspace, entrance};
 
 /// Bytes of a context unless the request says otherwise.
 const MAX_BYTES: u64 = 64 << 30;
@@ -57,6 +57,11 @@ impl Builder {
 
     /// Ends the sandboxes and removes the workspaces of builds whose process is gone.
     async fn recover(&self) {
+        let parent = self.data_dir.join("work");
+        let _entrance = match blocking(move || entrance(&parent)).await {
+            Ok(entrance) => entrance,
+            Err(error) => return tracing::warn!(%error, "what killed builds left can't be cleared"),
+        };
         for sandbox in self.engine.sandboxes() {
             let Some(workspace) = sandbox.spec().labels.get(LABEL) else { continue };
             if abandoned(Path::new(workspace))
@@ -168,7 +173,16 @@ impl Builder {
         let cached = (work.cached.load(Ordering::Relaxed), work.steps);
         let (image, tagged) = work
             .blocking(move |work| {
-                let image = work.content.author(&built.config, &built.layers, &tags)?;
+                let image = match &built.origin {
+                    // Not a single step: the result is the base itself.
+                    Some(origin) => {
+                        for tag in &tags {
+                            work.content.tag(origin.as_str(), &tag.to_string())?;
+                        }
+                        work.content.image(origin.as_str())?
+                    }
+                    None => work.content.author(&built.config, &built.layers, &tags)?,
+                };
                 output::write(work, &image, &built, output, &tags)?;
                 Ok((image, tags))
             })

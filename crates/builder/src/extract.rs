@@ -112,7 +112,10 @@ impl Unpacking<'_> {
                 clear(&parent, name)?;
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mut file = File::from(rfs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))?);
-                io::copy(entry, &mut file)?;
+                match kind {
+                    EntryType::GNUSparse => copy_holes(entry, &mut file)?,
+                    _ => drop(io::copy(entry, &mut file)?),
+                }
                 self.finish(&file.into(), entry, false)
             }
             EntryType::Symlink => {
@@ -209,6 +212,29 @@ impl Unpacking<'_> {
             rfs::chmodat(parent, name, self.mode(entry, false)?, AtFlags::empty())?;
         }
         Ok(rfs::utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+}
+
+/// Holes stay holes: blocks of zeros are skipped, not written.
+fn copy_holes(from: &mut impl Read, to: &mut File) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let mut buffer = vec![0; 1 << 12];
+    let mut offset = 0;
+    loop {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match from.read(&mut buffer[filled..])? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        if filled == 0 {
+            return to.set_len(offset);
+        }
+        if buffer[..filled].iter().any(|byte| *byte != 0) {
+            to.write_all_at(&buffer[..filled], offset)?;
+        }
+        offset += filled as u64;
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-use engine::content::{Digest, Image, Packing, Reference, encoded_config, pack};
+use engine::content::{Digest, Image, Packing, Reference, pack};
 use rustix::fs::{self as rfs, Mode, OFlags};
 use serde_json::json;
 
@@ -80,7 +80,7 @@ fn oci(work: &Work, image: &Image, built: &Built, tags: &[Reference], writer: &m
     add("index.json", index.len() as u64, &mut index.as_bytes())?;
     let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
     add(&blob(&image.manifest), manifest.len() as u64, &mut manifest.as_slice())?;
-    let config = encoded_config(&built.config);
+    let config = std::fs::read(work.content.blob_path(&image.id))?;
     add(&blob(&image.id), config.len() as u64, &mut config.as_slice())?;
     let mut written = Vec::new();
     for layer in &built.layers {

@@ -115,6 +115,9 @@ impl Stage {
 
     /// The id of the image as it is; `None` while there is nothing at all.
     fn id(&self) -> Option<String> {
+        if let Some(origin) = &self.built.origin {
+            return Some(origin.to_string());
+        }
         let nothing = self.built.config.history.is_empty() && self.built.layers.is_empty();
         (!nothing).then(|| Digest::of(&encoded_config(&self.built.config)).to_string())
     }
@@ -132,7 +135,7 @@ impl Stage {
             Base::Stage(index) => self.built = (*self.stage(*index).await?).clone(),
             Base::Image(name) => {
                 let (image, layers) = self.work.image(self.index, name).await?;
-                self.built = Built { config: image.config, layers };
+                self.built = Built { config: image.config, layers, origin: Some(image.id) };
                 self.built.config.rootfs.kind = "layers".into();
             }
         }
@@ -232,6 +235,7 @@ impl Stage {
 
     /// Adds a step to the image.
     fn commit(&mut self, record: Record, created_by: String) {
+        self.built.origin = None;
         let config = &mut self.built.config;
         config.created = Some(record.created.clone());
         config.history.push(History {

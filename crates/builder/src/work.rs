@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use engine::content::{Content, Image, ImageConfig, Layer, Reference};
+use engine::content::{Content, Digest, Image, ImageConfig, Layer, Reference};
 use engine::{Engine, Namespace, Resources, Sandbox, SandboxSpec, Seccomp, Tmpfs};
 use tokio::sync::Mutex;
 
@@ -26,13 +26,23 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
+    /// Makes and locks it. In between it looks abandoned, so those who clear such are kept out.
     pub fn new(parent: &Path, id: &str) -> Result<Self, Kind> {
         let path = parent.join(id);
+        let _entrance = entrance(parent)?;
         std::fs::create_dir_all(&path).map_err(|e| Kind::io("create", &path, e))?;
         let lock = File::create(path.join("lock")).map_err(|e| Kind::io("create", &path, e))?;
         lock.lock().map_err(|e| Kind::io("lock", &path, e))?;
         Ok(Self { path, _lock: lock })
     }
+}
+
+/// Held by whoever makes workspaces, or looks which are abandoned.
+pub(crate) fn entrance(parent: &Path) -> Result<File, Kind> {
+    let path = parent.with_extension("lock");
+    let file = File::create(&path).map_err(|e| Kind::io("open", &path, e))?;
+    file.lock().map_err(|e| Kind::io("lock", &path, e))?;
+    Ok(file)
 }
 
 impl Drop for Workspace {
@@ -225,6 +235,8 @@ impl Work {
 pub(crate) struct Built {
     pub config: ImageConfig,
     pub layers: Vec<Layer>,
+    /// The image that it still is, until the first step changes it.
+    pub origin: Option<Digest>,
 }
 
 /// The build's sandboxes: one for each kind of network that a `RUN` asks for, made when the first does.

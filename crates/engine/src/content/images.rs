@@ -92,7 +92,7 @@ impl Content {
         let image = self.image(image)?;
         let reference = Reference::parse(name)?;
         self.change_names(|names| {
-            names.names.insert(reference.to_string(), image.manifest);
+            super::author::take_name(names, &reference.to_string(), &image.manifest);
             Ok(())
         })
     }
