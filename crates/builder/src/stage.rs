@@ -1,6 +1,8 @@
 //! One stage: its instructions, one after the other, each from the cache or done.
 
 mod configure;
+mod files;
+mod running;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,13 +13,10 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
 use crate::cache::{self, Key, Record};
-use crate::copy::{Copy, make_directory};
-use crate::dockerfile::{Command, Copying, Expander, Form, Instruction, Mount, MountKind};
+use crate::dockerfile::{Command, Expander, Form, Instruction};
 use crate::error::{BuildError, Kind};
 use crate::event::Event;
-use crate::fetch;
 use crate::plan::{Base, From, PlannedStage, platform_args, resolve};
-use crate::run::{self, ReadyMount};
 use crate::work::{Built, Work};
 
 /// A stage's result, to be waited for by several others.
@@ -292,210 +291,6 @@ impl Stage {
         }
     }
 
-    async fn workdir(&mut self, path: String) -> Result<(), Failure> {
-        let path = if path.len() > 1 { path.trim_end_matches('/').to_owned() } else { path };
-        let note = format!("WORKDIR {path}");
-        let created_by = format!("{} #(nop) {note}", self.shell().join(" "));
-        let key = self.key().text(&created_by);
-        let record = match self.find(&key) {
-            Some(record) => record,
-            None => {
-                self.stand_in();
-                let (layers, user, path) =
-                    (self.built.layers.clone(), self.built.config.config.user.clone(), path.clone());
-                let layer = self.work.blocking(move |work| make_directory(work, &layers, &path, &user)).await?;
-                self.keep(&key, &note, layer)?
-            }
-        };
-        self.built.config.config.working_dir = path;
-        self.commit(record, created_by);
-        Ok(())
-    }
-
-    async fn copy(&mut self, name: &'static str, copying: &Copying) -> Result<(), Failure> {
-        let mut copying = copying.clone();
-        copying.sources = copying.sources.iter().map(|text| self.expand(text)).collect::<Result<_, _>>()?;
-        let destination = self.expand(&copying.destination)?;
-        copying.chown = self.expand_option(&copying.chown)?.filter(|text| !text.is_empty());
-        copying.chmod = self.expand_option(&copying.chmod)?.filter(|text| !text.is_empty());
-        copying.exclude = copying.exclude.iter().map(|text| self.expand(text)).collect::<Result<_, _>>()?;
-        copying.checksum = self.expand_option(&copying.checksum)?;
-        let lookup = |name: &str| self.lookup(name);
-        for inline in copying.inline.iter_mut().filter(|inline| inline.expand) {
-            let expander = Expander::new(self.work.dockerfile.escape, &lookup).without_quotes();
-            inline.data = expander.word(&inline.data).map_err(|error| Kind::invalid(error.to_string()))?;
-        }
-        let from = match &copying.from {
-            Some(name) => Some(self.layers_of(name).await?),
-            None => None,
-        };
-        let mut fetched = Vec::new();
-        if name == "ADD" {
-            fetched = self.fetch(&mut copying, &destination).await?;
-        }
-        let absolute = self.absolute(&destination);
-        let chown = copying.chown.as_deref().map(|chown| format!("--chown={chown} ")).unwrap_or_default();
-        let chmod = copying.chmod.as_deref().map(|chmod| format!("--chmod={chmod} ")).unwrap_or_default();
-        let copy = Copy { name, copying, destination: absolute, from, fetched };
-        let (gathering, shown) = (copy.clone(), copy.destination.clone());
-        let gathered = self.work.blocking(move |work| gathering.gather(work)).await?;
-        let note = format!("{name} {chown}{chmod}{} in {shown} ", gathered.sum);
-        let created_by = format!("{} #(nop) {note}", self.shell().join(" "));
-        // A linked layer depends on nothing below it; names of owners are looked up there all the same.
-        let parent = if copy.copying.link && chown.is_empty() { Key::new(Some("link"), self.work.settings.clamp) } else { self.key() };
-        let key = parent.text(&created_by).text(if copy.copying.parents { "parents" } else { "" });
-        let key = key.text(&format!("{:?}", copy.copying.unpack));
-        let record = match self.find(&key) {
-            Some(record) => record,
-            None => {
-                let layers = self.built.layers.clone();
-                let layer = self.work.blocking(move |work| copy.layer(work, &layers, &gathered)).await?;
-                self.keep(&key, &note, Some(layer))?
-            }
-        };
-        self.commit(record, created_by);
-        Ok(())
-    }
-
-    /// Fetches the URLs among the sources of an `ADD`, and takes them off the list.
-    async fn fetch(
-        &self,
-        copying: &mut Copying,
-        destination: &str,
-    ) -> Result<Vec<(String, std::path::PathBuf, Option<i64>)>, Failure> {
-        let (urls, local): (Vec<String>, Vec<String>) = copying.sources.drain(..).partition(|s| fetch::is_url(s) || fetch::is_git(s));
-        copying.sources = local;
-        if let Some(git) = urls.iter().find(|url| fetch::is_git(url)) {
-            return Err(Kind::invalid(format!("ADD failed: {git}: repositories can't be added by this builder")).into());
-        }
-        if copying.checksum.is_some() && (urls.len() != 1 || !copying.sources.is_empty()) {
-            return Err(Kind::invalid("checksum can't be specified for multiple or local sources").into());
-        }
-        let mut fetched = Vec::new();
-        for url in urls {
-            let path = self.work.scratch("url");
-            let file = fetch::fetch(&url, &path, self.work.settings.max_bytes).await?;
-            if let Some(expected) = copying.checksum.as_deref().filter(|expected| *expected != file.digest) {
-                let message = format!("ADD failed: {url}: digest mismatch {}: {expected}", file.digest);
-                return Err(Kind::invalid(message).into());
-            }
-            let name = match file.name {
-                Some(name) => name,
-                None if destination.ends_with('/') => {
-                    return Err(Kind::invalid(format!("cannot determine filename from url: {url}")).into());
-                }
-                None => "index".into(),
-            };
-            fetched.push((name, path, file.modified));
-        }
-        Ok(fetched)
-    }
-
-    async fn run_command(
-        &mut self,
-        form: &Form,
-        heredocs: &[crate::dockerfile::Heredoc],
-        mounts: &[Mount],
-        network: Option<String>,
-    ) -> Result<(), Failure> {
-        let (form, script) = with_heredocs(form, heredocs);
-        let mut args = self.command_line(&form);
-        if let Some((_, path)) = &script {
-            args = vec![path.clone()];
-        }
-        let process = &self.built.config.config;
-        // Arguments that the environment does not hide.
-        let set = |name: &str| process.env.iter().any(|entry| entry.split('=').next() == Some(name));
-        let mut used: BTreeMap<String, String> = BTreeMap::new();
-        for (name, value) in &self.args {
-            if let Some(value) = value.as_ref().filter(|_| !set(name) && !PROXIES.contains(&name.as_str())) {
-                used.insert(name.clone(), value.clone());
-            }
-        }
-        let mut env = process.env.clone();
-        env.extend(used.iter().map(|(name, value)| format!("{name}={value}")));
-        for name in PROXIES {
-            if let Some(value) = self.work.settings.args.get(name).filter(|_| !set(name)) {
-                env.push(format!("{name}={value}"));
-            }
-        }
-        let shown = args.join(" ");
-        let script_text = script.as_ref().map(|(text, _)| text.clone()).unwrap_or_default();
-        let created_by = match used.len() {
-            0 => shown.clone(),
-            count => {
-                let list: Vec<String> = used.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                format!("|{count} {} {shown}", list.join(" "))
-            }
-        };
-        let mut key = self.key().text(&created_by).text(&script_text).text(&format!("{args:?}"));
-        key = key.text(network.as_deref().unwrap_or_default());
-        let ready = self.mounts(mounts).await?;
-        for mount in &ready {
-            key = key.text(&self.mount_key(mount).await?);
-        }
-        let record = match self.find(&key) {
-            Some(record) => record,
-            None => {
-                let command = run::Command {
-                    stage: self.index,
-                    args,
-                    env,
-                    user: process.user.clone(),
-                    cwd: process.working_dir.clone(),
-                    network,
-                    mounts: ready,
-                    script,
-                    shown,
-                };
-                let layer = run::run(&self.work, &self.built.layers, command).await?;
-                self.keep(&key, &format!("RUN {created_by}"), Some(layer))?
-            }
-        };
-        self.commit(record, created_by);
-        Ok(())
-    }
-
-    async fn mounts(&self, mounts: &[Mount]) -> Result<Vec<ReadyMount>, Failure> {
-        let mut ready = Vec::new();
-        for mount in mounts {
-            let mut kind = mount.kind.clone();
-            let mut layers = None;
-            if let MountKind::Bind { from, source, .. } | MountKind::Cache { from, source, .. } = &mut kind {
-                *source = self.expand(source)?;
-                if let Some(name) = from.as_deref() {
-                    layers = Some(self.layers_of(&self.expand(name)?).await?);
-                }
-            }
-            if let MountKind::Cache { id: Some(id), .. } | MountKind::Secret { id, .. } = &mut kind {
-                *id = self.expand(id)?;
-            }
-            let target = self.expand(&mount.target)?;
-            let secret = target.is_empty() && matches!(kind, MountKind::Secret { .. });
-            let target = if secret { target } else { self.absolute(&target).trim_end_matches('/').to_owned() };
-            if target.is_empty() && !secret {
-                return Err(Kind::invalid("invalid mount target \"/\"").into());
-            }
-            ready.push(ReadyMount { kind, target, from: layers });
-        }
-        Ok(ready)
-    }
-
-    /// What of a mount makes a `RUN` another one: bound files count with their contents; caches and secrets don't.
-    async fn mount_key(&self, mount: &ReadyMount) -> Result<String, Kind> {
-        let MountKind::Bind { source, .. } = &mount.kind else { return Ok(format!("{:?} {}", mount.kind, mount.target)) };
-        let copying = Copying { sources: vec![source.clone()], ..Copying::default() };
-        let copy = Copy {
-            name: "RUN",
-            copying,
-            destination: mount.target.clone(),
-            from: mount.from.clone(),
-            fetched: Vec::new(),
-        };
-        let sum = self.work.blocking(move |work| Ok(copy.gather(work)?.sum)).await?;
-        Ok(format!("bind {sum} {}", mount.target))
-    }
-
     /// The value of an argument that is declared now.
     fn argument(&self, name: &str, default: Option<&str>) -> Result<Option<String>, Kind> {
         self.work.used_args.add(name);
@@ -527,27 +322,6 @@ fn located(failure: impl Into<Failure>, lines: (usize, usize)) -> BuildError {
         Failure::Own(kind) => kind.at(lines),
         Failure::Elsewhere(error) => error,
     }
-}
-
-/// A command with its here-documents: a lone one is the script itself, others are left to the shell.
-fn with_heredocs(form: &Form, heredocs: &[crate::dockerfile::Heredoc]) -> (Form, Option<(String, String)>) {
-    let (Some(first), true) = (heredocs.first(), form.shell) else { return (form.clone(), None) };
-    let text = form.args.first().cloned().unwrap_or_default();
-    let alone = heredocs.len() == 1 && !text.trim().contains(char::is_whitespace) && text.trim_start().starts_with("<<");
-    if alone {
-        let data = first.data();
-        if data.starts_with("#!") {
-            return (form.clone(), Some((data, format!("/dev/pipes/{}", first.name))));
-        }
-        return (Form { shell: true, args: vec![data] }, None);
-    }
-    let mut whole = text;
-    for heredoc in heredocs {
-        whole.push('\n');
-        whole.push_str(&heredoc.content);
-        whole.push_str(&heredoc.name);
-    }
-    (Form { shell: true, args: vec![whole] }, None)
 }
 
 /// `"k"="v" …`, as notes have them.
