@@ -14,7 +14,7 @@ use crate::{
     pods::{self, Pods},
     runtime::{Images, Runtime},
     services::{self, ServiceSink, ServiceVariables},
-    volumes::Objects,
+    volumes::{self, Objects},
 };
 
 /// What an agent works with.
@@ -41,7 +41,13 @@ pub struct Agent {
 
 impl Agent {
     /// Must be called within a tokio runtime.
-    pub fn new(config: AgentConfig, parts: Parts) -> Self {
+    pub fn new(mut config: AgentConfig, parts: Parts) -> Self {
+        if let Some(dir) = &config.secrets_dir
+            && let Err(error) = volumes::keep_in_memory(dir)
+        {
+            tracing::warn!(%error, "no memory file system: Secrets and tokens of pods are written to the data directory");
+            config.secrets_dir = None;
+        }
         let machine = Machine::read(&config.data_dir);
         let context = Context {
             recorder: Recorder::start(parts.client.clone(), &config.node_name),

@@ -9,6 +9,9 @@ pub struct AgentConfig {
     pub node_name: String,
     /// Where pods' volumes, logs and records live.
     pub data_dir: PathBuf,
+    /// Where Secrets and tokens are written: a memory file system is mounted there unless it is one. `None` keeps them
+    /// beside the other volumes.
+    pub secrets_dir: Option<PathBuf>,
     /// The addresses of its pods, for `spec.podCIDR`; empty if unknown.
     pub pod_cidr: String,
     /// The cluster's name servers, for pods' resolv.conf.
@@ -41,6 +44,7 @@ impl AgentConfig {
         Self {
             node_name: node_name.into(),
             data_dir: data_dir.into(),
+            secrets_dir: None,
             pod_cidr: String::new(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),

@@ -37,7 +37,7 @@ pub struct Context {
 impl Context {
     /// Where the pod's things lie.
     pub fn paths(&self, pod: &Pod) -> PodPaths {
-        PodPaths::new(&self.config.data_dir, pod)
+        PodPaths::new(&self.config.data_dir, self.config.secrets_dir.as_deref(), pod)
     }
 
     /// The data directory.

@@ -9,19 +9,22 @@ use k8s_openapi::api::core::v1::Pod;
 pub struct PodPaths {
     /// `pods/UID`
     pub root: PathBuf,
+    /// Like `root`, for what must not reach a disk.
+    pub memory: PathBuf,
     /// `log/pods/NAMESPACE_NAME_UID`
     pub logs: PathBuf,
 }
 
 impl PodPaths {
-    /// Of `pod` below `data_dir`.
-    pub fn new(data_dir: &Path, pod: &Pod) -> Self {
+    /// Of `pod` below `data_dir` and, where there is one, the memory file system.
+    pub fn new(data_dir: &Path, memory: Option<&Path>, pod: &Pod) -> Self {
         let meta = &pod.metadata;
         let (namespace, name) =
             (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
         let uid = meta.uid.as_deref().unwrap_or_default();
         Self {
             root: data_dir.join("pods").join(uid),
+            memory: memory.map_or_else(|| data_dir.join("pods"), Path::to_path_buf).join(uid),
             logs: data_dir.join("log/pods").join(format!("{namespace}_{name}_{uid}")),
         }
     }
@@ -31,9 +34,20 @@ impl PodPaths {
         self.root.join("record.json")
     }
 
-    /// A volume of a kind such as `configmap` or `empty-dir`.
+    /// A volume of a kind such as `configmap` or `empty-dir`. As upstream, all that may hold a secret is in memory.
     pub fn volume(&self, kind: &str, name: &str) -> PathBuf {
-        self.root.join("volumes").join(format!("kubernetes.io~{kind}")).join(name)
+        let root = if matches!(kind, "secret" | "projected" | "downward-api") { &self.memory } else { &self.root };
+        root.join("volumes").join(format!("kubernetes.io~{kind}")).join(name)
+    }
+
+    /// The directories that hold its volumes.
+    pub fn volumes(&self) -> [PathBuf; 2] {
+        [self.root.join("volumes"), self.memory.join("volumes")]
+    }
+
+    /// Where the sub paths that one attempt of a container mounts are bound.
+    pub fn sub_paths(&self, container: &str, attempt: u32) -> PathBuf {
+        self.root.join("sub-paths").join(format!("{container}.{attempt}"))
     }
 
     /// The pod's `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`.

@@ -11,7 +11,7 @@ use std::{
 
 use agent::{
     net::{AttachRequest, Attachment, NetworkError, PodNetwork},
-    runtime::{Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, Usage},
+    runtime::{Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Usage},
 };
 use async_trait::async_trait;
 use engine::{
@@ -313,6 +313,14 @@ impl Runtime for Fake {
     ) -> engine::Result<Process> {
         let _ = sandbox;
         Err(missing(container))
+    }
+
+    async fn stage_sub_path(&self, _sandbox: &str, _sub_path: SubPath) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    async fn unstage_sub_paths(&self, _sandbox: &str, _sub_paths: Vec<SubPath>) -> std::io::Result<()> {
+        Ok(())
     }
 
     async fn host_path(&self, _sandbox: &str, path: &Path) -> PathBuf {

@@ -1,13 +1,9 @@
 //! Follows a log as it is written and rotated, woken by inotify.
 
 use std::{
-    fs::File,
     future::Future,
     io,
-    os::{
-        fd::{AsFd, AsRawFd, RawFd},
-        unix::fs::MetadataExt,
-    },
+    os::fd::{AsFd, AsRawFd, RawFd},
     path::Path,
     pin::Pin,
 };
@@ -18,7 +14,10 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::read::{Output, Reader};
+use super::{
+    read::{Output, Reader},
+    tail,
+};
 
 /// Tells of changes in a log's directory.
 pub struct Watch {
@@ -80,7 +79,6 @@ pub async fn follow(
     mut out: Output,
     mut ended: Pin<Box<dyn Future<Output = ()> + Send>>,
 ) -> io::Result<()> {
-    let mut inode = inode_of(path);
     let mut over = false;
     loop {
         if let Some(reader) = &mut reader
@@ -88,11 +86,16 @@ pub async fn follow(
         {
             return Ok(());
         }
-        let now = inode_of(path);
-        if now.is_some() && (now != inode || reader.is_none()) {
-            // Rotated: the old file was just read to its end, the new one is read from its beginning.
-            inode = now;
-            reader = File::open(path).ok().map(Reader::new);
+        let mut newer = tail::after(path, reader.as_ref().map(Reader::inode))?;
+        if let Some(newest) = newer.pop() {
+            // Rotated, perhaps more than once. Between the last read and the rotation the old file may have grown.
+            let old = reader.take();
+            for mut finished in old.into_iter().chain(newer.into_iter().map(Reader::new)) {
+                if !finished.drain(&mut out).await? {
+                    return Ok(());
+                }
+            }
+            reader = Some(Reader::new(newest));
             continue;
         }
         if over {
@@ -104,10 +107,6 @@ pub async fn follow(
             () = out.closed() => return Ok(()),
         }
     }
-}
-
-fn inode_of(path: &Path) -> Option<u64> {
-    std::fs::metadata(path).ok().map(|m| m.ino())
 }
 
 #[cfg(test)]
@@ -145,9 +144,24 @@ mod tests {
         std::fs::rename(&path, path.with_extension("log.1")).expect("renamed");
         write("three");
         assert_eq!(next(&mut chunks).await, "three\n");
+        // Twice before anyone looks, the old file having grown.
         write("four");
+        let older = path.with_extension("log.2");
+        std::fs::rename(path.with_extension("log.1"), &older).expect("renamed");
+        std::fs::rename(&path, path.with_extension("log.1")).expect("renamed");
+        write("five");
+        std::fs::rename(&older, path.with_extension("log.3")).expect("renamed");
+        std::fs::rename(path.with_extension("log.1"), &older).expect("renamed");
+        std::fs::rename(&path, path.with_extension("log.1")).expect("renamed");
+        write("six");
+        let mut seen = String::new();
+        while !seen.ends_with("six\n") {
+            seen += &next(&mut chunks).await;
+        }
+        assert_eq!(seen, "four\nfive\nsix\n");
+        write("seven");
         end.send(()).expect("heard");
-        assert_eq!(next(&mut chunks).await, "four\n");
+        assert_eq!(next(&mut chunks).await, "seven\n");
         assert_eq!(next(&mut chunks).await, "");
         task.await.expect("ended").expect("no error");
     }

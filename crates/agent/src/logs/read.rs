@@ -6,13 +6,14 @@ use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use tokio::{io::AsyncReadExt, sync::mpsc};
 
-use super::{Options, Stream, line};
+use super::{Options, Stream, line, tail};
 
 /// Bytes read at a time, and sent at a time.
 const BLOCK: usize = 32 << 10;
 
 /// One file.
 pub struct Reader {
+    inode: u64,
     file: tokio::fs::File,
     rest: BytesMut,
 }
@@ -20,7 +21,12 @@ pub struct Reader {
 impl Reader {
     /// From where the file stands.
     pub fn new(file: File) -> Self {
-        Self { file: tokio::fs::File::from_std(file), rest: BytesMut::new() }
+        Self { inode: tail::inode(&file), file: tokio::fs::File::from_std(file), rest: BytesMut::new() }
+    }
+
+    /// Which file it is, whatever its name has become.
+    pub fn inode(&self) -> u64 {
+        self.inode
     }
 
     /// Reads all that is there; false once no more is wanted. A line that is not whole yet stays for the next time.

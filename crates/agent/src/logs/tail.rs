@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -10,14 +11,8 @@ use std::{
 pub fn open(path: &Path, tail: Option<u64>) -> io::Result<Vec<File>> {
     let mut newest_first = Vec::new();
     let mut left = tail;
-    for index in 0.. {
-        let name = if index == 0 { path.to_path_buf() } else { rotated(path, index) };
-        let mut file = match File::open(&name) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && index == 0 => continue,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
-            Err(error) => return Err(error),
-        };
+    for file in files(path) {
+        let mut file = file?;
         if let Some(lines) = &mut left {
             let found = seek_lines(&mut file, *lines)?;
             *lines -= found;
@@ -31,6 +26,45 @@ pub fn open(path: &Path, tail: Option<u64>) -> io::Result<Vec<File>> {
     }
     newest_first.reverse();
     Ok(newest_first)
+}
+
+/// The files that came after the one with inode `known` (all, if that is `None` or gone), oldest first.
+pub fn after(path: &Path, known: Option<u64>) -> io::Result<Vec<File>> {
+    let mut newest_first = Vec::new();
+    for file in files(path) {
+        let file = file?;
+        if Some(inode(&file)) == known {
+            break;
+        }
+        newest_first.push(file);
+    }
+    newest_first.reverse();
+    Ok(newest_first)
+}
+
+/// 0 for a file that can't be asked, which no file has.
+pub fn inode(file: &File) -> u64 {
+    file.metadata().map_or(0, |m| m.ino())
+}
+
+/// All files of a log, newest first. One that is rotated meanwhile is met again under its next name: it counts once.
+fn files(path: &Path) -> impl Iterator<Item = io::Result<File>> {
+    let mut seen = Vec::new();
+    let missing = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
+    (0..)
+        .map(move |index| File::open(if index == 0 { path.to_path_buf() } else { rotated(path, index) }))
+        .enumerate()
+        // Between two steps of a rotation there is no current file.
+        .filter(move |(index, file)| *index > 0 || !file.as_ref().is_err_and(missing))
+        .map(|(_, file)| file)
+        .take_while(move |file| !file.as_ref().is_err_and(missing))
+        .filter(move |file| {
+            let Ok(file) = file else { return true };
+            let inode = inode(file);
+            let new = !seen.contains(&inode);
+            seen.push(inode);
+            new
+        })
 }
 
 /// `PATH.N`

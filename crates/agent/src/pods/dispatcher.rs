@@ -7,7 +7,7 @@ use std::{
 
 use engine::SandboxStatus;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
@@ -18,9 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     actor::{Actor, Message, PodView},
+    admission::{self, Offer, Refusal},
     record::PodRecord,
 };
-use crate::context::Context;
+use crate::{context::Context, volumes::remove_tree};
 
 /// The pods of this node as other parts of the agent see them. Cheap to clone.
 #[derive(Clone, Default)]
@@ -84,7 +85,7 @@ pub async fn run(context: Arc<Context>, pods: Pods, stop: CancellationToken) {
             Some(uid) = finished.recv() => dispatcher.forget(&uid),
             Some(_) = dispatcher.tasks.join_next(), if !dispatcher.tasks.is_empty() => {}
             event = events.next() => match event {
-                Some(Ok(event)) => dispatcher.hear(event),
+                Some(Ok(event)) => dispatcher.hear(event).await,
                 // The watcher goes on by itself; what is known stays in force.
                 Some(Err(error)) => tracing::debug!(%error, "the watch of pods was interrupted"),
                 None => break,
@@ -107,14 +108,14 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    fn hear(&mut self, event: watcher::Event<Pod>) {
+    async fn hear(&mut self, event: watcher::Event<Pod>) {
         match event {
             watcher::Event::Init => self.listing = Some(HashSet::new()),
             watcher::Event::InitApply(pod) => {
                 if let (Some(listing), Some(uid)) = (&mut self.listing, &pod.metadata.uid) {
                     listing.insert(uid.clone());
                 }
-                self.apply(pod);
+                self.apply(pod).await;
             }
             watcher::Event::InitDone => {
                 let Some(listed) = self.listing.take() else { return };
@@ -127,7 +128,7 @@ impl Dispatcher {
                     self.clear_orphans();
                 }
             }
-            watcher::Event::Apply(pod) => self.apply(pod),
+            watcher::Event::Apply(pod) => self.apply(pod).await,
             watcher::Event::Delete(pod) => {
                 if let Some(actor) = pod.metadata.uid.as_ref().and_then(|uid| self.actors.get(uid)) {
                     let _ = actor.outbox.send(Message::Gone);
@@ -136,25 +137,53 @@ impl Dispatcher {
         }
     }
 
-    fn apply(&mut self, pod: Pod) {
+    async fn apply(&mut self, pod: Pod) {
         let Some(uid) = pod.metadata.uid.clone() else { return };
         let pod = Arc::new(pod);
         if let Some(actor) = self.actors.get(&uid) {
             let _ = actor.outbox.send(Message::Pod(pod));
             return;
         }
-        let (outbox, inbox) = mpsc::unbounded_channel();
-        let (sender, view) =
-            watch::channel(Arc::new(PodView { pod: Arc::clone(&pod), sandbox: None, containers: Vec::new() }));
-        self.pods.views.write().insert(uid.clone(), view);
         let found = self.newest_sandbox(&uid);
-        let actor = Actor::new(Arc::clone(&self.context), pod, found, (outbox.clone(), inbox), sender);
+        let refusal = if found.is_none() { self.refusal(&pod).await } else { None };
+        let (outbox, inbox) = mpsc::unbounded_channel();
+        let (sender, view) = watch::channel(Arc::new(PodView {
+            pod: Arc::clone(&pod),
+            sandbox: None,
+            containers: Vec::new(),
+            failed: refusal.is_some(),
+        }));
+        self.pods.views.write().insert(uid.clone(), view);
+        let actor = Actor::new(Arc::clone(&self.context), pod, found, refusal, (outbox.clone(), inbox), sender);
         self.actors.insert(uid.clone(), Handle { outbox });
         let finished = self.finished.clone();
         self.tasks.spawn(async move {
             actor.run().await;
             let _ = finished.send(uid);
         });
+    }
+
+    /// Why the node can't take a pod that has never been here.
+    async fn refusal(&self, pod: &Pod) -> Option<Refusal> {
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        let known = self.context.paths(pod).record().exists();
+        if known || pod.metadata.deletion_timestamp.is_some() || !matches!(phase, None | Some("" | "Pending")) {
+            return None;
+        }
+        let others: Vec<_> = self.pods.all().into_iter().filter(|v| !v.failed).map(|v| Arc::clone(&v.pod)).collect();
+        let node = if admission::selects_node(pod) {
+            let api: Api<Node> = Api::all(self.context.client.clone());
+            api.get(&self.context.config.node_name).await.ok()
+        } else {
+            None
+        };
+        let offer = Offer {
+            name: &self.context.config.node_name,
+            allocatable: self.context.machine.allocatable(),
+            pods: i64::from(self.context.config.max_pods),
+            node: node.as_ref(),
+        };
+        admission::check(pod, &others, &offer)
     }
 
     fn forget(&mut self, uid: &str) {
@@ -190,6 +219,7 @@ impl Dispatcher {
                 tracing::warn!(%error, "the networks of earlier pods could not be removed");
             }
             clear_directories(&context, &live).await;
+            clear_secrets(&context, &live);
         });
     }
 }
@@ -210,10 +240,21 @@ async fn clear_directories(context: &Context, live: &HashSet<String>) {
                 }
             }
             let logs = context.data_dir().join("log/pods").join(format!("{}_{}_{uid}", record.namespace, record.name));
-            let _ = std::fs::remove_dir_all(logs);
+            let _ = remove_tree(&logs);
         }
-        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+        if let Err(error) = remove_tree(&entry.path()) {
             tracing::warn!(path = %entry.path().display(), %error, "an orphaned pod directory could not be removed");
+        }
+    }
+}
+
+fn clear_secrets(context: &Context, live: &HashSet<String>) {
+    let Some(dir) = &context.config.secrets_dir else { return };
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if !live.contains(entry.file_name().to_string_lossy().as_ref())
+            && let Err(error) = remove_tree(&entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "the secrets of a pod that is gone could not be removed");
         }
     }
 }

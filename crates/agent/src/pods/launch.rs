@@ -13,6 +13,7 @@ use super::{
 use crate::{
     context::Context,
     events::Severity,
+    runtime::SubPath,
     spec::{
         environment::{self, Inputs},
         field_reference::PodFacts,
@@ -90,16 +91,10 @@ async fn create_and_start(
         node: context.machine.allocatable(),
     };
     let environment = environment::build(container, &inputs).map_err(config)?;
-    // Only memory volumes lie elsewhere for the host.
-    let mut elsewhere = Vec::new();
-    for source in volumes.sources.values().filter(|s| s.memory) {
-        elsewhere.push((source.path.clone(), context.runtime.host_path(&sandbox.id, &source.path).await));
-    }
-    let host_path = |path: &std::path::Path| {
-        elsewhere.iter().find(|(inside, _)| inside == path).map_or_else(|| path.to_path_buf(), |(_, host)| host.clone())
-    };
-    let mounts = volumes::mounts_of(container, volumes, &environment, host_path).map_err(|e| config(e.to_string()))?;
     let paths = context.paths(pod);
+    let volumes::Mounts { mounts, sub_paths } =
+        volumes::mounts_of(container, volumes, &environment, &paths.sub_paths(&container.name, attempt))
+            .map_err(|e| config(e.to_string()))?;
     let id = runtime_id(&container.name, attempt);
     let parts = Parts {
         pod,
@@ -113,7 +108,19 @@ async fn create_and_start(
         paths: &paths,
     };
     let spec = container_spec::build(context, parts).map_err(LaunchError::Create)?;
-    context.runtime.create(&sandbox.id, spec).await.map_err(runtime_error)?;
+    let staged = stage(context, &sandbox.id, container, &sub_paths).await;
+    let made = match &staged {
+        Ok(()) => context.runtime.create(&sandbox.id, spec).await.map_err(runtime_error),
+        Err(error) => Err(config(error.to_string())),
+    };
+    if !sub_paths.is_empty() {
+        // The container has its own mounts of them now.
+        let done = sub_paths.into_iter().map(|(_, part)| part).collect();
+        if let Err(error) = context.runtime.unstage_sub_paths(&sandbox.id, done).await {
+            tracing::debug!(%error, container = container.name, "the binds of sub paths stay until the pod ends");
+        }
+    }
+    made?;
     let created = format!("Created container: {}", container.name);
     context.recorder.container(pod, &container.name, Severity::Normal, "Created", created);
     context.runtime.start(&sandbox.id, &id).await.map_err(runtime_error)?;
@@ -121,6 +128,21 @@ async fn create_and_start(
     let started = format!("Started container {}", container.name);
     context.recorder.container(pod, &container.name, Severity::Normal, "Started", started);
     Ok(started_at)
+}
+
+async fn stage(
+    context: &Arc<Context>,
+    sandbox: &str,
+    container: &Container,
+    sub_paths: &[(String, SubPath)],
+) -> Result<(), volumes::MountError> {
+    for (volume, part) in sub_paths {
+        if let Err(error) = context.runtime.stage_sub_path(sandbox, part.clone()).await {
+            tracing::warn!(%error, volume, container = container.name, path = part.path, "a subPath can't be had");
+            return Err(volumes::MountError::SubPath { volume: volume.clone(), container: container.name.clone() });
+        }
+    }
+    Ok(())
 }
 
 fn runtime_error(error: engine::Error) -> LaunchError {

@@ -1,6 +1,7 @@
 //! The pods of this node: one actor a pod turns what is declared into what runs, and reports what is.
 
 mod actor;
+mod admission;
 pub mod backoff;
 pub mod conditions;
 pub mod container;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{container::ContainerRecord, prepare::root_id};
-use crate::{context::Context, paths::PodPaths};
+use crate::{context::Context, paths::PodPaths, volumes::remove_tree};
 
 /// Ends the sandbox and frees network, root file systems and volumes. Logs and the record stay. What fails is
 /// reported; calling it again goes on where it failed.
@@ -30,8 +30,8 @@ pub async fn tear_down(
     for root in roots {
         context.images.remove_root(&root).await.map_err(|e| e.to_string())?;
     }
-    let volumes = context.paths(pod).root.join("volumes");
-    let removed = tokio::task::spawn_blocking(move || remove(&volumes)).await;
+    let volumes = context.paths(pod).volumes();
+    let removed = tokio::task::spawn_blocking(move || volumes.iter().try_for_each(|v| remove_tree(v))).await;
     match removed {
         Ok(result) => result.map_err(|e| e.to_string()),
         Err(error) => Err(error.to_string()),
@@ -41,18 +41,10 @@ pub async fn tear_down(
 /// Removes the pod's directory and logs: it is gone from the API.
 pub async fn forget(paths: PodPaths) {
     let removed = tokio::task::spawn_blocking(move || {
-        remove(&paths.root)?;
-        remove(&paths.logs)
+        [paths.root, paths.memory, paths.logs].iter().try_for_each(|path| remove_tree(path))
     })
     .await;
     if let Ok(Err(error)) = removed {
         tracing::warn!(%error, "a pod's directory could not be removed");
-    }
-}
-
-fn remove(path: &std::path::Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

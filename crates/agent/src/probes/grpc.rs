@@ -6,25 +6,30 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::Request;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
 
 use super::{port, state::Outcome};
 
 /// Asks for the health of `service` (empty for the server as a whole).
 pub async fn probe(host: &str, port: u16, service: &str, timeout: Duration) -> Outcome {
     let address = port::address(host, port);
-    match tokio::time::timeout(timeout, check(&address, service)).await {
+    // The gRPC client goes on dialling what refuses it, so that this, too, reads as a timeout.
+    let unreachable = || {
+        let seconds = timeout.as_secs();
+        Outcome::Failure(format!(
+            "timeout: failed to connect service \"{address}\" within {seconds}s: context deadline exceeded"
+        ))
+    };
+    let Ok(stream) = port::connect(&address, timeout).await else { return unreachable() };
+    match tokio::time::timeout(timeout, check(stream, &address, service)).await {
         Ok(Ok(1)) => Outcome::Success,
         Ok(Ok(status)) => Outcome::Failure(format!("service unhealthy (responded with {:?})", name(status))),
         Ok(Err(error)) => Outcome::Failure(error),
-        Err(_) => Outcome::Failure(format!(
-            "timeout: failed to connect service \"{address}\" within {}s: context deadline exceeded",
-            timeout.as_secs()
-        )),
+        Err(_) => unreachable(),
     }
 }
 
-async fn check(address: &str, service: &str) -> Result<u64, String> {
-    let stream = port::connect(address, Duration::from_secs(60)).await.map_err(|e| format!("error: {e}"))?;
+async fn check(stream: TcpStream, address: &str, service: &str) -> Result<u64, String> {
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .map_err(|e| e.to_string())?;

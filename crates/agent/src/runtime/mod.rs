@@ -3,6 +3,7 @@
 mod images;
 mod namespace;
 mod real;
+mod sub_path;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use tokio::{
 
 pub use images::{Credential, ImageError, ImageInfo, Images};
 pub use real::{ContentImages, EngineRuntime};
+pub use sub_path::SubPath;
 
 /// Sandboxes and containers. All methods may be called at the same time; ids are the caller's.
 #[async_trait]
@@ -48,6 +50,10 @@ pub trait Runtime: Send + Sync + 'static {
     ) -> engine::Result<Process>;
     /// Where the host sees a path that lies on one of the sandbox's memory file systems.
     async fn host_path(&self, sandbox: &str, path: &Path) -> PathBuf;
+    /// Binds a part of a volume so that the sandbox's containers can have it mounted. No link leads out of the volume.
+    async fn stage_sub_path(&self, sandbox: &str, sub_path: SubPath) -> std::io::Result<()>;
+    /// Takes binds away after the container that mounts them was made; ones that are not there are fine.
+    async fn unstage_sub_paths(&self, sandbox: &str, sub_paths: Vec<SubPath>) -> std::io::Result<()>;
     /// Connects to a port of the sandbox's own loopback address.
     async fn connect(&self, sandbox: &str, port: u16) -> std::io::Result<TcpStream>;
     /// What the containers of a sandbox use at this moment.

@@ -13,7 +13,9 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, Usage, namespace};
+use super::{
+    Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Usage, namespace, sub_path,
+};
 
 /// The engine.
 #[derive(Clone)]
@@ -29,6 +31,12 @@ impl EngineRuntime {
 
     fn sandbox(&self, id: &str) -> engine::Result<Sandbox> {
         self.engine.sandbox(id).ok_or_else(|| engine::Error::NotFound { kind: "sandbox", id: id.to_owned() })
+    }
+
+    /// The process whose mount namespace the sandbox's is.
+    fn process_of(&self, id: &str) -> std::io::Result<i32> {
+        let sandbox = self.sandbox(id).map_err(std::io::Error::other)?;
+        sandbox.pid().ok_or_else(|| std::io::ErrorKind::NotFound.into())
     }
 }
 
@@ -105,6 +113,14 @@ impl Runtime for EngineRuntime {
 
     async fn host_path(&self, sandbox: &str, path: &Path) -> PathBuf {
         self.engine.sandbox(sandbox).map_or_else(|| path.to_path_buf(), |s| s.path(path))
+    }
+
+    async fn stage_sub_path(&self, sandbox: &str, wanted: SubPath) -> std::io::Result<()> {
+        sub_path::stage(self.process_of(sandbox)?, wanted).await
+    }
+
+    async fn unstage_sub_paths(&self, sandbox: &str, wanted: Vec<SubPath>) -> std::io::Result<()> {
+        sub_path::unstage(self.process_of(sandbox)?, wanted).await
     }
 
     async fn connect(&self, sandbox: &str, port: u16) -> std::io::Result<TcpStream> {

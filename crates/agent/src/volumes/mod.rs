@@ -7,8 +7,11 @@ mod downward;
 mod host_path;
 mod key_projection;
 mod live;
+mod memory;
 mod mounts;
 mod objects;
+mod remove;
+mod size_limit;
 mod token;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -16,8 +19,11 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use tokio::{sync::watch, task::AbortHandle};
 
-pub use mounts::mounts_of;
+pub use memory::keep_in_memory;
+pub use mounts::{MountError, Mounts, mounts_of};
 pub use objects::Objects;
+pub use remove::remove_tree;
+pub use size_limit::{Exceeded, watch as watch_sizes};
 
 use crate::{context::Context, paths::PodPaths, spec::quantity};
 
@@ -37,6 +43,13 @@ pub struct PodVolumes {
     /// Directory or file of each volume on the host, by name.
     pub sources: BTreeMap<String, Source>,
     live: Vec<AbortHandle>,
+}
+
+impl PodVolumes {
+    /// Something else that ends with the volumes.
+    pub fn keep(&mut self, task: AbortHandle) {
+        self.live.push(task);
+    }
 }
 
 /// Where a volume lies.

@@ -1,12 +1,12 @@
 //! A container's `volumeMounts` as mounts of the runtime.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use engine::Mount;
 use k8s_openapi::api::core::v1::Container;
 
-use super::{PodVolumes, Source};
-use crate::spec::expansion::expand_strictly;
+use super::PodVolumes;
+use crate::{runtime::SubPath, spec::expansion::expand_strictly};
 
 /// Why a mount can't be made; the text of the `Failed` event (`CreateContainerConfigError`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,16 +32,25 @@ pub enum MountError {
     },
 }
 
-/// The mounts of `container`; `environment` is what `subPathExpr` may refer to, `host_path` where the host sees a
-/// path of the sandbox's memory file systems.
+/// What a container mounts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mounts {
+    /// In the order of its `volumeMounts`.
+    pub mounts: Vec<Mount>,
+    /// What must be bound before the mounts can be made: the volume of each, and the part of it.
+    pub sub_paths: Vec<(String, SubPath)>,
+}
+
+/// The mounts of `container`; `environment` is what `subPathExpr` may refer to, `sub_paths` the directory in which
+/// parts of volumes are to be bound.
 pub fn mounts_of(
     container: &Container,
     volumes: &PodVolumes,
     environment: &[(String, String)],
-    host_path: impl Fn(&Path) -> PathBuf,
-) -> Result<Vec<Mount>, MountError> {
-    let mut out = Vec::new();
-    for mount in container.volume_mounts.iter().flatten() {
+    sub_paths: &Path,
+) -> Result<Mounts, MountError> {
+    let mut out = Mounts::default();
+    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let Some(source) = volumes.sources.get(&mount.name) else {
             return Err(MountError::NoVolume { volume: mount.name.clone(), container: container.name.clone() });
         };
@@ -53,8 +62,13 @@ pub fn mounts_of(
         let path = if sub_path.is_empty() {
             source.path.clone()
         } else {
-            inside(source, &sub_path, &host_path)
-                .ok_or_else(|| MountError::SubPath { volume: mount.name.clone(), container: container.name.clone() })?
+            if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
+                return Err(MountError::SubPath { volume: mount.name.clone(), container: container.name.clone() });
+            }
+            let target = sub_paths.join(index.to_string());
+            let part = SubPath { volume: source.path.clone(), path: sub_path, target: target.clone() };
+            out.sub_paths.push((mount.name.clone(), part));
+            target
         };
         let read_only = source.read_only || mount.read_only == Some(true);
         let propagation = match mount.mount_propagation.as_deref() {
@@ -69,7 +83,7 @@ pub fn mounts_of(
         if read_only && matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")) {
             options.push("rro".to_owned());
         }
-        out.push(Mount {
+        out.mounts.push(Mount {
             source: path.to_string_lossy().into_owned(),
             destination,
             fstype: "bind".to_owned(),
@@ -79,59 +93,33 @@ pub fn mounts_of(
     Ok(out)
 }
 
-/// `sub_path` in the volume, made as a directory if it does not exist; `None` if it leads out of the volume.
-fn inside(source: &Source, sub_path: &str, host_path: &impl Fn(&Path) -> PathBuf) -> Option<PathBuf> {
-    if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
-        return None;
-    }
-    let seen = if source.memory { host_path(&source.path) } else { source.path.clone() };
-    let root = seen.canonicalize().ok()?;
-    let wanted = seen.join(sub_path);
-    if wanted.symlink_metadata().is_err() {
-        // Only below what already lies inside: a link planted in the volume must not lead the agent astray.
-        let parent = wanted.ancestors().skip(1).find(|p| p.symlink_metadata().is_ok())?;
-        if !parent.canonicalize().ok()?.starts_with(&root) {
-            return None;
-        }
-        std::fs::create_dir_all(&wanted).ok()?;
-    }
-    let real = wanted.canonicalize().ok()?;
-    if !real.starts_with(&root) {
-        return None;
-    }
-    if source.memory { Some(source.path.join(real.strip_prefix(&root).ok()?)) } else { Some(real) }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{super::Source, *};
 
     #[test]
-    fn sub_paths_stay_inside_their_volume() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let volume = dir.path().join("v");
-        std::fs::create_dir(&volume).expect("made");
-        std::os::unix::fs::symlink("/etc", volume.join("out")).expect("linked");
+    fn parts_of_volumes_are_to_be_bound_before_they_are_mounted() {
         let mut volumes = PodVolumes::default();
-        volumes.sources.insert("v".into(), Source { path: volume.clone(), read_only: false, memory: false });
-        let mount = |extra: serde_json::Value| {
+        volumes.sources.insert("v".into(), Source { path: "/vol".into(), read_only: false, memory: false });
+        let mounts = |extra: serde_json::Value| {
             let mut mount = json!({"name": "v", "mountPath": "/data"});
             mount.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
             let container: Container =
                 serde_json::from_value(json!({"name": "c", "volumeMounts": [mount]})).expect("a container");
-            mounts_of(&container, &volumes, &[("N".into(), "seven".into())], Path::to_path_buf)
+            mounts_of(&container, &volumes, &[("N".into(), "seven".into())], Path::new("/subs"))
         };
-        let whole = mount(json!({"readOnly": true})).expect("mounts");
-        assert_eq!(whole[0].source, volume.to_string_lossy());
-        assert_eq!(whole[0].options, ["rbind", "rprivate", "ro"]);
-        let sub = mount(json!({"subPathExpr": "a/$(N)", "mountPropagation": "HostToContainer"})).expect("mounts");
-        assert!(sub[0].source.ends_with("/v/a/seven"), "{}", sub[0].source);
-        assert_eq!(sub[0].options[1], "rslave");
-        assert_eq!(mount(json!({"subPathExpr": "$(X)"})), Err(MountError::MissingVariable("X".into())));
-        for path in ["../x", "/abs", "out", "out/passwd", "out/new"] {
-            assert!(mount(json!({"subPath": path})).is_err(), "{path}");
+        let whole = mounts(json!({"readOnly": true})).expect("mounts");
+        assert_eq!((whole.mounts[0].source.as_str(), whole.sub_paths.len()), ("/vol", 0));
+        assert_eq!(whole.mounts[0].options, ["rbind", "rprivate", "ro"]);
+        let part = mounts(json!({"subPathExpr": "a/$(N)", "mountPropagation": "HostToContainer"})).expect("mounts");
+        let expected = SubPath { volume: "/vol".into(), path: "a/seven".into(), target: "/subs/0".into() };
+        assert_eq!(part.sub_paths, [("v".to_owned(), expected)]);
+        assert_eq!((part.mounts[0].source.as_str(), part.mounts[0].options[1].as_str()), ("/subs/0", "rslave"));
+        assert_eq!(mounts(json!({"subPathExpr": "$(X)"})), Err(MountError::MissingVariable("X".into())));
+        for path in ["../x", "/abs", "a/.."] {
+            assert!(mounts(json!({"subPath": path})).is_err(), "{path}");
         }
     }
 }

@@ -17,10 +17,15 @@ use super::{
 use crate::{
     events::Severity,
     pods::{
+        admission::Refusal,
         container::{Current, Role},
         stopping, teardown,
     },
+    volumes::Exceeded,
 };
+
+/// `status.reason` of a pod that took more of the node than it may.
+const EVICTED: &str = "Evicted";
 
 /// Why a pod ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +68,8 @@ impl Actor {
             if let (Some(limit), Some(start)) = (limit, self.start_time()) {
                 let expires = start.checked_add(after(seconds(limit))).unwrap_or(Timestamp::MAX);
                 if expires <= Timestamp::now() {
-                    self.fail("DeadlineExceeded", "Pod was active on the node longer than the specified deadline");
+                    let message = "Pod was active on the node longer than the specified deadline";
+                    self.fail(Severity::Normal, "DeadlineExceeded", message);
                 } else {
                     self.wake_at_time(expires);
                 }
@@ -71,9 +77,26 @@ impl Actor {
         }
     }
 
+    /// A volume took too much: the pod is evicted.
+    pub(super) fn exceeded(&mut self, exceeded: &Exceeded) {
+        if self.ending.is_none() {
+            let (volume, limit) = (&exceeded.volume, &exceeded.limit);
+            // The space at the end is upstream's.
+            let message = format!("Usage of EmptyDir volume \"{volume}\" exceeds the limit \"{limit}\". ");
+            self.fail(Severity::Warning, EVICTED, &message);
+        }
+    }
+
+    /// The node does not take the pod.
+    pub(super) fn refuse(&mut self, refusal: &Refusal) {
+        self.context.recorder.pod(&self.pod, Severity::Warning, refusal.reason, refusal.message.clone());
+        self.record.failure = Some((refusal.reason.to_owned(), format!("Pod was rejected: {}", refusal.message)));
+        self.end(Why::Failed);
+    }
+
     /// The pod as a whole has failed.
-    fn fail(&mut self, reason: &str, message: &str) {
-        self.context.recorder.pod(&self.pod, Severity::Normal, "DeadlineExceeded", message);
+    fn fail(&mut self, severity: Severity, reason: &'static str, message: &str) {
+        self.context.recorder.pod(&self.pod, severity, reason, message);
         self.record.failure = Some((reason.to_owned(), message.to_owned()));
         self.end(Why::Failed);
     }
@@ -165,6 +188,9 @@ impl Actor {
 
     /// How long containers have to end by themselves.
     pub(super) fn grace(&self) -> Duration {
+        if self.record.failure.as_ref().is_some_and(|(reason, _)| reason == EVICTED) {
+            return Duration::from_secs(1);
+        }
         let spec = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
         let deletion =
             self.pod.metadata.deletion_timestamp.as_ref().and(self.pod.metadata.deletion_grace_period_seconds);

@@ -14,7 +14,7 @@ use crate::{
         status_writer::Written,
     },
     probes::ProbeKind,
-    volumes::{PodVolumes, VolumeError},
+    volumes::{Exceeded, PodVolumes, VolumeError},
 };
 
 /// One message. `slot` is the container's index, `attempt` tells late messages about an earlier start apart.
@@ -27,6 +27,8 @@ pub enum Message {
     Sandbox(Result<SandboxUp, String>),
     /// The volumes are set up, or not.
     Volumes(Result<PodVolumes, VolumeError>),
+    /// A volume takes more than it may.
+    Exceeded(Exceeded),
     /// A container can be launched, or not.
     Prepared {
         /// The container.
@@ -88,6 +90,7 @@ impl Message {
             Self::Gone => "gone",
             Self::Sandbox(_) => "sandbox",
             Self::Volumes(_) => "volumes",
+            Self::Exceeded(_) => "exceeded",
             Self::Prepared { .. } => "prepared",
             Self::Launched { .. } => "launched",
             Self::Ended { .. } => "ended",

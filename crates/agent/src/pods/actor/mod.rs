@@ -22,6 +22,7 @@ pub use message::Message;
 
 use self::{ending::Ending, slot::Slot};
 use super::{
+    admission::Refusal,
     container::{self, ContainerRecord, Current, Ended},
     launch::{public_id, runtime_id},
     record::PodRecord,
@@ -40,6 +41,8 @@ pub struct PodView {
     pub sandbox: Option<String>,
     /// Its containers.
     pub containers: Vec<ContainerRecord>,
+    /// It has failed as a whole and takes nothing of the node.
+    pub failed: bool,
 }
 
 /// Something the pod needs one of: its sandbox, its volumes.
@@ -87,11 +90,12 @@ pub(super) struct Actor {
 const FIRST_REPORT: Duration = Duration::from_millis(100);
 
 impl Actor {
-    /// For a pod; `found` is the sandbox that outlived an earlier agent, if any.
+    /// For a pod; `found` is the sandbox that outlived an earlier agent, if any; `refusal` why a new one is not taken.
     pub(super) fn new(
         context: Arc<Context>,
         pod: Arc<Pod>,
         found: Option<SandboxStatus>,
+        refusal: Option<Refusal>,
         (outbox, inbox): (mpsc::UnboundedSender<Message>, mpsc::UnboundedReceiver<Message>),
         view: watch::Sender<Arc<PodView>>,
     ) -> Self {
@@ -125,6 +129,9 @@ impl Actor {
             view,
         };
         actor.adopt(found);
+        if let Some(refusal) = refusal {
+            actor.refuse(&refusal);
+        }
         actor
     }
 
@@ -160,6 +167,7 @@ impl Actor {
             Message::Gone => self.gone = true,
             Message::Sandbox(result) => self.sandbox_done(result),
             Message::Volumes(result) => self.volumes_done(result),
+            Message::Exceeded(exceeded) => self.exceeded(&exceeded),
             Message::Prepared { slot, result } => self.prepared(slot, *result),
             Message::Launched { slot, attempt, result } => self.launched(slot, attempt, result),
             Message::Ended { slot, attempt, exit } => self.ended(slot, attempt, exit),

@@ -80,12 +80,14 @@ impl Actor {
             let sandbox = self.sandbox.up().map(|s| &s.id);
             let same = Arc::ptr_eq(&view.pod, &self.pod)
                 && view.sandbox.as_ref() == sandbox
+                && view.failed == self.record.failure.is_some()
                 && view.containers == self.record.containers;
             if !same {
                 *view = Arc::new(PodView {
                     pod: Arc::clone(&self.pod),
                     sandbox: sandbox.cloned(),
                     containers: self.record.containers.clone(),
+                    failed: self.record.failure.is_some(),
                 });
             }
             !same

@@ -114,7 +114,12 @@ impl Actor {
 
     pub(super) fn volumes_done(&mut self, result: Result<volumes::PodVolumes, volumes::VolumeError>) {
         match result {
-            Ok(up) => {
+            Ok(mut up) => {
+                if let Some(watch) = volumes::watch_sizes(&self.pod, &self.paths) {
+                    let outbox = self.outbox.clone();
+                    let task = async move { drop(outbox.send(Message::Exceeded(watch.await))) };
+                    up.keep(tokio::spawn(task).abort_handle());
+                }
                 self.volumes = Need::Up(Arc::new(up));
                 self.volumes_delay = Duration::ZERO;
             }
