@@ -48,6 +48,35 @@ pub(crate) async fn to_address(
     forward(Box::new(stream), target, parts, body).await
 }
 
+/// A node's answer, its complaints in plain text turned into errors as upstream words them.
+pub(crate) async fn checked(response: Response<Body>) -> Outcome<Response<Body>> {
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let mut text = Vec::new();
+    if let Body::Stream(mut chunks) = body {
+        while let Some(Ok(chunk)) = chunks.next().await {
+            text.extend_from_slice(&chunk);
+            if text.len() > COMPLAINT {
+                text.truncate(COMPLAINT);
+                break;
+            }
+        }
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Err(match parts.status {
+        StatusCode::BAD_REQUEST => Status::bad_request(text),
+        StatusCode::NOT_FOUND => {
+            Status::new(404, "NotFound", format!("the server could not find the requested resource ({text})"))
+        }
+        _ => Status::internal_error(text),
+    })
+}
+
+/// Bytes of a node's complaint that are passed on.
+const COMPLAINT: usize = 10_000;
+
 async fn forward(
     stream: Box<dyn NodeStream>,
     target: &str,

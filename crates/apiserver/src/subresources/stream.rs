@@ -60,7 +60,10 @@ pub(super) async fn stream(call: &Call<'_>, method: Method, parts: Parts, body: 
     if node.is_empty() {
         return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
     }
-    node_proxy::to_node(call.server, node, &target, parts, body).await.map(Reply::Response)
+    let answer = node_proxy::to_node(call.server, node, &target, parts, body).await?;
+    // A log that can't be had is told as a `Status`; sessions' clients read the node's own words.
+    let answer = if call.path.subresource == "log" { node_proxy::checked(answer).await? } else { answer };
+    Ok(Reply::Response(answer))
 }
 
 /// The container that is meant, as upstream chooses and words it.
