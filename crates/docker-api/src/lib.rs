@@ -32,3 +32,4 @@ pub use builder::{BuildOptions, BuildProgress, ImageBuilder};
 pub use config::{Config, NetworkSettings};
 pub use daemon::DockerApi;
 pub use error::ApiError;
+pub use routes::endpoints;

@@ -126,6 +126,11 @@ pub(crate) static ROUTES: &[Route] = routes! {
     POST "/session" => s::no_session,
 };
 
+/// Every endpoint, as (method, path); for documentation.
+pub fn endpoints() -> impl Iterator<Item = (String, &'static str)> {
+    ROUTES.iter().map(|route| (route.method.to_string(), route.pattern))
+}
+
 /// The handler of a path (without its version) and the values in it.
 pub(crate) fn find(method: &Method, path: &str) -> Result<(&'static Route, BTreeMap<&'static str, String>)> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();

@@ -49,8 +49,9 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
             let _ = progress.send(json!({"stream": text}));
         }
     });
+    let building = tokio::spawn(builder.build(context.to_path_buf(), options, say));
     tokio::spawn(async move {
-        let message = match builder.build(context.to_path_buf(), options, say).await {
+        let message = match building.await.unwrap_or_else(|panic| Err(format!("defect: {panic}"))) {
             Ok(id) if quiet => json!({"stream": format!("{id}\n")}),
             Ok(id) => json!({"aux": {"ID": id}}),
             Err(text) => json!({"errorDetail": {"message": text}, "error": text}),

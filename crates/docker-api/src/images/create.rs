@@ -53,8 +53,7 @@ async fn pull(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         options.credentials = registry::credentials(&config);
     }
     let label = reference.tag.clone().or_else(|| reference.digest.as_ref().map(|digest| digest.to_string())).unwrap_or_default();
-    let repository = reference.name();
-    let repository = repository.strip_prefix("docker.io/").unwrap_or(&repository).to_owned();
+    let repository = &reference.repository;
     let head = json!({"status": format!("Pulling from {repository}"), "id": label});
     let mut first = Some(head);
     options.progress = Some(Arc::new({
@@ -72,8 +71,9 @@ async fn pull(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     }));
     let at = daemon.clone();
     let (done, result) = tokio::sync::oneshot::channel();
+    let fetching = tokio::spawn(async move { fetch(&at, &reference, &options).await });
     tokio::spawn(async move {
-        let outcome = fetch(&at, &reference, &options).await;
+        let outcome = fetching.await.unwrap_or_else(|panic| Err(ApiError::internal(format!("defect: {panic}"))));
         match &outcome {
             Ok(messages) => messages.iter().for_each(|message| drop(sender.send(message.clone()))),
             Err(error) => {

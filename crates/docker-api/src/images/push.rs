@@ -34,8 +34,11 @@ pub(crate) async fn push(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     }
     let auth = AuthConfig::of(&call);
     let (sender, receiver) = mpsc::unbounded_channel();
+    let say = sender.clone();
+    let sending = tokio::spawn(async move { send(&daemon, &reference, auth, &say).await });
     tokio::spawn(async move {
-        if let Err(error) = send(&daemon, &reference, auth, &sender).await {
+        let outcome = sending.await.unwrap_or_else(|panic| Err(ApiError::internal(format!("defect: {panic}"))));
+        if let Err(error) = outcome {
             let _ = sender.send(json!({"errorDetail": {"message": error.message}, "error": error.message}));
         }
     });
@@ -48,7 +51,7 @@ async fn send(daemon: &Arc<Daemon>, reference: &Reference, auth: Option<AuthConf
     let image = content.image(&reference.to_string())?;
     let status = |id: &str, status: &str| drop(say.send(json!({"status": status, "progressDetail": {}, "id": id})));
     let _ = say.send(json!({"status": format!("The push refers to repository [{}]", reference.name())}));
-    let registry = Registry::new(&reference.registry, auth, &daemon.config.registries);
+    let registry = Registry::new(&reference.registry, auth, &daemon.config.registries)?;
     let there = registry.open(reference).await?;
     let layers = layers(&content, &image);
     let short = |index: usize| image.config.rootfs.diff_ids.get(index).map_or("", |id| &id.hex()[..12]).to_owned();

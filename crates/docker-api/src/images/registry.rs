@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use engine::content::{Credentials, PullOptions, Reference, Secret};
 use futures::StreamExt;
@@ -42,7 +43,7 @@ pub(crate) fn credentials(config: &AuthConfig) -> Vec<Credentials> {
 
 impl Registry {
     /// Connects to nothing yet.
-    pub fn new(host: &str, config: Option<AuthConfig>, options: &PullOptions) -> Self {
+    pub fn new(host: &str, config: Option<AuthConfig>, options: &PullOptions) -> Result<Self> {
         let auth = match config {
             Some(config) if !config.registrytoken.is_empty() => RegistryAuth::Bearer(config.registrytoken),
             Some(config) if !config.username.is_empty() => RegistryAuth::Basic(config.username, config.password),
@@ -50,12 +51,18 @@ impl Registry {
         };
         let plain = is_loopback(host) || options.insecure_registries.iter().any(|insecure| insecure == host);
         let certificate = |pem: &Vec<u8>| Certificate { encoding: CertificateEncoding::Pem, data: pem.clone() };
-        let client = Client::new(ClientConfig {
+        // reqwest wants the process's default provider; a second call only reports that there is one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::try_from(ClientConfig {
             protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
             extra_root_certificates: options.extra_roots.iter().map(certificate).collect(),
+            connect_timeout: Some(Duration::from_secs(10)),
+            read_timeout: Some(Duration::from_secs(60)),
+            user_agent: concat!("hythe/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
-        });
-        Self { client, host: host.to_owned(), auth }
+        })
+        .map_err(|error| ApiError::internal(causes(&error)))?;
+        Ok(Self { client, host: host.to_owned(), auth })
     }
 
     fn reference(&self, reference: &Reference) -> Result<oci_client::Reference> {

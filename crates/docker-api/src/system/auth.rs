@@ -40,7 +40,7 @@ pub(crate) async fn auth(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
     let host = config.serveraddress.trim_start_matches("https://").trim_start_matches("http://");
     let host = host.split('/').next().unwrap_or_default();
     let host = if host.is_empty() || host == "index.docker.io" { "docker.io" } else { host };
-    let registry = Registry::new(host, Some(config.clone()), &daemon.config.registries);
+    let registry = Registry::new(host, Some(config.clone()), &daemon.config.registries)?;
     match registry.check().await {
         Ok(()) => Ok(json_answer(&json!({"IdentityToken": "", "Status": "Login Succeeded"}))),
         Err(Unauthorized::Refused(address)) => Err(ApiError::new(
