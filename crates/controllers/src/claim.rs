@@ -17,7 +17,8 @@ use tokio::sync::OnceCell;
 use crate::{
     Error,
     informer::Informer,
-    ownership::controller_reference,
+    ownership::{controller_key, controller_of, controller_reference},
+    queue::{Key, Queue},
 };
 
 /// A kind in namespaces.
@@ -27,7 +28,13 @@ pub trait Namespaced:
 }
 
 impl<K> Namespaced for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
 {
 }
 
@@ -47,7 +54,8 @@ impl<O: Namespaced, K: Namespaced> Claim<'_, O, K> {
         let namespace = self.owner.namespace().unwrap_or_default();
         let alive = self.owner.meta().deletion_timestamp.is_none();
         let controlled = self.objects.controlled_by(&self.owner.uid().unwrap_or_default());
-        let (mut owned, lost): (Vec<_>, Vec<_>) = controlled.into_iter().partition(|o| self.selector.matches(o.labels()));
+        let (mut owned, lost): (Vec<_>, Vec<_>) =
+            controlled.into_iter().partition(|o| self.selector.matches(o.labels()));
         if !alive {
             return Ok(owned);
         }
@@ -55,9 +63,9 @@ impl<O: Namespaced, K: Namespaced> Claim<'_, O, K> {
         let released = join_all(lost.map(|object| self.release(object))).await;
         let fresh = OnceCell::new();
         let orphans = self.objects.orphans(&namespace);
-        let wanted = orphans.iter().filter(|o| {
-            self.selector.matches(o.labels()) && o.meta().deletion_timestamp.is_none() && adoptable(o)
-        });
+        let wanted = orphans
+            .iter()
+            .filter(|o| self.selector.matches(o.labels()) && o.meta().deletion_timestamp.is_none() && adoptable(o));
         for adopted in join_all(wanted.map(|object| self.adopt(object, &fresh))).await {
             owned.extend(adopted?);
         }
@@ -66,7 +74,8 @@ impl<O: Namespaced, K: Namespaced> Claim<'_, O, K> {
     }
 
     async fn release(&self, object: &K) -> Result<(), Error> {
-        let mut metadata = json!({"uid": object.uid(), "ownerReferences": [{"$patch": "delete", "uid": self.owner.uid()}]});
+        let mut metadata =
+            json!({"uid": object.uid(), "ownerReferences": [{"$patch": "delete", "uid": self.owner.uid()}]});
         if let Some(finalizer) = self.finalizer {
             metadata["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
         }
@@ -107,7 +116,30 @@ impl<O: Namespaced, K: Namespaced> Claim<'_, O, K> {
 }
 
 /// A label selector in a form that matches.
-pub fn parse(selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>) -> Result<Selector, Error> {
+pub fn parse(
+    selector: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>,
+) -> Result<Selector, Error> {
     let selector = selector.cloned().unwrap_or_default();
     Selector::try_from(selector).map_err(|e| Error::Object(format!("invalid label selector: {e}")))
+}
+
+/// Has `queue` told of the owner of every object that changes, and of every owner that may want an orphan.
+pub fn tell_owners<O: Namespaced, K: Namespaced>(
+    objects: &Informer<K>,
+    owners: &Informer<O>,
+    queue: &Queue,
+    selector: fn(&O) -> Result<Selector, Error>,
+) {
+    let (queue, owners) = (queue.clone(), owners.clone());
+    objects.listen(move |change| {
+        for object in change.states() {
+            if let Some(owner) = controller_key::<O>(&**object) {
+                queue.add(owner);
+            } else if controller_of(&**object).is_none() {
+                let candidates = owners.in_namespace(&object.namespace().unwrap_or_default());
+                let selects = |owner: &&Arc<O>| selector(owner).is_ok_and(|s| s.matches(object.labels()));
+                candidates.iter().filter(selects).for_each(|owner| queue.add(Key::of(&**owner)));
+            }
+        }
+    });
 }

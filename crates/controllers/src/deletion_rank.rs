@@ -49,7 +49,11 @@ fn deletion_rank(pod: &Pod, crowding: usize) -> DeletionRank {
             _ => 2,
         },
         ready: pods::is_ready(pod),
-        cost: pod.annotations().get("controller.kubernetes.io/pod-deletion-cost").and_then(|c| c.parse().ok()).unwrap_or(0),
+        cost: pod
+            .annotations()
+            .get("controller.kubernetes.io/pod-deletion-cost")
+            .and_then(|c| c.parse().ok())
+            .unwrap_or(0),
         crowding: Reverse(crowding),
         ready_since: Reverse(pods::ready_since(pod)),
         restarts: Reverse(pods::restarts(pod)),

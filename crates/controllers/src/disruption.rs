@@ -1,7 +1,11 @@
 //! PodDisruptionBudget: how many of the pods that it covers may be evicted now. The eviction itself asks the
 //! status that is written here.
 
-use std::{collections::{BTreeMap, HashMap}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -37,7 +41,8 @@ const EVICTION: SignedDuration = SignedDuration::from_mins(2);
 
 pub(crate) async fn run(shared: Shared) {
     let mut tasks = JoinSet::new();
-    let budgets: Informer<PodDisruptionBudget> = Informer::start(shared.client.clone(), informer::untouched, &mut tasks);
+    let budgets: Informer<PodDisruptionBudget> =
+        Informer::start(shared.client.clone(), informer::untouched, &mut tasks);
     let queue = Queue::default();
     shared.pods.synced().await;
     shared.replica_sets.synced().await;
@@ -71,7 +76,9 @@ pub(crate) async fn run(shared: Shared) {
     shared.replication_controllers.listen(move |c| tell(c.object().namespace().unwrap_or_default()));
     let recorder = Recorder::new(shared.client.clone(), "controllermanager");
     let again = queue.clone();
-    queue.work("disruption", 4, |key| reconcile(shared.clone(), budgets.clone(), recorder.clone(), again.clone(), key)).await;
+    queue
+        .work("disruption", 4, |key| reconcile(shared.clone(), budgets.clone(), recorder.clone(), again.clone(), key))
+        .await;
 }
 
 /// A budget without a selector covers nothing.
@@ -91,7 +98,9 @@ async fn reconcile(
 ) -> Result<(), Error> {
     let Some(budget) = budgets.get(&key) else { return Ok(()) };
     let covered: Vec<Arc<Pod>> = match selector(&budget) {
-        Ok(selector) => shared.pods.in_namespace(&key.namespace).into_iter().filter(|p| selector.matches(p.labels())).collect(),
+        Ok(selector) => {
+            shared.pods.in_namespace(&key.namespace).into_iter().filter(|p| selector.matches(p.labels())).collect()
+        }
         Err(_) => Vec::new(),
     };
     if covered.is_empty() {
@@ -146,7 +155,9 @@ fn expected(shared: &Shared, budget: &PodDisruptionBudget, covered: &[Arc<Pod>])
             let (pods, unmanaged) = scale()?;
             Expected { pods, healthy: (pods - percent::resolve(&most, pods, true)).max(0), unmanaged }
         }
-        (None, Some(IntOrString::Int(least))) => Expected { pods: covered.len() as i32, healthy: least, unmanaged: false },
+        (None, Some(IntOrString::Int(least))) => {
+            Expected { pods: covered.len() as i32, healthy: least, unmanaged: false }
+        }
         (None, Some(least)) => {
             let (pods, unmanaged) = scale()?;
             Expected { pods, healthy: percent::resolve(&least, pods, true), unmanaged }
@@ -210,7 +221,9 @@ fn status(
     }
     let healthy = covered
         .iter()
-        .filter(|p| p.metadata.deletion_timestamp.is_none() && !disrupted.contains_key(&p.name_any()) && pods::is_ready(p))
+        .filter(|p| {
+            p.metadata.deletion_timestamp.is_none() && !disrupted.contains_key(&p.name_any()) && pods::is_ready(p)
+        })
         .count() as i32;
     let allowed = if expected <= 0 { 0 } else { (healthy - desired).max(0) };
     let (state, reason) = if allowed > 0 { ("True", "SufficientPods") } else { ("False", "InsufficientPods") };
@@ -235,7 +248,13 @@ fn failed(budget: &PodDisruptionBudget, message: &str, now: Timestamp) -> PodDis
     }
 }
 
-fn conditions(budget: &PodDisruptionBudget, status: &str, reason: &str, message: &str, now: Timestamp) -> Vec<Condition> {
+fn conditions(
+    budget: &PodDisruptionBudget,
+    status: &str,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Vec<Condition> {
     const KIND: &str = "DisruptionAllowed";
     let mut all = budget.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
     let before = all.iter().find(|c| c.type_ == KIND && c.status == status).map(|c| c.last_transition_time.clone());
@@ -268,7 +287,8 @@ mod tests {
     }
 
     fn budget(status: Value) -> PodDisruptionBudget {
-        serde_json::from_value(json!({"metadata": {"name": "b", "generation": 2}, "spec": {}, "status": status})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "b", "generation": 2}, "spec": {}, "status": status}))
+            .unwrap()
     }
 
     #[test]
@@ -277,14 +297,19 @@ mod tests {
         let pods = [pod("a", true, None), pod("b", true, None), pod("c", false, None)];
         for (expected, desired, allowed) in [(3, 1, 1), (3, 2, 0), (3, 3, 0), (0, 0, 0)] {
             let (status, _) = status(&budget(json!({})), &pods, expected, desired, now);
-            assert_eq!((status.current_healthy, status.disruptions_allowed), (Some(2), Some(allowed)), "{expected} {desired}");
+            assert_eq!(
+                (status.current_healthy, status.disruptions_allowed),
+                (Some(2), Some(allowed)),
+                "{expected} {desired}"
+            );
             assert_eq!(status.observed_generation, Some(2));
         }
     }
 
     #[test]
     fn a_pod_on_its_way_out_does_not_count_until_its_time_is_over() {
-        let marked = budget(json!({"currentHealthy": 2, "desiredHealthy": 1, "disruptionsAllowed": 0, "expectedPods": 2,
+        let marked =
+            budget(json!({"currentHealthy": 2, "desiredHealthy": 1, "disruptionsAllowed": 0, "expectedPods": 2,
             "disruptedPods": {"a": "2026-01-01T00:00:00Z", "gone": "2026-01-01T00:00:00Z"}}));
         let pods = [pod("a", true, None), pod("b", true, None)];
         let (early, recheck) = status(&marked, &pods, 2, 1, "2026-01-01T00:01:00Z".parse().unwrap());
@@ -292,13 +317,17 @@ mod tests {
         assert_eq!(early.disrupted_pods.map(|d| d.len()), Some(1));
         assert_eq!(recheck, Some(Duration::from_secs(60)));
         let (late, recheck) = status(&marked, &pods, 2, 1, "2026-01-01T00:02:00Z".parse().unwrap());
-        assert_eq!((late.current_healthy, late.disruptions_allowed, late.disrupted_pods, recheck), (Some(2), Some(1), None, None));
+        assert_eq!(
+            (late.current_healthy, late.disruptions_allowed, late.disrupted_pods, recheck),
+            (Some(2), Some(1), None, None)
+        );
     }
 
     #[test]
     fn each_controller_counts_once_and_pods_without_one_are_told_of() {
         let scale = |pod: &Pod| controller_of(pod).filter(|o| o.uid != "x").map(|o| (o.uid.clone(), 5));
-        let pods = [pod("a", true, Some("u")), pod("b", true, Some("u")), pod("c", true, Some("v")), pod("d", true, None)];
+        let pods =
+            [pod("a", true, Some("u")), pod("b", true, Some("u")), pod("c", true, Some("v")), pod("d", true, None)];
         assert_eq!(scales(&pods, scale).unwrap(), (10, true));
         let error = scales(&[pod("e", true, Some("x"))], scale).unwrap_err();
         assert_eq!(error.to_string(), "found no controllers for pod \"e\"");

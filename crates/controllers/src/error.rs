@@ -33,11 +33,9 @@ impl Error {
     /// Its namespace is being deleted, so nothing can be created in it any more.
     pub fn is_namespace_terminating(&self) -> bool {
         match self {
-            Self::Api(kube::Error::Api(status)) => status
-                .details
-                .iter()
-                .flat_map(|d| &d.causes)
-                .any(|c| c.reason == "NamespaceTerminating"),
+            Self::Api(kube::Error::Api(status)) => {
+                status.details.iter().flat_map(|d| &d.causes).any(|c| c.reason == "NamespaceTerminating")
+            }
             _ => false,
         }
     }

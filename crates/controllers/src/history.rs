@@ -121,10 +121,16 @@ impl<O: Namespaced> History<'_, O> {
     }
 
     /// Deletes the oldest revisions beyond the limit; those in `live` stay and do not count.
-    pub async fn truncate(&self, all: &[Arc<ControllerRevision>], live: &HashSet<String>, limit: i32) -> Result<(), Error> {
+    pub async fn truncate(
+        &self,
+        all: &[Arc<ControllerRevision>],
+        live: &HashSet<String>,
+        limit: i32,
+    ) -> Result<(), Error> {
         let doomed = superfluous(all, live, limit);
         let results = join_all(doomed.into_iter().map(|revision| async move {
-            let params = DeleteParams::default().preconditions(Preconditions { uid: revision.uid(), resource_version: None });
+            let params =
+                DeleteParams::default().preconditions(Preconditions { uid: revision.uid(), resource_version: None });
             gone_is_fine(self.api().delete(&revision.name_any(), &params).await)
         }))
         .await;
@@ -162,7 +168,11 @@ fn sort(all: &mut [Arc<ControllerRevision>]) {
     });
 }
 
-fn superfluous<'a>(all: &'a [Arc<ControllerRevision>], live: &HashSet<String>, limit: i32) -> Vec<&'a Arc<ControllerRevision>> {
+fn superfluous<'a>(
+    all: &'a [Arc<ControllerRevision>],
+    live: &HashSet<String>,
+    limit: i32,
+) -> Vec<&'a Arc<ControllerRevision>> {
     let history: Vec<_> = all.iter().filter(|r| !live.contains(&r.name_any())).collect();
     let surplus = history.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
     history.into_iter().take(surplus).collect()
@@ -174,8 +184,10 @@ mod tests {
 
     #[test]
     fn a_revision_gives_its_template_back() {
-        let template: PodTemplateSpec =
-            serde_json::from_value(json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c"}]}})).unwrap();
+        let template: PodTemplateSpec = serde_json::from_value(
+            json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c"}]}}),
+        )
+        .unwrap();
         let data = data_of(&template);
         assert_eq!(data["spec"]["template"]["$patch"], "replace");
         let revision = ControllerRevision { data: Some(RawExtension(data)), ..ControllerRevision::default() };

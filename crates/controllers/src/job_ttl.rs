@@ -51,8 +51,10 @@ async fn reconcile(shared: Shared, queue: Queue, key: Key) -> Result<(), Error> 
     let Some(job) = api.get_opt(&key.name).await? else { return Ok(()) };
     match expiry(&job) {
         Some(at) if until(at, Timestamp::now()).is_none() => {
-            let params = DeleteParams::foreground()
-                .preconditions(Preconditions { uid: job.metadata.uid.clone(), resource_version: job.metadata.resource_version.clone() });
+            let params = DeleteParams::foreground().preconditions(Preconditions {
+                uid: job.metadata.uid.clone(),
+                resource_version: job.metadata.resource_version.clone(),
+            });
             gone_is_fine(api.delete(&key.name, &params).await)
         }
         _ => Ok(()),

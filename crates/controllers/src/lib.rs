@@ -15,6 +15,7 @@ mod expectations;
 mod garbage;
 mod hash;
 mod history;
+mod hpa;
 mod informer;
 mod job;
 mod job_ttl;
@@ -106,6 +107,7 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(job_ttl::run(shared.clone()));
     tasks.spawn(cronjob::run(shared.clone()));
     tasks.spawn(disruption::run(shared.clone()));
+    tasks.spawn(hpa::run(shared.clone()));
     tasks.spawn(endpoints::slices::run(shared.clone()));
     tasks.spawn(endpoints::legacy::run(shared.clone()));
     tasks.spawn(node_lifecycle::run(shared.clone()));

@@ -121,14 +121,22 @@ impl Controller {
                 reason: Some("NodeStatusUnknown".into()),
                 message: Some("Kubelet stopped posting node status.".into()),
                 last_transition_time: Some(now.clone()),
-                last_heartbeat_time: conditions.iter().find(|c| c.type_ == kind).and_then(|c| c.last_heartbeat_time.clone()),
+                last_heartbeat_time: conditions
+                    .iter()
+                    .find(|c| c.type_ == kind)
+                    .and_then(|c| c.last_heartbeat_time.clone()),
             };
             conditions.retain(|c| c.type_ != kind);
             conditions.push(fresh);
         }
         let api: Api<Node> = Api::all(self.shared.client.clone());
         let written = api.replace_status(&node.name_any(), &PostParams::default(), &changed).await?;
-        self.recorder.normal(&written, "NodeNotReady", "NodeNotReady", format!("Node {} status is now: NodeNotReady", node.name_any()));
+        self.recorder.normal(
+            &written,
+            "NodeNotReady",
+            "NodeNotReady",
+            format!("Node {} status is now: NodeNotReady", node.name_any()),
+        );
         self.mark_pods_not_ready(&node.name_any()).await?;
         Ok(Arc::new(written))
     }
@@ -173,10 +181,13 @@ impl Controller {
                     self.queue.add_after(key.clone(), wait + Duration::from_millis(100));
                 }
                 Some(_) => {
-                    let note = format!("Marking for deletion Pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+                    let note =
+                        format!("Marking for deletion Pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
                     self.recorder.normal(&*pod, "TaintManagerEviction", "Evict", note);
-                    let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &pod.namespace().unwrap_or_default());
-                    let params = DeleteParams::default().preconditions(Preconditions { uid: pod.uid(), resource_version: None });
+                    let api: Api<Pod> =
+                        Api::namespaced(self.shared.client.clone(), &pod.namespace().unwrap_or_default());
+                    let params =
+                        DeleteParams::default().preconditions(Preconditions { uid: pod.uid(), resource_version: None });
                     gone_is_fine(api.delete(&pod.name_any(), &params).await)?;
                 }
             }

@@ -12,7 +12,10 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         && match (set(&toleration.key), toleration.operator.as_deref()) {
             (None, Some("Exists")) => true,
             (Some(key), Some("Exists")) => key == taint.key,
-            (Some(key), _) => key == taint.key && toleration.value.clone().unwrap_or_default() == taint.value.clone().unwrap_or_default(),
+            (Some(key), _) => {
+                key == taint.key
+                    && toleration.value.clone().unwrap_or_default() == taint.value.clone().unwrap_or_default()
+            }
             (None, _) => false,
         }
 }
@@ -31,7 +34,9 @@ pub fn selects(spec: &PodSpec, node: &Node) -> bool {
 /// The first taint with one of the effects that the tolerations do not cover.
 pub fn untolerated<'a>(node: &'a Node, tolerations: &[Toleration], effects: &[&str]) -> Option<&'a Taint> {
     let taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
-    taints.filter(|t| effects.contains(&t.effect.as_str())).find(|taint| !tolerations.iter().any(|t| tolerates(t, taint)))
+    taints
+        .filter(|t| effects.contains(&t.effect.as_str()))
+        .find(|taint| !tolerations.iter().any(|t| tolerates(t, taint)))
 }
 
 /// A term without requirements matches nothing.

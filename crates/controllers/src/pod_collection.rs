@@ -95,8 +95,7 @@ async fn end(shared: &Shared, pod: &Pod, orphaned: bool) -> Result<(), Error> {
         }]}});
         gone_is_fine(api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await)?;
     }
-    let params = DeleteParams::default()
-        .grace_period(0)
-        .preconditions(Preconditions { uid: pod.uid(), resource_version: None });
+    let params =
+        DeleteParams::default().grace_period(0).preconditions(Preconditions { uid: pod.uid(), resource_version: None });
     gone_is_fine(api.delete(&pod.name_any(), &params).await)
 }

@@ -62,7 +62,9 @@ impl PodControl {
     pub fn is_settled(&self, key: &Key) -> bool {
         let seen = |version| self.pods.has_seen(version);
         let lives = |pod: &Key, uid: &str| {
-            self.pods.get(pod).is_some_and(|p| p.uid().as_deref() == Some(uid) && p.metadata.deletion_timestamp.is_none())
+            self.pods
+                .get(pod)
+                .is_some_and(|p| p.uid().as_deref() == Some(uid) && p.metadata.deletion_timestamp.is_none())
         };
         self.expectations.met(key, seen, lives)
     }
@@ -100,7 +102,12 @@ impl PodControl {
 
     /// One pod, then two, four…: an owner that can't have pods fails once, not five hundred times. Returns how many
     /// were made, and what stopped it; that the namespace is going stops it silently.
-    pub async fn create_all(&self, key: &Key, owner: &impl Resource<DynamicType = ()>, pods: &[Pod]) -> (usize, Result<(), Error>) {
+    pub async fn create_all(
+        &self,
+        key: &Key,
+        owner: &impl Resource<DynamicType = ()>,
+        pods: &[Pod],
+    ) -> (usize, Result<(), Error>) {
         let (mut rest, mut batch, mut made) = (pods, 1, 0);
         while !rest.is_empty() {
             let (now, later) = rest.split_at(batch.min(rest.len()));
@@ -119,7 +126,8 @@ impl PodControl {
     pub async fn delete(&self, key: &Key, owner: &impl Resource<DynamicType = ()>, pod: &Pod) -> Result<(), Error> {
         let uid = pod.uid().unwrap_or_default();
         self.expectations.deletes(key, Key::of(pod), &uid);
-        let params = DeleteParams::default().preconditions(Preconditions { uid: Some(uid.clone()), resource_version: None });
+        let params =
+            DeleteParams::default().preconditions(Preconditions { uid: Some(uid.clone()), resource_version: None });
         match self.api(key).delete(&pod.name_any(), &params).await.map_err(Error::from) {
             Ok(_) => {
                 let note = (self.words)(Done::Delete, &pod.name_any(), &owner.name_any(), None);
@@ -139,7 +147,12 @@ impl PodControl {
     }
 
     /// Deletes them all; the first fault is returned when all have been tried.
-    pub async fn delete_all<'a, O, P>(&self, key: &Key, owner: &O, pods: impl IntoIterator<Item = &'a P>) -> Result<(), Error>
+    pub async fn delete_all<'a, O, P>(
+        &self,
+        key: &Key,
+        owner: &O,
+        pods: impl IntoIterator<Item = &'a P>,
+    ) -> Result<(), Error>
     where
         O: Resource<DynamicType = ()>,
         P: AsRef<Pod> + 'a,

@@ -40,14 +40,16 @@ impl Recorder {
         self.record(EventType::Warning, object, reason, action, note);
     }
 
-    fn record(&self, type_: EventType, object: &impl Resource<DynamicType = ()>, reason: &str, action: &str, note: String) {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: action.to_owned(),
-            secondary: None,
-        };
+    fn record(
+        &self,
+        type_: EventType,
+        object: &impl Resource<DynamicType = ()>,
+        reason: &str,
+        action: &str,
+        note: String,
+    ) {
+        let event =
+            Event { type_, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
         let _ = self.0.try_send((event, object.object_ref(&())));
     }
 }

@@ -3,13 +3,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, ResourceExt,
     api::{ObjectMeta, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
-use futures::StreamExt;
 
 use crate::{
     Error, Shared,
@@ -69,7 +69,9 @@ async fn reconcile(shared: Shared, authority: Arc<str>, key: Key) -> Result<(), 
                 ..Default::default()
             };
             match api.create(&PostParams::default(), &map).await.map_err(Error::from) {
-                Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => Ok(()),
+                Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {
+                    Ok(())
+                }
                 other => other.map(drop),
             }
         }

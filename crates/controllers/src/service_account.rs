@@ -1,7 +1,10 @@
 //! Every namespace has a ServiceAccount `default`.
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::{Api, ResourceExt, api::{ObjectMeta, PostParams}};
+use kube::{
+    Api, ResourceExt,
+    api::{ObjectMeta, PostParams},
+};
 
 use crate::{
     Error, Shared,
@@ -44,6 +47,7 @@ async fn reconcile(shared: Shared, accounts: Informer<ServiceAccount>, key: Key)
 /// There, and not going.
 pub(crate) fn is_active(namespace: Option<&Namespace>) -> bool {
     namespace.is_some_and(|n| {
-        n.metadata.deletion_timestamp.is_none() && n.status.as_ref().and_then(|s| s.phase.as_deref()) != Some("Terminating")
+        n.metadata.deletion_timestamp.is_none()
+            && n.status.as_ref().and_then(|s| s.phase.as_deref()) != Some("Terminating")
     })
 }

@@ -90,7 +90,12 @@ mod tests {
             (None, None, "2026-01-01T00:35:00Z", (time("2026-01-01T00:30:00Z"), time("2026-01-01T00:40:00Z"), false)),
             (Some("2026-01-01T00:30:00Z"), None, "2026-01-01T00:35:00Z", (None, time("2026-01-01T00:40:00Z"), false)),
             (None, Some(60), "2026-01-01T00:35:00Z", (None, time("2026-01-01T00:40:00Z"), false)),
-            (None, Some(600), "2026-01-01T00:35:00Z", (time("2026-01-01T00:30:00Z"), time("2026-01-01T00:40:00Z"), false)),
+            (
+                None,
+                Some(600),
+                "2026-01-01T00:35:00Z",
+                (time("2026-01-01T00:30:00Z"), time("2026-01-01T00:40:00Z"), false),
+            ),
             (None, None, "2026-01-31T00:05:00Z", (time("2026-01-31T00:00:00Z"), time("2026-01-31T00:10:00Z"), true)),
         ] {
             assert_eq!(look(last, deadline, now), expected, "{last:?} {deadline:?} {now}");

@@ -13,7 +13,9 @@ pub fn superfluous(spec: &CronJobSpec, jobs: &[Arc<Job>]) -> Vec<Arc<Job>> {
         ("Failed", spec.failed_jobs_history_limit.unwrap_or(1)),
     ];
     let oldest = |(end, limit): (&str, i32)| {
-        let going = |job: &&Arc<Job>| job.metadata.deletion_timestamp.is_none() && finished(job).is_some_and(|c| c.type_ == end);
+        let going = |job: &&Arc<Job>| {
+            job.metadata.deletion_timestamp.is_none() && finished(job).is_some_and(|c| c.type_ == end)
+        };
         let mut ended: Vec<_> = jobs.iter().filter(going).cloned().collect();
         ended.sort_by_key(|job| (job.status.as_ref().and_then(|s| s.start_time.clone()), job.metadata.name.clone()));
         let surplus = ended.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
@@ -35,8 +37,18 @@ mod tests {
             let status = json!({"startTime": format!("2026-01-01T00:0{minute}:00Z"), "conditions": [{"type": end, "status": "True"}]});
             Arc::new(serde_json::from_value(json!({"metadata": {"name": name}, "status": status})).unwrap())
         };
-        let jobs = [job("c", "Complete", 3), job("a", "Complete", 1), job("b", "Complete", 2), job("f", "Failed", 1), job("r", "Suspended", 0)];
-        let spec = CronJobSpec { successful_jobs_history_limit: Some(1), failed_jobs_history_limit: Some(1), ..CronJobSpec::default() };
+        let jobs = [
+            job("c", "Complete", 3),
+            job("a", "Complete", 1),
+            job("b", "Complete", 2),
+            job("f", "Failed", 1),
+            job("r", "Suspended", 0),
+        ];
+        let spec = CronJobSpec {
+            successful_jobs_history_limit: Some(1),
+            failed_jobs_history_limit: Some(1),
+            ..CronJobSpec::default()
+        };
         let names: Vec<_> = superfluous(&spec, &jobs).iter().map(|j| j.metadata.name.clone().unwrap()).collect();
         assert_eq!(names, ["a", "b"]);
     }

@@ -59,7 +59,8 @@ pub(crate) async fn run(shared: Shared) {
         }
     });
     let recorder = Recorder::new(shared.client.clone(), "cronjob-controller");
-    let controller = Arc::new(Controller { shared, cron_jobs, queue: queue.clone(), recorder, written: Mutex::default() });
+    let controller =
+        Arc::new(Controller { shared, cron_jobs, queue: queue.clone(), recorder, written: Mutex::default() });
     queue.work("cronjob", 4, |key| controller.clone().reconcile(key)).await;
 }
 
@@ -116,7 +117,8 @@ impl Controller {
                         let note = format!("Saw completed job: {}, condition: {}", job.name_any(), end.type_);
                         self.recorder.normal(cron_job, "SawCompletedJob", "Reconcile", note);
                     }
-                    let done = job.status.as_ref().and_then(|s| s.completion_time.clone()).filter(|_| end.type_ == "Complete");
+                    let done =
+                        job.status.as_ref().and_then(|s| s.completion_time.clone()).filter(|_| end.type_ == "Complete");
                     if done > status.last_successful_time {
                         status.last_successful_time = done;
                     }
@@ -139,7 +141,13 @@ impl Controller {
         Ok(())
     }
 
-    async fn start_due(&self, key: &Key, cron_job: &CronJob, spec: &CronJobSpec, status: &mut CronJobStatus) -> Result<(), Error> {
+    async fn start_due(
+        &self,
+        key: &Key,
+        cron_job: &CronJob,
+        spec: &CronJobSpec,
+        status: &mut CronJobStatus,
+    ) -> Result<(), Error> {
         let warn = |reason: &str, note: String| self.recorder.warning(cron_job, reason, "Reconcile", note);
         let zone = match spec.time_zone.as_deref() {
             None => TimeZone::UTC,
@@ -175,11 +183,15 @@ impl Controller {
         }
         let Some(at) = at else { return Ok(()) };
         if many_missed {
-            let words = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+            let words =
+                "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
             warn("TooManyMissedTimes", words.into());
         }
         if too_late {
-            warn("MissSchedule", format!("Missed scheduled time to start a job: {}", at.strftime("%a, %d %b %Y %H:%M:%S +0000")));
+            warn(
+                "MissSchedule",
+                format!("Missed scheduled time to start a job: {}", at.strftime("%a, %d %b %Y %H:%M:%S +0000")),
+            );
             return Ok(());
         }
         let active = status.active.clone().unwrap_or_default();
@@ -209,7 +221,14 @@ impl Controller {
     }
 
     /// Makes the Job of that time; `None`: there is no making it, or it is over by now.
-    async fn start(&self, cron_job: &CronJob, spec: &CronJobSpec, name: &str, at: Timestamp, zone: &TimeZone) -> Result<Option<Job>, Error> {
+    async fn start(
+        &self,
+        cron_job: &CronJob,
+        spec: &CronJobSpec,
+        name: &str,
+        at: Timestamp,
+        zone: &TimeZone,
+    ) -> Result<Option<Job>, Error> {
         let api: Api<Job> = Api::namespaced(self.shared.client.clone(), &cron_job.namespace().unwrap_or_default());
         match api.create(&PostParams::default(), &job(cron_job, spec, name, at, zone)).await.map_err(Error::from) {
             Ok(job) => {
@@ -218,7 +237,9 @@ impl Controller {
             }
             Err(error) if error.is_namespace_terminating() => Ok(None),
             // Made before, and the status did not get to know.
-            Err(error) if error.is_already_exists() => Ok(Some(api.get(name).await?).filter(|job| is_controlled_by(job, cron_job))),
+            Err(error) if error.is_already_exists() => {
+                Ok(Some(api.get(name).await?).filter(|job| is_controlled_by(job, cron_job)))
+            }
             Err(error) => {
                 let note = format!("Error creating job: {}", error.message());
                 self.recorder.warning(cron_job, "FailedCreate", "CreateJob", note);
@@ -257,7 +278,11 @@ fn job(cron_job: &CronJob, spec: &CronJobSpec, name: &str, at: Timestamp, zone: 
     let template = spec.job_template.metadata.clone().unwrap_or_default();
     let mut annotations = template.annotations.unwrap_or_default();
     let shown = at.to_zoned(zone.clone());
-    let stamp = if shown.offset().is_zero() { shown.strftime("%FT%TZ").to_string() } else { shown.strftime("%FT%T%:z").to_string() };
+    let stamp = if shown.offset().is_zero() {
+        shown.strftime("%FT%TZ").to_string()
+    } else {
+        shown.strftime("%FT%T%:z").to_string()
+    };
     annotations.insert(SCHEDULED_AT.into(), stamp);
     Job {
         metadata: ObjectMeta {

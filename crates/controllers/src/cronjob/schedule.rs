@@ -76,8 +76,9 @@ impl Schedule {
 }
 
 fn every(text: &str) -> Result<Schedule, ParseError> {
-    let pause: SignedDuration =
-        text.parse().map_err(|_| ParseError(format!("failed to parse duration @every {text}: time: invalid duration {text:?}")))?;
+    let pause: SignedDuration = text
+        .parse()
+        .map_err(|_| ParseError(format!("failed to parse duration @every {text}: time: invalid duration {text:?}")))?;
     Ok(Schedule::Every(SignedDuration::from_secs(pause.as_secs().max(1))))
 }
 
@@ -85,7 +86,11 @@ impl Fields {
     fn parse(text: &str) -> Result<Self, ParseError> {
         let fields: Vec<&str> = text.split_whitespace().collect();
         let [minutes, hours, days, months, weekdays] = fields.as_slice() else {
-            return Err(ParseError(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "))));
+            return Err(ParseError(format!(
+                "expected exactly 5 fields, found {}: [{}]",
+                fields.len(),
+                fields.join(" ")
+            )));
         };
         let (days, any_day) = field(days, 1, 31, &[])?;
         let (weekdays, any_weekday) = field(weekdays, 0, 6, &WEEKDAYS)?;
@@ -212,7 +217,18 @@ mod tests {
 
     #[test]
     fn what_is_no_schedule_is_refused() {
-        for text in ["", "* * * *", "60 * * * *", "* * 0 * *", "5-1 * * * *", "*/0 * * * *", "* * * * 7", "x * * * *", "@never", "@every x"] {
+        for text in [
+            "",
+            "* * * *",
+            "60 * * * *",
+            "* * 0 * *",
+            "5-1 * * * *",
+            "*/0 * * * *",
+            "* * * * 7",
+            "x * * * *",
+            "@never",
+            "@every x",
+        ] {
             assert!(Schedule::parse(text, TimeZone::UTC).is_err(), "{text}");
         }
     }

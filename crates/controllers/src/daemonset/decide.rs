@@ -108,9 +108,10 @@ pub fn place(view: &View) -> Decision {
         }
     }
     // Those for nodes that are gone, and that no node agent will ever see.
-    let lost = by_node.into_values().flatten().filter(|p| {
-        p.metadata.deletion_timestamp.is_none() && p.spec.as_ref().is_none_or(|s| s.node_name.is_none())
-    });
+    let lost = by_node
+        .into_values()
+        .flatten()
+        .filter(|p| p.metadata.deletion_timestamp.is_none() && p.spec.as_ref().is_none_or(|s| s.node_name.is_none()));
     decision.delete.extend(lost.cloned());
     decision
 }
@@ -246,13 +247,18 @@ mod tests {
     use super::*;
 
     fn set(strategy: Value) -> DaemonSet {
-        serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": {"selector": {}, "template": {"spec": {"containers": []}},
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": strategy}}}))
+        serde_json::from_value(
+            json!({"metadata": {"name": "d"}, "spec": {"selector": {}, "template": {"spec": {"containers": []}},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": strategy}}}),
+        )
         .unwrap()
     }
 
     fn nodes(names: &str) -> Vec<Arc<Node>> {
-        names.split_whitespace().map(|n| Arc::new(serde_json::from_value(json!({"metadata": {"name": n}})).unwrap())).collect()
+        names
+            .split_whitespace()
+            .map(|n| Arc::new(serde_json::from_value(json!({"metadata": {"name": n}})).unwrap()))
+            .collect()
     }
 
     /// `a:new`, `a:old!` (not ready), `a:old+` (failed); earlier ones are older.
@@ -331,8 +337,12 @@ mod tests {
     fn the_status_counts_nodes() {
         let (set, nodes) = (set(json!({})), nodes("a b c"));
         let pods = pods("a:new b:old!");
-        let status = status(&View { set: &set, nodes: &nodes, pods: &pods, hash: "new", now: Timestamp::UNIX_EPOCH }, None);
+        let status =
+            status(&View { set: &set, nodes: &nodes, pods: &pods, hash: "new", now: Timestamp::UNIX_EPOCH }, None);
         assert_eq!((status.desired_number_scheduled, status.current_number_scheduled, status.number_ready), (3, 2, 1));
-        assert_eq!((status.number_available, status.number_unavailable, status.updated_number_scheduled), (Some(1), Some(2), Some(1)));
+        assert_eq!(
+            (status.number_available, status.number_unavailable, status.updated_number_scheduled),
+            (Some(1), Some(2), Some(1))
+        );
     }
 }

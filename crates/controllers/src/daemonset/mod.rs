@@ -3,18 +3,18 @@
 mod decide;
 mod pod;
 
-use std::{collections::{HashMap, HashSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
     core::v1::{Node, Pod},
 };
-use kube::{
-    Api, ResourceExt,
-    api::PostParams,
-    core::{Selector, SelectorExt},
-};
+use kube::{Api, ResourceExt, api::PostParams, core::Selector};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -24,7 +24,6 @@ use crate::{
     error::gone_is_fine,
     history::{Found, History},
     informer::Change,
-    ownership::{controller_key, controller_of},
     pod_control::{BURST, PodControl},
     pods,
     queue::{Key, Queue, UNSETTLED},
@@ -53,20 +52,7 @@ pub(crate) async fn run(shared: Shared) {
     shared.revisions.synced().await;
     let on_set = queue.clone();
     shared.daemon_sets.listen(move |change| on_set.add(Key::of(&**change.object())));
-    let (on_pod, sets) = (queue.clone(), shared.daemon_sets.clone());
-    shared.pods.listen(move |change| {
-        for pod in change.states() {
-            if let Some(owner) = controller_key::<DaemonSet>(&**pod) {
-                on_pod.add(owner);
-            } else if controller_of(&**pod).is_none() {
-                for set in sets.in_namespace(&pod.namespace().unwrap_or_default()) {
-                    if selector(&set).is_ok_and(|s| s.matches(pod.labels())) {
-                        on_pod.add(Key::of(&*set));
-                    }
-                }
-            }
-        }
-    });
+    claim::tell_owners(&shared.pods, &shared.daemon_sets, &queue, selector);
     let (on_node, sets) = (queue.clone(), shared.daemon_sets.clone());
     shared.nodes.listen(move |change| {
         if let Change::Applied { old: Some(old), new } = &change
@@ -75,9 +61,7 @@ pub(crate) async fn run(shared: Shared) {
             return;
         }
         // Only sets to which the node is something else than before.
-        let fits = |set: &DaemonSet| {
-            change.states().map(|node| pod::fit(set, node)).collect::<Vec<_>>()
-        };
+        let fits = |set: &DaemonSet| change.states().map(|node| pod::fit(set, node)).collect::<Vec<_>>();
         for set in sets.all() {
             if !matches!(fits(&set).as_slice(), [before, after] if before == after) {
                 on_node.add(Key::of(&*set));
@@ -86,7 +70,8 @@ pub(crate) async fn run(shared: Shared) {
     });
     let recorder = Recorder::new(shared.client.clone(), "daemonset-controller");
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder.clone());
-    let controller = Arc::new(Controller { shared, queue: queue.clone(), control, recorder, failures: Mutex::default() });
+    let controller =
+        Arc::new(Controller { shared, queue: queue.clone(), control, recorder, failures: Mutex::default() });
     queue.work("daemonset", 4, |key| controller.clone().reconcile(key)).await;
 }
 
@@ -126,8 +111,13 @@ impl Controller {
         let before = set.status.as_ref().and_then(|s| s.collision_count);
         let Found { update, all, collisions } = history.of(&spec.template, before).await?;
         let hash = update.labels().get(pod::HASH).cloned().unwrap_or_default();
-        let claim =
-            Claim { client: &self.shared.client, owner: &*set, selector: &selector, objects: &self.shared.pods, finalizer: None };
+        let claim = Claim {
+            client: &self.shared.client,
+            owner: &*set,
+            selector: &selector,
+            objects: &self.shared.pods,
+            finalizer: None,
+        };
         let owned = claim.all(|_| true).await?;
         let nodes = self.shared.nodes.all();
         let view = View { set: &set, nodes: &nodes, pods: &owned, hash: &hash, now: Timestamp::now() };
@@ -162,9 +152,18 @@ impl Controller {
                         self.queue.add_after(key.clone(), wait);
                         continue;
                     }
-                    ("FailedDaemonPod", format!("Found failed daemon pod {}/{name} on node {node}, will try to kill it", key.namespace))
+                    (
+                        "FailedDaemonPod",
+                        format!("Found failed daemon pod {}/{name} on node {node}, will try to kill it", key.namespace),
+                    )
                 }
-                _ => ("SucceededDaemonPod", format!("Found succeeded daemon pod {}/{name} on node {node}, will try to delete it", key.namespace)),
+                _ => (
+                    "SucceededDaemonPod",
+                    format!(
+                        "Found succeeded daemon pod {}/{name} on node {node}, will try to delete it",
+                        key.namespace
+                    ),
+                ),
             };
             match reason {
                 "FailedDaemonPod" => self.recorder.warning(set, reason, "DeletePod", note),
@@ -198,7 +197,12 @@ impl Controller {
         }
     }
 
-    async fn write_status(&self, key: &Key, set: &DaemonSet, status: k8s_openapi::api::apps::v1::DaemonSetStatus) -> Result<(), Error> {
+    async fn write_status(
+        &self,
+        key: &Key,
+        set: &DaemonSet,
+        status: k8s_openapi::api::apps::v1::DaemonSetStatus,
+    ) -> Result<(), Error> {
         if set.status.as_ref() == Some(&status) {
             return Ok(());
         }

@@ -62,14 +62,12 @@ fn tolerate(spec: &mut PodSpec) {
 
 /// Required terms give way to the node's name: the controller has already judged by them.
 fn bind(spec: &mut PodSpec, node: &str) {
-    let requirement = NodeSelectorRequirement {
-        key: "metadata.name".into(),
-        operator: "In".into(),
-        values: Some(vec![node.into()]),
-    };
+    let requirement =
+        NodeSelectorRequirement { key: "metadata.name".into(), operator: "In".into(), values: Some(vec![node.into()]) };
     let term = NodeSelectorTerm { match_fields: Some(vec![requirement]), match_expressions: None };
     let affinity = spec.affinity.get_or_insert_with(Affinity::default).node_affinity.get_or_insert_default();
-    affinity.required_during_scheduling_ignored_during_execution = Some(NodeSelector { node_selector_terms: vec![term] });
+    affinity.required_during_scheduling_ignored_during_execution =
+        Some(NodeSelector { node_selector_terms: vec![term] });
 }
 
 /// The node that a pod is on or is for.
@@ -99,7 +97,9 @@ pub enum Fit {
 /// Judges a node.
 pub fn fit(set: &DaemonSet, node: &Node) -> Fit {
     let mut spec = set.spec.as_ref().and_then(|s| s.template.spec.clone()).unwrap_or_default();
-    if spec.node_name.as_deref().is_some_and(|n| !n.is_empty() && n != node.name_any()) || !node_selection::selects(&spec, node) {
+    if spec.node_name.as_deref().is_some_and(|n| !n.is_empty() && n != node.name_any())
+        || !node_selection::selects(&spec, node)
+    {
         return Fit::Unfit;
     }
     tolerate(&mut spec);
@@ -120,11 +120,17 @@ mod tests {
 
     fn set(pod: Value) -> DaemonSet {
         let template = json!({"metadata": {"labels": {"app": "d"}}, "spec": pod});
-        serde_json::from_value(json!({"metadata": {"name": "d", "uid": "d"}, "spec": {"selector": {}, "template": template}})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "d", "uid": "d"}, "spec": {"selector": {}, "template": template}}),
+        )
+        .unwrap()
     }
 
     fn node(taints: Value) -> Node {
-        serde_json::from_value(json!({"metadata": {"name": "a", "labels": {"disk": "ssd"}}, "spec": {"taints": taints}})).unwrap()
+        serde_json::from_value(
+            json!({"metadata": {"name": "a", "labels": {"disk": "ssd"}}, "spec": {"taints": taints}}),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -145,7 +151,11 @@ mod tests {
             (plain.clone(), json!([{"key": "k", "effect": "NoExecute"}]), Fit::Unfit),
             (plain.clone(), json!([{"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}]), Fit::Wanted),
             (plain, json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]), Fit::Wanted),
-            (json!({"containers": [], "tolerations": [{"operator": "Exists"}]}), json!([{"key": "k", "effect": "NoExecute"}]), Fit::Wanted),
+            (
+                json!({"containers": [], "tolerations": [{"operator": "Exists"}]}),
+                json!([{"key": "k", "effect": "NoExecute"}]),
+                Fit::Wanted,
+            ),
         ] {
             assert_eq!(fit(&set(pod.clone()), &node(taints.clone())), expected, "{pod} {taints}");
         }

@@ -91,7 +91,11 @@ pub fn deadline(deployment: &Deployment, conditions: &Conditions) -> Option<Time
 
 impl Controller {
     /// Pausing stops the clock of the progress deadline, resuming starts it anew.
-    pub(super) async fn note_pause(&self, deployment: Arc<Deployment>, now: Timestamp) -> Result<Arc<Deployment>, Error> {
+    pub(super) async fn note_pause(
+        &self,
+        deployment: Arc<Deployment>,
+        now: Timestamp,
+    ) -> Result<Arc<Deployment>, Error> {
         if deployment.spec.as_ref().and_then(|s| s.progress_deadline_seconds).is_none() {
             return Ok(deployment);
         }
@@ -106,7 +110,12 @@ impl Controller {
         self.write_conditions(&deployment, conditions).await.map(Arc::new)
     }
 
-    pub(super) async fn note_found(&self, deployment: &Deployment, set: Option<&ReplicaSet>, now: Timestamp) -> Result<(), Error> {
+    pub(super) async fn note_found(
+        &self,
+        deployment: &Deployment,
+        set: Option<&ReplicaSet>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let mut conditions = Conditions::of(deployment, now);
         let Some(set) = set.filter(|_| has_deadline(deployment) && conditions.find("Progressing").is_none()) else {
             return Ok(());
@@ -124,7 +133,12 @@ impl Controller {
         self.write_conditions(deployment, conditions).await.map(drop)
     }
 
-    pub(super) async fn note_failed_create(&self, deployment: &Deployment, message: &str, now: Timestamp) -> Result<(), Error> {
+    pub(super) async fn note_failed_create(
+        &self,
+        deployment: &Deployment,
+        message: &str,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let mut conditions = Conditions::of(deployment, now);
         conditions.set("Progressing", "False", FAILED_CREATE, message.to_owned());
         self.write_conditions(deployment, conditions).await.map(drop)

@@ -13,15 +13,12 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::Pod,
 };
-use kube::{
-    Api, Client, ResourceExt,
-    core::{Selector, SelectorExt},
-};
+use kube::{Api, Client, ResourceExt, core::Selector};
 
 use crate::{
     Error, Shared,
     claim::{self, Claim},
-    ownership::{controller_key, controller_of},
+    ownership::controller_key,
     pods,
     queue::{Key, Queue},
     recorder::Recorder,
@@ -42,22 +39,7 @@ pub(crate) async fn run(shared: Shared) {
     shared.pods.synced().await;
     let on_deployment = queue.clone();
     shared.deployments.listen(move |change| on_deployment.add(Key::of(&**change.object())));
-    let (on_set, deployments) = (queue.clone(), shared.deployments.clone());
-    shared.replica_sets.listen(move |change| {
-        for set in change.states() {
-            match controller_key::<Deployment>(&**set) {
-                Some(owner) => on_set.add(owner),
-                None if controller_of(&**set).is_none() => {
-                    for deployment in deployments.in_namespace(&set.namespace().unwrap_or_default()) {
-                        if selector(&deployment).is_ok_and(|s| s.matches(set.labels())) {
-                            on_set.add(Key::of(&*deployment));
-                        }
-                    }
-                }
-                None => {}
-            }
-        }
-    });
+    claim::tell_owners(&shared.replica_sets, &shared.deployments, &queue, selector);
     // Recreate waits until the old pods are really gone.
     let (on_pod, sets) = (queue.clone(), shared.replica_sets.clone());
     shared.pods.listen(move |change| {
@@ -88,8 +70,13 @@ impl Controller {
             return Ok(());
         }
         let client = self.client();
-        let claim =
-            Claim { client: &client, owner: &*deployment, selector: &selector, objects: &self.shared.replica_sets, finalizer: None };
+        let claim = Claim {
+            client: &client,
+            owner: &*deployment,
+            selector: &selector,
+            objects: &self.shared.replica_sets,
+            finalizer: None,
+        };
         let sets = claim.all(|_| true).await?;
         let now = Timestamp::now();
         if deployment.metadata.deletion_timestamp.is_some() {
@@ -144,9 +131,7 @@ impl Controller {
 
     fn old_pods_run(&self, found: &Sets) -> bool {
         let runs = |pod: &Arc<Pod>| !pods::is_terminal(pod);
-        found.old.iter().any(|set| {
-            self.shared.pods.controlled_by(&set.uid().unwrap_or_default()).iter().any(runs)
-        })
+        found.old.iter().any(|set| self.shared.pods.controlled_by(&set.uid().unwrap_or_default()).iter().any(runs))
     }
 
     /// The same sets as the cache has them now (a resize may have come through already).

@@ -33,7 +33,11 @@ pub fn strategy(deployment: &Deployment) -> Strategy {
         return Strategy::Recreate;
     }
     let update = strategy.rolling_update.as_ref();
-    rolling(update.and_then(|u| u.max_surge.as_ref()), update.and_then(|u| u.max_unavailable.as_ref()), wanted(deployment))
+    rolling(
+        update.and_then(|u| u.max_surge.as_ref()),
+        update.and_then(|u| u.max_unavailable.as_ref()),
+        wanted(deployment),
+    )
 }
 
 fn rolling(surge: Option<&IntOrString>, unavailable: Option<&IntOrString>, wanted: i32) -> Strategy {
@@ -156,9 +160,18 @@ mod tests {
 
     #[test]
     fn percentages_round_so_that_progress_is_possible() {
-        assert_eq!(strategy(&deployment(3, json!("25%"), json!("25%"))), Strategy::RollingUpdate { surge: 1, unavailable: 0 });
-        assert_eq!(strategy(&deployment(10, json!("25%"), json!("25%"))), Strategy::RollingUpdate { surge: 3, unavailable: 2 });
-        assert_eq!(strategy(&deployment(3, json!(0), json!("10%"))), Strategy::RollingUpdate { surge: 0, unavailable: 1 });
+        assert_eq!(
+            strategy(&deployment(3, json!("25%"), json!("25%"))),
+            Strategy::RollingUpdate { surge: 1, unavailable: 0 }
+        );
+        assert_eq!(
+            strategy(&deployment(10, json!("25%"), json!("25%"))),
+            Strategy::RollingUpdate { surge: 3, unavailable: 2 }
+        );
+        assert_eq!(
+            strategy(&deployment(3, json!(0), json!("10%"))),
+            Strategy::RollingUpdate { surge: 0, unavailable: 1 }
+        );
     }
 
     #[test]

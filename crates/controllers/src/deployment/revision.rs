@@ -48,10 +48,14 @@ impl Sets {
 pub fn split(deployment: &Deployment, sets: &[Arc<ReplicaSet>]) -> Sets {
     let template = deployment.spec.as_ref().map(|s| &s.template);
     let mut by_age = sets.to_vec();
-    by_age.sort_by(|a, b| (&a.metadata.creation_timestamp, a.name_any()).cmp(&(&b.metadata.creation_timestamp, b.name_any())));
+    by_age.sort_by(|a, b| {
+        (&a.metadata.creation_timestamp, a.name_any()).cmp(&(&b.metadata.creation_timestamp, b.name_any()))
+    });
     let new = by_age
         .iter()
-        .position(|s| s.spec.as_ref().and_then(|s| s.template.as_ref()).zip(template).is_some_and(|(a, b)| hash::same(a, b)))
+        .position(|s| {
+            s.spec.as_ref().and_then(|s| s.template.as_ref()).zip(template).is_some_and(|(a, b)| hash::same(a, b))
+        })
         .map(|index| by_age.remove(index));
     Sets { new, old: by_age }
 }
@@ -98,7 +102,13 @@ impl Controller {
         Ok(found)
     }
 
-    async fn make(&self, deployment: &Deployment, found: &Sets, next: i64, now: Timestamp) -> Result<Arc<ReplicaSet>, Error> {
+    async fn make(
+        &self,
+        deployment: &Deployment,
+        found: &Sets,
+        next: i64,
+        now: Timestamp,
+    ) -> Result<Arc<ReplicaSet>, Error> {
         let spec = deployment.spec.clone().unwrap_or_default();
         let collisions = deployment.status.as_ref().and_then(|s| s.collision_count);
         let digest = hash::of(&spec.template, collisions);
@@ -143,7 +153,11 @@ impl Controller {
             Err(error) if error.is_already_exists() => {
                 let there = api.get(&set.name_any()).await?;
                 let ours = is_controlled_by(&there, deployment)
-                    && there.spec.as_ref().and_then(|s| s.template.as_ref()).is_some_and(|t| hash::same(t, &spec.template));
+                    && there
+                        .spec
+                        .as_ref()
+                        .and_then(|s| s.template.as_ref())
+                        .is_some_and(|t| hash::same(t, &spec.template));
                 if !ours {
                     // Another template has the same hash: count, and try another name.
                     let count = collisions.unwrap_or(0) + 1;
@@ -173,7 +187,9 @@ impl Controller {
             return Ok(());
         }
         let patch = json!({"metadata": {"uid": deployment.uid(), "annotations": {REVISION: number.to_string()}}});
-        gone_is_fine(self.api(deployment).patch(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await)
+        gone_is_fine(
+            self.api(deployment).patch(&deployment.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await,
+        )
     }
 
     /// Gives a set another size, with the annotations that proportional scaling needs.
@@ -204,9 +220,11 @@ impl Controller {
         history.sort_by_key(|s| Reverse(revision(s.annotations())));
         for set in history.into_iter().skip(usize::try_from(limit).unwrap_or(0)) {
             let empty = replicas(set) == 0 && set.status.as_ref().is_none_or(|s| s.replicas == 0);
-            let observed = set.metadata.generation.unwrap_or(0) <= set.status.as_ref().and_then(|s| s.observed_generation).unwrap_or(0);
+            let observed = set.metadata.generation.unwrap_or(0)
+                <= set.status.as_ref().and_then(|s| s.observed_generation).unwrap_or(0);
             if empty && observed {
-                let params = DeleteParams::default().preconditions(Preconditions { uid: set.uid(), resource_version: None });
+                let params =
+                    DeleteParams::default().preconditions(Preconditions { uid: set.uid(), resource_version: None });
                 gone_is_fine(self.sets_api(deployment).delete(&set.name_any(), &params).await)?;
             }
         }
@@ -218,7 +236,8 @@ impl Controller {
 fn inherited(deployment: &Deployment, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mut annotations = own.clone();
     for (key, value) in deployment.annotations() {
-        if ![LAST_APPLIED, REVISION, HISTORY, DESIRED, MAX, "deprecated.deployment.rollback.to"].contains(&key.as_str()) {
+        if ![LAST_APPLIED, REVISION, HISTORY, DESIRED, MAX, "deprecated.deployment.rollback.to"].contains(&key.as_str())
+        {
             annotations.insert(key.clone(), value.clone());
         }
     }

@@ -81,10 +81,15 @@ mod tests {
     #[test]
     fn growth_in_the_middle_of_a_rollout_is_shared_in_proportion() {
         let set = |name: &str, size: i32| -> Arc<ReplicaSet> {
-            Arc::new(serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"replicas": size, "selector": {}}})).unwrap())
+            Arc::new(
+                serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"replicas": size, "selector": {}}}))
+                    .unwrap(),
+            )
         };
-        let deployment: Deployment = serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": {"replicas": 15, "selector": {}, "template": {},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}}}))
+        let deployment: Deployment = serde_json::from_value(
+            json!({"metadata": {"name": "d"}, "spec": {"replicas": 15, "selector": {}, "template": {},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}}}),
+        )
         .unwrap();
         let found = Sets { new: Some(set("new", 5)), old: vec![set("old", 8)] };
         let sizes: Vec<_> = plan_scale(&deployment, &found).into_iter().map(|(s, n)| (s.name_any(), n)).collect();

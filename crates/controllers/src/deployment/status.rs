@@ -46,7 +46,8 @@ impl Controller {
         availability(&current, &status, &mut conditions);
         if let Some(end) = conditions::deadline(&current, &conditions).filter(|_| !only_availability) {
             let left = end.duration_since(now).as_secs().max(0);
-            let timed_out = conditions.find("Progressing").is_some_and(|c| c.reason.as_deref() == Some(conditions::TIMED_OUT));
+            let timed_out =
+                conditions.find("Progressing").is_some_and(|c| c.reason.as_deref() == Some(conditions::TIMED_OUT));
             if !timed_out {
                 self.look_again_after(deployment, Duration::from_secs(left.unsigned_abs() + 1));
             }
@@ -58,7 +59,9 @@ impl Controller {
         }
         let mut changed = Deployment::clone(&current);
         changed.status = Some(status);
-        gone_is_fine(self.api(deployment).replace_status(&deployment.name_any(), &PostParams::default(), &changed).await)
+        gone_is_fine(
+            self.api(deployment).replace_status(&deployment.name_any(), &PostParams::default(), &changed).await,
+        )
     }
 }
 
@@ -104,12 +107,20 @@ fn availability(deployment: &Deployment, status: &DeploymentStatus, conditions: 
     }
 }
 
-fn progress(deployment: &Deployment, found: &Sets, status: &DeploymentStatus, conditions: &mut Conditions, now: Timestamp) {
-    let failure = found.all().find_map(|s| {
-        s.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "ReplicaFailure").cloned()
-    });
+fn progress(
+    deployment: &Deployment,
+    found: &Sets,
+    status: &DeploymentStatus,
+    conditions: &mut Conditions,
+    now: Timestamp,
+) {
+    let failure = found
+        .all()
+        .find_map(|s| s.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "ReplicaFailure").cloned());
     match failure {
-        Some(c) => conditions.set("ReplicaFailure", &c.status, &c.reason.unwrap_or_default(), c.message.unwrap_or_default()),
+        Some(c) => {
+            conditions.set("ReplicaFailure", &c.status, &c.reason.unwrap_or_default(), c.message.unwrap_or_default())
+        }
         None => conditions.remove("ReplicaFailure"),
     }
     if !conditions::has_deadline(deployment) {

@@ -42,7 +42,8 @@ async fn reconcile(shared: Shared, key: Key) -> Result<(), Error> {
     for backend in found.iter().filter(|b| b.ready || !b.terminating).take(MAX) {
         by_ports.entry(ports_of(&service, &backend.pod)).or_default().push(backend);
     }
-    let subsets: Vec<EndpointSubset> = by_ports.into_iter().map(|(ports, backends)| subset(&ports, &backends)).collect();
+    let subsets: Vec<EndpointSubset> =
+        by_ports.into_iter().map(|(ports, backends)| subset(&ports, &backends)).collect();
     let subsets = (!subsets.is_empty()).then_some(subsets);
     let mut labels = service.labels().clone();
     labels.insert("endpoints.kubernetes.io/managed-by".into(), "endpoint-controller".into());
@@ -100,7 +101,11 @@ fn subset(ports: &[BackendPort], backends: &[&Backend]) -> EndpointSubset {
             app_protocol: p.app_protocol.clone(),
         })
         .collect();
-    EndpointSubset { addresses: addresses(true), not_ready_addresses: addresses(false), ports: (!ports.is_empty()).then_some(ports) }
+    EndpointSubset {
+        addresses: addresses(true),
+        not_ready_addresses: addresses(false),
+        ports: (!ports.is_empty()).then_some(ports),
+    }
 }
 
 fn address(backend: &Backend) -> EndpointAddress {

@@ -144,7 +144,11 @@ enum Step {
 }
 
 /// Keeps endpoints in the slice where they are, fills slices up, makes and removes slices as needed.
-fn plan(service: &Service, wanted: BTreeMap<Vec<BackendPort>, Vec<Endpoint>>, existing: &[Arc<EndpointSlice>]) -> Vec<Step> {
+fn plan(
+    service: &Service,
+    wanted: BTreeMap<Vec<BackendPort>, Vec<Endpoint>>,
+    existing: &[Arc<EndpointSlice>],
+) -> Vec<Step> {
     let labels = labels(service);
     let mut steps = Vec::new();
     let mut unused: Vec<&Arc<EndpointSlice>> = existing.iter().collect();
@@ -157,7 +161,8 @@ fn plan(service: &Service, wanted: BTreeMap<Vec<BackendPort>, Vec<Endpoint>>, ex
         let mut bins: Vec<(Option<&Arc<EndpointSlice>>, Vec<Endpoint>)> = mine
             .iter()
             .map(|slice| {
-                let kept = slice.endpoints.iter().flatten().filter_map(|e| left.remove(&identity(e))).take(MAX).collect();
+                let kept =
+                    slice.endpoints.iter().flatten().filter_map(|e| left.remove(&identity(e))).take(MAX).collect();
                 (Some(*slice), kept)
             })
             .collect();
@@ -173,9 +178,12 @@ fn plan(service: &Service, wanted: BTreeMap<Vec<BackendPort>, Vec<Endpoint>>, ex
         let all_empty = bins.iter().all(|(_, bin)| bin.is_empty());
         for (index, (slice, endpoints)) in bins.into_iter().enumerate() {
             match slice {
-                Some(slice) if endpoints.is_empty() && !(all_empty && index == 0) => steps.push(Step::Delete(slice.name_any())),
+                Some(slice) if endpoints.is_empty() && !(all_empty && index == 0) => {
+                    steps.push(Step::Delete(slice.name_any()))
+                }
                 Some(slice) => {
-                    let same = slice.endpoints.as_deref().unwrap_or_default() == endpoints.as_slice() && labels.iter().all(|(k, v)| slice.labels().get(k) == Some(v));
+                    let same = slice.endpoints.as_deref().unwrap_or_default() == endpoints.as_slice()
+                        && labels.iter().all(|(k, v)| slice.labels().get(k) == Some(v));
                     if !same {
                         let mut changed = EndpointSlice::clone(slice);
                         changed.endpoints = Some(endpoints);

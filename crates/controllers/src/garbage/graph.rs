@@ -92,7 +92,11 @@ impl Graph {
     /// The objects of a kind that a complete list no longer has.
     pub fn missing_of(&self, kind: usize, listed: &[String]) -> Vec<String> {
         let listed: HashSet<&str> = listed.iter().map(String::as_str).collect();
-        self.alive.iter().filter(|(uid, k)| **k == kind && !listed.contains(uid.as_str())).map(|(uid, _)| uid.clone()).collect()
+        self.alive
+            .iter()
+            .filter(|(uid, k)| **k == kind && !listed.contains(uid.as_str()))
+            .map(|(uid, _)| uid.clone())
+            .collect()
     }
 
     pub fn knows(&self, uid: &str) -> bool {
@@ -135,8 +139,21 @@ mod tests {
     use super::*;
 
     fn node(owners: &[&str]) -> Node {
-        let owner = |uid: &&str| Owner { uid: uid.to_string(), api_version: "v1".into(), kind: "K".into(), name: "o".into(), blocks: true };
-        Node { kind: 0, key: Key::new("n", "x"), owners: owners.iter().map(owner).collect(), deleting: false, foreground: false, orphan: false }
+        let owner = |uid: &&str| Owner {
+            uid: uid.to_string(),
+            api_version: "v1".into(),
+            kind: "K".into(),
+            name: "o".into(),
+            blocks: true,
+        };
+        Node {
+            kind: 0,
+            key: Key::new("n", "x"),
+            owners: owners.iter().map(owner).collect(),
+            deleting: false,
+            foreground: false,
+            orphan: false,
+        }
     }
 
     #[test]

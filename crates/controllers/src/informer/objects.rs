@@ -100,7 +100,10 @@ mod tests {
             .map(|uid| json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": uid, "controller": true}))
             .into_iter()
             .collect();
-        Arc::new(serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n", "ownerReferences": owners}})).unwrap())
+        Arc::new(
+            serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n", "ownerReferences": owners}}))
+                .unwrap(),
+        )
     }
 
     #[test]

@@ -123,14 +123,17 @@ pub fn decide(view: &View) -> Decision {
 /// The fate that limits and policies decide, or have decided before.
 fn fate(view: &View, failed: i32, look_again: &mut Option<Duration>) -> Option<JobCondition> {
     let (job, spec, now) = (view.job, view.spec, view.now);
-    if let Some(decided) = facts::condition(job, "SuccessCriteriaMet").or_else(|| facts::condition(job, "FailureTarget")) {
+    if let Some(decided) =
+        facts::condition(job, "SuccessCriteriaMet").or_else(|| facts::condition(job, "FailureTarget"))
+    {
         return Some(decided.clone());
     }
     let failure = |reason: &str, message: &str| Some(condition("FailureTarget", reason, message, now));
-    let by_policy = view.pods.iter().filter(|p| facts::has_failed(p, spec)).find_map(|pod| match policy::verdict(spec, pod) {
-        Verdict::FailJob(message) => Some(message),
-        _ => None,
-    });
+    let by_policy =
+        view.pods.iter().filter(|p| facts::has_failed(p, spec)).find_map(|pod| match policy::verdict(spec, pod) {
+            Verdict::FailJob(message) => Some(message),
+            _ => None,
+        });
     if let Some(message) = by_policy {
         return failure("PodFailurePolicy", &message);
     }
@@ -173,7 +176,8 @@ fn indexed(view: &View, decision: &mut Decision) {
     let completions = spec.completions.unwrap_or(0);
     let status = view.job.status.clone().unwrap_or_default();
     decision.succeeded = Indexes::parse(&status.completed_indexes.unwrap_or_default(), completions);
-    let tracked = || view.pods.iter().filter(|p| facts::is_tracked(p)).filter_map(|p| Some((facts::index(p, spec)?, p)));
+    let tracked =
+        || view.pods.iter().filter(|p| facts::is_tracked(p)).filter_map(|p| Some((facts::index(p, spec)?, p)));
     for (index, _) in tracked().filter(|(_, p)| facts::has_succeeded(p)) {
         decision.succeeded.insert(index);
     }
@@ -204,7 +208,8 @@ fn indexed(view: &View, decision: &mut Decision) {
             if active.has(index) || decision.succeeded.has(index) || failed.has(index) {
                 continue;
             }
-            let order = |p: &Pod| (facts::count(p, FAILURES) + facts::count(p, IGNORED_FAILURES), facts::finished_at(p, now));
+            let order =
+                |p: &Pod| (facts::count(p, FAILURES) + facts::count(p, IGNORED_FAILURES), facts::finished_at(p, now));
             let last = decision.remembered.entry(index).or_insert_with(|| pod.clone());
             if order(last) <= order(pod) {
                 *last = pod.clone();
@@ -275,7 +280,11 @@ fn manage(view: &View, succeeded: i32, decision: &mut Decision) {
             None => (0, 0),
             Some(pod) => {
                 let (counted, ignored) = (facts::count(pod, FAILURES), facts::count(pod, IGNORED_FAILURES));
-                if policy::verdict(spec, pod) == Verdict::Ignore { (counted, ignored + 1) } else { (counted + 1, ignored) }
+                if policy::verdict(spec, pod) == Verdict::Ignore {
+                    (counted, ignored + 1)
+                } else {
+                    (counted + 1, ignored)
+                }
             }
         });
         decision.create.push(Wanted { index: Some(index), failures });

@@ -77,10 +77,13 @@ pub fn is_terminating(pod: &Pod) -> bool {
 /// When the last of its containers ended; else the best that is known.
 pub fn finished_at(pod: &Pod, now: Timestamp) -> Timestamp {
     let status = pod.status.as_ref();
-    let ended = status.and_then(|s| s.container_statuses.as_ref()).into_iter().flatten().filter_map(|c| {
-        c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref().map(|t| t.0)
-    });
-    let not_ready = || pods::condition(pod, "Ready").filter(|c| c.status == "False")?.last_transition_time.as_ref().map(|t| t.0);
+    let ended = status
+        .and_then(|s| s.container_statuses.as_ref())
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref().map(|t| t.0));
+    let not_ready =
+        || pods::condition(pod, "Ready").filter(|c| c.status == "False")?.last_transition_time.as_ref().map(|t| t.0);
     let deleted = || {
         let end = pod.metadata.deletion_timestamp.as_ref()?.0;
         let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);

@@ -82,12 +82,9 @@ mod tests {
 
     #[test]
     fn sets_are_written_in_runs_and_read_back() {
-        for (all, text) in [
-            (vec![], ""),
-            (vec![3], "3"),
-            (vec![0, 1], "0,1"),
-            (vec![0, 1, 2, 4, 6, 7, 8, 9], "0-2,4,6-9"),
-        ] {
+        for (all, text) in
+            [(vec![], ""), (vec![3], "3"), (vec![0, 1], "0,1"), (vec![0, 1, 2, 4, 6, 7, 8, 9], "0-2,4,6-9")]
+        {
             let set: Indexes = all.iter().copied().collect();
             assert_eq!(set.to_string(), text);
             assert_eq!(Indexes::parse(text, 100), set);

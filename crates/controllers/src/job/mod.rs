@@ -24,7 +24,6 @@ use k8s_openapi::api::{
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
-    core::SelectorExt,
 };
 use parking_lot::Mutex;
 use serde_json::json;
@@ -34,15 +33,15 @@ use crate::{
     claim::{self, Claim},
     error::gone_is_fine,
     informer::{Change, version},
-    ownership::{controller_key, controller_of, is_controlled_by},
+    ownership::{controller_key, is_controlled_by},
     pod_control::PodControl,
     queue::{Key, Queue, UNSETTLED},
     recorder::Recorder,
 };
 use backoff::Record;
 use decide::{Decision, View, decide};
-pub(crate) use facts::finished;
 use facts::FINALIZER;
+pub(crate) use facts::finished;
 
 /// Who else may look after a Job (`spec.managedBy`).
 const MANAGER: &str = "kubernetes.io/job-controller";
@@ -74,23 +73,14 @@ pub(crate) async fn run(shared: Shared) {
         let job = change.object();
         on_job.add(Key::of(&**job));
         if matches!(change, Change::Deleted(_)) || finished(job).is_some() {
-            let tracked = pods.controlled_by(&job.uid().unwrap_or_default()).into_iter().filter(|p| facts::is_tracked(p));
+            let tracked =
+                pods.controlled_by(&job.uid().unwrap_or_default()).into_iter().filter(|p| facts::is_tracked(p));
             tracked.for_each(|pod| on_end.add(Key::of(&*pod)));
         }
     });
-    let (on_pod, on_stray, jobs) = (queue.clone(), strays.clone(), shared.jobs.clone());
+    claim::tell_owners(&shared.pods, &shared.jobs, &queue, selector);
+    let (on_stray, jobs) = (strays.clone(), shared.jobs.clone());
     shared.pods.listen(move |change| {
-        for pod in change.states() {
-            if let Some(owner) = controller_key::<Job>(&**pod) {
-                on_pod.add(owner);
-            } else if controller_of(&**pod).is_none() {
-                for job in jobs.in_namespace(&pod.namespace().unwrap_or_default()) {
-                    if selector(&job).is_ok_and(|s| s.matches(pod.labels())) {
-                        on_pod.add(Key::of(&*job));
-                    }
-                }
-            }
-        }
         let pod = change.object();
         if facts::is_tracked(pod) && !is_kept(&jobs.get(&owner_key(pod)), pod) {
             on_stray.add(Key::of(&**pod));
@@ -98,7 +88,8 @@ pub(crate) async fn run(shared: Shared) {
     });
     let recorder = Recorder::new(shared.client.clone(), "job-controller");
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder);
-    let controller = Arc::new(Controller { shared: shared.clone(), queue: queue.clone(), control, memory: Mutex::default() });
+    let controller =
+        Arc::new(Controller { shared: shared.clone(), queue: queue.clone(), control, memory: Mutex::default() });
     let work = queue.work("job", 8, |key| controller.clone().reconcile(key));
     let free = strays.work("job-strays", 8, |key| let_go(shared.clone(), key));
     futures::join!(work, free);
@@ -197,7 +188,14 @@ impl Controller {
     }
 
     /// Writes down who ended, frees them, and counts them.
-    async fn track(&self, key: &Key, view: &View<'_>, decision: &Decision, active: i32, ready: i32) -> Result<(), Error> {
+    async fn track(
+        &self,
+        key: &Key,
+        view: &View<'_>,
+        decision: &Decision,
+        active: i32,
+        ready: i32,
+    ) -> Result<(), Error> {
         let counted = tracking::count(view, decision, active, ready);
         let before = view.job.status.clone().unwrap_or_default();
         let mut job = view.job.clone();

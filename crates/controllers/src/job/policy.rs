@@ -44,14 +44,18 @@ fn matches(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     if let Some(required) = &rule.on_exit_codes {
         let all = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
-        return all.filter_map(|c| exit_code(c, required).map(|code| (&c.name, code))).next().map(|(container, code)| {
-            format!("Container {container} for pod {namespace}/{name} failed with exit code {code}")
-        });
+        return all.filter_map(|c| exit_code(c, required).map(|code| (&c.name, code))).next().map(
+            |(container, code)| {
+                format!("Container {container} for pod {namespace}/{name} failed with exit code {code}")
+            },
+        );
     }
     let patterns = rule.on_pod_conditions.iter().flatten();
     let conditions = status.conditions.as_deref().unwrap_or_default();
     patterns
-        .flat_map(|p| conditions.iter().find(|c| c.type_ == p.type_ && p.status.as_deref().unwrap_or("True") == c.status))
+        .flat_map(|p| {
+            conditions.iter().find(|c| c.type_ == p.type_ && p.status.as_deref().unwrap_or("True") == c.status)
+        })
         .next()
         .map(|condition| format!("Pod {namespace}/{name} has condition {}", condition.type_))
 }
@@ -72,14 +76,15 @@ fn exit_code(container: &ContainerStatus, required: &PodFailurePolicyOnExitCodes
 
 /// The message of the first rule that the succeeded indexes fulfil.
 pub fn success(policy: Option<&SuccessPolicy>, completions: i32, succeeded: &Indexes) -> Option<String> {
-    let met = |rule: &k8s_openapi::api::batch::v1::SuccessPolicyRule| match (&rule.succeeded_indexes, rule.succeeded_count) {
-        (Some(text), count) => {
-            let wanted = Indexes::parse(text, completions);
-            !wanted.is_empty() && wanted.common(succeeded) >= count.unwrap_or(wanted.len())
-        }
-        (None, Some(count)) => succeeded.len() >= count,
-        (None, None) => false,
-    };
+    let met =
+        |rule: &k8s_openapi::api::batch::v1::SuccessPolicyRule| match (&rule.succeeded_indexes, rule.succeeded_count) {
+            (Some(text), count) => {
+                let wanted = Indexes::parse(text, completions);
+                !wanted.is_empty() && wanted.common(succeeded) >= count.unwrap_or(wanted.len())
+            }
+            (None, Some(count)) => succeeded.len() >= count,
+            (None, None) => false,
+        };
     let number = policy?.rules.iter().position(|rule| !succeeded.is_empty() && met(rule))?;
     Some(format!("Matched rules at index {number}"))
 }
@@ -113,7 +118,9 @@ mod tests {
             (pod("main", 42, "DisruptionTarget"), Verdict::Ignore),
             (
                 pod("main", 42, "Ready"),
-                Verdict::FailJob("Container main for pod n/p failed with exit code 42 matching FailJob rule at index 1".into()),
+                Verdict::FailJob(
+                    "Container main for pod n/p failed with exit code 42 matching FailJob rule at index 1".into(),
+                ),
             ),
             (pod("side", 42, "Ready"), Verdict::FailIndex),
             (pod("side", 1, "Ready"), Verdict::Count),

@@ -23,7 +23,10 @@ fn now() -> Timestamp {
 fn job(spec: Value, status: Value) -> Job {
     let mut whole = json!({"parallelism": 1, "backoffLimit": 6, "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c"}]}}});
     whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
-    serde_json::from_value(json!({"metadata": {"name": "j", "namespace": "n", "uid": "job"}, "spec": whole, "status": status})).unwrap()
+    serde_json::from_value(
+        json!({"metadata": {"name": "j", "namespace": "n", "uid": "job"}, "spec": whole, "status": status}),
+    )
+    .unwrap()
 }
 
 /// `uid`, phase, index.
@@ -72,11 +75,26 @@ fn limits_and_policies_decide_the_fate() {
     let ignore = json!({"rules": [{"action": "Ignore", "onExitCodes": {"operator": "In", "values": [1]}}]});
     let old = json!({"startTime": "2026-01-01T00:00:00Z"});
     for (spec, status, pods, expected) in [
-        (json!({"completions": 3, "backoffLimit": 1}), json!({}), &failed[..], Some(("FailureTarget", "BackoffLimitExceeded"))),
+        (
+            json!({"completions": 3, "backoffLimit": 1}),
+            json!({}),
+            &failed[..],
+            Some(("FailureTarget", "BackoffLimitExceeded")),
+        ),
         (json!({"completions": 3, "backoffLimit": 2}), json!({}), &failed[..], None),
-        (json!({"completions": 3, "podFailurePolicy": code}), json!({}), &failed[..1], Some(("FailureTarget", "PodFailurePolicy"))),
+        (
+            json!({"completions": 3, "podFailurePolicy": code}),
+            json!({}),
+            &failed[..1],
+            Some(("FailureTarget", "PodFailurePolicy")),
+        ),
         (json!({"completions": 3, "backoffLimit": 0, "podFailurePolicy": ignore}), json!({}), &failed[..], None),
-        (json!({"completions": 3, "activeDeadlineSeconds": 600}), old.clone(), &[], Some(("FailureTarget", "DeadlineExceeded"))),
+        (
+            json!({"completions": 3, "activeDeadlineSeconds": 600}),
+            old.clone(),
+            &[],
+            Some(("FailureTarget", "DeadlineExceeded")),
+        ),
         (json!({"completions": 3, "activeDeadlineSeconds": 601}), old.clone(), &[], None),
         (json!({"completions": 3, "activeDeadlineSeconds": 1, "suspend": true}), old, &[], None),
         (json!({"completions": 1}), json!({}), &done[..], Some(("SuccessCriteriaMet", "CompletionsReached"))),
@@ -113,7 +131,8 @@ fn an_ending_pod_is_replaced_at_once_or_after_its_end_as_the_policy_says() {
 #[test]
 fn an_indexed_job_fills_the_free_indexes_and_removes_twins() {
     let indexed = |status: Value| job(json!({"completionMode": "Indexed", "completions": 5, "parallelism": 3}), status);
-    let decision = decided(&indexed(json!({"completedIndexes": "0,2", "succeeded": 2})), &[one("a", "Running", Some(1))]);
+    let decision =
+        decided(&indexed(json!({"completedIndexes": "0,2", "succeeded": 2})), &[one("a", "Running", Some(1))]);
     assert_eq!(decision.create.iter().filter_map(|w| w.index).collect::<Vec<_>>(), [3, 4]);
     let twins = [one("a", "Running", Some(1)), one("b", "Running", Some(1)), one("c", "Running", Some(9))];
     let mut doomed: Vec<_> = decided(&indexed(json!({})), &twins).delete.iter().map(|p| p.name_any()).collect();
@@ -251,10 +270,16 @@ fn a_controller_killed_before_any_write_counts_every_pod_once() {
                 world.run_pods();
             }
             let status = world.job.status.clone().unwrap();
-            let ended = |phase: &str| world.pods.iter().filter(|p| p.status.as_ref().unwrap().phase.as_deref() == Some(phase)).count() as i32;
+            let ended = |phase: &str| {
+                world.pods.iter().filter(|p| p.status.as_ref().unwrap().phase.as_deref() == Some(phase)).count() as i32
+            };
             assert!(facts::condition(&world.job, "Complete").is_some(), "{mode}, killed after {kill_after} writes");
             assert_eq!(status.succeeded, Some(4), "{mode}, killed after {kill_after} writes");
-            assert_eq!((ended("Succeeded"), ended("Failed")), (4, status.failed.unwrap_or(0)), "{mode}, killed after {kill_after} writes");
+            assert_eq!(
+                (ended("Succeeded"), ended("Failed")),
+                (4, status.failed.unwrap_or(0)),
+                "{mode}, killed after {kill_after} writes"
+            );
             assert!(world.pods.iter().all(|p| !facts::is_tracked(p)), "no pod stays held");
             if !killed {
                 break;

@@ -164,7 +164,8 @@ pub fn end(status: &mut JobStatus, fate: &JobCondition, now: jiff::Timestamp) ->
         return None;
     }
     let kind = if fate.type_ == "FailureTarget" { "Failed" } else { "Complete" };
-    let ended = condition(kind, fate.reason.as_deref().unwrap_or_default(), fate.message.as_deref().unwrap_or_default(), now);
+    let ended =
+        condition(kind, fate.reason.as_deref().unwrap_or_default(), fate.message.as_deref().unwrap_or_default(), now);
     if kind == "Complete" {
         status.completion_time = Some(Time(now));
     }

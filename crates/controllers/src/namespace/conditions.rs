@@ -29,19 +29,27 @@ pub fn conditions(before: &[NamespaceCondition], progress: &Progress, now: Times
     let list = |counts: &BTreeMap<String, usize>, what: &str| {
         counts.iter().map(|(name, n)| format!("{name} {what} {n} resource instances")).collect::<Vec<_>>().join(", ")
     };
-    let discovery = progress.discovery.clone().map(|error| ("DiscoveryFailed", format!("Discovery failed for some groups, {error}")));
+    let discovery = progress
+        .discovery
+        .clone()
+        .map(|error| ("DiscoveryFailed", format!("Discovery failed for some groups, {error}")));
     let content = (!progress.failures.is_empty()).then(|| {
         let (count, all) = (progress.failures.len(), progress.failures.join(", "));
         ("ContentDeletionFailed", format!("Failed to delete all resource types, {count} remaining: {all}"))
     });
-    let remaining = (!progress.remaining.is_empty())
-        .then(|| ("SomeResourcesRemain", format!("Some resources are remaining: {}", list(&progress.remaining, "has"))));
+    let remaining = (!progress.remaining.is_empty()).then(|| {
+        ("SomeResourcesRemain", format!("Some resources are remaining: {}", list(&progress.remaining, "has")))
+    });
     let finalizers = (!progress.finalizers.is_empty()).then(|| {
         let all = list(&progress.finalizers, "in");
         ("SomeFinalizersRemain", format!("Some content in the namespace has finalizers remaining: {all}"))
     });
     let rows = [
-        ("NamespaceDeletionDiscoveryFailure", discovery, ("ResourcesDiscovered", "All resources successfully discovered")),
+        (
+            "NamespaceDeletionDiscoveryFailure",
+            discovery,
+            ("ResourcesDiscovered", "All resources successfully discovered"),
+        ),
         (
             "NamespaceDeletionGroupVersionParsingFailure",
             None,
@@ -53,7 +61,11 @@ pub fn conditions(before: &[NamespaceCondition], progress: &Progress, now: Times
             ("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
         ),
         ("NamespaceContentRemaining", remaining, ("ContentRemoved", "All content successfully removed")),
-        ("NamespaceFinalizersRemaining", finalizers, ("ContentHasNoFinalizers", "All content-preserving finalizers finished")),
+        (
+            "NamespaceFinalizersRemaining",
+            finalizers,
+            ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+        ),
     ];
     let mut result = before.to_vec();
     for (kind, trouble, (fine_reason, fine_message)) in rows {
@@ -91,10 +103,13 @@ mod tests {
         let first = conditions(&[], &progress, start);
         let find = |all: &[NamespaceCondition], kind: &str| all.iter().find(|c| c.type_ == kind).cloned().unwrap();
         let remaining = find(&first, "NamespaceContentRemaining");
-        assert_eq!((remaining.status.as_str(), remaining.message.as_deref()), (
-            "True",
-            Some("Some resources are remaining: pods has 2 resource instances, secrets has 1 resource instances"),
-        ));
+        assert_eq!(
+            (remaining.status.as_str(), remaining.message.as_deref()),
+            (
+                "True",
+                Some("Some resources are remaining: pods has 2 resource instances, secrets has 1 resource instances"),
+            )
+        );
         let held = find(&first, "NamespaceFinalizersRemaining");
         let words = "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances";
         assert_eq!(held.message.as_deref(), Some(words));

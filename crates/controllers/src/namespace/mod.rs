@@ -57,7 +57,8 @@ async fn reconcile(shared: Shared, key: Key) -> Result<(), Error> {
     match namespaced_resources(&shared).await {
         Ok(resources) => {
             // Pods first: what they use is not taken from under them.
-            let (pods, rest): (Vec<_>, Vec<_>) = resources.into_iter().partition(|r| r.kind == "Pod" && r.group.is_empty());
+            let (pods, rest): (Vec<_>, Vec<_>) =
+                resources.into_iter().partition(|r| r.kind == "Pod" && r.group.is_empty());
             empty(&shared, &key.name, pods, &mut progress).await;
             if progress.remaining.is_empty() {
                 empty(&shared, &key.name, rest, &mut progress).await;
@@ -66,7 +67,11 @@ async fn reconcile(shared: Shared, key: Key) -> Result<(), Error> {
         Err(error) => progress.discovery = Some(error.message()),
     }
     report(&shared, &namespace, &progress).await?;
-    if progress.is_complete() { finish(&shared, &key).await } else { Err(Error::NotYet("some content remains in the namespace")) }
+    if progress.is_complete() {
+        finish(&shared, &key).await
+    } else {
+        Err(Error::NotYet("some content remains in the namespace"))
+    }
 }
 
 /// Deletes all objects of these kinds, and counts what stays.
@@ -111,7 +116,10 @@ async fn namespaced_resources(shared: &Shared) -> Result<Vec<ApiResource>, Error
     for group in discovery.groups() {
         for (resource, capabilities) in group.recommended_resources() {
             let namespaced = capabilities.scope == kube::discovery::Scope::Namespaced;
-            if namespaced && capabilities.supports_operation(verbs::LIST) && capabilities.supports_operation(verbs::DELETE) {
+            if namespaced
+                && capabilities.supports_operation(verbs::LIST)
+                && capabilities.supports_operation(verbs::DELETE)
+            {
                 resources.push(resource);
             }
         }

@@ -35,15 +35,18 @@ pub fn wanted(node: &Node, now: Timestamp) -> Vec<Taint> {
         Some("Unknown") => called_for.extend([(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")]),
         _ => called_for.extend([(NOT_READY, "NoSchedule"), (NOT_READY, "NoExecute")]),
     }
-    called_for.extend(PRESSURES.iter().filter(|(c, _)| condition(node, c) == Some("True")).map(|(_, t)| (*t, "NoSchedule")));
+    called_for
+        .extend(PRESSURES.iter().filter(|(c, _)| condition(node, c) == Some("True")).map(|(_, t)| (*t, "NoSchedule")));
     if node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true) {
         called_for.push((UNSCHEDULABLE, "NoSchedule"));
     }
     let ours = |taint: &Taint| {
-        [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str()) || PRESSURES.iter().any(|(_, t)| taint.key == *t)
+        [NOT_READY, UNREACHABLE, UNSCHEDULABLE].contains(&taint.key.as_str())
+            || PRESSURES.iter().any(|(_, t)| taint.key == *t)
     };
     let same = |taint: &Taint, (key, effect): &(&str, &str)| taint.key == *key && taint.effect == *effect;
-    let mut taints: Vec<Taint> = of(node).filter(|t| !ours(t) || called_for.iter().any(|c| same(t, c))).cloned().collect();
+    let mut taints: Vec<Taint> =
+        of(node).filter(|t| !ours(t) || called_for.iter().any(|c| same(t, c))).cloned().collect();
     for call in &called_for {
         if !taints.iter().any(|t| same(t, call)) {
             taints.push(Taint {
@@ -100,21 +103,32 @@ mod tests {
         assert_eq!(keys(&wanted(&node("True", false), now)), [("mine", "NoSchedule"), pressure]);
         assert_eq!(
             keys(&wanted(&node("Unknown", true), now)),
-            [("mine", "NoSchedule"), (UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute"), pressure, (UNSCHEDULABLE, "NoSchedule")]
+            [
+                ("mine", "NoSchedule"),
+                (UNREACHABLE, "NoSchedule"),
+                (UNREACHABLE, "NoExecute"),
+                pressure,
+                (UNSCHEDULABLE, "NoSchedule")
+            ]
         );
     }
 
     #[test]
     fn a_pod_stays_as_long_as_it_tolerates() {
         let pod = |tolerations: serde_json::Value| -> Pod {
-            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [], "tolerations": tolerations}})).unwrap()
+            serde_json::from_value(
+                json!({"metadata": {"name": "p"}, "spec": {"containers": [], "tolerations": tolerations}}),
+            )
+            .unwrap()
         };
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let taint = Taint { key: UNREACHABLE.into(), effect: "NoExecute".into(), value: None, time_added: Some(Time(start)) };
+        let taint =
+            Taint { key: UNREACHABLE.into(), effect: "NoExecute".into(), value: None, time_added: Some(Time(start)) };
         let at = |p: &Pod| leaves_at(p, &[&taint], start);
         assert_eq!(at(&pod(json!([]))), Some(start));
         assert_eq!(at(&pod(json!([{"operator": "Exists"}]))), None);
-        let five_minutes = json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]);
+        let five_minutes =
+            json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]);
         assert_eq!(at(&pod(five_minutes)), Some("2026-01-01T00:05:00Z".parse().unwrap()));
         assert_eq!(at(&pod(json!([{"key": "other", "operator": "Exists"}]))), Some(start));
     }

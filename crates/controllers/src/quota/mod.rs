@@ -65,7 +65,9 @@ pub(crate) async fn run(shared: Shared, comings: Comings) {
 
 impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<(), Error> {
-        let Some(quota) = self.quotas.get(&key).filter(|q| q.metadata.deletion_timestamp.is_none()) else { return Ok(()) };
+        let Some(quota) = self.quotas.get(&key).filter(|q| q.metadata.deletion_timestamp.is_none()) else {
+            return Ok(());
+        };
         let spec = quota.spec.clone().unwrap_or_default();
         let hard = spec.hard.clone().unwrap_or_default();
         let now = Timestamp::now();
@@ -86,7 +88,13 @@ impl Controller {
         gone_is_fine(api.replace_status(&key.name, &PostParams::default(), &changed).await)
     }
 
-    async fn used(&self, namespace: &str, spec: &ResourceQuotaSpec, hard: &BTreeMap<String, Text>, now: Timestamp) -> Result<Amounts, Error> {
+    async fn used(
+        &self,
+        namespace: &str,
+        spec: &ResourceQuotaSpec,
+        hard: &BTreeMap<String, Text>,
+        now: Timestamp,
+    ) -> Result<Amounts, Error> {
         let mut total = Amounts::new();
         for pod in self.shared.pods.in_namespace(namespace).iter().filter(|p| usage::covers(spec, p)) {
             usage::add(&mut total, usage::of_pod(pod, now));

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use api::quantity::{Format, Quantity};
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{Container, PersistentVolumeClaim, Pod, PodSpec, ResourceQuotaSpec, ScopedResourceSelectorRequirement, Service},
+    api::core::v1::{
+        Container, PersistentVolumeClaim, Pod, PodSpec, ResourceQuotaSpec, ScopedResourceSelectorRequirement, Service,
+    },
     apimachinery::pkg::api::resource::Quantity as Text,
 };
 
@@ -112,8 +114,10 @@ pub fn of_service(service: &Service) -> Amounts {
 pub fn of_claim(claim: &PersistentVolumeClaim) -> Amounts {
     let spec = claim.spec.clone().unwrap_or_default();
     let storage = read(&spec.resources.and_then(|r| r.requests)).remove("storage");
-    let mut used =
-        Amounts::from([("persistentvolumeclaims".to_owned(), one()), ("count/persistentvolumeclaims".to_owned(), one())]);
+    let mut used = Amounts::from([
+        ("persistentvolumeclaims".to_owned(), one()),
+        ("count/persistentvolumeclaims".to_owned(), one()),
+    ]);
     let class = spec.storage_class_name.filter(|c| !c.is_empty());
     if let Some(class) = &class {
         used.insert(format!("{class}.storageclass.storage.k8s.io/persistentvolumeclaims"), one());
@@ -139,7 +143,8 @@ fn requirements(spec: &ResourceQuotaSpec) -> impl Iterator<Item = &ScopedResourc
 /// Whether the pod is one that the quota is about.
 pub fn covers(spec: &ResourceQuotaSpec, pod: &Pod) -> bool {
     spec.scopes.iter().flatten().all(|scope| in_scope(scope, "Exists", &[], pod))
-        && requirements(spec).all(|r| in_scope(&r.scope_name, &r.operator, r.values.as_deref().unwrap_or_default(), pod))
+        && requirements(spec)
+            .all(|r| in_scope(&r.scope_name, &r.operator, r.values.as_deref().unwrap_or_default(), pod))
 }
 
 fn in_scope(scope: &str, operator: &str, values: &[String], pod: &Pod) -> bool {
@@ -184,7 +189,9 @@ fn reaches_other_namespaces(spec: &PodSpec) -> bool {
         .chain(far.and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_ref()))
         .flatten()
         .map(|weighted| &weighted.pod_affinity_term);
-    required.chain(preferred).any(|t| t.namespaces.as_ref().is_some_and(|n| !n.is_empty()) || t.namespace_selector.is_some())
+    required
+        .chain(preferred)
+        .any(|t| t.namespaces.as_ref().is_some_and(|n| !n.is_empty()) || t.namespace_selector.is_some())
 }
 
 #[cfg(test)]
@@ -209,7 +216,8 @@ mod tests {
     fn a_pod_takes_what_its_containers_ask_for() {
         let mut sidecar = container("100m");
         sidecar["restartPolicy"] = json!("Always");
-        let whole = pod(json!({"containers": [container("500m"), container("1")], "initContainers": [sidecar, container("2")],
+        let whole =
+            pod(json!({"containers": [container("500m"), container("1")], "initContainers": [sidecar, container("2")],
             "overhead": {"cpu": "10m"}}));
         let used = of_pod(&whole, Timestamp::UNIX_EPOCH);
         assert_eq!(text(&used, "cpu").as_deref(), Some("2110m"), "the start needs more than the run");
@@ -225,9 +233,13 @@ mod tests {
 
     #[test]
     fn services_and_claims_take_by_their_kind() {
-        let service: Service = serde_json::from_value(json!({"spec": {"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}})).unwrap();
+        let service: Service =
+            serde_json::from_value(json!({"spec": {"type": "NodePort", "ports": [{"port": 1}, {"port": 2}]}})).unwrap();
         let used = of_service(&service);
-        assert_eq!((text(&used, "services.nodeports").as_deref(), text(&used, "services.loadbalancers").as_deref()), (Some("2"), Some("0")));
+        assert_eq!(
+            (text(&used, "services.nodeports").as_deref(), text(&used, "services.loadbalancers").as_deref()),
+            (Some("2"), Some("0"))
+        );
         let claim: PersistentVolumeClaim = serde_json::from_value(
             json!({"spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "2Gi"}}}}),
         )
@@ -241,9 +253,7 @@ mod tests {
     fn scopes_choose_pods() {
         let plain = json!({"containers": [{"name": "c"}]});
         let ending = json!({"containers": [container("1")], "activeDeadlineSeconds": 5, "priorityClassName": "high"});
-        let class = |operator: &str, values: &[&str]| {
-            json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]}})
-        };
+        let class = |operator: &str, values: &[&str]| json!({"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": operator, "values": values}]}});
         for (quota, in_plain, in_ending) in [
             (json!({"scopes": ["Terminating"]}), false, true),
             (json!({"scopes": ["NotTerminating", "BestEffort"]}), true, false),
@@ -254,7 +264,11 @@ mod tests {
             (json!({}), true, true),
         ] {
             let spec: ResourceQuotaSpec = serde_json::from_value(quota.clone()).unwrap();
-            assert_eq!((covers(&spec, &pod(plain.clone())), covers(&spec, &pod(ending.clone()))), (in_plain, in_ending), "{quota}");
+            assert_eq!(
+                (covers(&spec, &pod(plain.clone())), covers(&spec, &pod(ending.clone()))),
+                (in_plain, in_ending),
+                "{quota}"
+            );
         }
     }
 }

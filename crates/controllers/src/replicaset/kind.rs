@@ -3,7 +3,9 @@
 use k8s_openapi::{
     api::{
         apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
-        core::v1::{PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus},
+        core::v1::{
+            PodTemplateSpec, ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
+        },
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };

@@ -7,19 +7,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, ResourceExt,
-    api::PostParams,
-    core::SelectorExt,
-};
+use kube::{Api, ResourceExt, api::PostParams};
 
 use crate::{
     Error, Shared,
-    claim::Claim,
+    claim::{self, Claim},
     deletion_rank,
     error::gone_is_fine,
     informer::Informer,
-    ownership::{controller_key, controller_of},
+    ownership::controller_of,
     pod_control::{self, BURST, PodControl},
     pods,
     queue::{Key, Queue, UNSETTLED},
@@ -40,21 +36,7 @@ pub(crate) async fn run<K: Replicated>(shared: Shared, sets: Informer<K>) {
     sets.synced().await;
     let on_set = queue.clone();
     sets.listen(move |change| on_set.add(Key::of(&**change.object())));
-    let (on_pod, candidates) = (queue.clone(), sets.clone());
-    shared.pods.listen(move |change| {
-        for pod in change.states() {
-            if let Some(owner) = controller_key::<K>(&**pod) {
-                on_pod.add(owner);
-            } else if controller_of(&**pod).is_none() {
-                // An orphan: whoever selects it may want it.
-                for set in candidates.in_namespace(&pod.namespace().unwrap_or_default()) {
-                    if set.selector().is_ok_and(|s| s.matches(pod.labels())) {
-                        on_pod.add(Key::of(&*set));
-                    }
-                }
-            }
-        }
-    });
+    claim::tell_owners(&shared.pods, &sets, &queue, K::selector);
     let recorder = Recorder::new(shared.client.clone(), K::COMPONENT);
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder);
     let controller = Arc::new(Controller { shared, sets, queue: queue.clone(), control });
@@ -69,8 +51,13 @@ impl<K: Replicated> Controller<K> {
         };
         let settled = self.control.is_settled(&key);
         let selector = set.selector()?;
-        let claim =
-            Claim { client: &self.shared.client, owner: &*set, selector: &selector, objects: &self.shared.pods, finalizer: None };
+        let claim = Claim {
+            client: &self.shared.client,
+            owner: &*set,
+            selector: &selector,
+            objects: &self.shared.pods,
+            finalizer: None,
+        };
         let owned = claim.all(pods::is_active).await?;
         let active: Vec<Arc<Pod>> = owned.iter().filter(|p| pods::is_active(p)).cloned().collect();
         let mut outcome = Ok(());
@@ -108,7 +95,13 @@ impl<K: Replicated> Controller<K> {
         uids.flat_map(|uid| self.shared.pods.controlled_by(&uid)).filter(|p| pods::is_active(p)).collect()
     }
 
-    async fn update_status(&self, set: &K, owned: &[Arc<Pod>], active: &[Arc<Pod>], failure: Option<&Error>) -> Result<(), Error> {
+    async fn update_status(
+        &self,
+        set: &K,
+        owned: &[Arc<Pod>],
+        active: &[Arc<Pod>],
+        failure: Option<&Error>,
+    ) -> Result<(), Error> {
         let now = Timestamp::now();
         let counts = status::status_of(set, owned, active, failure, now);
         if let Some(wait) = pods::until_available(active, set.min_ready_seconds(), now) {

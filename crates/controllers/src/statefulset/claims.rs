@@ -15,7 +15,13 @@ use crate::{Error, error::gone_is_fine, queue::Key};
 
 impl Controller {
     /// Makes the claims that the pod lacks. One that is being deleted has to be gone first.
-    pub(super) async fn make_claims(&self, set: &StatefulSet, pod: Option<&Pod>, name: &str, ordinal: i32) -> Result<(), Error> {
+    pub(super) async fn make_claims(
+        &self,
+        set: &StatefulSet,
+        pod: Option<&Pod>,
+        name: &str,
+        ordinal: i32,
+    ) -> Result<(), Error> {
         for mut claim in identity::claims(set, ordinal) {
             match self.claims.get(&Key::of(&claim)) {
                 Some(there) if there.metadata.deletion_timestamp.is_some() => {
@@ -42,7 +48,10 @@ impl Controller {
             }
             Err(error) if error.is_already_exists() => Ok(()),
             Err(error) => {
-                let note = format!("create Claim {name} for Pod {pod} in StatefulSet {owner} failed error: {}", error.message());
+                let note = format!(
+                    "create Claim {name} for Pod {pod} in StatefulSet {owner} failed error: {}",
+                    error.message()
+                );
                 self.recorder.warning(set, "FailedCreate", "CreateClaim", note);
                 Err(error)
             }
@@ -59,7 +68,13 @@ impl Controller {
         Ok(())
     }
 
-    async fn own_claim(&self, set: &StatefulSet, pod: Option<&Pod>, ordinal: i32, claim: &PersistentVolumeClaim) -> Result<(), Error> {
+    async fn own_claim(
+        &self,
+        set: &StatefulSet,
+        pod: Option<&Pod>,
+        ordinal: i32,
+        claim: &PersistentVolumeClaim,
+    ) -> Result<(), Error> {
         let owners = identity::claim_owners(set, pod, ordinal, claim.owner_references());
         if owners == claim.owner_references() {
             return Ok(());

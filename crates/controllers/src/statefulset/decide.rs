@@ -26,10 +26,7 @@ pub struct View<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// The pod with this ordinal is made, from the current revision or from the new one.
-    Create {
-        ordinal: i32,
-        updated: bool,
-    },
+    Create { ordinal: i32, updated: bool },
     /// It ended by itself and is made anew once it is gone.
     Recreate(Arc<Pod>),
     /// Its labels and claims are as they should be.
@@ -191,7 +188,11 @@ pub fn status(view: &View, collisions: Option<i32>) -> StatefulSetStatus {
     let strategy = view.set.spec.as_ref().and_then(|s| s.update_strategy.as_ref()).and_then(|s| s.type_.as_deref());
     let total = replicas(view.set);
     let all = |n: Option<i32>| n.unwrap_or(0) == total;
-    if strategy != Some("OnDelete") && all(status.updated_replicas) && all(status.ready_replicas) && status.replicas == total {
+    if strategy != Some("OnDelete")
+        && all(status.updated_replicas)
+        && all(status.ready_replicas)
+        && status.replicas == total
+    {
         // The update is over.
         status.current_revision = Some(view.update.into());
         status.current_replicas = status.updated_replicas;
@@ -286,7 +287,8 @@ mod tests {
 
     #[test]
     fn a_partition_holds_the_lower_ordinals_back_and_more_may_be_missing_if_allowed() {
-        let rolling = |rolling: Value| set(4, json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling}}));
+        let rolling =
+            |rolling: Value| set(4, json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling}}));
         assert_eq!(steps(&rolling(json!({"partition": 2})), "0:old 1:old 2:old 3:new"), "~2");
         assert_eq!(steps(&rolling(json!({"partition": 2})), "0:old 1:old 2:new 3:new"), "");
         assert_eq!(steps(&rolling(json!({"partition": 2})), "0:old 2:new 3:new"), "+1o");
@@ -312,7 +314,12 @@ mod tests {
         let told = |pods: &[Arc<Pod>]| {
             let now = "2026-01-01T00:00:30Z".parse().unwrap();
             let status = status(&View { set: &set, pods, current: "old", update: "new", now }, None);
-            (status.current_revision.unwrap(), status.current_replicas, status.updated_replicas, status.available_replicas)
+            (
+                status.current_revision.unwrap(),
+                status.current_replicas,
+                status.updated_replicas,
+                status.available_replicas,
+            )
         };
         assert_eq!(told(&[pod("0:old"), pod("1:new")]), ("old".into(), Some(1), Some(1), Some(2)));
         assert_eq!(told(&[pod("0:new"), pod("1:new!")]), ("old".into(), None, Some(2), Some(1)));

@@ -109,7 +109,12 @@ pub fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeClaim> {
 
 /// The owners that the retention policy gives to a claim; `pod` is the claim's pod if it lives. Owners that are
 /// neither the set nor the pod are left alone.
-pub fn claim_owners(set: &StatefulSet, pod: Option<&Pod>, ordinal: i32, before: &[OwnerReference]) -> Vec<OwnerReference> {
+pub fn claim_owners(
+    set: &StatefulSet,
+    pod: Option<&Pod>,
+    ordinal: i32,
+    before: &[OwnerReference],
+) -> Vec<OwnerReference> {
     let policy = set.spec.as_ref().and_then(|s| s.persistent_volume_claim_retention_policy.clone()).unwrap_or_default();
     let deletes = |when: &Option<String>| when.as_deref() == Some("Delete");
     let (kind, api) = (StatefulSet::kind(&()), StatefulSet::api_version(&()));
@@ -140,23 +145,31 @@ mod tests {
         let mut spec = json!({"replicas": 2, "serviceName": "db", "selector": {"matchLabels": {"app": "db"}}, "template": {},
             "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}]});
         spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        serde_json::from_value(json!({"metadata": {"name": "db", "namespace": "n", "uid": "set"}, "spec": spec})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "db", "namespace": "n", "uid": "set"}, "spec": spec}))
+            .unwrap()
     }
 
     #[test]
     fn ordinals_are_read_from_names() {
         let named = |name: &str| -> Pod { serde_json::from_value(json!({"metadata": {"name": name}})).unwrap() };
-        for (name, number) in [("db-0", Some(0)), ("db-12", Some(12)), ("db-01", None), ("db-x", None), ("other-0", None), ("db", None)] {
+        for (name, number) in
+            [("db-0", Some(0)), ("db-12", Some(12)), ("db-01", None), ("db-x", None), ("other-0", None), ("db", None)]
+        {
             assert_eq!(ordinal("db", &named(name)), number, "{name}");
         }
     }
 
     #[test]
     fn a_pod_bears_its_name_its_labels_and_its_claims() {
-        let template = serde_json::from_value(json!({"spec": {"containers": [], "volumes": [{"name": "data", "emptyDir": {}}, {"name": "tmp"}]}}));
+        let template = serde_json::from_value(
+            json!({"spec": {"containers": [], "volumes": [{"name": "data", "emptyDir": {}}, {"name": "tmp"}]}}),
+        );
         let pod = pod(&set(json!({})), &template.unwrap(), "db-abc", 1);
         assert_eq!(pod.name_any(), "db-1");
-        assert_eq!((pod.labels()[POD_NAME].as_str(), pod.labels()[POD_INDEX].as_str(), revision(&pod)), ("db-1", "1", "db-abc"));
+        assert_eq!(
+            (pod.labels()[POD_NAME].as_str(), pod.labels()[POD_INDEX].as_str(), revision(&pod)),
+            ("db-1", "1", "db-abc")
+        );
         let spec = pod.spec.clone().unwrap();
         assert_eq!((spec.hostname.as_deref(), spec.subdomain.as_deref()), (Some("db-1"), Some("db")));
         let volumes = spec.volumes.unwrap();
@@ -179,12 +192,16 @@ mod tests {
             ("Delete", "Delete", 1, Some("set")),
             ("Delete", "Delete", 5, Some("pod")),
         ] {
-            let set = set(json!({"persistentVolumeClaimRetentionPolicy": {"whenDeleted": deleted, "whenScaled": scaled}}));
+            let set =
+                set(json!({"persistentVolumeClaimRetentionPolicy": {"whenDeleted": deleted, "whenScaled": scaled}}));
             let owners = claim_owners(&set, Some(&pod), ordinal, &[]);
             assert_eq!(owners.first().map(|o| o.uid.as_str()), owner, "{deleted} {scaled} {ordinal}");
             let retain = super::tests::set(json!({}));
             if is_wanted(&retain, ordinal) {
-                assert!(claim_owners(&retain, Some(&pod), ordinal, &owners).is_empty(), "a changed policy takes owners away");
+                assert!(
+                    claim_owners(&retain, Some(&pod), ordinal, &owners).is_empty(),
+                    "a changed policy takes owners away"
+                );
             }
         }
     }

@@ -15,7 +15,7 @@ use k8s_openapi::api::{
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
-    core::{Selector, SelectorExt},
+    core::Selector,
 };
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -26,7 +26,6 @@ use crate::{
     error::gone_is_fine,
     history::{self, Found, History},
     informer::{self, Informer},
-    ownership::{controller_key, controller_of},
     pod_control::{Done, PodControl},
     queue::{Key, Queue, UNSETTLED},
     recorder::Recorder,
@@ -54,20 +53,7 @@ pub(crate) async fn run(shared: Shared) {
     claims.synced().await;
     let on_set = queue.clone();
     shared.stateful_sets.listen(move |change| on_set.add(Key::of(&**change.object())));
-    let (on_pod, sets) = (queue.clone(), shared.stateful_sets.clone());
-    shared.pods.listen(move |change| {
-        for pod in change.states() {
-            if let Some(owner) = controller_key::<StatefulSet>(&**pod) {
-                on_pod.add(owner);
-            } else if controller_of(&**pod).is_none() {
-                for set in sets.in_namespace(&pod.namespace().unwrap_or_default()) {
-                    if selector(&set).is_ok_and(|s| s.matches(pod.labels())) {
-                        on_pod.add(Key::of(&*set));
-                    }
-                }
-            }
-        }
-    });
+    claim::tell_owners(&shared.pods, &shared.stateful_sets, &queue, selector);
     let recorder = Recorder::new(shared.client.clone(), "statefulset-controller");
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder.clone()).with_words(words);
     let controller = Arc::new(Controller { shared, claims, queue: queue.clone(), control, recorder });
@@ -112,8 +98,13 @@ impl Controller {
         }
         let selector = selector(&set)?;
         let is_member = |pod: &Pod| identity::ordinal(&set.name_any(), pod).is_some();
-        let claim =
-            Claim { client: &self.shared.client, owner: &*set, selector: &selector, objects: &self.shared.pods, finalizer: None };
+        let claim = Claim {
+            client: &self.shared.client,
+            owner: &*set,
+            selector: &selector,
+            objects: &self.shared.pods,
+            finalizer: None,
+        };
         let mut pods = claim.all(is_member).await?;
         pods.retain(|pod| is_member(pod));
         let history = History {
@@ -126,7 +117,8 @@ impl Controller {
         let before = set.status.clone().unwrap_or_default();
         let template = set.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
         let Found { update, all, collisions } = history.of(&template, before.collision_count).await?;
-        let current = before.current_revision.as_deref().and_then(|name| history::named(&all, name)).unwrap_or(&update).clone();
+        let current =
+            before.current_revision.as_deref().and_then(|name| history::named(&all, name)).unwrap_or(&update).clone();
         let templates = Templates { current, update };
         let (current, update) = (templates.current.name_any(), templates.update.name_any());
         let view = View { set: &set, pods: &pods, current: &current, update: &update, now: Timestamp::now() };

@@ -1,10 +1,6 @@
 //! Disruption budgets say how many pods may be evicted, and evictions ask them.
 
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::Pod,
-    policy::v1::PodDisruptionBudget,
-};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod, policy::v1::PodDisruptionBudget};
 use kube::{ResourceExt, api::EvictParams};
 use serde_json::json;
 
@@ -18,8 +14,13 @@ async fn as_many_pods_may_be_evicted_as_the_budget_leaves_and_more_once_they_are
             "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "i")}}))
         .await;
     world.create::<PodDisruptionBudget>(json!({"metadata": {"name": "web"}, "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}}})).await;
-    let allows = |n: i32| move |b: &PodDisruptionBudget| {
-        b.status.as_ref().is_some_and(|s| (s.disruptions_allowed, s.expected_pods, s.desired_healthy) == (Some(n), Some(3), Some(2)) && s.current_healthy == Some(2 + n))
+    let allows = |n: i32| {
+        move |b: &PodDisruptionBudget| {
+            b.status.as_ref().is_some_and(|s| {
+                (s.disruptions_allowed, s.expected_pods, s.desired_healthy) == (Some(n), Some(3), Some(2))
+                    && s.current_healthy == Some(2 + n)
+            })
+        }
     };
     world.until_one("web", "one to be spared", allows(1)).await;
     let pods = world.until("three pods", |all: &[Pod]| all.len() == 3).await;
@@ -31,6 +32,8 @@ async fn as_many_pods_may_be_evicted_as_the_budget_leaves_and_more_once_they_are
     world.outcome(&pods[0].name_any(), "ready").await;
     world.until_one("web", "one to be spared", allows(1)).await;
     world.api::<Pod>().evict(&pods[1].name_any(), &EvictParams::default()).await.expect("it may go");
-    world.until("another in its place", |all: &[Pod]| all.len() == 3 && all.iter().all(|p| p.uid() != pods[1].uid())).await;
+    world
+        .until("another in its place", |all: &[Pod]| all.len() == 3 && all.iter().all(|p| p.uid() != pods[1].uid()))
+        .await;
     world.until_one("web", "one to be spared", allows(1)).await;
 }

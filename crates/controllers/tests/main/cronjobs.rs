@@ -36,12 +36,13 @@ async fn a_job_is_made_at_its_time_and_its_end_is_noted() {
 async fn a_suspended_cron_job_makes_nothing_until_it_is_resumed() {
     let world = World::new().await;
     world.create::<CronJob>(cron_job(json!({"suspend": true}), "ready")).await;
-    world.create::<CronJob>({
-        let mut other = cron_job(json!({}), "ready");
-        other["metadata"]["name"] = json!("other");
-        other
-    })
-    .await;
+    world
+        .create::<CronJob>({
+            let mut other = cron_job(json!({}), "ready");
+            other["metadata"]["name"] = json!("other");
+            other
+        })
+        .await;
     // By the time that the other one has made its Job, the first would have made one too.
     let jobs = world.until("a Job", |all: &[Job]| !all.is_empty()).await;
     assert!(jobs.iter().all(|j| j.name_any().starts_with("other-")));
@@ -54,10 +55,14 @@ async fn overdue(policy: &str) -> (World, Job) {
     let world = World::new().await;
     let spec = json!({"schedule": "*/5 * * * *", "suspend": true, "concurrencyPolicy": policy});
     let tick = world.create::<CronJob>(cron_job(spec, "ready")).await;
-    let owner = json!({"apiVersion": "batch/v1", "kind": "CronJob", "name": "tick", "uid": tick.uid(), "controller": true});
+    let owner =
+        json!({"apiVersion": "batch/v1", "kind": "CronJob", "name": "tick", "uid": tick.uid(), "controller": true});
     let pod = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
-    let job: Job = world.create(json!({"metadata": {"name": "tick-1", "ownerReferences": [owner]}, "spec": {"template": pod}})).await;
-    let active = json!([{"kind": "Job", "apiVersion": "batch/v1", "namespace": "default", "name": "tick-1", "uid": job.uid()}]);
+    let job: Job = world
+        .create(json!({"metadata": {"name": "tick-1", "ownerReferences": [owner]}, "spec": {"template": pod}}))
+        .await;
+    let active =
+        json!([{"kind": "Job", "apiVersion": "batch/v1", "namespace": "default", "name": "tick-1", "uid": job.uid()}]);
     let ago = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(20);
     let last = ago.strftime("%FT%TZ").to_string();
     world.merge_status::<CronJob>("tick", json!({"active": active, "lastScheduleTime": last})).await;
@@ -68,7 +73,11 @@ async fn overdue(policy: &str) -> (World, Job) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_running_job_forbids_another() {
     let (world, job) = overdue("Forbid").await;
-    world.until("the refusal to be told", |all: &[Event]| all.iter().any(|e| e.reason.as_deref() == Some("JobAlreadyActive"))).await;
+    world
+        .until("the refusal to be told", |all: &[Event]| {
+            all.iter().any(|e| e.reason.as_deref() == Some("JobAlreadyActive"))
+        })
+        .await;
     let jobs = world.api::<Job>().list(&Default::default()).await.unwrap().items;
     assert_eq!(jobs.iter().map(|j| j.uid()).collect::<Vec<_>>(), [job.uid()]);
 }

@@ -18,7 +18,8 @@ fn daemon(image: &str, strategy: Value) -> Value {
 }
 
 fn places(pods: &[Pod]) -> Vec<String> {
-    let mut nodes: Vec<_> = pods.iter().map(|p| p.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default()).collect();
+    let mut nodes: Vec<_> =
+        pods.iter().map(|p| p.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default()).collect();
     nodes.sort();
     nodes
 }
@@ -26,7 +27,8 @@ fn places(pods: &[Pod]) -> Vec<String> {
 fn is_done(set: &DaemonSet, n: i32) -> bool {
     let status = set.status.clone().unwrap_or_default();
     status.observed_generation == set.metadata.generation
-        && (status.desired_number_scheduled, status.number_available, status.updated_number_scheduled) == (n, Some(n), Some(n))
+        && (status.desired_number_scheduled, status.number_available, status.updated_number_scheduled)
+            == (n, Some(n), Some(n))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,10 +48,11 @@ async fn every_node_that_fits_has_one_pod_as_nodes_come_change_and_go() {
     let pod = world.api::<Pod>().list(&Default::default()).await.unwrap();
     let on_a = pod.items.iter().find(|p| places(std::slice::from_ref(p)) == ["node-a"]).unwrap().name_any();
     world.delete::<Pod>(&on_a, DeleteParams::default()).await;
-    world.until("another on the cordoned one", |all: &[Pod]| {
-        places(all) == ["node-a", "node-c"] && all.iter().all(|p| p.name_any() != on_a)
-    })
-    .await;
+    world
+        .until("another on the cordoned one", |all: &[Pod]| {
+            places(all) == ["node-a", "node-c"] && all.iter().all(|p| p.name_any() != on_a)
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,7 +80,8 @@ async fn a_surging_update_never_leaves_a_node_without() {
     world.merge::<DaemonSet>("d", json!({"spec": {"template": template("d", "two")}})).await;
     let serves = |p: &Pod| {
         let conditions = p.status.as_ref().and_then(|s| s.conditions.as_ref());
-        p.metadata.deletion_timestamp.is_none() && conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+        p.metadata.deletion_timestamp.is_none()
+            && conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
     };
     world
         .until("all pods to be new", |all: &[Pod]| {

@@ -17,7 +17,8 @@ fn web(replicas: i32, image: &str, strategy: Value) -> Value {
 fn is_complete(deployment: &Deployment, replicas: i32) -> bool {
     let status = deployment.status.clone().unwrap_or_default();
     status.observed_generation == deployment.metadata.generation
-        && [status.replicas, status.updated_replicas, status.ready_replicas, status.available_replicas] == [Some(replicas); 4]
+        && [status.replicas, status.updated_replicas, status.ready_replicas, status.available_replicas]
+            == [Some(replicas); 4]
 }
 
 fn reason(status: &DeploymentStatus, kind: &str) -> Option<String> {
@@ -52,11 +53,14 @@ async fn a_deployment_rolls_out_replaces_its_pods_and_keeps_the_old_set_for_a_wa
     };
     assert_eq!((revision("one"), revision("two")), ("1".into(), "2".into()));
     world.merge::<Deployment>("web", json!({"spec": {"template": template("web", "one")}})).await;
-    world.until("the first template again", |all: &[ReplicaSet]| {
-        all.len() == 2 && all.iter().all(|s| size(s) == if image(s) == "one" { 3 } else { 0 })
-    })
-    .await;
-    let back = world.until_one("web", "its revision", |d: &Deployment| d.annotations()["deployment.kubernetes.io/revision"] == "3").await;
+    world
+        .until("the first template again", |all: &[ReplicaSet]| {
+            all.len() == 2 && all.iter().all(|s| size(s) == if image(s) == "one" { 3 } else { 0 })
+        })
+        .await;
+    let back = world
+        .until_one("web", "its revision", |d: &Deployment| d.annotations()["deployment.kubernetes.io/revision"] == "3")
+        .await;
     assert_eq!(back.annotations()["deployment.kubernetes.io/revision"], "3");
     world
         .until("events that tell of it", |all: &[Event]| {
@@ -76,7 +80,8 @@ async fn a_rolling_update_never_goes_below_or_above_its_bounds() {
     let new = |p: &&Pod| p.spec.as_ref().is_some_and(|s| s.containers[0].image.as_deref() == Some("two"));
     let ready = |p: &&Pod| {
         let conditions = p.status.as_ref().and_then(|s| s.conditions.as_ref());
-        p.metadata.deletion_timestamp.is_none() && conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+        p.metadata.deletion_timestamp.is_none()
+            && conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
     };
     world
         .until("all pods to be new", |all: &[Pod]| {
@@ -96,8 +101,12 @@ async fn recreate_starts_no_new_pod_before_the_last_old_one_is_gone() {
     world.merge::<Deployment>("web", json!({"spec": {"template": template("web", "two")}})).await;
     world
         .until("all pods to be new", |all: &[Pod]| {
-            let images: Vec<_> = all.iter().map(|p| p.spec.as_ref().unwrap().containers[0].image.clone().unwrap()).collect();
-            assert!(!(images.contains(&"one".to_owned()) && images.contains(&"two".to_owned())), "old and new never meet");
+            let images: Vec<_> =
+                all.iter().map(|p| p.spec.as_ref().unwrap().containers[0].image.clone().unwrap()).collect();
+            assert!(
+                !(images.contains(&"one".to_owned()) && images.contains(&"two".to_owned())),
+                "old and new never meet"
+            );
             images == ["two", "two"]
         })
         .await;
@@ -108,8 +117,15 @@ async fn a_paused_deployment_scales_but_does_not_roll() {
     let world = World::new().await;
     world.create::<Deployment>(web(1, "one", json!({"type": "RollingUpdate"}))).await;
     world.until_one("web", "the first rollout", |d: &Deployment| is_complete(d, 1)).await;
-    world.merge::<Deployment>("web", json!({"spec": {"paused": true, "replicas": 3, "template": template("web", "two")}})).await;
-    let paused = world.until_one("web", "three pods", |d: &Deployment| d.status.as_ref().is_some_and(|s| s.available_replicas == Some(3)));
+    world
+        .merge::<Deployment>(
+            "web",
+            json!({"spec": {"paused": true, "replicas": 3, "template": template("web", "two")}}),
+        )
+        .await;
+    let paused = world.until_one("web", "three pods", |d: &Deployment| {
+        d.status.as_ref().is_some_and(|s| s.available_replicas == Some(3))
+    });
     let paused = paused.await;
     assert_eq!(reason(paused.status.as_ref().unwrap(), "Progressing").as_deref(), Some("DeploymentPaused"));
     let sets = world.until("the set", |all: &[ReplicaSet]| !all.is_empty()).await;

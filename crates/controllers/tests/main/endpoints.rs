@@ -34,12 +34,18 @@ async fn slices_and_endpoints_follow_the_pods_readiness_and_go_with_the_service(
     assert_eq!(ours.ports.as_ref().unwrap()[0].port, Some(8080));
     let pod = world.until("pods", |all: &[Pod]| all.len() == 3).await[0].name_any();
     world.outcome(&pod, "running").await;
-    world.until("two that serve, one that does not", |all: &[EndpointSlice]| (addresses(all, true), addresses(all, false)) == (2, 1)).await;
+    world
+        .until("two that serve, one that does not", |all: &[EndpointSlice]| {
+            (addresses(all, true), addresses(all, false)) == (2, 1)
+        })
+        .await;
     let count = |e: &Endpoints, ready: bool| {
         let lists = e.subsets.iter().flatten().flat_map(|s| if ready { &s.addresses } else { &s.not_ready_addresses });
         lists.map(Vec::len).sum::<usize>()
     };
-    world.until_one("web", "the same in the older kind", |e: &Endpoints| (count(e, true), count(e, false)) == (2, 1)).await;
+    world
+        .until_one("web", "the same in the older kind", |e: &Endpoints| (count(e, true), count(e, false)) == (2, 1))
+        .await;
     world.delete::<Service>("web", DeleteParams::default()).await;
     world.until("no slices", |all: &[EndpointSlice]| all.iter().all(|s| !s.name_any().starts_with("web"))).await;
     world.until("no endpoints", |all: &[Endpoints]| all.iter().all(|e| e.name_any() != "web")).await;

@@ -18,7 +18,11 @@ async fn deployed() -> World {
         .create::<Deployment>(json!({"metadata": {"name": "web"}, "spec": {"replicas": 2,
             "selector": {"matchLabels": {"app": "web"}}, "template": template("web", "i")}}))
         .await;
-    world.until_one("web", "the rollout", |d: &Deployment| d.status.as_ref().is_some_and(|s| s.available_replicas == Some(2))).await;
+    world
+        .until_one("web", "the rollout", |d: &Deployment| {
+            d.status.as_ref().is_some_and(|s| s.available_replicas == Some(2))
+        })
+        .await;
     world
 }
 
@@ -64,8 +68,10 @@ async fn orphaned_dependents_stay_and_have_no_owner() {
 async fn an_object_goes_with_its_last_owner_only() {
     let world = World::new().await;
     let map = |name: &str, owners: &[&ConfigMap]| {
-        let owners: Vec<_> =
-            owners.iter().map(|o| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": o.name_any(), "uid": o.uid()})).collect();
+        let owners: Vec<_> = owners
+            .iter()
+            .map(|o| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": o.name_any(), "uid": o.uid()}))
+            .collect();
         json!({"metadata": {"name": name, "ownerReferences": owners}})
     };
     let one: ConfigMap = world.create(map("one", &[])).await;

@@ -40,7 +40,8 @@ async fn a_job_completes_and_counts_every_pod_once() {
     let status = done.status.clone().unwrap();
     assert_eq!((status.succeeded, status.failed, status.active), (Some(40), None, None));
     assert!(status.completion_time.is_some() && status.start_time.is_some());
-    let met = ("True".to_owned(), "CompletionsReached".to_owned(), "Reached expected number of succeeded pods".to_owned());
+    let met =
+        ("True".to_owned(), "CompletionsReached".to_owned(), "Reached expected number of succeeded pods".to_owned());
     assert_eq!(condition(&done, "SuccessCriteriaMet"), Some(met.clone()));
     assert_eq!(condition(&done, "Complete"), Some(met));
     let pods = world.until("all pods to be free", |all: &[Pod]| all.iter().all(|p| p.finalizers().is_empty())).await;
@@ -55,7 +56,8 @@ async fn an_indexed_job_completes_every_index() {
     let done = world.until_one("work", "completion", |j: &Job| is(j, "Complete")).await;
     assert_eq!(done.status.unwrap().completed_indexes.as_deref(), Some("0-4"));
     let pods = world.until("five pods", |all: &[Pod]| all.len() == 5).await;
-    let mut indexes: Vec<_> = pods.iter().map(|p| p.labels()["batch.kubernetes.io/job-completion-index"].clone()).collect();
+    let mut indexes: Vec<_> =
+        pods.iter().map(|p| p.labels()["batch.kubernetes.io/job-completion-index"].clone()).collect();
     indexes.sort();
     assert_eq!(indexes, ["0", "1", "2", "3", "4"]);
 }
@@ -64,10 +66,18 @@ async fn an_indexed_job_completes_every_index() {
 async fn a_job_beyond_its_limit_fails_and_stops_what_still_runs() {
     let world = World::new().await;
     world.create::<Job>(job(json!({"completions": 3, "parallelism": 3, "backoffLimit": 0}), "ready")).await;
-    let pods = world.until("three pods", |all: &[Pod]| all.len() == 3 && all.iter().all(|p| p.spec.as_ref().unwrap().node_name.is_some())).await;
+    let pods = world
+        .until("three pods", |all: &[Pod]| {
+            all.len() == 3 && all.iter().all(|p| p.spec.as_ref().unwrap().node_name.is_some())
+        })
+        .await;
     world.outcome(&pods[0].name_any(), "exit:1").await;
     let failed = world.until_one("work", "failure", |j: &Job| is(j, "Failed")).await;
-    let words = ("True".to_owned(), "BackoffLimitExceeded".to_owned(), "Job has reached the specified backoff limit".to_owned());
+    let words = (
+        "True".to_owned(),
+        "BackoffLimitExceeded".to_owned(),
+        "Job has reached the specified backoff limit".to_owned(),
+    );
     assert_eq!(condition(&failed, "Failed"), Some(words.clone()));
     assert_eq!(condition(&failed, "FailureTarget"), Some(words));
     let status = failed.status.unwrap();
@@ -83,7 +93,9 @@ async fn a_suspended_job_has_no_pods_until_it_is_resumed() {
     assert!(waiting.status.unwrap().start_time.is_none());
     world.merge::<Job>("work", json!({"spec": {"suspend": false}})).await;
     let pods = world.until("a pod", |all: &[Pod]| all.len() == 1).await;
-    let resumed = world.until_one("work", "resumption", |j: &Job| condition(j, "Suspended").is_some_and(|c| c.1 == "JobResumed")).await;
+    let resumed = world
+        .until_one("work", "resumption", |j: &Job| condition(j, "Suspended").is_some_and(|c| c.1 == "JobResumed"))
+        .await;
     assert!(resumed.status.unwrap().start_time.is_some());
     world.outcome(&pods[0].name_any(), "exit:0").await;
     world.until_one("work", "completion", |j: &Job| is(j, "Complete")).await;

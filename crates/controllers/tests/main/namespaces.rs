@@ -44,7 +44,10 @@ async fn a_namespace_that_goes_takes_everything_along_and_says_what_holds_it() {
     secrets.create(&PostParams::default(), &serde_json::from_value(held).unwrap()).await.unwrap();
     namespaces.delete("n", &DeleteParams::default()).await.unwrap();
     until_in(namespaces.clone(), "the conditions", |all: &[Namespace]| {
-        let conditions = all.iter().filter(|n| n.name_any() == "n").flat_map(|n| n.status.iter().flat_map(|s| s.conditions.iter().flatten()));
+        let conditions = all
+            .iter()
+            .filter(|n| n.name_any() == "n")
+            .flat_map(|n| n.status.iter().flat_map(|s| s.conditions.iter().flatten()));
         let words = "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances";
         conditions.filter(|c| c.status == "True").any(|c| c.message.as_deref() == Some(words))
     })

@@ -22,7 +22,8 @@ async fn usage_follows_what_comes_ends_and_goes() {
         move |quota: &ResourceQuota| {
             let used = used(quota);
             let of = |name: &str| used.get(name).map(String::as_str).unwrap_or_default();
-            (of("pods"), of("requests.cpu"), of("count/configmaps"), of("count/deployments.apps")) == (pods, cpu, maps, "0")
+            (of("pods"), of("requests.cpu"), of("count/configmaps"), of("count/deployments.apps"))
+                == (pods, cpu, maps, "0")
         }
     };
     // The cluster's authority is one, and the Service of the API itself is another's.

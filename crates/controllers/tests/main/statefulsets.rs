@@ -28,7 +28,8 @@ fn image(pod: &Pod) -> &str {
 fn is_ready(set: &StatefulSet, n: i32) -> bool {
     let status = set.status.clone().unwrap_or_default();
     status.observed_generation == set.metadata.generation
-        && (status.replicas, status.ready_replicas, status.available_replicas, status.updated_replicas) == (n, Some(n), Some(n), Some(n))
+        && (status.replicas, status.ready_replicas, status.available_replicas, status.updated_replicas)
+            == (n, Some(n), Some(n), Some(n))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -58,7 +59,11 @@ async fn pods_come_one_after_the_other_with_names_labels_and_claims_of_their_own
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rolling_update_goes_down_from_the_highest_ordinal_to_the_partition() {
     let world = World::new().await;
-    world.create::<StatefulSet>(db(json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}))).await;
+    world
+        .create::<StatefulSet>(db(
+            json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}),
+        ))
+        .await;
     let first = world.until_one("db", "readiness", |s: &StatefulSet| is_ready(s, 3)).await;
     world.merge::<StatefulSet>("db", json!({"spec": {"template": template("db", "two")}})).await;
     let pods = world
@@ -124,7 +129,8 @@ async fn a_deleted_or_failed_pod_comes_back_under_its_name() {
 async fn going_back_to_an_old_template_uses_its_revision_again_and_history_is_limited() {
     let world = World::new().await;
     world.create::<StatefulSet>(db(json!({"replicas": 1, "revisionHistoryLimit": 1}))).await;
-    let first = world.until_one("db", "readiness", |s: &StatefulSet| is_ready(s, 1)).await.status.unwrap().update_revision;
+    let first =
+        world.until_one("db", "readiness", |s: &StatefulSet| is_ready(s, 1)).await.status.unwrap().update_revision;
     for image in ["two", "three"] {
         world.merge::<StatefulSet>("db", json!({"spec": {"template": template("db", image)}})).await;
         world.until_one("db", "the update", |s: &StatefulSet| is_ready(s, 1)).await;

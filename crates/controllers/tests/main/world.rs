@@ -1,9 +1,16 @@
 //! A cluster in a process: API server on a store of its own, controllers, and a pretended kubelet.
 
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use apiserver::{ApiServer, Config};
+use bytes::Bytes;
 use futures::StreamExt;
+use http_body_util::{Either, Full};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Node, Pod, ServiceAccount},
@@ -17,6 +24,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use store::{Embedded, EmbeddedConfig};
 use tokio::task::JoinSet;
+use tower::ServiceExt;
 
 /// Nothing takes longer than this, however busy the machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -26,11 +34,33 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub const OUTCOME: &str = "test/outcome";
 
 /// A kind that the tests work with.
-pub trait Kind: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static {}
-impl<K> Kind for K where K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static {}
+pub trait Kind:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+}
+impl<K> Kind for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static
+{
+}
 
 pub struct World {
     pub client: Client,
+    /// What `metrics.k8s.io` says of pods: a list, or nothing at all.
+    pub metrics: Arc<Mutex<Value>>,
     _tasks: JoinSet<()>,
     _dir: tempfile::TempDir,
 }
@@ -45,7 +75,8 @@ impl World {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let store = Embedded::open(EmbeddedConfig::new(dir.path())).expect("an empty store opens");
         let server = ApiServer::new(Config::default(), store).await.expect("an empty store is enough to start");
-        let client = Client::new(server.in_process(), "default");
+        let metrics: Arc<Mutex<Value>> = Arc::default();
+        let client = Client::new(with_metrics(server.in_process(), metrics.clone()), "default");
         for name in nodes {
             let api: Api<Node> = Api::all(client.clone());
             api.create(&PostParams::default(), &node(name)).await.expect("a node can be made");
@@ -54,8 +85,10 @@ impl World {
         let config = controllers::Config { cluster_ca: "CA".into(), event_ttl: Duration::from_secs(3600) };
         tasks.spawn(controllers::run(client.clone(), config));
         tasks.spawn(kubelet(client.clone(), Arc::from(nodes.first().copied().unwrap_or_default())));
-        let world = Self { client, _tasks: tasks, _dir: dir };
-        world.until("the default account", |all: &[ServiceAccount]| all.iter().any(|a| a.name_any() == "default")).await;
+        let world = Self { client, metrics, _tasks: tasks, _dir: dir };
+        world
+            .until("the default account", |all: &[ServiceAccount]| all.iter().any(|a| a.name_any() == "default"))
+            .await;
         world
     }
 
@@ -100,6 +133,28 @@ impl World {
     pub async fn outcome(&self, pod: &str, outcome: &str) {
         self.merge::<Pod>(pod, json!({"metadata": {"annotations": {OUTCOME: outcome}}})).await;
     }
+}
+
+/// The API, with pod metrics beside it once there are some.
+fn with_metrics(
+    api: apiserver::InProcess,
+    metrics: Arc<Mutex<Value>>,
+) -> impl tower::Service<
+    http::Request<kube::client::Body>,
+    Response = http::Response<Either<apiserver::Body, Full<Bytes>>>,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + Clone
++ Send {
+    tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (api, metrics) = (api.clone(), metrics.lock().expect("no test panics with it").clone());
+        async move {
+            if request.uri().path().starts_with("/apis/metrics.k8s.io/") && !metrics.is_null() {
+                return Ok(http::Response::new(Either::Right(Full::new(Bytes::from(metrics.to_string())))));
+            }
+            Ok(api.oneshot(request).await?.map(Either::Left))
+        }
+    })
 }
 
 /// As [`World::until`], anywhere.
@@ -182,13 +237,17 @@ async fn play(client: &Client, pod: &Pod, first: &str) -> Result<(), kube::Error
     let spec = pod.spec.as_ref().expect("a pod has a spec");
     if spec.node_name.is_none() {
         let wanted = serde_json::to_value(&spec.affinity).expect("it is JSON");
-        let terms = "/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values/0";
+        let terms =
+            "/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values/0";
         let node = wanted.pointer(terms).and_then(Value::as_str).unwrap_or(first);
         let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": {"kind": "Node", "name": node}});
-        let request = http::Request::post(format!("/api/v1/namespaces/{}/pods/{name}/binding", pod.namespace().unwrap_or_default()))
-            .header("Content-Type", "application/json")
-            .body(binding.to_string().into_bytes())
-            .expect("a valid request");
+        let request = http::Request::post(format!(
+            "/api/v1/namespaces/{}/pods/{name}/binding",
+            pod.namespace().unwrap_or_default()
+        ))
+        .header("Content-Type", "application/json")
+        .body(binding.to_string().into_bytes())
+        .expect("a valid request");
         client.request::<Value>(request).await?;
         return Ok(());
     }
