@@ -163,9 +163,9 @@ impl Status {
     }
 
     /// 405: the resource lacks that verb.
-    pub fn method_not_allowed(group: &str, plural: &str, verb: &str) -> Self {
-        let message = format!("{verb} is not supported on resources of kind {}", quoted(&qualified(plural, group)));
-        Self::new(405, "MethodNotAllowed", message).details(about(group, plural, ""))
+    pub fn method_not_allowed() -> Self {
+        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+            .details(Details::default())
     }
 
     /// 406: none of the wanted representations can be had.

@@ -121,6 +121,33 @@ pub fn decode_value(expected: impl Into<Expected>, value: Value) -> Result<Decod
     finish(expected, object, notes)
 }
 
+/// Why a patched object is not of its type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PatchFault {
+    /// In the words of upstream's decoder, which JSON and merge patches go through.
+    pub decoding: String,
+    /// In the words of upstream's converter, which strategic merge patches go through.
+    pub conversion: String,
+}
+
+/// The same for what a patch has made.
+pub fn decode_patched(expected: impl Into<Expected>, value: Value) -> Result<Decoded, PatchFault> {
+    let both = |text: String| PatchFault { decoding: text.clone(), conversion: text };
+    let expected = expected.into();
+    let mut notes = Notes::default();
+    let object = from_deserializer(expected, value, &mut notes).map_err(|error| both(error.to_string()))?;
+    let conversion = notes.conversion.take();
+    if let Some(fault) = notes.unreadable_type().or_else(|| notes.fault.take()) {
+        return Err(PatchFault { conversion: conversion.unwrap_or_else(|| fault.clone()), decoding: fault });
+    }
+    finish(expected, object, notes).map_err(|status| both(status.message))
+}
+
+/// What is wrong with text that is no JSON, in the words of Go's scanner; `None` if it would find nothing.
+pub fn json_fault(text: &[u8]) -> Option<String> {
+    syntax::fault(text)
+}
+
 fn from_deserializer<'de, D: Deserializer<'de>>(
     expected: Expected,
     deserializer: D,

@@ -113,15 +113,35 @@ pub enum ReadError {
 
 impl RequestBody {
     /// Reads all of it, up to the limit.
-    pub async fn read(self) -> Result<Bytes, ReadError> {
+    pub async fn read(&mut self) -> Result<Bytes, ReadError> {
         match self {
             RequestBody::Wire(body) => read(body).await,
             RequestBody::Local(body) => read(body).await,
         }
     }
+
+    /// Reads on for a while and forgets: clients that are cut off while they send (as HTTP/2 does it, with a
+    /// reset) never look at the answer.
+    pub async fn discard(&mut self) {
+        let RequestBody::Wire(body) = self else { return };
+        let all = async {
+            let mut left = DISCARDED_BYTES;
+            while let Some(Ok(frame)) = body.frame().await {
+                let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+                left = rest;
+            }
+        };
+        // A client that takes longer than that is cut off after all.
+        let _ = tokio::time::timeout(DISCARDED_FOR, all).await;
+    }
 }
 
-async fn read<B>(mut body: B) -> Result<Bytes, ReadError>
+/// How much of a body that is too large is read, to be polite.
+const DISCARDED_BYTES: usize = 16 << 20;
+/// For how long it is read.
+const DISCARDED_FOR: std::time::Duration = std::time::Duration::from_secs(5);
+
+async fn read<B>(body: &mut B) -> Result<Bytes, ReadError>
 where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,

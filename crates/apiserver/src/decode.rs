@@ -27,7 +27,7 @@ pub(crate) fn body_as(call: &Call<'_>, options: &WriteOptions, expected: impl In
     let expected = expected.into();
     let decoded = match negotiate::object_format(call.headers)? {
         Format::Json => strict::decode(expected, &call.body)?,
-        Format::Yaml => strict::decode_value(expected, yaml(&call.body)?)?,
+        Format::Yaml => strict::decode_yaml(expected, &call.body)?,
         Format::Protobuf => {
             let tree = protobuf::decode(&call.body, expected.api_version, expected.kind, expected.schema);
             strict::decode_value(expected, tree.map_err(unreadable)?)?
@@ -36,17 +36,24 @@ pub(crate) fn body_as(call: &Call<'_>, options: &WriteOptions, expected: impl In
     judge(call, options, decoded, expected)
 }
 
-/// A tree that a patch has made, as an object of the call's kind.
-pub(crate) fn patched(call: &Call<'_>, options: &WriteOptions, tree: Value) -> Outcome<Value> {
+/// A tree that a patch has made, as an object of the call's kind. `strategic` is the patch, if it was a strategic
+/// merge patch: failures show it, and those of other patches what they made.
+pub(crate) fn patched(
+    call: &Call<'_>,
+    options: &WriteOptions,
+    tree: Value,
+    strategic: Option<&Value>,
+) -> Outcome<Value> {
     let resource: &Resource = call.resource;
-    let shown = tree.to_string();
-    let fault = |why: String| {
-        let cause = api::status::Cause::invalid("patch", shown.as_str(), &why);
+    let refuse = |made: &Value, why: &str| {
+        let shown = strategic.map_or_else(|| made.to_string(), api::patch::go_text);
+        let cause = api::status::Cause::invalid("patch", shown, why);
         Status::invalid("", "", "", vec![cause])
     };
-    let decoded = strict::decode_value(resource, tree).map_err(|status| fault(status.message))?;
+    let decoded = strict::decode_patched(resource, tree.clone())
+        .map_err(|fault| refuse(&tree, if strategic.is_some() { &fault.conversion } else { &fault.decoding }))?;
     if options.field_validation == FieldValidation::Strict && !decoded.issues.is_empty() {
-        return Err(fault(format!("strict decoding error: {}", decoded.issues.join(", "))));
+        return Err(refuse(&tree, &format!("strict decoding error: {}", decoded.issues.join(", "))));
     }
     judge(call, options, decoded, resource.into())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::{catalogue, resource::Resource, status::Status};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version, header, request::Parts};
 use parking_lot::Mutex;
 
 use crate::{
@@ -43,7 +43,7 @@ type Refused = (Status, Accept);
 async fn route(
     server: &Arc<ApiServer>,
     parts: Parts,
-    body: RequestBody,
+    mut body: RequestBody,
     peer: &Peer,
 ) -> Result<Response<Body>, Refused> {
     let plain = |status: Status| (status, Accept::JSON);
@@ -69,16 +69,24 @@ async fn route(
     let accept = Accept::parse(&parts.headers, query.flag("pretty")).map_err(plain)?;
     let body = match parts.method {
         Method::GET | Method::HEAD => Bytes::new(),
-        _ => body.read().await.map_err(|error| match error {
-            ReadError::TooLarge => (Status::too_large(), accept),
-            ReadError::Broken(why) => (Status::bad_request(format!("the body could not be read: {why}")), accept),
-        })?,
+        _ => match body.read().await {
+            Ok(bytes) => bytes,
+            Err(ReadError::TooLarge) => {
+                if parts.version == Version::HTTP_2 {
+                    body.discard().await;
+                }
+                return Err((Status::too_large(), accept));
+            }
+            Err(ReadError::Broken(why)) => {
+                return Err((Status::bad_request(format!("the body could not be read: {why}")), accept));
+            }
+        },
     };
     let call = call(server, resource, path, user, query, &parts.headers, accept, body);
     if let Some(deprecation) = resource.deprecation {
         call.warn(deprecation);
     }
-    let outcome = dispatch(&call, &parts.method, verb).await;
+    let outcome = dispatch(&call, verb).await;
     let response = respond::respond(&call, outcome);
     server.metrics.request(verb, resource.plural, response.status().as_u16());
     Ok(response)
@@ -99,17 +107,16 @@ fn call<'a>(
     Call { server, resource, kind, path, user, query, headers, accept, body, warnings: Mutex::default() }
 }
 
-async fn dispatch(call: &Call<'_>, method: &Method, verb: &'static str) -> Outcome<Reply> {
+async fn dispatch(call: &Call<'_>, verb: &'static str) -> Outcome<Reply> {
     let resource = call.resource;
     if !call.path.subresource.is_empty() {
-        return subresources::dispatch(call, method, verb).await;
+        return subresources::dispatch(call, verb).await;
     }
     if !call.path.rest.is_empty() {
         return Err(Status::no_such_resource());
     }
     if verb.is_empty() || !resource.allows(verb) {
-        let verb = if verb.is_empty() { method.as_str() } else { verb };
-        return Err(Status::method_not_allowed(resource.group, resource.plural, verb));
+        return Err(Status::method_not_allowed());
     }
     match verb {
         "get" => get::get(call).await,
@@ -132,7 +139,7 @@ async fn dispatch(call: &Call<'_>, method: &Method, verb: &'static str) -> Outco
         "patch" => patch::patch(call, Part::Main).await,
         "delete" => delete::delete(call).await,
         "deletecollection" => delete::delete_collection(call).await,
-        _ => Err(Status::method_not_allowed(resource.group, resource.plural, verb)),
+        _ => Err(Status::method_not_allowed()),
     }
 }
 

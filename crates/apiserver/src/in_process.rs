@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 
 use crate::{
@@ -25,11 +25,19 @@ use crate::{
 pub struct InProcess {
     server: Arc<ApiServer>,
     user: Arc<User>,
+    program: Option<HeaderValue>,
 }
 
 impl InProcess {
     pub(crate) fn new(server: Arc<ApiServer>, user: User) -> InProcess {
-        InProcess { server, user: Arc::new(user) }
+        InProcess { server, user: Arc::new(user), program: None }
+    }
+
+    /// The same in the name of a program: what it writes is its own, as `managedFields` show it.
+    #[must_use]
+    pub fn named(mut self, program: &'static str) -> InProcess {
+        self.program = Some(HeaderValue::from_static(program));
+        self
     }
 }
 
@@ -49,7 +57,10 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let server = self.server.clone();
         let peer = Peer::Trusted(self.user.clone());
-        let request = request.map(|body| RequestBody::Local(body.map_err(Into::into).boxed_unsync()));
+        let mut request = request.map(|body| RequestBody::Local(body.map_err(Into::into).boxed_unsync()));
+        if let Some(program) = &self.program {
+            request.headers_mut().entry(header::USER_AGENT).or_insert_with(|| program.clone());
+        }
         Box::pin(async move { Ok(handler::handle(server, request, peer).await) })
     }
 }

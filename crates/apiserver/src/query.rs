@@ -80,17 +80,33 @@ pub(crate) struct WriteOptions {
     pub force: Option<bool>,
 }
 
+/// The name of the options of a change by `update` or `patch`.
+pub(crate) fn options_kind(verb: &str) -> &'static str {
+    if verb == "patch" { "PatchOptions" } else { "UpdateOptions" }
+}
+
+/// Bytes that the name of a field manager may have.
+const LONGEST_MANAGER: usize = 128;
+
 impl WriteOptions {
-    /// Reads them; the manager defaults to the first part of the user agent, as upstream's does.
-    pub fn parse(query: &Query<'_>, user_agent: &str) -> Outcome<WriteOptions> {
-        let mut dry_run = false;
-        for value in query.all("dryRun").filter(|v| !v.is_empty()) {
-            if value != "All" {
-                return Err(Status::bad_request(format!(
-                    "dryRun: Unsupported value: {value:?}: supported values: \"All\""
-                )));
-            }
-            dry_run = true;
+    /// Reads them; the manager defaults to the first part of the user agent, as upstream's does. `kind` is the
+    /// options' own, such as `CreateOptions`, for messages.
+    pub fn parse(query: &Query<'_>, user_agent: &str, kind: &str) -> Outcome<WriteOptions> {
+        let mut faults = Vec::new();
+        let field_manager: String = match query.text("fieldManager") {
+            "" => user_agent.split('/').next().unwrap_or("").chars().take(LONGEST_MANAGER).collect(),
+            manager => manager.to_owned(),
+        };
+        if field_manager.len() > LONGEST_MANAGER {
+            faults.push(Cause::too_long("fieldManager", LONGEST_MANAGER));
+        }
+        for (at, c) in field_manager.char_indices().filter(|(_, c)| c.is_control()) {
+            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+            faults.push(Cause::invalid("fieldManager", &field_manager, &why));
+        }
+        let dry_run: Vec<&str> = query.all("dryRun").filter(|v| !v.is_empty()).collect();
+        if dry_run.iter().any(|value| *value != "All") {
+            faults.push(Cause::not_supported("dryRun", &dry_run, &["All"]));
         }
         let field_validation = match query.text("fieldValidation") {
             // The server's default is Warn.
@@ -98,23 +114,14 @@ impl WriteOptions {
             "Ignore" => FieldValidation::Ignore,
             "Strict" => FieldValidation::Strict,
             other => {
-                return Err(Status::bad_request(format!(
-                    "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-                )));
+                faults.push(Cause::not_supported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"]));
+                FieldValidation::Warn
             }
         };
-        let field_manager = match query.text("fieldManager") {
-            "" => user_agent.split('/').next().unwrap_or("").chars().take(128).collect(),
-            manager if manager.len() > 128 => {
-                return Err(Status::bad_request("fieldManager: Too long: may not be more than 128 bytes"));
-            }
-            manager if manager.chars().any(char::is_control) => {
-                return Err(Status::bad_request(format!(
-                    "fieldManager: Invalid value: {manager:?}: should only contain printable characters"
-                )));
-            }
-            manager => manager.to_owned(),
-        };
+        if !faults.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", kind, "", faults));
+        }
+        let dry_run = !dry_run.is_empty();
         Ok(WriteOptions { dry_run, field_manager, field_validation, force: query.optional_flag("force") })
     }
 }

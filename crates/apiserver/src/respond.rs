@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, io::Write};
 
 use api::{
-    resource::Resource,
+    resource::{Column, Resource},
     status::Status,
     table::{self, Header, IncludeObject},
 };
@@ -52,7 +52,8 @@ fn shaped(call: &Call<'_>, reply: Reply) -> Outcome<Response<Body>> {
             Shape::Table => {
                 let tree: Value = serde_json::from_slice(&bytes).unwrap_or_default();
                 let revision = tree["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
-                let header = Header { resource_version: &revision, ..Header::default() };
+                let columns = own_columns(resource, &tree);
+                let header = Header { resource_version: &revision, columns, ..Header::default() };
                 let table = table::render(resource, [&tree], include_object(call)?, &header, Timestamp::now());
                 Ok(tree_response(code, &table, accept))
             }
@@ -69,6 +70,13 @@ fn shaped(call: &Call<'_>, reply: Reply) -> Outcome<Response<Body>> {
         Reply::Status(status) => Ok(status_response(&status, accept)),
         Reply::Response(response) => Ok(response),
     }
+}
+
+/// The columns of what is shown, where that is of another kind than the resource, as `scale` is.
+fn own_columns(resource: &Resource, tree: &Value) -> Option<&'static [Column]> {
+    let kind = tree["kind"].as_str().filter(|kind| *kind != resource.kind)?;
+    let group = tree["apiVersion"].as_str().and_then(|v| v.split_once('/')).map_or("", |(group, _)| group);
+    Some(table::columns(group, kind))
 }
 
 /// What rows of a table carry of their objects.

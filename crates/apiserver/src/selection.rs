@@ -32,8 +32,7 @@ impl Selection {
         let labels = if labels.is_empty() {
             LabelSelector::everything()
         } else {
-            LabelSelector::parse(labels)
-                .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}")))?
+            LabelSelector::parse(labels).map_err(|e| Status::bad_request(e.to_string()))?
         };
         let fields = FieldSelector::parse(fields).map_err(|e| Status::bad_request(e.to_string()))?;
         fields.check(resource.namespaced, resource.selectable).map_err(|e| Status::bad_request(e.to_string()))?;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 /// `map[a:1 b:[x y]]`: keys sorted, strings bare, null as `<nil>`.
-pub(crate) fn go_text(value: &Value) -> String {
+pub fn go_text(value: &Value) -> String {
     let mut out = String::new();
     write_value(&mut out, value);
     out

@@ -47,7 +47,8 @@ pub fn apply(target: &mut Value, patch: &Value) -> Result<(), Error> {
 
 const MISSING: &str = "missing value";
 
-fn kind(value: &Value) -> &'static str {
+/// The kind of a JSON value, as Go names it.
+pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

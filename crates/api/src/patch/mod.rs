@@ -6,4 +6,4 @@ pub mod json;
 pub mod merge;
 pub mod strategic;
 
-pub(crate) use go_text::go_text;
+pub use go_text::go_text;

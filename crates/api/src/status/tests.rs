@@ -72,10 +72,10 @@ fn messages_are_upstreams() {
         ),
         (Status::forbidden("", "", "", "no"), 403, "Forbidden", "forbidden: no"),
         (
-            Status::method_not_allowed("", "pods", "create"),
+            Status::method_not_allowed(),
             405,
             "MethodNotAllowed",
-            r#"create is not supported on resources of kind "pods""#,
+            "the server does not allow this method on the requested resource",
         ),
         (Status::too_large(), 413, "RequestEntityTooLarge", "Request entity too large: limit is 3145728"),
         (Status::watch_expired(), 410, "Expired", "The resourceVersion for the provided watch is too old."),

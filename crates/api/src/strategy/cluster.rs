@@ -31,7 +31,7 @@ pub const NAMESPACE: Strategy = Strategy {
 /// The strategy of Nodes.
 pub const NODE: Strategy = Strategy {
     default: default_node,
-    prepare_create: create_node,
+    // A node registers itself with its status, so that stays.
     prepare_update: prepare::keep_status,
     prepare_status_update: prepare::status_update,
     validate: validate_node,
@@ -102,14 +102,20 @@ fn default_node(object: &mut Value) {
     {
         set(status, "allocatable", capacity);
     }
+    one_range(ensure_object(object, "spec"));
 }
 
-/// A node registers itself with its status, so that stays.
-fn create_node(object: &mut Value) {
-    let spec = ensure_object(object, "spec");
+/// The first of `podCIDRs` is `podCIDR`; where they differ, the latter is meant.
+fn one_range(spec: &mut Value) {
     let range = text(spec, "podCIDR").to_owned();
-    if !range.is_empty() && list(spec, "podCIDRs").is_empty() {
-        set(spec, "podCIDRs", json!([range]));
+    match list(spec, "podCIDRs").first() {
+        Some(first) if range.is_empty() => {
+            let first = first.clone();
+            set(spec, "podCIDR", first);
+        }
+        Some(first) if *first == range.as_str() => {}
+        _ if range.is_empty() => {}
+        _ => set(spec, "podCIDRs", json!([range])),
     }
 }
 

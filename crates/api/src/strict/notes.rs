@@ -10,6 +10,8 @@ use crate::{
 pub struct Notes {
     /// The first value of the wrong type, in upstream's words.
     pub fault: Option<String>,
+    /// The same fault as upstream's converter of untyped objects words it, where that differs.
+    pub conversion: Option<String>,
     /// Unknown and duplicate fields.
     pub issues: Vec<String>,
     /// The fault is in `apiVersion` or `kind`, or the whole is no object.
@@ -58,9 +60,36 @@ impl Notes {
     pub fn mismatch(&mut self, found: &str, path: &Path, shape: &Shape) {
         if self.fault.is_none() {
             self.fault = Some(path.mismatch(found, &go_type(shape)));
+            self.conversion = conversion(found, shape);
             self.in_type = path.is_type_of_root();
         }
     }
+}
+
+/// What upstream's converter says of a value of kind `found` where `shape` should be.
+fn conversion(found: &str, shape: &Shape) -> Option<String> {
+    let kind = match found.split_once(' ') {
+        Some((_, number)) if number.contains(['.', 'e', 'E']) => "float64",
+        Some(_) => "int64",
+        None => match found {
+            "object" => "map",
+            "array" => "slice",
+            "number" => "int64",
+            other => other,
+        },
+    };
+    Some(match shape {
+        Shape::Object { .. } => format!("cannot restore struct from: {kind}"),
+        Shape::List { .. } => format!("cannot restore slice from {kind}"),
+        Shape::Map { .. } => format!("cannot restore map from {kind}"),
+        Shape::String if kind == "int64" => "cannot convert int64 to string".into(),
+        Shape::Int32 | Shape::Int64 if kind == "float64" => format!("cannot convert float64 to {}", go_type(shape)),
+        Shape::Int32 | Shape::Int64 if kind == "int64" => return None,
+        Shape::String | Shape::Int32 | Shape::Int64 | Shape::Boolean => {
+            format!("unrecognized type: {}", go_type(shape))
+        }
+        _ => return None,
+    })
 }
 
 /// The way from the root to a value, on the stack of the walk.

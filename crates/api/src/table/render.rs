@@ -31,7 +31,7 @@ impl IncludeObject {
 }
 
 /// The metadata of a table: the list's, or that of the one object shown.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Header<'a> {
     /// The list's (or object's) resourceVersion; empty if unknown.
     pub resource_version: &'a str,
@@ -41,6 +41,8 @@ pub struct Header<'a> {
     pub remaining: Option<u64>,
     /// Leaves the column definitions out, as all but the first event of a watch do.
     pub without_columns: bool,
+    /// The columns if not those of the resource (a subresource's).
+    pub columns: Option<&'static [Column]>,
 }
 
 /// The table of these objects.
@@ -61,8 +63,9 @@ pub fn render<'a>(
     if let Some(remaining) = header.remaining {
         metadata.insert("remainingItemCount".to_owned(), remaining.into());
     }
-    let definitions = if header.without_columns { Value::Null } else { definitions(resource.columns) };
-    let rows: Vec<Value> = objects.into_iter().map(|o| row(resource, o, include, now)).collect();
+    let columns = header.columns.unwrap_or(resource.columns);
+    let definitions = if header.without_columns { Value::Null } else { definitions(columns) };
+    let rows: Vec<Value> = objects.into_iter().map(|o| row_of(resource, columns, o, include, now)).collect();
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
@@ -90,7 +93,11 @@ pub fn definitions(columns: &[Column]) -> Value {
 
 /// One row.
 pub fn row(resource: &Resource, object: &Value, include: IncludeObject, now: Timestamp) -> Value {
-    let cells: Vec<Value> = resource.columns.iter().map(|c| (c.cell)(object, now)).collect();
+    row_of(resource, resource.columns, object, include, now)
+}
+
+fn row_of(resource: &Resource, columns: &[Column], object: &Value, include: IncludeObject, now: Timestamp) -> Value {
+    let cells: Vec<Value> = columns.iter().map(|c| (c.cell)(object, now)).collect();
     let mut row = Map::with_capacity(3);
     row.insert("cells".to_owned(), Value::Array(cells));
     if resource.group.is_empty()

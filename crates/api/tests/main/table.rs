@@ -527,7 +527,7 @@ fn a_table_has_upstreams_form() {
         "metadata": {"name": "c", "namespace": "d", "creationTimestamp": "2026-01-10T11:59:58Z"},
         "data": {"a": "b"},
     });
-    let header = Header { resource_version: "42", continue_token: "t", remaining: Some(7), without_columns: false };
+    let header = Header { resource_version: "42", continue_token: "t", remaining: Some(7), ..Header::default() };
     let table = render(resource("", "ConfigMap"), [&object], IncludeObject::Metadata, &header, now());
     assert_eq!(table["kind"], "Table");
     assert_eq!(table["apiVersion"], "meta.k8s.io/v1");

@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub(super) async fn answer(call: &Call<'_>) -> Outcome<Reply> {
-    let options = WriteOptions::parse(&call.query, call.user_agent())?;
+    let options = WriteOptions::parse(&call.query, call.user_agent(), "CreateOptions")?;
     let mut review = decode::body_as(call, &options, call.resource)?;
     if review["metadata"].is_null() {
         review["metadata"] = json!({});

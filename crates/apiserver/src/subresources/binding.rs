@@ -50,7 +50,7 @@ pub(super) async fn of_body(call: &Call<'_>) -> Outcome<Reply> {
 }
 
 async fn bind(call: &Call<'_>, binding: &Value) -> Outcome<Reply> {
-    let options = WriteOptions::parse(&call.query, call.user_agent())?;
+    let options = WriteOptions::parse(&call.query, call.user_agent(), "CreateOptions")?;
     let target = &binding["target"];
     let node = target["name"].as_str().unwrap_or("");
     let kind = target["kind"].as_str().unwrap_or("");

@@ -13,7 +13,7 @@ use crate::{
 
 /// Only the finalizers of the spec are taken over.
 pub(super) async fn finalize(call: &Call<'_>) -> Outcome<Reply> {
-    let options = WriteOptions::parse(&call.query, call.user_agent())?;
+    let options = WriteOptions::parse(&call.query, call.user_agent(), "UpdateOptions")?;
     let given = decode::object(call, &options)?;
     let pinned = given["metadata"]["resourceVersion"].as_str().is_some_and(|v| !v.is_empty());
     let how = Modify {

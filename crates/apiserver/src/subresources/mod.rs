@@ -44,14 +44,12 @@ pub(crate) async fn review(call: &Call<'_>) -> Outcome<Option<Reply>> {
 }
 
 /// All others.
-pub(crate) async fn dispatch(call: &Call<'_>, method: &Method, verb: &'static str) -> Outcome<Reply> {
+pub(crate) async fn dispatch(call: &Call<'_>, verb: &'static str) -> Outcome<Reply> {
     let resource = call.resource;
     let subresource = resource.subresource(&call.path.subresource).filter(|_| call.path.rest.is_empty());
     let subresource = subresource.ok_or_else(Status::no_such_resource)?;
     if !subresource.verbs.contains(&verb) {
-        let verb = if verb.is_empty() { method.as_str() } else { verb };
-        let plural = format!("{}/{}", resource.plural, subresource.name);
-        return Err(Status::method_not_allowed(resource.group, &plural, verb));
+        return Err(Status::method_not_allowed());
     }
     match (resource.plural, subresource.name, verb) {
         (_, "scale", _) => scale::dispatch(call, verb).await,

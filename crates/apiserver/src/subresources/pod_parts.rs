@@ -9,7 +9,7 @@ use crate::{
     decode,
     failure::Outcome,
     managed,
-    query::WriteOptions,
+    query::{WriteOptions, options_kind},
     verbs::{
         modify::{Modify, Part, modify},
         patch,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(super) async fn change(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
-    let options = WriteOptions::parse(&call.query, call.user_agent())?;
+    let options = WriteOptions::parse(&call.query, call.user_agent(), options_kind(verb))?;
     let given = if verb == "update" { Some(decode::object(call, &options)?) } else { None };
     let pinned =
         given.as_ref().is_some_and(|pod| pod["metadata"]["resourceVersion"].as_str().is_some_and(|v| !v.is_empty()));
@@ -34,7 +34,7 @@ pub(super) async fn change(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
             Some(given) => asked = given.clone(),
             None => {
                 patch::patch_tree(call, &mut asked)?;
-                asked = decode::patched(call, &options, asked)?;
+                asked = decode::patched(call, &options, asked, None)?;
             }
         }
         let mut new = old.clone();

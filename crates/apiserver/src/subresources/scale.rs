@@ -11,7 +11,7 @@ use crate::{
     decode,
     failure::Outcome,
     managed,
-    query::WriteOptions,
+    query::{WriteOptions, options_kind},
     verbs::{
         modify::{Modify, Part, modify},
         patch,
@@ -25,7 +25,7 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
         let object = call.kind.get(&call.key()).ok_or_else(|| call.not_found())?;
         return Ok(Reply::Tree { code: 200, tree: scale_of(&version::served_tree(call.resource, &object)) });
     }
-    let options = WriteOptions::parse(&call.query, call.user_agent())?;
+    let options = WriteOptions::parse(&call.query, call.user_agent(), options_kind(verb))?;
     let given = if verb == "update" { Some(decode::document(call, "io.k8s.api.autoscaling.v1.Scale")?) } else { None };
     let retries =
         given.as_ref().is_none_or(|scale| scale["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty());

@@ -24,8 +24,7 @@ pub(super) async fn stream(call: &Call<'_>, method: Method, parts: Parts, body: 
         _ => "",
     };
     if !subresource.verbs.contains(&verb) {
-        let plural = format!("{}/{}", call.resource.plural, subresource.name);
-        return Err(Status::method_not_allowed("", &plural, method.as_str()));
+        return Err(Status::method_not_allowed());
     }
     call.server.cache.fresh().await;
     if call.path.subresource == "proxy" {

@@ -26,7 +26,7 @@ pub(super) async fn create(call: &Call<'_>) -> Outcome<Reply> {
     let account = call.kind.get(&call.key()).ok_or_else(|| call.not_found())?.parse();
     let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap_or("").to_owned();
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
-    let refuse = |fault: Cause| Status::invalid("authentication.k8s.io", "TokenRequest", &call.path.name, vec![fault]);
+    let refuse = |fault: Cause| Status::invalid("authentication.k8s.io", "TokenRequest", "", vec![fault]);
     if seconds < SECONDS.0 {
         return Err(refuse(Cause::invalid(
             "spec.expirationSeconds",

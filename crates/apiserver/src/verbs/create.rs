@@ -26,7 +26,7 @@ const ALLOCATION_ATTEMPTS: usize = 16;
 
 /// The object in the body.
 pub(crate) async fn create(call: &Call<'_>) -> Outcome<Reply> {
-    let options = WriteOptions::parse(&call.query, call.user_agent())?;
+    let options = WriteOptions::parse(&call.query, call.user_agent(), "CreateOptions")?;
     let tree = decode::object(call, &options)?;
     create_tree(call, tree, &options, managed::Author::Update).await
 }

@@ -3,6 +3,7 @@
 use api::{
     patch::{json, merge, strategic},
     status::{Cause, Details, Status},
+    strict,
 };
 use serde_json::Value;
 
@@ -34,17 +35,22 @@ enum Document {
 /// The body changes the object named in the path; `convert` leads to and from what the patch is of, for
 /// subresources that show another kind.
 pub(crate) async fn patch(call: &Call<'_>, part: Part) -> Outcome<Reply> {
-    let options = WriteOptions::parse(&call.query, call.user_agent())?;
+    let options = WriteOptions::parse(&call.query, call.user_agent(), "PatchOptions")?;
     let media_type = negotiate::media_type(call.headers);
     if media_type == "application/apply-patch+yaml" {
         return apply(call, part, &options).await;
+    }
+    if options.force.is_some() {
+        let fault = Cause::forbidden("force", "may not be specified for non-apply patch");
+        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![fault]));
     }
     let document = document(call, media_type)?;
     let how = Modify { part, options: &options, author: managed::Author::Update, retries: true, unconditional: true };
     modify(call, &how, |old| {
         let mut new = old.clone();
         run(call, &document, &mut new)?;
-        let new = decode::patched(call, &options, new)?;
+        let strategic = if let Document::Strategic(patch) = &document { Some(patch) } else { None };
+        let new = decode::patched(call, &options, new, strategic)?;
         check_name(call, &new)?;
         Ok(new)
     })
@@ -58,20 +64,27 @@ pub(crate) fn patch_tree(call: &Call<'_>, tree: &mut Value) -> Outcome<()> {
 }
 
 fn document(call: &Call<'_>, media_type: &str) -> Outcome<Document> {
-    let parse = || -> Outcome<Value> {
-        serde_json::from_slice(&call.body).map_err(|error| {
-            // kubectl sends YAML in no patch but apply; others might.
-            decode::yaml(&call.body)
-                .err()
-                .unwrap_or_else(|| Status::bad_request(format!("error decoding patch: {error}")))
-        })
+    let (make, wanted): (fn(Value) -> Document, _) = match media_type {
+        "application/json-patch+json" => (Document::Json, "[]handlers.jsonPatchOp"),
+        "application/merge-patch+json" => (Document::Merge, "map[string]interface {}"),
+        "application/strategic-merge-patch+json" => (Document::Strategic, "map[string]interface {}"),
+        _ => return Err(Status::unsupported_media_type(&ACCEPTED)),
     };
-    match media_type {
-        "application/json-patch+json" => parse().map(Document::Json),
-        "application/merge-patch+json" => parse().map(Document::Merge),
-        "application/strategic-merge-patch+json" => parse().map(Document::Strategic),
-        _ => Err(Status::unsupported_media_type(&ACCEPTED)),
+    let refuse = |fault: String| {
+        let before = if media_type == "application/strategic-merge-patch+json" { "" } else { "error decoding patch: " };
+        Status::bad_request(format!("{before}{fault}"))
+    };
+    let tree: Value = serde_json::from_slice(&call.body)
+        .map_err(|error| refuse(strict::json_fault(&call.body).unwrap_or_else(|| error.to_string())))?;
+    let fits = match wanted {
+        "[]handlers.jsonPatchOp" => tree.is_array(),
+        _ => tree.is_object(),
+    };
+    if !fits {
+        let found = json::kind(&tree);
+        return Err(refuse(format!("json: cannot unmarshal {found} into Go value of type {wanted}")));
     }
+    Ok(make(tree))
 }
 
 fn run(call: &Call<'_>, document: &Document, tree: &mut Value) -> Outcome<()> {
@@ -79,7 +92,7 @@ fn run(call: &Call<'_>, document: &Document, tree: &mut Value) -> Outcome<()> {
         Document::Json(patch) => json::apply(tree, patch).map_err(|error| match error {
             json::Error::Decode(text) => Status::bad_request(text),
             error @ json::Error::TooMany(_) => Status::new(413, "RequestEntityTooLarge", error.to_string()),
-            json::Error::Apply(text) => unprocessable(text),
+            json::Error::Apply(text) => unprocessable(call, &text),
         }),
         Document::Merge(patch) => {
             merge::apply(tree, patch.clone()).map_err(|error| Status::bad_request(error.to_string()))
@@ -87,18 +100,18 @@ fn run(call: &Call<'_>, document: &Document, tree: &mut Value) -> Outcome<()> {
         Document::Strategic(patch) => {
             strategic::apply(tree, patch.clone(), call.resource.schema).map_err(|error| match error.code() {
                 400 => Status::bad_request(error.to_string()),
-                422 => unprocessable(error.to_string()),
+                422 => unprocessable(call, &error.to_string()),
                 _ => Status::internal_error(error),
             })
         }
     }
 }
 
-/// A patch that is sound but does not fit the object.
-fn unprocessable(text: String) -> Status {
-    let cause = Cause { reason: "UnexpectedServerResponse".into(), message: text, field: String::new() };
+/// A patch that is sound but does not fit the object. Upstream's answer does not say why; a warning beside it does.
+fn unprocessable(call: &Call<'_>, text: &str) -> Status {
+    call.warn(text);
     Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
-        .details(Details { causes: vec![cause], ..Details::default() })
+        .details(Details::default())
 }
 
 fn check_name(call: &Call<'_>, new: &Value) -> Outcome<()> {

@@ -17,7 +17,7 @@ use crate::{
 
 /// The object in the body takes the place of the one named in the path.
 pub(crate) async fn update(call: &Call<'_>, part: Part) -> Outcome<Reply> {
-    let options = WriteOptions::parse(&call.query, call.user_agent())?;
+    let options = WriteOptions::parse(&call.query, call.user_agent(), "UpdateOptions")?;
     let tree = decode::object(call, &options)?;
     let name = tree["metadata"]["name"].as_str().unwrap_or("");
     if name.is_empty() {

@@ -14,3 +14,4 @@ mod subresources;
 mod walk;
 mod watches;
 mod wire;
+mod wording;

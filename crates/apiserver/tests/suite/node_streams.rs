@@ -77,7 +77,7 @@ async fn requests_for_a_running_pod_reach_its_agent_at_the_kubelets_paths() {
         (Method::GET, "one/exec?stdout=1", 400, "you must specify a command"),
         (Method::GET, "one/log?tailLines=-1", 422, "tailLines: Invalid value: -1: must be greater than or equal to 0"),
         (Method::GET, "lost/log", 500, "error dialing backend"),
-        (Method::DELETE, "one/log", 405, "is not supported"),
+        (Method::DELETE, "one/log", 405, "the server does not allow this method"),
     ] {
         let (got, body) = text(&api, method, &format!("{PODS}/{path}")).await;
         assert_eq!(got.as_u16(), code, "{path}: {body}");

@@ -1,12 +1,23 @@
 //! Over TLS: protocols, credentials, and what is not a request at all.
 
-use std::{collections::HashMap, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use apiserver::{Config, NodeConnector, NodeStream, User};
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{body::Incoming, client::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -140,6 +151,32 @@ async fn http2_is_spoken_to_those_who_ask_for_it() {
             serde_json::from_slice(&response.into_body().collect().await.expect("ends well").to_bytes()).expect("JSON");
         assert_eq!(list["kind"], "NamespaceList");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_too_much_over_http2_is_heard_out_and_told() {
+    const PIECES: usize = 40;
+    let site = site().await;
+    let stream = TokioIo::new(site.connect("h2", None).await);
+    let (mut sender, connection) =
+        conn::http2::handshake::<_, _, StreamBody<_>>(TokioExecutor::new(), stream).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = sent.clone();
+    let pieces = futures::stream::iter(0..PIECES).map(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Ok::<_, Infallible>(hyper::body::Frame::data(Bytes::from(vec![b'x'; 100_000])))
+    });
+    let request = Request::post("https://localhost/api/v1/namespaces/default/configmaps")
+        .header("authorization", "Bearer secret")
+        .header("content-type", "application/json")
+        .body(StreamBody::new(pieces));
+    let response = sender.send_request(request.expect("valid")).await.expect("an answer");
+    assert_eq!(response.status(), 413);
+    let body = response.into_body().collect().await.expect("ends well").to_bytes();
+    let status: Value = serde_json::from_slice(&body).expect("JSON");
+    assert_eq!(status["message"], "Request entity too large: limit is 3145728");
+    assert_eq!(sent.load(Ordering::SeqCst), PIECES, "the body was not taken to its end");
 }
 
 /// Upgrades every request and sends back what it gets.
