@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use engine::Engine;
-use engine::content::{Content, ContentError, Reference};
+use engine::content::{Content, Reference};
 
 use crate::cache::{self, CacheEntry};
 use crate::dockerfile::{self, Dockerfile};
@@ -200,18 +200,27 @@ impl Builder {
         })
     }
 
-    /// What the build cache holds.
+    /// What the build cache holds: records of steps, and cache mounts. Blocks.
     pub fn cache(&self) -> Vec<CacheEntry> {
-        cache::entries(&self.content)
+        [cache::entries(&self.content), cache::mounts(&self.data_dir.join("mounts"))].concat()
     }
 
     /// Forgets what the cache has not used for that long, the longest unused first, until no more than `keep` bytes
-    /// are left; then collects what nothing needs any more. Returns what was forgotten. Blocks.
+    /// are left; then collects what nothing needs any more. With a `keep` of 0 cache mounts go too, unless a build is
+    /// running. Returns what was forgotten. Blocks.
     ///
     /// # Errors
     /// The disk's.
-    pub fn prune(&self, unused: Duration, keep: u64) -> Result<Vec<CacheEntry>, ContentError> {
-        cache::prune(&self.content, unused, keep, SystemTime::now())
+    pub fn prune(&self, unused: Duration, keep: u64) -> Result<Vec<CacheEntry>, Kind> {
+        let now = SystemTime::now();
+        let mut gone = cache::prune(&self.content, unused, keep, now)?;
+        let work = self.data_dir.join("work");
+        let _entrance = entrance(&work)?;
+        let mut builds = std::fs::read_dir(&work).map_err(|e| Kind::io("read", &work, e))?.flatten();
+        if keep == 0 && builds.all(|build| abandoned(&build.path())) {
+            gone.extend(cache::prune_mounts(&self.data_dir.join("mounts"), unused, now));
+        }
+        Ok(gone)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What earlier builds did, found again by what they did it from and to.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use engine::content::{Content, ContentError, Layer, Pin};
@@ -66,10 +67,38 @@ pub struct CacheEntry {
     pub id: String,
     /// The instruction.
     pub description: String,
-    /// Bytes of its layer.
+    /// Bytes of its layer, or of a cache mount's files.
     pub size: u64,
     /// When it was last used.
     pub used: SystemTime,
+}
+
+/// The directories of cache mounts.
+pub(crate) fn mounts(directory: &Path) -> Vec<CacheEntry> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let id = entry.file_name().into_string().ok()?;
+            let used = entry.metadata().ok()?.modified().ok()?;
+            Some(CacheEntry { id, description: "cache mount".into(), size: size(&entry.path()), used })
+        })
+        .collect()
+}
+
+/// Removes the directories of cache mounts that did not change for `unused`. No build may be running.
+pub(crate) fn prune_mounts(directory: &Path, unused: Duration, now: SystemTime) -> Vec<CacheEntry> {
+    let old = |entry: &CacheEntry| now.duration_since(entry.used).unwrap_or_default() >= unused;
+    let gone = |entry: &CacheEntry| std::fs::remove_dir_all(directory.join(&entry.id)).is_ok();
+    mounts(directory).into_iter().filter(old).filter(gone).collect()
+}
+
+fn size(directory: &Path) -> u64 {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let of = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => size(&entry.path()),
+        _ => entry.metadata().map_or(0, |metadata| metadata.len()),
+    };
+    entries.map(of).sum()
 }
 
 /// All records.

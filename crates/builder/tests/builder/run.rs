@@ -138,6 +138,12 @@ async fn caches_outlive_builds_and_are_in_no_layer() {
     assert_eq!(world.build(&text(2)).await.cached().len(), 1);
     let seeded = world.build("FROM base AS seed\nRUN mkdir /s && echo seed > /s/f\nFROM base\nRUN --mount=type=cache,target=/c,from=seed,source=/s cat /c/f").await;
     assert_eq!(seeded.said(), "seed\n");
+    let mounts = |world: &World| world.builder.cache().iter().filter(|entry| entry.description == "cache mount").count();
+    assert_eq!(mounts(&world), 2);
+    world.builder.prune(std::time::Duration::from_secs(3600), 0).unwrap();
+    assert_eq!(mounts(&world), 2);
+    world.builder.prune(std::time::Duration::ZERO, 0).unwrap();
+    assert_eq!(mounts(&world), 0);
     world.end().await;
 }
 
