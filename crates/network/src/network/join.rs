@@ -1,0 +1,98 @@
+//! A pod in more than one network: links beside `eth0`, an address of the caller's choice, and leaving again.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use super::*;
+
+impl Network {
+    /// As [`Network::attach`], with this address of the range (`None`: any).
+    ///
+    /// # Errors
+    /// [`NetworkError::AddressTaken`] if it is another pod's, the gateway's or outside of the range.
+    pub fn attach_at(&self, pod: &PodAttach, ip: Option<Ipv4Addr>) -> Result<PodNetwork, NetworkError> {
+        if let Some(ip) = ip {
+            self.inner.pods.lock().leases.lease_at(&pod.id, ip)?;
+        }
+        self.attach(pod)
+    }
+
+    /// Gives a network namespace made elsewhere a link to this network, named `interface`, with an address and a route
+    /// to this network's range. With `default_route`, everything goes this way. Answers the address.
+    ///
+    /// # Errors
+    /// As [`Network::attach_at`]; nothing remains then.
+    pub fn join(
+        &self,
+        id: &str,
+        ip: Option<Ipv4Addr>,
+        namespace: &Path,
+        interface: &str,
+        default_route: bool,
+    ) -> Result<Ipv4Addr, NetworkError> {
+        let inner = &*self.inner;
+        let _turn = inner.turn(id);
+        let address = match ip {
+            Some(ip) => inner.pods.lock().leases.lease_at(id, ip)?,
+            None => inner.pods.lock().leases.lease(id, &[])?,
+        };
+        let joined = inner.link_into(id, address, namespace, interface, default_route);
+        if joined.is_err() {
+            let _ = inner.detach(id);
+        }
+        joined.map(|()| address)
+    }
+
+    /// Takes the pod's link to this network away, while it goes on living in others; its address and host ports with it.
+    /// Unknown ids are fine.
+    ///
+    /// # Errors
+    /// The kernel's; calling again tries again.
+    pub fn leave(&self, id: &str) -> Result<(), NetworkError> {
+        let _turn = self.inner.turn(id);
+        let port = host::port_name(&self.inner.instance, id);
+        self.inner.pods.lock().links.delete(&port).map_err(NetworkError::netlink("remove a pod's link"))?;
+        self.inner.detach(id)
+    }
+
+    /// The range of this network's pods.
+    pub fn range(&self) -> Cidr {
+        self.inner.range
+    }
+}
+
+impl Inner {
+    fn link_into(
+        &self,
+        id: &str,
+        ip: Ipv4Addr,
+        path: &Path,
+        interface: &str,
+        default_route: bool,
+    ) -> Result<(), NetworkError> {
+        let mut namespace = Namespace::enter(path)?;
+        let port = host::port_name(&self.instance, id);
+        let mac = host::mac_of(ip);
+        {
+            let links = &mut self.pods.lock().links;
+            let pod = PodSide { netns: namespace.fd(), mac, interface, index: 0 };
+            links.delete(&port).map_err(NetworkError::netlink("remove a pod's old link"))?;
+            links
+                .create_veth(&port, self.bridge_index, self.mtu, &pod)
+                .map_err(NetworkError::netlink("create a pod's link"))?;
+            let index = links.index(&port).map_err(NetworkError::netlink("look a pod's link up"))?;
+            let index =
+                index.ok_or_else(|| NetworkError::netlink("look a pod's link up")(io::ErrorKind::NotFound.into()))?;
+            links
+                .introduce(self.bridge_index, index, ip, mac)
+                .map_err(NetworkError::netlink("introduce a pod to the bridge"))?;
+        }
+        namespace
+            .links
+            .configure_extra(interface, ip, self.range, self.gateway, default_route)
+            .map_err(NetworkError::netlink("set up a pod's further link"))?;
+        // See `connect`: being looked up, the link is noticed to have its carrier.
+        self.pods.lock().links.index(&port).map_err(NetworkError::netlink("look a pod's link up"))?;
+        Ok(())
+    }
+}
