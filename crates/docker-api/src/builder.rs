@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use engine::Namespace;
 use futures::future::BoxFuture;
 
 /// What `POST /build` asks for.
@@ -25,8 +26,10 @@ pub struct BuildOptions {
     pub pull: bool,
     /// Say only the image's ID.
     pub quiet: bool,
-    /// Network of `RUN`.
-    pub network_mode: String,
+    /// Network of `RUN`: the host's, none, or the namespace of a place in one, which lasts as long as the build.
+    pub network: Namespace,
+    /// `/etc/resolv.conf` of `RUN`; the host's when `None`.
+    pub resolv_conf: Option<String>,
     /// `os/arch` asked for.
     pub platform: String,
     /// `host:address` lines for `RUN`.
@@ -39,13 +42,25 @@ pub struct BuildOptions {
     pub memory: i64,
 }
 
+/// Why a build failed.
+#[derive(Clone, Debug, Default)]
+pub struct BuildFailure {
+    /// For the user.
+    pub message: String,
+    /// The exit code of the `RUN` that ended the build; 0 when it was something else.
+    pub code: i32,
+}
+
 /// Told of what a build does; each text becomes one `stream` message.
 pub type BuildProgress = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Builds images.
 pub trait ImageBuilder: Send + Sync {
-    /// Builds from the context in a tar file (plain or compressed) and returns the image's ID (`sha256:…`). The error
-    /// is the text shown to the user.
-    fn build(&self, context: PathBuf, options: BuildOptions, progress: BuildProgress) -> BoxFuture<'static, Result<String, String>>;
+    /// Builds from the context in a tar file (plain or compressed) and returns the image's ID (`sha256:…`).
+    fn build(
+        &self,
+        context: PathBuf,
+        options: BuildOptions,
+        progress: BuildProgress,
+    ) -> BoxFuture<'static, Result<String, BuildFailure>>;
 }
-

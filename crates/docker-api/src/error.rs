@@ -90,7 +90,9 @@ fn familiar_repository(reference: &str) -> String {
 impl From<NetworkError> for ApiError {
     fn from(error: NetworkError) -> Self {
         match &error {
-            NetworkError::AddressesExhausted(_) => Self::internal("no available IPv4 addresses on this network's address pools"),
+            NetworkError::AddressesExhausted(_) => {
+                Self::internal("no available IPv4 addresses on this network's address pools")
+            }
             _ => Self::internal(error.to_string()),
         }
     }

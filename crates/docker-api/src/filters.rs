@@ -19,7 +19,9 @@ impl Filters {
         for (key, values) in value.as_object().ok_or_else(invalid)? {
             let list = match values {
                 Value::Array(list) => list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect(),
-                Value::Object(map) => map.iter().filter(|(_, on)| on.as_bool() == Some(true)).map(|(k, _)| k.clone()).collect(),
+                Value::Object(map) => {
+                    map.iter().filter(|(_, on)| on.as_bool() == Some(true)).map(|(k, _)| k.clone()).collect()
+                }
                 _ => return Err(invalid()),
             };
             filters.insert(key.clone(), list);

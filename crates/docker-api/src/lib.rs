@@ -28,7 +28,7 @@ mod system;
 mod time;
 mod volumes;
 
-pub use builder::{BuildOptions, BuildProgress, ImageBuilder};
+pub use builder::{BuildFailure, BuildOptions, BuildProgress, ImageBuilder};
 pub use config::{Config, NetworkSettings};
 pub use daemon::DockerApi;
 pub use error::ApiError;

@@ -110,7 +110,13 @@ mod tests {
 
     #[test]
     fn durations_read_as_dockers() {
-        for (seconds, words) in [(0, "Less than a second"), (59, "59 seconds"), (60, "About a minute"), (7200, "2 hours"), (86400 * 3, "3 days")] {
+        for (seconds, words) in [
+            (0, "Less than a second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (7200, "2 hours"),
+            (86400 * 3, "3 days"),
+        ] {
             assert_eq!(human(seconds), words);
         }
     }

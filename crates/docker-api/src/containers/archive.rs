@@ -48,7 +48,8 @@ async fn turn(container: &Container) -> Option<tokio::sync::MutexGuard<'_, ()>> 
 
 /// Runs inside the container's root.
 fn describe(path: &str, container: &str) -> Result<HeaderValue> {
-    let metadata = look(path).map_err(|_| ApiError::not_found(format!("Could not find the file {path} in container {container}")))?;
+    let metadata = look(path)
+        .map_err(|_| ApiError::not_found(format!("Could not find the file {path} in container {container}")))?;
     let target = if metadata.is_symlink() {
         fs::canonicalize(path).or_else(|_| fs::read_link(path)).unwrap_or_default()
     } else {
@@ -111,11 +112,14 @@ pub(crate) async fn get(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         drop(_turn);
         let base = base_name(&path);
         let literal = base == "." || base == "/";
-        (header, produce(daemon, container, literal, move |tar| {
-            let followed = path.ends_with('/') || path.ends_with("/.");
-            let source = if followed { fs::canonicalize(&path)? } else { path.into() };
-            tar.tree(&source, Path::new(&base))
-        }))
+        (
+            header,
+            produce(daemon, container, literal, move |tar| {
+                let followed = path.ends_with('/') || path.ends_with("/.");
+                let source = if followed { fs::canonicalize(&path)? } else { path.into() };
+                tar.tree(&source, Path::new(&base))
+            }),
+        )
     };
     let mut response = streamed("application/x-tar", stream);
     response.headers_mut().insert(STAT, header);
@@ -212,7 +216,10 @@ pub(crate) async fn put(daemon: Arc<Daemon>, mut call: Call) -> Result<Response>
                     let mut entry = entry?;
                     let target = Path::new(&path).join(entry.path()?);
                     let directory = entry.header().entry_type().is_dir();
-                    if target.symlink_metadata().is_ok_and(|there| there.is_dir() != directory && (there.is_dir() || directory)) {
+                    if target
+                        .symlink_metadata()
+                        .is_ok_and(|there| there.is_dir() != directory && (there.is_dir() || directory))
+                    {
                         return Err(ApiError::bad(format!(
                             "cannot overwrite {} \"{}\" with {} \"{}\"",
                             if directory { "non-directory" } else { "directory" },

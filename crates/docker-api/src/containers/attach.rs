@@ -27,7 +27,10 @@ pub(crate) async fn attach(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     let container = daemon.containers.find(call.param("name"))?;
     let record = container.snapshot();
     if record.state.status == Status::Paused {
-        return Err(ApiError::conflict(format!("container {} is paused, unpause the container before attach", container.id)));
+        return Err(ApiError::conflict(format!(
+            "container {} is paused, unpause the container before attach",
+            container.id
+        )));
     }
     if record.state.status == Status::Restarting {
         return Err(ApiError::conflict(format!(
@@ -124,7 +127,11 @@ enum End {
     Gone,
 }
 
-async fn forward_input<R: AsyncRead>(mut reader: ReadHalf<R>, stdin: Option<engine::Input>, keys: Option<Vec<u8>>) -> End {
+async fn forward_input<R: AsyncRead>(
+    mut reader: ReadHalf<R>,
+    stdin: Option<engine::Input>,
+    keys: Option<Vec<u8>>,
+) -> End {
     let mut stdin = stdin;
     let mut detector = keys.map(Detector::new);
     let mut buffer = vec![0; 16 * 1024];

@@ -107,7 +107,8 @@ mod tests {
     fn a_parent_of_what_changed_counts_as_changed() {
         let root = tempfile::tempdir().unwrap();
         let (upper, lower) = (root.path().join("upper"), root.path().join("lower"));
-        for (directory, file) in [(&upper, "etc/new"), (&upper, "etc/old"), (&upper, "fresh/file"), (&lower, "etc/old")] {
+        for (directory, file) in [(&upper, "etc/new"), (&upper, "etc/old"), (&upper, "fresh/file"), (&lower, "etc/old")]
+        {
             let path = directory.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();

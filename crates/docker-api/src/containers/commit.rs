@@ -50,7 +50,14 @@ pub(crate) async fn commit(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         let mut config = create::image_options(&options);
         images::apply_changes(&mut config, &changes)?;
         let command = record.args.join(" ");
-        compose::derive(&at, Some(&base), Some(spool.finish()?), config, compose::Story { author, comment, created_by: command }, name)
+        compose::derive(
+            &at,
+            Some(&base),
+            Some(spool.finish()?),
+            config,
+            compose::Story { author, comment, created_by: command },
+            name,
+        )
     })
     .await;
     if let Some(sandbox) = &sandbox {

@@ -61,7 +61,13 @@ pub(crate) fn make(daemon: &Daemon, name: &str, request: CreateRequest) -> Resul
     made.map(|container| (container, warnings))
 }
 
-fn finish(daemon: &Daemon, mut record: Record, options: Options, host: HostOptions, image: &Image) -> Result<Arc<Container>> {
+fn finish(
+    daemon: &Daemon,
+    mut record: Record,
+    options: Options,
+    host: HostOptions,
+    image: &Image,
+) -> Result<Arc<Container>> {
     let plan = mounts::plan(daemon, &options, &host)?;
     record.options = options;
     record.host = host;
@@ -131,7 +137,8 @@ fn merge(options: &mut Options, image: &Image) {
     for (key, value) in &config.labels {
         options.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
-    options.stop_signal = options.stop_signal.take().filter(|signal| !signal.is_empty()).or_else(|| config.stop_signal.clone());
+    options.stop_signal =
+        options.stop_signal.take().filter(|signal| !signal.is_empty()).or_else(|| config.stop_signal.clone());
     if !config.shell.is_empty() && options.shell.is_none() {
         options.shell = Some(config.shell.clone());
     }
@@ -248,7 +255,9 @@ fn check(options: &Options, host: &HostOptions) -> Result<()> {
         return bad("conflicting options: port publishing and the container type network mode");
     }
     if matches!(mode, "host") && host.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        return bad("conflicting options: host type networking can't be used with links. This would result in undefined behavior");
+        return bad(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+        );
     }
     Ok(())
 }
@@ -268,7 +277,11 @@ fn networks(
     let network = daemon.networks.find(&mode)?;
     host.network_mode.clone_from(&network.name);
     let mut networks = BTreeMap::new();
-    let own = given.remove(&mode).or_else(|| given.remove(&network.name)).or_else(|| given.remove("default")).unwrap_or_default();
+    let own = given
+        .remove(&mode)
+        .or_else(|| given.remove(&network.name))
+        .or_else(|| given.remove("default"))
+        .unwrap_or_default();
     let wants_address = own.ipam_config.as_ref().is_some_and(|config| !config.ipv4_address.is_empty());
     if wants_address && (!network.has_names() || !network.range_given) {
         return Err(ApiError::bad(
@@ -293,7 +306,10 @@ fn networks(
     for (name, endpoint) in given {
         let other = daemon.networks.find(&name)?;
         if other.driver != Driver::Bridge || network.driver != Driver::Bridge {
-            return Err(ApiError::bad(format!("container cannot be connected to network {name} beside {}", network.name)));
+            return Err(ApiError::bad(format!(
+                "container cannot be connected to network {name} beside {}",
+                network.name
+            )));
         }
         networks.insert(other.name, endpoint);
     }
@@ -303,7 +319,18 @@ fn networks(
 /// The image's own options as a container would have them; for `commit`.
 pub(super) fn image_options(options: &Options) -> Value {
     let mut value = json!(options);
-    for key in ["Hostname", "Domainname", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "Image", "StopTimeout"] {
+    for key in [
+        "Hostname",
+        "Domainname",
+        "AttachStdin",
+        "AttachStdout",
+        "AttachStderr",
+        "Tty",
+        "OpenStdin",
+        "StdinOnce",
+        "Image",
+        "StopTimeout",
+    ] {
         value.as_object_mut().map(|map| map.remove(key));
     }
     value

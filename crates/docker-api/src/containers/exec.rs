@@ -88,7 +88,8 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     let mut attributes = container.record().event_attributes();
     attributes.insert("execID".into(), id.clone());
     daemon.events.emit("container", format!("exec_create: {}", request.cmd.join(" ")), &container.id, attributes);
-    let entry = Entry { container: container.id.clone(), request, state: Mutex::default(), size: watch::Sender::new(None) };
+    let entry =
+        Entry { container: container.id.clone(), request, state: Mutex::default(), size: watch::Sender::new(None) };
     daemon.execs.0.lock().insert(id.clone(), Arc::new(entry));
     Ok(created(&json!({"Id": id})))
 }
@@ -96,7 +97,9 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
 fn runnable(status: Status, id: &str) -> Result<()> {
     match status {
         Status::Running => Ok(()),
-        Status::Paused => Err(ApiError::conflict(format!("Container {id} is paused, unpause the container before exec"))),
+        Status::Paused => {
+            Err(ApiError::conflict(format!("Container {id} is paused, unpause the container before exec")))
+        }
         Status::Restarting => {
             Err(ApiError::conflict(format!("Container {id} is restarting, wait until the container is running")))
         }
@@ -220,7 +223,8 @@ async fn begin(
                 other => (other.to_string(), 126),
             };
             entry.state.lock().exit_code = Some(code);
-            let text = format!("OCI runtime exec failed: exec failed: unable to start container process: {text}: unknown");
+            let text =
+                format!("OCI runtime exec failed: exec failed: unable to start container process: {text}: unknown");
             Err((ApiError::bad(text), code))
         }
     }

@@ -162,7 +162,10 @@ pub(crate) async fn pause(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         Status::Running => {}
         Status::Paused => return Err(ApiError::conflict(format!("container {} is already paused", container.id))),
         Status::Restarting => {
-            return Err(ApiError::conflict(format!("container {} is restarting, wait until the container is running", container.id)));
+            return Err(ApiError::conflict(format!(
+                "container {} is restarting, wait until the container is running",
+                container.id
+            )));
         }
         _ => return Err(ApiError::conflict(format!("container {} is not running", container.id))),
     }

@@ -16,8 +16,23 @@ use crate::time;
 
 /// What `--filter` may name.
 const FILTERS: [&str; 17] = [
-    "ancestor", "before", "expose", "exited", "health", "id", "isolation", "is-task", "label", "label!", "name", "network",
-    "publish", "since", "status", "volume", "driver",
+    "ancestor",
+    "before",
+    "expose",
+    "exited",
+    "health",
+    "id",
+    "isolation",
+    "is-task",
+    "label",
+    "label!",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+    "driver",
 ];
 
 /// Lists containers.
@@ -27,9 +42,7 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     for status in filters.values("status") {
         let known = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
         if !known.contains(&status.as_str()) {
-            return Err(ApiError::bad(format!(
-                "invalid filter 'status={status}'"
-            )));
+            return Err(ApiError::bad(format!("invalid filter 'status={status}'")));
         }
     }
     let limit = call.number::<i64>("limit")?.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
@@ -45,7 +58,9 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         let ancestors: Vec<String> = filters
             .values("ancestor")
             .iter()
-            .map(|name| daemon.config.content.image(name).map_or_else(|_| name.clone(), |image| image.id.as_str().to_owned()))
+            .map(|name| {
+                daemon.config.content.image(name).map_or_else(|_| name.clone(), |image| image.id.as_str().to_owned())
+            })
             .collect();
         let mut list = Vec::new();
         for container in daemon.containers.all() {
@@ -53,7 +68,9 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
             let shown = (all || matches!(record.state.status, Status::Running | Status::Paused | Status::Restarting))
                 && before.as_ref().is_none_or(|before| record.created < *before)
                 && since.as_ref().is_none_or(|since| record.created > *since)
-                && (ancestors.is_empty() || ancestors.contains(&record.image_id) || ancestors.contains(&record.options.image))
+                && (ancestors.is_empty()
+                    || ancestors.contains(&record.image_id)
+                    || ancestors.contains(&record.options.image))
                 && passes(&daemon, &record, &filters);
             if shown {
                 list.push(summary(&daemon, &container, with_size));
@@ -69,7 +86,9 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
 
 /// Filters that look at one container alone.
 pub(super) fn passes(daemon: &Daemon, record: &Record, filters: &Filters) -> bool {
-    let published = |wanted: &str| record.ports.values().flatten().any(|port| Some(port.host_port.as_str()) == wanted.split('/').next());
+    let published = |wanted: &str| {
+        record.ports.values().flatten().any(|port| Some(port.host_port.as_str()) == wanted.split('/').next())
+    };
     let exposed = |wanted: &str| {
         let wanted = if wanted.contains('/') { wanted.to_owned() } else { format!("{wanted}/tcp") };
         record.options.exposed_ports.contains_key(&wanted) || record.ports.contains_key(&wanted)
@@ -82,12 +101,14 @@ pub(super) fn passes(daemon: &Daemon, record: &Record, filters: &Filters) -> boo
     filters.any("status", |status| status == record.state.status.as_str())
         && filters.any("id", |id| record.id.starts_with(id))
         && filters.any("name", |pattern| name_matches(pattern, &record.name))
-        && filters.any("exited", |code| {
-            record.state.status == Status::Exited && code.parse() == Ok(record.state.exit_code)
-        })
+        && filters
+            .any("exited", |code| record.state.status == Status::Exited && code.parse() == Ok(record.state.exit_code))
         && filters.any("health", |wanted| wanted == health)
         && filters.any("volume", |wanted| {
-            record.mounts.iter().any(|mount| mount.name == wanted || mount.source == wanted || mount.destination == wanted)
+            record
+                .mounts
+                .iter()
+                .any(|mount| mount.name == wanted || mount.source == wanted || mount.destination == wanted)
         })
         && filters.any("network", in_network)
         && filters.any("publish", published)

@@ -59,11 +59,16 @@ pub(crate) async fn logs(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         return Err(ApiError::bad("Bad parameters: you must choose at least one stream"));
     }
     if record.host.log_config.kind == "none" {
-        return Err(ApiError::new(http::StatusCode::NOT_IMPLEMENTED, "configured logging driver does not support reading"));
+        return Err(ApiError::new(
+            http::StatusCode::NOT_IMPLEMENTED,
+            "configured logging driver does not support reading",
+        ));
     }
     let moment = |name: &str| match call.query(name) {
         None | Some("0") => Ok(None),
-        Some(text) => time::query(text).map(Some).ok_or_else(|| ApiError::bad(format!("invalid value for \"{name}\": {text}"))),
+        Some(text) => {
+            time::query(text).map(Some).ok_or_else(|| ApiError::bad(format!("invalid value for \"{name}\": {text}")))
+        }
     };
     let wanted = Wanted {
         stdout,

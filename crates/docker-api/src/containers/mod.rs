@@ -31,12 +31,16 @@ mod update;
 mod wait;
 
 pub(crate) use adopt::{adopt, remove_all};
-pub(crate) use archive::{Channel, decompressed, export, get as archive_get, produce_with, put as archive_put, stat as archive_stat};
+pub(crate) use archive::{
+    Channel, decompressed, export, get as archive_get, produce_with, put as archive_put, stat as archive_stat,
+};
 pub(crate) use attach::{attach, resize};
 pub(crate) use changes::changes;
 pub(crate) use commit::commit;
 pub(crate) use create::{create, find_image};
-pub(crate) use exec::{Execs, create as exec_create, inspect as exec_inspect, resize as exec_resize, start as exec_start};
+pub(crate) use exec::{
+    Execs, create as exec_create, inspect as exec_inspect, resize as exec_resize, start as exec_start,
+};
 pub(crate) use init_layer::init_layer;
 pub(crate) use inspect::inspect;
 pub(crate) use life::{kill, pause, restart, start, stop, unpause};

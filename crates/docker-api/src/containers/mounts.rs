@@ -89,7 +89,9 @@ impl Plan {
         }
         let destination = clean(destination);
         if destination == "/" {
-            return Err(ApiError::bad(format!("invalid volume specification: '{bind}': invalid specification: destination can't be '/'")));
+            return Err(ApiError::bad(format!(
+                "invalid volume specification: '{bind}': invalid specification: destination can't be '/'"
+            )));
         }
         let (mut rw, mut propagation, mut copy) = (true, String::new(), true);
         for option in mode.split(',').filter(|option| !option.is_empty()) {
@@ -105,7 +107,9 @@ impl Plan {
             let source = clean(source);
             fs::create_dir_all(&source)
                 .or_else(|error| if Path::new(&source).exists() { Ok(()) } else { Err(error) })
-                .map_err(|error| ApiError::internal(format!("error while creating mount source path '{source}': {error}")))?;
+                .map_err(|error| {
+                    ApiError::internal(format!("error while creating mount source path '{source}': {error}"))
+                })?;
             let propagation = if propagation.is_empty() { "rprivate".into() } else { propagation };
             self.add(bind_mount(source, &destination, rw, mode, propagation));
         } else {
@@ -159,7 +163,9 @@ impl Plan {
                 rw: !request.read_only,
                 ..MountPoint::default()
             }),
-            other => return Err(ApiError::bad(format!("invalid mount config for type \"{other}\": mount type unknown"))),
+            other => {
+                return Err(ApiError::bad(format!("invalid mount config for type \"{other}\": mount type unknown")));
+            }
         }
         Ok(())
     }

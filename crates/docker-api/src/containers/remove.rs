@@ -31,14 +31,20 @@ pub(super) async fn auto(daemon: &Arc<Daemon>, container: &Arc<Container>) {
 }
 
 /// Removes a container; with `force` it is killed first.
-pub(super) async fn take_away(daemon: &Arc<Daemon>, container: &Arc<Container>, force: bool, volumes: bool) -> Result<()> {
+pub(super) async fn take_away(
+    daemon: &Arc<Daemon>,
+    container: &Arc<Container>,
+    force: bool,
+    volumes: bool,
+) -> Result<()> {
     let _turn = container.turn.lock().await;
     let status = container.status();
-    let busy = |what: &str| {
-        Err(ApiError::conflict(format!("cannot remove container \"{}\": {what}", container.name())))
-    };
+    let busy =
+        |what: &str| Err(ApiError::conflict(format!("cannot remove container \"{}\": {what}", container.name())));
     match status {
-        Status::Removing => return Err(ApiError::conflict(format!("removal of container {} is already in progress", container.id))),
+        Status::Removing => {
+            return Err(ApiError::conflict(format!("removal of container {} is already in progress", container.id)));
+        }
         Status::Running if !force => {
             return busy("container is running: stop the container before removing or force remove");
         }

@@ -12,14 +12,18 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::record::{MountPoint, Record};
-use super::table::Container;
 use super::start;
+use super::table::Container;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
 
 /// Runs `work` with the container's root as `/`, its volumes in their places. The container must not be started
 /// meanwhile: hold its turn unless it runs.
-pub(super) fn within<T: Send>(daemon: &Daemon, container: &Container, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(super) fn within<T: Send>(
+    daemon: &Daemon,
+    container: &Container,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     let record = container.snapshot();
     aside(daemon, |scratch| {
         match record.state.status.is_live() {
@@ -43,7 +47,11 @@ fn aside<T: Send>(daemon: &Daemon, work: impl FnOnce(&Path) -> Result<T> + Send)
 
 /// Runs `work` with the container's layers alone as `/`: without volumes and the kernel's file systems. May be used while
 /// it runs.
-pub(super) fn layers_of<T: Send>(daemon: &Daemon, container: &Container, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(super) fn layers_of<T: Send>(
+    daemon: &Daemon,
+    container: &Container,
+    work: impl FnOnce() -> Result<T> + Send,
+) -> Result<T> {
     let record = container.snapshot();
     aside(daemon, |scratch| {
         enter_layers(daemon, &record, scratch)?;

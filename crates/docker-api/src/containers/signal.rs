@@ -17,7 +17,11 @@ pub(crate) fn parse(text: &str) -> Option<i32> {
 }
 
 fn offset_of(text: &str) -> Option<i32> {
-    if text.is_empty() { Some(0) } else { text.strip_prefix(['+', '-'])?.parse().ok().filter(|offset| (0..=30).contains(offset)) }
+    if text.is_empty() {
+        Some(0)
+    } else {
+        text.strip_prefix(['+', '-'])?.parse().ok().filter(|offset| (0..=30).contains(offset))
+    }
 }
 
 #[cfg(test)]
@@ -26,7 +30,8 @@ mod tests {
 
     #[test]
     fn signals_have_names_and_numbers() {
-        for (text, number) in [("9", 9), ("KILL", 9), ("SIGTERM", 15), ("sigint", 2), ("SIGRTMIN+3", 37), ("RTMAX", 64)] {
+        for (text, number) in [("9", 9), ("KILL", 9), ("SIGTERM", 15), ("sigint", 2), ("SIGRTMIN+3", 37), ("RTMAX", 64)]
+        {
             assert_eq!(parse(text), Some(number), "{text}");
         }
         for text in ["", "0", "65", "SIGNONE", "RTMINx"] {

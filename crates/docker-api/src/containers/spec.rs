@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use engine::{
-    Capabilities, ContainerSpec, Device, Ipc, LogSpec, Mount, Namespace, PidMode, Resources, Rlimit, Rootfs, SandboxSpec,
-    Seccomp, UserSpec, default_capabilities,
+    Capabilities, ContainerSpec, Device, Ipc, LogSpec, Mount, Namespace, PidMode, Resources, Rlimit, Rootfs,
+    SandboxSpec, Seccomp, UserSpec, default_capabilities,
 };
 use serde_json::Value;
 
@@ -25,7 +25,8 @@ pub(super) fn check(record: &Record) -> Result<()> {
         }
     }
     for mode in [&record.host.pid_mode, &record.host.ipc_mode] {
-        if !(matches!(mode.as_str(), "" | "host" | "private" | "shareable" | "none") || mode.starts_with("container:")) {
+        if !(matches!(mode.as_str(), "" | "host" | "private" | "shareable" | "none") || mode.starts_with("container:"))
+        {
             return Err(ApiError::bad(format!("invalid namespace mode: {mode}")));
         }
     }
@@ -201,7 +202,8 @@ fn mounts(record: &Record, directory: &Path) -> Vec<Mount> {
     for mount in &record.mounts {
         match mount.kind.as_str() {
             "tmpfs" => {
-                let request = host.mounts.iter().find(|request| super::mounts::clean(&request.target) == mount.destination);
+                let request =
+                    host.mounts.iter().find(|request| super::mounts::clean(&request.target) == mount.destination);
                 mounts.push(requested_tmpfs(mount.destination.clone(), mount.rw, request));
             }
             _ => {
@@ -321,8 +323,22 @@ pub(super) fn resources(host: &HostOptions) -> Resources {
 
 fn rlimits(host: &HostOptions) -> Result<Vec<Rlimit>> {
     let known = [
-        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-        "rttime", "sigpending", "stack",
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let limit = |number: i64| if number < 0 { u64::MAX } else { number as u64 };
     host.ulimits
@@ -373,7 +389,10 @@ mod tests {
 
     #[test]
     fn sizes_have_units() {
-        assert_eq!([byte_size("10m"), byte_size("1kb"), byte_size("7"), byte_size("1x")], [Some(10 << 20), Some(1024), Some(7), None]);
+        assert_eq!(
+            [byte_size("10m"), byte_size("1kb"), byte_size("7"), byte_size("1x")],
+            [Some(10 << 20), Some(1024), Some(7), None]
+        );
     }
 
     #[test]

@@ -123,7 +123,8 @@ async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> Result<Sand
         record.state.oom_killed = false;
         let started = status.and_then(|status| status.started_at).map(time::from_system);
         record.state.started_at = started.map_or_else(time::now, time::text);
-        record.state.health = health::is_wanted(record).then(|| Health { status: "starting".into(), ..Health::default() });
+        record.state.health =
+            health::is_wanted(record).then(|| Health { status: "starting".into(), ..Health::default() });
         record.clone()
     });
     *container.held_ports.lock() = held;
@@ -168,7 +169,8 @@ struct Prepared {
 
 fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Prepared> {
     let content = &daemon.config.content;
-    let snapshot = content.snapshot(&record.id).ok_or_else(|| ApiError::internal("the container's layer is missing"))?;
+    let snapshot =
+        content.snapshot(&record.id).ok_or_else(|| ApiError::internal("the container's layer is missing"))?;
     let layers = layers(daemon, &snapshot);
     fill_volumes(daemon, container, record, &layers)?;
     let shared = shared(daemon, record)?;
@@ -242,7 +244,10 @@ fn groups(record: &Record, snapshot: &Snapshot) -> Result<Vec<u32>> {
             }
             let text = file.get_or_insert_with(|| {
                 let layers = std::iter::once(&snapshot.upper).chain(&snapshot.lower);
-                layers.map(|layer| layer.join("etc/group")).find_map(|path| std::fs::read_to_string(path).ok()).unwrap_or_default()
+                layers
+                    .map(|layer| layer.join("etc/group"))
+                    .find_map(|path| std::fs::read_to_string(path).ok())
+                    .unwrap_or_default()
             });
             let line = text.lines().find(|line| line.split(':').next() == Some(group));
             let id = line.and_then(|line| line.split(':').nth(2)?.parse().ok());
@@ -265,7 +270,8 @@ pub(super) async fn watch_end(daemon: Arc<Daemon>, container: Arc<Container>, sa
     }
     *container.held_ports.lock() = networks::HeldPorts::default();
     let policy = &record.host.restart_policy;
-    let again = !container.record().manually_stopped && should_restart(&policy.name, policy.maximum_retry_count, exit_code, record.restart_count);
+    let again = !container.record().manually_stopped
+        && should_restart(&policy.name, policy.maximum_retry_count, exit_code, record.restart_count);
     settle(&daemon, &container, exit.ok(), exit_code, again);
     if !again {
         if record.host.auto_remove {

@@ -28,17 +28,20 @@ pub(crate) async fn stats(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         let second = sample(&daemon, &container).await;
         return Ok(json_answer(&describe(&container.snapshot(), first.as_ref(), &second)));
     }
-    let stream = futures::stream::unfold((daemon, container, None::<Sample>, true), |(daemon, container, last, first)| async move {
-        if !first {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        if container.moments.borrow().removed {
-            return None;
-        }
-        let now = sample(&daemon, &container).await;
-        let value = describe(&container.snapshot(), last.as_ref(), &now);
-        Some((value, (daemon, container, Some(now), false)))
-    });
+    let stream = futures::stream::unfold(
+        (daemon, container, None::<Sample>, true),
+        |(daemon, container, last, first)| async move {
+            if !first {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            if container.moments.borrow().removed {
+                return None;
+            }
+            let now = sample(&daemon, &container).await;
+            let value = describe(&container.snapshot(), last.as_ref(), &now);
+            Some((value, (daemon, container, Some(now), false)))
+        },
+    );
     Ok(json_stream(stream.boxed()))
 }
 
@@ -70,15 +73,16 @@ fn system_time() -> u64 {
 /// The links of a process's network namespace but for loopback.
 fn networks(pid: i32) -> Map<String, Value> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
-    let link = |line: &str| {
-        let (name, counters) = line.split_once(':')?;
-        let numbers: Vec<u64> = counters.split_whitespace().filter_map(|number| number.parse().ok()).collect();
-        let number = |index: usize| numbers.get(index).copied().unwrap_or(0);
-        (name.trim() != "lo").then(|| (name.trim().to_owned(), json!({
+    let link =
+        |line: &str| {
+            let (name, counters) = line.split_once(':')?;
+            let numbers: Vec<u64> = counters.split_whitespace().filter_map(|number| number.parse().ok()).collect();
+            let number = |index: usize| numbers.get(index).copied().unwrap_or(0);
+            (name.trim() != "lo").then(|| (name.trim().to_owned(), json!({
             "rx_bytes": number(0), "rx_packets": number(1), "rx_errors": number(2), "rx_dropped": number(3),
             "tx_bytes": number(8), "tx_packets": number(9), "tx_errors": number(10), "tx_dropped": number(11),
         })))
-    };
+        };
     text.lines().skip(2).filter_map(link).collect()
 }
 

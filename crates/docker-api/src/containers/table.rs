@@ -44,11 +44,8 @@ pub(crate) struct Moment {
 
 impl Container {
     fn new(directory: PathBuf, record: Record) -> Arc<Self> {
-        let moment = Moment {
-            running: record.state.status.is_live(),
-            exit_code: record.state.exit_code,
-            ..Moment::default()
-        };
+        let moment =
+            Moment { running: record.state.status.is_live(), exit_code: record.state.exit_code, ..Moment::default() };
         Arc::new(Self {
             id: record.id.clone(),
             directory,

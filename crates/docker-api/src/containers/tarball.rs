@@ -202,7 +202,11 @@ fn attribute_names(path: &Path) -> Vec<String> {
     // SAFETY: the path is terminated and the buffer has the length that is passed; both outlive the call.
     let length = unsafe { libc::llistxattr(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) };
     let Ok(length) = usize::try_from(length) else { return Vec::new() };
-    buffer[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    buffer[..length]
+        .split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect()
 }
 
 fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {

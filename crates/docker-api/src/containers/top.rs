@@ -25,7 +25,8 @@ pub(crate) async fn top(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let main = container.record().state.pid;
     blocking(move || {
         let pids = members(main, sandbox.pid());
-        let rows: Vec<Vec<String>> = pids.iter().filter_map(|pid| Process::read(*pid)).map(|process| process.row(&columns)).collect();
+        let rows: Vec<Vec<String>> =
+            pids.iter().filter_map(|pid| Process::read(*pid)).map(|process| process.row(&columns)).collect();
         let titles: Vec<String> = columns.iter().map(|column| column.title()).collect();
         Ok(json_answer(&json!({"Titles": titles, "Processes": rows})))
     })
@@ -43,12 +44,18 @@ fn columns(args: &str) -> Result<Vec<Column>> {
         ["-ef" | "-e" | "-f" | "ef"] => named("uid,pid,ppid,c,stime,tty,time,cmd"),
         ["aux" | "-aux" | "au"] => named("user,pid,%cpu,%mem,vsz,rss,tty,stat,start,time,command"),
         ["-o" | "-eo" | "-efo" | "o", names] => named(names),
-        [one] if one.starts_with("-o") || one.starts_with("-eo") => named(one.trim_start_matches("-e").trim_start_matches("-o").trim_start_matches('o')),
+        [one] if one.starts_with("-o") || one.starts_with("-eo") => {
+            named(one.trim_start_matches("-e").trim_start_matches("-o").trim_start_matches('o'))
+        }
         _ => return Err(ApiError::bad(format!("ps: unsupported arguments {args:?}"))),
     };
     match columns.iter().find(|column| column.title().is_empty()) {
-        Some(unknown) => Err(ApiError::bad(format!("ps: error: unknown user-defined format specifier \"{}\"", unknown.0))),
-        None if !columns.iter().any(|column| column.0 == "pid") => Err(ApiError::internal("Couldn't find PID field in ps output")),
+        Some(unknown) => {
+            Err(ApiError::bad(format!("ps: error: unknown user-defined format specifier \"{}\"", unknown.0)))
+        }
+        None if !columns.iter().any(|column| column.0 == "pid") => {
+            Err(ApiError::internal("Couldn't find PID field in ps output"))
+        }
         None => Ok(columns),
     }
 }
@@ -84,11 +91,14 @@ impl Column {
 /// The processes that share the main one's cgroup: all descendants, wherever they went.
 fn members(main: i32, shim: Option<i32>) -> Vec<i32> {
     let of = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let group = |text: &str| text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).max_by_key(|path| path.len()).map(str::to_owned);
+    let group = |text: &str| {
+        text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).max_by_key(|path| path.len()).map(str::to_owned)
+    };
     let Some(wanted) = group(&of(main)) else { return vec![main] };
     let all = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let mut pids: Vec<i32> = pids.filter(|pid| Some(*pid) != shim && group(&of(*pid)).as_ref() == Some(&wanted)).collect();
+    let mut pids: Vec<i32> =
+        pids.filter(|pid| Some(*pid) != shim && group(&of(*pid)).as_ref() == Some(&wanted)).collect();
     pids.sort_unstable();
     pids
 }
@@ -142,7 +152,9 @@ impl Process {
             "cmd" | "command" | "args" => self.command.clone(),
             "comm" | "ucmd" => self.name.clone(),
             "%cpu" | "pcpu" => format!("{:.1}", seconds as f64 * 100.0 / elapsed as f64),
-            "%mem" | "pmem" => format!("{:.1}", self.field(24) as f64 * 4096.0 * 100.0 / system::memory_total().max(1) as f64),
+            "%mem" | "pmem" => {
+                format!("{:.1}", self.field(24) as f64 * 4096.0 * 100.0 / system::memory_total().max(1) as f64)
+            }
             "vsz" => (self.field(23) / 1024).to_string(),
             "rss" => (self.field(24) * 4).to_string(),
             "ni" | "nice" => self.stat.get(16).cloned().unwrap_or_default(),

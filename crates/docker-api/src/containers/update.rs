@@ -37,7 +37,9 @@ pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     let failed = |text: &str| ApiError::bad(format!("Cannot update container {}: {text}", container.id));
     if request.memory > 0 {
         if host.memory_swap > 0 && request.memory_swap == 0 && request.memory > host.memory_swap {
-            return Err(failed("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"));
+            return Err(failed(
+                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+            ));
         }
         host.memory = request.memory;
     }
@@ -72,7 +74,9 @@ pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     let policy = request.restart_policy;
     if !policy.name.is_empty() {
         if host.auto_remove && policy.name != "no" {
-            return Err(ApiError::bad("Restart policy cannot be updated because AutoRemove is enabled for the container"));
+            return Err(ApiError::bad(
+                "Restart policy cannot be updated because AutoRemove is enabled for the container",
+            ));
         }
         if !matches!(policy.name.as_str(), "no" | "always" | "unless-stopped" | "on-failure") {
             return Err(ApiError::bad(format!("invalid restart policy: unknown policy '{}'", policy.name)));
@@ -81,9 +85,10 @@ pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     }
     if let Ok(sandbox) = life::sandbox(&daemon, &container) {
         let resources = spec::resources(&host);
-        sandbox.update(MAIN, &resources).await.map_err(|error| {
-            ApiError::internal(format!("Cannot update container {}: {error}", container.id))
-        })?;
+        sandbox
+            .update(MAIN, &resources)
+            .await
+            .map_err(|error| ApiError::internal(format!("Cannot update container {}: {error}", container.id)))?;
     }
     let record = container.change(|record| {
         record.host = HostOptions { ..host };

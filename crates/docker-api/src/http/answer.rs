@@ -54,10 +54,7 @@ pub(crate) fn empty(status: StatusCode) -> Response {
 }
 
 /// Bytes as they come.
-pub(crate) fn streamed(
-    kind: &'static str,
-    stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
-) -> Response {
+pub(crate) fn streamed(kind: &'static str, stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response {
     let mut response = http::Response::new(StreamBody::new(stream.map_ok(Frame::data)).boxed_unsync());
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response

@@ -41,7 +41,11 @@ impl Call {
 
     /// The first value of a query's key, unless empty.
     pub fn query(&self, name: &str) -> Option<&str> {
-        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        self.query
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// All values of a query's key.
@@ -51,7 +55,8 @@ impl Call {
 
     /// Docker's idea of true: anything but nothing, 0, no, false and none.
     pub fn flag(&self, name: &str) -> bool {
-        self.query(name).is_some_and(|text| !matches!(text.to_ascii_lowercase().trim(), "" | "0" | "no" | "false" | "none"))
+        self.query(name)
+            .is_some_and(|text| !matches!(text.to_ascii_lowercase().trim(), "" | "0" | "no" | "false" | "none"))
     }
 
     /// A flag that is on unless switched off.

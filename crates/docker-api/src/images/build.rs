@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::builder::BuildOptions;
+use crate::builder::{BuildFailure, BuildOptions};
 use crate::daemon::Daemon;
-use crate::error::{ApiError, Result};
+use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, json as json_answer, json_stream};
+use crate::networks;
 
 /// Builds an image from the context in the body.
 pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
@@ -24,6 +25,8 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
     if call.query("remote").is_some() {
         return Err(ApiError::bad("remote build contexts are not supported: send the context"));
     }
+    let (at, mode) = (daemon.clone(), call.query("networkmode").unwrap_or("default").to_owned());
+    let place = blocking(move || networks::lend(&at, &mode)).await?;
     let options = BuildOptions {
         dockerfile: call.query("dockerfile").unwrap_or("Dockerfile").to_owned(),
         tags: call.all("t").map(str::to_owned).collect(),
@@ -33,7 +36,8 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
         no_cache: call.flag("nocache"),
         pull: call.flag("pull"),
         quiet: call.flag("q"),
-        network_mode: call.query("networkmode").unwrap_or("default").to_owned(),
+        network: place.namespace.clone(),
+        resolv_conf: place.resolv_conf.clone(),
         platform: call.query("platform").unwrap_or_default().to_owned(),
         extra_hosts: call.all("extrahosts").map(str::to_owned).collect(),
         remove: call.flag_or("rm", true),
@@ -51,11 +55,18 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
     });
     let building = tokio::spawn(builder.build(context.to_path_buf(), options, say));
     tokio::spawn(async move {
-        let message = match building.await.unwrap_or_else(|panic| Err(format!("defect: {panic}"))) {
+        let message = match building
+            .await
+            .unwrap_or_else(|panic| Err(BuildFailure { message: format!("defect: {panic}"), code: 0 }))
+        {
             Ok(id) if quiet => json!({"stream": format!("{id}\n")}),
             Ok(id) => json!({"aux": {"ID": id}}),
-            Err(text) => json!({"errorDetail": {"message": text}, "error": text}),
+            Err(BuildFailure { message, code: 0 }) => json!({"errorDetail": {"message": message}, "error": message}),
+            Err(BuildFailure { message, code }) => {
+                json!({"errorDetail": {"code": code, "message": message}, "error": message})
+            }
         };
+        let _ = blocking(move || networks::give_back(&daemon, &place)).await;
         let _ = sender.send(message);
         drop(context);
     });

@@ -43,7 +43,9 @@ async fn pull(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         let wanted: Vec<&str> = platform.split('/').collect();
         let fits = wanted[0] == "linux" && wanted.get(1).is_none_or(|arch| *arch == crate::system::architecture());
         if !fits {
-            return Err(ApiError::not_found(format!("no matching manifest for {platform} in the manifest list entries")));
+            return Err(ApiError::not_found(format!(
+                "no matching manifest for {platform} in the manifest list entries"
+            )));
         }
     }
     let (sender, mut receiver) = mpsc::unbounded_channel::<Value>();
@@ -52,7 +54,11 @@ async fn pull(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     if let Some(config) = AuthConfig::of(&call) {
         options.credentials = registry::credentials(&config);
     }
-    let label = reference.tag.clone().or_else(|| reference.digest.as_ref().map(|digest| digest.to_string())).unwrap_or_default();
+    let label = reference
+        .tag
+        .clone()
+        .or_else(|| reference.digest.as_ref().map(|digest| digest.to_string()))
+        .unwrap_or_default();
     let repository = &reference.repository;
     let head = json!({"status": format!("Pulling from {repository}"), "id": label});
     let mut first = Some(head);

@@ -55,14 +55,20 @@ pub(crate) fn apply(config: &mut Value, changes: &[String]) -> Result<()> {
             "HEALTHCHECK" => {
                 config["Healthcheck"] = match rest.strip_prefix("CMD ") {
                     Some(check) => match command(check.trim()) {
-                        Value::Array(list) if list.first().is_some_and(|word| word == "/bin/sh") => json!({"Test": ["CMD-SHELL", list[2]]}),
-                        list => json!({"Test": std::iter::once(json!("CMD")).chain(list.as_array().cloned().unwrap_or_default()).collect::<Vec<_>>()}),
+                        Value::Array(list) if list.first().is_some_and(|word| word == "/bin/sh") => {
+                            json!({"Test": ["CMD-SHELL", list[2]]})
+                        }
+                        list => {
+                            json!({"Test": std::iter::once(json!("CMD")).chain(list.as_array().cloned().unwrap_or_default()).collect::<Vec<_>>()})
+                        }
                     },
                     None if rest.eq_ignore_ascii_case("none") => json!({"Test": ["NONE"]}),
                     None => return Err(ApiError::bad(format!("Unknown type {rest:?} in HEALTHCHECK (try CMD)"))),
                 }
             }
-            other => return Err(ApiError::bad(format!("{} is not a valid change command", other.to_ascii_lowercase()))),
+            other => {
+                return Err(ApiError::bad(format!("{} is not a valid change command", other.to_ascii_lowercase())));
+            }
         }
     }
     Ok(())
@@ -90,7 +96,11 @@ fn pairs(text: &str) -> Vec<(String, String)> {
         let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
         return vec![(name.to_owned(), value.trim().to_owned())];
     }
-    words.iter().filter_map(|word| word.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    words
+        .iter()
+        .filter_map(|word| word.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 /// Words as a shell would split them, without anything else that it does.
@@ -127,12 +137,25 @@ mod tests {
     #[test]
     fn instructions_change_the_configuration() {
         let mut config = json!({"Env": ["A=1"], "Cmd": ["x"]});
-        let changes = ["ENV A=2 B='c d'", "CMD [\"sh\"]", "EXPOSE 80", "LABEL k=v", "WORKDIR /w", "VOLUME /data", "HEALTHCHECK CMD true"];
+        let changes = [
+            "ENV A=2 B='c d'",
+            "CMD [\"sh\"]",
+            "EXPOSE 80",
+            "LABEL k=v",
+            "WORKDIR /w",
+            "VOLUME /data",
+            "HEALTHCHECK CMD true",
+        ];
         apply(&mut config, &changes.map(String::from)).unwrap();
-        assert_eq!(config, json!({
-            "Env": ["A=2", "B=c d"], "Cmd": ["sh"], "ExposedPorts": {"80/tcp": {}}, "Labels": {"k": "v"},
-            "WorkingDir": "/w", "Volumes": {"/data": {}}, "Healthcheck": {"Test": ["CMD-SHELL", "true"]},
-        }));
-        assert!(apply(&mut config, &["RUN x".into()]).unwrap_err().message.contains("run is not a valid change command"));
+        assert_eq!(
+            config,
+            json!({
+                "Env": ["A=2", "B=c d"], "Cmd": ["sh"], "ExposedPorts": {"80/tcp": {}}, "Labels": {"k": "v"},
+                "WorkingDir": "/w", "Volumes": {"/data": {}}, "Healthcheck": {"Test": ["CMD-SHELL", "true"]},
+            })
+        );
+        assert!(
+            apply(&mut config, &["RUN x".into()]).unwrap_err().message.contains("run is not a valid change command")
+        );
     }
 }

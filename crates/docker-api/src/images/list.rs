@@ -44,7 +44,10 @@ pub(super) fn created(image: &Image) -> Timestamp {
 
 /// Names as Docker shows them.
 pub(super) fn familiar(names: &[String]) -> Vec<String> {
-    names.iter().map(|name| Reference::parse(name).map_or_else(|_| name.clone(), |reference| reference.familiar())).collect()
+    names
+        .iter()
+        .map(|name| Reference::parse(name).map_or_else(|_| name.clone(), |reference| reference.familiar()))
+        .collect()
 }
 
 /// Names by digest as Docker shows them.
@@ -82,7 +85,9 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         let (before, since) = (moment("before")?, moment("since")?);
         let until = match filters.values("until").first() {
             None => None,
-            Some(text) => Some(time::query(text).ok_or_else(|| ApiError::bad(format!("invalid filter 'until={text}'")))?),
+            Some(text) => {
+                Some(time::query(text).ok_or_else(|| ApiError::bad(format!("invalid filter 'until={text}'")))?)
+            }
         };
         let mut list = Vec::new();
         for mut image in visible(&daemon.config.content)? {
@@ -115,7 +120,11 @@ fn reference_fits(pattern: &str, name: &str) -> bool {
     let (familiar, full) = (reference.familiar(), reference.to_string());
     let repository = |text: &str| match text.split_once('@') {
         Some((repository, _)) => repository.to_owned(),
-        None => text.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(text, |(repository, _)| repository).to_owned(),
+        None => text
+            .rsplit_once(':')
+            .filter(|(_, tag)| !tag.contains('/'))
+            .map_or(text, |(repository, _)| repository)
+            .to_owned(),
     };
     [&familiar, &full].into_iter().any(|text| glob(pattern, text) || glob(pattern, &repository(text)))
 }

@@ -43,7 +43,10 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
             is_named(content, image.id.as_str());
             let attributes = BTreeMap::from([("name".into(), image.id.as_str().to_owned())]);
             daemon.events.emit("image", "load", image.id.as_str(), attributes);
-            let new = image.tags.iter().filter(|tag| !known.iter().any(|(name, old)| name.to_string() == **tag && old.id == image.id));
+            let new = image
+                .tags
+                .iter()
+                .filter(|tag| !known.iter().any(|(name, old)| name.to_string() == **tag && old.id == image.id));
             let mut shown: Vec<String> = new.filter_map(|tag| Some(Reference::parse(tag).ok()?.familiar())).collect();
             if shown.is_empty() {
                 shown = image.tags.iter().filter_map(|tag| Some(Reference::parse(tag).ok()?.familiar())).collect();

@@ -61,7 +61,8 @@ pub(crate) fn is_named(content: &Content, image: &str) {
 /// Gives an image one more name.
 pub(crate) async fn tag(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let image = call.param("name").to_owned();
-    let target = target_name(call.query("repo"), call.query("tag"))?.ok_or_else(|| ApiError::bad("repository name must have at least one component"))?;
+    let target = target_name(call.query("repo"), call.query("tag"))?
+        .ok_or_else(|| ApiError::bad("repository name must have at least one component"))?;
     blocking(move || {
         let content = &daemon.config.content;
         let found = containers::find_image(&daemon, &image)?;

@@ -29,8 +29,13 @@ pub(crate) async fn push(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let reference = Reference::parse(&text)?;
     if daemon.config.content.image(&reference.to_string()).is_err() {
         let repository = reference.name();
-        return Err(ApiError::not_found(format!("An image does not exist locally with the tag: {}",
-            repository.strip_prefix("docker.io/library/").or(repository.strip_prefix("docker.io/")).unwrap_or(&repository))));
+        return Err(ApiError::not_found(format!(
+            "An image does not exist locally with the tag: {}",
+            repository
+                .strip_prefix("docker.io/library/")
+                .or(repository.strip_prefix("docker.io/"))
+                .unwrap_or(&repository)
+        )));
     }
     let auth = AuthConfig::of(&call);
     let (sender, receiver) = mpsc::unbounded_channel();
@@ -61,8 +66,10 @@ async fn send(daemon: &Arc<Daemon>, reference: &Reference, auth: Option<AuthConf
     let one = |(index, layer): (usize, LayerBlob)| {
         let (registry, there, content, id) = (&registry, &there, &content, short(index));
         async move {
-            let digest = layer.parsed().ok_or_else(|| ApiError::internal(format!("layer of digest {}", layer.digest)))?;
-            let sent = registry.push_blob(there, reference, digest.as_str(), content.blob_path(&digest), layer.size).await?;
+            let digest =
+                layer.parsed().ok_or_else(|| ApiError::internal(format!("layer of digest {}", layer.digest)))?;
+            let sent =
+                registry.push_blob(there, reference, digest.as_str(), content.blob_path(&digest), layer.size).await?;
             status(&id, if sent { "Pushed" } else { "Layer already exists" });
             Ok::<_, ApiError>(())
         }

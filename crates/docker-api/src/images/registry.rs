@@ -36,7 +36,10 @@ pub(crate) fn credentials(config: &AuthConfig) -> Vec<Credentials> {
         return vec![Credentials::Token(Secret(config.registrytoken.clone()))];
     }
     if !config.username.is_empty() {
-        return vec![Credentials::Basic { username: config.username.clone(), password: Secret(config.password.clone()) }];
+        return vec![Credentials::Basic {
+            username: config.username.clone(),
+            password: Secret(config.password.clone()),
+        }];
     }
     Vec::new()
 }
@@ -138,7 +141,9 @@ impl Registry {
         let denied = || {
             let repository = name.name();
             let repository = repository.strip_prefix("docker.io/").unwrap_or(&repository).to_owned();
-            ApiError::forbidden(format!("push access denied, repository does not exist or may require authorization: {repository}"))
+            ApiError::forbidden(format!(
+                "push access denied, repository does not exist or may require authorization: {repository}"
+            ))
         };
         match error {
             OciDistributionError::AuthenticationFailure(_) => denied(),

@@ -37,7 +37,12 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
         image.tags.iter().any(|tag| *tag != full)
     });
     let untagged = |reference: &Reference| {
-        daemon.events.emit("image", "untag", image.id.as_str(), BTreeMap::from([("name".into(), image.id.as_str().to_owned())]));
+        daemon.events.emit(
+            "image",
+            "untag",
+            image.id.as_str(),
+            BTreeMap::from([("name".into(), image.id.as_str().to_owned())]),
+        );
         json!({"Untagged": reference.familiar()})
     };
     if let (true, Some(reference)) = (untag_only, &reference) {
@@ -52,9 +57,9 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
     }
     let user = |live: bool| {
         let all = daemon.containers.all();
-        all.into_iter().map(|container| container.snapshot()).find(|record| {
-            record.image_id == image.id.as_str() && (record.state.status.is_live() == live)
-        })
+        all.into_iter()
+            .map(|container| container.snapshot())
+            .find(|record| record.image_id == image.id.as_str() && (record.state.status.is_live() == live))
     };
     let shown = match &reference {
         Some(_) => name.to_owned(),
@@ -79,7 +84,8 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
             return Err(ApiError::conflict(match reference {
                 Some(_) => format!(
                     "conflict: unable to remove repository reference \"{shown}\" (must force) - container {} is using its referenced image {}",
-                    stopped.short_id(), short(&image)
+                    stopped.short_id(),
+                    short(&image)
                 ),
                 None => format!(
                     "conflict: unable to delete {shown} (must be forced) - image is being used by stopped container {}",
@@ -106,11 +112,21 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
     let mut answer: Vec<Value> = Vec::new();
     for name in removed.iter().filter(|name| !name.starts_with(NAMELESS)) {
         let name = familiar(std::slice::from_ref(name)).remove(0);
-        daemon.events.emit("image", "untag", image.id.as_str(), BTreeMap::from([("name".into(), image.id.as_str().to_owned())]));
+        daemon.events.emit(
+            "image",
+            "untag",
+            image.id.as_str(),
+            BTreeMap::from([("name".into(), image.id.as_str().to_owned())]),
+        );
         answer.push(json!({"Untagged": name}));
     }
     if gone {
-        daemon.events.emit("image", "delete", image.id.as_str(), BTreeMap::from([("name".into(), image.id.as_str().to_owned())]));
+        daemon.events.emit(
+            "image",
+            "delete",
+            image.id.as_str(),
+            BTreeMap::from([("name".into(), image.id.as_str().to_owned())]),
+        );
         answer.push(json!({"Deleted": image.id.as_str()}));
     }
     Ok(answer)
@@ -126,7 +142,8 @@ pub(crate) async fn prune(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
             None => None,
             Some(text) => Some(time::query(text).ok_or_else(|| ApiError::bad(format!("failed to parse: {text}")))?),
         };
-        let used: Vec<String> = daemon.containers.all().iter().map(|container| container.record().image_id.clone()).collect();
+        let used: Vec<String> =
+            daemon.containers.all().iter().map(|container| container.record().image_id.clone()).collect();
         let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
         for image in visible(&daemon.config.content)? {
             let old = until.is_none_or(|until| created(&image) < until);

@@ -36,7 +36,8 @@ pub(crate) async fn save(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         for name in asked {
             let image = find_image(&at, &name)?;
             // By ID it is saved without a name.
-            let reference = Reference::parse(&name).ok().filter(|reference| image.tags.contains(&reference.to_string()));
+            let reference =
+                Reference::parse(&name).ok().filter(|reference| image.tags.contains(&reference.to_string()));
             match wanted.iter_mut().find(|other| other.image.id == image.id) {
                 Some(same) => same.names.extend(reference),
                 None => wanted.push(Wanted { image, names: reference.into_iter().collect() }),
@@ -61,7 +62,11 @@ fn write(content: &Content, wanted: &[Wanted], tar: &mut Tarball<Channel>) -> Re
     for Wanted { image, names } in wanted {
         let layers = layers(content, image);
         let manifest_size = content.blob_size(&image.manifest).unwrap_or(0);
-        let digests: Vec<Digest> = layers.iter().filter_map(|layer| layer.parsed()).chain([image.id.clone(), image.manifest.clone()]).collect();
+        let digests: Vec<Digest> = layers
+            .iter()
+            .filter_map(|layer| layer.parsed())
+            .chain([image.id.clone(), image.manifest.clone()])
+            .collect();
         for digest in digests {
             if done.insert(digest.hex().to_owned()) {
                 let path = content.blob_path(&digest);

@@ -192,7 +192,8 @@ async fn ask(server: SocketAddr, query: &[u8], tcp: bool) -> io::Result<Vec<u8>>
         stream.read_exact(&mut answer).await?;
         return Ok(answer);
     }
-    let any: SocketAddr = if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
+    let any: SocketAddr =
+        if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (std::net::Ipv6Addr::UNSPECIFIED, 0).into() };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
     socket.send(query).await?;
@@ -282,7 +283,8 @@ fn encode_name(name: &str) -> Vec<u8> {
 
 /// `2.0.18.172.in-addr.arpa` → 172.18.0.2.
 fn reverse_address(name: &str) -> Option<Ipv4Addr> {
-    let digits: Vec<u8> = name.strip_suffix(".in-addr.arpa")?.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let digits: Vec<u8> =
+        name.strip_suffix(".in-addr.arpa")?.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
     let [d, c, b, a] = digits.try_into().ok()?;
     Some(Ipv4Addr::new(a, b, c, d))
 }

@@ -86,9 +86,17 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
     let mut path = PathBuf::new();
     for (index, network) in order.iter().enumerate() {
         if network.driver != Driver::Bridge {
-            return Err(ApiError::bad(format!("container cannot be connected to network {} beside others", network.name)));
+            return Err(ApiError::bad(format!(
+                "container cannot be connected to network {} beside others",
+                network.name
+            )));
         }
-        let endpoint = record.networks.get(&network.name).or_else(|| record.networks.get(&network.id)).cloned().unwrap_or_default();
+        let endpoint = record
+            .networks
+            .get(&network.name)
+            .or_else(|| record.networks.get(&network.id))
+            .cloned()
+            .unwrap_or_default();
         let host = daemon.networks.opened(network)?;
         let fixed = fixed_address(&endpoint)?;
         let ip = match index {
@@ -173,7 +181,10 @@ fn legacy_links(daemon: &Daemon, record: &Record) -> Result<Vec<(String, String)
     }
     for link in record.host.links.iter().flatten() {
         let (target, alias) = link.split_once(':').unwrap_or((link, link));
-        let other = daemon.containers.find(target).map_err(|_| ApiError::bad(format!("could not get container for {target}")))?;
+        let other = daemon
+            .containers
+            .find(target)
+            .map_err(|_| ApiError::bad(format!("could not get container for {target}")))?;
         let other = other.snapshot();
         if !other.state.status.is_live() {
             return Err(ApiError::conflict(format!(

@@ -53,7 +53,9 @@ fn hosts_text(
     for extra in record.host.extra_hosts.iter().flatten() {
         let Some((name, address)) = extra.split_once(':').or_else(|| extra.split_once('=')) else { continue };
         let address = match address {
-            "host-gateway" => daemon.networks.by_name("bridge").and_then(|bridge| bridge.gateway()).map(|ip| ip.to_string()),
+            "host-gateway" => {
+                daemon.networks.by_name("bridge").and_then(|bridge| bridge.gateway()).map(|ip| ip.to_string())
+            }
             address => Some(address.trim_matches(['[', ']']).to_owned()),
         };
         if let Some(address) = address {
@@ -75,7 +77,7 @@ fn hosts_text(
 
 /// The host's name servers for the default network, the network's own resolver for user-defined ones; `--dns` and its
 /// like replace what they name.
-fn resolv_conf(daemon: &Daemon, record: &Record) -> String {
+pub(super) fn resolv_conf(daemon: &Daemon, record: &Record) -> String {
     let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let (mut servers, mut search, mut options) = (Vec::new(), Vec::new(), Vec::new());
     for line in host.lines() {
@@ -92,7 +94,8 @@ fn resolv_conf(daemon: &Daemon, record: &Record) -> String {
         // The host's loopback is not the container's.
         servers.retain(|server| server.parse::<IpAddr>().is_ok_and(|ip| !ip.is_loopback()));
     }
-    let named = record.networks.keys().find_map(|name| daemon.networks.by_name(name).filter(|network| network.has_names()));
+    let named =
+        record.networks.keys().find_map(|name| daemon.networks.by_name(name).filter(|network| network.has_names()));
     match named.and_then(|network| network.gateway()) {
         Some(resolver) => servers = vec![resolver.to_string()],
         None if !record.host.dns.is_empty() => servers.clone_from(&record.host.dns),

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::endpoint::{connect_running, disconnect_running};
 use super::record::{Driver, NetworkRecord};
-use crate::containers::options::Endpoint;
 use crate::containers::Record;
+use crate::containers::options::Endpoint;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::filters::name_matches;
@@ -33,7 +33,8 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
             && filters.labels(&record.labels)
             && dangling.is_none_or(|wanted| wanted == (!record.is_predefined() && users(&daemon, record).is_empty()))
     };
-    let list: Vec<Value> = daemon.networks.all().iter().filter(|record| passes(record)).map(NetworkRecord::json).collect();
+    let list: Vec<Value> =
+        daemon.networks.all().iter().filter(|record| passes(record)).map(NetworkRecord::json).collect();
     Ok(json_answer(&list))
 }
 
@@ -48,10 +49,13 @@ pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response>
             "" => String::new(),
             ip => format!("{ip}/{}", endpoint.ip_prefix_len),
         };
-        containers.insert(user.id.clone(), json!({
-            "Name": user.name, "EndpointID": endpoint.endpoint_id, "MacAddress": endpoint.mac_address,
-            "IPv4Address": address, "IPv6Address": "",
-        }));
+        containers.insert(
+            user.id.clone(),
+            json!({
+                "Name": user.name, "EndpointID": endpoint.endpoint_id, "MacAddress": endpoint.mac_address,
+                "IPv4Address": address, "IPv6Address": "",
+            }),
+        );
     }
     value["Containers"] = containers.into();
     if let Some(bridge) = daemon.networks.bridge_name(&record.id) {
@@ -101,25 +105,39 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     if request.name.trim().is_empty() {
         return Err(ApiError::bad("network name cannot be empty"));
     }
-    if matches!(request.name.as_str(), "bridge" | "host" | "none" | "default" | "container") || request.name.starts_with("container:") {
+    if matches!(request.name.as_str(), "bridge" | "host" | "none" | "default" | "container")
+        || request.name.starts_with("container:")
+    {
         return Err(ApiError::forbidden(format!("operation is not permitted on predefined {} network", request.name)));
     }
     match request.driver.as_str() {
         "" | "bridge" => {}
         "host" => return Err(ApiError::forbidden("only one instance of \"host\" network is allowed")),
         "null" => return Err(ApiError::forbidden("only one instance of \"null\" network is allowed")),
-        other => return Err(ApiError::not_found(format!("could not find plugin {other} in v2 plugin system: plugin \"{other}\" not found"))),
+        other => {
+            return Err(ApiError::not_found(format!(
+                "could not find plugin {other} in v2 plugin system: plugin \"{other}\" not found"
+            )));
+        }
     }
     let mut range = None;
     for config in request.ipam.config.iter().filter(|config| !config.subnet.is_empty()) {
-        let invalid = || ApiError::bad(format!("invalid network config:\ninvalid subnet {}: invalid CIDR block notation", config.subnet));
+        let invalid = || {
+            ApiError::bad(format!(
+                "invalid network config:\ninvalid subnet {}: invalid CIDR block notation",
+                config.subnet
+            ))
+        };
         let subnet: Cidr = config.subnet.parse().map_err(|_| invalid())?;
         if subnet.address().is_ipv6() {
             continue;
         }
         let gateway = subnet.nth4(1).map(|ip| ip.to_string()).unwrap_or_default();
         if !config.gateway.is_empty() && config.gateway != gateway {
-            return Err(ApiError::bad(format!("gateway {} is not supported: it is the first address, {gateway}", config.gateway)));
+            return Err(ApiError::bad(format!(
+                "gateway {} is not supported: it is the first address, {gateway}",
+                config.gateway
+            )));
         }
         range = Some(subnet);
     }
@@ -148,7 +166,9 @@ pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
     if let Some(user) = users(&daemon, &record).iter().find(|user| user.state.status.is_live()) {
         return Err(ApiError::forbidden(format!(
             "error while removing network: network {} has active endpoints (name:\"{}\" id:\"{}\")",
-            record.name, user.name, user.short_id()
+            record.name,
+            user.name,
+            user.short_id()
         )));
     }
     let (at, gone) = (daemon.clone(), record.clone());
@@ -193,7 +213,10 @@ pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
     let _turn = container.turn.lock().await;
     let record = container.snapshot();
     if record.networks.contains_key(&network.name) && record.state.status.is_live() {
-        return Err(ApiError::forbidden(format!("endpoint with name {} already exists in network {}", record.name, network.name)));
+        return Err(ApiError::forbidden(format!(
+            "endpoint with name {} already exists in network {}",
+            record.name, network.name
+        )));
     }
     let mode = record.host.network_mode.as_str();
     if network.driver != Driver::Bridge || mode == "host" || mode.starts_with("container:") {
@@ -230,10 +253,15 @@ pub(crate) async fn disconnect(daemon: Arc<Daemon>, mut call: Call) -> Result<Re
     let _turn = container.turn.lock().await;
     let record = container.snapshot();
     if !record.networks.contains_key(&network.name) {
-        return Err(ApiError::forbidden(format!("container {} is not connected to network {}", container.id, network.name)));
+        return Err(ApiError::forbidden(format!(
+            "container {} is not connected to network {}",
+            container.id, network.name
+        )));
     }
     if network.driver == Driver::Host {
-        return Err(ApiError::forbidden("container cannot be disconnected from host network or connected to host network"));
+        return Err(ApiError::forbidden(
+            "container cannot be disconnected from host network or connected to host network",
+        ));
     }
     if record.state.status.is_live() && network.driver == Driver::Bridge {
         let (at, from) = (daemon.clone(), network.clone());

@@ -8,8 +8,8 @@ use network::HostPort;
 use network::service::Protocol;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, socket};
 
-use crate::containers::options::PortBinding;
 use crate::containers::Record;
+use crate::containers::options::PortBinding;
 use crate::error::{ApiError, Result};
 
 /// Sockets bound to a container's ports: another program that wants one is told that it is in use.
@@ -122,7 +122,9 @@ fn take(address: IpAddr, wanted: &str, protocol: Protocol) -> Result<(u16, Optio
         match hold(address, port, protocol) {
             Ok(held) => return Ok((port, held)),
             Err(nix::Error::EADDRINUSE) if port < last => {}
-            Err(nix::Error::EADDRINUSE) => return Err(format!("Bind for {address}:{port} failed: port is already allocated")),
+            Err(nix::Error::EADDRINUSE) => {
+                return Err(format!("Bind for {address}:{port} failed: port is already allocated"));
+            }
             Err(errno) => {
                 return Err(format!(
                     "failed to bind host port for {address}:{port}/{}: {}",

@@ -69,7 +69,13 @@ impl Networks {
                     ]),
                     _ => BTreeMap::new(),
                 };
-                networks.add(NetworkRecord { name: name.into(), driver, range, options, ..NetworkRecord::default() })?;
+                networks.add(NetworkRecord {
+                    name: name.into(),
+                    driver,
+                    range,
+                    options,
+                    ..NetworkRecord::default()
+                })?;
             }
         }
         Ok(networks)
@@ -111,9 +117,12 @@ impl Networks {
             (0..(pool.size4() / u64::from(size)) as u32)
                 .filter_map(move |index| Cidr::new(pool.nth4(index * size)?.into(), prefix))
         };
-        self.settings.pools.iter().flat_map(cut).find(free).ok_or_else(|| {
-            ApiError::bad("all predefined address pools have been fully subnetted")
-        })
+        self.settings
+            .pools
+            .iter()
+            .flat_map(cut)
+            .find(free)
+            .ok_or_else(|| ApiError::bad("all predefined address pools have been fully subnetted"))
     }
 
     /// All, by name.
@@ -137,7 +146,9 @@ impl Networks {
         let mut matching = table.values().filter(|record| !wanted.is_empty() && record.id.starts_with(wanted));
         match (matching.next(), matching.next()) {
             (Some(record), None) => Ok(record.clone()),
-            (Some(_), Some(_)) => Err(ApiError::bad(format!("network {wanted} is ambiguous (2 matches found based on ID prefix)"))),
+            (Some(_), Some(_)) => {
+                Err(ApiError::bad(format!("network {wanted} is ambiguous (2 matches found based on ID prefix)")))
+            }
             _ => Err(ApiError::not_found(format!("network {wanted} not found"))),
         }
     }

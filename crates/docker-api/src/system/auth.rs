@@ -26,10 +26,18 @@ pub(crate) struct AuthConfig {
 impl AuthConfig {
     /// Of the `X-Registry-Auth` header: base64 (either alphabet) of JSON.
     pub fn of(call: &Call) -> Option<Self> {
-        let text = call.headers.get("x-registry-auth")?.to_str().ok()?.trim_end_matches('=').replace('+', "-").replace('/', "_");
+        let text = call
+            .headers
+            .get("x-registry-auth")?
+            .to_str()
+            .ok()?
+            .trim_end_matches('=')
+            .replace('+', "-")
+            .replace('/', "_");
         let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()?;
         let config: Self = serde_json::from_slice(&bytes).ok()?;
-        let says_something = !config.username.is_empty() || !config.identitytoken.is_empty() || !config.registrytoken.is_empty();
+        let says_something =
+            !config.username.is_empty() || !config.identitytoken.is_empty() || !config.registrytoken.is_empty();
         says_something.then_some(config)
     }
 }

@@ -42,12 +42,19 @@ pub(crate) async fn disk_usage(daemon: Arc<Daemon>, call: Call) -> Result<Respon
             answer["Containers"] = summaries.collect::<Vec<Value>>().into();
         }
         if wanted("volume") {
-            answer["Volumes"] = daemon.volumes.all().iter().map(|volume| {
-                let mut value = volume.json(&daemon.volumes);
-                let users = daemon.containers.all().iter().filter(|c| c.record().uses_volume(&volume.name)).count();
-                value["UsageData"] = json!({"RefCount": users, "Size": size_of_tree(&daemon.volumes.data(&volume.name))});
-                value
-            }).collect::<Vec<Value>>().into();
+            answer["Volumes"] = daemon
+                .volumes
+                .all()
+                .iter()
+                .map(|volume| {
+                    let mut value = volume.json(&daemon.volumes);
+                    let users = daemon.containers.all().iter().filter(|c| c.record().uses_volume(&volume.name)).count();
+                    value["UsageData"] =
+                        json!({"RefCount": users, "Size": size_of_tree(&daemon.volumes.data(&volume.name))});
+                    value
+                })
+                .collect::<Vec<Value>>()
+                .into();
         }
         Ok(json_answer(&answer))
     })

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use engine::cgroup::Cgroups;
-use http::header::{HeaderName, HeaderValue};
 use http::header;
+use http::header::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use super::machine::{architecture, hostname, kernel, memory_total, processors, system_name};

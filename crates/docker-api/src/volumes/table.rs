@@ -126,7 +126,11 @@ impl Volumes {
 /// Docker's restricted names; they become directories.
 pub(crate) fn check_name(name: &str) -> Result<&str> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if name.len() > 1 && name.len() < 256 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(legal) {
+    if name.len() > 1
+        && name.len() < 256
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(legal)
+    {
         return Ok(name);
     }
     if name.len() == 1 {

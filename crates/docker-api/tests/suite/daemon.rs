@@ -9,12 +9,33 @@ use super::world::World;
 fn containers_do_not_notice_a_crash_of_the_daemon() {
     let mut world = World::new();
     world.docker(&["network", "create", "net"]).ok();
-    world.docker(&["run", "-d", "--name", "up", "--network", "net", "busybox", "sh", "-c", "trap 'exit 9' TERM; while true; do sleep 0.1; done"]).ok();
+    world
+        .docker(&[
+            "run",
+            "-d",
+            "--name",
+            "up",
+            "--network",
+            "net",
+            "busybox",
+            "sh",
+            "-c",
+            "trap 'exit 9' TERM; while true; do sleep 0.1; done",
+        ])
+        .ok();
     world.docker(&["run", "-d", "--name", "ends", "busybox", "sleep", "1000"]).ok();
     let pid = world.docker(&["inspect", "-f", "{{.State.Pid}}", "up"]).ok();
     world.crash_and_restart();
-    assert_eq!(world.docker(&["inspect", "-f", "{{.State.Pid}} {{.State.Status}}", "up"]).ok(), format!("{pid} running"));
-    assert!(world.docker(&["run", "--rm", "--network", "net", "busybox", "ping", "-c", "1", "-W", "2", "up"]).ok().contains("1 packets received"));
+    assert_eq!(
+        world.docker(&["inspect", "-f", "{{.State.Pid}} {{.State.Status}}", "up"]).ok(),
+        format!("{pid} running")
+    );
+    assert!(
+        world
+            .docker(&["run", "--rm", "--network", "net", "busybox", "ping", "-c", "1", "-W", "2", "up"])
+            .ok()
+            .contains("1 packets received")
+    );
     world.docker(&["stop", "up"]).ok();
     assert_eq!(world.docker(&["inspect", "-f", "{{.State.ExitCode}}", "up"]).ok(), "9");
     world.docker(&["rm", "-f", "ends", "up"]).ok();
@@ -24,12 +45,11 @@ fn containers_do_not_notice_a_crash_of_the_daemon() {
 fn events_tell_the_life_of_a_container() {
     let world = World::new();
     let mut events = world
-        .client(&["events", "--filter", "container=seen", "--format", "{{.Action}}"])
+        .client(&["events", "--since", "1", "--filter", "container=seen", "--format", "{{.Action}}"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(events.stdout.take().unwrap()).lines();
-    // The subscription has begun when the first event comes: make some until then.
     world.docker(&["run", "--name", "seen", "busybox", "true"]).ok();
     world.docker(&["rm", "seen"]).ok();
     let mut seen = Vec::new();

@@ -19,13 +19,28 @@ fn files_are_copied_both_ways_whether_the_container_runs_or_not() {
     assert!(whole.join("bin/busybox").exists() && whole.join("tmp/source/sub/file").exists());
     world.docker(&["cp", source.join("sub/file").to_str().unwrap(), "up:/vol/there"]).ok();
     assert_eq!(world.docker(&["run", "--rm", "-v", "vol:/vol", "busybox", "cat", "/vol/there"]).ok(), "text");
-    assert!(world.docker(&["cp", "up:/nowhere", "."]).fails(1).contains("Could not find the file /nowhere in container up"));
+    assert!(
+        world.docker(&["cp", "up:/nowhere", "."]).fails(1).contains("Could not find the file /nowhere in container up")
+    );
 }
 
 #[test]
 fn a_link_in_a_container_leads_nowhere_on_the_host() {
     let world = World::new();
-    world.docker(&["run", "-d", "--name", "up", "-h", "inside", "busybox", "sh", "-c", "rm -r /root; ln -s /etc /root; sleep 1000"]).ok();
+    world
+        .docker(&[
+            "run",
+            "-d",
+            "--name",
+            "up",
+            "-h",
+            "inside",
+            "busybox",
+            "sh",
+            "-c",
+            "rm -r /root; ln -s /etc /root; sleep 1000",
+        ])
+        .ok();
     let target = world.path("hostname");
     world.until(&["exec", "up", "sh", "-c", "test -L /root && echo yes"], "yes");
     world.docker(&["cp", "up:/root/hostname", target.to_str().unwrap()]).ok();
@@ -36,7 +51,19 @@ fn a_link_in_a_container_leads_nowhere_on_the_host() {
 fn an_export_is_an_image_when_imported() {
     let world = World::new();
     let archive = world.path("export.tar");
-    world.docker(&["run", "--name", "work", "-v", "vol:/vol", "busybox", "sh", "-c", "touch /vol/no; echo yes > /yes; rm /bin/pwd"]).ok();
+    world
+        .docker(&[
+            "run",
+            "--name",
+            "work",
+            "-v",
+            "vol:/vol",
+            "busybox",
+            "sh",
+            "-c",
+            "touch /vol/no; echo yes > /yes; rm /bin/pwd",
+        ])
+        .ok();
     world.docker(&["export", "-o", archive.to_str().unwrap(), "work"]).ok();
     world.docker(&["import", "-c", "CMD cat /yes; ls /bin/pwd /vol/no", archive.to_str().unwrap(), "flat"]).ok();
     let outcome = world.docker(&["run", "--rm", "flat"]);

@@ -34,7 +34,24 @@ fn a_published_port_leads_to_the_container_and_is_nobody_elses() {
 fn containers_of_a_network_find_each_other_by_name_and_alias() {
     let world = World::new();
     world.docker(&["network", "create", "front"]).ok();
-    world.docker(&["run", "-d", "--name", "web", "-h", "web", "--network", "front", "--network-alias", "www", "busybox", "sh", "-c", SERVE]).ok();
+    world
+        .docker(&[
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "-h",
+            "web",
+            "--network",
+            "front",
+            "--network-alias",
+            "www",
+            "busybox",
+            "sh",
+            "-c",
+            SERVE,
+        ])
+        .ok();
     world.until(&["exec", "web", "ls", "/up"], "/up");
     let wget = |network: &str, name: &str| {
         world.docker(&["run", "--rm", "--network", network, "busybox", "wget", "-qO-", &format!("http://{name}/")])
@@ -58,7 +75,8 @@ fn a_network_namespace_may_be_shared_or_missing() {
     let world = World::new();
     world.docker(&["run", "-d", "--name", "web", "-h", "web", "busybox", "sh", "-c", SERVE]).ok();
     world.until(&["exec", "web", "ls", "/up"], "/up");
-    let shared = world.docker(&["run", "--rm", "--network", "container:web", "busybox", "wget", "-qO-", "http://127.0.0.1/"]);
+    let shared =
+        world.docker(&["run", "--rm", "--network", "container:web", "busybox", "wget", "-qO-", "http://127.0.0.1/"]);
     assert_eq!(shared.ok(), "page of web");
     let links = world.docker(&["run", "--rm", "--network", "none", "busybox", "ls", "/sys/class/net"]).ok();
     assert_eq!(links, "lo");

@@ -41,7 +41,9 @@ fn exec_has_the_containers_surroundings_and_its_own_code() {
     world.docker(&["run", "-d", "--name", "up", "-e", "A=1", "-w", "/tmp", "busybox", "sleep", "1000"]).ok();
     let outcome = world.docker(&["exec", "-e", "B=2", "up", "sh", "-c", "echo $A $B $PWD; exit 7"]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (7, "1 2 /tmp\n"));
-    assert!(world.docker(&["exec", "-u", "me", "up", "id"]).ok().contains("uid=1000(me) gid=1000 groups=77(crew),1000"));
+    assert!(
+        world.docker(&["exec", "-u", "me", "up", "id"]).ok().contains("uid=1000(me) gid=1000 groups=77(crew),1000")
+    );
     assert_eq!(world.docker(&["exec", "-t", "up", "sh", "-c", "test -t 1 && echo terminal"]).ok().trim(), "terminal");
     let outcome = world.docker(&["exec", "up", "nosuch"]);
     assert_eq!(outcome.code, 127, "{outcome:?}");
@@ -53,7 +55,18 @@ fn exec_has_the_containers_surroundings_and_its_own_code() {
 #[test]
 fn logs_are_kept_followed_and_cut() {
     let world = World::new();
-    world.docker(&["run", "-d", "--name", "talk", "busybox", "sh", "-c", "echo one; echo two; echo three >&2; sleep 1; echo four"]).ok();
+    world
+        .docker(&[
+            "run",
+            "-d",
+            "--name",
+            "talk",
+            "busybox",
+            "sh",
+            "-c",
+            "echo one; echo two; echo three >&2; sleep 1; echo four",
+        ])
+        .ok();
     // Following ends with the container.
     let outcome = world.docker(&["logs", "-f", "talk"]);
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("one\ntwo\nfour\n", "three\n"));
@@ -76,14 +89,30 @@ fn a_stopped_container_starts_again_with_its_files() {
     world.until(&["exec", "up", "cat", "/f"], "x\nx");
     world.docker(&["restart", "-t", "0", "up"]).ok();
     world.until(&["exec", "up", "cat", "/f"], "x\nx\nx");
-    assert!(world.docker(&["rm", "up"]).fails(1).contains("container is running: stop the container before removing or force remove"));
+    assert!(
+        world
+            .docker(&["rm", "up"])
+            .fails(1)
+            .contains("container is running: stop the container before removing or force remove")
+    );
     world.docker(&["rm", "-f", "up"]).ok();
 }
 
 #[test]
 fn a_signal_reaches_the_program_and_a_pause_holds_it() {
     let world = World::new();
-    world.docker(&["run", "-d", "--name", "up", "busybox", "sh", "-c", "trap 'exit 130' INT; while true; do sleep 0.1; done"]).ok();
+    world
+        .docker(&[
+            "run",
+            "-d",
+            "--name",
+            "up",
+            "busybox",
+            "sh",
+            "-c",
+            "trap 'exit 130' INT; while true; do sleep 0.1; done",
+        ])
+        .ok();
     world.docker(&["pause", "up"]).ok();
     assert_eq!(world.docker(&["inspect", "-f", "{{.State.Status}}", "up"]).ok(), "paused");
     assert!(world.docker(&["exec", "up", "true"]).fails(1).contains("is paused"));
@@ -99,7 +128,11 @@ fn an_attached_client_sees_what_follows() {
     world.docker(&["create", "-i", "--name", "echo", "busybox", "sh", "-c", "read line; echo got $line"]).ok();
     let outcome = world.docker_with(&["start", "-ai", "echo"], b"this\n");
     assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "got this\n"));
-    let mut child = world.client(&["run", "--name", "ticks", "busybox", "sh", "-c", "sleep 1; echo late"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = world
+        .client(&["run", "--name", "ticks", "busybox", "sh", "-c", "sleep 1; echo late"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     world.until(&["inspect", "-f", "{{.State.Status}}", "ticks"], "running");
     assert_eq!(world.docker(&["attach", "ticks"]).ok(), "late");
     assert!(child.wait().unwrap().success());
@@ -108,10 +141,36 @@ fn an_attached_client_sees_what_follows() {
 #[test]
 fn limits_and_privileges_are_those_asked_for() {
     let world = World::new();
-    let status = world.docker(&["run", "--rm", "--cap-drop", "ALL", "--cap-add", "NET_RAW", "--security-opt", "no-new-privileges", "busybox", "grep", "-E", "CapEff|NoNewPrivs|Seccomp:", "/proc/self/status"]).ok();
-    assert_eq!(status.split_whitespace().collect::<Vec<_>>().join(" "), "CapEff: 0000000000002000 NoNewPrivs: 1 Seccomp: 2");
-    assert_eq!(world.docker(&["run", "--rm", "--ulimit", "nofile=100:200", "busybox", "sh", "-c", "ulimit -n; ulimit -Hn"]).ok(), "100\n200");
-    let text = world.docker(&["run", "--rm", "--read-only", "--tmpfs", "/t", "busybox", "sh", "-c", "touch /t/x && touch /x"]).fails(1);
+    let status = world
+        .docker(&[
+            "run",
+            "--rm",
+            "--cap-drop",
+            "ALL",
+            "--cap-add",
+            "NET_RAW",
+            "--security-opt",
+            "no-new-privileges",
+            "busybox",
+            "grep",
+            "-E",
+            "CapEff|NoNewPrivs|Seccomp:",
+            "/proc/self/status",
+        ])
+        .ok();
+    assert_eq!(
+        status.split_whitespace().collect::<Vec<_>>().join(" "),
+        "CapEff: 0000000000002000 NoNewPrivs: 1 Seccomp: 2"
+    );
+    assert_eq!(
+        world
+            .docker(&["run", "--rm", "--ulimit", "nofile=100:200", "busybox", "sh", "-c", "ulimit -n; ulimit -Hn"])
+            .ok(),
+        "100\n200"
+    );
+    let text = world
+        .docker(&["run", "--rm", "--read-only", "--tmpfs", "/t", "busybox", "sh", "-c", "touch /t/x && touch /x"])
+        .fails(1);
     assert!(text.contains("Read-only file system"), "{text}");
     assert!(world.docker(&["run", "--rm", "--init", "busybox", "sh", "-c", "echo $$"]).ok() != "1");
     assert_eq!(world.docker(&["run", "--rm", "-h", "harbour", "busybox", "hostname"]).ok(), "harbour");
@@ -119,13 +178,32 @@ fn limits_and_privileges_are_those_asked_for() {
     world.docker(&["update", "--memory", "32m", "--memory-swap", "64m", "up"]).ok();
     let stats = world.docker(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "up"]).ok();
     assert!(stats.ends_with("/ 32MiB"), "{stats}");
-    assert_eq!(world.docker(&["top", "up", "-o", "pid,args"]).ok().lines().nth(1).unwrap().split_once(' ').unwrap().1.trim(), "sleep 1000");
+    assert_eq!(
+        world.docker(&["top", "up", "-o", "pid,args"]).ok().lines().nth(1).unwrap().split_once(' ').unwrap().1.trim(),
+        "sleep 1000"
+    );
 }
 
 #[test]
 fn health_is_checked_and_restarts_follow_their_policy() {
     let world = World::new();
-    world.docker(&["run", "-d", "--name", "well", "--health-cmd", "test -f /ok", "--health-interval", "200ms", "--health-retries", "1", "busybox", "sleep", "1000"]).ok();
+    world
+        .docker(&[
+            "run",
+            "-d",
+            "--name",
+            "well",
+            "--health-cmd",
+            "test -f /ok",
+            "--health-interval",
+            "200ms",
+            "--health-retries",
+            "1",
+            "busybox",
+            "sleep",
+            "1000",
+        ])
+        .ok();
     let health = ["inspect", "-f", "{{.State.Health.Status}}", "well"];
     world.until(&health, "unhealthy");
     world.docker(&["exec", "well", "touch", "/ok"]).ok();
@@ -143,7 +221,10 @@ fn names_are_unique_and_generated_when_missing() {
     assert!(!adjective.is_empty() && !surname.is_empty());
     world.docker(&["rename", &id, "mine"]).ok();
     let text = world.docker(&["create", "--name", "mine", "busybox", "true"]).fails(1);
-    assert!(text.contains(&format!("Conflict. The container name \"/mine\" is already in use by container \"{id}\"")), "{text}");
+    assert!(
+        text.contains(&format!("Conflict. The container name \"/mine\" is already in use by container \"{id}\"")),
+        "{text}"
+    );
     assert!(world.docker(&["inspect", "nobody"]).fails(1).contains("No such object: nobody"));
     assert!(world.docker(&["start", "nobody"]).fails(1).contains("No such container: nobody"));
 }

@@ -7,7 +7,10 @@ fn a_volume_outlives_its_containers_and_is_filled_from_the_image() {
     let world = World::new();
     world.docker(&["run", "--name", "work", "busybox", "sh", "-c", "mkdir /data; echo image > /data/f"]).ok();
     world.docker(&["commit", "-c", "VOLUME /data", "work", "with"]).ok();
-    assert_eq!(world.docker(&["run", "--rm", "-v", "kept:/data", "with", "sh", "-c", "cat /data/f; echo mine > /data/g"]).ok(), "image");
+    assert_eq!(
+        world.docker(&["run", "--rm", "-v", "kept:/data", "with", "sh", "-c", "cat /data/f; echo mine > /data/g"]).ok(),
+        "image"
+    );
     assert_eq!(world.docker(&["run", "--rm", "-v", "kept:/data:ro", "with", "cat", "/data/g"]).ok(), "mine");
     world.docker(&["run", "-d", "--name", "user", "-v", "kept:/data", "with", "sleep", "1000"]).ok();
     assert!(world.docker(&["volume", "rm", "kept"]).fails(1).contains("volume is in use"));

@@ -26,7 +26,10 @@ fn versions_are_negotiated_and_errors_have_dockers_shape() {
     assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
     assert!(refused.contains(r#"{"message":"client version 1.99 is too new. Maximum supported API version is 1.50"}"#));
     let missing = ask(&world, "GET /v1.41/containers/nobody/json HTTP/1.1");
-    assert!(missing.starts_with("HTTP/1.1 404") && missing.contains(r#"{"message":"No such container: nobody"}"#), "{missing}");
+    assert!(
+        missing.starts_with("HTTP/1.1 404") && missing.contains(r#"{"message":"No such container: nobody"}"#),
+        "{missing}"
+    );
     assert!(ask(&world, "GET /nowhere HTTP/1.1").contains(r#"{"message":"page not found"}"#));
 }
 

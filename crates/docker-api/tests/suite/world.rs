@@ -159,7 +159,8 @@ fn finish(mut command: Command, input: &[u8]) -> Outcome {
     if !input.is_empty() {
         command.stdin(Stdio::piped());
     }
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the docker client is installed");
+    let mut child =
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the docker client is installed");
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(input).expect("the client reads");
     }
@@ -215,15 +216,19 @@ fn busybox(target: &Path) {
     header.set_size(program.len() as u64);
     tar.append_data(&mut header, "bin/busybox", program.as_slice()).expect("an entry");
     for applet in [
-        "sh", "cat", "echo", "env", "false", "head", "hostname", "httpd", "id", "ip", "kill", "ls", "mkdir", "mount", "nslookup",
-        "ping", "ps", "pwd", "rm", "sleep", "stty", "test", "touch", "true", "wget", "trap", "grep", "seq", "dd",
+        "sh", "cat", "echo", "env", "false", "head", "hostname", "httpd", "id", "ip", "kill", "ls", "mkdir", "mount",
+        "nslookup", "ping", "ps", "pwd", "rm", "sleep", "stty", "test", "touch", "true", "wget", "trap", "grep", "seq",
+        "dd",
     ] {
         let mut header = root_header();
         header.set_entry_type(tar::EntryType::Symlink);
         header.set_size(0);
         tar.append_link(&mut header, format!("bin/{applet}"), "busybox").expect("an entry");
     }
-    for (name, text) in [("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/:/bin/sh\n"), ("etc/group", "root:x:0:\ncrew:x:77:me\n")] {
+    for (name, text) in [
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/:/bin/sh\n"),
+        ("etc/group", "root:x:0:\ncrew:x:77:me\n"),
+    ] {
         let mut header = root_header();
         header.set_mode(0o644);
         header.set_size(text.len() as u64);

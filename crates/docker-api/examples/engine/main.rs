@@ -1,7 +1,10 @@
 //! The engine alone, with the Docker API on a socket: `engine --data-dir DIR --socket PATH [--name NAME] [--bridge CIDR]`.
 //! SIGTERM ends it and leaves the containers running; SIGINT removes everything it made on the host.
 
+mod dockerfiles;
+
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use docker_api::{Config, DockerApi, NetworkSettings};
 use engine::content::{Content, PullOptions};
@@ -46,13 +49,16 @@ async fn run(data_dir: PathBuf, socket: PathBuf, network: NetworkSettings) {
     .await
     .expect("an engine");
     engine.adopt().await.expect("what the last one left");
+    let content = Content::open(data_dir.join("content")).expect("a content store");
+    let builder =
+        builder::Builder::open(engine.clone(), content.clone(), data_dir.join("builder")).await.expect("a builder");
     let api = DockerApi::open(Config {
         data_dir: data_dir.join("docker"),
         run_dir: data_dir.join("run"),
         engine: engine.clone(),
-        content: Content::open(data_dir.join("content")).expect("a content store"),
+        content,
         network,
-        builder: None,
+        builder: Some(Arc::new(dockerfiles::Dockerfiles(builder))),
         registries: PullOptions::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })

@@ -1,0 +1,58 @@
+//! A place in a network for something that is no container: a build.
+
+use std::collections::BTreeMap;
+
+use engine::Namespace;
+use network::PodAttach;
+
+use super::endpoint::running;
+use super::etc_files::resolv_conf;
+use super::record::Driver;
+use crate::containers::{Record, random_id};
+use crate::daemon::Daemon;
+use crate::error::{ApiError, Result};
+
+/// The place.
+pub(crate) struct Lent {
+    pub namespace: Namespace,
+    pub resolv_conf: Option<String>,
+    /// The network's name and the address's owner, if there is one to give back.
+    taken: Option<(String, String)>,
+}
+
+/// Makes a place by the mode of `--network`.
+pub(crate) fn lend(daemon: &Daemon, mode: &str) -> Result<Lent> {
+    let without = |namespace| Ok(Lent { namespace, resolv_conf: None, taken: None });
+    let name = match mode {
+        "host" => return without(Namespace::Host),
+        "none" => return without(Namespace::New),
+        "" | "default" => "bridge",
+        name => name,
+    };
+    if let Some(other) = name.strip_prefix("container:") {
+        let pid = running(daemon, other)?.record().state.pid;
+        return without(Namespace::Path(format!("/proc/{pid}/ns/net").into()));
+    }
+    let network = daemon.networks.find(name)?;
+    if network.driver != Driver::Bridge {
+        return Err(ApiError::bad(format!("a build cannot be in network {name}")));
+    }
+    let id = format!("build-{}", &random_id()[..32]);
+    let place = daemon.networks.opened(&network)?.attach(&PodAttach { id: id.clone(), host_ports: Vec::new() })?;
+    let networks = BTreeMap::from([(network.name.clone(), Default::default())]);
+    let record = Record { networks, ..Record::default() };
+    Ok(Lent {
+        namespace: Namespace::Path(place.netns),
+        resolv_conf: Some(resolv_conf(daemon, &record)),
+        taken: Some((network.name, id)),
+    })
+}
+
+/// Takes the place away again.
+pub(crate) fn give_back(daemon: &Daemon, lent: &Lent) -> Result<()> {
+    if let Some((network, id)) = &lent.taken {
+        let network = daemon.networks.find(network)?;
+        daemon.networks.opened(&network)?.detach(id)?;
+    }
+    Ok(())
+}
