@@ -21,7 +21,7 @@ use crate::plan::{check_platform, plan};
 use crate::request::{BuildOutput, BuildRequest, Context, Source};
 use crate::stage;
 use crate::tree::Root;
-use crate::work::{LABEL, Locks, Parts, Settings, Work, Workspace, entrance};
+use crate::work::{Built, LABEL, Locks, Parts, Settings, Work, Workspace, entrance};
 
 /// Bytes of a context unless the request says otherwise.
 const MAX_BYTES: u64 = 64 << 30;
@@ -110,7 +110,7 @@ impl Builder {
         prepared: Prepared,
         progress: Progress,
     ) -> Result<BuildOutput, BuildError> {
-        let Prepared { settings, context, text, tags, labels, target, output } = prepared;
+        let Prepared { mut settings, context, text, tags, cache_from, labels, target, output } = prepared;
         let dockerfile = Dockerfile::parse(&text).map_err(Kind::Parse)?;
         for warning in &dockerfile.warnings {
             progress(Event::Warning(warning.clone()));
@@ -134,6 +134,12 @@ impl Builder {
             let content = self.content.clone();
             blocking(move || Ok(content.authoring()?)).await?
         };
+        for name in &cache_from {
+            match self.cache_source(name, &settings).await {
+                Ok(image) => settings.cache_from.push(image),
+                Err(error) => progress(Event::Warning(format!("nothing is taken from {name}: {error}"))),
+            }
+        }
         let global_names: Vec<String> = plan.global.keys().cloned().collect();
         let work = Arc::new(Work::new(Parts {
             engine: self.engine.clone(),
@@ -200,6 +206,15 @@ impl Builder {
         })
     }
 
+    async fn cache_source(&self, name: &str, settings: &Settings) -> Result<Built, Kind> {
+        let image = match self.content.image(name) {
+            Ok(image) => image,
+            Err(_) => self.content.pull(name, &settings.pull_options).await?,
+        };
+        let layers = self.content.image_layers(&image)?;
+        Ok(Built { config: image.config, layers, origin: None })
+    }
+
     /// What the build cache holds: records of steps, and cache mounts. Blocks.
     pub fn cache(&self) -> Vec<CacheEntry> {
         [cache::entries(&self.content), cache::mounts(&self.data_dir.join("mounts"))].concat()
@@ -230,6 +245,7 @@ struct Prepared {
     context: Option<Root>,
     text: String,
     tags: Vec<Reference>,
+    cache_from: Vec<String>,
     labels: BTreeMap<String, String>,
     target: Option<String>,
     output: crate::request::Output,
@@ -252,6 +268,7 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
             no_cache: request.no_cache,
             pull: request.pull,
             pull_options: request.pull_options,
+            cache_from: Vec::new(),
             secrets: request.secrets,
             network: request.network,
             resolv_conf: request.resolv_conf,
@@ -266,6 +283,7 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
         context,
         text,
         tags,
+        cache_from: request.cache_from,
         labels: request.labels,
         target: request.target,
         output: request.output,

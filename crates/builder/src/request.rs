@@ -101,6 +101,8 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Ask the registry for every base image, also those that are here.
     pub pull: bool,
+    /// `--cache-from`: images whose steps count as done, if they begin as this build does. Here, or to be pulled.
+    pub cache_from: Vec<String>,
     /// How to reach registries.
     pub pull_options: PullOptions,
     /// `--secret`, by id. Only `RUN --mount=type=secret` sees them, in memory.

@@ -216,13 +216,37 @@ impl Stage {
         Key::new(self.id().as_deref(), self.work.settings.clamp)
     }
 
-    fn find(&self, key: &Key) -> Option<Record> {
-        let found = if self.work.settings.no_cache { None } else { cache::find(&self.work.content, key) };
+    /// The record of a step, if it was done. `created_by` is what history says of it, where that says it all.
+    fn find(&self, key: &Key, created_by: Option<&str>) -> Option<Record> {
+        let known = || {
+            let own = cache::find(&self.work.content, key);
+            own.or_else(|| self.work.settings.cache_from.iter().find_map(|image| self.found_in(image, created_by?)))
+        };
+        let found = if self.work.settings.no_cache { None } else { known() };
         if found.is_some() {
             self.work.cached.fetch_add(1, Ordering::Relaxed);
             self.work.tell(Event::Cached { stage: self.index });
         }
         found
+    }
+
+    /// The same step in the history of an image that has been built alike so far.
+    fn found_in(&self, image: &Built, created_by: &str) -> Option<Record> {
+        let (own, theirs) = (&self.built.config.history, &image.config.history);
+        let step = theirs.get(own.len())?;
+        let alike = |a: &History, b: &History| {
+            (&a.created, &a.created_by, a.empty_layer) == (&b.created, &b.created_by, b.empty_layer)
+        };
+        let so_far = own.iter().zip(theirs).all(|(own, theirs)| alike(own, theirs))
+            && image.layers.iter().zip(&self.built.layers).all(|(a, b)| a.diff_id == b.diff_id);
+        if !so_far || step.created_by.as_deref() != Some(created_by) {
+            return None;
+        }
+        let layer = match step.empty_layer {
+            true => None,
+            false => Some(image.layers.get(self.built.layers.len())?.clone()),
+        };
+        Some(Record { created: step.created.clone()?, layer, step: created_by.to_owned() })
     }
 
     /// A step that made this layer (or none) is done now: keeps it for later builds.
@@ -258,7 +282,7 @@ impl Stage {
     ) -> Result<(), Kind> {
         let created_by = format!("{} #(nop)  {note}", self.shell().join(" "));
         let key = self.key().text(&created_by);
-        let record = match self.find(&key) {
+        let record = match self.find(&key, Some(&created_by)) {
             Some(record) => record,
             None => {
                 self.stand_in();

@@ -62,6 +62,8 @@ pub(crate) struct Settings {
     pub no_cache: bool,
     pub pull: bool,
     pub pull_options: engine::content::PullOptions,
+    /// Images that the cache may take steps from.
+    pub cache_from: Vec<Built>,
     pub secrets: BTreeMap<String, Vec<u8>>,
     pub network: RunNetwork,
     pub resolv_conf: Option<String>,

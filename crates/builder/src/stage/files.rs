@@ -13,7 +13,7 @@ impl Stage {
         let note = format!("WORKDIR {path}");
         let created_by = format!("{} #(nop) {note}", self.shell().join(" "));
         let key = self.key().text(&created_by);
-        let record = match self.find(&key) {
+        let record = match self.find(&key, Some(&created_by)) {
             Some(record) => record,
             None => {
                 self.stand_in();
@@ -61,7 +61,7 @@ impl Stage {
         let parent = if copy.copying.link && chown.is_empty() { Key::new(Some("link"), self.work.settings.clamp) } else { self.key() };
         let key = parent.text(&created_by).text(if copy.copying.parents { "parents" } else { "" });
         let key = key.text(&format!("{:?}", copy.copying.unpack));
-        let record = match self.find(&key) {
+        let record = match self.find(&key, Some(&created_by)) {
             Some(record) => record,
             None => {
                 let layers = self.built.layers.clone();

@@ -52,7 +52,9 @@ impl Stage {
         for mount in &ready {
             key = key.text(&self.mount_key(mount).await?);
         }
-        let record = match self.find(&key) {
+        // History does not hold what a script of its own or a mount brings.
+        let told = script.is_none() && ready.is_empty();
+        let record = match self.find(&key, told.then_some(created_by.as_str())) {
             Some(record) => record,
             None => {
                 let command = run::Command {

@@ -125,6 +125,25 @@ async fn the_cache_survives_its_images_until_it_is_pruned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn steps_are_taken_from_an_image_that_began_alike() {
+    let world = World::new().await;
+    world.file("one", "1\n");
+    world.file("two", "2\n");
+    let first = world.build_with(BuildRequest { tags: vec!["source".into()], ..world.request(STEPS) }).await;
+    world.builder.prune(std::time::Duration::ZERO, 0).unwrap();
+    let from = |text: &str| BuildRequest { cache_from: vec!["source".into()], ..world.request(text) };
+    let again = world.build_with(from(STEPS)).await;
+    assert_eq!((again.cached().len(), again.output.image), (5, first.output.image));
+    world.builder.prune(std::time::Duration::ZERO, 0).unwrap();
+    world.file("two", "other\n");
+    assert_eq!(world.build_with(from(STEPS)).await.cached().len(), 3);
+    assert!(world.build_with(from("FROM base\nENV A=2\nCOPY one /one")).await.cached().is_empty());
+    let absent = BuildRequest { cache_from: vec!["127.0.0.1:1/absent".into()], ..world.request("FROM base\nENV A=3") };
+    assert!(world.build_with(absent).await.classic().contains("nothing is taken from 127.0.0.1:1/absent"));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_linked_layer_is_known_on_another_base() {
     let world = World::new().await;
     world.file("one", "1");

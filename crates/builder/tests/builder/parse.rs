@@ -75,6 +75,44 @@ fn mistakes_name_their_line_in_dockers_words() {
 }
 
 #[test]
+fn no_text_makes_the_parser_panic_and_every_mistake_has_a_line() {
+    let seeds = [
+        "# escape=`\nARG A=1\nFROM --platform=$X a AS b\nRUN --mount=type=cache,target=/x <<-'E' cat `\n y\n\tz\nE\n",
+        "FROM a\nCOPY --from=b --chown=1:2 [\"a\", \"b\"]\nENV a=\"${b:-c}\" d\\ e=f\nHEALTHCHECK --interval=1m5s CMD [\"x\"]\n",
+        "FROM a\nONBUILD ADD <<X <<\"Y\" /d/\n1\nX\n2\nY\nEXPOSE 80-90/udp\nLABEL a='b c'\nSHELL [\"a\"]\n",
+    ];
+    let pieces = ["\n", "\\", "`", "\"", "'", "<<", "--", "=", "$", "${", "}", "[", "]", "µ", "#", " ", "\t", ",", "FROM ", "RUN ", "EOF"];
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for round in 0..20_000 {
+        let mut text: Vec<char> = seeds[round % seeds.len()].chars().collect();
+        for _ in 0..=random(6) {
+            let at = random(text.len() + 1);
+            match random(3) {
+                0 if at < text.len() => drop(text.remove(at)),
+                1 => text.truncate(at.max(1)),
+                _ => drop(text.splice(at..at, pieces[random(pieces.len())].chars())),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        match Dockerfile::parse(&text) {
+            Ok(parsed) => assert!(!parsed.stages.is_empty(), "{text:?}"),
+            Err(error) => {
+                assert!((1..=text.split('\n').count()).contains(&error.line), "{error} {text:?}");
+                excerpt(&text, "Dockerfile", error.line, error.line);
+            }
+        }
+        let lookup = |_: &str| Some("v".to_owned());
+        let _ = Expander::new('\\', &lookup).words(&text);
+    }
+}
+
+#[test]
 fn the_excerpt_marks_the_line() {
     let text = "FROM busybox\n\nFOO\nRUN x\nRUN y\nRUN z";
     let expected = "Dockerfile:3\n--------------------\n   1 |     FROM busybox\n   2 |\n   3 | >>> FOO\n   4 |     RUN x\n   5 |     RUN y\n--------------------";
