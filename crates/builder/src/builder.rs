@@ -257,7 +257,9 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
     let tags = request.tags.iter().map(|tag| tag_reference(tag)).collect::<Result<Vec<_>, _>>()?;
     let max_bytes = request.max_bytes.unwrap_or(MAX_BYTES);
     let clamp = match request.args.get("SOURCE_DATE_EPOCH").filter(|_| request.source_date_epoch.is_none()) {
-        Some(text) => Some(text.parse::<i64>().map_err(|_| Kind::invalid(format!("invalid SOURCE_DATE_EPOCH: {text}")))?),
+        Some(text) => {
+            Some(text.parse::<i64>().map_err(|_| Kind::invalid(format!("invalid SOURCE_DATE_EPOCH: {text}")))?)
+        }
         None => request.source_date_epoch,
     };
     let (context, source, keep) = (request.context, request.dockerfile, workspace.clone());
@@ -291,7 +293,8 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
 }
 
 fn tag_reference(tag: &str) -> Result<Reference, Kind> {
-    let invalid = || Kind::invalid(format!("invalid argument {tag:?} for \"-t, --tag\" flag: invalid reference format"));
+    let invalid =
+        || Kind::invalid(format!("invalid argument {tag:?} for \"-t, --tag\" flag: invalid reference format"));
     let reference = Reference::parse(tag).map_err(|_| invalid())?;
     if reference.digest.is_some() { Err(invalid()) } else { Ok(reference) }
 }
@@ -343,7 +346,8 @@ fn open_context(
     let (text, own_ignore) = match source {
         Source::Text(text) => (text.clone(), None),
         Source::Path(path) => {
-            let text = read(path)?.ok_or_else(|| Kind::invalid(format!("Cannot locate specified Dockerfile: {path}")))?;
+            let text =
+                read(path)?.ok_or_else(|| Kind::invalid(format!("Cannot locate specified Dockerfile: {path}")))?;
             if text.trim().is_empty() {
                 return Err(Kind::invalid(format!("The Dockerfile ({path}) cannot be empty")));
             }

@@ -113,7 +113,12 @@ pub(crate) fn entries(content: &Content) -> Vec<CacheEntry> {
 
 /// Forgets the records that were not used for `unused`, then the longest unused until no more than `keep` bytes are
 /// left. Returns what was forgotten.
-pub(crate) fn prune(content: &Content, unused: Duration, keep: u64, now: SystemTime) -> Result<Vec<CacheEntry>, ContentError> {
+pub(crate) fn prune(
+    content: &Content,
+    unused: Duration,
+    keep: u64,
+    now: SystemTime,
+) -> Result<Vec<CacheEntry>, ContentError> {
     let mut entries = entries(content);
     entries.sort_by_key(|entry| entry.used);
     let mut left: u64 = entries.iter().map(|entry| entry.size).sum();

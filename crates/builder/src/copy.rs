@@ -38,9 +38,16 @@ pub(crate) struct Copy {
 enum Source {
     Tree(Tree),
     /// Contents from the Dockerfile.
-    Inline { name: String, data: Vec<u8> },
+    Inline {
+        name: String,
+        data: Vec<u8>,
+    },
     /// A file from a URL.
-    Fetched { name: String, file: OwnedFd, modified: Option<i64> },
+    Fetched {
+        name: String,
+        file: OwnedFd,
+        modified: Option<i64>,
+    },
 }
 
 /// The sources, found and summed up.
@@ -237,10 +244,11 @@ impl Copy {
 
     /// What `--parents` keeps of a source's path: what stands behind `/./`, or all of it.
     fn kept_parents(&self, path: &str) -> String {
-        let pivot = self.copying.sources.iter().filter_map(|source| source.split_once("/./")).find_map(|(before, _)| {
-            let before = clean(before);
-            path.strip_prefix(&format!("{before}/")).map(str::to_owned)
-        });
+        let pivot =
+            self.copying.sources.iter().filter_map(|source| source.split_once("/./")).find_map(|(before, _)| {
+                let before = clean(before);
+                path.strip_prefix(&format!("{before}/")).map(str::to_owned)
+            });
         pivot.unwrap_or_else(|| path.to_owned())
     }
 

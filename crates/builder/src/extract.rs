@@ -73,9 +73,9 @@ pub(crate) fn extract(reader: impl Read, target: &OwnedFd, extraction: &Extracti
             )));
         }
         let name = entry.path_bytes().into_owned();
-        unpacking.place(&mut entry, Path::new(OsStr::from_bytes(&name))).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", String::from_utf8_lossy(&name)))
-        })?;
+        unpacking
+            .place(&mut entry, Path::new(OsStr::from_bytes(&name)))
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", String::from_utf8_lossy(&name))))?;
     }
     for (path, times) in &unpacking.directories {
         if let Ok(directory) = open_in(target, path.as_os_str().as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY) {
@@ -194,7 +194,8 @@ impl Unpacking<'_> {
         let stamps = times(entry);
         for extension in entry.pax_extensions()?.into_iter().flatten().flatten() {
             let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr.")) else { continue };
-            let harmless = name == "security.capability" || (name.starts_with("user.") && !name.starts_with("user.overlay."));
+            let harmless =
+                name == "security.capability" || (name.starts_with("user.") && !name.starts_with("user.overlay."));
             if harmless {
                 match rfs::fsetxattr(target, name, extension.value_bytes(), XattrFlags::empty()) {
                     Err(rustix::io::Errno::OPNOTSUPP) => {}

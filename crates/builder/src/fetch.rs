@@ -43,9 +43,10 @@ pub(crate) async fn fetch(url: &str, target: &Path, limit: u64) -> Result<Fetche
         Some(name.split(';').next()?.trim_matches(['"', ' ']).to_owned())
     });
     let last = response.url().path().rsplit('/').next().unwrap_or_default().to_owned();
-    let name = [Some(last), disposition].into_iter().flatten().find(|name| {
-        !name.is_empty() && !name.contains('/') && name != "." && name != ".."
-    });
+    let name = [Some(last), disposition]
+        .into_iter()
+        .flatten()
+        .find(|name| !name.is_empty() && !name.contains('/') && name != "." && name != "..");
     let write = |e: std::io::Error| Kind::io("write", target, e);
     let mut file = tokio::fs::File::create(target).await.map_err(write)?;
     let mut hasher = Sha256::new();

@@ -20,7 +20,9 @@ pub(crate) fn write(work: &Work, image: &Image, built: &Built, output: Output, t
     let fail = |e: io::Error| Kind::io("write", Path::new("the output"), e);
     match output {
         Output::Image => Ok(()),
-        Output::Oci(mut writer) => oci(work, image, built, tags, &mut writer).and_then(|()| writer.flush()).map_err(fail),
+        Output::Oci(mut writer) => {
+            oci(work, image, built, tags, &mut writer).and_then(|()| writer.flush()).map_err(fail)
+        }
         Output::Tar(mut writer) => {
             let view = work.view(&built.layers)?;
             let packing = Packing { upper: false, clamp: work.settings.clamp };
@@ -62,8 +64,7 @@ fn oci(work: &Work, image: &Image, built: &Built, tags: &[Reference], writer: &m
         });
         if let Some(name) = name {
             let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag).to_owned();
-            entry["annotations"] =
-                json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag});
+            entry["annotations"] = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag});
         }
         entry
     };

@@ -85,7 +85,11 @@ pub(crate) struct Change {
 
 impl Chmod {
     pub fn parse(text: &str) -> Result<Self, Kind> {
-        let bad = || Kind::invalid(format!("invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"));
+        let bad = || {
+            Kind::invalid(format!(
+                "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
+            ))
+        };
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
             return mode.map(Self::Octal).ok_or_else(bad);
@@ -139,4 +143,3 @@ impl Chmod {
         }
     }
 }
-

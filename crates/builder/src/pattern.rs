@@ -14,7 +14,10 @@ enum Token {
     DoubleStar,
     /// Any number of whole directories, `**/`.
     Directories,
-    Class { negated: bool, ranges: Vec<(char, char)> },
+    Class {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
 }
 
 /// A pattern that can't be understood.
@@ -96,7 +99,8 @@ impl Pattern {
             Token::Char(c) => text.get(at) == Some(c) && self.from(token + 1, text, at + 1, failed),
             Token::Any => text.get(at).is_some_and(|c| *c != '/') && self.from(token + 1, text, at + 1, failed),
             Token::Class { negated, ranges } => {
-                let fits = |c: &char| *c != '/' && ranges.iter().any(|(low, high)| (low..=high).contains(&c)) != *negated;
+                let fits =
+                    |c: &char| *c != '/' && ranges.iter().any(|(low, high)| (low..=high).contains(&c)) != *negated;
                 text.get(at).is_some_and(fits) && self.from(token + 1, text, at + 1, failed)
             }
             Token::Star => {

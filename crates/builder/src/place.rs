@@ -85,7 +85,8 @@ pub(crate) fn contents(tree: &Tree, target: &OwnedFd, new: bool, placing: &Placi
             let key = (entry.stat.st_dev, entry.stat.st_ino);
             if let Some(first) = links.get(&key) {
                 clear(&parent, name).map_err(fail)?;
-                rfs::linkat(target, OsStr::from_bytes(first), &parent, name, AtFlags::empty()).map_err(|e| fail(e.into()))?;
+                rfs::linkat(target, OsStr::from_bytes(first), &parent, name, AtFlags::empty())
+                    .map_err(|e| fail(e.into()))?;
                 continue;
             }
             links.insert(key, entry.path.clone());

@@ -209,7 +209,9 @@ fn same_platform(wanted: &str, platform: &str) -> bool {
 /// [`Kind::Invalid`] when it can't.
 pub fn check_platform(wanted: Option<&str>, platform: &str) -> Result<(), Kind> {
     match wanted.filter(|wanted| !wanted.is_empty() && !same_platform(wanted, platform)) {
-        Some(wanted) => Err(Kind::invalid(format!("platform {wanted:?} can't be built here: this machine is {platform}"))),
+        Some(wanted) => {
+            Err(Kind::invalid(format!("platform {wanted:?} can't be built here: this machine is {platform}")))
+        }
         None => Ok(()),
     }
 }

@@ -116,7 +116,8 @@ fn prepare_upper(upper: &Path, spec: &ContainerSpec) -> Result<(), Kind> {
     std::fs::create_dir_all(upper).map_err(|e| Kind::io("create", upper, e))?;
     let Rootfs::Overlay { lower, .. } = &spec.rootfs else { return Ok(()) };
     let mode = lower.first().and_then(|top| std::fs::metadata(top).ok()).map_or(0o755, |top| top.permissions().mode());
-    std::fs::set_permissions(upper, std::fs::Permissions::from_mode(mode & 0o7777)).map_err(|e| Kind::io("chmod", upper, e))
+    std::fs::set_permissions(upper, std::fs::Permissions::from_mode(mode & 0o7777))
+        .map_err(|e| Kind::io("chmod", upper, e))
 }
 
 /// Starts the container and passes on what it says until it ends.
@@ -148,8 +149,7 @@ async fn execute(work: &Arc<Work>, sandbox: &Sandbox, spec: ContainerSpec, comma
             work.tell(Event::Output { stage: command.stage, error, bytes: buffer[..read].to_vec() });
         }
     };
-    let (exit, (), ()) =
-        tokio::join!(sandbox.wait(&id), copy(streams.stdout, false), copy(streams.stderr, true));
+    let (exit, (), ()) = tokio::join!(sandbox.wait(&id), copy(streams.stdout, false), copy(streams.stderr, true));
     Ok(exit?.exit_code)
 }
 

@@ -144,8 +144,19 @@ pub(crate) struct Parts {
 
 impl Work {
     pub fn new(parts: Parts) -> Self {
-        let Parts { engine, content, data_dir, workspace, settings, dockerfile, global, steps, context, progress, locks } =
-            parts;
+        let Parts {
+            engine,
+            content,
+            data_dir,
+            workspace,
+            settings,
+            dockerfile,
+            global,
+            steps,
+            context,
+            progress,
+            locks,
+        } = parts;
         let sandboxes = Sandboxes { engine, workspace: workspace.clone(), made: Mutex::default() };
         Self {
             content,

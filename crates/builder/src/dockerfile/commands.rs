@@ -143,8 +143,24 @@ pub struct Checks {
 }
 
 const NAMES: [&str; 18] = [
-    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER", "ONBUILD",
-    "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR",
+    "ADD",
+    "ARG",
+    "CMD",
+    "COPY",
+    "ENTRYPOINT",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "HEALTHCHECK",
+    "LABEL",
+    "MAINTAINER",
+    "ONBUILD",
+    "RUN",
+    "SHELL",
+    "STOPSIGNAL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
 ];
 
 pub(super) fn parse(line: &Line, escape: char) -> Result<Command, String> {
@@ -273,7 +289,11 @@ fn copying(name: &str, flags: &Flags, arguments: &str, line: &Line, escape: char
         None => words::raw(arguments, escape),
     };
     let destination = match all.len() {
-        0 => return Err(format!("{name} requires at least two arguments, but none were provided. Destination could not be determined")),
+        0 => {
+            return Err(format!(
+                "{name} requires at least two arguments, but none were provided. Destination could not be determined"
+            ));
+        }
         1 => {
             return Err(format!(
                 "{name} requires at least two arguments, but only one was provided. Destination could not be determined"

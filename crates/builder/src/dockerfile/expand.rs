@@ -308,7 +308,8 @@ fn replace(value: &str, pattern: &str, replacement: &str, all: bool) -> String {
     let mut at = 0;
     let mut done = pattern.is_empty();
     while at < value.len() {
-        let found = (!done).then(|| (at + 1..=value.len()).rev().find(|end| glob(&pattern, &value[at..*end]))).flatten();
+        let found =
+            (!done).then(|| (at + 1..=value.len()).rev().find(|end| glob(&pattern, &value[at..*end]))).flatten();
         match found {
             Some(end) => {
                 result.push_str(replacement);

@@ -135,8 +135,7 @@ impl Instruction {
     }
 
     fn parse(line: &Line, escape: char) -> Result<Self, ParseError> {
-        let command =
-            commands::parse(line, escape).map_err(|message| ParseError { line: line.start, message })?;
+        let command = commands::parse(line, escape).map_err(|message| ParseError { line: line.start, message })?;
         Ok(Self { line: line.start, end: line.end, original: line.text.trim().to_owned(), command })
     }
 }

@@ -92,9 +92,11 @@ impl Mount {
         let mode = fields.number("mode", 8)?;
         let owner = (uid.unwrap_or(0), gid.unwrap_or(0));
         let kind = match kind.as_str() {
-            "bind" => {
-                MountKind::Bind { from, source: source.unwrap_or_else(|| "/".into()), writable: read_only == Some(false) }
-            }
+            "bind" => MountKind::Bind {
+                from,
+                source: source.unwrap_or_else(|| "/".into()),
+                writable: read_only == Some(false),
+            },
             "cache" => {
                 let sharing = match fields.take(&["sharing"]).as_deref() {
                     None | Some("shared") => CacheSharing::Shared,
@@ -176,9 +178,8 @@ impl Fields {
     }
 
     fn number(&mut self, name: &str, radix: u32) -> Result<Option<u32>, String> {
-        let parse = |value: String| {
-            u32::from_str_radix(&value, radix).map_err(|_| format!("invalid value {value} for {name}"))
-        };
+        let parse =
+            |value: String| u32::from_str_radix(&value, radix).map_err(|_| format!("invalid value {value} for {name}"));
         self.take(&[name]).map(parse).transpose()
     }
 }

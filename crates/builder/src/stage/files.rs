@@ -58,7 +58,11 @@ impl Stage {
         let note = format!("{name} {chown}{chmod}{} in {shown} ", gathered.sum);
         let created_by = format!("{} #(nop) {note}", self.shell().join(" "));
         // A linked layer depends on nothing below it; names of owners are looked up there all the same.
-        let parent = if copy.copying.link && chown.is_empty() { Key::new(Some("link"), self.work.settings.clamp) } else { self.key() };
+        let parent = if copy.copying.link && chown.is_empty() {
+            Key::new(Some("link"), self.work.settings.clamp)
+        } else {
+            self.key()
+        };
         let key = parent.text(&created_by).text(if copy.copying.parents { "parents" } else { "" });
         let key = key.text(&format!("{:?}", copy.copying.unpack));
         let record = match self.find(&key, Some(&created_by)) {
@@ -79,7 +83,8 @@ impl Stage {
         copying: &mut Copying,
         destination: &str,
     ) -> Result<Vec<(String, std::path::PathBuf, Option<i64>)>, Failure> {
-        let (urls, local): (Vec<String>, Vec<String>) = copying.sources.drain(..).partition(|s| fetch::is_url(s) || fetch::is_git(s));
+        let (urls, local): (Vec<String>, Vec<String>) =
+            copying.sources.drain(..).partition(|s| fetch::is_url(s) || fetch::is_git(s));
         copying.sources = local;
         if let Some(git) = urls.iter().find(|url| fetch::is_git(url)) {
             return Err(Kind::invalid(format!("ADD failed: {git}: repositories can't be added by this builder")).into());

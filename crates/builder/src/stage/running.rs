@@ -103,7 +103,9 @@ impl Stage {
 
     /// What of a mount makes a `RUN` another one: bound files count with their contents; caches and secrets don't.
     async fn mount_key(&self, mount: &ReadyMount) -> Result<String, Kind> {
-        let MountKind::Bind { source, .. } = &mount.kind else { return Ok(format!("{:?} {}", mount.kind, mount.target)) };
+        let MountKind::Bind { source, .. } = &mount.kind else {
+            return Ok(format!("{:?} {}", mount.kind, mount.target));
+        };
         let copying = Copying { sources: vec![source.clone()], ..Copying::default() };
         let copy = Copy {
             name: "RUN",
@@ -121,7 +123,8 @@ impl Stage {
 fn with_heredocs(form: &Form, heredocs: &[Heredoc]) -> (Form, Option<(String, String)>) {
     let (Some(first), true) = (heredocs.first(), form.shell) else { return (form.clone(), None) };
     let text = form.args.first().cloned().unwrap_or_default();
-    let alone = heredocs.len() == 1 && !text.trim().contains(char::is_whitespace) && text.trim_start().starts_with("<<");
+    let alone =
+        heredocs.len() == 1 && !text.trim().contains(char::is_whitespace) && text.trim_start().starts_with("<<");
     if alone {
         let data = first.data();
         if data.starts_with("#!") {

@@ -41,7 +41,10 @@ async fn archives_are_unpacked_however_they_are_compressed() {
         let built = world.build(&format!("FROM base\nADD {name} /to")).await;
         assert_eq!(world.read(&built.image, "to/dir/file"), "packed", "{name}");
         let metadata = fs::metadata(world.find(&built.image, "to/dir/file").unwrap()).unwrap();
-        assert_eq!((metadata.uid(), metadata.gid(), metadata.mtime(), metadata.mode() & 0o777), (33, 34, 1_000_000_000, 0o640));
+        assert_eq!(
+            (metadata.uid(), metadata.gid(), metadata.mtime(), metadata.mode() & 0o777),
+            (33, 34, 1_000_000_000, 0o640)
+        );
     }
     let built = world.build("FROM base\nADD --chown=7:8 a.tar /to\nADD text.tar /text\nCOPY a.tar /copied\nADD --unpack=false a.tar /kept").await;
     let metadata = fs::metadata(world.find(&built.image, "to/top").unwrap()).unwrap();
@@ -82,7 +85,8 @@ async fn urls_are_fetched_checked_and_not_unpacked() {
     let body = archive();
     let digest = engine::content::Digest::of(&body).to_string();
     let (url, thread) = serve(4, "200 OK", body.clone());
-    let text = format!("FROM base\nADD --checksum={digest} {url}/files/a.tar /to/\nADD --unpack {url}/files/a.tar /out/");
+    let text =
+        format!("FROM base\nADD --checksum={digest} {url}/files/a.tar /to/\nADD --unpack {url}/files/a.tar /out/");
     let built = world.build(&text).await;
     let file = world.find(&built.image, "to/a.tar").unwrap();
     assert_eq!(fs::read(&file).unwrap(), body);

@@ -47,11 +47,23 @@ async fn sources_that_are_not_there_are_named() {
     world.file("secret/key", "k");
     world.file(".dockerignore", "secret\n");
     for (text, message) in [
-        ("COPY nope /", "COPY failed: file not found in build context or excluded by .dockerignore: stat nope: file does not exist"),
-        ("COPY secret /", "COPY failed: file not found in build context or excluded by .dockerignore: stat secret: file does not exist"),
-        ("ADD secret/key /", "ADD failed: file not found in build context or excluded by .dockerignore: stat secret/key: file does not exist"),
+        (
+            "COPY nope /",
+            "COPY failed: file not found in build context or excluded by .dockerignore: stat nope: file does not exist",
+        ),
+        (
+            "COPY secret /",
+            "COPY failed: file not found in build context or excluded by .dockerignore: stat secret: file does not exist",
+        ),
+        (
+            "ADD secret/key /",
+            "ADD failed: file not found in build context or excluded by .dockerignore: stat secret/key: file does not exist",
+        ),
         ("COPY x* /", "COPY failed: no source files were specified"),
-        ("COPY a .dockerignore /x", "When using COPY with more than one source file, the destination must be a directory and end with a /"),
+        (
+            "COPY a .dockerignore /x",
+            "When using COPY with more than one source file, the destination must be a directory and end with a /",
+        ),
         ("COPY a /etc/motd/", "COPY failed: cannot copy to non-directory: /etc/motd"),
         ("COPY --chown=nobody a /", "can't find uid for user nobody: no such user: nobody"),
         ("COPY --chmod=999 a /", "invalid chmod parameter: '999'. it should be octal string and between 0 and 07777"),
@@ -112,7 +124,11 @@ async fn links_can_not_lead_out_of_the_context_or_the_image() {
     // In an image: what is copied to a link lands below the image's root.
     let target = world.path("escaped");
     fs::create_dir(&target).unwrap();
-    let text = format!("FROM base\nRUN ln -s {} /way && mkdir -p {}\nCOPY inside /way/file", target.display(), target.display());
+    let text = format!(
+        "FROM base\nRUN ln -s {} /way && mkdir -p {}\nCOPY inside /way/file",
+        target.display(),
+        target.display()
+    );
     let built = world.build(&text).await;
     assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
     let below = target.strip_prefix("/").unwrap().join("file");
@@ -131,7 +147,13 @@ async fn a_dockerignore_hides_and_takes_back() {
     let top = world.top(&built.image);
     let there = |path: &str| top.join(path).exists();
     assert!(there("README.md") && there("src/main.rs") && there("src/deep") && there("keep/only/this"));
-    assert!(!there("a.md") && !there("src/deep/x.tmp") && !there("target") && !there("keep/other") && !there(".dockerignore"));
+    assert!(
+        !there("a.md")
+            && !there("src/deep/x.tmp")
+            && !there("target")
+            && !there("keep/other")
+            && !there(".dockerignore")
+    );
     // The Dockerfile's own rules come first.
     world.file("app.Dockerfile", "FROM scratch\nCOPY . /\n");
     world.file("app.Dockerfile.dockerignore", "*\n!a.md\n");
@@ -232,7 +254,10 @@ async fn a_context_may_come_as_an_archive_and_can_not_escape() {
         }
         builder.into_inner().unwrap()
     };
-    let request = |bytes: Vec<u8>| BuildRequest { context: Context::Tar(Box::new(std::io::Cursor::new(bytes))), ..BuildRequest::default() };
+    let request = |bytes: Vec<u8>| BuildRequest {
+        context: Context::Tar(Box::new(std::io::Cursor::new(bytes))),
+        ..BuildRequest::default()
+    };
     let regular = tar::EntryType::Regular;
     let good = archive(vec![entry("Dockerfile", regular, "FROM base\nCOPY a /a\n"), entry("a", regular, "text")]);
     let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -19,7 +19,10 @@ async fn the_configuration_says_what_the_dockerfile_says() {
     assert_eq!((config.working_dir.as_str(), config.user.as_str()), ("/a/b", "web"));
     assert_eq!(config.stop_signal.as_deref(), Some("SIGQUIT"));
     let health = config.healthcheck.as_ref().unwrap();
-    assert_eq!((health.test.clone(), health.interval, health.retries), (vec!["CMD-SHELL".to_owned(), "true".to_owned()], 5_000_000_000, 2));
+    assert_eq!(
+        (health.test.clone(), health.interval, health.retries),
+        (vec!["CMD-SHELL".to_owned(), "true".to_owned()], 5_000_000_000, 2)
+    );
     assert_eq!(config.entrypoint, ["/bin/echo"]);
     assert_eq!(config.cmd, ["/bin/sh", "-c", "hello"]);
     assert_eq!(config.on_build, ["RUN echo later"]);
@@ -64,7 +67,10 @@ async fn arguments_have_scopes() {
     assert_eq!(world.build(text).await.said(), format!("[]\n[global]\n[own]\n[own-x]\n[][own-x]\n{arch}\n"));
     let mut request = BuildRequest { no_cache: true, ..world.request(text) };
     request.args.insert("G".into(), "given".into());
-    assert_eq!(world.build_with(request).await.said(), format!("[]\n[given]\n[given]\n[given-x]\n[][given-x]\n{arch}\n"));
+    assert_eq!(
+        world.build_with(request).await.said(),
+        format!("[]\n[given]\n[given]\n[given-x]\n[][given-x]\n{arch}\n")
+    );
     world.end().await;
 }
 
@@ -87,8 +93,16 @@ async fn stages_build_on_and_copy_from_each_other_and_unused_ones_are_left() {
 async fn independent_stages_run_at_the_same_time() {
     let world = World::new().await;
     // Each waits for the other's file in a cache that both see: one after the other would hang.
-    let wait = |mine: &str, other: &str| format!("RUN --mount=type=cache,target=/meet touch /meet/{mine}; while ! test -e /meet/{other}; do sleep 0.01; done; echo {mine} > /{mine}\n");
-    let text = format!("FROM base AS a\n{}FROM base AS b\n{}FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n", wait("a", "b"), wait("b", "a"));
+    let wait = |mine: &str, other: &str| {
+        format!(
+            "RUN --mount=type=cache,target=/meet touch /meet/{mine}; while ! test -e /meet/{other}; do sleep 0.01; done; echo {mine} > /{mine}\n"
+        )
+    };
+    let text = format!(
+        "FROM base AS a\n{}FROM base AS b\n{}FROM scratch\nCOPY --from=a /a /\nCOPY --from=b /b /\n",
+        wait("a", "b"),
+        wait("b", "a")
+    );
     let built = world.build(&text).await;
     assert_eq!(world.read(&built.image, "a") + &world.read(&built.image, "b"), "a\nb\n");
     world.end().await;
@@ -105,20 +119,39 @@ async fn the_output_reads_as_dockers() {
     let first = world.build_with(request).await;
     let base = world.content.image("base").unwrap().id;
     let id = |event: usize| {
-        let done: Vec<_> = first.events.iter().filter_map(|e| match e {
-            builder::Event::Done { image: Some(image), .. } => Some(builder::short(image).to_owned()),
-            _ => None,
-        }).collect();
+        let done: Vec<_> = first
+            .events
+            .iter()
+            .filter_map(|e| match e {
+                builder::Event::Done { image: Some(image), .. } => Some(builder::short(image).to_owned()),
+                _ => None,
+            })
+            .collect();
         done[event].clone()
     };
-    let running: Vec<_> = first.events.iter().filter_map(|e| match e {
-        builder::Event::Running { container, .. } => Some(container.clone()),
-        _ => None,
-    }).collect();
+    let running: Vec<_> = first
+        .events
+        .iter()
+        .filter_map(|e| match e {
+            builder::Event::Running { container, .. } => Some(container.clone()),
+            _ => None,
+        })
+        .collect();
     assert_eq!(id(0), builder::short(base.as_str()));
     let expected = format!(
         "Step 1/6 : ARG V=latest\nStep 2/6 : FROM base:$V\n ---> {}\nStep 3/6 : RUN echo hi\n ---> Running in {}\nhi\n ---> Removed intermediate container {}\n ---> {}\nStep 4/6 : COPY f /f\n ---> {}\nStep 5/6 : ENV A=1\n ---> Running in {}\n ---> Removed intermediate container {}\n ---> {}\nStep 6/6 : LABEL \"k\"=\"v\"\n ---> Running in {}\n ---> Removed intermediate container {}\n ---> {}\nSuccessfully built {}\nSuccessfully tagged todo:latest\nSuccessfully tagged localhost:5000/todo:v1\n",
-        id(0), running[0], running[0], id(1), id(2), running[1], running[1], id(3), running[2], running[2], id(4), id(4),
+        id(0),
+        running[0],
+        running[0],
+        id(1),
+        id(2),
+        running[1],
+        running[1],
+        id(3),
+        running[2],
+        running[2],
+        id(4),
+        id(4),
     );
     assert_eq!(first.classic(), expected);
     assert_eq!(builder::short(&first.output.image), id(4));
@@ -142,9 +175,11 @@ async fn requests_that_can_not_be_served_say_why() {
         let (result, _) = world.try_build(BuildRequest { dockerfile, ..world.request("") }).await;
         assert_eq!(result.unwrap_err().to_string(), message);
     }
-    let (result, _) = world.try_build(BuildRequest { context: Context::None, ..world.request("FROM base\nCOPY a b") }).await;
+    let (result, _) =
+        world.try_build(BuildRequest { context: Context::None, ..world.request("FROM base\nCOPY a b") }).await;
     assert_eq!(result.unwrap_err().to_string(), "COPY failed: no build context for a");
-    let (result, _) = world.try_build(BuildRequest { tags: vec!["Bad Tag".into()], ..world.request("FROM base") }).await;
+    let (result, _) =
+        world.try_build(BuildRequest { tags: vec!["Bad Tag".into()], ..world.request("FROM base") }).await;
     assert!(result.unwrap_err().to_string().contains("invalid reference format"));
     world.end().await;
 }

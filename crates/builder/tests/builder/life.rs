@@ -62,7 +62,8 @@ async fn what_a_killed_builder_left_is_cleared_by_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_builds_of_one_name_both_succeed() {
     let world = World::new().await;
-    let request = |n: u32| BuildRequest { tags: vec!["same".into()], ..world.request(&format!("FROM base\nRUN echo {n} > /n")) };
+    let request =
+        |n: u32| BuildRequest { tags: vec!["same".into()], ..world.request(&format!("FROM base\nRUN echo {n} > /n")) };
     let (one, two) = tokio::join!(world.try_build(request(1)), world.try_build(request(2)));
     let ids = [one.0.unwrap().image, two.0.unwrap().image];
     assert!(ids.contains(&world.content.image("same").unwrap().id.to_string()));

@@ -60,7 +60,8 @@ async fn an_oci_archive_is_the_same_image_elsewhere() {
     let layer = other.layer_directory(image.config.rootfs.diff_ids.last().unwrap()).unwrap();
     assert_eq!(fs::read_to_string(layer.join("x")).unwrap(), "x\n");
     if Command::new("skopeo").arg("--version").output().is_ok() {
-        let output = Command::new("skopeo").arg("inspect").arg(format!("oci-archive:{}", archive.display())).output().unwrap();
+        let output =
+            Command::new("skopeo").arg("inspect").arg(format!("oci-archive:{}", archive.display())).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     world.end().await;

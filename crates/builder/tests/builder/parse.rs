@@ -37,7 +37,11 @@ fn mistakes_name_their_line_in_dockers_words() {
         ("FROM", 1, "FROM requires either one or three arguments"),
         ("FROM a b", 1, "FROM requires either one or three arguments"),
         ("FROM a AS 1x", 1, "invalid name for build stage: \"1x\", name can't start with a number or contain symbols"),
-        ("FROM a\nCOPY x", 2, "COPY requires at least two arguments, but only one was provided. Destination could not be determined"),
+        (
+            "FROM a\nCOPY x",
+            2,
+            "COPY requires at least two arguments, but only one was provided. Destination could not be determined",
+        ),
         ("FROM a\nCOPY --frm=b x y", 2, "unknown flag: --frm (did you mean from?)"),
         ("FROM a\nCOPY --from=b --from=c x y", 2, "Duplicate flag specified: from"),
         ("FROM a\nCOPY --from x y", 2, "Missing a value on flag: from"),
@@ -59,9 +63,17 @@ fn mistakes_name_their_line_in_dockers_words() {
         ("FROM a\nHEALTHCHECK x", 2, "Unknown type \"X\" in HEALTHCHECK (try CMD)"),
         ("FROM a\nHEALTHCHECK --interval=1 CMD x", 2, "time: invalid duration \"1\""),
         ("FROM a\nHEALTHCHECK --interval=1us CMD x", 2, "Interval \"interval\" cannot be less than 1ms"),
-        ("FROM a\nRUN --mount=type=ssh x", 2, "mount type \"ssh\" is not supported: no agent is forwarded to this builder"),
+        (
+            "FROM a\nRUN --mount=type=ssh x",
+            2,
+            "mount type \"ssh\" is not supported: no agent is forwarded to this builder",
+        ),
         ("FROM a\nRUN --mount=type=cache x", 2, "invalid mount: target can not be empty"),
-        ("FROM a\nRUN --mount=type=cache,target=/x,colour=red x", 2, "unexpected key 'colour' in 'type=cache,target=/x,colour=red'"),
+        (
+            "FROM a\nRUN --mount=type=cache,target=/x,colour=red x",
+            2,
+            "unexpected key 'colour' in 'type=cache,target=/x,colour=red'",
+        ),
         ("FROM a\nRUN <<EOF\necho", 2, "unterminated heredoc"),
         ("FROM a\nCOPY a <<EOF\nx\nEOF", 2, "COPY cannot accept a heredoc as a destination"),
         ("# escape=x\nFROM a", 1, "invalid escape token 'x' does not match ` or \\"),
@@ -81,7 +93,10 @@ fn no_text_makes_the_parser_panic_and_every_mistake_has_a_line() {
         "FROM a\nCOPY --from=b --chown=1:2 [\"a\", \"b\"]\nENV a=\"${b:-c}\" d\\ e=f\nHEALTHCHECK --interval=1m5s CMD [\"x\"]\n",
         "FROM a\nONBUILD ADD <<X <<\"Y\" /d/\n1\nX\n2\nY\nEXPOSE 80-90/udp\nLABEL a='b c'\nSHELL [\"a\"]\n",
     ];
-    let pieces = ["\n", "\\", "`", "\"", "'", "<<", "--", "=", "$", "${", "}", "[", "]", "µ", "#", " ", "\t", ",", "FROM ", "RUN ", "EOF"];
+    let pieces = [
+        "\n", "\\", "`", "\"", "'", "<<", "--", "=", "$", "${", "}", "[", "]", "µ", "#", " ", "\t", ",", "FROM ",
+        "RUN ", "EOF",
+    ];
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = |below: usize| {
         state ^= state << 13;
@@ -160,7 +175,9 @@ fn an_empty_continuation_line_is_warned_of() {
 
 #[test]
 fn here_documents_end_where_their_word_stands() {
-    let Command::Run { form, heredocs, .. } = command("RUN cat <<A <<-'B' > x\none\nA\n\ttwo $x\n\tB\n") else { panic!() };
+    let Command::Run { form, heredocs, .. } = command("RUN cat <<A <<-'B' > x\none\nA\n\ttwo $x\n\tB\n") else {
+        panic!()
+    };
     assert_eq!(form.args[0], "cat <<A <<-'B' > x");
     assert_eq!((heredocs[0].name.as_str(), heredocs[0].data().as_str(), heredocs[0].expand), ("A", "one\n", true));
     assert_eq!((heredocs[1].name.as_str(), heredocs[1].data().as_str(), heredocs[1].expand), ("B", "two $x\n", false));
@@ -207,13 +224,27 @@ fn pairs_keep_quotes_until_they_are_expanded() {
 
 #[test]
 fn flags_stand_between_the_name_and_the_arguments() {
-    let Command::Copy(copying) = command("COPY --from=0 --chown=a:b --chmod=755 --link --exclude=*.md --exclude=x a b/ c/") else { panic!() };
-    assert_eq!((copying.from.as_deref(), copying.chown.as_deref(), copying.chmod.as_deref()), (Some("0"), Some("a:b"), Some("755")));
-    assert_eq!((copying.link, copying.exclude, copying.sources, copying.destination.as_str()), (true, vec!["*.md".into(), "x".into()], vec!["a".into(), "b/".into()], "c/"));
+    let Command::Copy(copying) =
+        command("COPY --from=0 --chown=a:b --chmod=755 --link --exclude=*.md --exclude=x a b/ c/")
+    else {
+        panic!()
+    };
+    assert_eq!(
+        (copying.from.as_deref(), copying.chown.as_deref(), copying.chmod.as_deref()),
+        (Some("0"), Some("a:b"), Some("755"))
+    );
+    assert_eq!(
+        (copying.link, copying.exclude, copying.sources, copying.destination.as_str()),
+        (true, vec!["*.md".into(), "x".into()], vec!["a".into(), "b/".into()], "c/")
+    );
     let Command::Copy(copying) = command(r#"COPY ["a b", "c"]"#) else { panic!() };
     assert_eq!((copying.sources, copying.destination.as_str()), (vec!["a b".to_owned()], "c"));
     assert_eq!(run("RUN --network=none -- --odd"), "--odd");
-    let Command::Run { mounts, network, .. } = command("RUN --mount=type=cache,target=/c,id=x,sharing=locked --mount=type=secret,id=s,required --mount=target=/b,rw --network=host true") else { panic!() };
+    let Command::Run { mounts, network, .. } = command(
+        "RUN --mount=type=cache,target=/c,id=x,sharing=locked --mount=type=secret,id=s,required --mount=target=/b,rw --network=host true",
+    ) else {
+        panic!()
+    };
     assert_eq!((network.as_deref(), mounts.len()), (Some("host"), 3));
     assert!(matches!(&mounts[0].kind, MountKind::Cache { id: Some(id), .. } if id == "x"));
     assert!(matches!(&mounts[1].kind, MountKind::Secret { id, required: true, .. } if id == "s"));
@@ -227,8 +258,14 @@ fn flags_stand_between_the_name_and_the_arguments() {
 fn stages_have_names_in_lower_case() {
     let parsed = parse("ARG V=1\nFROM --platform=$BUILDPLATFORM a:$V as BUILD\nRUN x\nFROM build");
     assert_eq!((parsed.global.len(), parsed.stages.len()), (1, 2));
-    assert_eq!((parsed.stages[0].name.as_deref(), parsed.stages[0].platform.as_deref()), (Some("build"), Some("$BUILDPLATFORM")));
-    assert_eq!(Instruction::parse_one("CMD x").expect("parses").command, Command::Cmd(Form { shell: true, args: vec!["x".into()] }));
+    assert_eq!(
+        (parsed.stages[0].name.as_deref(), parsed.stages[0].platform.as_deref()),
+        (Some("build"), Some("$BUILDPLATFORM"))
+    );
+    assert_eq!(
+        Instruction::parse_one("CMD x").expect("parses").command,
+        Command::Cmd(Form { shell: true, args: vec!["x".into()] })
+    );
 }
 
 #[test]

@@ -32,7 +32,9 @@ async fn what_a_command_changes_is_a_layer_and_what_it_removes_a_whiteout() {
         names.push(entry.unwrap().path().unwrap().display().to_string());
     }
     assert!(names.contains(&"a/b/y".to_owned()) && names.contains(&"a/hard".to_owned()));
-    assert!(!names.iter().any(|name| name.contains("motd") || name == "a/b/x" || name == "a/b/l" || name.contains(".wh.")));
+    assert!(
+        !names.iter().any(|name| name.contains("motd") || name == "a/b/x" || name == "a/b/l" || name.contains(".wh."))
+    );
     let blob = world.content.blob_path(&built.image.config.rootfs.diff_ids[2]);
     let mut whiteouts = Vec::new();
     for entry in tar::Archive::new(fs::File::open(blob).unwrap()).entries().unwrap() {
@@ -74,7 +76,10 @@ async fn environment_user_directory_and_shell_are_those_of_the_image() {
 async fn a_command_that_fails_ends_the_build_with_its_code_and_its_line() {
     let world = World::new().await;
     let (error, events) = world.fail("FROM base\nRUN echo out; echo err >&2; exit 3\nRUN touch /never").await;
-    assert_eq!(error.to_string(), "The command '/bin/sh -c echo out; echo err >&2; exit 3' returned a non-zero code: 3");
+    assert_eq!(
+        error.to_string(),
+        "The command '/bin/sh -c echo out; echo err >&2; exit 3' returned a non-zero code: 3"
+    );
     assert!(matches!(error.kind, Kind::Exit { code: 3, .. }));
     assert_eq!(error.lines, Some((2, 2)));
     assert!(error.excerpt.unwrap().contains("   2 | >>> RUN echo out"));
@@ -129,7 +134,11 @@ async fn secrets_are_seen_while_the_command_runs_and_nowhere_after() {
 #[tokio::test(flavor = "multi_thread")]
 async fn caches_outlive_builds_and_are_in_no_layer() {
     let world = World::new().await;
-    let text = |n: u32| format!("FROM base\nRUN --mount=type=cache,target=/c,id=counter,mode=0700,uid=33 echo {n} >> /c/log; cat /c/log; stat -c %u-%a /c");
+    let text = |n: u32| {
+        format!(
+            "FROM base\nRUN --mount=type=cache,target=/c,id=counter,mode=0700,uid=33 echo {n} >> /c/log; cat /c/log; stat -c %u-%a /c"
+        )
+    };
     assert_eq!(world.build(&text(1)).await.said(), "1\n33-700\n");
     let second = world.build(&text(2)).await;
     assert_eq!(second.said(), "1\n2\n33-700\n");
@@ -138,7 +147,8 @@ async fn caches_outlive_builds_and_are_in_no_layer() {
     assert_eq!(world.build(&text(2)).await.cached().len(), 1);
     let seeded = world.build("FROM base AS seed\nRUN mkdir /s && echo seed > /s/f\nFROM base\nRUN --mount=type=cache,target=/c,from=seed,source=/s cat /c/f").await;
     assert_eq!(seeded.said(), "seed\n");
-    let mounts = |world: &World| world.builder.cache().iter().filter(|entry| entry.description == "cache mount").count();
+    let mounts =
+        |world: &World| world.builder.cache().iter().filter(|entry| entry.description == "cache mount").count();
     assert_eq!(mounts(&world), 2);
     world.builder.prune(std::time::Duration::from_secs(3600), 0).unwrap();
     assert_eq!(mounts(&world), 2);
@@ -174,7 +184,8 @@ async fn networks_are_the_hosts_or_none() {
     host.sort();
     assert!(lines[0].contains("lo") && lines[0].split_whitespace().count() >= host.len().min(2), "{lines:?} {host:?}");
     assert_eq!(lines[1].trim(), "lo");
-    let none = BuildRequest { network: RunNetwork::None, no_cache: true, ..world.request("FROM base\nRUN ls /sys/class/net") };
+    let none =
+        BuildRequest { network: RunNetwork::None, no_cache: true, ..world.request("FROM base\nRUN ls /sys/class/net") };
     assert_eq!(world.build_with(none).await.said(), "lo\n");
     let mut request = world.request("FROM base\nRUN cat /etc/hosts | grep special; cat /etc/resolv.conf");
     request.extra_hosts = vec![("special".into(), "10.1.2.3".into())];

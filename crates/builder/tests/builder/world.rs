@@ -154,7 +154,8 @@ impl World {
 
     pub async fn build_with(&self, request: BuildRequest) -> Built {
         let (result, events) = self.try_build(request).await;
-        let output = result.unwrap_or_else(|error| panic!("{error}\n{}\n{events:#?}", error.excerpt.clone().unwrap_or_default()));
+        let output = result
+            .unwrap_or_else(|error| panic!("{error}\n{}\n{events:#?}", error.excerpt.clone().unwrap_or_default()));
         let image = self.content.image(&output.image).expect("the image is here");
         Built { output, image, events }
     }
@@ -256,7 +257,8 @@ fn busybox(tar: &Path) {
     for program in programs.split_whitespace() {
         symlink("busybox", root.join("bin").join(program)).expect("links");
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/home/web:/bin/sh\n").expect("writes");
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/home/web:/bin/sh\n")
+        .expect("writes");
     fs::write(root.join("etc/group"), "root:x:0:\nstaff:x:34:\nlogs:x:50:web\n").expect("writes");
     fs::write(root.join("etc/motd"), "hello\n").expect("writes");
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("sets");

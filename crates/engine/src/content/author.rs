@@ -79,7 +79,12 @@ impl Content {
     }
 
     /// Makes `upper` the unpacked layer of that digest.
-    fn adopt_directory(&self, root: &impl std::os::fd::AsFd, upper: &Path, diff_id: &Digest) -> Result<(), ContentError> {
+    fn adopt_directory(
+        &self,
+        root: &impl std::os::fd::AsFd,
+        upper: &Path,
+        diff_id: &Digest,
+    ) -> Result<(), ContentError> {
         let layer = self.path("layers").join(diff_id.hex());
         if layer.join("fs").exists() {
             return std::fs::remove_dir_all(upper).map_err(|e| ContentError::io("remove", upper, e));
@@ -119,7 +124,9 @@ impl Content {
         let manifest = self.manifest(&image.manifest)?;
         let diff_ids = &image.config.rootfs.diff_ids;
         if diff_ids.len() != manifest.layers.len() {
-            return Err(ContentError::Invalid("the configuration names another number of layers than the manifest".into()));
+            return Err(ContentError::Invalid(
+                "the configuration names another number of layers than the manifest".into(),
+            ));
         }
         let layers = manifest.layers.into_iter().zip(diff_ids);
         Ok(layers

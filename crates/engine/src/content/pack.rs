@@ -364,7 +364,8 @@ fn is_opaque(directory: &OwnedFd) -> bool {
 fn attributes(file: &OwnedFd) -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     for name in attribute_names(file)? {
-        let travels = name == "security.capability" || (name.starts_with("user.") && !name.starts_with("user.overlay."));
+        let travels =
+            name == "security.capability" || (name.starts_with("user.") && !name.starts_with("user.overlay."));
         if travels {
             let mut value = vec![0; 1 << 16];
             let length = rfs::fgetxattr(file, name.as_str(), &mut value[..])?;
