@@ -74,8 +74,8 @@ spec:
     // The node's own namespaces.
     for kind in ["net", "ipc", "pid"] {
         let own = fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
-        assert_eq!(sh("host", &format!("readlink /proc/self/ns/{kind}")).trim(), own, "{kind}");
-        assert_ne!(sh("plain", &format!("readlink /proc/self/ns/{kind}")).trim(), own, "{kind}");
+        assert_eq!(sh("host", &format!("busybox readlink /proc/self/ns/{kind}")).trim(), own, "{kind}");
+        assert_ne!(sh("plain", &format!("busybox readlink /proc/self/ns/{kind}")).trim(), own, "{kind}");
     }
     assert_eq!(cluster.jsonpath("pod/host", "{.status.podIP}"), cluster.jsonpath("pod/host", "{.status.hostIP}"));
     let capabilities = |status: &str| {
@@ -84,12 +84,12 @@ spec:
     };
     let own = capabilities(&fs::read_to_string("/proc/self/status").unwrap());
     assert_eq!(capabilities(&sh("host", "cat /proc/self/status")) & own, own, "a privileged container has them all");
-    assert_eq!(sh("host", "hostname").trim(), nix::unistd::gethostname().unwrap().to_str().unwrap());
+    assert_eq!(sh("host", "busybox hostname").trim(), nix::unistd::gethostname().unwrap().to_str().unwrap());
     assert!(sh("host", "cat /etc/resolv.conf").contains("search default.svc.cluster.local"));
     // One PID namespace for the pod.
-    let seen = cluster.kubectl(&["exec", "shared", "-c", "a", "--", "ps"]);
+    let seen = cluster.kubectl(&["exec", "shared", "-c", "a", "--", "busybox", "ps"]);
     assert!(seen.contains("sleep 1000") && seen.contains("sleep 1001"), "{seen}");
-    assert!(!sh("plain", "ps").contains("sleep 1001"));
+    assert!(!sh("plain", "busybox ps").contains("sleep 1001"));
     assert_eq!(http_get(&format!("127.0.0.1:{port}"), "/index.html").unwrap(), "published\n");
     // Names.
     assert_eq!(sh("named", "hostname"), "first.names.default.svc.cluster.local\n");
@@ -101,7 +101,7 @@ spec:
     let server = host.lines().find(|l| l.starts_with("nameserver"));
     assert!(server.is_none_or(|s| sh("plain", "cat /etc/resolv.conf").contains(s)));
     // Who it is.
-    assert_eq!(sh("named", "id -u; id -G; touch /v/f; stat -c %g /v/f"), "1000\n0 3000 4000\n3000\n");
+    assert_eq!(sh("named", "id -u; id -G; touch /v/f; busybox stat -c %g /v/f"), "1000\n0 3000 4000\n3000\n");
     assert_eq!(sh("named", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start"), "79\n");
 }
 

@@ -15,7 +15,7 @@ spec:
   containers:
   - name: c
     image: busybox:1
-    command: [sh, -c, "sleep 3; touch /started; nc -lk -p 9000 -e true"]
+    command: [sh, -c, "sleep 3; touch /started; exec httpd -f -p 9000 -h /tmp"]
     startupProbe: {exec: {command: [test, -e, /started]}, periodSeconds: 1, failureThreshold: 60}
     readinessProbe: {tcpSocket: {port: 9000}, periodSeconds: 1}
     livenessProbe: {exec: {command: [test, -e, /started]}, periodSeconds: 1, failureThreshold: 1}

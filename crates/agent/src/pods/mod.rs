@@ -27,6 +27,6 @@ mod teardown;
 mod termination_message;
 
 pub(crate) use actor::PodView;
-pub(crate) use container::{ContainerRecord, Current};
+pub(crate) use container::{ContainerRecord, Current, Role};
 pub(crate) use dispatcher::{Pods, run};
 pub(crate) use launch::runtime_id;

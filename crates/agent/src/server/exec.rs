@@ -193,7 +193,11 @@ async fn open_streams(mut connection: Connection, protocol: &str, wanted: Wanted
         Some(Box::new(stream.writer) as Box<dyn AsyncWrite + Send + Unpin>)
     };
     let (stdout, stderr) = (writer("stdout"), writer("stderr"));
-    let stdin = streams.remove("stdin").map(|s| Box::new(s.reader) as Box<dyn AsyncRead + Send + Unpin>);
+    // Clients stop sending as soon as this side closes its half of the stream, so that half lives as long as the
+    // reader does.
+    let stdin = streams
+        .remove("stdin")
+        .map(|s| Box::new(tokio::io::join(s.reader, s.writer)) as Box<dyn AsyncRead + Send + Unpin>);
     let resize = streams.remove("resize").map_or_else(|| mpsc::channel(1).1, |s| sizes(Box::new(s.reader)));
     // The connection ends with its streams; further ones are refused by dropping its end here.
     Some(Remote { stdin, stdout, stderr, error: Box::new(error.writer), resize, json_status })

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     agent::Agent,
     logs::{Options, Source, Stream, send},
-    pods::{ContainerRecord, Current, PodView},
+    pods::{ContainerRecord, Current, PodView, Role},
 };
 
 /// Chunks that wait for a slow client.
@@ -32,7 +32,7 @@ pub(super) async fn answer(
         .iter()
         .find(|c| c.name == container)
         .ok_or_else(|| Refusal::bad_request(format!("container {container} is not valid for pod {pod}")))?;
-    let attempt = attempt(record, pod, query.flag(&["previous"])).map_err(Refusal::bad_request)?;
+    let attempt = attempt(record, pod, waits_for(&view), query.flag(&["previous"])).map_err(Refusal::bad_request)?;
     let path = agent.context.paths(&view.pod).log(container, attempt);
     let follow = query.flag(&["follow"]) && !query.flag(&["previous"]);
     let ended = follow.then(|| view.pod.metadata.uid.as_deref().and_then(|uid| agent.pods.follow(uid))).flatten();
@@ -46,8 +46,15 @@ pub(super) async fn answer(
     Ok(streamed("text/plain", chunks))
 }
 
+/// What a container waits for that says nothing of its own, as the pod's status shows it.
+fn waits_for(view: &PodView) -> &'static str {
+    let over = |r: &ContainerRecord| matches!(&r.current, Current::Ended(e) if e.exit_code == 0);
+    let initializing = view.containers.iter().any(|r| r.role == Role::Init && !over(r));
+    if initializing { "PodInitializing" } else { "ContainerCreating" }
+}
+
 /// Which start of the container is meant, or upstream's words for why there is none.
-fn attempt(record: &ContainerRecord, pod: &str, previous: bool) -> Result<u32, String> {
+fn attempt(record: &ContainerRecord, pod: &str, waits_for: &str, previous: bool) -> Result<u32, String> {
     let name = &record.name;
     if previous {
         let last = record.last.as_ref().and_then(|e| e.id.rsplit('.').next()?.parse().ok());
@@ -55,7 +62,7 @@ fn attempt(record: &ContainerRecord, pod: &str, previous: bool) -> Result<u32, S
     }
     match (&record.current, &record.last) {
         (Current::Waiting { reason, .. }, None) => {
-            let reason = reason.as_deref().unwrap_or("ContainerCreating");
+            let reason = reason.as_deref().unwrap_or(waits_for);
             let verb = match reason {
                 "ErrImagePull" => "image can't be pulled",
                 "ImagePullBackOff" => "trying and failing to pull image",

@@ -25,6 +25,9 @@ const PROTOCOLS: &[&str] = &[TUNNEL, "portforward.k8s.io", "v4.channel.k8s.io", 
 /// Requests whose second stream has not come yet.
 const PENDING: usize = 128;
 
+/// How long a client may still send after the pod has hung up.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// The pod's network.
 #[derive(Clone)]
 struct Target {
@@ -136,14 +139,71 @@ async fn channels(socket: upgrade::Socket, ports: Vec<u16>, target: Target) {
     futures::future::join_all(all).await;
 }
 
-async fn forward(mut io: impl AsyncRead + AsyncWrite + Unpin, port: u16, target: &Target) -> Result<(), String> {
-    let mut inside = target.runtime.connect(&target.sandbox, port).await.map_err(|error| {
+async fn forward(io: impl AsyncRead + AsyncWrite + Unpin, port: u16, target: &Target) -> Result<(), String> {
+    let inside = target.runtime.connect(&target.sandbox, port).await.map_err(|error| {
         format!(
             "error forwarding port {port} to pod {}, uid {}: failed to connect to localhost:{port} inside namespace: {error}",
             target.pod, target.uid
         )
     })?;
-    // Either side may hang up at any time; that is how a forwarded connection ends.
-    let _ = tokio::io::copy_bidirectional(&mut io, &mut inside).await;
+    carry(io, inside).await;
     Ok(())
+}
+
+/// Either side may hang up at any time; that is how a forwarded connection ends. Once the pod has, nothing more can
+/// be answered: a client that waits for that before it closes its own half (kubectl before 1.23) is not waited for.
+async fn carry(client: impl AsyncRead + AsyncWrite + Unpin, pod: impl AsyncRead + AsyncWrite + Unpin) {
+    let ((mut from_client, mut to_client), (mut from_pod, mut to_pod)) =
+        (tokio::io::split(client), tokio::io::split(pod));
+    let up = async {
+        let _ = tokio::io::copy(&mut from_client, &mut to_pod).await;
+        let _ = to_pod.shutdown().await;
+    };
+    let down = async {
+        let _ = tokio::io::copy(&mut from_pod, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    tokio::pin!(up, down);
+    tokio::select! {
+        () = &mut up => down.await,
+        () = &mut down => drop(tokio::time::timeout(LINGER, up).await),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_hangs_up_ends_the_connection_though_the_client_waits() {
+        let ((mut client, outside), (inside, mut pod)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+        let carried = tokio::spawn(carry(outside, inside));
+        client.write_all(b"question").await.expect("sent");
+        let mut question = [0; 8];
+        pod.read_exact(&mut question).await.expect("received");
+        pod.write_all(b"answer").await.expect("answered");
+        drop(pod);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("read to the end");
+        assert_eq!(answer, "answer");
+        carried.await.expect("ended");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_asked_all_still_gets_its_answer() {
+        let ((mut client, outside), (inside, mut pod)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+        let carried = tokio::spawn(carry(outside, inside));
+        client.write_all(b"question").await.expect("sent");
+        client.shutdown().await.expect("half closed");
+        let mut question = String::new();
+        pod.read_to_string(&mut question).await.expect("received to the end");
+        pod.write_all(b"answer").await.expect("answered");
+        drop(pod);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("read to the end");
+        assert_eq!((question.as_str(), answer.as_str()), ("question", "answer"));
+        carried.await.expect("ended");
+    }
 }
