@@ -1,12 +1,12 @@
 //! What a new daemon does with the containers of the last one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use engine::{ContainerState, SandboxState};
 
+use super::ending::{self, should_restart};
 use super::record::{Record, Status};
-use super::start::{self, should_restart};
+use super::start;
 use super::table::Container;
 use super::{MAIN, remove};
 use crate::daemon::Daemon;
@@ -59,7 +59,7 @@ async fn take_over(daemon: &Arc<Daemon>, container: &Arc<Container>, record: &Re
             Err(error) => tracing::warn!(container = record.id, %error, "a container's network was not taken over"),
         }
         container.moments.send_modify(|moment| moment.running = true);
-        tokio::spawn(start::watch_end(daemon.clone(), container.clone(), sandbox.clone(), Duration::from_millis(100)));
+        tokio::spawn(ending::watch_end(daemon.clone(), container.clone(), sandbox.clone(), ending::FIRST_PAUSE));
         return false;
     }
     let exit = status.and_then(|status| status.exit);
@@ -72,7 +72,7 @@ async fn take_over(daemon: &Arc<Daemon>, container: &Arc<Container>, record: &Re
     let _ = blocking(move || networks::detach(&at, &of)).await;
     let code = exit.map_or(255, |exit| exit.exit_code);
     if record.state.status != Status::Restarting {
-        start::settle(daemon, container, exit, code, false);
+        ending::settle(daemon, container, exit, code, false);
     } else {
         container.note(|record| record.state.status = Status::Exited);
         container.moments.send_modify(|moment| moment.running = false);

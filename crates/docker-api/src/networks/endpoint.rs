@@ -244,10 +244,15 @@ fn free_interface(namespace: &Path, networks: usize) -> String {
     (networks..).map(|index| format!("eth{index}")).find(|name| !taken(name)).expect("some number is free")
 }
 
-/// Takes a running container out of a network.
-pub(crate) fn disconnect_running(daemon: &Daemon, record: &Record, network: &NetworkRecord) -> Result<()> {
+/// Takes a running container out of a network. If that was its way out, another of its networks becomes it.
+pub(crate) fn disconnect_running(daemon: &Daemon, record: &Record, network: &NetworkRecord, shim: i32) -> Result<()> {
     daemon.networks.names.forget(&record.id, &network.id);
     daemon.networks.opened(network)?.leave(&record.id)?;
+    let next = record.networks.keys().find(|name| **name != network.name);
+    if let (true, Some(next)) = (record.host.network_mode == network.name, next) {
+        let next = daemon.networks.find(next)?;
+        daemon.networks.opened(&next)?.lead_out(&record.id, Path::new(&format!("/proc/{shim}/ns/net")))?;
+    }
     Ok(())
 }
 

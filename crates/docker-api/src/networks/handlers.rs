@@ -263,9 +263,10 @@ pub(crate) async fn disconnect(daemon: Arc<Daemon>, mut call: Call) -> Result<Re
             "container cannot be disconnected from host network or connected to host network",
         ));
     }
-    if record.state.status.is_live() && network.driver == Driver::Bridge {
+    let shim = daemon.config.engine.sandbox(&container.id).and_then(|sandbox| sandbox.pid());
+    if let (true, Driver::Bridge, Some(shim)) = (record.state.status.is_live(), network.driver, shim) {
         let (at, from) = (daemon.clone(), network.clone());
-        blocking(move || disconnect_running(&at, &record, &from)).await?;
+        blocking(move || disconnect_running(&at, &record, &from, shim)).await?;
     }
     container.change(|record| drop(record.networks.remove(&network.name)))?;
     let mut attributes = network.event_attributes();

@@ -65,6 +65,13 @@ fn containers_of_a_network_find_each_other_by_name_and_alias() {
     assert_eq!(wget("back", "behind").ok(), "page of web");
     world.docker(&["network", "disconnect", "back", "web"]).ok();
     assert_ne!(wget("back", "web").code, 0);
+    // What leads out of the network it was made in leads out of another when it leaves that.
+    world.docker(&["network", "connect", "back", "web"]).ok();
+    world.docker(&["network", "disconnect", "front", "web"]).ok();
+    let gateway = world.docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "back"]).ok();
+    let routes = world.docker(&["exec", "web", "ip", "route"]).ok();
+    assert!(routes.contains(&format!("default via {gateway} dev eth1")), "{routes}");
+    world.docker(&["network", "connect", "front", "web"]).ok();
     assert!(world.docker(&["network", "rm", "front"]).fails(1).contains("has active endpoints"));
     world.docker(&["rm", "-f", "web"]).ok();
     world.docker(&["network", "rm", "front", "back"]).ok();

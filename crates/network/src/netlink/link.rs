@@ -195,6 +195,22 @@ impl Links {
         self.ask(messages)
     }
 
+    /// Inside a pod's namespace: everything by this gateway, over the link with that hardware address.
+    pub(crate) fn lead_out(&mut self, mac: [u8; 6], gateway: Ipv4Addr) -> io::Result<()> {
+        let request = encode(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_REQUEST | NLM_F_DUMP);
+        let mut index = None;
+        self.socket.dump(&request, |_, payload| {
+            let Ok(link) = LinkMessage::parse(payload) else { return };
+            if link.attributes.contains(&LinkAttribute::Address(mac.to_vec())) {
+                index = Some(link.header.index);
+            }
+        })?;
+        let mut route = route_message(index.ok_or(io::ErrorKind::NotFound)?, RouteScope::Universe);
+        route.header.flags = RouteFlags::Onlink;
+        route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+        self.ask(vec![(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)])
+    }
+
     pub(crate) fn add_address(&mut self, index: u32, ip: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let message = address_message(index, ip, prefix);
         self.ask(vec![(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)])

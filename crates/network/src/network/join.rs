@@ -55,6 +55,18 @@ impl Network {
         self.inner.detach(id)
     }
 
+    /// Makes this network the way to everything else of a pod that is in it, in place of one that it has left.
+    ///
+    /// # Errors
+    /// The kernel's; [`NetworkError::PodId`] for a pod that is not in it.
+    pub fn lead_out(&self, id: &str, namespace: &Path) -> Result<(), NetworkError> {
+        let ip = self.inner.pods.lock().leases.find(id).map(|lease| lease.ip);
+        let ip = ip.ok_or_else(|| NetworkError::PodId(id.to_owned()))?;
+        let mut inside = Namespace::enter(namespace)?;
+        let led = inside.links.lead_out(host::mac_of(ip), self.inner.gateway);
+        led.map_err(NetworkError::netlink("change a pod's default route"))
+    }
+
     /// The range of this network's pods.
     pub fn range(&self) -> Cidr {
         self.inner.range
