@@ -95,7 +95,7 @@ fn backends(service: &Service, pods: &[Arc<Pod>]) -> Vec<Backend> {
             })
         })
         .collect();
-    found.sort_by(|a, b| a.pod.name_any().cmp(&b.pod.name_any()));
+    found.sort_by_key(|backend| backend.pod.name_any());
     found
 }
 

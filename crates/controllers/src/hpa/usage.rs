@@ -184,8 +184,11 @@ mod tests {
         "2026-01-01T01:00:00Z".parse().unwrap()
     }
 
+    /// Pods, what they use, what they ask for.
+    type World = (Vec<Arc<Pod>>, BTreeMap<String, Sample>, BTreeMap<String, i64>);
+
     /// `a=500` uses 500, `a?` has no sample, `a~500` is not ready yet.
-    fn world(text: &str) -> (Vec<Arc<Pod>>, BTreeMap<String, Sample>, BTreeMap<String, i64>) {
+    fn world(text: &str) -> World {
         let (mut pods, mut samples, mut requests) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         for word in text.split_whitespace() {
             let (name, rest) = word.split_at(1);

@@ -6,6 +6,7 @@ mod cronjobs;
 mod daemonsets;
 mod deployments;
 mod endpoints;
+mod events;
 mod garbage;
 mod jobs;
 mod namespaces;

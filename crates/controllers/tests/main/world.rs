@@ -72,6 +72,11 @@ impl World {
     }
 
     pub async fn with_nodes(nodes: &[&str]) -> Self {
+        Self::with(nodes, Duration::from_secs(3600)).await
+    }
+
+    /// Events are kept for `event_ttl`.
+    pub async fn with(nodes: &[&str], event_ttl: Duration) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let store = Embedded::open(EmbeddedConfig::new(dir.path())).expect("an empty store opens");
         let server = ApiServer::new(Config::default(), store).await.expect("an empty store is enough to start");
@@ -82,7 +87,7 @@ impl World {
             api.create(&PostParams::default(), &node(name)).await.expect("a node can be made");
         }
         let mut tasks = JoinSet::new();
-        let config = controllers::Config { cluster_ca: "CA".into(), event_ttl: Duration::from_secs(3600) };
+        let config = controllers::Config { cluster_ca: "CA".into(), event_ttl };
         tasks.spawn(controllers::run(client.clone(), config));
         tasks.spawn(kubelet(client.clone(), Arc::from(nodes.first().copied().unwrap_or_default())));
         let world = Self { client, metrics, _tasks: tasks, _dir: dir };
