@@ -30,7 +30,7 @@ fn a_terminal_is_a_terminal() {
     cluster.wait_ready("pod/p");
     // script(1) gives kubectl a terminal of its own.
     let command = format!(
-        "kubectl --kubeconfig {} exec -it p -- sh -c 'tty && stty size 2>/dev/null; exit 5'",
+        "kubectl --kubeconfig {} exec -it p -- sh -c 'ls -l /proc/self/fd/0; exit 5'",
         cluster.kubeconfig().display()
     );
     let output = std::process::Command::new("script")
