@@ -34,7 +34,8 @@ async fn main() {
         }
     }
     println!("{ROUNDS} rounds, {spacing} ms apart");
-    for (name, samples) in ["sandbox", "create", "start", "exec true", "remove", "destroy"].into_iter().zip(&mut times) {
+    for (name, samples) in ["sandbox", "create", "start", "exec true", "remove", "destroy"].into_iter().zip(&mut times)
+    {
         samples.sort_by(f64::total_cmp);
         println!("  {name:<10} p50 {:>7.2}  p90 {:>7.2}", samples[ROUNDS / 2], samples[ROUNDS * 9 / 10]);
     }

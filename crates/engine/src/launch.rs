@@ -39,8 +39,7 @@ pub(crate) fn find(program: &str, env: &[String]) -> Result<PathBuf, Failure> {
 }
 
 fn usable(path: &Path) -> Result<(), Errno> {
-    let metadata = std::fs::metadata(path)
-        .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    let metadata = std::fs::metadata(path).map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
     if metadata.is_dir() {
         return Err(Errno::EISDIR);
     }

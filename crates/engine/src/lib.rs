@@ -28,8 +28,8 @@ mod streams;
 mod user;
 
 pub mod cgroup;
-pub mod seccomp;
 pub mod content;
+pub mod seccomp;
 pub mod shim;
 
 pub use engine::{Engine, EngineConfig, ShimCommand};
@@ -40,8 +40,8 @@ pub use oci::all_capabilities;
 pub use overlay::mount as mount_overlay;
 pub use sandbox::Sandbox;
 pub use spec::{
-    Capabilities, ContainerSpec, Device, ExecSpec, IdMapping, Ipc, LogSpec, Mount, Namespace, PidMode, Resources, Rlimit,
-    Rootfs, SandboxSpec, Seccomp, TerminalSize, Tmpfs, UserSpec, default_capabilities, default_masked_paths,
+    Capabilities, ContainerSpec, Device, ExecSpec, IdMapping, Ipc, LogSpec, Mount, Namespace, PidMode, Resources,
+    Rlimit, Rootfs, SandboxSpec, Seccomp, TerminalSize, Tmpfs, UserSpec, default_capabilities, default_masked_paths,
     default_mounts, default_readonly_paths,
 };
 pub use status::{ContainerState, ContainerStatus, ExitStatus, SandboxState, SandboxStatus};

@@ -199,9 +199,7 @@ const NAMES: [&str; 41] = [
 fn mounts(spec: &ContainerSpec) -> Vec<Value> {
     let replaced = |default: &Mount| spec.mounts.iter().any(|mount| mount.destination == default.destination);
     let defaults = default_mounts(spec.privileged).into_iter().filter(|mount| !replaced(mount));
-    let entry = |mount: Mount| {
-        json!({"destination": mount.destination, "type": mount.fstype, "source": mount.source, "options": mount.options})
-    };
+    let entry = |mount: Mount| json!({"destination": mount.destination, "type": mount.fstype, "source": mount.source, "options": mount.options});
     defaults.chain(spec.mounts.iter().cloned()).map(entry).collect()
 }
 
@@ -238,7 +236,8 @@ fn device(host: &Path, container: &Path) -> Option<Value> {
 
 /// Entries of `/dev` that every container has anyway, that belong to a terminal, or that hold no devices.
 const GIVEN: [&str; 14] = [
-    "null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "pts", "shm", "fd", "mqueue", ".lxc", ".udev",
+    "null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "pts", "shm", "fd", "mqueue", ".lxc",
+    ".udev",
 ];
 
 fn devices(spec: &ContainerSpec) -> Vec<Value> {

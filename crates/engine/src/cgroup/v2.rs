@@ -60,10 +60,13 @@ impl Group for V2Group {
             write(directory, "cpu.weight", &weight(value).to_string())?;
         }
         if resources.cpu_quota.is_some() || resources.cpu_period.is_some() {
-            let quota = resources.cpu_quota.map_or_else(|| "max".to_owned(), |quota| match quota {
-                ..=0 => "max".to_owned(),
-                quota => quota.to_string(),
-            });
+            let quota = resources.cpu_quota.map_or_else(
+                || "max".to_owned(),
+                |quota| match quota {
+                    ..=0 => "max".to_owned(),
+                    quota => quota.to_string(),
+                },
+            );
             write(directory, "cpu.max", &format!("{quota} {}", resources.cpu_period.unwrap_or(100_000)))?;
         }
         if let Some(value) = resources.memory_limit {

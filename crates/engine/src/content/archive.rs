@@ -18,7 +18,10 @@ pub(super) struct TarFile {
 
 #[derive(Clone)]
 enum Member {
-    At { offset: u64, size: u64 },
+    At {
+        offset: u64,
+        size: u64,
+    },
     /// Older `docker save` links equal layers to each other.
     Link(String),
 }

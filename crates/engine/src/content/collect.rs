@@ -34,10 +34,7 @@ impl Content {
                 None => names.names.iter().filter(|(_, m)| **m == image.manifest).map(|(n, _)| n.clone()).collect(),
             };
             let tagged = |n: &String| !n.contains('@');
-            let tags_left = names
-                .names
-                .iter()
-                .any(|(n, m)| *m == image.manifest && tagged(n) && !gone.contains(n));
+            let tags_left = names.names.iter().any(|(n, m)| *m == image.manifest && tagged(n) && !gone.contains(n));
             if !tags_left {
                 // Names by digest only accompany the tags.
                 gone.extend(names.names.iter().filter(|(_, m)| **m == image.manifest).map(|(n, _)| n.clone()));

@@ -1,10 +1,6 @@
 //! The name table, and images as their users see them.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::Write,
-};
+use std::{collections::BTreeMap, fs::File, io::Write};
 
 use serde::{Deserialize, Serialize};
 
@@ -100,8 +96,9 @@ impl Content {
     pub(super) fn names(&self) -> Result<Names, ContentError> {
         let path = self.path("images.json");
         match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|e| ContentError::io("parse", &path, std::io::Error::other(e))),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|e| ContentError::io("parse", &path, std::io::Error::other(e)))
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Names::default()),
             Err(e) => Err(ContentError::io("read", &path, e)),
         }

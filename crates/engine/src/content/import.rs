@@ -78,7 +78,9 @@ impl Content {
                 Some(name) => name.clone(),
                 None => match annotation(NAME).or_else(|| annotation(TAG)) {
                     Some(text) => Reference::parse(text)?,
-                    None => return Err(ContentError::Invalid("the archive does not name its image: give it one".into())),
+                    None => {
+                        return Err(ContentError::Invalid("the archive does not name its image: give it one".into()));
+                    }
                 },
             };
             let mut digest = entry.digest.clone();
@@ -91,7 +93,9 @@ impl Content {
                     }
                     Document::Index(inner) => {
                         digest = manifest::for_this_machine(&inner)
-                            .ok_or_else(|| ContentError::Invalid(format!("no image for linux/{}", manifest::architecture())))?
+                            .ok_or_else(|| {
+                                ContentError::Invalid(format!("no image for linux/{}", manifest::architecture()))
+                            })?
                             .digest
                             .clone();
                     }
@@ -99,7 +103,10 @@ impl Content {
             };
             for blob in manifest.layers.iter().chain([&manifest.config]) {
                 if !self.has_blob(&blob.digest) {
-                    self.ingest_reader(&mut files.open(&format!("blobs/sha256/{}", blob.digest.hex()))?, Some(&blob.digest))?;
+                    self.ingest_reader(
+                        &mut files.open(&format!("blobs/sha256/{}", blob.digest.hex()))?,
+                        Some(&blob.digest),
+                    )?;
                 }
             }
             self.adopt(&manifest)?;
@@ -179,7 +186,9 @@ impl Content {
         let config: ImageConfig = serde_json::from_slice(&self.read_blob(&manifest.config.digest)?)
             .map_err(|e| ContentError::Invalid(format!("configuration: {e}")))?;
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
-            return Err(ContentError::Invalid("the configuration names another number of layers than the manifest".into()));
+            return Err(ContentError::Invalid(
+                "the configuration names another number of layers than the manifest".into(),
+            ));
         }
         for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
             self.unpack_layer(&layer.digest, diff_id)?;

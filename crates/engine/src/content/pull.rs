@@ -135,7 +135,9 @@ impl Content {
             })
             .await?;
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
-            return Err(ContentError::Invalid("the configuration names another number of layers than the manifest".into()));
+            return Err(ContentError::Invalid(
+                "the configuration names another number of layers than the manifest".into(),
+            ));
         }
         let layers = manifest.layers.iter().cloned().zip(config.rootfs.diff_ids.iter().cloned());
         futures::stream::iter(layers.map(|(layer, diff_id)| {
@@ -221,7 +223,8 @@ impl Content {
             match result {
                 Ok(()) if ingest.length() == size => break,
                 Err(
-                    error @ (ContentError::Denied { .. } | ContentError::Io { .. } | ContentError::NotInRegistry { .. }),
+                    error
+                    @ (ContentError::Denied { .. } | ContentError::Io { .. } | ContentError::NotInRegistry { .. }),
                 ) => return Err(error),
                 result if resumes >= RESUMES => {
                     return Err(result.err().unwrap_or_else(|| source.failed(format!("blob {blob} breaks off"))));
@@ -245,9 +248,15 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub async fn connect(reference: &Reference, credentials: &Credentials, options: &PullOptions) -> Result<Self, ContentError> {
+    pub async fn connect(
+        reference: &Reference,
+        credentials: &Credentials,
+        options: &PullOptions,
+    ) -> Result<Self, ContentError> {
         let host = reference.registry.split(':').next().unwrap_or_default();
-        let plain = host == "localhost" || host.starts_with("127.") || options.insecure_registries.contains(&reference.registry);
+        let plain = host == "localhost"
+            || host.starts_with("127.")
+            || options.insecure_registries.contains(&reference.registry);
         // reqwest wants the process's default provider; a second call only reports that there is one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = ClientConfig {
@@ -262,10 +271,8 @@ impl Source {
                 .collect(),
             ..Default::default()
         };
-        let client = Client::try_from(config).map_err(|e| ContentError::Registry {
-            reference: reference.to_string(),
-            message: e.to_string(),
-        })?;
+        let client = Client::try_from(config)
+            .map_err(|e| ContentError::Registry { reference: reference.to_string(), message: e.to_string() })?;
         let auth = match credentials {
             Credentials::Anonymous => RegistryAuth::Anonymous,
             Credentials::Basic { username, password } => RegistryAuth::Basic(username.clone(), password.0.clone()),
@@ -301,13 +308,13 @@ impl Source {
     /// How long a blob is, by the beginning of its download.
     pub async fn size(&self, blob: &Digest) -> Result<u64, ContentError> {
         let text = blob.to_string();
-        let stream = self.client.pull_blob_stream(&self.image(None), text.as_str()).await.map_err(|e| self.explain(e))?;
+        let stream =
+            self.client.pull_blob_stream(&self.image(None), text.as_str()).await.map_err(|e| self.explain(e))?;
         stream.content_length.ok_or_else(|| self.failed(format!("blob {blob} comes without its length")))
     }
 
     pub async fn manifest(&self, digest: Option<&Digest>) -> Result<(Vec<u8>, Digest), ContentError> {
-        let accepted =
-            [manifest::OCI_MANIFEST, manifest::OCI_INDEX, manifest::DOCKER_MANIFEST, manifest::DOCKER_INDEX];
+        let accepted = [manifest::OCI_MANIFEST, manifest::OCI_INDEX, manifest::DOCKER_MANIFEST, manifest::DOCKER_INDEX];
         let (bytes, _) = self
             .client
             .pull_manifest_raw(&self.image(digest), &self.auth, &accepted)
@@ -315,9 +322,7 @@ impl Source {
             .map_err(|e| self.explain(e))?;
         let actual = digest.map_or_else(|| Digest::of(&bytes), |expected| expected.again(&bytes));
         match digest {
-            Some(expected) if *expected != actual => {
-                Err(ContentError::Mismatch { expected: expected.clone(), actual })
-            }
+            Some(expected) if *expected != actual => Err(ContentError::Mismatch { expected: expected.clone(), actual }),
             _ => Ok((bytes.to_vec(), actual)),
         }
     }
@@ -366,10 +371,13 @@ impl Source {
     fn explain(&self, error: OciDistributionError) -> ContentError {
         let reference = self.reference.to_string();
         let by_code = |code: &OciErrorCode| match code {
-            OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound | OciErrorCode::BlobUnknown => {
-                Some(ContentError::NotInRegistry { reference: reference.clone() })
+            OciErrorCode::ManifestUnknown
+            | OciErrorCode::NameUnknown
+            | OciErrorCode::NotFound
+            | OciErrorCode::BlobUnknown => Some(ContentError::NotInRegistry { reference: reference.clone() }),
+            OciErrorCode::Unauthorized | OciErrorCode::Denied => {
+                Some(ContentError::Denied { reference: reference.clone() })
             }
-            OciErrorCode::Unauthorized | OciErrorCode::Denied => Some(ContentError::Denied { reference: reference.clone() }),
             _ => None,
         };
         match &error {
@@ -378,7 +386,8 @@ impl Source {
                     return known;
                 }
             }
-            OciDistributionError::ImageManifestNotFoundError(_) | OciDistributionError::ServerError { code: 404, .. } => {
+            OciDistributionError::ImageManifestNotFoundError(_)
+            | OciDistributionError::ServerError { code: 404, .. } => {
                 return ContentError::NotInRegistry { reference };
             }
             OciDistributionError::AuthenticationFailure(_)
@@ -403,4 +412,3 @@ fn deepest(error: &dyn std::error::Error) -> String {
     }
     text
 }
-

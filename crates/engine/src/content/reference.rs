@@ -40,7 +40,9 @@ impl Reference {
         }
         let (registry, path) = match name.split_once('/') {
             Some((first, rest))
-                if first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()) =>
+                if first.contains(['.', ':'])
+                    || first == "localhost"
+                    || first.bytes().any(|b| b.is_ascii_uppercase()) =>
             {
                 (first, rest)
             }
@@ -146,7 +148,21 @@ mod tests {
 
     #[test]
     fn what_is_no_name_is_refused() {
-        for text in ["", "UPPER", "a//b", "-a", "a:", "a:b:c", "a@sha256:12", "a b", "../x", "x/../y", "a.b:99999/c", ":5000/x", "a:-t"] {
+        for text in [
+            "",
+            "UPPER",
+            "a//b",
+            "-a",
+            "a:",
+            "a:b:c",
+            "a@sha256:12",
+            "a b",
+            "../x",
+            "x/../y",
+            "a.b:99999/c",
+            ":5000/x",
+            "a:-t",
+        ] {
             assert!(Reference::parse(text).is_err(), "{text:?}");
         }
     }

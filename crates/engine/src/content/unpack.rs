@@ -321,7 +321,9 @@ fn apply_metadata<R: Read>(
                 .into_iter()
                 .flatten()
                 .filter_map(Result::ok)
-                .filter_map(|e| Some((e.key().ok()?.strip_prefix("SCHILY.xattr.")?.to_owned(), e.value_bytes().to_vec())))
+                .filter_map(|e| {
+                    Some((e.key().ok()?.strip_prefix("SCHILY.xattr.")?.to_owned(), e.value_bytes().to_vec()))
+                })
                 .collect();
             for (key, value) in attributes {
                 // overlayfs's own attributes would let an image reach into what lies below it.

@@ -91,7 +91,8 @@ impl Upstream {
             media_type: Option<String>,
             manifests: Option<serde::de::IgnoredAny>,
         }
-        let shape: Shape = serde_json::from_slice(&bytes).map_err(|e| ContentError::Invalid(format!("manifest: {e}")))?;
+        let shape: Shape =
+            serde_json::from_slice(&bytes).map_err(|e| ContentError::Invalid(format!("manifest: {e}")))?;
         let guess = if shape.manifests.is_some() { manifest::OCI_INDEX } else { manifest::OCI_MANIFEST };
         Ok(Fetched { media_type: shape.media_type.unwrap_or_else(|| guess.to_owned()), bytes, digest })
     }
@@ -186,8 +187,12 @@ impl Upstream {
             "docker.io" if !repository.contains('/') => format!("library/{repository}"),
             _ => repository.to_owned(),
         };
-        let reference =
-            Reference { registry: self.inner.registry.clone(), repository: full, tag: Some("latest".into()), digest: None };
+        let reference = Reference {
+            registry: self.inner.registry.clone(),
+            repository: full,
+            tag: Some("latest".into()),
+            digest: None,
+        };
         let mut denied = None;
         for credentials in self.inner.options.credentials.iter().chain([&Credentials::Anonymous]) {
             match Source::connect(&reference, credentials, &self.inner.options).await {

@@ -69,7 +69,8 @@ fn build(
     spec: &mut ContainerSpec,
     cgroup: &str,
 ) -> Result<(i32, Option<OwnedFd>), Failure> {
-    let rootfs = mount_rootfs(home, &spec.rootfs).map_err(|error| create_failure("mount the root file system", error))?;
+    let rootfs =
+        mount_rootfs(home, &spec.rootfs).map_err(|error| create_failure("mount the root file system", error))?;
     let (passwd, group) = user::databases(&rootfs);
     let ids = user::resolve(&spec.user, &passwd, &group).map_err(Failure::Create)?;
     let cgroup_group = order.cgroups.group(cgroup);
@@ -91,14 +92,11 @@ fn build(
     fs::write(home.0.join("config.json"), text).map_err(|error| create_failure("write config.json", error))?;
     let runtime = home.runtime();
     fs::create_dir_all(&runtime).map_err(|error| create_failure("make the runtime directory", error))?;
-    let console = if spec.tty { Some(Console::listen(&home.0).map_err(|e| create_failure("terminal", e))?) } else { None };
+    let console =
+        if spec.tty { Some(Console::listen(&home.0).map_err(|e| create_failure("terminal", e))?) } else { None };
     let error = duplicate(&order.error).map_err(|error| create_failure("duplicate", error))?;
-    let launcher = Launcher {
-        error: Rc::new(error),
-        spec: Rc::new(spec.clone()),
-        home: ids.home.clone(),
-        program: Rc::default(),
-    };
+    let launcher =
+        Launcher { error: Rc::new(error), spec: Rc::new(spec.clone()), home: ids.home.clone(), program: Rc::default() };
     let [stdin, stdout, stderr] = &order.stdio;
     let duplicated = |fd: &OwnedFd| duplicate(fd).map_err(|error| create_failure("duplicate", error));
     let mut builder = ContainerBuilder::new(RUNTIME_ID.to_owned(), SyscallType::default())
@@ -107,7 +105,8 @@ fn build(
         .with_console_socket(console.as_ref().map(|console| console.path.clone()))
         .with_executor(launcher);
     if !spec.tty {
-        builder = builder.with_stdin(duplicated(stdin)?).with_stdout(duplicated(stdout)?).with_stderr(duplicated(stderr)?);
+        builder =
+            builder.with_stdin(duplicated(stdin)?).with_stdout(duplicated(stdout)?).with_stderr(duplicated(stderr)?);
     }
     let trace = Trace::start().map_err(|error| create_failure("record errors", error))?;
     let built = builder.as_init(&home.0).with_systemd(false).with_detach(true).as_sibling(true).build();

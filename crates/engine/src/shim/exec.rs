@@ -59,8 +59,8 @@ fn other(what: &str, error: impl std::fmt::Display) -> Failure {
 pub(super) fn exec(order: Order<'_>) -> Result<(i32, Option<OwnedFd>), Failure> {
     let container = order.spec.container.as_str();
     let setup: Setup = load(&order.directory.setup()).map_err(|error| other("read sandbox.json", error))?;
-    let spec: ContainerSpec = load(&order.directory.container(container).spec())
-        .map_err(|error| other("read container.json", error))?;
+    let spec: ContainerSpec =
+        load(&order.directory.container(container).spec()).map_err(|error| other("read container.json", error))?;
     let namespace = |name: &str| File::open(format!("/proc/{}/ns/{name}", order.init));
     let (cgroup_ns, pid_ns) = (namespace("cgroup"), namespace("pid"));
     let plan = plan(&order, &spec)?;
@@ -121,7 +121,8 @@ fn spawn(plan: Plan) -> Result<(i32, Option<OwnedFd>), Failure> {
         .map_err(|errno| other("socket", errno.desc()))?;
     // SAFETY: like fork; this worker has one thread, so the child may run any code. With CLONE_PARENT the child's
     // parent is the shim, which reaps it.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, (libc::CLONE_PARENT | libc::SIGCHLD) as libc::c_ulong, 0, 0, 0, 0) };
+    let pid =
+        unsafe { libc::syscall(libc::SYS_clone, (libc::CLONE_PARENT | libc::SIGCHLD) as libc::c_ulong, 0, 0, 0, 0) };
     if pid < 0 {
         return Err(other("make a process", std::io::Error::last_os_error()));
     }
@@ -217,12 +218,8 @@ fn restrict(plan: &Plan) -> Result<(), Failure> {
 /// A terminal of the container's own devpts, so that its name means something inside.
 fn terminal(plan: &Plan, console: &OwnedFd) -> Result<(), Failure> {
     let because = |what: &'static str| move |errno: Errno| other(what, errno.desc().to_lowercase());
-    let size = plan.size.map(|size| nix::pty::Winsize {
-        ws_row: size.height,
-        ws_col: size.width,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    });
+    let size =
+        plan.size.map(|size| nix::pty::Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 });
     let pair = nix::pty::openpty(size.as_ref(), None).map_err(because("make a terminal"))?;
     // The container provides /dev/ptmx: make sure that it is one (devpts), before the host reads from it.
     let kind = nix::sys::statfs::fstatfs(&pair.master).map_err(because("inspect the terminal"))?.filesystem_type();

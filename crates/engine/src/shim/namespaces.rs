@@ -18,7 +18,8 @@ pub(super) fn enter(spec: &SandboxSpec) -> Result<(), String> {
     match &spec.ipc_path {
         Some(path) => {
             let file = File::open(path).map_err(|error| format!("open IPC namespace {}: {error}", path.display()))?;
-            setns(&file, CloneFlags::CLONE_NEWIPC).map_err(because(&format!("join IPC namespace {}", path.display())))?;
+            setns(&file, CloneFlags::CLONE_NEWIPC)
+                .map_err(because(&format!("join IPC namespace {}", path.display())))?;
         }
         None if spec.ipc == Ipc::New => flags |= CloneFlags::CLONE_NEWIPC,
         None => {}
@@ -30,7 +31,8 @@ pub(super) fn enter(spec: &SandboxSpec) -> Result<(), String> {
         Namespace::Host => {}
         Namespace::New => flags |= CloneFlags::CLONE_NEWNET,
         Namespace::Path(path) => {
-            let file = File::open(path).map_err(|error| format!("open network namespace {}: {error}", path.display()))?;
+            let file =
+                File::open(path).map_err(|error| format!("open network namespace {}: {error}", path.display()))?;
             setns(&file, CloneFlags::CLONE_NEWNET)
                 .map_err(because(&format!("join network namespace {}", path.display())))?;
         }

@@ -63,30 +63,72 @@ pub(crate) enum RequestBody {
     /// All records; answered with [`Answer::Records`].
     Records,
     /// Make the container of `container.json`.
-    Create { container: String, stdio: Stdio, pid_of: Option<String> },
-    Start { container: String },
-    Signal { container: String, signal: i32 },
+    Create {
+        container: String,
+        stdio: Stdio,
+        pid_of: Option<String>,
+    },
+    Start {
+        container: String,
+    },
+    Signal {
+        container: String,
+        signal: i32,
+    },
     /// Descriptors: stdin, stdout, stderr, those that are connected. With a terminal none; its master is answered.
-    Exec { spec: Box<ExecSpec> },
-    SignalExec { pid: i32, signal: i32 },
+    Exec {
+        spec: Box<ExecSpec>,
+    },
+    SignalExec {
+        pid: i32,
+        signal: i32,
+    },
     /// Descriptors: stdin (if the container has one), stdout, stderr (without a terminal).
-    Attach { container: String },
-    Resize { container: String, size: TerminalSize },
-    CloseStdin { container: String },
-    ReopenLog { container: String },
-    Remove { container: String },
+    Attach {
+        container: String,
+    },
+    Resize {
+        container: String,
+        size: TerminalSize,
+    },
+    CloseStdin {
+        container: String,
+    },
+    ReopenLog {
+        container: String,
+    },
+    Remove {
+        container: String,
+    },
     /// Kill everything and end.
     Shutdown,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Message {
-    Answer { id: u64, fds: usize, result: Result<Answer, Failure> },
+    Answer {
+        id: u64,
+        fds: usize,
+        result: Result<Answer, Failure>,
+    },
     /// The first message of a new shim.
-    Ready { result: Result<i32, String> },
-    Started { container: String, pid: i32, at: SystemTime },
-    Exited { container: String, exit: ExitStatus, log_dropped: u64 },
-    ExecExited { pid: i32, exit: ExitStatus },
+    Ready {
+        result: Result<i32, String>,
+    },
+    Started {
+        container: String,
+        pid: i32,
+        at: SystemTime,
+    },
+    Exited {
+        container: String,
+        exit: ExitStatus,
+        log_dropped: u64,
+    },
+    ExecExited {
+        pid: i32,
+        exit: ExitStatus,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -53,10 +53,7 @@ async fn what_a_killed_shim_leaves_behind_is_killed_and_reported() {
     let pid = sandbox.container("c").expect("known").pid.expect("runs");
     let shim = nix::unistd::Pid::from_raw(sandbox.pid().expect("lives"));
     nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).expect("kills");
-    finish(async {
-        while events.next().await.expect("an event").kind != EventKind::SandboxDied {}
-    })
-    .await;
+    finish(async { while events.next().await.expect("an event").kind != EventKind::SandboxDied {} }).await;
     let status = sandbox.status();
     assert_eq!(status.state, SandboxState::Dead);
     let lost = sandbox.container("c").expect("known").exit.expect("ended");

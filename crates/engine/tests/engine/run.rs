@@ -49,7 +49,10 @@ async fn a_signal_reaches_the_first_process_and_kill_ends_all() {
 async fn user_directory_environment_and_limits_are_as_asked() {
     let world = World::new().await;
     let sandbox = world.sandbox().await;
-    let mut spec = world.shell("c", "id; pwd; echo $HOME $A; ulimit -n; grep -c . /proc/self/status >/dev/null; cat /proc/self/oom_score_adj");
+    let mut spec = world.shell(
+        "c",
+        "id; pwd; echo $HOME $A; ulimit -n; grep -c . /proc/self/status >/dev/null; cat /proc/self/oom_score_adj",
+    );
     spec.user = UserSpec { user: "web".into(), additional_gids: vec![7], image_groups: true };
     spec.cwd = "/tmp".into();
     spec.env.push("A=b c".into());
@@ -153,7 +156,10 @@ async fn the_default_filter_refuses_what_an_unconfined_container_may() {
     let mut spec = world.shell("filtered", &script.replace("grep", "busybox grep"));
     spec.seccomp = Seccomp::RuntimeDefault;
     let (_, filtered) = world.run(&sandbox, spec.clone()).await;
-    assert!(filtered.contains(&"stdout refused".into()) && filtered.contains(&"stdout Seccomp:\t2".into()), "{filtered:?}");
+    assert!(
+        filtered.contains(&"stdout refused".into()) && filtered.contains(&"stdout Seccomp:\t2".into()),
+        "{filtered:?}"
+    );
     spec = world.shell("free", &script.replace("grep", "busybox grep"));
     let (_, free) = world.run(&sandbox, spec).await;
     assert!(free.contains(&"stdout made".into()) && free.contains(&"stdout Seccomp:\t0".into()), "{free:?}");
@@ -236,7 +242,10 @@ async fn bad_specifications_are_refused_and_leave_nothing() {
     let mut spec = world.sandbox_spec("pod");
     spec.sysctls.insert("kernel.hostname".into(), "x".into());
     let result = world.engine.create_sandbox(spec.clone()).await;
-    assert!(matches!(&result, Err(Error::ShimStart { reason, .. }) if reason.contains("kernel.hostname")), "{result:?}");
+    assert!(
+        matches!(&result, Err(Error::ShimStart { reason, .. }) if reason.contains("kernel.hostname")),
+        "{result:?}"
+    );
     spec.sysctls.clear();
     spec.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "0".into());
     let sandbox = world.engine.create_sandbox(spec.clone()).await.expect("a sandbox");
@@ -284,8 +293,12 @@ async fn writes_beyond_a_containers_own_devices_are_refused() {
     let world = World::new().await;
     let sandbox = world.sandbox().await;
     // Making the node is allowed, opening it is not: the kernel's log, which root could read.
-    let script = "busybox mknod /tmp/kmsg c 1 11 && dd if=/tmp/kmsg of=/dev/null count=1 2>&1; echo x > /dev/null && echo fine";
+    let script =
+        "busybox mknod /tmp/kmsg c 1 11 && dd if=/tmp/kmsg of=/dev/null count=1 2>&1; echo x > /dev/null && echo fine";
     let (_, log) = world.run(&sandbox, world.shell("c", script)).await;
-    assert!(log.iter().any(|line| line.contains("Operation not permitted")) && log.contains(&"stdout fine".into()), "{log:?}");
+    assert!(
+        log.iter().any(|line| line.contains("Operation not permitted")) && log.contains(&"stdout fine".into()),
+        "{log:?}"
+    );
     world.end().await;
 }

@@ -74,7 +74,13 @@ async fn exec_that_takes_too_long_is_killed() {
 async fn exec_passes_stdin_through_to_its_end() {
     let world = World::new().await;
     let sandbox = running(&world, |_| {}).await;
-    let spec = ExecSpec { container: "c".into(), args: words(&["wc", "-c"]), stdin: true, stdout: true, ..ExecSpec::default() };
+    let spec = ExecSpec {
+        container: "c".into(),
+        args: words(&["wc", "-c"]),
+        stdin: true,
+        stdout: true,
+        ..ExecSpec::default()
+    };
     let mut exec = sandbox.exec(spec).await.expect("starts");
     let mut stdin = exec.streams.stdin.take().expect("stdin");
     let payload = vec![b'x'; 300_000];

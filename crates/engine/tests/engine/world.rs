@@ -181,7 +181,8 @@ fn busybox(root: &Path) {
     for program in programs.split(' ') {
         symlink("busybox", root.join("bin").join(program)).expect("links");
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/tmp:/bin/sh\n").expect("writes");
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/tmp:/bin/sh\n")
+        .expect("writes");
     fs::write(root.join("etc/group"), "root:x:0:\nlogs:x:50:web\n").expect("writes");
     fs::write(root.join("bin/broken"), "no program").expect("writes");
     fs::set_permissions(root.join("bin/broken"), fs::Permissions::from_mode(0o755)).expect("sets");

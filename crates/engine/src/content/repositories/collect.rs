@@ -26,7 +26,8 @@ impl Content {
         let promises = self.path("registry/_promises");
         for name in facts::list(&promises)? {
             let path = promises.join(&name);
-            let until = fs::metadata(&path).and_then(|m| m.modified()).map_err(|e| ContentError::io("read", &path, e))?;
+            let until =
+                fs::metadata(&path).and_then(|m| m.modified()).map_err(|e| ContentError::io("read", &path, e))?;
             if until <= now {
                 fs::remove_file(&path).map_err(|e| ContentError::io("remove", &path, e))?;
                 continue;

@@ -28,7 +28,10 @@ use std::{fs::File, path::PathBuf};
 pub use manifests::{ManifestError, ManifestRecord, Referrer, StoredManifest, Tag};
 pub use uploads::Upload;
 
-use super::{Content, ContentError, reference::{is_repository, is_tag}};
+use super::{
+    Content, ContentError,
+    reference::{is_repository, is_tag},
+};
 
 /// One repository of the local registry; it need not exist (yet). Its methods block.
 #[derive(Clone)]

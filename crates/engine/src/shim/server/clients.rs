@@ -76,9 +76,10 @@ impl Server {
         let done = |()| Answer::Done;
         let result = match body {
             RequestBody::Records => {
-                let records = self.containers.values().map(|container| {
-                    Record { log_dropped: container.streams.dropped(), ..container.record.clone() }
-                });
+                let records = self
+                    .containers
+                    .values()
+                    .map(|container| Record { log_dropped: container.streams.dropped(), ..container.record.clone() });
                 let mut records: Vec<Record> = records.collect();
                 records.sort_by_key(|record| record.created_at);
                 Ok(Answer::Records(records))
@@ -148,4 +149,3 @@ impl Connection {
         Ok(())
     }
 }
-

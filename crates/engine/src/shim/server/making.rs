@@ -3,7 +3,13 @@
 use super::*;
 
 impl Server {
-    pub(super) fn create(&mut self, caller: Caller, id: String, stdio: Stdio, pid_of: Option<String>) -> Result<(), Failure> {
+    pub(super) fn create(
+        &mut self,
+        caller: Caller,
+        id: String,
+        stdio: Stdio,
+        pid_of: Option<String>,
+    ) -> Result<(), Failure> {
         let other = |error: io::Error| Failure::Create(error.to_string());
         if self.shutdown.is_some() {
             return Err(Failure::Create("the sandbox is being removed".to_owned()));
@@ -32,8 +38,8 @@ impl Server {
             let ((stdout, stdout_writer), (stderr, stderr_writer)) = (pipe()?, pipe()?);
             ((stdin_writer, [Some(stdout), Some(stderr)]), [stdin, stdout_writer, stderr_writer])
         };
-        let streams = Streams::new(stdio, ours.0, ours.1)
-            .map_err(|error| Failure::Create(format!("open the log: {error}")))?;
+        let streams =
+            Streams::new(stdio, ours.0, ours.1).map_err(|error| Failure::Create(format!("open the log: {error}")))?;
         let order = create::Order {
             directory: &self.directory,
             cgroups: &self.cgroups,
@@ -109,8 +115,16 @@ impl Server {
         };
         let home = self.directory.container(id);
         record_durably(&home, &record);
-        let container =
-            Container { record, streams, home, error: Some(error), starting: None, failure: None, removal: None, own_pids };
+        let container = Container {
+            record,
+            streams,
+            home,
+            error: Some(error),
+            starting: None,
+            failure: None,
+            removal: None,
+            own_pids,
+        };
         self.containers.insert(id.to_owned(), container);
         if self.shutdown.is_some() {
             self.group(id).kill();

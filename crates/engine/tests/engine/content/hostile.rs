@@ -59,7 +59,13 @@ fn writing_through_a_symbolic_link_stays_inside() {
     let world = world();
     let image = import(
         &world,
-        &[(Directory, "tmp", ""), (Symlink, "out", "/tmp"), (Symlink, "up", "../../../../tmp"), (Regular, "out/a", "1"), (Regular, "up/b", "2")],
+        &[
+            (Directory, "tmp", ""),
+            (Symlink, "out", "/tmp"),
+            (Symlink, "up", "../../../../tmp"),
+            (Regular, "out/a", "1"),
+            (Regular, "up/b", "2"),
+        ],
     )
     .unwrap();
     let root = root(&world, &image);
@@ -100,7 +106,8 @@ fn a_dangling_link_as_a_parent_is_an_error_and_not_a_loop() {
 #[test]
 fn whiteouts_hide_and_do_not_reach_out() {
     let world = world();
-    let image = import(&world, &[(Directory, "d", ""), (Regular, "d/.wh.gone", ""), (Regular, "d/.wh..wh..opq", "")]).unwrap();
+    let image =
+        import(&world, &[(Directory, "d", ""), (Regular, "d/.wh.gone", ""), (Regular, "d/.wh..wh..opq", "")]).unwrap();
     let root = root(&world, &image);
     let gone = fs::symlink_metadata(root.join("d/gone")).unwrap();
     assert_eq!((gone.mode() & 0o170_000, gone.rdev()), (0o020_000, 0));

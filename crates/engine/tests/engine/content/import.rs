@@ -39,7 +39,10 @@ fn a_docker_archive_brings_its_names_and_its_layers() {
     let image = content.import(&file, None).unwrap().remove(0);
     assert_eq!(image.tags, ["docker.io/library/app:1", "docker.io/library/app:latest"]);
     assert_eq!(image.id, Digest::of(&config(&layers())));
-    assert_eq!((image.config.config.cmd.as_slice(), image.config.config.env.as_slice()), (&["/bin/run".to_owned()][..], &["A=1".to_owned()][..]));
+    assert_eq!(
+        (image.config.config.cmd.as_slice(), image.config.config.env.as_slice()),
+        (&["/bin/run".to_owned()][..], &["A=1".to_owned()][..])
+    );
     let snapshot = content.prepare_snapshot("c", &image).unwrap();
     assert_eq!(fs::read_to_string(snapshot.lower[0].join("bin/run")).unwrap(), "two");
     assert_eq!(fs::read_to_string(snapshot.lower[1].join("bin/run")).unwrap(), "one");
@@ -95,7 +98,10 @@ fn a_blob_that_is_not_what_its_name_says_is_refused() {
     add("c.json", &config(&layers));
     add("a", &layers[1]);
     add("b", &layers[0]);
-    add("manifest.json", json!([{"Config": "c.json", "RepoTags": ["x:1"], "Layers": ["a", "b"]}]).to_string().as_bytes());
+    add(
+        "manifest.json",
+        json!([{"Config": "c.json", "RepoTags": ["x:1"], "Layers": ["a", "b"]}]).to_string().as_bytes(),
+    );
     let file = dir.path().join("image.tar");
     fs::write(&file, builder.into_inner().unwrap()).unwrap();
     assert!(matches!(content.import(&file, None), Err(ContentError::Mismatch { .. })));

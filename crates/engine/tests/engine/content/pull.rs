@@ -12,7 +12,9 @@ use super::{
 
 fn layers() -> Vec<Vec<u8>> {
     // Bytes that do not compress, so that a layer can break off in the middle.
-    let noise: String = (0..200_000u64).map(|i| char::from(33 + (i.wrapping_mul(6_364_136_223_846_793_005).rotate_left(31) % 90) as u8)).collect();
+    let noise: String = (0..200_000u64)
+        .map(|i| char::from(33 + (i.wrapping_mul(6_364_136_223_846_793_005).rotate_left(31) % 90) as u8))
+        .collect();
     vec![archive(&[(Regular, "bin/run", &noise)]), archive(&[(Regular, "etc/x", "x")])]
 }
 
@@ -71,7 +73,10 @@ async fn credentials_are_tried_and_the_lack_of_them_is_said() {
     let name = format!("{}/app:1", registry.address);
     let error = content.pull(&name, &PullOptions::default()).await.unwrap_err();
     assert!(matches!(error, ContentError::Denied { .. }), "{error}");
-    let credentials = |password: &str| Credentials::Basic { username: "user".into(), password: engine::content::Secret(password.into()) };
+    let credentials = |password: &str| Credentials::Basic {
+        username: "user".into(),
+        password: engine::content::Secret(password.into()),
+    };
     let options = PullOptions { credentials: vec![credentials("wrong"), credentials("secret")], ..Default::default() };
     assert!(!format!("{:?}", options.credentials).contains("secret"), "passwords never show");
     content.pull(&name, &options).await.unwrap();

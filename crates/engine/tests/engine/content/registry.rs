@@ -79,7 +79,8 @@ pub fn serve(layers: &[Vec<u8>], fault: Fault) -> Registry {
         manifest: digest.clone(),
     };
     let (requests, resumed) = (registry.requests.clone(), registry.resumed.clone());
-    let state = Arc::new(State { blobs, manifest, digest, index, fault, requests, resumed, broken: Default::default() });
+    let state =
+        Arc::new(State { blobs, manifest, digest, index, fault, requests, resumed, broken: Default::default() });
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let state = state.clone();
@@ -150,7 +151,12 @@ impl State {
             }
             _ => {
                 let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
-                return write!(stream, "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()).is_ok();
+                return write!(
+                    stream,
+                    "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                )
+                .is_ok();
             }
         };
         let mut body = body;
@@ -162,7 +168,12 @@ impl State {
         if offset > 0 {
             self.resumed.fetch_add(1, Ordering::SeqCst);
             let part = &body[offset..];
-            let head = format!("HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {offset}-{}/{}\r\nContent-Length: {}\r\n\r\n", body.len() - 1, body.len(), part.len());
+            let head = format!(
+                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {offset}-{}/{}\r\nContent-Length: {}\r\n\r\n",
+                body.len() - 1,
+                body.len(),
+                part.len()
+            );
             return stream.write_all(head.as_bytes()).is_ok() && stream.write_all(part).is_ok();
         }
         let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n", body.len());
