@@ -42,7 +42,7 @@ pub fn watch(pod: &Pod, paths: &PodPaths) -> Option<impl Future<Output = Exceede
             Some(Limited { path: paths.volume("empty-dir", &volume.name), bytes, told_as })
         })
         .collect();
-    (!limited.is_empty()).then(|| async move {
+    (!limited.is_empty()).then_some(async move {
         let limited = Arc::new(limited);
         loop {
             tokio::time::sleep(PERIOD).await;
