@@ -85,8 +85,8 @@ spec:
     cluster.start();
     cluster.wait_ready("pod/p");
     assert_eq!(cluster.jsonpath("pod/p", "{.status.containerStatuses[0].restartCount}"), "0");
-    cluster.apply("{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {password: changed, other: y}}");
-    eventually("the new secret", || sh("cat /secret/deep/pass /all/other") == "changedy");
+    cluster.apply("{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {password: changed, other: why}}");
+    eventually("the new secret", || sh("cat /secret/deep/pass /all/other") == "changedwhy");
     cluster.kubectl(&["delete", "pod", "p"]);
     eventually("the end of the secrets", || !secrets.exists());
     cluster.hythe(&["down", "--purge"]);
