@@ -17,6 +17,9 @@ use crate::networks;
 pub(crate) async fn adopt(daemon: &Arc<Daemon>) {
     for container in daemon.containers.all() {
         let record = container.snapshot();
+        if matches!(record.state.status, Status::Created | Status::Exited | Status::Removing | Status::Dead) {
+            clear(daemon, &record).await;
+        }
         let again = match record.state.status {
             Status::Running | Status::Paused | Status::Restarting => take_over(daemon, &container, &record).await,
             Status::Removing | Status::Dead => {
@@ -37,6 +40,16 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) {
             });
         }
     }
+}
+
+/// Takes away what a start that the last daemon did not live to see the end of has left.
+async fn clear(daemon: &Arc<Daemon>, record: &Record) {
+    let Some(sandbox) = daemon.config.engine.sandbox(&record.id) else { return };
+    if let Err(error) = sandbox.destroy().await {
+        tracing::warn!(container = record.id, %error, "what is left of a start was not removed");
+    }
+    let (at, of) = (daemon.clone(), record.clone());
+    let _ = blocking(move || networks::detach(&at, &of)).await;
 }
 
 /// Whether the container is to be started again.
