@@ -237,7 +237,7 @@ mod tests {
     fn a_node_takes_what_fits() {
         let one = json!({"containers": [container(json!({"cpu": "1500m"}))]});
         assert_eq!(verdict(one.clone(), &[]), None);
-        let (reason, message) = verdict(one.clone(), &[one.clone()]).expect("refused");
+        let (reason, message) = verdict(one.clone(), std::slice::from_ref(&one)).expect("refused");
         assert_eq!(reason, "OutOfcpu");
         assert_eq!(message, "Node didn't have enough resource: cpu, requested: 1500, used: 1500, capacity: 2000");
         let idle = json!({"containers": [container(json!({}))]});
