@@ -9,10 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use builder::{BuildRequest, Builder, Classic, Context, RunNetwork, Source};
-use docker_api::{BuildOptions, BuildProgress, Config, DockerApi, ImageBuilder, NetworkSettings};
+use builder::{BuildRequest, Builder, Classic, Context, Kind, RunNetwork, Source};
+use docker_api::{BuildFailure, BuildOptions, BuildProgress, Config, DockerApi, ImageBuilder, NetworkSettings};
 use engine::{
-    Engine,
+    Engine, Namespace,
     content::{Content, PullOptions},
 };
 use futures::future::BoxFuture;
@@ -75,60 +75,57 @@ impl ImageBuilder for DockerfileBuilder {
         context: PathBuf,
         options: BuildOptions,
         progress: BuildProgress,
-    ) -> BoxFuture<'static, Result<String, String>> {
+    ) -> BoxFuture<'static, Result<String, BuildFailure>> {
         let builder = self.0.clone();
         Box::pin(async move {
-            let archive = fs::File::open(&context).map_err(|e| format!("{}: {e}", context.display()))?;
-            let quiet = options.quiet;
-            let request = request(archive, options);
+            let failed = |message: String| BuildFailure { message, code: 0 };
+            let archive = fs::File::open(&context).map_err(|e| failed(format!("{}: {e}", context.display())))?;
             let classic = Arc::new(Mutex::new(Classic::new()));
             let (told, say) = (classic.clone(), progress.clone());
             let show = move |event| {
-                let mut classic = told.lock().unwrap_or_else(|e| e.into_inner());
-                for piece in classic.render(event) {
-                    if !quiet {
-                        say(&piece.text);
-                    }
-                }
+                let pieces = told.lock().unwrap_or_else(|e| e.into_inner()).render(event);
+                pieces.iter().for_each(|piece| say(&piece.text));
             };
-            let result = builder.build(request, Arc::new(show)).await;
-            let owed = classic.lock().unwrap_or_else(|e| e.into_inner()).finish();
-            if !quiet {
-                owed.iter().for_each(|piece| progress(&piece.text));
-            }
-            match result {
-                Ok(built) => {
-                    if quiet {
-                        progress(&format!("{}\n", built.image));
-                    }
-                    Ok(built.image)
+            match builder.build(request(archive, options), Arc::new(show)).await {
+                Ok(built) => Ok(built.image),
+                Err(error) => {
+                    let owed = classic.lock().unwrap_or_else(|e| e.into_inner()).finish();
+                    owed.iter().for_each(|piece| progress(&piece.text));
+                    let code = match &error.kind {
+                        Kind::Exit { code, .. } => *code,
+                        _ => 0,
+                    };
+                    Err(BuildFailure { message: error.to_string(), code })
                 }
-                Err(error) => Err(error.to_string()),
             }
         })
     }
 }
 
 fn request(archive: fs::File, options: BuildOptions) -> BuildRequest {
-    let given = |text: String| (!text.is_empty()).then_some(text);
     BuildRequest {
         context: Context::Tar(Box::new(archive)),
-        dockerfile: Source::Path(given(options.dockerfile).unwrap_or_else(|| "Dockerfile".into())),
+        dockerfile: Source::Path(options.dockerfile),
         args: options.build_args.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
         target: options.target,
         tags: options.tags,
         labels: options.labels,
         no_cache: options.no_cache,
         pull: options.pull,
-        network: if options.network_mode == "none" { RunNetwork::None } else { RunNetwork::Host },
+        network: match options.network {
+            Namespace::Host => RunNetwork::Host,
+            Namespace::New => RunNetwork::None,
+            Namespace::Path(path) => RunNetwork::Path(path),
+        },
+        resolv_conf: options.resolv_conf,
         extra_hosts: options
             .extra_hosts
             .iter()
             .filter_map(|line| line.split_once(':'))
             .map(|(name, address)| (name.to_owned(), address.to_owned()))
             .collect(),
-        platform: given(options.platform),
-        shm_size: (options.shm_size > 0).then_some(options.shm_size),
+        platform: Some(options.platform).filter(|platform| !platform.is_empty()),
+        shm_size: Some(options.shm_size).filter(|size| *size > 0),
         ..Default::default()
     }
 }
