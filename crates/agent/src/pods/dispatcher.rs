@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -125,7 +126,7 @@ impl Dispatcher {
                     }
                 }
                 if !std::mem::replace(&mut self.adopted, true) {
-                    self.clear_orphans();
+                    self.clear_orphans().await;
                 }
             }
             watcher::Event::Apply(pod) => self.apply(pod).await,
@@ -203,11 +204,17 @@ impl Dispatcher {
         newest
     }
 
-    /// Removes what belongs to pods that were deleted while no agent ran.
-    fn clear_orphans(&mut self) {
+    /// Removes what belongs to pods that were deleted while no agent ran. What is an orphan is decided here, before
+    /// any further pod is taken on: judged later, the first things of a new pod would be taken for an old one's.
+    async fn clear_orphans(&mut self) {
         let orphans: Vec<SandboxStatus> = self.found.drain().flat_map(|(_, sandboxes)| sandboxes).collect();
         let live: HashSet<String> = self.actors.keys().cloned().collect();
         let context = Arc::clone(&self.context);
+        let directories = entries_but(&context.data_dir().join("pods"), &live);
+        let secrets = context.config.secrets_dir.as_deref().map(|dir| entries_but(dir, &live)).unwrap_or_default();
+        if let Err(error) = context.network.keep_only(live.into_iter().collect()).await {
+            tracing::warn!(%error, "the networks of earlier pods could not be removed");
+        }
         tokio::spawn(async move {
             for sandbox in orphans {
                 tracing::info!(sandbox = sandbox.id, "ending the sandbox of a pod that is gone");
@@ -215,63 +222,41 @@ impl Dispatcher {
                     tracing::warn!(sandbox = sandbox.id, %error, "a sandbox could not be removed");
                 }
             }
-            if let Err(error) = context.network.keep_only(live.iter().cloned().collect()).await {
-                tracing::warn!(%error, "the networks of earlier pods could not be removed");
-            }
-            clear_directories(&context, &live).await;
-            clear_secrets(&context, &live);
+            clear_directories(&context, &directories).await;
+            clear_secrets(&secrets);
         });
     }
 }
 
-async fn clear_directories(context: &Context, live: &HashSet<String>) {
-    let pods = context.data_dir().join("pods");
-    let Ok(entries) = std::fs::read_dir(&pods) else { return };
-    for entry in entries.flatten() {
-        let uid = entry.file_name().to_string_lossy().into_owned();
-        if live.contains(&uid) {
-            continue;
-        }
-        if let Some(record) = PodRecord::load(&entry.path().join("record.json")) {
+/// What a directory holds beside what is named after a live pod: names and paths.
+fn entries_but(dir: &Path, live: &HashSet<String>) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let named = entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()));
+    named.filter(|(name, _)| !live.contains(name)).collect()
+}
+
+async fn clear_directories(context: &Context, orphans: &[(String, PathBuf)]) {
+    for (uid, path) in orphans {
+        if let Some(record) = PodRecord::load(&path.join("record.json")) {
             for container in &record.containers {
                 let attempts = container.restart_count.saturating_sub(1)..=container.restart_count.saturating_add(1);
                 for attempt in attempts {
-                    let _ = context.images.remove_root(&super::prepare::root_id(&uid, &container.name, attempt)).await;
+                    let _ = context.images.remove_root(&super::prepare::root_id(uid, &container.name, attempt)).await;
                 }
             }
             let logs = context.data_dir().join("log/pods").join(format!("{}_{}_{uid}", record.namespace, record.name));
             let _ = remove_tree(&logs);
         }
-        if let Err(error) = remove_tree(&entry.path()) {
-            tracing::warn!(path = %entry.path().display(), %error, "an orphaned pod directory could not be removed");
+        if let Err(error) = remove_tree(path) {
+            tracing::warn!(path = %path.display(), %error, "an orphaned pod directory could not be removed");
         }
     }
 }
 
-fn clear_secrets(context: &Context, live: &HashSet<String>) {
-    let Some(dir) = &context.config.secrets_dir else { return };
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        if !live.contains(entry.file_name().to_string_lossy().as_ref())
-            && let Err(error) = remove_tree(&entry.path())
-        {
-            tracing::warn!(path = %entry.path().display(), %error, "the secrets of a pod that is gone could not be removed");
+fn clear_secrets(orphans: &[(String, PathBuf)]) {
+    for (_, path) in orphans {
+        if let Err(error) = remove_tree(path) {
+            tracing::warn!(path = %path.display(), %error, "the secrets of a pod that is gone could not be removed");
         }
     }
-}
-
-async fn sandboxes_by_pod(context: &Context) -> HashMap<String, Vec<SandboxStatus>> {
-    let mut out: HashMap<String, Vec<SandboxStatus>> = HashMap::new();
-    match context.runtime.sandboxes().await {
-        Ok(all) => {
-            for sandbox in all {
-                if let Some((uid, _)) = sandbox.id.rsplit_once('.') {
-                    out.entry(uid.to_owned()).or_default().push(sandbox);
-                }
-            }
-        }
-        Err(error) => {
-            tracing::error!(%error, "the runtime does not tell what runs; pods are started as if nothing did")
-        }
-    }
-    out
 }

@@ -6,6 +6,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -28,6 +29,9 @@ const CLOSE: u8 = 255;
 const BUFFER: usize = 64 << 10;
 /// Messages that wait for a slow client.
 const MESSAGES: usize = 16;
+/// kubectl up to 1.32 makes its streams only after it has begun to read, and throws away ("Unknown stream id") what
+/// comes before: the first frame gives it this long.
+const FIRST_FRAME: Duration = Duration::from_millis(20);
 /// Bytes in one message.
 const CHUNK: usize = 32 << 10;
 
@@ -50,6 +54,7 @@ impl Channels {
         }
         tokio::spawn(read(source, writers));
         tokio::spawn(async move {
+            tokio::time::sleep(FIRST_FRAME).await;
             while let Some(message) = messages.recv().await {
                 if sink.send(message).await.is_err() {
                     return;
