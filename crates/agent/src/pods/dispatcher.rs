@@ -260,3 +260,20 @@ fn clear_secrets(orphans: &[(String, PathBuf)]) {
         }
     }
 }
+
+async fn sandboxes_by_pod(context: &Context) -> HashMap<String, Vec<SandboxStatus>> {
+    let mut out: HashMap<String, Vec<SandboxStatus>> = HashMap::new();
+    match context.runtime.sandboxes().await {
+        Ok(all) => {
+            for sandbox in all {
+                if let Some((uid, _)) = sandbox.id.rsplit_once('.') {
+                    out.entry(uid.to_owned()).or_default().push(sandbox);
+                }
+            }
+        }
+        Err(error) => {
+            tracing::error!(%error, "the runtime does not tell what runs; pods are started as if nothing did")
+        }
+    }
+    out
+}
