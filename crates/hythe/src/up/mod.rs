@@ -27,6 +27,10 @@ pub fn run(instance: Instance, flags: UpFlags) -> Result<ExitCode> {
     if flags.detach {
         return detach::start(&instance, &flags);
     }
+    if flags.notify_fd.is_some() {
+        // Detached: neither the terminal's hang-up nor its keys concern this process any more.
+        let _ = nix::unistd::setsid();
+    }
     let progress = Progress::new(flags.notify_fd);
     let result = foreground(&instance, &flags, &progress);
     if let Err(error) = &result {
