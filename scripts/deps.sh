@@ -25,6 +25,7 @@ for kind in "$@"; do
         need skopeo skopeo
         need docker-registry docker-registry
         need docker docker.io
+        need /bin/busybox busybox-static
         ;;
     esac
 done

@@ -167,6 +167,10 @@ impl Cluster {
     pub fn hythe_command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hythe"));
         command.arg("--data-dir").arg(self.data_dir()).stdin(Stdio::null());
+        // Nothing that the tests speak to may be asked by way of a proxy: this one answers nobody.
+        for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+            command.env(name, "http://127.0.0.1:9");
+        }
         command
     }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use engine::content::is_loopback;
 use futures::StreamExt;
 use sha2::{Digest as _, Sha256};
 use tokio::io::AsyncWriteExt;
@@ -25,12 +26,15 @@ pub(crate) async fn fetch(url: &str, target: &Path, limit: u64) -> Result<Fetche
     let fail = |what: String| Kind::invalid(format!("ADD failed: {url}: {what}"));
     // Two may race for it; either choice is the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .connect_timeout(Duration::from_secs(30))
-        .read_timeout(Duration::from_secs(60))
-        .build()
-        .map_err(|e| fail(e.to_string()))?;
-    let response = client.get(url).send().await.map_err(|e| fail(chain(&e)))?;
+    let mut client =
+        reqwest::Client::builder().connect_timeout(Duration::from_secs(30)).read_timeout(Duration::from_secs(60));
+    let address = reqwest::Url::parse(url).map_err(|e| fail(e.to_string()))?;
+    if address.host_str().is_some_and(is_loopback) {
+        // What is on this machine is not asked by way of a proxy.
+        client = client.no_proxy();
+    }
+    let client = client.build().map_err(|e| fail(e.to_string()))?;
+    let response = client.get(address).send().await.map_err(|e| fail(chain(&e)))?;
     if !response.status().is_success() {
         return Err(fail(format!("invalid response status {}", response.status().as_u16())));
     }

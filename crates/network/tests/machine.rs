@@ -78,6 +78,18 @@ impl Machine {
     }
 }
 
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The namespaces are held by mounts inside the directory, which could not be removed with them.
+        let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+        for target in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)) {
+            if Path::new(target).starts_with(self.directory.path()) {
+                let _ = nix::mount::umount2(target, nix::mount::MntFlags::MNT_DETACH);
+            }
+        }
+    }
+}
+
 /// Whether bridged packets pass the IP hooks too, as on machines with br_netfilter loaded.
 pub fn set_bridge_netfilter(on: bool) {
     let path = "/proc/sys/net/bridge/bridge-nf-call-iptables";

@@ -4,10 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::content::{Credentials, PullOptions, Reference, Secret};
+use engine::content::{Credentials, PullOptions, Reference, Secret, is_loopback, registry_client};
 use futures::StreamExt;
 use oci_client::RegistryOperation;
-use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
+use oci_client::client::Client;
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use tokio_util::io::ReaderStream;
@@ -52,19 +52,8 @@ impl Registry {
             Some(config) if !config.username.is_empty() => RegistryAuth::Basic(config.username, config.password),
             _ => RegistryAuth::Anonymous,
         };
-        let plain = is_loopback(host) || options.insecure_registries.iter().any(|insecure| insecure == host);
-        let certificate = |pem: &Vec<u8>| Certificate { encoding: CertificateEncoding::Pem, data: pem.clone() };
-        // reqwest wants the process's default provider; a second call only reports that there is one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::try_from(ClientConfig {
-            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-            extra_root_certificates: options.extra_roots.iter().map(certificate).collect(),
-            connect_timeout: Some(Duration::from_secs(10)),
-            read_timeout: Some(Duration::from_secs(60)),
-            user_agent: concat!("hythe/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        })
-        .map_err(|error| ApiError::internal(causes(&error)))?;
+        let client = registry_client(host, options, Duration::from_secs(60))
+            .map_err(|error| ApiError::internal(causes(&error)))?;
         Ok(Self { client, host: host.to_owned(), auth })
     }
 
@@ -153,11 +142,6 @@ impl Registry {
             other => ApiError::internal(causes(other)),
         }
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-    name == "localhost" || name.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// An error with its causes.

@@ -21,8 +21,10 @@ fn a_program_that_cannot_be_started_is_told_by_the_clients_code() {
     let world = World::new();
     let text = world.docker(&["run", "--rm", "busybox", "nosuch"]).fails(127);
     assert!(text.contains("exec: \"nosuch\": executable file not found in $PATH"), "{text}");
-    let text = world.docker(&["run", "--rm", "busybox", "/etc"]).fails(126);
-    assert!(text.contains("exec: \"/etc\": is a directory"), "{text}");
+    let outcome = world.docker(&["run", "--rm", "busybox", "/etc"]);
+    assert!(outcome.stderr.contains("exec: \"/etc\": is a directory"), "{outcome:?}");
+    // Clients before 23.0 don't know the words of today's runtimes.
+    assert!(matches!(outcome.code, 125 | 126), "{outcome:?}");
     world.docker(&["run", "--memory", "1m", "busybox", "true"]).fails(125);
     assert_eq!(world.docker(&["ps", "-aq"]).ok(), "");
 }

@@ -139,8 +139,11 @@ fn start(directory: &Path) -> Child {
         .arg(directory.join("data"))
         .arg("--socket")
         .arg(&socket)
-        .args(["--bridge", &format!("10.{}.{second}.0/25", 100 + first % 100)])
-        .args(["--pool", &format!("10.{}.{second}.128/25", 100 + first % 100)])
+        .args(["--bridge", &format!("10.{}.{second}.0/25", 200 + first % 50)])
+        .args(["--pool", &format!("10.{}.{second}.128/25", 200 + first % 50)])
+        // Registries of this machine are not asked by way of a proxy: this one answers nobody.
+        .env("http_proxy", "http://127.0.0.1:9")
+        .env("https_proxy", "http://127.0.0.1:9")
         .stdin(Stdio::null())
         .stderr(std::fs::File::create(directory.join("engine.log")).expect("a log"))
         .spawn()

@@ -18,6 +18,7 @@ mod author;
 mod blobs;
 mod collect;
 mod config;
+mod connection;
 mod digest;
 mod error;
 mod images;
@@ -39,6 +40,7 @@ use std::{
 pub use author::{Authoring, Layer, Pin, encoded_config};
 pub use collect::Collected;
 pub use config::{Healthcheck, History, ImageConfig, ProcessConfig};
+pub use connection::{is_loopback, registry_client};
 pub use digest::Digest;
 pub use error::ContentError;
 pub use images::Image;

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt, TryStreamExt};
 use oci_client::{
     RegistryOperation,
-    client::{BlobResponse, Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol},
+    client::{BlobResponse, Client},
     errors::{OciDistributionError, OciErrorCode},
     secrets::RegistryAuth,
 };
@@ -14,6 +14,7 @@ use oci_client::{
 use super::{
     Content, ContentError, Digest, Image, ImageConfig, Reference,
     blobs::Ingest,
+    connection::registry_client,
     manifest::{self, Descriptor, Document, Manifest},
 };
 
@@ -253,26 +254,7 @@ impl Source {
         credentials: &Credentials,
         options: &PullOptions,
     ) -> Result<Self, ContentError> {
-        let host = reference.registry.split(':').next().unwrap_or_default();
-        let plain = host == "localhost"
-            || host.starts_with("127.")
-            || options.insecure_registries.contains(&reference.registry);
-        // reqwest wants the process's default provider; a second call only reports that there is one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let config = ClientConfig {
-            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-            connect_timeout: Some(Duration::from_secs(10)),
-            read_timeout: Some(Duration::from_secs(30)),
-            user_agent: concat!("hythe/", env!("CARGO_PKG_VERSION")),
-            extra_root_certificates: options
-                .extra_roots
-                .iter()
-                .map(|pem| Certificate { encoding: CertificateEncoding::Pem, data: pem.clone() })
-                .collect(),
-            ..Default::default()
-        };
-        let client = Client::try_from(config)
-            .map_err(|e| ContentError::Registry { reference: reference.to_string(), message: e.to_string() })?;
+        let client = registry_client(&reference.registry, options, Duration::from_secs(30))?;
         let auth = match credentials {
             Credentials::Anonymous => RegistryAuth::Anonymous,
             Credentials::Basic { username, password } => RegistryAuth::Basic(username.clone(), password.0.clone()),

@@ -24,7 +24,9 @@ impl Session {
             bail!("no hythe was started on {}: run `hythe up` first", instance.data_dir.display());
         }
         let kubeconfig = Kubeconfig::read_from(&path).with_context(|| format!("can't read {}", path.display()))?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        // The instance is on this machine, whatever proxy the environment names for others.
+        config.proxy_url = None;
         Ok(Self { client: Client::try_from(config)? })
     }
 
