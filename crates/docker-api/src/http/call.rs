@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use http::HeaderMap;
 use http_body_util::{BodyExt, BodyStream, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -20,6 +21,8 @@ use crate::filters::Filters;
 
 /// More than this of JSON is refused.
 const MAX_JSON: usize = 4 << 20;
+/// How long a client may take to send what nobody reads.
+const MAX_DRAIN: Duration = Duration::from_secs(5);
 
 /// A request.
 pub(crate) struct Call {
@@ -31,6 +34,22 @@ pub(crate) struct Call {
     pub body: Option<Incoming>,
     /// Present when the client asked to leave HTTP.
     pub upgrade: Option<OnUpgrade>,
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take() {
+            drain(body);
+        }
+    }
+}
+
+/// A client that is answered before it has sent all would see a broken pipe instead of the answer: what nobody wants
+/// to read is read and thrown away, within limits.
+pub(super) fn drain(body: Incoming) {
+    if !body.is_end_stream() {
+        tokio::spawn(tokio::time::timeout(MAX_DRAIN, Limited::new(body, MAX_JSON).collect()));
+    }
 }
 
 impl Call {

@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixListener;
 
+use super::call::drain;
 use super::{API_VERSION, Call, Response, Version};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
@@ -55,13 +56,20 @@ async fn answer(daemon: Arc<Daemon>, request: http::Request<Incoming>) -> Respon
 }
 
 async fn dispatch(daemon: Arc<Daemon>, mut request: http::Request<Incoming>) -> Result<Response> {
-    let (version, path) = Version::split(request.uri().path())?;
-    let (route, params) = routes::find(request.method(), path)?;
     let wants_upgrade = request.headers().contains_key(header::UPGRADE);
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let query = request.uri().query().unwrap_or_default();
     let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     let (parts, body) = request.into_parts();
+    let found = Version::split(parts.uri.path())
+        .and_then(|(version, path)| routes::find(&parts.method, path).map(|(route, params)| (version, route, params)));
+    let (version, route, params) = match found {
+        Ok(found) => found,
+        Err(error) => {
+            drain(body);
+            return Err(error);
+        }
+    };
     let call = Call { version, params, query, headers: parts.headers, body: Some(body), upgrade };
     // A handler that panics must not take the connection's answer with it; a client that leaves must not leave
     // a container half made.
