@@ -26,6 +26,11 @@ pub(crate) enum Outcome {
         pod: Arc<PodInfo>,
         error: BindError,
     },
+    /// Others could not be evicted for it; why, for people.
+    NoRoom {
+        pod: Arc<PodInfo>,
+        error: String,
+    },
 }
 
 /// Why a pod was not bound.

@@ -37,6 +37,12 @@ pub struct PodInfo {
     pub priority: i32,
     /// Whether `spec.preemptionPolicy` is `Never`.
     pub never_preempts: bool,
+    /// `status.nominatedNodeName`: where room is being made for it.
+    pub nominated: Option<Arc<str>>,
+    /// `status.startTime`.
+    pub started: Option<jiff::Timestamp>,
+    /// Whether it was told to make room for another (condition `DisruptionTarget`).
+    pub preempted: bool,
     /// Whether `spec.schedulingGates` holds any.
     pub gated: bool,
     /// Whether it is being deleted.
@@ -113,6 +119,13 @@ impl PodInfo {
             scheduler_name: text(&spec.scheduler_name),
             priority: spec.priority.unwrap_or(0),
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
+            nominated: status.and_then(|s| s.nominated_node_name.as_deref()).filter(|n| !n.is_empty()).map(Arc::from),
+            started: status.and_then(|s| s.start_time.as_ref()).map(|time| time.0),
+            preempted: conditions.iter().any(|c| {
+                c.type_ == "DisruptionTarget"
+                    && c.status == "True"
+                    && c.reason.as_deref() == Some("PreemptionByScheduler")
+            }),
             gated: spec.scheduling_gates.as_ref().is_some_and(|g| !g.is_empty()),
             terminating: meta.deletion_timestamp.is_some(),
             finished: matches!(phase, Some("Succeeded" | "Failed")),

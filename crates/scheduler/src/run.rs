@@ -1,10 +1,18 @@
 //! The loop: watches keep the snapshot and the queue true, the queue feeds the decision, and each decision
 //! is bound. One task owns all state; the requests it makes run beside it.
 
-use std::{collections::HashSet, convert::Infallible, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+    sync::Arc,
+    time::Instant,
+};
 
 use futures::{StreamExt, stream::BoxStream};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, Pod},
+    policy::v1::PodDisruptionBudget,
+};
 use kube::{
     Api, Client, Resource,
     runtime::{WatchStreamExt, watcher},
@@ -14,12 +22,14 @@ use tokio::{task::JoinSet, time};
 use crate::{
     binding::{self, BindError, Outcome},
     events::{Notice, Recorder},
+    eviction,
     node::NodeInfo,
     pod::PodInfo,
+    preempt::{Budget, Victims, preempt},
     queue::Queue,
     schedule::schedule,
     snapshot::Snapshot,
-    unschedulable::Unschedulable,
+    unschedulable::{Preemption, Unschedulable},
 };
 
 /// Requests under way at a time.
@@ -51,12 +61,14 @@ pub async fn run(client: Client, config: Config) -> Infallible {
     let mut pods = changes::<Pod>(&client);
     let mut nodes = changes::<Node>(&client);
     let mut namespaces = changes::<Namespace>(&client);
+    let mut budgets = changes::<PodDisruptionBudget>(&client);
     let mut this = Scheduler {
         client,
         config,
         recorder,
         requests,
         snapshot: Snapshot::new(),
+        budgets: HashMap::new(),
         queue: Queue::default(),
         listing: Listing::default(),
         decisions: 0,
@@ -71,6 +83,7 @@ pub async fn run(client: Client, config: Config) -> Infallible {
             Some(change) = nodes.next() => this.node_changed(change),
             Some(change) = pods.next() => this.pod_changed(change),
             Some(change) = namespaces.next() => this.namespace_changed(change),
+            Some(change) = budgets.next() => this.budget_changed(change),
             Some(done) = this.requests.join_next() => match done {
                 Ok(outcome) => this.request_done(outcome),
                 Err(error) => tracing::error!(%error, "a request of the scheduler panicked"),
@@ -99,6 +112,8 @@ struct Scheduler {
     /// Bindings and status patches under way, and the publisher of events.
     requests: JoinSet<Outcome>,
     snapshot: Snapshot,
+    /// By namespace and name.
+    budgets: HashMap<(String, String), Budget>,
     queue: Queue,
     listing: Listing,
     decisions: u64,
@@ -159,6 +174,12 @@ impl Scheduler {
             watcher::Event::InitApply(pod) => {
                 let pod = PodInfo::new(&pod);
                 self.listing.pods.insert(pod.uid.clone());
+                if let (None, Some(node)) = (&pod.node_name, &pod.nominated)
+                    && self.snapshot.nomination(&pod.uid).is_none()
+                {
+                    // An earlier scheduler was making room for it.
+                    self.snapshot.nominate(Arc::new(pod.clone()), node);
+                }
                 self.set_pod(pod);
             }
             watcher::Event::InitDone => {
@@ -201,6 +222,7 @@ impl Scheduler {
 
     fn remove_pod(&mut self, uid: &str) {
         self.queue.remove(uid);
+        self.snapshot.forget_nomination(uid);
         if self.snapshot.node_of(uid).is_some() {
             self.snapshot.remove_pod(uid);
             self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_departure());
@@ -222,6 +244,24 @@ impl Scheduler {
         }
     }
 
+    fn budget_changed(&mut self, change: watcher::Event<PodDisruptionBudget>) {
+        let key = |budget: &PodDisruptionBudget| {
+            let meta = &budget.metadata;
+            (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+        };
+        match change {
+            watcher::Event::Init => self.budgets.clear(),
+            watcher::Event::InitDone => {}
+            watcher::Event::InitApply(budget) | watcher::Event::Apply(budget) => {
+                match Budget::new(&budget) {
+                    Some(read) => self.budgets.insert(key(&budget), read),
+                    None => self.budgets.remove(&key(&budget)),
+                };
+            }
+            watcher::Event::Delete(budget) => _ = self.budgets.remove(&key(&budget)),
+        }
+    }
+
     fn schedule_one(&mut self, now: Instant) {
         let Some(pod) = self.queue.next(now) else { return };
         self.decisions += 1;
@@ -230,16 +270,49 @@ impl Scheduler {
                 self.snapshot.assume(pod.clone(), &placement.node);
                 self.requests.spawn(binding::bind(self.client.clone(), pod, placement.node));
             }
-            Err(refused) => self.refuse(pod, &refused, now),
+            Err(refused) => self.refuse(pod, refused, now),
         }
     }
 
-    fn refuse(&mut self, pod: Arc<PodInfo>, refused: &Unschedulable, now: Instant) {
+    fn refuse(&mut self, pod: Arc<PodInfo>, mut refused: Unschedulable, now: Instant) {
+        let budgets: Vec<Budget> = self.budgets.values().cloned().collect();
+        let victims = preempt(&pod, &mut self.snapshot, &budgets, self.decisions);
+        refused.preemption = match &victims {
+            Ok(_) => Preemption::Underway,
+            Err(why) => why.clone(),
+        };
         let message = refused.to_string();
         tracing::debug!(pod = pod.full_name(), message, "no node will do");
         self.queue.blocked(&pod.uid, refused.blocks, now);
         self.tell(&pod, false, "FailedScheduling", "Scheduling", message.clone());
-        self.set_condition(pod, "Unschedulable", message);
+        self.set_condition(pod.clone(), "Unschedulable", message);
+        match victims {
+            Ok(victims) => self.make_room(pod, victims),
+            // What was hoped for there is not to be had: others may use the room.
+            Err(Preemption::Unhelpful(_)) if self.snapshot.nomination(&pod.uid).is_some() => {
+                self.snapshot.forget_nomination(&pod.uid);
+                let patch = eviction::nomination_patch(&pod, None);
+                self.requests.spawn(binding::patch_status(self.client.clone(), pod, patch));
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn make_room(&mut self, pod: Arc<PodInfo>, victims: Victims) {
+        let node = &victims.node;
+        for victim in victims.pods.iter().filter(|victim| !victim.terminating) {
+            let note = format!("Preempted by pod {} on node {node}", pod.uid);
+            self.tell(victim, true, "Preempted", "Preempting", note);
+        }
+        for other in &victims.disappointed {
+            self.snapshot.forget_nomination(&other.uid);
+            if let Some(waiting) = self.queue.get(&other.uid).cloned() {
+                self.queue.put(waiting, true);
+            }
+        }
+        self.snapshot.nominate(pod.clone(), node);
+        let scheduler = self.config.scheduler_name.clone();
+        self.requests.spawn(eviction::make_room(self.client.clone(), scheduler, pod, victims));
     }
 
     fn request_done(&mut self, outcome: Outcome) {
@@ -253,6 +326,11 @@ impl Scheduler {
                 self.queue.remove(&pod.uid);
             }
             Outcome::NotBound { pod, error } => self.not_bound(pod, error, now),
+            Outcome::NoRoom { pod, error } => {
+                tracing::warn!(pod = pod.full_name(), error, "others could not be evicted; the pod is tried again");
+                self.snapshot.forget_nomination(&pod.uid);
+                self.queue.failed(&pod.uid, now);
+            }
         }
     }
 

@@ -26,6 +26,12 @@ pub fn schedule(pod: &PodInfo, snapshot: &Snapshot, turn: u64) -> Result<Placeme
     let filters = Filters::new(pod, snapshot);
     let random = scramble(turn);
     let nodes = snapshot.nodes();
+    if let Some(at) = snapshot.nomination(&pod.uid).and_then(|node| snapshot.index_of(node))
+        && filters.refusal(&nodes[at]).is_none()
+    {
+        // Room was made for it there.
+        return Ok(Placement { node: nodes[at].name.clone(), evaluated: 1, feasible: 1 });
+    }
     let wanted = nodes_to_find(nodes.len());
     let mut feasible = Vec::with_capacity(wanted.min(nodes.len()));
     let mut evaluated = 0;

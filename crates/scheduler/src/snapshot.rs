@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Nodes and the pods on them. Cheap to change: no update costs more than the pod or node it is about.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Snapshot {
     nodes: Vec<NodeInfo>,
     by_name: HashMap<Arc<str>, usize>,
@@ -38,6 +38,8 @@ pub struct Snapshot {
     namespaces: HashMap<String, Labels>,
     /// How many nodes are in each zone.
     zones: HashMap<Option<Arc<str>>, usize>,
+    /// Pods for which room is being made, by the node.
+    nominated: HashMap<Arc<str>, Vec<Arc<PodInfo>>>,
 }
 
 /// What about a node has changed, as far as a waiting pod may care.
@@ -122,6 +124,7 @@ impl Snapshot {
     /// Counts a pod as placed on a node, before the API server has confirmed it.
     pub fn assume(&mut self, pod: Arc<PodInfo>, node: &str) {
         self.remove_pod(&pod.uid);
+        self.forget_nomination(&pod.uid);
         let node = self.by_name.get_key_value(node).map_or_else(|| Arc::from(node), |(name, _)| name.clone());
         let uid = pod.uid.clone();
         self.by_namespace.entry(pod.namespace.clone()).or_default().insert(uid.clone());
@@ -160,6 +163,39 @@ impl Snapshot {
         }
         self.repelling_beyond.remove(uid);
         self.preferring.remove(uid);
+    }
+
+    /// Keeps room on a node for a pod that is not there yet, against pods that are less important.
+    pub fn nominate(&mut self, pod: Arc<PodInfo>, node: &str) {
+        self.forget_nomination(&pod.uid);
+        self.nominated.entry(node.into()).or_default().push(pod);
+    }
+
+    /// The pod has its place, or is gone, or looks elsewhere.
+    pub fn forget_nomination(&mut self, uid: &str) {
+        if self.nominated.is_empty() {
+            return;
+        }
+        self.nominated.retain(|_, pods| {
+            pods.retain(|pod| *pod.uid != *uid);
+            !pods.is_empty()
+        });
+    }
+
+    /// The pods for which room is kept on a node.
+    pub(crate) fn nominated_on(&self, node: &str) -> impl Iterator<Item = &Arc<PodInfo>> {
+        let pods = if self.nominated.is_empty() { None } else { self.nominated.get(node) };
+        pods.into_iter().flatten()
+    }
+
+    /// The node on which room is kept for a pod.
+    pub(crate) fn nomination(&self, uid: &str) -> Option<&Arc<str>> {
+        self.nominated.iter().find(|(_, pods)| pods.iter().any(|pod| *pod.uid == *uid)).map(|(node, _)| node)
+    }
+
+    /// The pods placed on a node.
+    pub(crate) fn pods_on(&self, node: &str) -> impl Iterator<Item = &Arc<PodInfo>> {
+        self.by_node.get(node).into_iter().flatten().filter_map(|uid| Some(&self.pods.get(uid)?.0))
     }
 
     /// Takes in a namespace's labels, which affinity terms may select by.

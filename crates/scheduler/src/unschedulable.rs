@@ -17,8 +17,20 @@ pub struct Unschedulable {
     pub reasons: BTreeMap<Arc<str>, usize>,
     /// On how many of them evicting pods could not help.
     pub unresolvable: usize,
-    never_preempts: bool,
+    /// What became of the attempt to make room by evicting others.
+    pub preemption: Preemption,
     pub(crate) blocks: Blocks,
+}
+
+/// The last words of the verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Preemption {
+    /// Room is being made: nothing to add.
+    Underway,
+    /// The pod may not push others out; why.
+    NotEligible(&'static str),
+    /// It found nobody to push out; the reasons of the nodes that were considered, with their number.
+    Unhelpful(BTreeMap<Arc<str>, usize>),
 }
 
 /// What has to change for another try to make sense.
@@ -47,7 +59,7 @@ impl Unschedulable {
                 None => counts.push((refusal, 1)),
             }
             if refusal == Refusal::Fit {
-                let mut bits = fit::lacking(pod, node);
+                let mut bits = filters.lacking(node);
                 while bits != 0 {
                     lacking[bits.trailing_zeros() as usize] += 1;
                     bits &= bits - 1;
@@ -64,7 +76,8 @@ impl Unschedulable {
                 *reasons.entry(refusal.words().into()).or_default() += count;
             }
         }
-        Self { nodes: snapshot.len(), reasons, unresolvable, never_preempts: pod.never_preempts, blocks }
+        let preemption = Preemption::Unhelpful(BTreeMap::new());
+        Self { nodes: snapshot.len(), reasons, unresolvable, preemption, blocks }
     }
 }
 
@@ -76,15 +89,16 @@ impl fmt::Display for Unschedulable {
         }
         write!(f, "0/{nodes} nodes are available: {}.", histogram(self.reasons.iter().map(|(r, n)| (&**r, *n))))?;
         // The dynamic resources plugin has its say before preemption.
-        f.write_str(" no new claims to deallocate, preemption: ")?;
-        if self.never_preempts {
-            return f.write_str("not eligible due to preemptionPolicy=Never.");
+        const BEFORE: &str = " no new claims to deallocate, preemption: ";
+        match &self.preemption {
+            Preemption::Underway => Ok(()),
+            Preemption::NotEligible(why) => write!(f, "{BEFORE}not eligible due to {why}."),
+            Preemption::Unhelpful(considered) => {
+                let hopeless = ("Preemption is not helpful for scheduling", *unresolvable);
+                let considered = considered.iter().map(|(r, n)| (&**r, *n)).chain([hopeless]);
+                write!(f, "{BEFORE}0/{nodes} nodes are available: {}.", histogram(considered))
+            }
         }
-        let verdicts = [
-            ("No preemption victims found for incoming pod", nodes - unresolvable),
-            ("Preemption is not helpful for scheduling", *unresolvable),
-        ];
-        write!(f, "0/{nodes} nodes are available: {}.", histogram(verdicts.into_iter()))
     }
 }
 

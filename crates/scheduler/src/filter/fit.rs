@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::{node::NodeInfo, pod::PodInfo, resources::Resources};
+use crate::{
+    node::{NodeInfo, Placed},
+    pod::PodInfo,
+    resources::Resources,
+};
 
-/// Whether the pod's requests fit beside what is on the node.
-pub(super) fn fits(pod: &PodInfo, node: &NodeInfo) -> bool {
-    let (asks, has, used) = (&pod.requests, &node.allocatable, &node.placed.requested);
-    node.placed.pods < node.pods_allowed
+/// Whether the pod's requests fit beside what is placed on the node.
+pub(super) fn fits(pod: &PodInfo, node: &NodeInfo, placed: &Placed) -> bool {
+    let (asks, has, used) = (&pod.requests, &node.allocatable, &placed.requested);
+    placed.pods < node.pods_allowed
         && (asks.milli_cpu == 0 || asks.milli_cpu + used.milli_cpu <= has.milli_cpu)
         && (asks.memory == 0 || asks.memory + used.memory <= has.memory)
         && (asks.ephemeral_storage == 0 || asks.ephemeral_storage + used.ephemeral_storage <= has.ephemeral_storage)
@@ -16,9 +20,8 @@ pub(super) fn fits(pod: &PodInfo, node: &NodeInfo) -> bool {
 
 /// What a node lacks, as bits: the pod count, CPU, memory, ephemeral storage, then the pod's other
 /// resources in their order (which are never so many that 60 would not do; further ones share the last bit).
-pub(crate) fn lacking(pod: &PodInfo, node: &NodeInfo) -> u64 {
-    u64::from(node.placed.pods >= node.pods_allowed)
-        | lacking_beside(&pod.requests, &node.allocatable, &node.placed.requested)
+pub(super) fn lacking(pod: &PodInfo, node: &NodeInfo, placed: &Placed) -> u64 {
+    u64::from(placed.pods >= node.pods_allowed) | lacking_beside(&pod.requests, &node.allocatable, &placed.requested)
 }
 
 /// Upstream's words for a bit of [`lacking`].

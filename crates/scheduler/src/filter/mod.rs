@@ -7,7 +7,14 @@ mod spread;
 mod taints;
 
 use self::{inter_pod::InterPod, spread::HardSpread};
-use crate::{node::NodeInfo, pod::PodInfo, selector::Labels, snapshot::Snapshot};
+use std::borrow::Cow;
+
+use crate::{
+    node::{NodeInfo, Placed},
+    pod::PodInfo,
+    selector::Labels,
+    snapshot::Snapshot,
+};
 
 pub(crate) use taints::tolerates;
 
@@ -31,6 +38,7 @@ pub(crate) enum Refusal {
 /// A pod made ready to be compared with many nodes.
 pub(crate) struct Filters<'a> {
     pod: &'a PodInfo,
+    snapshot: &'a Snapshot,
     tolerates_unschedulable: bool,
     spread: Option<HardSpread<'a>>,
     inter_pod: Option<InterPod<'a>>,
@@ -40,6 +48,7 @@ impl<'a> Filters<'a> {
     pub fn new(pod: &'a PodInfo, snapshot: &'a Snapshot) -> Self {
         Self {
             pod,
+            snapshot,
             tolerates_unschedulable: tolerates(&pod.tolerations, "node.kubernetes.io/unschedulable", "", "NoSchedule"),
             spread: HardSpread::new(pod, snapshot),
             inter_pod: InterPod::new(pod, snapshot),
@@ -61,14 +70,33 @@ impl<'a> Filters<'a> {
         if !node_affinity_holds(pod, node) {
             return Some(Refusal::NodeAffinity);
         }
-        if pod.host_ports.iter().any(|port| node.placed.ports.iter().any(|taken| taken.conflicts(port))) {
+        let placed = self.placed(node);
+        if pod.host_ports.iter().any(|port| placed.ports.iter().any(|taken| taken.conflicts(port))) {
             return Some(Refusal::Ports);
         }
-        if !fit::fits(pod, node) {
+        if !fit::fits(pod, node, &placed) {
             return Some(Refusal::Fit);
         }
         let spread = self.spread.as_ref().and_then(|s| s.refusal(node));
         spread.or_else(|| self.inter_pod.as_ref()?.refusal(node))
+    }
+
+    /// What the node lacks when it is refused for [`Refusal::Fit`]; see [`fit::words`].
+    pub fn lacking(&self, node: &NodeInfo) -> u64 {
+        fit::lacking(self.pod, node, &self.placed(node))
+    }
+
+    /// What is on the node, with the pods for which room is being made there and that are no less important.
+    fn placed<'n>(&self, node: &'n NodeInfo) -> Cow<'n, Placed> {
+        let awaited = self.snapshot.nominated_on(&node.name);
+        let mut awaited =
+            awaited.filter(|other| other.uid != self.pod.uid && other.priority >= self.pod.priority).peekable();
+        if awaited.peek().is_none() {
+            return Cow::Borrowed(&node.placed);
+        }
+        let mut placed = node.placed.clone();
+        awaited.for_each(|other| placed.add(other));
+        Cow::Owned(placed)
     }
 }
 

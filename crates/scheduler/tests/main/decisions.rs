@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use scheduler::{PodInfo, Snapshot, schedule};
+use scheduler::{PodInfo, Snapshot, preempt, schedule};
 use serde_json::{Value, json};
 
 #[derive(Default)]
@@ -47,7 +47,9 @@ impl Cluster {
     }
 
     fn why(&self, pod: &Value) -> String {
-        schedule(&info(pod.clone()), &self.snapshot, 1).expect_err("no node will do").to_string()
+        let mut refused = schedule(&info(pod.clone()), &self.snapshot, 1).expect_err("no node will do");
+        refused.preemption = preempt(&info(pod.clone()), &mut self.snapshot.clone(), &[], 1).expect_err("no way");
+        refused.to_string()
     }
 }
 

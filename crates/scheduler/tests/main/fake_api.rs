@@ -1,5 +1,5 @@
-//! Just enough of an API server, in memory: lists and watches of pods, nodes and namespaces, bindings,
-//! status patches and events.
+//! Just enough of an API server, in memory: lists and watches of pods, nodes, namespaces and disruption budgets,
+//! bindings, status patches, deletions and events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -136,8 +136,9 @@ impl FakeApi {
         let path: Vec<&str> = parts.uri.path().trim_start_matches('/').split('/').collect();
         let query = parts.uri.query().unwrap_or_default();
         match (&parts.method, &path[..]) {
-            (&Method::GET, ["api", "v1", plural]) if query.contains("watch=true") => self.watch(plural, query),
-            (&Method::GET, ["api", "v1", plural]) => self.list(plural),
+            (&Method::GET, ["api", "v1", plural] | ["apis", "policy", "v1", plural]) => {
+                if query.contains("watch=true") { self.watch(plural, query) } else { self.list(plural) }
+            }
             (&Method::POST, ["api", "v1", "namespaces", _, "pods", name, "binding"]) => {
                 let gate = {
                     let mut state = self.0.state.lock();
@@ -154,7 +155,22 @@ impl FakeApi {
                 assert_eq!(parts.headers["content-type"], "application/strategic-merge-patch+json");
                 let mut pod = self.pod(name);
                 assert_eq!(body["metadata"]["uid"], pod["metadata"]["uid"]);
-                pod["status"]["conditions"] = body["status"]["conditions"].clone();
+                if let Value::Array(conditions) = &body["status"]["conditions"] {
+                    for condition in conditions {
+                        set_condition(&mut pod, condition);
+                    }
+                }
+                if let Some(node) = body["status"].get("nominatedNodeName") {
+                    pod["status"]["nominatedNodeName"] = node.clone();
+                }
+                self.put(pod.clone());
+                json_response(StatusCode::OK, &pod)
+            }
+            // With grace, as pods on nodes have: a test's own `delete` is their end.
+            (&Method::DELETE, ["api", "v1", "namespaces", _, "pods", name]) => {
+                let mut pod = self.pod(name);
+                assert_eq!(body["preconditions"]["uid"], pod["metadata"]["uid"]);
+                pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
                 self.put(pod.clone());
                 json_response(StatusCode::OK, &pod)
             }
@@ -194,7 +210,8 @@ impl FakeApi {
         for (_, _, line) in state.log.iter().filter(|(at, of, _)| *at > from && *of == plural) {
             sender.unbounded_send(line.clone()).expect("it is held here");
         }
-        let plural = ["pods", "nodes", "namespaces"].into_iter().find(|p| *p == plural).expect("known");
+        let plural =
+            ["pods", "nodes", "namespaces", "poddisruptionbudgets"].into_iter().find(|p| *p == plural).expect("known");
         state.watches.push((plural, sender));
         let body = StreamBody::new(receiver.map(|line| Ok(Frame::data(line))));
         Response::new(UnsyncBoxBody::new(body))
@@ -234,7 +251,20 @@ fn plural_of(object: &Value) -> &'static str {
         Some("Pod") => "pods",
         Some("Node") => "nodes",
         Some("Namespace") => "namespaces",
+        Some("PodDisruptionBudget") => "poddisruptionbudgets",
         other => panic!("no plural of {other:?}"),
+    }
+}
+
+/// As a strategic merge patch does, whose key for conditions is the type.
+fn set_condition(pod: &mut Value, condition: &Value) {
+    if pod["status"]["conditions"].is_null() {
+        pod["status"]["conditions"] = json!([]);
+    }
+    let conditions = pod["status"]["conditions"].as_array_mut().expect("a list");
+    match conditions.iter_mut().find(|c| c["type"] == condition["type"]) {
+        Some(old) => *old = condition.clone(),
+        None => conditions.push(condition.clone()),
     }
 }
 

@@ -197,3 +197,31 @@ async fn the_room_of_a_pod_that_vanished_while_it_was_bound_is_free_again() {
     open();
     assert_eq!(api.until_bound("next").await, "n1");
 }
+
+#[tokio::test]
+async fn a_more_important_pod_pushes_out_a_lesser_one_and_takes_its_room() {
+    let api = FakeApi::default();
+    api.put(node("n1", "2"));
+    let mut low = pod("low", "1500m");
+    low["spec"]["nodeName"] = "n1".into();
+    api.put(low);
+    let _running = start(&api);
+    let mut high = pod("high", "1");
+    high["spec"]["priority"] = 1000.into();
+    api.put(high);
+    api.until("the victim is told to go", |api| api.pod("low")["metadata"]["deletionTimestamp"].is_string()).await;
+    let told = condition(&api.pod("low")).clone();
+    assert_eq!((&told["type"], &told["status"]), (&"DisruptionTarget".into(), &"True".into()));
+    assert_eq!(told["reason"], "PreemptionByScheduler");
+    assert_eq!(told["message"], "default-scheduler: preempting to accommodate a higher priority pod");
+    api.until("its room is promised", |api| api.pod("high")["status"]["nominatedNodeName"] == "n1").await;
+    api.until("an event", |api| !api.events("Preempted").is_empty()).await;
+    let event = api.events("Preempted").remove(0);
+    assert_eq!(event["note"], "Preempted by pod uid-high on node n1");
+    assert_eq!((&event["regarding"]["name"], &event["action"]), (&"low".into(), &"Preempting".into()));
+    assert_eq!(api.events("FailedScheduling")[0]["note"], "0/1 nodes are available: 1 Insufficient cpu.");
+    // A lesser pod that comes now does not get the room.
+    api.put(pod("late", "500m"));
+    api.delete("Pod", "low");
+    assert_eq!(api.until_bound("high").await, "n1");
+}

@@ -3,3 +3,4 @@
 mod decisions;
 mod fake_api;
 mod looping;
+mod preemption;
