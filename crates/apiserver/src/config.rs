@@ -1,6 +1,6 @@
 //! What an API server is started with.
 
-use std::{collections::HashMap, io, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,6 +30,8 @@ pub struct Config {
     pub authorizer: Arc<dyn Authorizer>,
     /// Most TCP connections at a time; `None` takes three quarters of the limit on open files.
     pub max_connections: Option<usize>,
+    /// How long a client may leave unread what was sent to it, before its connection is cut (`TCP_USER_TIMEOUT`).
+    pub unread_timeout: Duration,
 }
 
 impl Default for Config {
@@ -45,6 +47,7 @@ impl Default for Config {
             nodes: Arc::new(NoNodes),
             authorizer: Arc::new(AllowAll),
             max_connections: None,
+            unread_timeout: Duration::from_secs(120),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     authn::Peer,
     body::{Body, BoxError, RequestBody},
     config::User,
+    guard::guarded,
     handler,
     server::ApiServer,
 };
@@ -61,6 +62,6 @@ where
         if let Some(program) = &self.program {
             request.headers_mut().entry(header::USER_AGENT).or_insert_with(|| program.clone());
         }
-        Box::pin(async move { Ok(handler::handle(server, request, peer).await) })
+        Box::pin(async move { Ok(guarded(handler::handle(server, request, peer)).await) })
     }
 }

@@ -7,6 +7,7 @@ use futures::future::{BoxFuture, FutureExt};
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -17,6 +18,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use crate::{
     authn::Peer,
     body::{Body, RequestBody},
+    guard::guarded,
     handler,
     metrics::Open,
     server::ApiServer,
@@ -66,6 +68,11 @@ impl ApiServer {
 /// and a state machine keeps room for all its states at once.
 async fn connection(server: Arc<ApiServer>, socket: TcpStream, from: SocketAddr, acceptor: TlsAcceptor) {
     let _ = socket.set_nodelay(true);
+    // Whoever asks and then neither reads nor goes away does not keep the answer in memory.
+    let unread = u32::try_from(server.config.unread_timeout.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = setsockopt(&socket, TcpUserTimeout, &unread) {
+        tracing::debug!(%from, %error, "a client that stops reading will keep its connection");
+    }
     let accepting = async move { acceptor.accept(socket).await.map(Box::new) };
     let stream = match Box::pin(tokio::time::timeout(HANDSHAKE, accepting)).await {
         Ok(Ok(stream)) => stream,
@@ -112,7 +119,7 @@ fn handled(
     peer: &Peer,
     request: Request<Incoming>,
 ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
-    handler::handle(server.clone(), request.map(RequestBody::Wire), peer.clone()).map(Ok).boxed()
+    guarded(handler::handle(server.clone(), request.map(RequestBody::Wire), peer.clone())).map(Ok).boxed()
 }
 
 /// Three quarters of the limit on open files, so that the store, agents and streams have theirs.

@@ -32,4 +32,5 @@ pub use builder::{BuildFailure, BuildOptions, BuildProgress, ImageBuilder};
 pub use config::{Config, NetworkSettings};
 pub use daemon::DockerApi;
 pub use error::ApiError;
+pub use http::is_answering;
 pub use routes::endpoints;

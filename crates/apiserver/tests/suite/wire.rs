@@ -311,3 +311,32 @@ async fn a_slow_watcher_is_dropped_and_holds_nobody_up() {
     assert!(seen.len() < 40, "all {} were buffered for it", seen.len());
     assert_eq!(seen, (0..seen.len()).collect::<Vec<_>>(), "events are missing between those it got");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_reads_its_answer_loses_its_connection() {
+    let site = site_with(Config { unread_timeout: Duration::from_millis(500), ..Config::default() }).await;
+    let data = "x".repeat(900_000);
+    for n in 0..20 {
+        let body = serde_json::json!({"metadata": {"name": format!("m{n}")}, "data": {"k": data}});
+        site.api.made("/api/v1/namespaces/default/configmaps", &body).await;
+    }
+    let mut stalled = site.connect("http/1.1", None).await;
+    let request = "GET /api/v1/configmaps HTTP/1.1\r\nhost: a\r\nauthorization: Bearer secret\r\n\r\n";
+    stalled.write_all(request.as_bytes()).await.expect("it is sent");
+    let deadline = tokio::time::Instant::now() + super::client::DEADLINE;
+    loop {
+        let mut asking = site.connect("http/1.1", None).await;
+        let request =
+            "GET /metrics HTTP/1.1\r\nhost: a\r\nauthorization: Bearer secret\r\nconnection: close\r\n\r\n";
+        asking.write_all(request.as_bytes()).await.expect("it is sent");
+        let mut text = Vec::new();
+        let _ = asking.read_to_end(&mut text).await;
+        // The one that asks is the only one left.
+        if String::from_utf8_lossy(&text).contains("\napiserver_open_connections 1\n") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the unread answer is still held");
+        tokio::task::yield_now().await;
+    }
+    drop(stalled);
+}

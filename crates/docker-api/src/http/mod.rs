@@ -9,5 +9,6 @@ mod version;
 pub(crate) use answer::{Response, created, empty, json, json_stream, plain, streamed};
 pub(crate) use call::Call;
 pub(crate) use hijack::{Frames, Hijacked, hijack};
+pub use serve::is_answering;
 pub(crate) use serve::serve;
 pub(crate) use version::{API_VERSION, MIN_API_VERSION, Version};

@@ -33,6 +33,17 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, listener: UnixListener) -> std::i
     }
 }
 
+tokio::task_local! {
+    static ANSWERING: ();
+}
+
+/// Whether the code that runs now answers a request, so that a panic in it is caught here and told to the client;
+/// the program's panic hook asks.
+#[must_use]
+pub fn is_answering() -> bool {
+    ANSWERING.try_with(|()| ()).is_ok()
+}
+
 async fn answer(daemon: Arc<Daemon>, request: http::Request<Incoming>) -> Response {
     let head = request.method() == Method::HEAD;
     let server = format!("Hythe/{} (linux)", daemon.config.version);
@@ -73,7 +84,7 @@ async fn dispatch(daemon: Arc<Daemon>, mut request: http::Request<Incoming>) -> 
     let call = Call { version, params, query, headers: parts.headers, body: Some(body), upgrade };
     // A handler that panics must not take the connection's answer with it; a client that leaves must not leave
     // a container half made.
-    match tokio::spawn((route.handler)(daemon, call)).await {
+    match tokio::spawn(ANSWERING.scope((), (route.handler)(daemon, call))).await {
         Ok(result) => result,
         Err(panic) => Err(ApiError::internal(format!("defect: {panic}"))),
     }

@@ -6,6 +6,7 @@ mod compaction;
 mod detach;
 pub mod docker;
 mod nodes;
+mod panics;
 mod progress;
 mod roles;
 
@@ -41,6 +42,7 @@ pub fn run(instance: Instance, flags: UpFlags) -> Result<ExitCode> {
 
 fn foreground(instance: &Instance, flags: &UpFlags, progress: &Progress) -> Result<ExitCode> {
     log();
+    panics::install();
     instance.create()?;
     let _lock = instance.lock()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
