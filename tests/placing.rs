@@ -147,3 +147,27 @@ fn the_node_refuses_what_it_cannot_take_whoever_sent_it() {
     let images = cluster.jsonpath("node/node", "{.status.images[*].names}");
     assert!(images.contains("busybox:1"), "{images}");
 }
+
+#[test]
+fn a_pod_of_higher_priority_pushes_a_lesser_one_out() {
+    let cluster = Cluster::up();
+    cluster.import("busybox", "busybox:1");
+    let cpu = cluster.jsonpath("node/node", "{.status.allocatable.cpu}");
+    cluster.apply(
+        "---\napiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: important}\nvalue: 1000\n",
+    );
+    let pod = |name: &str, class: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n{class}\
+             \x20 containers: [{{name: c, image: 'busybox:1', command: [sleep, '1000'], resources: {{requests: {{cpu: '{cpu}'}}}}}}]\n"
+        )
+    };
+    cluster.apply(&pod("low", ""));
+    cluster.wait_ready("pod/low");
+    cluster.apply(&pod("high", "  priorityClassName: important\n"));
+    cluster.wait_ready("pod/high");
+    assert_eq!(cluster.jsonpath("pod/high", "{.spec.priority}"), "1000");
+    eventually("the lesser pod is gone", || !cluster.try_kubectl(&["get", "pod", "low"]).status.success());
+    let events = cluster.kubectl(&["get", "events", "--field-selector", "reason=Preempted"]);
+    assert!(events.contains("pod/low") && events.contains("Preempted by pod"), "{events}");
+}
