@@ -151,7 +151,6 @@ fn the_node_refuses_what_it_cannot_take_whoever_sent_it() {
 #[test]
 fn a_pod_of_higher_priority_pushes_a_lesser_one_out() {
     let cluster = Cluster::up();
-    cluster.import("busybox", "busybox:1");
     let cpu = cluster.jsonpath("node/node", "{.status.allocatable.cpu}");
     cluster.apply(
         "---\napiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: important}\nvalue: 1000\n",
