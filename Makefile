@@ -8,7 +8,7 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 HYTHE   := $(SUDO) $(OUT)/release/hythe --data-dir $(DATA)
 IMAGES  := target/images
 
-.PHONY: run test stop build deps test-deps images lint bench clean
+.PHONY: run test test-cgroup2 stop build deps test-deps images lint bench clean
 
 run: deps build ## build, start, and bring the sample application up
 	sh scripts/run-sample.sh "$(HYTHE)" "$(PORT)" "$(IMAGES)"
@@ -21,6 +21,10 @@ build: deps
 
 test: test-deps images ## all tests, end-to-end included (as root: they make namespaces, mounts and links)
 	HYTHE_TEST_IMAGES=$(CURDIR)/$(IMAGES) cargo nextest run --workspace --locked --no-fail-fast
+
+test-cgroup2: test-deps images ## what depends on cgroups, in a virtual machine that has cgroup v2 only
+	sh scripts/deps.sh build test guest
+	HYTHE_TEST_IMAGES=$(CURDIR)/$(IMAGES) sh tests/cgroup2/run.sh
 
 lint: deps
 	cargo fmt --all --check

@@ -2,6 +2,7 @@
 # Installs what is missing on a Debian machine (or a relative of it) that has Rust:
 #   deps.sh build        what the build needs
 #   deps.sh build test   and what the tests need
+#   deps.sh build guest  and what runs tests in a virtual machine
 set -eu
 missing=""
 need() { # need FILE-OR-COMMAND PACKAGE
@@ -25,6 +26,11 @@ for kind in "$@"; do
         need skopeo skopeo
         need docker-registry docker-registry
         need docker docker.io
+        need /bin/busybox busybox-static
+        ;;
+    guest)
+        need qemu-system-x86_64 qemu-system-x86
+        need strip binutils
         need /bin/busybox busybox-static
         ;;
     esac

@@ -1,6 +1,6 @@
 //! Starting, stopping and leaving no trace.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::{Path, PathBuf}, process::Command};
 
 use crate::cluster::{Cluster, busybox, eventually, text};
 
@@ -59,8 +59,10 @@ fn down_purge_leaves_no_process_mount_link_rule_cgroup_or_file() {
     assert!(!Path::new("/run/hythe").join(&name).exists());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&name) && !mounts.contains(cluster.data_dir().to_str().unwrap()), "{mounts}");
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        assert!(!hierarchy.path().join(&name).exists(), "{}", hierarchy.path().join(&name).display());
+    let unified = PathBuf::from("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(&unified).unwrap().flatten().map(|entry| entry.path());
+    for hierarchy in hierarchies.chain([unified]) {
+        assert!(!hierarchy.join(&name).exists(), "{}", hierarchy.join(&name).display());
     }
     let rules = fs::read_to_string("/proc/net/nf_conntrack").unwrap_or_default();
     assert!(!rules.contains(&cluster.service_cidr()), "{log}");

@@ -15,7 +15,7 @@ use crate::directory::{Directory, load, save};
 use crate::event::{Event, EventKind};
 use crate::protected::Protected;
 use crate::shim::protocol::Setup;
-use crate::{Error, Events, Result, Sandbox, SandboxSpec};
+use crate::{Error, Events, Resources, Result, Sandbox, SandboxSpec};
 
 /// Where the engine works and how it starts shims.
 #[derive(Debug, Clone)]
@@ -94,10 +94,12 @@ impl Engine {
         if let Err(error) = &program {
             tracing::warn!(%error, "shims run from a writable mount: a privileged container could change this program");
         }
+        let cgroups = Cgroups::detect();
+        warn_of_missing_controllers(&cgroups, config.cgroup_root.as_ref());
         Ok(Self(Arc::new(Shared {
             config,
             program: program.ok(),
-            cgroups: Cgroups::detect(),
+            cgroups,
             sandboxes: Mutex::default(),
             subscribers: Mutex::default(),
         })))
@@ -206,9 +208,27 @@ impl Engine {
         let shared = self.0.clone();
         blocking(move || {
             let root = Path::new(&shared.config.cgroup_root);
-            shared.cgroups.purge(root, Duration::from_secs(2)).map_err(Error::io("remove cgroup", root))
+            shared.cgroups.purge(root, Duration::from_secs(2)).map_err(Error::io("remove cgroup", root))?;
+            shared.cgroups.restore();
+            Ok(())
         })
         .await
+    }
+}
+
+/// Says once what cannot be limited or counted on this machine.
+fn warn_of_missing_controllers(cgroups: &Cgroups, root: &Path) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    if cgroups.group(root).create(&Resources::default()).is_err() {
+        // Whoever may not make cgroups is told at the first sandbox.
+        return;
+    }
+    let missing = cgroups.missing_controllers(root);
+    if !missing.is_empty() {
+        ONCE.call_once(|| {
+            let missing = missing.join(", ");
+            tracing::warn!("cgroup controllers are missing: {missing}; such limits and figures of containers are left out");
+        });
     }
 }
 

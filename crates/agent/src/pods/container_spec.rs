@@ -100,6 +100,9 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
             // No swap beyond the limit, as upstream without the swap feature.
             memory_swap: cgroup.memory_limit,
             pids_limit: cgroup.pids_limit,
+            // As the kubelet does on cgroup v2: what kills one process for its memory ends the container
+            // (its `singleProcessOOMKill` is off by default).
+            unified: BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]),
             ..engine::Resources::default()
         },
         oom_score_adj: Some(oom_score::adjustment(class, request, context.machine.memory_bytes, critical)),

@@ -1,5 +1,7 @@
 //! Control groups: one seam over v1 (also in hybrid layout) and v2.
 
+mod devices;
+mod namespace_root;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -20,7 +22,7 @@ pub trait Group: Send + Sync {
     fn create(&self, resources: &Resources) -> io::Result<()>;
     /// Sets limits; `None` fields stay.
     fn set(&self, resources: &Resources) -> io::Result<()>;
-    /// Restricts which devices may be used: each rule as `c 1:3 rwm`; all others are refused. Not on v2 yet.
+    /// Restricts which devices may be used: each rule as `c 1:3 rwm`; all others are refused. Once for a group.
     fn allow_devices(&self, rules: &[String]) -> io::Result<()>;
     /// Moves a process into it.
     fn join(&self, pid: i32) -> io::Result<()>;
@@ -132,6 +134,24 @@ impl Cgroups {
             remove_tree(&mount.join(path), deadline)?;
         }
         Ok(())
+    }
+
+    /// Gives back what [`Group::create`] had to change outside the groups it made, if nobody needs it any more.
+    pub fn restore(&self) {
+        if let Layout::V2(mount) = &self.layout {
+            namespace_root::restore(mount);
+        }
+    }
+
+    /// What a limit in the group at `path`, which exists, would not do: controllers that the group lacks.
+    pub fn missing_controllers(&self, path: &Path) -> Vec<&'static str> {
+        let present = |name: &str| match &self.layout {
+            Layout::V1(mounts) => mounts.has(name),
+            Layout::V2(mount) => read(&mount.join(path), "cgroup.controllers")
+                .is_ok_and(|text| text.split_whitespace().any(|word| word == name)),
+            Layout::None => false,
+        };
+        ["cpu", "memory", "pids"].into_iter().filter(|name| !present(name)).collect()
     }
 }
 

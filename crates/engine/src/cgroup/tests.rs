@@ -72,7 +72,7 @@ fn v2_limits_are_translated() {
     let mut wanted = limits();
     wanted.unified.insert("memory.high".into(), "1000000".into());
     pure(root.path()).group("pod/c").create(&wanted).expect("creates");
-    assert_eq!(text(&group, "cpu.weight"), "39");
+    assert_eq!(text(&group, "cpu.weight"), "100");
     assert_eq!(text(&group, "cpu.max"), "50000 100000");
     assert_eq!((text(&group, "memory.max"), text(&group, "memory.swap.max")), ("1048576".into(), "2097152".into()));
     assert_eq!((text(&group, "memory.low"), text(&group, "memory.high")), ("524288".into(), "1000000".into()));
@@ -81,6 +81,49 @@ fn v2_limits_are_translated() {
     assert_eq!(text(root.path(), "cgroup.subtree_control"), "+pids");
     wanted.unified.insert("../x".into(), "1".into());
     assert!(pure(root.path()).group("pod/c").set(&wanted).is_err());
+}
+
+#[test]
+fn v2_weights_follow_the_curve_through_both_defaults() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let group = pure(root.path()).group("c");
+    // The pairs that runc 1.3.2 gives.
+    for (shares, weight) in [(2, "1"), (102, "17"), (1024, "100"), (2000, "170"), (2048, "174"), (262_144, "10000")] {
+        group.create(&Resources { cpu_shares: Some(shares), ..Resources::default() }).expect("creates");
+        assert_eq!(text(&root.path().join("c"), "cpu.weight"), weight, "{shares}");
+    }
+}
+
+#[test]
+fn v2_keeps_the_half_of_a_limit_that_is_not_named() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let directory = root.path().join("c");
+    file(&directory, "cpu.max", "50000 100000\n");
+    file(&directory, "memory.max", "1048576\n");
+    file(&directory, "memory.swap.max", "max\n");
+    let group = pure(root.path()).group("c");
+    group.set(&Resources { cpu_period: Some(20_000), ..Resources::default() }).expect("sets");
+    assert_eq!(text(&directory, "cpu.max"), "50000 20000");
+    group.set(&Resources { memory_swap: Some(3 << 20), ..Resources::default() }).expect("sets");
+    assert_eq!(text(&directory, "memory.swap.max"), "2097152", "swap is what exceeds the memory limit in force");
+}
+
+#[test]
+fn missing_controllers_are_named() {
+    let root = tempfile::tempdir().expect("tempdir");
+    file(&root.path().join("hythe"), "cgroup.controllers", "cpuset cpu pids\n");
+    assert_eq!(pure(root.path()).missing_controllers(Path::new("hythe")), ["memory"]);
+    assert_eq!(hybrid(root.path()).missing_controllers(Path::new("hythe")), [""; 0]);
+    assert_eq!(Cgroups::parse("").missing_controllers(Path::new("hythe")), ["cpu", "memory", "pids"]);
+}
+
+#[test]
+fn a_process_joins_beside_the_others_where_groups_were_made_below() {
+    let root = tempfile::tempdir().expect("tempdir");
+    let directory = root.path().join("c");
+    file(&directory.join("inner"), "cgroup.procs", "11\n");
+    assert_eq!(super::v2::inhabited(&directory), Some(directory.join("inner")));
+    assert_eq!(super::v2::inhabited(&directory.join("none")), None);
 }
 
 #[test]

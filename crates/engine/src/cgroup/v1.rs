@@ -35,6 +35,10 @@ impl Mounts {
     pub fn has_controllers(&self) -> bool {
         !self.0.is_empty()
     }
+
+    pub fn has(&self, controller: &str) -> bool {
+        self.0.contains_key(controller)
+    }
 }
 
 /// A group's directories.
@@ -138,22 +142,24 @@ impl Group for V1Group {
     }
 
     fn set(&self, resources: &Resources) -> io::Result<()> {
-        if let Some(value) = resources.cpu_shares {
-            write(self.need("cpu")?, "cpu.shares", &value.to_string())?;
+        // Without a controller there is no limit to set, which the engine has warned of at its start.
+        if let Some(directory) = self.directory("cpu") {
+            let period = resources.cpu_quota.filter(|quota| *quota > 0).map(|_| 100_000);
+            let settings = [
+                ("cpu.shares", resources.cpu_shares.map(|value| value.to_string())),
+                ("cpu.cfs_period_us", resources.cpu_period.or(period).map(|value| value.to_string())),
+                ("cpu.cfs_quota_us", resources.cpu_quota.map(|value| value.to_string())),
+            ];
+            for (file, value) in settings {
+                value.map_or(Ok(()), |value| write(directory, file, &value))?;
+            }
         }
-        if let Some(value) = resources.cpu_period.or(resources.cpu_quota.filter(|quota| *quota > 0).map(|_| 100_000)) {
-            write(self.need("cpu")?, "cpu.cfs_period_us", &value.to_string())?;
+        if let Some(directory) = self.directory("memory") {
+            self.set_memory(directory, resources)?;
         }
-        if let Some(value) = resources.cpu_quota {
-            write(self.need("cpu")?, "cpu.cfs_quota_us", &value.to_string())?;
-        }
-        if resources.memory_limit.is_some() || resources.memory_swap.is_some() || resources.memory_reservation.is_some()
-        {
-            self.set_memory(self.need("memory")?, resources)?;
-        }
-        if let Some(value) = resources.pids_limit {
+        if let (Some(value), Some(directory)) = (resources.pids_limit, self.directory("pids")) {
             let value = if value < 0 { "max".to_owned() } else { value.to_string() };
-            write(self.need("pids")?, "pids.max", &value)?;
+            write(directory, "pids.max", &value)?;
         }
         self.set_cpuset(resources)
     }

@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{CpuStats, Group, MemoryStats, Stats, keyed, kill_all, number, processes_below, read, write};
+use super::{
+    CpuStats, Group, MemoryStats, Stats, devices, keyed, kill_all, namespace_root, number, processes_below, read, write,
+};
 use crate::spec::Resources;
 
 /// A group's directory.
@@ -26,21 +28,104 @@ impl V2Group {
         for component in self.path.components() {
             let offered = read(&directory, "cgroup.controllers").unwrap_or_default();
             let enabled = read(&directory, "cgroup.subtree_control").unwrap_or_default();
-            for name in ["cpu", "memory", "pids", "cpuset", "io"] {
-                let has = |text: &str| text.split_whitespace().any(|word| word == name);
-                if has(&offered) && !has(&enabled) {
+            for name in CONTROLLERS {
+                if lists(&offered, name) && !lists(&enabled, name) {
                     // One controller a write: the kernel refuses a whole line for a single one.
-                    let _ = write(&directory, "cgroup.subtree_control", &format!("+{name}"));
+                    let enable = || write(&directory, "cgroup.subtree_control", &format!("+{name}"));
+                    let busy = enable().is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy);
+                    if busy && directory == self.mount {
+                        namespace_root::clear(&self.mount);
+                        let _ = enable();
+                    }
                 }
             }
             directory.push(component);
         }
     }
+
+    /// Writes a limit. Without the controller there is none to set, which the engine has warned of at its start.
+    fn limit(&self, file: &str, value: &str) -> io::Result<()> {
+        match write(&self.directory, file, value) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.controls(file) => Ok(()),
+            // A missing control file can't be made: that is refused rather than not found.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !self.controls(file) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Whether this group has the controller of a control file.
+    fn controls(&self, file: &str) -> bool {
+        let controller = file.split('.').next().unwrap_or(file);
+        read(&self.directory, "cgroup.controllers").is_ok_and(|text| lists(&text, controller))
+    }
+
+    fn set_cpu(&self, resources: &Resources) -> io::Result<()> {
+        if let Some(value) = resources.cpu_shares {
+            self.limit("cpu.weight", &weight(value).to_string())?;
+        }
+        match (resources.cpu_quota, resources.cpu_period) {
+            (None, None) => Ok(()),
+            (Some(quota), period) => {
+                let quota = if quota > 0 { quota.to_string() } else { "max".to_owned() };
+                self.limit("cpu.max", &format!("{quota} {}", period.unwrap_or(100_000)))
+            }
+            (None, Some(period)) => {
+                // Both are one file: the quota stays what it is.
+                let current = read(&self.directory, "cpu.max").unwrap_or_default();
+                let quota = current.split_whitespace().next().unwrap_or("max");
+                self.limit("cpu.max", &format!("{quota} {period}"))
+            }
+        }
+    }
+
+    fn set_memory(&self, resources: &Resources) -> io::Result<()> {
+        if let Some(value) = resources.memory_limit {
+            self.limit("memory.max", &or_max(value))?;
+        }
+        if let Some(value) = resources.memory_swap
+            && self.directory.join("memory.swap.max").exists()
+        {
+            // v2 counts swap alone where the specification counts memory and swap together (runtime-spec, "Memory").
+            let memory = resources.memory_limit.and_then(|limit| u64::try_from(limit).ok());
+            let memory = memory.or_else(|| number(&self.directory, "memory.max")).unwrap_or(0);
+            let swap = if value < 0 { -1 } else { (value - memory.cast_signed()).max(0) };
+            self.limit("memory.swap.max", &or_max(swap))?;
+        }
+        if let Some(value) = resources.memory_reservation {
+            self.limit("memory.low", &value.max(0).to_string())?;
+        }
+        Ok(())
+    }
 }
 
-/// v1 shares (2 to 262144) as a v2 weight (1 to 10000), by the formula of KEP-2254.
+/// The first group, this one or one below it, that has processes.
+pub(super) fn inhabited(directory: &Path) -> Option<PathBuf> {
+    if read(directory, "cgroup.procs").is_ok_and(|text| !text.is_empty()) {
+        return Some(directory.to_owned());
+    }
+    super::children(directory).iter().find_map(|child| inhabited(child))
+}
+
+/// The controllers that limits need.
+const CONTROLLERS: [&str; 5] = ["cpu", "memory", "pids", "cpuset", "io"];
+
+fn lists(text: &str, name: &str) -> bool {
+    text.split_whitespace().any(|word| word == name)
+}
+
+/// v1 shares (2 to 262144) as a v2 weight (1 to 10000): the curve through both ends and through both defaults (1024
+/// and 100) that runc has followed since 1.3.2 and crun since 1.23.
 fn weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+    match shares {
+        ..=2 => 1,
+        262_144.. => 10_000,
+        shares => {
+            let log = (shares as f64).log2();
+            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+            // Less a rounding error, which must not lift a whole number to the next one.
+            (10_f64.powf(exponent) - 1e-9).ceil() as u64
+        }
+    }
 }
 
 fn or_max(value: i64) -> String {
@@ -55,55 +140,45 @@ impl Group for V2Group {
     }
 
     fn set(&self, resources: &Resources) -> io::Result<()> {
-        let directory = &self.directory;
-        if let Some(value) = resources.cpu_shares {
-            write(directory, "cpu.weight", &weight(value).to_string())?;
-        }
-        if resources.cpu_quota.is_some() || resources.cpu_period.is_some() {
-            let quota = resources.cpu_quota.map_or_else(
-                || "max".to_owned(),
-                |quota| match quota {
-                    ..=0 => "max".to_owned(),
-                    quota => quota.to_string(),
-                },
-            );
-            write(directory, "cpu.max", &format!("{quota} {}", resources.cpu_period.unwrap_or(100_000)))?;
-        }
-        if let Some(value) = resources.memory_limit {
-            write(directory, "memory.max", &or_max(value))?;
-        }
-        if let Some(value) = resources.memory_swap
-            && directory.join("memory.swap.max").exists()
-        {
-            // v2 counts swap alone where the specification counts memory and swap together (runtime-spec, "Memory").
-            let swap = if value < 0 { -1 } else { (value - resources.memory_limit.unwrap_or(0)).max(0) };
-            write(directory, "memory.swap.max", &or_max(swap))?;
-        }
-        if let Some(value) = resources.memory_reservation {
-            write(directory, "memory.low", &value.max(0).to_string())?;
-        }
+        self.set_cpu(resources)?;
+        self.set_memory(resources)?;
         if let Some(value) = resources.pids_limit {
-            write(directory, "pids.max", &or_max(value))?;
+            self.limit("pids.max", &or_max(value))?;
         }
         for (file, value) in [("cpuset.cpus", &resources.cpuset_cpus), ("cpuset.mems", &resources.cpuset_mems)] {
             if let Some(value) = value {
-                write(directory, file, value)?;
+                self.limit(file, value)?;
             }
         }
         resources.unified.iter().try_for_each(|(file, value)| {
             if file.contains('/') {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{file:?} is no control file")));
             }
-            write(directory, file, value)
+            self.limit(file, value)
         })
     }
 
-    fn allow_devices(&self, _rules: &[String]) -> io::Result<()> {
-        Ok(())
+    fn allow_devices(&self, rules: &[String]) -> io::Result<()> {
+        match devices::restrict(&self.directory, rules) {
+            // A kernel without the call, or one that keeps it from this process (a container's own system call
+            // filter): nothing short of running no container at all would help.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                eprintln!("shim: no device filter, containers may open every device that they can make: {error}");
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     fn join(&self, pid: i32) -> io::Result<()> {
-        write(&self.directory, "cgroup.procs", &pid.to_string())
+        match write(&self.directory, "cgroup.procs", &pid.to_string()) {
+            // What runs in it has made groups of its own, and processes live in leaves only: beside one of those.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                let leaf = inhabited(&self.directory).ok_or(error)?;
+                write(&leaf, "cgroup.procs", &pid.to_string())
+            }
+            result => result,
+        }
     }
 
     fn processes(&self) -> Vec<i32> {

@@ -263,7 +263,18 @@ impl Sandbox {
         let deadline = tokio::time::Instant::now() + timeout;
         let spec =
             ExecSpec { container: container.to_owned(), args, stdout: true, stderr: true, ..ExecSpec::default() };
-        let exec = tokio::time::timeout_at(deadline, self.exec(spec)).await.map_err(|_| Error::Timeout(timeout))??;
+        let sandbox = self.clone();
+        let mut starting = Box::pin(async move { sandbox.exec(spec).await });
+        let Ok(started) = tokio::time::timeout_at(deadline, &mut starting).await else {
+            // It may well start yet, and must not run on unseen.
+            tokio::spawn(async move {
+                if let Ok(exec) = starting.await {
+                    let _ = exec.signal(libc::SIGKILL).await;
+                }
+            });
+            return Err(Error::Timeout(timeout));
+        };
+        let exec = started?;
         collect(exec, deadline, timeout).await
     }
 

@@ -71,6 +71,31 @@ async fn exec_that_takes_too_long_is_killed() {
 }
 
 #[tokio::test]
+async fn exec_reaches_a_container_that_has_made_groups_of_its_own() {
+    let world = World::new().await;
+    let sandbox = world.sandbox().await;
+    // As an engine in a container does. On v2 the container's own group may then hold no process any more.
+    let script = "d=/sys/fs/cgroup; [ -e $d/cgroup.controllers ] || d=$d/memory; mkdir $d/inner || exit 1; \
+                  echo $$ > $d/inner/cgroup.procs; [ -e $d/memory.limit_in_bytes ] || echo +pids > $d/cgroup.subtree_control; \
+                  echo ready; exec sleep 1000";
+    let mut spec = world.shell("c", script);
+    spec.privileged = true;
+    sandbox.create_container(spec).await.expect("creates");
+    sandbox.start("c").await.expect("starts");
+    finish(async {
+        while !world.log("c").contains(&"stdout ready".to_string()) {
+            assert!(sandbox.container("c").expect("known").exit.is_none(), "{:?}", world.log("c"));
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let output = sandbox.exec_sync("c", words(&["echo", "here"]), Duration::from_secs(10)).await.expect("runs");
+    assert_eq!(output.stdout, b"here\n");
+    finish(sandbox.remove_container("c")).await.expect("removes its groups too");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn exec_passes_stdin_through_to_its_end() {
     let world = World::new().await;
     let sandbox = running(&world, |_| {}).await;
@@ -137,7 +162,7 @@ async fn exec_is_under_the_containers_restrictions() {
         let output = run(&["unshare", "-U", "true"]).await.expect("runs");
         assert_ne!(output.exit_code, 0, "the filter holds in an exec");
         let group = String::from_utf8(run(&["cat", "/proc/self/cgroup"]).await.expect("runs").stdout).expect("text");
-        assert!(group.contains("memory:/\n"), "{group}");
+        assert!(group.contains("memory:/\n") || group == "0::/\n", "{group}");
         finish(sandbox.destroy()).await.expect("destroys");
     }
     world.end().await;

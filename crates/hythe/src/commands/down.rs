@@ -40,6 +40,8 @@ pub fn run(instance: &Instance, purge: bool) -> Result<ExitCode> {
     unmount_below(&run_dir)?;
     unmount_below(&instance.path("agent"))?;
     remove(&run_dir)?;
+    // A daemon that was killed leaves it.
+    let _ = fs::remove_file(up::docker::default_socket(instance));
     // Empty only if no other instance lives there.
     if let Some(parent) = run_dir.parent() {
         let _ = fs::remove_dir(parent);

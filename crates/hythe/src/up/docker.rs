@@ -32,6 +32,7 @@ pub fn default_socket(instance: &Instance) -> PathBuf {
 /// Opens the API, takes over its containers, and serves until the listener fails.
 pub async fn serve(instance: &Instance, content: Content, socket: &Path) -> Result<()> {
     let listener = listen(socket)?;
+    let _file = SocketFile(socket);
     let api = DockerApi::open(config(instance, content).await?).await?;
     Ok(api.serve(listener).await?)
 }
@@ -64,6 +65,15 @@ fn listen(socket: &Path) -> Result<UnixListener> {
     let listener = UnixListener::bind(socket).with_context(|| format!("can't listen on {}", socket.display()))?;
     fs::set_permissions(socket, fs::Permissions::from_mode(0o660))?;
     Ok(listener)
+}
+
+/// A socket's file, which ends with its service.
+struct SocketFile<'a>(&'a Path);
+
+impl Drop for SocketFile<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.0);
+    }
 }
 
 /// `docker build` by our builder.
