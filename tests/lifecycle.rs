@@ -1,6 +1,12 @@
 //! Starting, stopping and leaving no trace.
 
-use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::{Path, PathBuf}, process::Command};
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::cluster::{Cluster, busybox, eventually, text};
 

@@ -51,8 +51,7 @@ echo "guest: $(uname -r), controllers: $(cat /sys/fs/cgroup/cgroup.controllers),
 cd /tmp
 suite engine "$engine" --test-threads 2 run:: adoption:: streams::
 suite platform sh /platform.sh "$hythe"
-suite kubectl "$e2e" --test-threads 1 pods:: bad_days::a_crash lifecycle::down_
-suite docker "$e2e" --test-threads 1 docker::containers
+suite docker sh /docker.sh "$hythe"
 if [ -z "$failed" ]; then
     echo "guest: all suites passed"
 else

@@ -1,19 +1,19 @@
 #!/bin/sh
 # Runs what depends on cgroups in a small virtual machine that has cgroup v2 only: Debian's cloud kernel under QEMU's
-# software emulation, and an initramfs with nothing in it but busybox, stock clients and what was built here.
+# software emulation, and an initramfs with nothing in it but busybox, docker and what was built here.
 #
 #   run.sh            build, assemble, boot, judge
 #
 # Fails when a test fails, or when the machine has not told that all passed before the deadline.
 #   HYTHE_TEST_IMAGES   where `make images` put them           GUEST_DEADLINE   seconds, 1200
-#   GUEST_BUILD         cargo's words to choose packages        GUEST_SUITES     engine platform kubectl docker
+#   GUEST_BUILD         cargo's words to choose packages        GUEST_SUITES     engine platform docker
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cd "$root"
 work=${CARGO_TARGET_DIR:-$root/target}/guest
 images=${HYTHE_TEST_IMAGES:-$root/target/images}
-suites=${GUEST_SUITES:-engine platform kubectl docker}
+suites=${GUEST_SUITES:-engine platform docker}
 deadline=${GUEST_DEADLINE:-1200}
 if [ "$(uname -m)" != x86_64 ]; then
     echo "the guest's kernel and emulator are fetched for x86-64 only, this is $(uname -m)" >&2
@@ -37,13 +37,14 @@ release=$(basename "$work"/kernel/lib/modules/*)
 # --- the programs, by the paths that the tests have compiled in
 echo "building the tests"
 # shellcheck disable=SC2086 — words
-cargo test --no-run --locked ${GUEST_BUILD:---workspace} --message-format=json-render-diagnostics > "$work/build.json"
+cargo build --locked ${GUEST_BUILD:---workspace} --test engine --bin engine-shim --bin hythe \
+    --message-format=json-render-diagnostics > "$work/build.json"
 built() { # built KIND NAME: the executable of a target
     grep "\"kind\":\[\"$1\"\],\"crate_types\":\[\"bin\"\],\"name\":\"$2\"" "$work/build.json" |
         sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
-engine=$(built test engine) shim=$(built bin engine-shim) e2e=$(built test e2e) hythe=$(built bin hythe)
-for program in "$engine" "$shim" "$e2e" "$hythe"; do
+engine=$(built test engine) shim=$(built bin engine-shim) hythe=$(built bin hythe)
+for program in "$engine" "$shim" "$hythe"; do
     [ -x "$program" ] || { echo "a test program was not built: see $work/build.json" >&2; exit 1; }
 done
 
@@ -54,24 +55,24 @@ mkdir -p "$tree/bin" "$tree/images" "$tree/lib/modules/$release"
 cp /bin/busybox "$tree/bin/busybox"
 ln -s busybox "$tree/bin/sh"
 install -m 755 "$here/init.sh" "$tree/init"
-cp "$here/platform.sh" "$tree/platform.sh"
-for program in "$engine" "$shim" "$e2e" "$hythe"; do
+cp "$here/platform.sh" "$here/docker.sh" "$tree/"
+for program in "$engine" "$shim" "$hythe"; do
     mkdir -p "$tree$(dirname "$program")"
     strip -o "$tree$program" "$program"
 done
-for client in kubectl docker; do
-    case " $suites " in
-    *" $client "*)
-        cp -L "$(command -v "$client")" "$tree/bin/$client"
-        if ! "$tree/bin/busybox" chroot "$tree" "/bin/$client" version --client > /dev/null 2>&1; then
-            "$tree/bin/busybox" chroot "$tree" "/bin/$client" --version > /dev/null 2>&1 || {
-                echo "note: $(command -v "$client") is no static program; its suite is left out"
-                suites=$(echo " $suites " | sed "s/ $client / /")
-            }
-        fi
-        ;;
-    esac
-done
+case " $suites " in
+*" docker "*)
+    cp -L "$(command -v docker)" "$tree/bin/docker"
+    if ! busybox chroot "$tree" /bin/docker --version > /dev/null 2>&1; then
+        # Debian's is linked to the C library.
+        for library in $(ldd "$(command -v docker)" | sed -n 's/.* \(\/[^ ]*\) (.*/\1/p; s/^[[:space:]]*\(\/[^ ]*\) (.*/\1/p'); do
+            mkdir -p "$tree$(dirname "$library")"
+            cp -L "$library" "$tree$library"
+        done
+    fi
+    busybox chroot "$tree" /bin/docker --version > /dev/null || { echo "docker does not run alone" >&2; exit 1; }
+    ;;
+esac
 cp "$images/busybox.tar" "$tree/images/"
 # Modules are for the kernel to ask for, as on any machine: none is named on its command line.
 busybox depmod -b "$work/kernel" "$release"
@@ -90,7 +91,7 @@ for pattern in fs/overlayfs/overlay drivers/net/veth drivers/net/dummy drivers/n
     done
 done
 cat > "$tree/guest.env" << END
-suites='$suites' engine='$engine' e2e='$e2e' hythe='$hythe'
+suites='$suites' engine='$engine' hythe='$hythe'
 END
 (cd "$tree" && find . | busybox cpio -o -H newc > "$work/initramfs" 2> /dev/null)
 

@@ -227,7 +227,9 @@ fn warn_of_missing_controllers(cgroups: &Cgroups, root: &Path) {
     if !missing.is_empty() {
         ONCE.call_once(|| {
             let missing = missing.join(", ");
-            tracing::warn!("cgroup controllers are missing: {missing}; such limits and figures of containers are left out");
+            tracing::warn!(
+                "cgroup controllers are missing: {missing}; such limits and figures of containers are left out"
+            );
         });
     }
 }
