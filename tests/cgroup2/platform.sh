@@ -118,8 +118,8 @@ left=$(find $cgroups -name '*hythe*'; grep hythe /proc/mounts; find $HYTHE_DATA_
 expect "what is left" "" "$left"
 expect "links" "$links_before" "$(links)"
 for process in /proc/[0-9]*; do
-    case $(tr '\0' ' ' < "$process/cmdline" 2> /dev/null) in
-    */hythe\ * | hythe\ *) fail "process ${process#/proc/} is left: $(tr '\0' ' ' < "$process/cmdline")" ;;
+    case $(readlink "$process/exe") in
+    */hythe*) fail "process ${process#/proc/} is left: $(tr '\0' ' ' < "$process/cmdline")" ;;
     esac
 done
 passed "down --purge leaves nothing"
