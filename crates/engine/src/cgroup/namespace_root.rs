@@ -10,8 +10,14 @@ use super::{children, read, write};
 /// Where they live.
 const HOME: &str = "hythe.init";
 
-/// Moves every process of the root to a group below it.
+/// Moves every process of the root to a group below it, unless it is the true root, which may keep them. To be done
+/// before any controller is handed down: some can be all the same, and bind the groups below to threads of the root.
 pub(super) fn clear(mount: &Path) {
+    let true_root = !mount.join("cgroup.type").exists();
+    let own = |text: String| text.lines().any(|pid| pid != "0");
+    if true_root || !read(mount, "cgroup.procs").is_ok_and(own) {
+        return;
+    }
     let home = mount.join(HOME);
     if fs::create_dir_all(&home).is_ok() {
         move_all(mount, &home);

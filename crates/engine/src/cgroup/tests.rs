@@ -127,6 +127,22 @@ fn a_process_joins_beside_the_others_where_groups_were_made_below() {
 }
 
 #[test]
+fn processes_leave_the_root_of_a_namespace_and_keep_to_the_true_root() {
+    let root = tempfile::tempdir().expect("tempdir");
+    file(root.path(), "cgroup.controllers", "cpu memory");
+    file(root.path(), "cgroup.procs", "7\n");
+    pure(root.path()).group("c").create(&Resources::default()).expect("creates");
+    let home = root.path().join("hythe.init");
+    assert!(!home.exists(), "only the true root has no type");
+    let below = root.path().join("below");
+    file(&below, "cgroup.type", "domain\n");
+    file(&below, "cgroup.controllers", "cpu memory");
+    file(&below, "cgroup.procs", "0\n7\n");
+    pure(&below).group("c").create(&Resources::default()).expect("creates");
+    assert_eq!(text(&below.join("hythe.init"), "cgroup.procs"), "7", "one of another PID namespace stays");
+}
+
+#[test]
 fn usage_reads_the_same_on_both_versions() {
     let root = tempfile::tempdir().expect("tempdir");
     let (one, two) = (root.path().join("one"), root.path().join("two"));

@@ -28,16 +28,14 @@ impl V2Group {
         for component in self.path.components() {
             let offered = read(&directory, "cgroup.controllers").unwrap_or_default();
             let enabled = read(&directory, "cgroup.subtree_control").unwrap_or_default();
-            for name in CONTROLLERS {
-                if lists(&offered, name) && !lists(&enabled, name) {
-                    // One controller a write: the kernel refuses a whole line for a single one.
-                    let enable = || write(&directory, "cgroup.subtree_control", &format!("+{name}"));
-                    let busy = enable().is_err_and(|error| error.kind() == io::ErrorKind::ResourceBusy);
-                    if busy && directory == self.mount {
-                        namespace_root::clear(&self.mount);
-                        let _ = enable();
-                    }
-                }
+            let missing = CONTROLLERS.into_iter().filter(|name| lists(&offered, name) && !lists(&enabled, name));
+            let missing: Vec<_> = missing.collect();
+            if !missing.is_empty() && directory == self.mount {
+                namespace_root::clear(&self.mount);
+            }
+            for name in missing {
+                // One controller a write: the kernel refuses a whole line for a single one.
+                let _ = write(&directory, "cgroup.subtree_control", &format!("+{name}"));
             }
             directory.push(component);
         }
