@@ -15,5 +15,6 @@ mod placing;
 mod pods;
 mod probes;
 mod services;
+mod simulate;
 mod streams;
 mod volumes;

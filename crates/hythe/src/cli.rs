@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{commands, instance::Instance, up};
+use crate::{commands, instance::Instance, simulate, up};
 
 /// A cloud-native platform in one binary: stock kubectl works against it, and it runs the containers itself.
 #[derive(Parser)]
@@ -52,6 +52,8 @@ enum Command {
     Logs(commands::logs::LogsFlags),
     /// Run a command in a container.
     Exec(commands::exec::ExecFlags),
+    /// Add nodes whose containers are only pretended, to measure a control plane.
+    Simulate(simulate::SimulateFlags),
 }
 
 /// How the platform starts.
@@ -110,6 +112,7 @@ pub fn run() -> ExitCode {
         Command::Delete(flags) => commands::delete::run(&instance, flags),
         Command::Logs(flags) => commands::logs::run(&instance, flags),
         Command::Exec(flags) => commands::exec::run(&instance, flags),
+        Command::Simulate(flags) => simulate::run(&instance, flags),
     };
     result.unwrap_or_else(|error| fail(&error))
 }

@@ -5,6 +5,7 @@ mod commands;
 mod instance;
 mod kubeconfig;
 mod pki;
+mod simulate;
 mod up;
 
 use std::process::ExitCode;
