@@ -17,15 +17,8 @@ use crate::{
 pub type Amounts = BTreeMap<String, Quantity>;
 
 /// Kinds that a quota may count without the prefix `count/`.
-const PLAIN: [&str; 7] = [
-    "configmaps",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "resourcequotas",
-    "secrets",
-    "services",
-];
+const PLAIN: [&str; 7] =
+    ["configmaps", "persistentvolumeclaims", "pods", "replicationcontrollers", "resourcequotas", "secrets", "services"];
 
 /// Adds some amounts to others.
 pub fn add(total: &mut Amounts, more: Amounts) {

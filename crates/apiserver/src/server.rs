@@ -5,8 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use store::Store;
 
 use crate::{
-    allocate,
-    bootstrap,
+    allocate, bootstrap,
     cache::Cache,
     config::{Config, User},
     in_process::InProcess,

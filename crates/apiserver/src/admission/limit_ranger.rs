@@ -40,8 +40,7 @@ pub(super) fn fill_in(request: &Attributes<'_>, pod: &mut Value) -> Outcome<()> 
             if !pod["metadata"]["annotations"].is_object() {
                 pod["metadata"]["annotations"] = json!({});
             }
-            pod["metadata"]["annotations"][ANNOTATION] =
-                format!("LimitRanger plugin set: {}", notes.join("; ")).into();
+            pod["metadata"]["annotations"][ANNOTATION] = format!("LimitRanger plugin set: {}", notes.join("; ")).into();
         }
     }
     Ok(())

@@ -88,11 +88,7 @@ const STEPS: &[Step] = &[
     Step { on: &[Create], of: &[("networking.k8s.io", "ingresses")], run: default_class::of_ingress },
     Step { on: &[Create], of: &[("", "pods"), ("", "persistentvolumeclaims")], run: limit_ranger::judge },
     Step { on: &[Update], of: &[("", "pods/resize"), ("", "persistentvolumeclaims")], run: limit_ranger::judge },
-    Step {
-        on: &[Create, Update],
-        of: &[("scheduling.k8s.io", "priorityclasses")],
-        run: priority::judge_class,
-    },
+    Step { on: &[Create, Update], of: &[("scheduling.k8s.io", "priorityclasses")], run: priority::judge_class },
     Step { on: &[Update], of: &[("", "persistentvolumeclaims")], run: volume_claim_resize::judge },
 ];
 

@@ -28,8 +28,7 @@ pub(super) fn judge(request: &Attributes<'_>, _: &mut Value) -> Outcome<()> {
     if !going {
         return Ok(());
     }
-    let why =
-        format!("unable to create new content in namespace {} because it is being terminated", request.namespace);
+    let why = format!("unable to create new content in namespace {} because it is being terminated", request.namespace);
     let mut status = Status::forbidden(resource.group, resource.plural, request.name, &why);
     if let Some(details) = &mut status.details {
         details.causes.push(Cause {

@@ -19,12 +19,14 @@ pub(super) fn of_pod(request: &Attributes<'_>, pod: &mut Value) -> Outcome<()> {
     let policy = class.as_ref().and_then(|c| c["preemptionPolicy"].as_str()).unwrap_or("PreemptLowerPriority");
     let computed = "must not be provided in pod spec; priority admission controller computed";
     if let Some(asked) = pod["spec"]["priority"].as_i64().filter(|asked| *asked != value) {
-        let why = format!("the integer value of priority ({asked}) {computed} {value} from the given PriorityClass name");
+        let why =
+            format!("the integer value of priority ({asked}) {computed} {value} from the given PriorityClass name");
         return Err(request.forbidden(why));
     }
     if let Some(asked) = pod["spec"]["preemptionPolicy"].as_str().filter(|asked| *asked != policy) {
-        let why =
-            format!("the string value of PreemptionPolicy ({asked}) {computed} {policy} from the given PriorityClass name");
+        let why = format!(
+            "the string value of PreemptionPolicy ({asked}) {computed} {policy} from the given PriorityClass name"
+        );
         return Err(request.forbidden(why));
     }
     if let Some(class) = class.as_ref().filter(|_| name.is_empty()) {
@@ -42,7 +44,8 @@ pub(super) fn judge_class(request: &Attributes<'_>, class: &mut Value) -> Outcom
     match default_class(request) {
         Some(other) if other["metadata"]["name"] != request.name => {
             let name = other["metadata"]["name"].as_str().unwrap_or("");
-            Err(request.forbidden(format!("PriorityClass {name} is already marked as default. Only one default can exist")))
+            Err(request
+                .forbidden(format!("PriorityClass {name} is already marked as default. Only one default can exist")))
         }
         _ => Ok(()),
     }

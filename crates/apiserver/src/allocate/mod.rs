@@ -56,8 +56,7 @@ impl Plan {
 /// The plan of a create (`old` is none), an update or a delete (`new` is none). Fills in what is drawn.
 pub(crate) async fn plan(call: &Call<'_>, mut new: Option<&mut Value>, old: Option<&Value>) -> Outcome<Plan> {
     let of_service = call.resource.group.is_empty() && call.resource.plural == "services";
-    let mut plan =
-        if of_service { service::plan(call, new.as_deref_mut(), old).await? } else { Plan::default() };
+    let mut plan = if of_service { service::plan(call, new.as_deref_mut(), old).await? } else { Plan::default() };
     if let Some(new) = new {
         plan.quotas = quota::charge(call, new, old).await?;
     }

@@ -12,13 +12,7 @@ use serde_json::{Value, json};
 use store::{Change, Compare, Revision, Txn};
 use tokio::sync::OwnedMutexGuard;
 
-use crate::{
-    admission::Operation,
-    cache::Cached,
-    call::Call,
-    encode,
-    failure::Outcome,
-};
+use crate::{admission::Operation, cache::Cached, call::Call, encode, failure::Outcome};
 use api::status::Status;
 
 /// One writer at a time charges the quotas of a namespace: without it many creates at once would mostly undo each

@@ -135,8 +135,7 @@ async fn take_budget(call: &Call<'_>, pod: &Value, dry_run: bool) -> Outcome<boo
     if !is_ready(pod) {
         // A pod that serves nobody disrupts nobody, unless the budget needs each pod that may yet come up.
         let always = tree["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow";
-        let healthy =
-            number("currentHealthy") >= number("desiredHealthy") && number("desiredHealthy") > 0;
+        let healthy = number("currentHealthy") >= number("desiredHealthy") && number("desiredHealthy") > 0;
         if always || healthy {
             return Ok(true);
         }

@@ -25,7 +25,7 @@ pub(super) async fn change(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     let pinned =
         given.as_ref().is_some_and(|pod| pod["metadata"]["resourceVersion"].as_str().is_some_and(|v| !v.is_empty()));
     let how = Modify {
-        part: Part::Exact,
+        part: Part::Counted,
         options: &options,
         author: managed::Author::Update,
         retries: !pinned,

@@ -59,7 +59,8 @@ pub(crate) async fn answer(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     call.server.cache.fresh().await;
     let of_nodes = call.resource.kind == "NodeMetrics";
     if verb == "get" {
-        let objects = if of_nodes { nodes(call, Some(&call.path.name)).await } else { pods(call, Some(&call.path.name)).await };
+        let objects =
+            if of_nodes { nodes(call, Some(&call.path.name)).await } else { pods(call, Some(&call.path.name)).await };
         let (_, tree) = objects.into_iter().next().ok_or_else(|| match of_nodes {
             true => Status::not_found(GROUP, "nodemetrics", &call.path.name),
             false => {
@@ -85,7 +86,8 @@ async fn nodes(call: &Call<'_>, name: Option<&str>) -> Vec<Object> {
     let all: BTreeMap<String, Value> =
         all.map(|node| (node["metadata"]["name"].as_str().unwrap_or("").to_owned(), node)).collect();
     let used = used_by(call.server, all.keys()).await;
-    let each = all.iter().filter_map(|(name, node)| Some((call.kind.key("", name), used.get(name)?.node_metrics(node))));
+    let each =
+        all.iter().filter_map(|(name, node)| Some((call.kind.key("", name), used.get(name)?.node_metrics(node))));
     each.collect()
 }
 

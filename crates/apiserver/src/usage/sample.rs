@@ -90,16 +90,11 @@ impl Used {
     /// The `PodMetrics` of a pod; `None` if nothing is known of its containers.
     pub fn pod_metrics(&self, pod: &Value) -> Option<Value> {
         let uid = pod["metadata"]["uid"].as_str()?;
-        let mut containers: Vec<(&String, &Value)> = self
-            .containers
-            .iter()
-            .filter(|((of, _), _)| of == uid)
-            .map(|((_, name), usage)| (name, usage))
-            .collect();
+        let mut containers: Vec<(&String, &Value)> =
+            self.containers.iter().filter(|((of, _), _)| of == uid).map(|((_, name), usage)| (name, usage)).collect();
         containers.sort_by_key(|(name, _)| *name);
         let mut metrics = self.head("PodMetrics", pod);
-        metrics["containers"] =
-            containers.iter().map(|(name, usage)| json!({"name": name, "usage": usage})).collect();
+        metrics["containers"] = containers.iter().map(|(name, usage)| json!({"name": name, "usage": usage})).collect();
         (!containers.is_empty()).then_some(metrics)
     }
 

@@ -21,7 +21,8 @@ fn pod(resources: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_get_the_defaults_of_the_range() {
-    let defaults = json!({"type": "Container", "default": {"cpu": "500m", "memory": "512Mi"}, "defaultRequest": {"cpu": "100m"}});
+    let defaults =
+        json!({"type": "Container", "default": {"cpu": "500m", "memory": "512Mi"}, "defaultRequest": {"cpu": "100m"}});
     let api = with_range(json!([defaults])).await;
     let mut asked = pod(json!({"limits": {"memory": "1Gi"}}));
     asked["spec"]["initContainers"] = json!([{"name": "first", "image": "i"}]);
@@ -39,8 +40,7 @@ async fn containers_get_the_defaults_of_the_range() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_range_does_not_allow_is_refused_with_every_reason() {
-    let of_container =
-        json!({"type": "Container", "min": {"memory": "64Mi"}, "max": {"cpu": "2"}, "maxLimitRequestRatio": {"cpu": "4"}});
+    let of_container = json!({"type": "Container", "min": {"memory": "64Mi"}, "max": {"cpu": "2"}, "maxLimitRequestRatio": {"cpu": "4"}});
     let of_pod = json!({"type": "Pod", "max": {"cpu": "3"}});
     for (limits, resources, why) in [
         (
@@ -67,9 +67,7 @@ async fn claims_are_neither_too_small_nor_too_large() {
     let limit = json!({"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "2Gi"}});
     let api = with_range(json!([limit])).await;
     let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
-    let claim = |size: &str| {
-        json!({"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}})
-    };
+    let claim = |size: &str| json!({"metadata": {"name": "d"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}});
     for (size, why) in [
         ("500Mi", "minimum storage usage per PersistentVolumeClaim is 1Gi, but request is 500Mi"),
         ("3Gi", "maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 3Gi"),
@@ -123,7 +121,9 @@ async fn there_is_one_default_priority() {
         (code, &status["message"]),
         (
             403,
-            &json!("priorityclasses.scheduling.k8s.io \"other\" is forbidden: PriorityClass usual is already marked as default. Only one default can exist")
+            &json!(
+                "priorityclasses.scheduling.k8s.io \"other\" is forbidden: PriorityClass usual is already marked as default. Only one default can exist"
+            )
         )
     );
     let made = api.made(PODS, &pod(json!({}))).await;
@@ -140,7 +140,9 @@ async fn there_is_one_default_priority() {
         (code, &status["message"]),
         (
             403,
-            &json!("pods \"q\" is forbidden: the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod spec; priority admission controller computed Never from the given PriorityClass name")
+            &json!(
+                "pods \"q\" is forbidden: the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod spec; priority admission controller computed Never from the given PriorityClass name"
+            )
         )
     );
 }

@@ -13,12 +13,8 @@ const QUOTAS: &str = "/api/v1/namespaces/default/resourcequotas";
 async fn with_quota(spec: Value) -> Api {
     let api = Api::new().await;
     api.made("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}})).await;
-    let used: serde_json::Map<String, Value> = spec["hard"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, _)| (name.clone(), json!("0")))
-        .collect();
+    let used: serde_json::Map<String, Value> =
+        spec["hard"].as_object().into_iter().flatten().map(|(name, _)| (name.clone(), json!("0"))).collect();
     api.made(QUOTAS, &json!({"metadata": {"name": "q"}, "spec": spec})).await;
     let status = json!({"status": {"hard": spec["hard"], "used": used}});
     let (code, answer) = api.patch("merge", &format!("{QUOTAS}/q/status"), &status).await;
@@ -62,7 +58,12 @@ async fn pods_are_charged_what_they_ask_for() {
     let (code, status) = api.post(PODS, &pod("silent", json!({}))).await;
     assert_eq!(
         (code, &status["message"]),
-        (403, &json!("pods \"silent\" is forbidden: failed quota: q: must specify limits.memory for: c; requests.cpu for: c"))
+        (
+            403,
+            &json!(
+                "pods \"silent\" is forbidden: failed quota: q: must specify limits.memory for: c; requests.cpu for: c"
+            )
+        )
     );
     let half = json!({"requests": {"cpu": "600m"}, "limits": {"memory": "256Mi"}});
     let (code, _) = api.post(&format!("{PODS}?dryRun=All"), &pod("a", half.clone())).await;
@@ -75,7 +76,9 @@ async fn pods_are_charged_what_they_ask_for() {
         (code, &status["message"]),
         (
             403,
-            &json!("pods \"b\" is forbidden: exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=600m, limited: requests.cpu=1")
+            &json!(
+                "pods \"b\" is forbidden: exceeded quota: q, requested: requests.cpu=600m, used: requests.cpu=600m, limited: requests.cpu=1"
+            )
         )
     );
     assert_eq!(used(&api).await["pods"], "1");
@@ -94,7 +97,9 @@ async fn a_resize_is_charged_the_difference() {
         (code, &answer["message"]),
         (
             403,
-            &json!("pods \"a\" is forbidden: exceeded quota: q, requested: requests.cpu=200m, used: requests.cpu=900m, limited: requests.cpu=1")
+            &json!(
+                "pods \"a\" is forbidden: exceeded quota: q, requested: requests.cpu=200m, used: requests.cpu=900m, limited: requests.cpu=1"
+            )
         )
     );
 }
@@ -134,7 +139,9 @@ async fn other_groups_are_counted_by_their_names() {
         (code, &status["message"]),
         (
             403,
-            &json!("deployments.apps \"b\" is forbidden: exceeded quota: q, requested: count/deployments.apps=1, used: count/deployments.apps=1, limited: count/deployments.apps=1")
+            &json!(
+                "deployments.apps \"b\" is forbidden: exceeded quota: q, requested: count/deployments.apps=1, used: count/deployments.apps=1, limited: count/deployments.apps=1"
+            )
         )
     );
     let services = "/api/v1/namespaces/default/services";
@@ -145,7 +152,9 @@ async fn other_groups_are_counted_by_their_names() {
         (code, &status["message"]),
         (
             403,
-            &json!("services \"s\" is forbidden: exceeded quota: q, requested: services.nodeports=2, used: services.nodeports=0, limited: services.nodeports=1")
+            &json!(
+                "services \"s\" is forbidden: exceeded quota: q, requested: services.nodeports=2, used: services.nodeports=0, limited: services.nodeports=1"
+            )
         )
     );
 }

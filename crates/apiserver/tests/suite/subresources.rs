@@ -103,7 +103,9 @@ async fn an_eviction_asks_the_budget() {
     let api = with_pod().await;
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
     api.made(&format!("{PODS}/p/binding"), &binding).await;
-    api.patch("merge", &format!("{PODS}/p/status"), &json!({"status": {"phase": "Running"}})).await;
+    let ready = json!([{"type": "Ready", "status": "True"}]);
+    let status = json!({"status": {"phase": "Running", "conditions": ready}});
+    api.patch("merge", &format!("{PODS}/p/status"), &status).await;
     let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
     api.made(
         budgets,
@@ -227,14 +229,18 @@ async fn containers_for_debugging_are_added_and_never_taken_away() {
     let add = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox"}]}});
     let (code, pod) = api.patch("strategic", &path, &add).await;
     assert_eq!(code, 200, "{pod}");
-    assert_eq!(pod["spec"]["ephemeralContainers"][0]["imagePullPolicy"], "IfNotPresent");
+    assert_eq!(pod["spec"]["ephemeralContainers"][0]["imagePullPolicy"], "Always");
     let (_, before) = api.get(&format!("{PODS}/p")).await;
     let (code, status) = api.patch("merge", &path, &json!({"spec": {"ephemeralContainers": []}})).await;
     assert_eq!(code, 422, "{status}");
     let second = |target: &str| json!({"spec": {"ephemeralContainers": [{"name": "two", "image": "b", "targetContainerName": target}]}});
     let (code, status) = api.patch("strategic", &path, &second("none")).await;
-    assert_eq!((code, &status["details"]["causes"][0]["field"]), (422, &json!("spec.ephemeralContainers[1].targetContainerName")));
-    let ports = json!({"spec": {"ephemeralContainers": [{"name": "two", "image": "b", "ports": [{"containerPort": 80}]}]}});
+    assert_eq!(
+        (code, &status["details"]["causes"][0]["field"]),
+        (422, &json!("spec.ephemeralContainers[1].targetContainerName"))
+    );
+    let ports =
+        json!({"spec": {"ephemeralContainers": [{"name": "two", "image": "b", "ports": [{"containerPort": 80}]}]}});
     let (code, status) = api.patch("strategic", &path, &ports).await;
     assert_eq!((code, &status["details"]["causes"][0]["field"]), (422, &json!("spec.ephemeralContainers[1].ports")));
     let (_, after) = api.get(&format!("{PODS}/p")).await;

@@ -98,10 +98,7 @@ async fn usage_of_nodes_and_pods_is_measured_when_asked_for() {
     let (code, one) = api.get(&format!("{base}/p")).await;
     assert_eq!((code, &one["kind"]), (200, &json!("PodMetrics")));
     let (code, status) = api.get(&format!("{base}/lost")).await;
-    assert_eq!(
-        (code, &status["message"]),
-        (404, &json!("podmetrics.metrics.k8s.io \"default/lost\" not found"))
-    );
+    assert_eq!((code, &status["message"]), (404, &json!("podmetrics.metrics.k8s.io \"default/lost\" not found")));
     assert_eq!(api.post(base, &json!({})).await.0, 405);
     let (_, groups) = api.get("/apis").await;
     let has = |group: &Value| group["name"] == "metrics.k8s.io" && group["preferredVersion"]["version"] == "v1beta1";

@@ -10,9 +10,7 @@ const CLASSES: &str = "/apis/storage.k8s.io/v1/storageclasses";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_gets_the_default_class_and_is_held_while_in_use() {
     let api = Api::new().await;
-    let claim = |name: &str| {
-        json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
-    };
+    let claim = |name: &str| json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
     let made = api.made(CLAIMS, &claim("before")).await;
     assert!(made["spec"]["storageClassName"].is_null(), "there is no default class yet");
     let default = json!({"storageclass.kubernetes.io/is-default-class": "true"});
@@ -33,7 +31,8 @@ async fn a_claim_gets_the_default_class_and_is_held_while_in_use() {
 async fn a_bound_claim_grows_if_its_class_lets_it() {
     let api = Api::new().await;
     for (name, grows) in [("fixed", false), ("grows", true)] {
-        api.made(CLASSES, &json!({"metadata": {"name": name}, "provisioner": "p", "allowVolumeExpansion": grows})).await;
+        api.made(CLASSES, &json!({"metadata": {"name": name}, "provisioner": "p", "allowVolumeExpansion": grows}))
+            .await;
         let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": name, "resources": {"requests": {"storage": "1Gi"}}, "volumeName": "v"});
         api.made(CLAIMS, &json!({"metadata": {"name": name}, "spec": spec})).await;
     }
@@ -43,7 +42,9 @@ async fn a_bound_claim_grows_if_its_class_lets_it() {
         (code, &status["message"]),
         (
             403,
-            &json!("persistentvolumeclaims \"grows\" is forbidden: Only bound persistent volume claims can be expanded")
+            &json!(
+                "persistentvolumeclaims \"grows\" is forbidden: Only bound persistent volume claims can be expanded"
+            )
         )
     );
     for name in ["fixed", "grows"] {
@@ -56,7 +57,9 @@ async fn a_bound_claim_grows_if_its_class_lets_it() {
         (code, &status["message"]),
         (
             403,
-            &json!("persistentvolumeclaims \"fixed\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize")
+            &json!(
+                "persistentvolumeclaims \"fixed\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
+            )
         )
     );
 }
@@ -65,7 +68,8 @@ async fn a_bound_claim_grows_if_its_class_lets_it() {
 async fn an_ingress_gets_the_default_class() {
     let api = Api::new().await;
     let default = json!({"ingressclass.kubernetes.io/is-default-class": "true"});
-    let class = json!({"metadata": {"name": "front", "annotations": default}, "spec": {"controller": "example.com/front"}});
+    let class =
+        json!({"metadata": {"name": "front", "annotations": default}, "spec": {"controller": "example.com/front"}});
     api.made("/apis/networking.k8s.io/v1/ingressclasses", &class).await;
     let backend = json!({"service": {"name": "web", "port": {"number": 80}}});
     let ingress = json!({"metadata": {"name": "i"}, "spec": {"defaultBackend": backend}});

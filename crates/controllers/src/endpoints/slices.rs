@@ -167,11 +167,12 @@ fn endpoint(backend: &Backend, near: &str, zone_of: impl Fn(&str) -> Option<Stri
 fn hints(near: &str, node: Option<&str>, zone: Option<&str>) -> Option<EndpointHints> {
     let for_zones = zone.map(|zone| vec![ForZone { name: zone.to_owned() }]);
     match near {
-        "PreferClose" | "PreferSameZone" => for_zones.map(|zones| EndpointHints { for_zones: Some(zones), for_nodes: None }),
-        "PreferSameNode" => node.map(|node| EndpointHints {
-            for_nodes: Some(vec![ForNode { name: node.to_owned() }]),
-            for_zones,
-        }),
+        "PreferClose" | "PreferSameZone" => {
+            for_zones.map(|zones| EndpointHints { for_zones: Some(zones), for_nodes: None })
+        }
+        "PreferSameNode" => {
+            node.map(|node| EndpointHints { for_nodes: Some(vec![ForNode { name: node.to_owned() }]), for_zones })
+        }
         _ => None,
     }
 }
@@ -321,15 +322,11 @@ mod tests {
         let hints_of = |near: &str, ready: bool, zone: Option<&str>| {
             let mut service = service();
             service.spec.as_mut().unwrap().traffic_distribution = Some(near.into());
-            let groups =
-                group(&service, &backends(&service, &[pod("a", ready, 80)]), |_| zone.map(str::to_owned));
+            let groups = group(&service, &backends(&service, &[pod("a", ready, 80)]), |_| zone.map(str::to_owned));
             let endpoint = groups.into_values().next().unwrap().remove(0);
             assert_eq!(endpoint.zone.as_deref(), zone);
             endpoint.hints.map(|hints| {
-                (
-                    hints.for_zones.map(|zones| zones[0].name.clone()),
-                    hints.for_nodes.map(|nodes| nodes[0].name.clone()),
-                )
+                (hints.for_zones.map(|zones| zones[0].name.clone()), hints.for_nodes.map(|nodes| nodes[0].name.clone()))
             })
         };
         let text = |text: &str| Some(text.to_owned());
@@ -357,7 +354,8 @@ mod tests {
 
     #[test]
     fn a_pod_that_becomes_ready_changes_its_slice_and_a_second_look_changes_nothing() {
-        let first = plan(&template(&service()), group(&service(), &backends(&service(), &[pod("a", false, 80)]), nowhere), &[]);
+        let first =
+            plan(&template(&service()), group(&service(), &backends(&service(), &[pod("a", false, 80)]), nowhere), &[]);
         let Some(Step::Create(slice)) = first.into_iter().next() else { panic!("a create") };
         let mut slice = *slice;
         slice.metadata.name = Some("web-x".into());
@@ -393,7 +391,8 @@ mod tests {
                 _ => panic!("only creates"),
             })
             .collect();
-        let fewer = plan(&template(&service()), group(&service(), &backends(&service(), &pods[1..]), nowhere), &existing);
+        let fewer =
+            plan(&template(&service()), group(&service(), &backends(&service(), &pods[1..]), nowhere), &existing);
         assert_eq!(fewer.len(), 1);
     }
 }

@@ -65,6 +65,8 @@ async fn endpoints_made_by_hand_are_mirrored_while_the_service_selects_nothing()
     let more = json!({"subsets": [{"addresses": [{"ip": "192.0.2.8"}], "ports": [{"port": 5432}]}]});
     world.merge::<Endpoints>("db", more).await;
     world.until("the other address", |all: &[EndpointSlice]| mirrored(all) == ["192.0.2.8"]).await;
-    world.merge::<Endpoints>("db", json!({"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}})).await;
+    world
+        .merge::<Endpoints>("db", json!({"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}}))
+        .await;
     world.until("no mirror", |all: &[EndpointSlice]| mirrored(all).is_empty()).await;
 }

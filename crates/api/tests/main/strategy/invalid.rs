@@ -53,8 +53,7 @@ fn every_wrong_manifest_is_refused_in_upstreams_words() {
     let mut wrong = String::new();
     let mut dump = Vec::new();
     for row in &rows {
-        let wanted: Vec<&str> =
-            row["faults"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let wanted: Vec<&str> = row["faults"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let found = faults(row);
         dump.push(found.clone());
         if found.is_empty() || found != wanted {
