@@ -14,6 +14,7 @@ mod logs;
 mod placing;
 mod pods;
 mod probes;
+mod quotas;
 mod services;
 mod simulate;
 mod streams;

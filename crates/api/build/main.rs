@@ -6,6 +6,7 @@
 
 mod definitions;
 mod facts;
+mod metrics;
 mod roots;
 mod table;
 

@@ -54,6 +54,7 @@ pub fn definitions() -> Map<String, Value> {
         version: Info;
     }
     let mut definitions = generator.take_definitions(false);
+    definitions.extend(crate::metrics::definitions());
     for schema in definitions.values_mut() {
         metadata_is_optional(schema);
     }

@@ -20,7 +20,7 @@ use crate::{
     query::{ListOptions, Query},
     respond,
     server::ApiServer,
-    subresources,
+    subresources, usage,
     verbs::{create, delete, get, list, modify::Part, patch, update, watch},
 };
 
@@ -119,6 +119,7 @@ async fn dispatch(call: &Call<'_>, verb: &'static str) -> Outcome<Reply> {
         return Err(Status::method_not_allowed());
     }
     match verb {
+        "get" | "list" if resource.group == usage::GROUP => usage::answer(call, verb).await,
         "get" => get::get(call).await,
         "list" | "watch" => {
             let mut options = ListOptions::parse(&call.query)?;

@@ -34,6 +34,7 @@ mod serve;
 mod server;
 mod subresources;
 mod token;
+mod usage;
 mod verbs;
 mod version;
 

@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc};
 use store::Store;
 
 use crate::{
-    admission::{self, Plugin},
-    bootstrap,
+    allocate, bootstrap,
     cache::Cache,
     config::{Config, User},
     in_process::InProcess,
     metrics::Metrics,
     token::Tokens,
+    usage::Usage,
     version,
 };
 
@@ -20,10 +20,11 @@ pub struct ApiServer {
     pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) cache: Arc<Cache>,
-    pub(crate) admission: Vec<Box<dyn Plugin>>,
+    pub(crate) quotas: allocate::QuotaLocks,
     pub(crate) tokens: Tokens,
     pub(crate) static_tokens: HashMap<String, Arc<User>>,
     pub(crate) metrics: Metrics,
+    pub(crate) usage: Usage,
 }
 
 /// The server can't start.
@@ -59,10 +60,11 @@ impl ApiServer {
             config,
             store,
             cache,
-            admission: admission::plugins(),
+            quotas: allocate::QuotaLocks::default(),
             tokens,
             static_tokens,
             metrics: Metrics::default(),
+            usage: Usage::default(),
         });
         bootstrap::run(&server).await?;
         Ok(server)

@@ -110,6 +110,7 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(hpa::run(shared.clone()));
     tasks.spawn(endpoints::slices::run(shared.clone()));
     tasks.spawn(endpoints::legacy::run(shared.clone()));
+    tasks.spawn(endpoints::mirror::run(shared.clone()));
     tasks.spawn(node_lifecycle::run(shared.clone()));
     tasks.spawn(pod_collection::run(shared.clone()));
     let comings = garbage::Comings::default();

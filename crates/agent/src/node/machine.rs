@@ -90,6 +90,19 @@ pub fn memory_available() -> Option<i64> {
     field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
 }
 
+/// CPU time that all programs of the machine together have used, in nanoseconds.
+pub fn cpu_nanoseconds() -> Option<u64> {
+    busy(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// All but idle, waiting and what guests' time counts twice, from `/proc/stat` in hundredths of a second.
+fn busy(stat: &str) -> Option<u64> {
+    let counted = stat.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<u64> = counted.split_whitespace().map_while(|number| number.parse().ok()).collect();
+    let [user, nice, system, _idle, _iowait, irq, softirq, steal, ..] = ticks.as_slice() else { return None };
+    Some((user + nice + system + irq + softirq + steal) * 10_000_000)
+}
+
 fn field(meminfo: &str, name: &str) -> Option<i64> {
     let line = meminfo.lines().find_map(|l| l.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<i64>().ok().map(|kib| kib * 1024)
@@ -102,6 +115,12 @@ fn os_image(os_release: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn busy_time_is_all_but_idle() {
+        assert_eq!(busy("cpu  1 2 3 400 50 6 7 8 1 0\ncpu0 1 1 1 1\n"), Some(27 * 10_000_000));
+        assert_eq!(busy("intr 1"), None);
+    }
 
     #[test]
     fn the_kernels_files_are_understood() {

@@ -47,6 +47,7 @@ pub(super) async fn stats(agent: &Agent) -> Response<Body> {
     answer(&json!({
         "node": {
             "nodeName": agent.context.config.node_name,
+            "cpu": {"time": now, "usageCoreNanoSeconds": crate::node::cpu_nanoseconds().unwrap_or(0)},
             "memory": {"time": now, "availableBytes": available, "workingSetBytes": machine.memory_bytes - available},
         },
         "pods": pods,

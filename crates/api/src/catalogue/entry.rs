@@ -76,6 +76,12 @@ impl Entry {
         self
     }
 
+    /// Another singular name than the kind in lower case.
+    pub fn singular(mut self, name: &'static str) -> Self {
+        self.0.singular = name;
+        self
+    }
+
     /// A kind that upstream warns of.
     pub fn deprecated(mut self, warning: &'static str) -> Self {
         self.0.deprecation = Some(warning);

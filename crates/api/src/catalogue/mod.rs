@@ -8,6 +8,7 @@ mod core;
 mod entry;
 mod events;
 mod extension;
+mod metrics;
 mod review;
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,7 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
         cluster::discovery(),
         cluster::resource(),
         cluster::flow_control(),
+        metrics::entries(),
     ];
     let all: Vec<&'static Resource> =
         entries.into_iter().flatten().map(|entry| &*Box::leak(Box::new(entry.finish()))).collect();

@@ -97,6 +97,12 @@ impl Faults {
         self.0.push(Cause::invalid(path.to_string(), value.into().0, &detail.to_string()));
     }
 
+    /// `FieldValueInvalid` without the value.
+    pub fn invalid_unshown(&mut self, path: &Path<'_>, detail: &str) {
+        let message = format!("Invalid value: {detail}");
+        self.0.push(Cause { reason: "FieldValueInvalid".into(), message, field: path.to_string() });
+    }
+
     /// `FieldValueRequired`.
     pub fn required(&mut self, path: &Path<'_>, detail: &str) {
         self.0.push(Cause::required(path.to_string(), detail));

@@ -191,16 +191,67 @@ fn metric_spec(faults: &mut Faults, path: &Path<'_>, metric: &Value) {
                 }
             }
             _ => {
+                if let Some(object) = get(source, "describedObject") {
+                    reference(faults, &at.field("describedObject"), object);
+                }
                 let name = get(source, "metric").map_or("", |metric| text(metric, "name"));
+                let at_metric = at.field("metric");
                 if name.is_empty() {
-                    faults.required(&at.field("metric").field("name"), "must specify a metric name");
+                    faults.required(&at_metric.field("name"), "must specify a metric name");
+                } else {
+                    faults.invalid_each(&at_metric.field("name"), name, names::path_segment(name, false));
                 }
             }
         }
-        metric_target(faults, &at.field("target"), get(source, "target").unwrap_or(&Value::Null));
+        let target = get(source, "target").unwrap_or(&Value::Null);
+        metric_target(faults, &at.field("target"), target);
+        target_of(faults, &at.field("target"), field, target);
     }
     if let Some((_, field)) = known.filter(|(_, field)| get(metric, field).is_none()) {
         faults.required(&path.field(field), "must populate information for the given metric source");
+    }
+}
+
+/// Which amounts a target must have depends on what is measured.
+fn target_of(faults: &mut Faults, path: &Path<'_>, source: &str, target: &Value) {
+    let has = |field: &str| get(target, field).is_some();
+    match source {
+        "resource" | "containerResource" => {
+            if !has("averageUtilization") && !has("averageValue") {
+                faults.required(
+                    &path.field("averageUtilization"),
+                    "must set either a target raw value or a target utilization",
+                );
+            }
+            if has("averageUtilization") && has("averageValue") {
+                faults.forbidden(
+                    &path.field("averageValue"),
+                    "may not set both a target raw value and a target utilization",
+                );
+            }
+        }
+        "pods" => {
+            if !has("averageValue") {
+                faults.required(&path.field("averageValue"), "must specify a positive target averageValue");
+            }
+        }
+        "object" => {
+            if !has("value") && !has("averageValue") {
+                faults.required(&path.field("averageValue"), "must set either a target value or averageValue");
+            }
+        }
+        _ => {
+            if !has("value") && !has("averageValue") {
+                faults.required(
+                    &path.field("averageValue"),
+                    "must set either a target value for metric or a per-pod target",
+                );
+            }
+            if has("value") && has("averageValue") {
+                faults
+                    .forbidden(&path.field("value"), "may not set both a target value for metric and a per-pod target");
+            }
+        }
     }
 }
 

@@ -271,6 +271,11 @@ fn validate_volume(object: &Value) -> Vec<Cause> {
         }
     }
     optional_one_of(&mut faults, &path, spec, "persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"]);
+    let host_path = get(spec, "hostPath").map(|source| text(source, "path"));
+    if host_path.is_some_and(is_root) && text(spec, "persistentVolumeReclaimPolicy") == "Recycle" {
+        let at = path.field("persistentVolumeReclaimPolicy");
+        faults.forbidden(&at, "may not be 'recycle' for a hostPath mount of '/'");
+    }
     let affinity = get(spec, "nodeAffinity");
     if let Some(affinity) = affinity {
         let at = path.field("nodeAffinity");
@@ -355,6 +360,11 @@ fn validate_volume_update(new: &Value, old: &Value) -> Vec<Cause> {
         );
     }
     faults.into_causes()
+}
+
+/// Whether a path is another way to write `/`.
+fn is_root(path: &str) -> bool {
+    path.starts_with('/') && path.split('/').all(|step| matches!(step, "" | "."))
 }
 
 fn validate_class(object: &Value) -> Vec<Cause> {

@@ -16,6 +16,7 @@ mod pod;
 mod render;
 mod scaling;
 mod storage;
+mod usage;
 mod workload;
 
 pub use age::{human_duration, since};
@@ -38,6 +39,8 @@ pub fn columns(group: &str, kind: &str) -> &'static [Column] {
         ("batch", "CronJob") => workload::CRON_JOBS,
         ("autoscaling", "HorizontalPodAutoscaler") => scaling::AUTOSCALERS,
         ("autoscaling", "Scale") => scaling::SCALES,
+        ("metrics.k8s.io", "NodeMetrics") => usage::NODES,
+        ("metrics.k8s.io", "PodMetrics") => usage::PODS,
         ("policy", "PodDisruptionBudget") => scaling::DISRUPTION_BUDGETS,
         ("", "Service") => network::SERVICES,
         ("", "Endpoints") => network::ENDPOINTS,

@@ -1,16 +1,22 @@
-//! Admission: what a request must pass, and what it is given on the way. One small plugin a file.
+//! Admission: what a request must pass, and what it is given on the way. A row of a table says which requests a step
+//! is about; the step itself is a function in a file of its own.
 
+mod default_class;
+mod in_use_protection;
+mod limit_ranger;
 mod namespace_lifecycle;
 mod priority;
+mod runtime_class;
 mod service_account;
 mod toleration;
+mod volume_claim_resize;
 
 use std::sync::Arc;
 
-use api::resource::Resource;
+use api::{resource::Resource, status::Status};
 use serde_json::Value;
 
-use crate::{config::User, failure::Outcome, server::ApiServer};
+use crate::{cache::Cached, config::User, failure::Outcome, server::ApiServer};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +26,9 @@ pub(crate) enum Operation {
     Delete,
 }
 
-/// The request as plugins see it.
+use Operation::{Create, Delete, Update};
+
+/// The request as steps see it.
 pub(crate) struct Attributes<'a> {
     pub server: &'a Arc<ApiServer>,
     pub operation: Operation,
@@ -30,46 +38,80 @@ pub(crate) struct Attributes<'a> {
     /// Empty for cluster scope.
     pub namespace: &'a str,
     pub name: &'a str,
-    #[expect(dead_code, reason = "plugins that judge by user (node restriction, owner references) come with RBAC")]
+    #[expect(dead_code, reason = "steps that judge by user (node restriction, owner references) come with RBAC")]
     pub user: &'a User,
     /// The object before the change.
-    #[expect(dead_code, reason = "quota and limit plugins compare with it")]
     pub old: Option<&'a Value>,
 }
 
 impl Attributes<'_> {
-    /// Whether this is an operation on the main resource of a core kind.
-    fn is(&self, operation: Operation, plural: &str) -> bool {
-        self.operation == operation
-            && self.subresource.is_empty()
-            && self.resource.group.is_empty()
-            && self.resource.plural == plural
+    /// 403 for the object of the request.
+    fn forbidden(&self, why: impl AsRef<str>) -> Status {
+        Status::forbidden(self.resource.group, self.resource.plural, self.name, why)
+    }
+
+    /// All objects of a storage prefix in a namespace (all of them if it is empty), in order of their names.
+    fn objects(&self, storage: &str, namespace: &str) -> Vec<Arc<Cached>> {
+        self.server.cache.kind(storage).snapshot(namespace, None, 0, |_| true).objects
     }
 }
 
-/// Changes the object or refuses the request.
-pub(crate) trait Plugin: Send + Sync {
-    /// For a delete `object` is null.
-    fn admit(&self, request: &Attributes<'_>, object: &mut Value) -> Outcome<()>;
+/// Changes the object or refuses the request. For a delete the object is null.
+type Run = fn(&Attributes<'_>, &mut Value) -> Outcome<()>;
+
+/// One row: what upstream calls a plugin.
+struct Step {
+    /// The operations it is about.
+    on: &'static [Operation],
+    /// The resources it is about as (group, resource or resource/subresource); `*` is every resource.
+    of: &'static [(&'static str, &'static str)],
+    run: Run,
 }
 
-/// The plugins in upstream's order.
-pub(crate) fn plugins() -> Vec<Box<dyn Plugin>> {
-    vec![
-        Box::new(namespace_lifecycle::NamespaceLifecycle),
-        Box::new(service_account::ServiceAccount),
-        Box::new(priority::Priority),
-        Box::new(toleration::DefaultTolerationSeconds),
-    ]
+const PODS: &[(&str, &str)] = &[("", "pods")];
+
+/// The built-in steps in upstream's order: first those that change objects, then those that only judge. Quotas come
+/// last of all, in the transaction of the write itself: see [`crate::allocate`].
+const STEPS: &[Step] = &[
+    Step { on: &[Create, Delete], of: &[("", "*")], run: namespace_lifecycle::judge },
+    Step { on: &[Create], of: PODS, run: limit_ranger::fill_in },
+    Step { on: &[Create], of: PODS, run: service_account::give },
+    Step { on: &[Create], of: PODS, run: priority::of_pod },
+    Step { on: &[Create], of: PODS, run: toleration::give },
+    Step { on: &[Create], of: &[("", "persistentvolumeclaims")], run: default_class::of_claim },
+    Step {
+        on: &[Create],
+        of: &[("", "persistentvolumeclaims"), ("", "persistentvolumes")],
+        run: in_use_protection::finalize,
+    },
+    Step { on: &[Create], of: PODS, run: runtime_class::give },
+    Step { on: &[Create], of: &[("networking.k8s.io", "ingresses")], run: default_class::of_ingress },
+    Step { on: &[Create], of: &[("", "pods"), ("", "persistentvolumeclaims")], run: limit_ranger::judge },
+    Step { on: &[Update], of: &[("", "pods/resize"), ("", "persistentvolumeclaims")], run: limit_ranger::judge },
+    Step { on: &[Create, Update], of: &[("scheduling.k8s.io", "priorityclasses")], run: priority::judge_class },
+    Step { on: &[Update], of: &[("", "persistentvolumeclaims")], run: volume_claim_resize::judge },
+];
+
+impl Step {
+    fn is_about(&self, request: &Attributes<'_>) -> bool {
+        self.on.contains(&request.operation)
+            && self.of.iter().any(|(group, name)| {
+                let (plural, subresource) = name.split_once('/').unwrap_or((name, ""));
+                plural == "*"
+                    || (*group == request.resource.group
+                        && plural == request.resource.plural
+                        && subresource == request.subresource)
+            })
+    }
 }
 
-/// Whether plugins judge a new object of this kind by objects other than its namespace, which must be up to
-/// date then.
+/// Whether steps judge a new object of this kind by objects other than its namespace, which must be up to date then.
 pub(crate) fn looks_at_others(resource: &Resource) -> bool {
-    resource.group.is_empty() && resource.plural == "pods"
+    let others = STEPS.iter().filter(|step| step.on.contains(&Create)).flat_map(|step| step.of);
+    others.into_iter().any(|(group, plural)| *group == resource.group && *plural == resource.plural)
 }
 
-/// Runs them all.
+/// Runs all steps that are about the request.
 pub(crate) fn admit(request: &Attributes<'_>, object: &mut Value) -> Outcome<()> {
-    request.server.admission.iter().try_for_each(|plugin| plugin.admit(request, object))
+    STEPS.iter().filter(|step| step.is_about(request)).try_for_each(|step| (step.run)(request, object))
 }

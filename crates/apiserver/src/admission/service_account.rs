@@ -3,7 +3,7 @@
 use api::status::Status;
 use serde_json::{Value, json};
 
-use super::{Attributes, Operation, Plugin};
+use super::Attributes;
 use crate::{failure::Outcome, verbs::create::random_suffix};
 
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -11,44 +11,37 @@ const VOLUME: &str = "kube-api-access-";
 /// Upstream's life of a pod's token in seconds: an hour, and 7 s that tell such tokens from others.
 const TOKEN_SECONDS: i64 = 3607;
 
-pub(super) struct ServiceAccount;
-
-impl Plugin for ServiceAccount {
-    fn admit(&self, request: &Attributes<'_>, pod: &mut Value) -> Outcome<()> {
-        if !request.is(Operation::Create, "pods") {
-            return Ok(());
-        }
-        if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
-            return Ok(());
-        }
-        if pod["spec"]["serviceAccountName"].as_str().unwrap_or("").is_empty() {
-            pod["spec"]["serviceAccountName"] = "default".into();
-        }
-        let name = pod["spec"]["serviceAccountName"].as_str().unwrap_or("").to_owned();
-        // The deprecated alias is kept in step, as upstream's conversion does.
-        pod["spec"]["serviceAccount"] = name.as_str().into();
-        let accounts = request.server.cache.kind("serviceaccounts");
-        let account = accounts.named(request.namespace, &name).ok_or_else(|| {
-            let why = format!(
-                "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
-                request.namespace
-            );
-            Status::forbidden("", "pods", request.name, why)
-        })?;
-        let account = account.parse();
-        let mounts = pod["spec"]["automountServiceAccountToken"]
-            .as_bool()
-            .or_else(|| account["automountServiceAccountToken"].as_bool())
-            .unwrap_or(true);
-        if mounts {
-            mount_token(pod);
-        }
-        let secrets = account["imagePullSecrets"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if pod["spec"]["imagePullSecrets"].as_array().is_none_or(Vec::is_empty) && !secrets.is_empty() {
-            pod["spec"]["imagePullSecrets"] = json!(secrets);
-        }
-        Ok(())
+pub(super) fn give(request: &Attributes<'_>, pod: &mut Value) -> Outcome<()> {
+    if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
+        return Ok(());
     }
+    if pod["spec"]["serviceAccountName"].as_str().unwrap_or("").is_empty() {
+        pod["spec"]["serviceAccountName"] = "default".into();
+    }
+    let name = pod["spec"]["serviceAccountName"].as_str().unwrap_or("").to_owned();
+    // The deprecated alias is kept in step, as upstream's conversion does.
+    pod["spec"]["serviceAccount"] = name.as_str().into();
+    let accounts = request.server.cache.kind("serviceaccounts");
+    let account = accounts.named(request.namespace, &name).ok_or_else(|| {
+        let why = format!(
+            "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
+            request.namespace
+        );
+        Status::forbidden("", "pods", request.name, why)
+    })?;
+    let account = account.parse();
+    let mounts = pod["spec"]["automountServiceAccountToken"]
+        .as_bool()
+        .or_else(|| account["automountServiceAccountToken"].as_bool())
+        .unwrap_or(true);
+    if mounts {
+        mount_token(pod);
+    }
+    let secrets = account["imagePullSecrets"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if pod["spec"]["imagePullSecrets"].as_array().is_none_or(Vec::is_empty) && !secrets.is_empty() {
+        pod["spec"]["imagePullSecrets"] = json!(secrets);
+    }
+    Ok(())
 }
 
 /// Adds the volume, and a mount to each container that has none at that place.

@@ -1,6 +1,7 @@
-//! Addresses and ports that only one Service may have. Each is a key of its own in the store, written in the
-//! same transaction as the Service, so that two Services can't get the same one.
+//! What is written in the same transaction as an object, so that requests at the same time can't both have it:
+//! addresses and ports that only one Service may have (each a key of its own in the store), and what is used of quotas.
 
+mod quota;
 mod service;
 
 use std::sync::Arc;
@@ -9,14 +10,17 @@ use api::status::{Cause, Status};
 use serde_json::Value;
 use store::{Change, Compare, Entry, Txn};
 
+pub(crate) use quota::QuotaLocks;
+
 use crate::{call::Call, failure::Outcome};
 
-/// What a write of a Service takes and gives back.
+/// What a write takes and gives back beside the object itself.
 #[derive(Default)]
 pub(crate) struct Plan {
     takes: Vec<Take>,
     gives: Vec<Arc<str>>,
     owner: String,
+    quotas: quota::Charges,
 }
 
 struct Take {
@@ -34,6 +38,7 @@ impl Plan {
             txn.changes.push(Change::Put(take.key.clone(), value));
         }
         txn.changes.extend(self.gives.iter().map(|key| Change::Delete(key.clone())));
+        self.quotas.extend(txn);
     }
 
     /// After a conflict: fails if something that was asked for by name is taken. `found` are the entries of
@@ -49,9 +54,11 @@ impl Plan {
 }
 
 /// The plan of a create (`old` is none), an update or a delete (`new` is none). Fills in what is drawn.
-pub(crate) async fn plan(call: &Call<'_>, new: Option<&mut Value>, old: Option<&Value>) -> Outcome<Plan> {
-    if !call.resource.group.is_empty() || call.resource.plural != "services" {
-        return Ok(Plan::default());
+pub(crate) async fn plan(call: &Call<'_>, mut new: Option<&mut Value>, old: Option<&Value>) -> Outcome<Plan> {
+    let of_service = call.resource.group.is_empty() && call.resource.plural == "services";
+    let mut plan = if of_service { service::plan(call, new.as_deref_mut(), old).await? } else { Plan::default() };
+    if let Some(new) = new {
+        plan.quotas = quota::charge(call, new, old).await?;
     }
-    service::plan(call, new, old).await
+    Ok(plan)
 }

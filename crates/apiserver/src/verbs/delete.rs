@@ -243,7 +243,12 @@ pub(crate) async fn delete_named(
     Err(Status::conflict(resource.group, resource.plural, name))
 }
 
-fn check_preconditions(resource: &Resource, name: &str, options: &DeleteOptions, old: &Value) -> Outcome<()> {
+pub(crate) fn check_preconditions(
+    resource: &Resource,
+    name: &str,
+    options: &DeleteOptions,
+    old: &Value,
+) -> Outcome<()> {
     for (what, wanted, field) in
         [("UID", &options.uid, "uid"), ("ResourceVersion", &options.resource_version, "resourceVersion")]
     {

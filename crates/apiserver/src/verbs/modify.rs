@@ -35,6 +35,8 @@ pub(crate) enum Part {
     Status,
     /// What the caller changed; it has checked that itself (binding, scale, finalize …).
     Exact,
+    /// The same, and a change of the spec counts (`metadata.generation`).
+    Counted,
 }
 
 /// A change of the object named in the path.
@@ -99,6 +101,11 @@ where
         }
         Part::Status => (strategy.prepare_status_update)(&mut new, &old),
         Part::Exact => {}
+        Part::Counted if new["spec"] != old["spec"] => {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
+            new["metadata"]["generation"] = (generation + 1).into();
+        }
+        Part::Counted => {}
     }
     managed::updated(call, &mut new, &old, how, now);
     let attributes = Attributes {
@@ -117,7 +124,7 @@ where
     match how.part {
         Part::Main => faults.extend((strategy.validate_update)(&new, &old)),
         Part::Status => faults.extend((strategy.validate_status_update)(&new, &old)),
-        Part::Exact => {}
+        Part::Exact | Part::Counted => {}
     }
     if !faults.is_empty() {
         return Err(Status::invalid(resource.group, resource.kind, &call.path.name, faults));

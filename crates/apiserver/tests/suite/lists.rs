@@ -70,6 +70,8 @@ async fn a_list_can_be_had_as_of_an_earlier_revision() {
     let at = revision(&before);
     let (_, exact) = api.get(&format!("{MAPS}?resourceVersion={at}&resourceVersionMatch=Exact")).await;
     assert_eq!(names(&exact), ["m000", "m001", "m002"]);
+    // Without a version it is the newest, and nothing that is read later is older.
+    assert_eq!(names(&api.get(MAPS).await.1), ["m000", "m002"]);
     let (_, newer) = api.get(&format!("{MAPS}?resourceVersion={at}&resourceVersionMatch=NotOlderThan")).await;
     assert_eq!(names(&newer), ["m000", "m002"]);
     let (code, status) = api.get(&format!("{MAPS}?resourceVersion=1000000")).await;

@@ -103,7 +103,9 @@ async fn an_eviction_asks_the_budget() {
     let api = with_pod().await;
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
     api.made(&format!("{PODS}/p/binding"), &binding).await;
-    api.patch("merge", &format!("{PODS}/p/status"), &json!({"status": {"phase": "Running"}})).await;
+    let ready = json!([{"type": "Ready", "status": "True"}]);
+    let status = json!({"status": {"phase": "Running", "conditions": ready}});
+    api.patch("merge", &format!("{PODS}/p/status"), &status).await;
     let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
     api.made(
         budgets,
@@ -135,16 +137,112 @@ async fn an_eviction_asks_the_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_is_not_ready_goes_without_asking_a_healthy_budget() {
+    let api = with_pod().await;
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    api.made(&format!("{PODS}/p/binding"), &binding).await;
+    api.patch("merge", &format!("{PODS}/p/status"), &json!({"status": {"phase": "Running"}})).await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let spec = json!({"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}});
+    api.made(budgets, &json!({"metadata": {"name": "b"}, "spec": spec})).await;
+    let healthy = |number: i64| json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 0, "currentHealthy": number, "desiredHealthy": 1, "expectedPods": 2}});
+    api.patch("merge", &format!("{budgets}/b/status"), &healthy(0)).await;
+    let eviction = |dry_run: Value| json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}, "deleteOptions": {"dryRun": dry_run}});
+    let (code, refused) = api.post(&format!("{PODS}/p/eviction"), &eviction(json!([]))).await;
+    assert_eq!((code, &refused["details"]["causes"][0]["reason"]), (429, &json!("DisruptionBudget")));
+    api.patch("merge", &format!("{budgets}/b/status"), &healthy(1)).await;
+    let (code, answer) = api.post(&format!("{PODS}/p/eviction"), &eviction(json!(["All"]))).await;
+    assert_eq!(code, 201, "{answer}");
+    assert!(api.get(&format!("{PODS}/p")).await.1["metadata"]["deletionTimestamp"].is_null(), "that was a dry run");
+    let (code, answer) = api.post(&format!("{PODS}/p/eviction"), &eviction(json!([]))).await;
+    assert_eq!(code, 201, "{answer}");
+    let (_, pod) = api.get(&format!("{PODS}/p")).await;
+    assert!(pod["metadata"]["deletionTimestamp"].is_string());
+    let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+    let target = conditions.find(|c| c["type"] == "DisruptionTarget").expect("the pod says why it goes");
+    assert_eq!(
+        (&target["reason"], &target["message"]),
+        (&json!("EvictionByEvictionAPI"), &json!("Eviction API: evicting"))
+    );
+    assert!(api.get(&format!("{budgets}/b")).await.1["status"]["disruptedPods"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unhealthy_pod_may_always_go_if_its_budget_says_so() {
+    let api = with_pod().await;
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    api.made(&format!("{PODS}/p/binding"), &binding).await;
+    api.patch("merge", &format!("{PODS}/p/status"), &json!({"status": {"phase": "Running"}})).await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let spec = json!({"minAvailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "selector": {"matchLabels": {"app": "a"}}});
+    for name in ["b", "c"] {
+        api.made(budgets, &json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+    let (code, refused) = api.post(&format!("{PODS}/p/eviction"), &eviction).await;
+    assert_eq!(
+        (code, &refused["message"]),
+        (
+            500,
+            &json!("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")
+        )
+    );
+    api.delete(&format!("{budgets}/c"), &Value::Null).await;
+    let (code, answer) = api.post(&format!("{PODS}/p/eviction"), &eviction).await;
+    assert_eq!(code, 201, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resize_changes_cpu_and_memory_and_nothing_else() {
+    let api = Api::new().await;
+    api.made("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}})).await;
+    let resources = json!({"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "200m", "memory": "64Mi"}});
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i", "resources": resources}]}});
+    api.made(PODS, &pod).await;
+    let path = format!("{PODS}/p/resize");
+    let patch = |container: Value| json!({"spec": {"containers": [container]}});
+    let more = patch(json!({"name": "c", "resources": {"requests": {"cpu": "150m"}}}));
+    let (code, answer) = api.patch("strategic", &path, &more).await;
+    assert_eq!(code, 200, "{answer}");
+    assert_eq!(answer["spec"]["containers"][0]["resources"]["requests"], json!({"cpu": "150m", "memory": "64Mi"}));
+    assert_eq!(answer["metadata"]["generation"], 2);
+    let guaranteed = patch(json!({"name": "c", "resources": {"requests": {"cpu": "200m"}}}));
+    let (code, status) = api.patch("strategic", &path, &guaranteed).await;
+    assert_eq!(code, 422, "{status}");
+    let message = status["message"].as_str().unwrap_or("");
+    assert!(message.contains("Pod QOS Class may not change as a result of resizing"), "{message}");
+    // What is not resources is not taken over.
+    let image = patch(json!({"name": "c", "image": "other"}));
+    let (code, answer) = api.patch("strategic", &path, &image).await;
+    assert_eq!((code, &answer["spec"]["containers"][0]["image"]), (200, &json!("i")));
+    // The main door stays shut.
+    let (code, status) = api.patch("strategic", &format!("{PODS}/p"), &more).await;
+    assert_eq!(code, 200, "the same amount is no change: {status}");
+    let (code, status) = api.patch("strategic", &format!("{PODS}/p"), &guaranteed).await;
+    assert_eq!(code, 422, "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn containers_for_debugging_are_added_and_never_taken_away() {
     let api = with_pod().await;
     let path = format!("{PODS}/p/ephemeralcontainers");
     let add = json!({"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox"}]}});
     let (code, pod) = api.patch("strategic", &path, &add).await;
     assert_eq!(code, 200, "{pod}");
-    assert_eq!(pod["spec"]["ephemeralContainers"][0]["imagePullPolicy"], "IfNotPresent");
+    assert_eq!(pod["spec"]["ephemeralContainers"][0]["imagePullPolicy"], "Always");
     let (_, before) = api.get(&format!("{PODS}/p")).await;
     let (code, status) = api.patch("merge", &path, &json!({"spec": {"ephemeralContainers": []}})).await;
     assert_eq!(code, 422, "{status}");
+    let second = |target: &str| json!({"spec": {"ephemeralContainers": [{"name": "two", "image": "b", "targetContainerName": target}]}});
+    let (code, status) = api.patch("strategic", &path, &second("none")).await;
+    assert_eq!(
+        (code, &status["details"]["causes"][0]["field"]),
+        (422, &json!("spec.ephemeralContainers[1].targetContainerName"))
+    );
+    let ports =
+        json!({"spec": {"ephemeralContainers": [{"name": "two", "image": "b", "ports": [{"containerPort": 80}]}]}});
+    let (code, status) = api.patch("strategic", &path, &ports).await;
+    assert_eq!((code, &status["details"]["causes"][0]["field"]), (422, &json!("spec.ephemeralContainers[1].ports")));
     let (_, after) = api.get(&format!("{PODS}/p")).await;
     assert_eq!(revision(&before), revision(&after));
 }

@@ -1,6 +1,7 @@
 //! Which pods stand behind a Service: EndpointSlices, and the older Endpoints.
 
 pub(crate) mod legacy;
+pub(crate) mod mirror;
 pub(crate) mod slices;
 
 use std::sync::Arc;

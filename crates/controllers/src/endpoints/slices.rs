@@ -7,8 +7,8 @@ use std::{
 
 use futures::future::join_all;
 use k8s_openapi::api::{
-    core::v1::{ObjectReference, Service},
-    discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+    core::v1::{Node, ObjectReference, Service},
+    discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone},
 };
 use kube::{
     Api, ResourceExt,
@@ -19,15 +19,15 @@ use super::{Backend, BackendPort, backends, listen, ports_of};
 use crate::{
     Error, Shared,
     error::gone_is_fine,
-    informer::version,
+    informer::{Change, version},
     ownership::{controller_reference, is_controlled_by},
     queue::{Key, Queue},
 };
 
 /// Endpoints in one slice (upstream's default).
 const MAX: usize = 100;
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
@@ -36,6 +36,7 @@ pub(crate) async fn run(shared: Shared) {
     shared.services.synced().await;
     shared.pods.synced().await;
     shared.slices.synced().await;
+    shared.nodes.synced().await;
     listen(&shared, &queue);
     let on_slice = queue.clone();
     shared.slices.listen(move |change| {
@@ -44,12 +45,22 @@ pub(crate) async fn run(shared: Shared) {
             on_slice.add(Key::new(slice.namespace().unwrap_or_default(), service.clone()));
         }
     });
-    // The newest write on behalf of each Service: until the cache shows it, the cache is too old to act on.
-    let written: Arc<parking_lot::Mutex<HashMap<Key, u64>>> = Arc::default();
+    let (on_node, services) = (queue.clone(), shared.services.clone());
+    shared.nodes.listen(move |change| {
+        let Change::Applied { old, new } = change else { return };
+        // Zones are told when a node is made and hardly ever change.
+        if old.and_then(|old| zone(old)) != zone(new) {
+            services.all().iter().for_each(|service| on_node.add(Key::of(&**service)));
+        }
+    });
+    let written = Written::default();
     queue.work("endpointslice", 8, |key| reconcile(shared.clone(), written.clone(), key)).await;
 }
 
-async fn reconcile(shared: Shared, written: Arc<parking_lot::Mutex<HashMap<Key, u64>>>, key: Key) -> Result<(), Error> {
+/// The newest write on behalf of each Service: until the cache shows it, the cache is too old to act on.
+pub(super) type Written = Arc<parking_lot::Mutex<HashMap<Key, u64>>>;
+
+async fn reconcile(shared: Shared, written: Written, key: Key) -> Result<(), Error> {
     let Some(service) = shared.services.get(&key) else {
         // Garbage collection removes the slices with their owner.
         written.lock().remove(&key);
@@ -70,14 +81,20 @@ async fn reconcile(shared: Shared, written: Arc<parking_lot::Mutex<HashMap<Key, 
         .into_iter()
         .filter(|s| is_ours(s) && s.labels().get(SERVICE_NAME) == Some(&key.name) && is_controlled_by(&**s, &*service))
         .collect();
-    let wanted = group(&service, &backends(&service, &shared.pods.in_namespace(&key.namespace)));
+    let zone_of = |node: &str| shared.nodes.get(&Key::new("", node)).as_deref().and_then(zone);
+    let wanted = group(&service, &backends(&service, &shared.pods.in_namespace(&key.namespace)), zone_of);
+    let steps = plan(&template(&service), wanted, &existing);
+    carry_out(&shared, &key, &written, steps).await
+}
+
+/// Writes; remembers the newest one.
+pub(super) async fn carry_out(shared: &Shared, key: &Key, written: &Written, steps: Vec<Step>) -> Result<(), Error> {
     let api: Api<EndpointSlice> = Api::namespaced(shared.client.clone(), &key.namespace);
     let note = |slice: &EndpointSlice| {
         let mut written = written.lock();
         let newest = written.entry(key.clone()).or_insert(0);
         *newest = (*newest).max(version(slice));
     };
-    let steps = plan(&service, wanted, &existing);
     let results = join_all(steps.into_iter().map(|step| async {
         match step {
             Step::Create(slice) => match api.create(&PostParams::default(), &slice).await.map_err(Error::from) {
@@ -99,7 +116,12 @@ fn is_ours(slice: &EndpointSlice) -> bool {
 }
 
 /// Endpoints by the ports that they serve (named target ports may differ between pods).
-fn group(service: &Service, backends: &[Backend]) -> BTreeMap<Vec<BackendPort>, Vec<Endpoint>> {
+fn group(
+    service: &Service,
+    backends: &[Backend],
+    zone_of: impl Fn(&str) -> Option<String>,
+) -> BTreeMap<Vec<BackendPort>, Vec<Endpoint>> {
+    let near = service.spec.as_ref().and_then(|s| s.traffic_distribution.as_deref()).unwrap_or_default();
     let mut groups: BTreeMap<Vec<BackendPort>, Vec<Endpoint>> = BTreeMap::new();
     for backend in backends {
         let headless = service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()) == Some("None");
@@ -107,7 +129,7 @@ fn group(service: &Service, backends: &[Backend]) -> BTreeMap<Vec<BackendPort>, 
         if ports.is_empty() && !headless {
             continue;
         }
-        groups.entry(ports).or_default().push(endpoint(backend));
+        groups.entry(ports).or_default().push(endpoint(backend, near, &zone_of));
     }
     if groups.is_empty() {
         // As upstream: a Service without endpoints has one empty slice.
@@ -116,8 +138,12 @@ fn group(service: &Service, backends: &[Backend]) -> BTreeMap<Vec<BackendPort>, 
     groups
 }
 
-fn endpoint(backend: &Backend) -> Endpoint {
+fn endpoint(backend: &Backend, near: &str, zone_of: impl Fn(&str) -> Option<String>) -> Endpoint {
+    let node = backend.pod.spec.as_ref().and_then(|s| s.node_name.clone());
+    let zone = node.as_deref().and_then(zone_of);
     Endpoint {
+        hints: hints(near, node.as_deref(), zone.as_deref()).filter(|_| backend.ready),
+        zone,
         addresses: vec![backend.address.clone()],
         conditions: Some(EndpointConditions {
             ready: Some(backend.ready),
@@ -125,7 +151,7 @@ fn endpoint(backend: &Backend) -> Endpoint {
             terminating: Some(backend.terminating),
         }),
         hostname: backend.hostname.clone(),
-        node_name: backend.pod.spec.as_ref().and_then(|s| s.node_name.clone()),
+        node_name: node,
         target_ref: Some(ObjectReference {
             kind: Some("Pod".into()),
             namespace: backend.pod.namespace(),
@@ -137,19 +163,39 @@ fn endpoint(backend: &Backend) -> Endpoint {
     }
 }
 
-enum Step {
+/// From where an endpoint is to be used, by the Service's `trafficDistribution`.
+fn hints(near: &str, node: Option<&str>, zone: Option<&str>) -> Option<EndpointHints> {
+    let for_zones = zone.map(|zone| vec![ForZone { name: zone.to_owned() }]);
+    match near {
+        "PreferClose" | "PreferSameZone" => {
+            for_zones.map(|zones| EndpointHints { for_zones: Some(zones), for_nodes: None })
+        }
+        "PreferSameNode" => {
+            node.map(|node| EndpointHints { for_nodes: Some(vec![ForNode { name: node.to_owned() }]), for_zones })
+        }
+        _ => None,
+    }
+}
+
+fn zone(node: &Node) -> Option<String> {
+    node.labels().get("topology.kubernetes.io/zone").filter(|zone| !zone.is_empty()).cloned()
+}
+
+/// What slices are to become.
+pub(super) enum Step {
     Create(Box<EndpointSlice>),
     Update(Box<EndpointSlice>),
     Delete(String),
 }
 
 /// Keeps endpoints in the slice where they are, fills slices up, makes and removes slices as needed.
-fn plan(
-    service: &Service,
+/// `template` is what all new slices have in common.
+pub(super) fn plan(
+    template: &EndpointSlice,
     wanted: BTreeMap<Vec<BackendPort>, Vec<Endpoint>>,
     existing: &[Arc<EndpointSlice>],
 ) -> Vec<Step> {
-    let labels = labels(service);
+    let (labels, annotations) = (template.labels(), template.annotations());
     let mut steps = Vec::new();
     let mut unused: Vec<&Arc<EndpointSlice>> = existing.iter().collect();
     for (ports, endpoints) in wanted {
@@ -183,24 +229,22 @@ fn plan(
                 }
                 Some(slice) => {
                     let same = slice.endpoints.as_deref().unwrap_or_default() == endpoints.as_slice()
-                        && labels.iter().all(|(k, v)| slice.labels().get(k) == Some(v));
+                        && labels.iter().all(|(k, v)| slice.labels().get(k) == Some(v))
+                        && annotations.iter().all(|(k, v)| slice.annotations().get(k) == Some(v));
                     if !same {
                         let mut changed = EndpointSlice::clone(slice);
                         changed.endpoints = Some(endpoints);
                         changed.metadata.labels.get_or_insert_default().extend(labels.clone());
+                        if !annotations.is_empty() {
+                            changed.metadata.annotations.get_or_insert_default().extend(annotations.clone());
+                        }
                         steps.push(Step::Update(Box::new(changed)));
                     }
                 }
                 None => steps.push(Step::Create(Box::new(EndpointSlice {
-                    metadata: ObjectMeta {
-                        generate_name: Some(format!("{}-", service.name_any())),
-                        labels: Some(labels.clone()),
-                        owner_references: Some(vec![controller_reference(service)]),
-                        ..Default::default()
-                    },
-                    address_type: "IPv4".into(),
                     endpoints: Some(endpoints),
                     ports: (!slice_ports.is_empty()).then(|| slice_ports.clone()),
+                    ..template.clone()
                 }))),
             }
         }
@@ -220,6 +264,19 @@ fn slice_port(port: &BackendPort) -> EndpointPort {
         port: Some(port.port),
         protocol: Some(port.protocol.clone()),
         app_protocol: port.app_protocol.clone(),
+    }
+}
+
+fn template(service: &Service) -> EndpointSlice {
+    EndpointSlice {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-", service.name_any())),
+            labels: Some(labels(service)),
+            owner_references: Some(vec![controller_reference(service)]),
+            ..Default::default()
+        },
+        address_type: "IPv4".into(),
+        ..Default::default()
     }
 }
 
@@ -256,11 +313,35 @@ mod tests {
         Arc::new(pod)
     }
 
+    fn nowhere(_: &str) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn hints_say_from_where_an_endpoint_is_to_be_used() {
+        let hints_of = |near: &str, ready: bool, zone: Option<&str>| {
+            let mut service = service();
+            service.spec.as_mut().unwrap().traffic_distribution = Some(near.into());
+            let groups = group(&service, &backends(&service, &[pod("a", ready, 80)]), |_| zone.map(str::to_owned));
+            let endpoint = groups.into_values().next().unwrap().remove(0);
+            assert_eq!(endpoint.zone.as_deref(), zone);
+            endpoint.hints.map(|hints| {
+                (hints.for_zones.map(|zones| zones[0].name.clone()), hints.for_nodes.map(|nodes| nodes[0].name.clone()))
+            })
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(hints_of("PreferClose", true, Some("z")), Some((text("z"), None)));
+        assert_eq!(hints_of("PreferSameZone", true, None), None);
+        assert_eq!(hints_of("PreferSameNode", true, Some("z")), Some((text("z"), text("node"))));
+        assert_eq!(hints_of("PreferSameZone", false, Some("z")), None);
+        assert_eq!(hints_of("", true, Some("z")), None);
+    }
+
     #[test]
     fn pods_with_different_port_numbers_get_different_slices() {
-        let wanted = group(&service(), &backends(&service(), &[pod("a", true, 8080), pod("bb", false, 9090)]));
+        let wanted = group(&service(), &backends(&service(), &[pod("a", true, 8080), pod("bb", false, 9090)]), nowhere);
         assert_eq!(wanted.len(), 2);
-        let steps = plan(&service(), wanted, &[]);
+        let steps = plan(&template(&service()), wanted, &[]);
         let ports: Vec<i32> = steps
             .iter()
             .map(|s| match s {
@@ -273,17 +354,18 @@ mod tests {
 
     #[test]
     fn a_pod_that_becomes_ready_changes_its_slice_and_a_second_look_changes_nothing() {
-        let first = plan(&service(), group(&service(), &backends(&service(), &[pod("a", false, 80)])), &[]);
+        let first =
+            plan(&template(&service()), group(&service(), &backends(&service(), &[pod("a", false, 80)]), nowhere), &[]);
         let Some(Step::Create(slice)) = first.into_iter().next() else { panic!("a create") };
         let mut slice = *slice;
         slice.metadata.name = Some("web-x".into());
         assert_eq!(slice.endpoints.as_ref().unwrap()[0].conditions.as_ref().unwrap().ready, Some(false));
         let existing = [Arc::new(slice)];
-        let ready = group(&service(), &backends(&service(), &[pod("a", true, 80)]));
-        let steps = plan(&service(), ready.clone(), &existing);
+        let ready = group(&service(), &backends(&service(), &[pod("a", true, 80)]), nowhere);
+        let steps = plan(&template(&service()), ready.clone(), &existing);
         let [Step::Update(changed)] = steps.as_slice() else { panic!("one update") };
         assert_eq!(changed.endpoints.as_ref().unwrap()[0].conditions.as_ref().unwrap().ready, Some(true));
-        assert!(plan(&service(), ready, &[Arc::new((**changed).clone())]).is_empty());
+        assert!(plan(&template(&service()), ready, &[Arc::new((**changed).clone())]).is_empty());
     }
 
     #[test]
@@ -296,7 +378,7 @@ mod tests {
                 Arc::new(one)
             })
             .collect();
-        let steps = plan(&service(), group(&service(), &backends(&service(), &pods)), &[]);
+        let steps = plan(&template(&service()), group(&service(), &backends(&service(), &pods), nowhere), &[]);
         assert_eq!(steps.len(), 3);
         let existing: Vec<Arc<EndpointSlice>> = steps
             .into_iter()
@@ -309,7 +391,8 @@ mod tests {
                 _ => panic!("only creates"),
             })
             .collect();
-        let fewer = plan(&service(), group(&service(), &backends(&service(), &pods[1..])), &existing);
+        let fewer =
+            plan(&template(&service()), group(&service(), &backends(&service(), &pods[1..]), nowhere), &existing);
         assert_eq!(fewer.len(), 1);
     }
 }

@@ -50,3 +50,23 @@ async fn slices_and_endpoints_follow_the_pods_readiness_and_go_with_the_service(
     world.until("no slices", |all: &[EndpointSlice]| all.iter().all(|s| !s.name_any().starts_with("web"))).await;
     world.until("no endpoints", |all: &[Endpoints]| all.iter().all(|e| e.name_any() != "web")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_made_by_hand_are_mirrored_while_the_service_selects_nothing() {
+    let world = World::new().await;
+    world.create::<Service>(json!({"metadata": {"name": "db"}, "spec": {"ports": [{"port": 5432}]}})).await;
+    let subsets = json!([{"addresses": [{"ip": "192.0.2.7"}], "ports": [{"port": 5432}]}]);
+    world.create::<Endpoints>(json!({"metadata": {"name": "db"}, "subsets": subsets})).await;
+    let mirrored = |all: &[EndpointSlice]| -> Vec<String> {
+        let ours = all.iter().filter(|s| s.labels().get("kubernetes.io/service-name").is_some_and(|n| n == "db"));
+        ours.flat_map(|s| s.endpoints.iter().flatten()).flat_map(|e| e.addresses.clone()).collect()
+    };
+    world.until("the address in a slice", |all: &[EndpointSlice]| mirrored(all) == ["192.0.2.7"]).await;
+    let more = json!({"subsets": [{"addresses": [{"ip": "192.0.2.8"}], "ports": [{"port": 5432}]}]});
+    world.merge::<Endpoints>("db", more).await;
+    world.until("the other address", |all: &[EndpointSlice]| mirrored(all) == ["192.0.2.8"]).await;
+    world
+        .merge::<Endpoints>("db", json!({"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}}))
+        .await;
+    world.until("no mirror", |all: &[EndpointSlice]| mirrored(all).is_empty()).await;
+}

@@ -9,7 +9,6 @@ use super::{
         access::{
             at, copy, get, int, is_empty, items_mut, list, map, object_mut, same, same_field, set, text, text_at,
         },
-        amount,
         field::{Faults, Path},
         prepare,
     },
@@ -61,7 +60,7 @@ pub fn validate_ephemeral(new: &Value, old: &Value) -> Vec<Cause> {
 }
 
 /// Before an update of `pods/resize`: `new` keeps only the resources and resize policies of its containers. Containers
-/// that were added, removed or renamed are left for [`validate_resize`] to refuse.
+/// that were added, removed or renamed are left for [`validate_resize`] to refuse, and so are other resize policies.
 pub fn prepare_resize(new: &mut Value, old: &Value) {
     let names = |pod: &Value, field: &str| -> Vec<String> {
         super::super::access::list_at(pod, &["spec", field]).iter().map(|c| text(c, "name").to_owned()).collect()
@@ -140,25 +139,6 @@ fn container_resize(faults: &mut Faults, path: &Path<'_>, after: &Value, before:
             faults.forbidden(&path.field(field), detail);
         }
     }
-    let restarts = list(after, "resizePolicy")
-        .iter()
-        .any(|policy| text(policy, "resourceName") == "memory" && text(policy, "restartPolicy") == "RestartContainer");
-    if restarts {
-        return;
-    }
-    let limit = |resources| at(resources, &["limits", "memory"]);
-    let at_limit = path.field("limits");
-    match (limit(new), limit(old)) {
-        (Some(new), Some(old)) if amount::compare(new, old).is_lt() => faults.forbidden(
-            &at_limit.key("memory"),
-            "memory limits cannot be decreased unless resizePolicy is RestartContainer",
-        ),
-        (Some(_), None) => faults.forbidden(
-            &at_limit.key("memory"),
-            "memory limits cannot be added unless resizePolicy is RestartContainer",
-        ),
-        _ => {}
-    }
 }
 
 /// Makes the container's CPU and memory what they were, so that what else differs shows.
@@ -181,7 +161,6 @@ fn keep_cpu_and_memory(container: &mut Value, before: &Value) {
             }
         }
     }
-    copy(container, before, "resizePolicy");
 }
 
 /// All faults of a `Binding`.

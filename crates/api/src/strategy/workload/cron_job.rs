@@ -79,6 +79,8 @@ fn validate_spec(object: &Value) -> Vec<Cause> {
                 zone,
                 "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
             );
+        } else if jiff::tz::TimeZone::get(zone).is_err() {
+            faults.invalid(&at, zone, format!("unknown time zone {zone}"));
         }
     }
     required_one_of(&mut faults, &path, spec, "concurrencyPolicy", &["Allow", "Forbid", "Replace"]);

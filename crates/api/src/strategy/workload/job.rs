@@ -10,10 +10,11 @@ use super::{
         },
         check::{IMMUTABLE, label_selector, nonnegative, selects},
         field::{Faults, Path},
+        names,
         pod::{defaults::default_template, spec},
         prepare::{self, PLAIN},
     },
-    template,
+    success_policy, template,
 };
 use crate::{resource::Strategy, status::Cause};
 
@@ -153,6 +154,9 @@ pub fn job_spec(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
     if let Some(policy) = get(spec, "podFailurePolicy") {
         failure_policy(faults, &path.field("podFailurePolicy"), policy, spec);
     }
+    if let Some(policy) = get(spec, "successPolicy") {
+        success_policy::validate(faults, &path.field("successPolicy"), policy, spec);
+    }
     let at = path.field("template");
     spec::template(faults, &at, get(spec, "template").unwrap_or(&Value::Null));
     let restart = path.field("template");
@@ -231,15 +235,81 @@ fn failure_policy(faults: &mut Faults, path: &Path<'_>, policy: &Value, spec: &V
                 faults.not_supported(&at.field("action"), other, &["Count", "FailIndex", "FailJob", "Ignore"]);
             }
         }
+        if text(rule, "action") == "FailIndex" && get(spec, "backoffLimitPerIndex").is_none() {
+            faults.invalid(&at.field("action"), "FailIndex", "requires the backoffLimitPerIndex to be set");
+        }
         let (codes, conditions) = (get(rule, "onExitCodes"), list(rule, "onPodConditions"));
+        if let Some(codes) = codes {
+            exit_codes(faults, &at.field("onExitCodes"), codes, spec);
+        }
+        pod_conditions(faults, &at.field("onPodConditions"), conditions);
         match (codes, conditions.is_empty()) {
             (None, true) => {
-                faults.invalid(&at, rule, "specifying one of OnExitCodes and OnPodConditions is required");
+                faults.invalid_unshown(&at, "specifying one of OnExitCodes and OnPodConditions is required");
             }
             (Some(_), false) => {
-                faults.invalid(&at, rule, "specifying both OnExitCodes and OnPodConditions is not supported");
+                faults.invalid_unshown(&at, "specifying both OnExitCodes and OnPodConditions is not supported");
             }
             _ => {}
+        }
+    }
+}
+
+fn exit_codes(faults: &mut Faults, path: &Path<'_>, codes: &Value, spec: &Value) {
+    match text(codes, "operator") {
+        "" => faults.required(&path.field("operator"), "valid values: [\"In\" \"NotIn\"]"),
+        "In" | "NotIn" => {}
+        other => faults.not_supported(&path.field("operator"), other, &["In", "NotIn"]),
+    }
+    let named = |name: &str| {
+        let pod = at(spec, &["template", "spec"]).unwrap_or(&Value::Null);
+        let mut containers = list(pod, "containers").iter().chain(list(pod, "initContainers"));
+        containers.any(|container| text(container, "name") == name)
+    };
+    if let Some(name) = get(codes, "containerName").and_then(Value::as_str).filter(|name| !named(name)) {
+        faults.invalid(
+            &path.field("containerName"),
+            name,
+            "must be one of the container or initContainer names in the pod template",
+        );
+    }
+    let at = path.field("values");
+    let shown = get(codes, "values").unwrap_or(&Value::Null);
+    let values: Vec<i64> = list(codes, "values").iter().filter_map(Value::as_i64).collect();
+    if values.is_empty() {
+        faults.invalid(&at, shown, "at least one value is required");
+    } else if values.len() > MOST_EXIT_CODES {
+        faults.too_many(&at, values.len(), MOST_EXIT_CODES);
+    }
+    for (i, value) in values.iter().enumerate() {
+        if *value == 0 && text(codes, "operator") == "In" {
+            faults.invalid(&at.index(i), *value, "must not be 0 for the In operator");
+        }
+        if values[..i].contains(value) {
+            faults.duplicate(&at.index(i), *value);
+        }
+    }
+    if !values.is_sorted() {
+        faults.invalid(&at, shown, "must be ordered");
+    }
+}
+
+/// Exit codes and conditions in one rule (upstream's numbers).
+const MOST_EXIT_CODES: usize = 255;
+const MOST_CONDITIONS: usize = 20;
+
+fn pod_conditions(faults: &mut Faults, path: &Path<'_>, conditions: &[Value]) {
+    if conditions.len() > MOST_CONDITIONS {
+        faults.too_many(path, conditions.len(), MOST_CONDITIONS);
+    }
+    for (i, condition) in conditions.iter().enumerate() {
+        let at = path.index(i);
+        let kind = text(condition, "type");
+        faults.invalid_each(&at.field("type"), kind, names::qualified_name(kind));
+        match text(condition, "status") {
+            "" => faults.required(&at.field("status"), "valid values: [\"False\" \"True\" \"Unknown\"]"),
+            "True" | "False" | "Unknown" => {}
+            other => faults.not_supported(&at.field("status"), other, &["False", "True", "Unknown"]),
         }
     }
 }

@@ -7,4 +7,5 @@ pub mod job;
 pub mod replica_set;
 pub mod schedule;
 pub mod stateful_set;
+mod success_policy;
 mod template;

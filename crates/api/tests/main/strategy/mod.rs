@@ -5,6 +5,7 @@ mod create_network;
 mod create_pods;
 mod create_workloads;
 mod defaults;
+mod invalid;
 mod metadata;
 mod prepare;
 mod update;

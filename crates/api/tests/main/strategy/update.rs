@@ -223,9 +223,7 @@ fn a_resize_changes_cpu_and_memory_and_nothing_else() {
     );
     assert_eq!(
         resized(json!({"requests": {"cpu": "2", "memory": "1Gi"}, "limits": {"memory": "1Gi"}})),
-        [
-            "spec.containers[0].resources.limits[memory]: Forbidden: memory limits cannot be decreased unless resizePolicy is RestartContainer"
-        ]
+        Vec::<String>::new()
     );
     assert_eq!(
         resized(json!({"requests": {"memory": "1Gi"}, "limits": {"memory": "2Gi"}})),

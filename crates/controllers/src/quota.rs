@@ -1,10 +1,11 @@
 //! ResourceQuota: writes how much of each quota is used. Refusing what would exceed it is the API server's part.
 
-mod usage;
-
 use std::{collections::BTreeMap, sync::Arc};
 
-use api::quantity::{Format, Quantity};
+use api::{
+    quantity::{Format, Quantity},
+    quota::{self, Amounts},
+};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuotaSpec, ResourceQuotaStatus},
@@ -16,6 +17,7 @@ use kube::{
     core::ApiResource,
     discovery::{Discovery, Scope},
 };
+use serde_json::Value;
 use tokio::{sync::OnceCell, task::JoinSet};
 
 use crate::{
@@ -26,7 +28,6 @@ use crate::{
     pods,
     queue::{Key, Queue},
 };
-use usage::Amounts;
 
 struct Controller {
     shared: Shared,
@@ -71,10 +72,15 @@ impl Controller {
         let spec = quota.spec.clone().unwrap_or_default();
         let hard = spec.hard.clone().unwrap_or_default();
         let now = Timestamp::now();
-        let counted = self.used(&key.namespace, &spec, &hard, now).await?;
-        let zero = Quantity::new(0, Format::DecimalSi);
-        let used: BTreeMap<String, Text> =
-            hard.keys().map(|name| (name.clone(), Text(counted.get(name).unwrap_or(&zero).to_string()))).collect();
+        let seen = self.shared.pods.in_namespace(&key.namespace);
+        let mut used = self.used(&key.namespace, &spec, &hard, seen.iter().map(|pod| &**pod), now).await?;
+        if quota.status.as_ref().and_then(|s| s.used.as_ref()).is_some_and(|before| *before != used) {
+            // What the server has charged for a pod may be ahead of what is seen of the pod here: ask before
+            // anything is given back.
+            let pods: Api<Pod> = Api::namespaced(self.shared.client.clone(), &key.namespace);
+            let listed = pods.list(&ListParams::default()).await?;
+            used = self.used(&key.namespace, &spec, &hard, listed.iter(), now).await?;
+        }
         if let Some(wait) = self.next_overdue(&key.namespace, now) {
             self.queue.add_after(key.clone(), wait);
         }
@@ -88,37 +94,45 @@ impl Controller {
         gone_is_fine(api.replace_status(&key.name, &PostParams::default(), &changed).await)
     }
 
-    async fn used(
+    async fn used<'a>(
         &self,
         namespace: &str,
         spec: &ResourceQuotaSpec,
         hard: &BTreeMap<String, Text>,
+        pods: impl Iterator<Item = &'a Pod>,
         now: Timestamp,
-    ) -> Result<Amounts, Error> {
+    ) -> Result<BTreeMap<String, Text>, Error> {
+        let scopes = tree(spec)?;
         let mut total = Amounts::new();
-        for pod in self.shared.pods.in_namespace(namespace).iter().filter(|p| usage::covers(spec, p)) {
-            usage::add(&mut total, usage::of_pod(pod, now));
-        }
-        if usage::is_scoped(spec) {
-            return Ok(total);
+        let mut count = |plural: &str, object: &Value| {
+            if quota::covers(&scopes, "", plural, object) {
+                quota::add(&mut total, quota::usage("", plural, object, now));
+            }
+        };
+        let of_pods = hard.keys().any(|name| !name.starts_with("count/") || name == "count/pods");
+        for pod in pods.filter(|_| of_pods) {
+            count("pods", &tree(pod)?);
         }
         for service in self.shared.services.in_namespace(namespace) {
-            usage::add(&mut total, usage::of_service(&service));
+            count("services", &tree(&*service)?);
         }
         if hard.keys().any(|name| name.contains("persistentvolumeclaims") || name.ends_with("requests.storage")) {
             let api: Api<PersistentVolumeClaim> = Api::namespaced(self.shared.client.clone(), namespace);
             for claim in api.list(&ListParams::default()).await? {
-                usage::add(&mut total, usage::of_claim(&claim));
+                count("persistentvolumeclaims", &tree(&claim)?);
             }
         }
+        let zero = Quantity::new(0, Format::DecimalSi);
         for name in hard.keys() {
             if !total.contains_key(name)
+                && !quota::is_scoped(&scopes)
                 && let Some(count) = self.count(namespace, name).await?
             {
                 total.insert(name.clone(), Quantity::new(count, Format::DecimalSi));
             }
         }
-        Ok(total)
+        let each = hard.keys().map(|name| (name.clone(), Text(total.get(name).unwrap_or(&zero).to_string())));
+        Ok(each.collect())
     }
 
     /// How many objects there are of the kind that a quota names: `count/deployments.apps`, or one of the few that
@@ -146,4 +160,8 @@ impl Controller {
         let left = ends.filter_map(|t| std::time::Duration::try_from(t.0.duration_since(now)).ok());
         left.min().map(|wait| wait + std::time::Duration::from_secs(1))
     }
+}
+
+fn tree<T: serde::Serialize>(object: &T) -> Result<Value, Error> {
+    serde_json::to_value(object).map_err(|error| Error::Object(error.to_string()))
 }
