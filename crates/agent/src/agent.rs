@@ -9,6 +9,7 @@ use crate::{
     config::AgentConfig,
     context::Context,
     events::Recorder,
+    local_storage,
     net::PodNetwork,
     node::{self, Machine},
     pods::{self, Pods},
@@ -81,6 +82,7 @@ impl Agent {
             self.context.services.clone(),
             stop.clone(),
         );
-        futures::join!(node, pods, services);
+        let storage = local_storage::run(Arc::clone(&self.context), stop.clone());
+        futures::join!(node, pods, services, storage);
     }
 }

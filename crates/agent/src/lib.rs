@@ -10,6 +10,7 @@ mod config;
 mod context;
 mod events;
 mod hooks;
+mod local_storage;
 mod logs;
 pub mod net;
 mod node;
