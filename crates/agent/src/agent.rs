@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::AgentConfig,
     context::Context,
+    csi,
     events::Recorder,
     local_storage,
     net::PodNetwork,
@@ -54,6 +55,8 @@ impl Agent {
             recorder: Recorder::start(parts.client.clone(), &config.node_name),
             objects: Objects::new(parts.client.clone()),
             services: ServiceVariables::default(),
+            csi: csi::Drivers::default(),
+            csi_staging: tokio::sync::Mutex::default(),
             images_changed: tokio::sync::Notify::new(),
             machine,
             config,
@@ -83,6 +86,7 @@ impl Agent {
             stop.clone(),
         );
         let storage = local_storage::run(Arc::clone(&self.context), stop.clone());
-        futures::join!(node, pods, services, storage);
+        let csi = csi::run(Arc::clone(&self.context), stop.clone());
+        futures::join!(node, pods, services, storage, csi);
     }
 }

@@ -8,6 +8,7 @@
 mod agent;
 mod config;
 mod context;
+mod csi;
 mod events;
 mod hooks;
 mod local_storage;

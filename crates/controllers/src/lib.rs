@@ -124,6 +124,7 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(volume::protection::claims(shared.clone()));
     tasks.spawn(volume::protection::volumes(shared.clone()));
     tasks.spawn(volume::ephemeral::run(shared.clone()));
+    tasks.spawn(volume::attach::run(shared.clone()));
     let comings = garbage::Comings::default();
     tasks.spawn(quota::run(shared.clone(), comings.clone()));
     tasks.spawn(garbage::run(client.clone(), comings));

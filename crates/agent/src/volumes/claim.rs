@@ -29,10 +29,8 @@ pub fn wanted(pod: &Pod, volume: &Volume) -> Option<Wanted> {
     Some(Wanted { claim: format!("{}-{}", pod.name_any(), volume.name), read_only: false, ephemeral: true })
 }
 
-/// A claim and its volume.
+/// The volume of a claim.
 pub struct Bound {
-    /// The claim.
-    pub claim: PersistentVolumeClaim,
     /// What it is bound to.
     pub volume: PersistentVolume,
     /// The pod must not write to it.
@@ -86,7 +84,7 @@ pub async fn find(context: &Context, pod: &Pod, volume: &str, wanted: &Wanted) -
         return Err(VolumeError::Elsewhere { volume: name });
     }
     let read_only = wanted.read_only;
-    Ok(Bound { claim, volume: found, read_only })
+    Ok(Bound { volume: found, read_only })
 }
 
 fn has_begun(pod: &Pod) -> bool {

@@ -21,13 +21,15 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use tokio::{sync::watch, task::AbortHandle};
 
+pub use claim::Bound;
 pub use memory::keep_in_memory;
 pub use mounts::{MountError, Mounts, mounts_of};
 pub use objects::Objects;
+pub use ownership::give as give_to_group_of;
 pub use remove::remove_tree;
 pub use size_limit::{Exceeded, watch as watch_sizes};
 
-use crate::{context::Context, paths::PodPaths, spec::quantity};
+use crate::{context::Context, csi, paths::PodPaths, spec::quantity};
 
 /// Why a volume can't be had. The message is the one of the `FailedMount` event. A retry may help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +38,22 @@ pub enum VolumeError {
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
     SetUp {
         /// Name of the volume, or of the PersistentVolume behind it.
+        volume: String,
+        /// Why.
+        message: String,
+    },
+    /// It is not attached to this node.
+    #[error("AttachVolume.Attach failed for volume \"{volume}\" : {message}")]
+    Attach {
+        /// The PersistentVolume.
+        volume: String,
+        /// Why.
+        message: String,
+    },
+    /// Its driver can't stage it on this node.
+    #[error("MountVolume.MountDevice failed for volume \"{volume}\" : {message}")]
+    Device {
+        /// The PersistentVolume.
         volume: String,
         /// Why.
         message: String,
@@ -149,7 +167,14 @@ async fn set_up_one(
     }
     if let Some(wanted) = claim::wanted(pod, volume) {
         let bound = claim::find(context, pod, &volume.name, &wanted).await?;
-        return Ok((volume.name.clone(), claim::on_this_node(pod, &bound).await?, None));
+        let source = match bound.volume.spec.as_ref().and_then(|s| s.csi.as_ref()) {
+            Some(source) => csi::persistent(context, pod, &bound, source).await?,
+            None => claim::on_this_node(pod, &bound).await?,
+        };
+        return Ok((volume.name.clone(), source, None));
+    }
+    if let Some(source) = &volume.csi {
+        return Ok((volume.name.clone(), csi::inline(context, pod, &volume.name, source).await?, None));
     }
     Err(fail("no volume plugin matched".to_owned()))
 }

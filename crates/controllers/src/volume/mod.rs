@@ -1,5 +1,6 @@
 //! PersistentVolumes and their claims: binding, protection, and the claims of generic ephemeral volumes.
 
+pub mod attach;
 pub mod ephemeral;
 pub mod protection;
 
