@@ -91,12 +91,13 @@ pub async fn run(client: Client, config: Config) -> Infallible {
         tokio::select! {
             biased;
             Some(change) = nodes.next() => this.node_changed(change),
-            Some(change) = pods.next() => this.pod_changed(change),
-            Some(change) = namespaces.next() => this.namespace_changed(change),
-            Some(change) = budgets.next() => this.budget_changed(change),
+            // Before pods: a claim that was made for a pod is seen first.
             Some(change) = claims.next() => if this.snapshot.volumes.claims.hear(change) { this.volumes_changed() },
             Some(change) = volumes.next() => if this.snapshot.volumes.volumes.hear(change) { this.volumes_changed() },
             Some(change) = classes.next() => if this.snapshot.volumes.classes.hear(change) { this.volumes_changed() },
+            Some(change) = pods.next() => this.pod_changed(change),
+            Some(change) = namespaces.next() => this.namespace_changed(change),
+            Some(change) = budgets.next() => this.budget_changed(change),
             Some(done) = this.requests.join_next() => match done {
                 Ok(outcome) => this.request_done(outcome),
                 Err(error) => tracing::error!(%error, "a request of the scheduler panicked"),

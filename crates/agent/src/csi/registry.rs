@@ -41,17 +41,19 @@ async fn follow(context: &Arc<Context>, directory: &Path, stop: &CancellationTok
     let flags =
         AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MOVED_FROM;
     inotify.add_watch(directory, flags)?;
-    let events = AsyncFd::new(Watch(inotify))?;
+    // SAFETY: the descriptor is owned by the value that is registered, which always names the same one.
+    let events = unsafe { AsyncFd::register(Watch(inotify)) }.map_err(std::io::Error::from)?;
     // Those that are being registered, by socket; dropping one ends it.
     let mut under_way: BTreeMap<PathBuf, tokio::task::JoinSet<()>> = BTreeMap::new();
+    let mut announce = false;
     loop {
         let present = sockets(directory)?;
         for gone in under_way.keys().filter(|known| !present.contains(known)).cloned().collect::<Vec<_>>() {
             under_way.remove(&gone);
-            if context.csi.remove_by(&gone) {
-                tracing::info!(socket = %gone.display(), "a CSI driver has gone");
-                announce::write(context, stop).await;
-            }
+            announce |= context.csi.remove_by(&gone);
+        }
+        if std::mem::take(&mut announce) {
+            announce::write(context, stop).await;
         }
         for socket in present {
             let (context, stop, path) = (context.clone(), stop.clone(), socket.clone());
@@ -66,13 +68,14 @@ async fn follow(context: &Arc<Context>, directory: &Path, stop: &CancellationTok
             ready = events.readable() => {
                 let mut ready = ready?;
                 // A socket that was replaced looks the same afterwards: what was removed is begun anew.
-                for event in ready.get_inner().0.read_events().unwrap_or_default() {
-                    let went = event.mask.intersects(AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM);
-                    if let Some(name) = event.name.filter(|_| went) {
-                        let path = directory.join(name);
-                        under_way.remove(&path);
-                        if context.csi.remove_by(&path) && !path.exists() {
-                            announce::write(context, stop).await;
+                while let Ok(all) = ready.get_inner().0.read_events() {
+                    for event in all {
+                        let went = event.mask.intersects(AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM);
+                        if let Some(name) = event.name.filter(|_| went) {
+                            let path = directory.join(name);
+                            under_way.remove(&path);
+                            context.csi.remove_by(&path);
+                            announce = true;
                         }
                     }
                 }
