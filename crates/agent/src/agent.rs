@@ -50,6 +50,11 @@ impl Agent {
             tracing::warn!(%error, "no memory file system: Secrets and tokens of pods are written to the data directory");
             config.secrets_dir = None;
         }
+        if config.share_mounts
+            && let Err(error) = csi::share_mounts(&config.data_dir.join("pods"))
+        {
+            tracing::warn!(%error, "what CSI drivers mount does not arrive in pods that are there before");
+        }
         let machine = Machine::read(&config.data_dir);
         let context = Context {
             recorder: Recorder::start(parts.client.clone(), &config.node_name),

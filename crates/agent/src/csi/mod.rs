@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 
 pub use record::unpublish_all;
 pub use registry::run;
+pub use shared_mount::ensure as share_mounts;
 pub use volume::{inline, persistent};
 
 use driver::Driver;

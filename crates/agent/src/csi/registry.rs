@@ -17,7 +17,7 @@ use super::{
     call::call,
     driver::Driver,
     message::{Fields, Message},
-    registry_dir, shared_mount,
+    registry_dir,
 };
 use crate::context::Context;
 
@@ -149,8 +149,6 @@ async fn try_register(context: &Arc<Context>, socket: &Path) -> Result<Option<St
     }
     let endpoint = if endpoint.is_empty() { socket.to_path_buf() } else { PathBuf::from(endpoint) };
     let driver = Driver::ask(name.clone(), endpoint, socket.to_path_buf()).await.map_err(|e| e.to_string())?;
-    // What the driver mounts must arrive in pods.
-    shared_mount::ensure(&context.data_dir().join("pods")).map_err(|e| e.to_string())?;
     context.csi.put(Arc::new(driver));
     Ok(Some(name))
 }

@@ -175,7 +175,7 @@ impl Local {
     fn free(&self) -> Result<i64, Fault> {
         let root = self.root();
         std::fs::create_dir_all(&root)?;
-        let (_, free, _, _) = crate::node::storage(&root).ok_or_else(|| std::io::Error::last_os_error())?;
+        let (_, free, _, _) = crate::node::storage(&root).ok_or_else(std::io::Error::last_os_error)?;
         Ok(free)
     }
 

@@ -283,6 +283,7 @@ fn agent_config(instance: &Instance, settings: &Settings) -> Result<AgentConfig>
     let services = addresses::parse("--service-cidr", &settings.service_cidr)?;
     let mut config = AgentConfig::new(&settings.node_name, instance.path("agent"));
     config.secrets_dir = Some(instance.run_dir().join("secrets"));
+    config.share_mounts = true;
     config.pod_cidr = settings.pod_cidr.clone();
     config.cluster_dns = vec![services.nth(DNS_OFFSET).into()];
     config.cluster_domain = CLUSTER_DOMAIN.to_owned();

@@ -8,6 +8,7 @@ use kube::{Resource, runtime::watcher};
 pub(crate) type Name = (String, String);
 
 /// All objects of a kind.
+#[derive(Clone)]
 pub(crate) struct Kept<K> {
     objects: BTreeMap<Name, K>,
     /// What the list under way has shown; what it doesn't show is gone when it ends.

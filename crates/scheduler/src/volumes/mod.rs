@@ -43,7 +43,7 @@ pub(crate) fn claims_of(meta: &ObjectMeta, spec: &PodSpec) -> Vec<ClaimUse> {
 }
 
 /// All of the cluster's.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Volumes {
     pub claims: Kept<PersistentVolumeClaim>,
     pub volumes: Kept<PersistentVolume>,
@@ -162,7 +162,7 @@ impl Volumes {
             return Err("pod has unbound immediate PersistentVolumeClaims".to_owned());
         }
         // The largest volumes are looked for last, so that small claims do not take them.
-        demand.delayed.sort_by(|a, b| claims::requested(a).cmp(&claims::requested(b)));
+        demand.delayed.sort_by_key(|claim| claims::requested(claim));
         Ok(Some(demand))
     }
 
