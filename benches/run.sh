@@ -31,5 +31,6 @@ say "CPU when idle, of one core" "$(awk "BEGIN{printf \"%.2f\", ($after-$before)
 
 token=$(cat "$data/admin.token")
 python3 "$here/pods.py" "https://127.0.0.1:$port" "$token" busybox:1 "$burst" "$data"
+python3 "$here/claims.py" "https://127.0.0.1:$port" "$token" busybox:1 10
 sh "$here/api.sh" "https://127.0.0.1:$port" "$token"
 say "memory after the load, PSS" "$(pss "$pid") MiB" "1,033 MiB"

@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::AgentConfig,
     context::Context,
+    csi,
     events::Recorder,
+    local_storage,
     net::PodNetwork,
     node::{self, Machine},
     pods::{self, Pods},
@@ -48,11 +50,18 @@ impl Agent {
             tracing::warn!(%error, "no memory file system: Secrets and tokens of pods are written to the data directory");
             config.secrets_dir = None;
         }
+        if config.share_mounts
+            && let Err(error) = csi::share_mounts(&config.data_dir.join("pods"))
+        {
+            tracing::warn!(%error, "what CSI drivers mount does not arrive in pods that are there before");
+        }
         let machine = Machine::read(&config.data_dir);
         let context = Context {
             recorder: Recorder::start(parts.client.clone(), &config.node_name),
             objects: Objects::new(parts.client.clone()),
             services: ServiceVariables::default(),
+            csi: csi::Drivers::default(),
+            csi_staging: tokio::sync::Mutex::default(),
             images_changed: tokio::sync::Notify::new(),
             machine,
             config,
@@ -81,6 +90,8 @@ impl Agent {
             self.context.services.clone(),
             stop.clone(),
         );
-        futures::join!(node, pods, services);
+        let storage = local_storage::run(Arc::clone(&self.context), stop.clone());
+        let csi = csi::run(Arc::clone(&self.context), stop.clone());
+        futures::join!(node, pods, services, storage, csi);
     }
 }

@@ -12,6 +12,8 @@ pub struct AgentConfig {
     /// Where Secrets and tokens are written: a memory file system is mounted there unless it is one. `None` keeps them
     /// beside the other volumes.
     pub secrets_dir: Option<PathBuf>,
+    /// Whether the pods' directory is made a shared mount, so that what CSI drivers mount in it arrives in pods.
+    pub share_mounts: bool,
     /// The addresses of its pods, for `spec.podCIDR`; empty if unknown.
     pub pod_cidr: String,
     /// The cluster's name servers, for pods' resolv.conf.
@@ -45,6 +47,7 @@ impl AgentConfig {
             node_name: node_name.into(),
             data_dir: data_dir.into(),
             secrets_dir: None,
+            share_mounts: false,
             pod_cidr: String::new(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 
 use crate::{
-    config::AgentConfig, events::Recorder, net::PodNetwork, node::Machine, paths::PodPaths, runtime::Images,
+    config::AgentConfig, csi, events::Recorder, net::PodNetwork, node::Machine, paths::PodPaths, runtime::Images,
     runtime::Runtime, services::ServiceVariables, volumes::Objects,
 };
 
@@ -30,6 +30,10 @@ pub struct Context {
     pub objects: Objects,
     /// What the machine has.
     pub machine: Machine,
+    /// CSI drivers that have registered.
+    pub csi: csi::Drivers,
+    /// Held while a volume is staged or unstaged, so that both see who else has it.
+    pub csi_staging: tokio::sync::Mutex<()>,
     /// Tells that the set of images on the node changed.
     pub images_changed: tokio::sync::Notify,
 }

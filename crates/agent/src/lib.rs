@@ -8,8 +8,10 @@
 mod agent;
 mod config;
 mod context;
+mod csi;
 mod events;
 mod hooks;
+mod local_storage;
 mod logs;
 pub mod net;
 mod node;

@@ -34,14 +34,16 @@ mod replicaset;
 mod root_ca;
 mod service_account;
 mod statefulset;
+mod volume;
 
 use std::time::Duration;
 
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
     batch::v1::Job,
-    core::v1::{Namespace, Node, Pod, ReplicationController, Service},
+    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service},
     discovery::v1::EndpointSlice,
+    storage::v1::StorageClass,
 };
 use kube::Client;
 use tokio::task::JoinSet;
@@ -74,6 +76,9 @@ struct Shared {
     slices: Informer<EndpointSlice>,
     nodes: Informer<Node>,
     namespaces: Informer<Namespace>,
+    claims: Informer<PersistentVolumeClaim>,
+    volumes: Informer<PersistentVolume>,
+    classes: Informer<StorageClass>,
 }
 
 /// Runs all controllers until the future is dropped. A failed request is tried again with backoff; nothing
@@ -93,6 +98,9 @@ pub async fn run(client: Client, config: Config) {
         slices: Informer::start(client.clone(), informer::untouched, &mut tasks),
         nodes: Informer::start(client.clone(), informer::untouched, &mut tasks),
         namespaces: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        claims: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        volumes: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        classes: Informer::start(client.clone(), informer::untouched, &mut tasks),
         client: client.clone(),
     };
     tasks.spawn(namespace::run(shared.clone()));
@@ -113,6 +121,11 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(endpoints::mirror::run(shared.clone()));
     tasks.spawn(node_lifecycle::run(shared.clone()));
     tasks.spawn(pod_collection::run(shared.clone()));
+    tasks.spawn(volume::run(shared.clone()));
+    tasks.spawn(volume::protection::claims(shared.clone()));
+    tasks.spawn(volume::protection::volumes(shared.clone()));
+    tasks.spawn(volume::ephemeral::run(shared.clone()));
+    tasks.spawn(volume::attach::run(shared.clone()));
     let comings = garbage::Comings::default();
     tasks.spawn(quota::run(shared.clone(), comings.clone()));
     tasks.spawn(garbage::run(client.clone(), comings));

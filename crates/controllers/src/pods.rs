@@ -18,7 +18,7 @@ pub fn trim(pod: &mut Pod) {
     });
     if let Some(spec) = &mut pod.spec {
         if let Some(volumes) = &mut spec.volumes {
-            volumes.retain(|v| v.persistent_volume_claim.is_some());
+            volumes.retain(|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some());
         }
         for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
             container.env = None;

@@ -1,9 +1,9 @@
 //! What the scheduler tells the API server: the binding of a pod, or why there is none.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use k8s_openapi::{
-    api::core::v1::{Binding, ObjectReference, Pod, PodCondition},
+    api::core::v1::{Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodCondition},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use kube::{
@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::pod::PodInfo;
+use crate::{pod::PodInfo, volumes::Plan};
 
 /// How a request ended.
 pub(crate) enum Outcome {
@@ -31,6 +31,11 @@ pub(crate) enum Outcome {
         pod: Arc<PodInfo>,
         error: String,
     },
+    /// The pod's volumes were asked for: the versions of its claims after that, or why not.
+    VolumesAsked {
+        pod: Arc<PodInfo>,
+        result: Result<HashMap<String, u64>, String>,
+    },
 }
 
 /// Why a pod was not bound.
@@ -39,6 +44,8 @@ pub(crate) enum BindError {
     Gone,
     /// A retry may help; why, for people.
     Failed(String),
+    /// Its volumes can't be had there now.
+    Volumes(String),
 }
 
 /// `POST pods/NAME/binding`.
@@ -49,6 +56,59 @@ pub(crate) async fn bind(client: Client, pod: Arc<PodInfo>, node: Arc<str>) -> O
         Err(kube::Error::Api(status)) => Outcome::NotBound { pod, error: BindError::Failed(status.message.clone()) },
         Err(error) => Outcome::NotBound { pod, error: BindError::Failed(error.to_string()) },
     }
+}
+
+/// Has the volumes of a pod bound and made: found ones name their claims, claims of others name the node.
+pub(crate) async fn ask_for_volumes(client: Client, pod: Arc<PodInfo>, node: Arc<str>, plan: Plan) -> Outcome {
+    let result = write_volumes(&client, &pod, &node, &plan).await.map_err(|error| match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    });
+    Outcome::VolumesAsked { pod, result }
+}
+
+async fn write_volumes(
+    client: &Client,
+    pod: &PodInfo,
+    node: &str,
+    plan: &Plan,
+) -> Result<HashMap<String, u64>, kube::Error> {
+    let volumes = Api::<PersistentVolume>::all(client.clone());
+    for (volume, claim) in &plan.matched {
+        if claims::is_bound_to(volume, claim) {
+            continue;
+        }
+        let meta = &claim.metadata;
+        let patch = json!({
+            "metadata": {
+                "resourceVersion": volume.metadata.resource_version,
+                "annotations": {(claims::BOUND_BY_CONTROLLER): "yes"},
+            },
+            "spec": {"claimRef": {
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": meta.namespace, "name": meta.name,
+                "uid": meta.uid, "resourceVersion": meta.resource_version,
+            }},
+        });
+        let name = volume.metadata.name.as_deref().unwrap_or_default();
+        volumes.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    }
+    let api = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &pod.namespace);
+    let mut written = HashMap::new();
+    for claim in plan.claims() {
+        let meta = &claim.metadata;
+        let name = meta.name.clone().unwrap_or_default();
+        let mut version = meta.resource_version.clone();
+        let wants_node = plan.provisioned.iter().any(|c| c.metadata.name == meta.name);
+        if wants_node && claims::annotation(claim, claims::SELECTED_NODE) != Some(node) {
+            let annotations = json!({claims::SELECTED_NODE: node});
+            let mut patch = json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}});
+            patch["metadata"]["annotations"] = annotations;
+            let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            version = patched.metadata.resource_version;
+        }
+        written.insert(name, version.and_then(|v| v.parse().ok()).unwrap_or(0));
+    }
+    Ok(written)
 }
 
 async fn post(client: &Client, pod: &PodInfo, node: &str) -> Result<(), kube::Error> {

@@ -20,6 +20,7 @@ mod score;
 mod selector;
 mod snapshot;
 mod unschedulable;
+mod volumes;
 
 pub use node::NodeInfo;
 pub use pod::PodInfo;

@@ -16,6 +16,7 @@ use k8s_openapi::{
 use crate::{
     resources::{Resources, pod_requests, pod_requests_for_scoring},
     selector::{Labels, NodeTerm, NodeTerms, Selector},
+    volumes::{self, ClaimUse},
 };
 
 /// What scheduling needs to know of a pod.
@@ -65,6 +66,7 @@ pub struct PodInfo {
     /// With weights; negative ones repel.
     pub(crate) preferred: Vec<(i64, Term)>,
     pub(crate) spread: Vec<Spread>,
+    pub(crate) claims: Vec<ClaimUse>,
     /// Names the controller, so that its pods can be told apart from others.
     pub(crate) owner: Option<u64>,
 }
@@ -141,6 +143,7 @@ impl PodInfo {
             anti_affinity: Vec::new(),
             preferred: Vec::new(),
             spread: Vec::new(),
+            claims: volumes::claims_of(meta, spec),
             owner: owner(meta),
             labels,
         };

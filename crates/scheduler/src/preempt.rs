@@ -78,6 +78,9 @@ pub fn preempt(pod: &PodInfo, snapshot: &mut Snapshot, budgets: &[Budget], turn:
     }
     let mut candidates: Vec<Arc<str>> = {
         let filters = Filters::new(pod, snapshot);
+        if filters.nowhere().is_some() {
+            return Err(Preemption::Unhelpful(BTreeMap::new()));
+        }
         let may_help = |refusal: Option<Refusal>, node| refusal.is_some_and(|r| !r.is_unresolvable(pod, node));
         let nodes = snapshot.nodes().iter().filter(|node| may_help(filters.refusal(node), node));
         nodes.map(|node| node.name.clone()).collect()

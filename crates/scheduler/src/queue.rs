@@ -204,7 +204,7 @@ mod tests {
         queue.next(now).map(|p| p.uid.to_string())
     }
 
-    const ROOM: Blocks = Blocks { room: true, node_taints: false, node_labels: false, pods: false };
+    const ROOM: Blocks = Blocks { room: true, node_taints: false, node_labels: false, pods: false, volumes: false };
 
     #[test]
     fn higher_priority_goes_first_then_who_came_first() {

@@ -5,13 +5,14 @@ use std::{
     collections::{HashMap, HashSet},
     convert::Infallible,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
-    core::v1::{Namespace, Node, Pod},
+    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
     policy::v1::PodDisruptionBudget,
+    storage::v1::StorageClass,
 };
 use kube::{
     Api, Client, Resource,
@@ -30,10 +31,13 @@ use crate::{
     schedule::schedule,
     snapshot::Snapshot,
     unschedulable::{Preemption, Unschedulable},
+    volumes::{Progress, Wait, Waiting},
 };
 
 /// Requests under way at a time.
 const REQUESTS: usize = 128;
+/// How long a pod's volumes may take before it is placed anew (upstream's `bindTimeoutSeconds`).
+const VOLUMES: Duration = Duration::from_secs(600);
 
 /// How the scheduler presents itself.
 #[derive(Clone, Debug)]
@@ -62,6 +66,9 @@ pub async fn run(client: Client, config: Config) -> Infallible {
     let mut nodes = changes::<Node>(&client);
     let mut namespaces = changes::<Namespace>(&client);
     let mut budgets = changes::<PodDisruptionBudget>(&client);
+    let mut claims = changes::<PersistentVolumeClaim>(&client);
+    let mut volumes = changes::<PersistentVolume>(&client);
+    let mut classes = changes::<StorageClass>(&client);
     let mut this = Scheduler {
         client,
         config,
@@ -70,17 +77,24 @@ pub async fn run(client: Client, config: Config) -> Infallible {
         snapshot: Snapshot::new(),
         budgets: HashMap::new(),
         queue: Queue::default(),
+        waiting: Waiting::default(),
         listing: Listing::default(),
         decisions: 0,
     };
     loop {
         let now = Instant::now();
         // The publisher is always among the requests.
-        let may_schedule = this.listing.complete() && this.requests.len() <= REQUESTS;
-        let due = this.queue.due().filter(|_| may_schedule);
+        let complete = this.listing.complete() && this.snapshot.volumes.known();
+        let may_schedule = complete && this.requests.len() <= REQUESTS;
+        let due =
+            this.queue.due().filter(|_| may_schedule).into_iter().chain(this.waiting.0.values().map(|w| w.until)).min();
         tokio::select! {
             biased;
             Some(change) = nodes.next() => this.node_changed(change),
+            // Before pods: a claim that was made for a pod is seen first.
+            Some(change) = claims.next() => if this.snapshot.volumes.claims.hear(change) { this.volumes_changed() },
+            Some(change) = volumes.next() => if this.snapshot.volumes.volumes.hear(change) { this.volumes_changed() },
+            Some(change) = classes.next() => if this.snapshot.volumes.classes.hear(change) { this.volumes_changed() },
             Some(change) = pods.next() => this.pod_changed(change),
             Some(change) = namespaces.next() => this.namespace_changed(change),
             Some(change) = budgets.next() => this.budget_changed(change),
@@ -89,7 +103,7 @@ pub async fn run(client: Client, config: Config) -> Infallible {
                 Err(error) => tracing::error!(%error, "a request of the scheduler panicked"),
             },
             () = std::future::ready(()), if may_schedule && this.queue.is_ready(now) => this.schedule_one(now),
-            () = time::sleep_until(due.unwrap_or(now).into()), if due.is_some() => {}
+            () = time::sleep_until(due.unwrap_or(now).into()), if due.is_some() => this.look_at_waiting(),
         }
     }
 }
@@ -115,6 +129,8 @@ struct Scheduler {
     /// By namespace and name.
     budgets: HashMap<(String, String), Budget>,
     queue: Queue,
+    /// Pods that have a node and wait for their volumes.
+    waiting: Waiting,
     listing: Listing,
     decisions: u64,
 }
@@ -223,6 +239,9 @@ impl Scheduler {
     fn remove_pod(&mut self, uid: &str) {
         self.queue.remove(uid);
         self.snapshot.forget_nomination(uid);
+        if let Some(wait) = self.waiting.0.remove(uid) {
+            self.snapshot.volumes.forget(&wait.plan);
+        }
         if self.snapshot.node_of(uid).is_some() {
             self.snapshot.remove_pod(uid);
             self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_departure());
@@ -267,8 +286,20 @@ impl Scheduler {
         self.decisions += 1;
         match schedule(&pod, &self.snapshot, self.decisions) {
             Ok(placement) => {
+                let at = self.snapshot.index_of(&placement.node);
+                let plan =
+                    at.map(|at| self.snapshot.volumes.plan(&pod, &self.snapshot.nodes()[at])).unwrap_or_default();
                 self.snapshot.assume(pod.clone(), &placement.node);
-                self.requests.spawn(binding::bind(self.client.clone(), pod, placement.node));
+                if plan.is_empty() {
+                    self.requests.spawn(binding::bind(self.client.clone(), pod, placement.node));
+                    return;
+                }
+                self.snapshot.volumes.choose(&plan);
+                let asked =
+                    binding::ask_for_volumes(self.client.clone(), pod.clone(), placement.node.clone(), plan.clone());
+                self.requests.spawn(asked);
+                let wait = Wait { pod: pod.clone(), node: placement.node, plan, written: None, until: now + VOLUMES };
+                self.waiting.0.insert(pod.uid.clone(), wait);
             }
             Err(refused) => self.refuse(pod, refused, now),
         }
@@ -331,7 +362,60 @@ impl Scheduler {
                 self.snapshot.forget_nomination(&pod.uid);
                 self.queue.failed(&pod.uid, now);
             }
+            Outcome::VolumesAsked { pod, result } => self.volumes_asked(&pod, result),
         }
+    }
+
+    fn volumes_asked(&mut self, pod: &PodInfo, result: Result<HashMap<String, u64>, String>) {
+        match (self.waiting.0.get_mut(&pod.uid), result) {
+            (Some(wait), Ok(written)) => wait.written = Some(written),
+            (Some(_), Err(why)) => return self.volumes_failed(&pod.uid, format!("binding volumes: {why}")),
+            (None, _) => return,
+        }
+        self.look_at_waiting();
+    }
+
+    /// Something about a claim, a volume or a class is new.
+    fn volumes_changed(&mut self) {
+        self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_volumes());
+        self.look_at_waiting();
+    }
+
+    /// Binds the pods whose volumes are there.
+    fn look_at_waiting(&mut self) {
+        let now = Instant::now();
+        let states: Vec<_> = self
+            .waiting
+            .0
+            .iter()
+            .map(|(uid, wait)| {
+                let late = wait.until <= now;
+                let progress = match wait.progress(&self.snapshot.volumes) {
+                    Progress::Waiting if late => {
+                        Progress::Failed("binding volumes: context deadline exceeded".to_owned())
+                    }
+                    other => other,
+                };
+                (uid.clone(), progress)
+            })
+            .collect();
+        for (uid, progress) in states {
+            match progress {
+                Progress::Waiting => {}
+                Progress::Failed(why) => self.volumes_failed(&uid, why),
+                Progress::Bound => {
+                    let Some(wait) = self.waiting.0.remove(&uid) else { continue };
+                    self.snapshot.volumes.forget(&wait.plan);
+                    self.requests.spawn(binding::bind(self.client.clone(), wait.pod, wait.node));
+                }
+            }
+        }
+    }
+
+    fn volumes_failed(&mut self, uid: &str, why: String) {
+        let Some(wait) = self.waiting.0.remove(uid) else { return };
+        self.snapshot.volumes.forget(&wait.plan);
+        self.not_bound(wait.pod, BindError::Volumes(why), Instant::now());
     }
 
     fn not_bound(&mut self, pod: Arc<PodInfo>, error: BindError, now: Instant) {
@@ -345,10 +429,14 @@ impl Scheduler {
             return;
         }
         self.queue.failed(&pod.uid, now);
-        // If it is gone, the watch will tell.
-        if let BindError::Failed(why) = error {
-            tracing::warn!(pod = pod.full_name(), why, "a binding failed; it is tried again");
-            let message = format!("binding rejected: running Bind plugin \"DefaultBinder\": {why}");
+        let message = match error {
+            // The watch will tell.
+            BindError::Gone => None,
+            BindError::Failed(why) => Some(format!("binding rejected: running Bind plugin \"DefaultBinder\": {why}")),
+            BindError::Volumes(why) => Some(format!("running PreBind plugin \"VolumeBinding\": {why}")),
+        };
+        if let Some(message) = message {
+            tracing::warn!(pod = pod.full_name(), message, "a binding failed; it is tried again");
             self.tell(&pod, false, "FailedScheduling", "Scheduling", message.clone());
             self.set_condition(pod, "SchedulerError", message);
         }

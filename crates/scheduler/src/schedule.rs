@@ -24,6 +24,9 @@ pub struct Placement {
 /// (`numFeasibleNodesToFind`).
 pub fn schedule(pod: &PodInfo, snapshot: &Snapshot, turn: u64) -> Result<Placement, Unschedulable> {
     let filters = Filters::new(pod, snapshot);
+    if filters.nowhere().is_some() {
+        return Err(Unschedulable::diagnose(pod, &filters, snapshot));
+    }
     let random = scramble(turn);
     let nodes = snapshot.nodes();
     if let Some(at) = snapshot.nomination(&pod.uid).and_then(|node| snapshot.index_of(node))

@@ -12,6 +12,7 @@ use crate::{
     node::{NodeInfo, Placed},
     pod::PodInfo,
     selector::Labels,
+    volumes::Volumes,
 };
 
 /// Nodes and the pods on them. Cheap to change: no update costs more than the pod or node it is about.
@@ -40,6 +41,7 @@ pub struct Snapshot {
     zones: HashMap<Option<Arc<str>>, usize>,
     /// Pods for which room is being made, by the node.
     nominated: HashMap<Arc<str>, Vec<Arc<PodInfo>>>,
+    pub(crate) volumes: Volumes,
 }
 
 /// What about a node has changed, as far as a waiting pod may care.
@@ -140,12 +142,14 @@ impl Snapshot {
         if let Some(&at) = self.by_name.get(&node) {
             self.count(&pod, at, 1);
         }
+        self.volumes.count(&pod, 1);
         self.pods.insert(uid, (pod, node));
     }
 
     /// Takes a pod off its node: it was deleted, has finished, or was assumed there in vain.
     pub fn remove_pod(&mut self, uid: &str) {
         let Some((pod, node)) = self.pods.remove(uid) else { return };
+        self.volumes.count(&pod, -1);
         if let Some(&at) = self.by_name.get(&node) {
             self.count(&pod, at, -1);
         }

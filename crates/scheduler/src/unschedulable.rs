@@ -6,6 +6,7 @@ use crate::{
     filter::{Filters, Refusal, fit},
     pod::PodInfo,
     snapshot::{NodeChange, Snapshot},
+    volumes::Obstacle,
 };
 
 /// The verdict over all nodes.
@@ -19,6 +20,8 @@ pub struct Unschedulable {
     pub unresolvable: usize,
     /// What became of the attempt to make room by evicting others.
     pub preemption: Preemption,
+    /// Why none of them was even asked.
+    nowhere: Option<Arc<str>>,
     pub(crate) blocks: Blocks,
 }
 
@@ -42,11 +45,23 @@ pub(crate) struct Blocks {
     pub room: bool,
     /// Where other pods are.
     pub pods: bool,
+    /// Claims, volumes or classes.
+    pub volumes: bool,
 }
 
 impl Unschedulable {
     /// Asks each node for its reason.
     pub(crate) fn diagnose(pod: &PodInfo, filters: &Filters<'_>, snapshot: &Snapshot) -> Self {
+        if let Some(why) = filters.nowhere() {
+            return Self {
+                nodes: snapshot.len(),
+                reasons: BTreeMap::from([(why.into(), snapshot.len())]),
+                unresolvable: snapshot.len(),
+                nowhere: Some(why.into()),
+                preemption: Preemption::Unhelpful(BTreeMap::new()),
+                blocks: Blocks { volumes: true, ..Blocks::default() },
+            };
+        }
         let mut reasons: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         let mut counts: Vec<(Refusal, usize)> = Vec::new();
         let mut lacking = [0; 64];
@@ -76,8 +91,8 @@ impl Unschedulable {
                 *reasons.entry(refusal.words().into()).or_default() += count;
             }
         }
-        let preemption = Preemption::Unhelpful(BTreeMap::new());
-        Self { nodes: snapshot.len(), reasons, unresolvable, preemption, blocks }
+        let (nowhere, preemption) = (None, Preemption::Unhelpful(BTreeMap::new()));
+        Self { nodes: snapshot.len(), reasons, unresolvable, nowhere, preemption, blocks }
     }
 }
 
@@ -87,7 +102,13 @@ impl fmt::Display for Unschedulable {
         if *nodes == 0 {
             return f.write_str("no nodes available to schedule pods");
         }
-        write!(f, "0/{nodes} nodes are available: {}.", histogram(self.reasons.iter().map(|(r, n)| (&**r, *n))))?;
+        match &self.nowhere {
+            Some(why) => write!(f, "0/{nodes} nodes are available: {why}.")?,
+            None => {
+                let reasons = histogram(self.reasons.iter().map(|(r, n)| (&**r, *n)));
+                write!(f, "0/{nodes} nodes are available: {reasons}.")?;
+            }
+        }
         // The dynamic resources plugin has its say before preemption.
         const BEFORE: &str = " no new claims to deallocate, preemption: ";
         match &self.preemption {
@@ -116,6 +137,8 @@ impl Blocks {
             Refusal::NodeName => {}
             Refusal::NodeAffinity => self.node_labels = true,
             Refusal::Ports | Refusal::Fit => self.room = true,
+            Refusal::Volumes(Obstacle::InUse) => (self.room, self.volumes) = (true, true),
+            Refusal::Volumes(_) => (self.volumes, self.node_labels) = (true, true),
             Refusal::SpreadLabel | Refusal::Spread => (self.pods, self.node_labels) = (true, true),
             Refusal::Affinity | Refusal::AntiAffinity | Refusal::ExistingAntiAffinity => {
                 (self.pods, self.node_labels) = (true, true);
@@ -129,6 +152,11 @@ impl Blocks {
             || (change.taints && (self.node_taints || self.pods))
             || (change.labels && (self.node_labels || self.pods))
             || (change.allocatable && self.room)
+    }
+
+    /// Whether the pod may find its place now that a claim, a volume or a class has changed.
+    pub fn lifted_by_volumes(self) -> bool {
+        self.volumes
     }
 
     /// Whether the pod may find its place now that another pod came.

@@ -6,5 +6,5 @@ mod machine;
 mod registration;
 
 pub use lease::renew;
-pub use machine::{Machine, cpu_nanoseconds, memory_available};
+pub use machine::{Machine, cpu_nanoseconds, memory_available, storage};
 pub use registration::{keep, register};

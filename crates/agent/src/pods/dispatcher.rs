@@ -22,7 +22,7 @@ use super::{
     admission::{self, Offer, Refusal},
     record::PodRecord,
 };
-use crate::{context::Context, volumes::remove_tree};
+use crate::{context::Context, csi, volumes::remove_tree};
 
 /// The pods of this node as other parts of the agent see them. Cheap to clone.
 #[derive(Clone, Default)]
@@ -246,6 +246,9 @@ async fn clear_directories(context: &Context, orphans: &[(String, PathBuf)]) {
             }
             let logs = context.data_dir().join("log/pods").join(format!("{}_{}_{uid}", record.namespace, record.name));
             let _ = remove_tree(&logs);
+        }
+        if let Err(error) = csi::unpublish_all(context, path).await {
+            tracing::warn!(path = %path.display(), error, "volumes of a pod that is gone are still mounted");
         }
         if let Err(error) = remove_tree(path) {
             tracing::warn!(path = %path.display(), %error, "an orphaned pod directory could not be removed");

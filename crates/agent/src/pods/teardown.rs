@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{container::ContainerRecord, prepare::root_id};
-use crate::{context::Context, paths::PodPaths, volumes::remove_tree};
+use crate::{context::Context, csi, paths::PodPaths, volumes::remove_tree};
 
 /// Ends the sandbox and frees network, root file systems and volumes. Logs and the record stay. What fails is
 /// reported; calling it again goes on where it failed.
@@ -30,7 +30,9 @@ pub async fn tear_down(
     for root in roots {
         context.images.remove_root(&root).await.map_err(|e| e.to_string())?;
     }
-    let volumes = context.paths(pod).volumes();
+    let paths = context.paths(pod);
+    csi::unpublish_all(context, &paths.root).await?;
+    let volumes = paths.volumes();
     let removed = tokio::task::spawn_blocking(move || volumes.iter().try_for_each(|v| remove_tree(v))).await;
     match removed {
         Ok(result) => result.map_err(|e| e.to_string()),

@@ -2,6 +2,7 @@
 //! followed and replaced as a whole when they change.
 
 mod atomic;
+mod claim;
 mod content;
 mod downward;
 mod host_path;
@@ -10,6 +11,7 @@ mod live;
 mod memory;
 mod mounts;
 mod objects;
+mod ownership;
 mod remove;
 mod size_limit;
 mod token;
@@ -19,22 +21,60 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use tokio::{sync::watch, task::AbortHandle};
 
+pub use claim::Bound;
 pub use memory::keep_in_memory;
 pub use mounts::{MountError, Mounts, mounts_of};
 pub use objects::Objects;
+pub use ownership::give as give_to_group_of;
 pub use remove::remove_tree;
 pub use size_limit::{Exceeded, watch as watch_sizes};
 
-use crate::{context::Context, paths::PodPaths, spec::quantity};
+use crate::{context::Context, csi, paths::PodPaths, spec::quantity};
 
 /// Why a volume can't be had. The message is the one of the `FailedMount` event. A retry may help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
-pub struct VolumeError {
-    /// Name of the volume.
-    pub volume: String,
-    /// Why.
-    pub message: String,
+pub enum VolumeError {
+    /// It can't be made ready on this node.
+    #[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
+    SetUp {
+        /// Name of the volume, or of the PersistentVolume behind it.
+        volume: String,
+        /// Why.
+        message: String,
+    },
+    /// It is not attached to this node.
+    #[error("AttachVolume.Attach failed for volume \"{volume}\" : {message}")]
+    Attach {
+        /// The PersistentVolume.
+        volume: String,
+        /// Why.
+        message: String,
+    },
+    /// Its driver can't stage it on this node.
+    #[error("MountVolume.MountDevice failed for volume \"{volume}\" : {message}")]
+    Device {
+        /// The PersistentVolume.
+        volume: String,
+        /// Why.
+        message: String,
+    },
+    /// What it stands for is not there or not ready.
+    #[error(
+        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[], \
+         failed to process volumes=[{volume}]: {message}"
+    )]
+    Unprocessed {
+        /// Name of the pod's volume.
+        volume: String,
+        /// Why.
+        message: String,
+    },
+    /// The PersistentVolume can't be had on this node.
+    #[error("MountVolume.NodeAffinity check failed for volume \"{volume}\" : no matching NodeSelectorTerms")]
+    Elsewhere {
+        /// The PersistentVolume.
+        volume: String,
+    },
 }
 
 /// A pod's volumes, ready to be mounted into its containers. Dropping it ends the following of their sources.
@@ -105,7 +145,7 @@ async fn set_up_one(
     paths: &PodPaths,
     volume: &Volume,
 ) -> Result<(String, Source, Option<AbortHandle>), VolumeError> {
-    let fail = |message: String| VolumeError { volume: volume.name.clone(), message };
+    let fail = |message: String| VolumeError::SetUp { volume: volume.name.clone(), message };
     let fs_group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|c| c.fs_group);
     let source = |path: PathBuf| Source { path, read_only: false, memory: false };
     if let Some(empty) = &volume.empty_dir {
@@ -124,6 +164,17 @@ async fn set_up_one(
         let path = paths.volume(live.kind, &volume.name);
         let task = live.start(context, pods.clone(), path.clone(), fs_group).await.map_err(fail)?;
         return Ok((volume.name.clone(), Source { path, read_only: true, memory: false }, Some(task)));
+    }
+    if let Some(wanted) = claim::wanted(pod, volume) {
+        let bound = claim::find(context, pod, &volume.name, &wanted).await?;
+        let source = match bound.volume.spec.as_ref().and_then(|s| s.csi.as_ref()) {
+            Some(source) => csi::persistent(context, pod, &bound, source).await?,
+            None => claim::on_this_node(pod, &bound).await?,
+        };
+        return Ok((volume.name.clone(), source, None));
+    }
+    if let Some(source) = &volume.csi {
+        return Ok((volume.name.clone(), csi::inline(context, pod, &volume.name, source).await?, None));
     }
     Err(fail("no volume plugin matched".to_owned()))
 }

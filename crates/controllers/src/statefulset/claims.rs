@@ -23,7 +23,7 @@ impl Controller {
         ordinal: i32,
     ) -> Result<(), Error> {
         for mut claim in identity::claims(set, ordinal) {
-            match self.claims.get(&Key::of(&claim)) {
+            match self.shared.claims.get(&Key::of(&claim)) {
                 Some(there) if there.metadata.deletion_timestamp.is_some() => {
                     return Err(Error::NotYet("a claim of that name is being deleted"));
                 }
@@ -61,7 +61,7 @@ impl Controller {
     /// Has the pod's claims owned as the policy says now.
     pub(super) async fn keep_claims(&self, set: &StatefulSet, pod: &Pod, ordinal: i32) -> Result<(), Error> {
         for claim in identity::claims(set, ordinal) {
-            if let Some(there) = self.claims.get(&Key::of(&claim)) {
+            if let Some(there) = self.shared.claims.get(&Key::of(&claim)) {
                 self.own_claim(set, Some(pod), ordinal, &there).await?;
             }
         }

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, StatefulSet},
-    core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec},
+    core::v1::{Pod, PodTemplateSpec},
 };
 use kube::{
     Api, ResourceExt,
@@ -18,14 +18,12 @@ use kube::{
     core::Selector,
 };
 use serde_json::json;
-use tokio::task::JoinSet;
 
 use crate::{
     Error, Shared,
     claim::{self, Claim},
     error::gone_is_fine,
     history::{self, Found, History},
-    informer::{self, Informer},
     pod_control::{Done, PodControl},
     queue::{Key, Queue, UNSETTLED},
     recorder::Recorder,
@@ -37,26 +35,23 @@ const HASH: &str = "controller.kubernetes.io/hash";
 
 struct Controller {
     shared: Shared,
-    claims: Informer<PersistentVolumeClaim>,
     queue: Queue,
     control: PodControl,
     recorder: Recorder,
 }
 
 pub(crate) async fn run(shared: Shared) {
-    let mut tasks = JoinSet::new();
-    let claims = Informer::start(shared.client.clone(), informer::untouched, &mut tasks);
     let queue = Queue::default();
     shared.pods.synced().await;
     shared.stateful_sets.synced().await;
     shared.revisions.synced().await;
-    claims.synced().await;
+    shared.claims.synced().await;
     let on_set = queue.clone();
     shared.stateful_sets.listen(move |change| on_set.add(Key::of(&**change.object())));
     claim::tell_owners(&shared.pods, &shared.stateful_sets, &queue, selector);
     let recorder = Recorder::new(shared.client.clone(), "statefulset-controller");
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder.clone()).with_words(words);
-    let controller = Arc::new(Controller { shared, claims, queue: queue.clone(), control, recorder });
+    let controller = Arc::new(Controller { shared, queue: queue.clone(), control, recorder });
     queue.work("statefulset", 8, |key| controller.clone().reconcile(key)).await;
 }
 

@@ -13,4 +13,5 @@ mod namespaces;
 mod quotas;
 mod replicas;
 mod statefulsets;
+mod volumes;
 mod world;

@@ -9,6 +9,7 @@ mod nodes;
 mod panics;
 mod progress;
 mod roles;
+mod storage_class;
 
 use std::process::ExitCode;
 

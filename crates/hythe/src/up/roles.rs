@@ -41,7 +41,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{addresses, compaction, docker, nodes::LocalAgent, progress::Progress};
+use super::{addresses, compaction, docker, nodes::LocalAgent, progress::Progress, storage_class};
 use crate::{
     cli::UpFlags,
     instance::{Instance, Settings, write_private},
@@ -106,6 +106,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     let node = LocalAgent::default();
     let server = ApiServer::new(api_config(flags, &settings, &pki, &node)?, store.clone()).await?;
     let client = |program| Client::new(server.in_process().named(program), "default");
+    storage_class::ensure(client("hythe")).await?;
     progress.phase("api server");
 
     let stop = CancellationToken::new();
@@ -282,6 +283,7 @@ fn agent_config(instance: &Instance, settings: &Settings) -> Result<AgentConfig>
     let services = addresses::parse("--service-cidr", &settings.service_cidr)?;
     let mut config = AgentConfig::new(&settings.node_name, instance.path("agent"));
     config.secrets_dir = Some(instance.run_dir().join("secrets"));
+    config.share_mounts = true;
     config.pod_cidr = settings.pod_cidr.clone();
     config.cluster_dns = vec![services.nth(DNS_OFFSET).into()];
     config.cluster_domain = CLUSTER_DOMAIN.to_owned();

@@ -14,6 +14,7 @@ use crate::{
     pod::PodInfo,
     selector::Labels,
     snapshot::Snapshot,
+    volumes::{Demand, Obstacle},
 };
 
 pub(crate) use taints::tolerates;
@@ -28,6 +29,7 @@ pub(crate) enum Refusal {
     Ports,
     /// One or more resources; [`fit::lacking`] says which.
     Fit,
+    Volumes(Obstacle),
     SpreadLabel,
     Spread,
     Affinity,
@@ -40,6 +42,7 @@ pub(crate) struct Filters<'a> {
     pod: &'a PodInfo,
     snapshot: &'a Snapshot,
     tolerates_unschedulable: bool,
+    volumes: Result<Option<Demand<'a>>, String>,
     spread: Option<HardSpread<'a>>,
     inter_pod: Option<InterPod<'a>>,
 }
@@ -50,9 +53,15 @@ impl<'a> Filters<'a> {
             pod,
             snapshot,
             tolerates_unschedulable: tolerates(&pod.tolerations, "node.kubernetes.io/unschedulable", "", "NoSchedule"),
+            volumes: snapshot.volumes.demand(pod),
             spread: HardSpread::new(pod, snapshot),
             inter_pod: InterPod::new(pod, snapshot),
         }
+    }
+
+    /// Why it can go nowhere, whatever the nodes are like.
+    pub fn nowhere(&self) -> Option<&str> {
+        self.volumes.as_ref().err().map(String::as_str)
     }
 
     /// `None` if the pod can go there.
@@ -76,6 +85,11 @@ impl<'a> Filters<'a> {
         }
         if !fit::fits(pod, node, &placed) {
             return Some(Refusal::Fit);
+        }
+        if let Ok(Some(volumes)) = &self.volumes
+            && let Some(obstacle) = volumes.obstacle(node)
+        {
+            return Some(Refusal::Volumes(obstacle));
         }
         let spread = self.spread.as_ref().and_then(|s| s.refusal(node));
         spread.or_else(|| self.inter_pod.as_ref()?.refusal(node))
@@ -114,6 +128,7 @@ impl Refusal {
             Self::Unschedulable | Self::NodeName | Self::Taint | Self::NodeAffinity => true,
             Self::SpreadLabel | Self::Affinity => true,
             Self::Fit => fit::never_fits(pod, node),
+            Self::Volumes(obstacle) => obstacle != Obstacle::InUse,
             Self::Ports | Self::Spread | Self::AntiAffinity | Self::ExistingAntiAffinity => false,
         }
     }
@@ -127,6 +142,14 @@ impl Refusal {
             Self::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
             Self::Ports => "node(s) didn't have free ports for the requested pod ports",
             Self::Fit => "Insufficient resources",
+            Self::Volumes(Obstacle::InUse) => {
+                "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
+            }
+            Self::Volumes(Obstacle::NoVolume) => {
+                "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
+            }
+            Self::Volumes(Obstacle::NodeConflict) => "node(s) had volume node affinity conflict",
+            Self::Volumes(Obstacle::NothingToBind) => "node(s) didn't find available persistent volumes to bind",
             Self::SpreadLabel => "node(s) didn't match pod topology spread constraints (missing required label)",
             Self::Spread => "node(s) didn't match pod topology spread constraints",
             Self::Affinity => "node(s) didn't match pod affinity rules",

@@ -80,8 +80,26 @@ impl FakeApi {
     }
 
     pub fn pod(&self, name: &str) -> Value {
+        self.get("Pod", name)
+    }
+
+    pub fn get(&self, kind: &str, name: &str) -> Value {
         let state = self.0.state.lock();
-        state.objects.iter().find(|o| o["kind"] == "Pod" && o["metadata"]["name"] == name).expect("exists").clone()
+        state.objects.iter().find(|o| o["kind"] == kind && o["metadata"]["name"] == name).expect("exists").clone()
+    }
+
+    /// Annotations and the spec's fields that a merge patch brings, unless the object has changed meanwhile.
+    fn merge(&self, kind: &str, name: &str, patch: &Value) -> Response<ResponseBody> {
+        let mut object = self.get(kind, name);
+        assert_eq!(patch["metadata"]["resourceVersion"], object["metadata"]["resourceVersion"]);
+        for (key, value) in patch["metadata"]["annotations"].as_object().into_iter().flatten() {
+            object["metadata"]["annotations"][key] = value.clone();
+        }
+        for (key, value) in patch["spec"].as_object().into_iter().flatten() {
+            object["spec"][key] = value.clone();
+        }
+        self.put(object);
+        json_response(StatusCode::OK, &self.get(kind, name))
     }
 
     pub fn events(&self, reason: &str) -> Vec<Value> {
@@ -136,9 +154,13 @@ impl FakeApi {
         let path: Vec<&str> = parts.uri.path().trim_start_matches('/').split('/').collect();
         let query = parts.uri.query().unwrap_or_default();
         match (&parts.method, &path[..]) {
-            (&Method::GET, ["api", "v1", plural] | ["apis", "policy", "v1", plural]) => {
+            (&Method::GET, ["api", "v1", plural] | ["apis", "policy" | "storage.k8s.io", "v1", plural]) => {
                 if query.contains("watch=true") { self.watch(plural, query) } else { self.list(plural) }
             }
+            (&Method::PATCH, ["api", "v1", "namespaces", _, "persistentvolumeclaims", name]) => {
+                self.merge("PersistentVolumeClaim", name, &body)
+            }
+            (&Method::PATCH, ["api", "v1", "persistentvolumes", name]) => self.merge("PersistentVolume", name, &body),
             (&Method::POST, ["api", "v1", "namespaces", _, "pods", name, "binding"]) => {
                 let gate = {
                     let mut state = self.0.state.lock();
@@ -210,8 +232,16 @@ impl FakeApi {
         for (_, _, line) in state.log.iter().filter(|(at, of, _)| *at > from && *of == plural) {
             sender.unbounded_send(line.clone()).expect("it is held here");
         }
-        let plural =
-            ["pods", "nodes", "namespaces", "poddisruptionbudgets"].into_iter().find(|p| *p == plural).expect("known");
+        let kinds = [
+            "pods",
+            "nodes",
+            "namespaces",
+            "poddisruptionbudgets",
+            "persistentvolumeclaims",
+            "persistentvolumes",
+            "storageclasses",
+        ];
+        let plural = kinds.into_iter().find(|p| *p == plural).expect("known");
         state.watches.push((plural, sender));
         let body = StreamBody::new(receiver.map(|line| Ok(Frame::data(line))));
         Response::new(UnsyncBoxBody::new(body))
@@ -252,6 +282,9 @@ fn plural_of(object: &Value) -> &'static str {
         Some("Node") => "nodes",
         Some("Namespace") => "namespaces",
         Some("PodDisruptionBudget") => "poddisruptionbudgets",
+        Some("PersistentVolumeClaim") => "persistentvolumeclaims",
+        Some("PersistentVolume") => "persistentvolumes",
+        Some("StorageClass") => "storageclasses",
         other => panic!("no plural of {other:?}"),
     }
 }

@@ -4,3 +4,4 @@ mod decisions;
 mod fake_api;
 mod looping;
 mod preemption;
+mod volumes;

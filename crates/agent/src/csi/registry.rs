@@ -1,0 +1,154 @@
+//! Drivers come and go with their sockets in `plugins_registry`: the kernel tells of both.
+
+use std::{
+    collections::BTreeMap,
+    os::{fd::AsFd, unix::fs::FileTypeExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use tokio::io::unix::AsyncFd;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    announce,
+    call::call,
+    driver::Driver,
+    message::{Fields, Message},
+    registry_dir,
+};
+use crate::context::Context;
+
+/// Between tries to register one driver.
+const FIRST_REST: Duration = Duration::from_millis(200);
+const LONGEST_REST: Duration = Duration::from_secs(30);
+
+/// Follows the directory until `stop`.
+pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+    announce::write(&context, &stop).await;
+    let directory = registry_dir(context.data_dir());
+    if let Err(error) = follow(&context, &directory, &stop).await {
+        tracing::warn!(%error, directory = %directory.display(), "CSI drivers that register are not seen");
+    }
+}
+
+async fn follow(context: &Arc<Context>, directory: &Path, stop: &CancellationToken) -> std::io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    std::fs::create_dir_all(context.data_dir().join("plugins"))?;
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+    let flags =
+        AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MOVED_FROM;
+    inotify.add_watch(directory, flags)?;
+    // SAFETY: the descriptor is owned by the value that is registered, which always names the same one.
+    let events = unsafe { AsyncFd::register(Watch(inotify)) }.map_err(std::io::Error::from)?;
+    // Those that are being registered, by socket; dropping one ends it.
+    let mut under_way: BTreeMap<PathBuf, tokio::task::JoinSet<()>> = BTreeMap::new();
+    let mut announce = false;
+    loop {
+        let present = sockets(directory)?;
+        for gone in under_way.keys().filter(|known| !present.contains(known)).cloned().collect::<Vec<_>>() {
+            under_way.remove(&gone);
+            announce |= context.csi.remove_by(&gone);
+        }
+        if std::mem::take(&mut announce) {
+            announce::write(context, stop).await;
+        }
+        for socket in present {
+            let (context, stop, path) = (context.clone(), stop.clone(), socket.clone());
+            under_way.entry(socket).or_insert_with(|| {
+                let mut task = tokio::task::JoinSet::new();
+                task.spawn(async move { register(&context, &path, &stop).await });
+                task
+            });
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            ready = events.readable() => {
+                let mut ready = ready?;
+                // A socket that was replaced looks the same afterwards: what was removed is begun anew.
+                while let Ok(all) = ready.get_inner().0.read_events() {
+                    for event in all {
+                        let went = event.mask.intersects(AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM);
+                        if let Some(name) = event.name.filter(|_| went) {
+                            let path = directory.join(name);
+                            under_way.remove(&path);
+                            context.csi.remove_by(&path);
+                            announce = true;
+                        }
+                    }
+                }
+                ready.clear_ready();
+            }
+        }
+    }
+}
+
+struct Watch(Inotify);
+
+impl std::os::fd::AsRawFd for Watch {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+fn sockets(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type().is_ok_and(|t| t.is_socket()) {
+            all.push(entry.path());
+        }
+    }
+    Ok(all)
+}
+
+async fn register(context: &Arc<Context>, socket: &Path, stop: &CancellationToken) {
+    let mut rest = FIRST_REST;
+    loop {
+        match try_register(context, socket).await {
+            Ok(Some(name)) => {
+                announce::write(context, stop).await;
+                tracing::info!(driver = name, "a CSI driver has registered");
+                let status = Message::default().flag(1, true);
+                if let Err(error) =
+                    call(socket, "pluginregistration.Registration/NotifyRegistrationStatus", &status).await
+                {
+                    tracing::warn!(driver = name, %error, "the driver was not told of its registration");
+                }
+                return;
+            }
+            // Another kind of plugin.
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(socket = %socket.display(), error, "a plugin is not registered yet");
+                let status = Message::default().text(2, &error);
+                let _ = call(socket, "pluginregistration.Registration/NotifyRegistrationStatus", &status).await;
+            }
+        }
+        tokio::time::sleep(rest).await;
+        rest = (rest * 2).min(LONGEST_REST);
+    }
+}
+
+async fn try_register(context: &Arc<Context>, socket: &Path) -> Result<Option<String>, String> {
+    let answer = call(socket, "pluginregistration.Registration/GetInfo", &Message::default())
+        .await
+        .map_err(|e| e.to_string())?;
+    let info = Fields::read(&answer);
+    if info.text(1) != "CSIPlugin" {
+        return Ok(None);
+    }
+    let (name, endpoint) = (info.text(2), info.text(3));
+    let versions: Vec<String> = info.all(4).map(|v| String::from_utf8_lossy(v).into_owned()).collect();
+    if !versions.iter().any(|v| v.trim_start_matches('v').starts_with("1.")) {
+        return Err(format!(
+            "failed to get highest supported version for CSI driver {name}: versions {versions:?} are not supported"
+        ));
+    }
+    let endpoint = if endpoint.is_empty() { socket.to_path_buf() } else { PathBuf::from(endpoint) };
+    let driver = Driver::ask(name.clone(), endpoint, socket.to_path_buf()).await.map_err(|e| e.to_string())?;
+    context.csi.put(Arc::new(driver));
+    Ok(Some(name))
+}

@@ -1,0 +1,273 @@
+//! A CSI volume for a pod: attached by others, staged on the node, published to the pod.
+
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+
+use futures::StreamExt;
+use k8s_openapi::api::{
+    core::v1::{CSIPersistentVolumeSource, CSIVolumeSource, PersistentVolumeSpec, Pod, Secret},
+    storage::v1::{CSIDriver, CSIDriverSpec, VolumeAttachment},
+};
+use kube::{
+    Api, ResourceExt,
+    runtime::{WatchStreamExt, watcher},
+};
+
+use super::{
+    call::PATIENCE,
+    digest,
+    driver::{Capability, Driver, Request},
+    record::Published,
+};
+use crate::{
+    context::Context,
+    volumes::{Bound, Source, VolumeError, give_to_group_of},
+};
+
+/// Who wants a volume, and under which name.
+struct Place<'a> {
+    context: &'a Arc<Context>,
+    pod: &'a Pod,
+    /// Of the PersistentVolume, or of the pod's volume.
+    name: String,
+}
+
+impl Place<'_> {
+    fn fail(&self, message: impl Into<String>) -> VolumeError {
+        VolumeError::SetUp { volume: self.name.clone(), message: message.into() }
+    }
+
+    fn driver(&self, name: &str) -> Result<Arc<Driver>, VolumeError> {
+        self.context.csi.get(name).ok_or_else(|| {
+            self.fail(format!(
+                "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name {name} not found in the list \
+                 of registered CSI drivers"
+            ))
+        })
+    }
+
+    /// What the cluster knows of the driver.
+    async fn facts(&self, name: &str) -> Result<CSIDriverSpec, VolumeError> {
+        let api: Api<CSIDriver> = Api::all(self.context.client.clone());
+        let found = api.get_opt(name).await.map_err(|e| self.fail(e.to_string()))?;
+        Ok(found.map(|driver| driver.spec).unwrap_or_default())
+    }
+
+    async fn secret(&self, namespace: &str, name: Option<&str>) -> Result<BTreeMap<String, String>, VolumeError> {
+        let Some(name) = name else { return Ok(BTreeMap::new()) };
+        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
+        let secret = api
+            .get(name)
+            .await
+            .map_err(|e| self.fail(format!("fetching NodePublishSecretRef {namespace}/{name} failed: {e}")))?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(secret.data.unwrap_or_default().into_iter().map(|(k, v)| (k, text(v.0))).collect())
+    }
+
+    /// `podInfoOnMount`.
+    fn pod_info(&self, ephemeral: bool) -> BTreeMap<String, String> {
+        let account = self.pod.spec.as_ref().and_then(|s| s.service_account_name.clone()).unwrap_or_default();
+        [
+            ("pod.name", self.pod.name_any()),
+            ("pod.namespace", self.pod.namespace().unwrap_or_default()),
+            ("pod.uid", self.pod.uid().unwrap_or_default()),
+            ("serviceAccount.name", account),
+            ("ephemeral", ephemeral.to_string()),
+        ]
+        .into_iter()
+        .map(|(key, value)| (format!("csi.storage.k8s.io/{key}"), value))
+        .collect()
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.context.paths(self.pod).volume("csi", &self.name)
+    }
+
+    async fn publish(
+        &self,
+        driver: &Driver,
+        request: &Request,
+        stage: Option<Request>,
+        read_only: bool,
+    ) -> Result<Source, VolumeError> {
+        let directory = self.directory();
+        let staging = stage.is_some().then(|| PathBuf::from(&request.staging));
+        let published = Published {
+            driver_name: driver.name.clone(),
+            volume_handle: request.volume_id.clone(),
+            endpoint: driver.endpoint.clone(),
+            staging: staging.clone(),
+        };
+        // Not while another pod's teardown decides whether it is the last to have the volume.
+        let _one = self.context.csi_staging.lock().await;
+        published.save(&directory).map_err(|e| self.fail(e.to_string()))?;
+        if let (Some(stage), Some(staging)) = (stage, staging) {
+            fs::create_dir_all(&staging).map_err(|e| self.fail(e.to_string()))?;
+            driver
+                .stage(&stage)
+                .await
+                .map_err(|error| VolumeError::Device { volume: self.name.clone(), message: error.to_string() })?;
+        }
+        let path = directory.join("mount");
+        driver.publish(request, &path, read_only).await.map_err(|error| self.fail(error.to_string()))?;
+        Ok(Source { path, read_only, memory: false })
+    }
+}
+
+/// The volume of a claim.
+pub async fn persistent(
+    context: &Arc<Context>,
+    pod: &Pod,
+    bound: &Bound,
+    source: &CSIPersistentVolumeSource,
+) -> Result<Source, VolumeError> {
+    let place = Place { context, pod, name: bound.volume.name_any() };
+    let none = PersistentVolumeSpec::default();
+    let spec = bound.volume.spec.as_ref().unwrap_or(&none);
+    if spec.volume_mode.as_deref() == Some("Block") {
+        return Err(place.fail("volumeMode Block is not supported on this node"));
+    }
+    let facts = place.facts(&source.driver).await?;
+    let publish_context = match facts.attach_required {
+        Some(false) => BTreeMap::new(),
+        _ => attached(&place, &source.volume_handle, &source.driver).await?,
+    };
+    let driver = place.driver(&source.driver)?;
+    let namespaced = |secret: &Option<k8s_openapi::api::core::v1::SecretReference>| {
+        secret.as_ref().map(|s| (s.namespace.clone().unwrap_or_default(), s.name.clone().unwrap_or_default()))
+    };
+    let group = fs_group(pod);
+    let staging = context
+        .data_dir()
+        .join("plugins/kubernetes.io/csi")
+        .join(&source.driver)
+        .join(digest(&[&source.volume_handle]))
+        .join("globalmount");
+    let mut request = Request {
+        volume_id: source.volume_handle.clone(),
+        publish_context,
+        staging: if driver.abilities.stages { staging.to_string_lossy().into_owned() } else { String::new() },
+        capability: Capability {
+            fs_type: source.fs_type.clone().unwrap_or_default(),
+            mount_flags: spec.mount_options.clone().unwrap_or_default(),
+            group: group.filter(|_| driver.abilities.mount_group).map(|g| g.to_string()).unwrap_or_default(),
+            mode: access_mode(spec, driver.abilities.single_node_writers),
+        },
+        secrets: BTreeMap::new(),
+        context: source.volume_attributes.clone().unwrap_or_default(),
+    };
+    let stage = match driver.abilities.stages {
+        true => {
+            let secret = namespaced(&source.node_stage_secret_ref).unwrap_or_default();
+            let name = Some(secret.1.as_str()).filter(|n| !n.is_empty());
+            Some(Request { secrets: place.secret(&secret.0, name).await?, ..request.clone() })
+        }
+        false => None,
+    };
+    let secret = namespaced(&source.node_publish_secret_ref).unwrap_or_default();
+    request.secrets = place.secret(&secret.0, Some(secret.1.as_str()).filter(|n| !n.is_empty())).await?;
+    if facts.pod_info_on_mount == Some(true) {
+        request.context.extend(place.pod_info(false));
+    }
+    let read_only = bound.read_only || source.read_only == Some(true);
+    let out = place.publish(&driver, &request, stage, read_only).await?;
+    let one_writer = spec.access_modes.iter().flatten().any(|m| m == "ReadWriteOnce" || m == "ReadWriteOncePod");
+    let give = match facts.fs_group_policy.as_deref() {
+        Some("None") => false,
+        Some("File") => true,
+        _ => one_writer && source.fs_type.as_ref().is_some_and(|t| !t.is_empty()),
+    };
+    if give && !read_only && !driver.abilities.mount_group {
+        give_to_group_of(pod, out.path.clone())
+            .await
+            .map_err(|e| place.fail(format!("applyFSGroup failed for vol {}: {e}", source.volume_handle)))?;
+    }
+    Ok(out)
+}
+
+/// A volume that lives and dies with its pod.
+pub async fn inline(
+    context: &Arc<Context>,
+    pod: &Pod,
+    name: &str,
+    source: &CSIVolumeSource,
+) -> Result<Source, VolumeError> {
+    let place = Place { context, pod, name: name.to_owned() };
+    let facts = place.facts(&source.driver).await?;
+    if !facts.volume_lifecycle_modes.iter().flatten().any(|mode| mode == "Ephemeral") {
+        return Err(place.fail(format!(
+            "kubernetes.io/csi: mounter.SetUpAt failed to check volume lifecycle mode: volume mode \"Ephemeral\" not \
+             supported by driver {} (only supports {:?})",
+            source.driver,
+            facts.volume_lifecycle_modes.unwrap_or_else(|| vec!["Persistent".to_owned()])
+        )));
+    }
+    let driver = place.driver(&source.driver)?;
+    let secret = source.node_publish_secret_ref.as_ref().map(|s| s.name.as_str());
+    let mut request = Request {
+        volume_id: format!("csi-{}", digest(&[&pod.uid().unwrap_or_default(), name])),
+        capability: Capability {
+            fs_type: source.fs_type.clone().unwrap_or_default(),
+            mode: 1,
+            ..Capability::default()
+        },
+        secrets: place.secret(&pod.namespace().unwrap_or_default(), secret).await?,
+        context: source.volume_attributes.clone().unwrap_or_default(),
+        ..Request::default()
+    };
+    match facts.pod_info_on_mount {
+        Some(true) => request.context.extend(place.pod_info(true)),
+        _ => drop(request.context.insert("csi.storage.k8s.io/ephemeral".to_owned(), "true".to_owned())),
+    }
+    let read_only = source.read_only == Some(true);
+    let out = place.publish(&driver, &request, None, read_only).await?;
+    if facts.fs_group_policy.as_deref() != Some("None") && !read_only {
+        give_to_group_of(pod, out.path.clone())
+            .await
+            .map_err(|e| place.fail(format!("applyFSGroup failed for vol {name}: {e}")))?;
+    }
+    Ok(out)
+}
+
+fn fs_group(pod: &Pod) -> Option<i64> {
+    pod.spec.as_ref()?.security_context.as_ref()?.fs_group
+}
+
+/// CSI's number of the strongest access mode (`VolumeCapability.AccessMode.Mode`).
+fn access_mode(spec: &PersistentVolumeSpec, single_node_writers: bool) -> u64 {
+    let has = |mode: &str| spec.access_modes.iter().flatten().any(|m| m == mode);
+    match () {
+        () if has("ReadWriteMany") => 5,
+        () if has("ReadOnlyMany") && has("ReadWriteOnce") => 4,
+        () if has("ReadOnlyMany") => 3,
+        () if has("ReadWriteOncePod") && single_node_writers => 6,
+        () if has("ReadWriteOnce") && single_node_writers => 7,
+        () => 1,
+    }
+}
+
+/// Waits until the volume is attached to this node; gives what attaching it gave.
+async fn attached(place: &Place<'_>, handle: &str, driver: &str) -> Result<BTreeMap<String, String>, VolumeError> {
+    let name = format!("csi-{}", digest(&[handle, driver, &place.context.config.node_name]));
+    let api: Api<VolumeAttachment> = Api::all(place.context.client.clone());
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut changes = watcher(api, config).default_backoff().applied_objects().boxed();
+    let wait = async {
+        while let Some(change) = changes.next().await {
+            let Some(status) = change.ok().and_then(|attachment| attachment.status) else { continue };
+            if status.attached {
+                return Ok(status.attachment_metadata.unwrap_or_default().into_iter().collect());
+            }
+            if let Some(error) = status.attach_error {
+                return Err(error.message.unwrap_or_default());
+            }
+        }
+        Err("the watch has ended".to_owned())
+    };
+    let fail = |message| VolumeError::Attach { volume: place.name.clone(), message };
+    match tokio::time::timeout(PATIENCE, wait).await {
+        Ok(result) => result.map_err(fail),
+        Err(_) => Err(fail(format!(
+            "timed out waiting for external-attacher of {driver} CSI driver to attach volume {handle}"
+        ))),
+    }
+}

@@ -1,0 +1,303 @@
+//! Claims, volumes and classes as the scheduler knows them, and what a placement needs of them: a pod goes only where
+//! its volumes can be had, and is bound once they are.
+
+mod kept;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use claims::{SELECTED_NODE, annotation, is_bound, volume_name, waits_for_consumer};
+use k8s_openapi::{
+    api::{
+        core::v1::{PersistentVolume, PersistentVolumeClaim, PodSpec},
+        storage::v1::StorageClass,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+
+pub(crate) use kept::{Kept, Name};
+
+use crate::{node::NodeInfo, pod::PodInfo};
+
+/// A claim that a pod mounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClaimUse {
+    pub name: String,
+    /// Made from the pod's own template.
+    pub ephemeral: bool,
+}
+
+/// The claims of a pod.
+pub(crate) fn claims_of(meta: &ObjectMeta, spec: &PodSpec) -> Vec<ClaimUse> {
+    let pod = meta.name.as_deref().unwrap_or_default();
+    let volumes = spec.volumes.iter().flatten();
+    volumes
+        .filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+            (Some(claim), _) => Some(ClaimUse { name: claim.claim_name.clone(), ephemeral: false }),
+            (None, Some(_)) => Some(ClaimUse { name: format!("{pod}-{}", volume.name), ephemeral: true }),
+            _ => None,
+        })
+        .collect()
+}
+
+/// All of the cluster's.
+#[derive(Clone, Default)]
+pub(crate) struct Volumes {
+    pub claims: Kept<PersistentVolumeClaim>,
+    pub volumes: Kept<PersistentVolume>,
+    pub classes: Kept<StorageClass>,
+    /// Volumes that were chosen for a claim (by UID), though they do not say so yet.
+    chosen: HashMap<String, String>,
+    /// How many placed pods use a claim.
+    users: HashMap<Name, usize>,
+}
+
+/// What a pod's claims ask of a node.
+pub(crate) struct Demand<'a> {
+    all: &'a Volumes,
+    bound: Vec<Option<&'a PersistentVolume>>,
+    delayed: Vec<&'a PersistentVolumeClaim>,
+    /// A claim that only one pod may use is used.
+    in_use: bool,
+}
+
+/// Why a node will not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Obstacle {
+    InUse,
+    NoVolume,
+    NodeConflict,
+    NothingToBind,
+}
+
+/// What has to be written before a pod can be bound.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    /// Volumes that were found for claims.
+    pub matched: Vec<(PersistentVolume, PersistentVolumeClaim)>,
+    /// Claims whose volumes are to be made for the node.
+    pub provisioned: Vec<PersistentVolumeClaim>,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.matched.is_empty() && self.provisioned.is_empty()
+    }
+
+    /// The claims that have to be bound.
+    pub fn claims(&self) -> impl Iterator<Item = &PersistentVolumeClaim> {
+        self.matched.iter().map(|(_, claim)| claim).chain(&self.provisioned)
+    }
+}
+
+impl Volumes {
+    /// Whether all lists have been seen.
+    pub fn known(&self) -> bool {
+        self.claims.known() && self.volumes.known() && self.classes.known()
+    }
+
+    /// A pod takes its place, or (`-1`) leaves it.
+    pub fn count(&mut self, pod: &PodInfo, by: isize) {
+        for claim in &pod.claims {
+            let name = (pod.namespace.to_string(), claim.name.clone());
+            let count = self.users.entry(name.clone()).or_default();
+            *count = count.saturating_add_signed(by);
+            if *count == 0 {
+                self.users.remove(&name);
+            }
+        }
+    }
+
+    /// What the pod asks for; the reason if no node at all will do, in upstream's words.
+    pub fn demand(&self, pod: &PodInfo) -> Result<Option<Demand<'_>>, String> {
+        if pod.claims.is_empty() {
+            return Ok(None);
+        }
+        let mut demand = Demand { all: self, bound: Vec::new(), delayed: Vec::new(), in_use: false };
+        let mut immediate = false;
+        for wanted in &pod.claims {
+            let name = &wanted.name;
+            let key = (pod.namespace.to_string(), name.clone());
+            let Some(claim) = self.claims.get(&key) else {
+                return Err(match wanted.ephemeral {
+                    true => {
+                        format!(
+                            "waiting for ephemeral volume controller to create the persistentvolumeclaim \"{name}\""
+                        )
+                    }
+                    false => format!("persistentvolumeclaim \"{name}\" not found"),
+                });
+            };
+            let phase = claim.status.as_ref().and_then(|s| s.phase.as_deref());
+            if phase == Some("Lost") {
+                let volume = volume_name(claim);
+                return Err(format!(
+                    "persistentvolumeclaim \"{name}\" bound to non-existent persistentvolume \"{volume}\""
+                ));
+            }
+            if claim.metadata.deletion_timestamp.is_some() {
+                return Err(format!("persistentvolumeclaim \"{name}\" is being deleted"));
+            }
+            let owned = || claim.metadata.owner_references.iter().flatten().any(|o| *o.uid == *pod.uid);
+            if wanted.ephemeral && !owned() {
+                let (namespace, pod) = (&pod.namespace, &pod.name);
+                return Err(format!(
+                    "PVC {namespace}/{name} was not created for pod {namespace}/{pod} (pod is not owner)"
+                ));
+            }
+            let exclusive =
+                claim.spec.iter().flat_map(|s| s.access_modes.iter().flatten()).any(|m| m == "ReadWriteOncePod");
+            demand.in_use |= exclusive && self.users.contains_key(&key);
+            if is_bound(claim) {
+                demand.bound.push(self.volumes.get(&(String::new(), volume_name(claim).to_owned())));
+            } else if volume_name(claim).is_empty() && self.class(claim).is_some_and(waits_for_consumer) {
+                demand.delayed.push(claim);
+            } else {
+                immediate = true;
+            }
+        }
+        if immediate {
+            return Err("pod has unbound immediate PersistentVolumeClaims".to_owned());
+        }
+        // The largest volumes are looked for last, so that small claims do not take them.
+        demand.delayed.sort_by_key(|claim| claims::requested(claim));
+        Ok(Some(demand))
+    }
+
+    /// What has to be done for a pod that goes to the node.
+    pub fn plan(&self, pod: &PodInfo, node: &NodeInfo) -> Plan {
+        self.demand(pod).ok().flatten().and_then(|demand| demand.on(node)).unwrap_or_default()
+    }
+
+    /// The volumes of a plan are spoken for until they say so themselves.
+    pub fn choose(&mut self, plan: &Plan) {
+        for (volume, claim) in &plan.matched {
+            let name = volume.metadata.name.clone().unwrap_or_default();
+            self.chosen.insert(name, claim.metadata.uid.clone().unwrap_or_default());
+        }
+    }
+
+    /// A plan is done with, one way or the other.
+    pub fn forget(&mut self, plan: &Plan) {
+        for (volume, _) in &plan.matched {
+            self.chosen.remove(volume.metadata.name.as_deref().unwrap_or_default());
+        }
+    }
+
+    fn class(&self, claim: &PersistentVolumeClaim) -> Option<&StorageClass> {
+        self.classes.get(&(String::new(), claims::class_of(claim).to_owned()))
+    }
+}
+
+impl Demand<'_> {
+    /// `None` if the pod's volumes can be had there.
+    pub fn obstacle(&self, node: &NodeInfo) -> Option<Obstacle> {
+        if self.in_use {
+            return Some(Obstacle::InUse);
+        }
+        for volume in &self.bound {
+            match volume {
+                None => return Some(Obstacle::NoVolume),
+                Some(volume) if !claims::reaches(volume, &node.name, &node.labels) => {
+                    return Some(Obstacle::NodeConflict);
+                }
+                Some(_) => {}
+            }
+        }
+        (!self.delayed.is_empty() && self.on(node).is_none()).then_some(Obstacle::NothingToBind)
+    }
+
+    /// What would have to be done there; `None` if it can't be.
+    fn on(&self, node: &NodeInfo) -> Option<Plan> {
+        let mut plan = Plan::default();
+        let mut taken = BTreeSet::new();
+        for claim in &self.delayed {
+            if let Some(selected) = annotation(claim, SELECTED_NODE) {
+                if *selected != *node.name {
+                    return None;
+                }
+                plan.provisioned.push(PersistentVolumeClaim::clone(claim));
+                continue;
+            }
+            let place = claims::Node { name: &node.name, labels: &node.labels };
+            let is_taken = |name: &str| {
+                taken.contains(name)
+                    || self.all.chosen.get(name).is_some_and(|uid| Some(uid) != claim.metadata.uid.as_ref())
+            };
+            match claims::choose(claim, self.all.volumes.all(), Some(place), true, is_taken) {
+                Some(volume) => {
+                    taken.insert(volume.metadata.name.as_deref().unwrap_or_default());
+                    plan.matched.push((volume.clone(), PersistentVolumeClaim::clone(claim)));
+                }
+                None if self.may_be_provisioned(claim, node) => {
+                    plan.provisioned.push(PersistentVolumeClaim::clone(claim));
+                }
+                None => return None,
+            }
+        }
+        Some(plan)
+    }
+
+    fn may_be_provisioned(&self, claim: &PersistentVolumeClaim, node: &NodeInfo) -> bool {
+        let Some(class) = self.all.class(claim) else { return false };
+        if class.provisioner.is_empty() || class.provisioner == claims::NO_PROVISIONER {
+            return false;
+        }
+        let Some(topologies) = class.allowed_topologies.as_ref().filter(|t| !t.is_empty()) else { return true };
+        topologies.iter().any(|term| {
+            let mut labels = term.match_label_expressions.iter().flatten();
+            labels.all(|r| node.label(&r.key).is_some_and(|value| r.values.iter().any(|v| v == value)))
+        })
+    }
+}
+
+/// Pods whose volumes were asked for and that are bound when they are there.
+#[derive(Default)]
+pub(crate) struct Waiting(pub HashMap<Arc<str>, Wait>);
+
+/// One of them.
+pub(crate) struct Wait {
+    pub pod: Arc<PodInfo>,
+    pub node: Arc<str>,
+    pub plan: Plan,
+    /// The versions of the claims after they were written; `None` before.
+    pub written: Option<HashMap<String, u64>>,
+    pub until: std::time::Instant,
+}
+
+/// How a wait stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    Waiting,
+    Bound,
+    /// Why the pod has to be placed anew.
+    Failed(String),
+}
+
+impl Wait {
+    pub fn progress(&self, volumes: &Volumes) -> Progress {
+        let Some(written) = &self.written else { return Progress::Waiting };
+        let mut all = true;
+        for claim in self.plan.claims() {
+            let name = claim.metadata.name.clone().unwrap_or_default();
+            let Some(now) = volumes.claims.get(&(self.pod.namespace.to_string(), name.clone())) else {
+                return Progress::Failed(format!("binding volumes: persistentvolumeclaim \"{name}\" not found"));
+            };
+            if is_bound(now) {
+                continue;
+            }
+            all = false;
+            let version = |claim: &PersistentVolumeClaim| {
+                claim.metadata.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0)
+            };
+            let up_to_date = written.get(&name).is_some_and(|written| version(now) >= *written);
+            let wants_node = self.plan.provisioned.iter().any(|c| c.metadata.name == claim.metadata.name);
+            if wants_node && up_to_date && annotation(now, SELECTED_NODE).is_none() {
+                return Progress::Failed(format!("binding volumes: provisioning failed for PVC \"{name}\""));
+            }
+        }
+        if all { Progress::Bound } else { Progress::Waiting }
+    }
+}

@@ -1,0 +1,125 @@
+//! CSI drivers over the standard sockets.
+
+use crate::{
+    cluster::{Cluster, busybox, eventually},
+    csi_driver::{Driver, NAME},
+};
+
+const VOLUME: &str = "
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: disk}
+spec:
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  storageClassName: ''
+  csi: {driver: disks.example.com, volumeHandle: vol-1, volumeAttributes: {tier: gold}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: disk}
+spec: {accessModes: [ReadWriteOnce], storageClassName: '', volumeName: disk, resources: {requests: {storage: 1Gi}}}
+---
+";
+
+fn driver_object(attach: bool) -> String {
+    format!(
+        "{{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {{name: {NAME}}}, spec: {{attachRequired: {attach}, \
+         podInfoOnMount: true, volumeLifecycleModes: [Persistent, Ephemeral]}}}}\n---\n"
+    )
+}
+
+fn with_volume(pod: &str, source: &str) -> String {
+    let mounts = "volumeMounts: [{name: v, mountPath: /data}], command:";
+    pod.replace("command:", mounts).replace("containers:", &format!("volumes: [{{name: v, {source}}}], containers:"))
+}
+
+#[test]
+fn a_driver_registers_and_its_volumes_are_attached_staged_and_published_and_all_that_is_taken_back() {
+    let cluster = Cluster::up();
+    let agent = cluster.data_dir().join("agent");
+    eventually("the registry's directory", || agent.join("plugins").exists());
+    cluster.apply(&driver_object(true));
+    let pod =
+        with_volume(&busybox("p", "echo kept > /data/file && sleep 1000"), "persistentVolumeClaim: {claimName: disk}");
+    cluster.apply(&(VOLUME.to_owned() + &pod));
+    eventually("an attachment", || !cluster.kubectl(&["get", "volumeattachments", "-o", "name"]).is_empty());
+    let attachment = cluster.kubectl(&["get", "volumeattachments", "-o", "name"]).trim().to_owned();
+    assert_eq!(cluster.jsonpath(&attachment, "{.spec.attacher} {.spec.nodeName}"), format!("{NAME} node"));
+    // The part of the driver's attacher.
+    let attached = "{\"status\":{\"attached\":true}}";
+    cluster.kubectl(&["patch", &attachment, "--subresource=status", "--type=merge", "-p", attached]);
+    eventually("the missing driver's event", || {
+        let notes = cluster.kubectl(&["get", "events", "-o", "jsonpath={.items[*].message}"]);
+        notes.contains("driver name disks.example.com not found in the list of registered CSI drivers")
+    });
+
+    let driver = Driver::start(&agent, &cluster.scratch().join("backing"));
+    cluster.until("csinode/node", "{.spec.drivers[0].name} {.spec.drivers[0].nodeID}", &format!("{NAME} id-of-node"));
+    cluster.until(
+        "csinode/node",
+        "{.spec.drivers[0].topologyKeys[0]} {.spec.drivers[0].allocatable.count}",
+        "disks.example.com/rack 16",
+    );
+    assert_eq!(cluster.jsonpath("node/node", "{.metadata.labels.disks\\.example\\.com/rack}"), "r7");
+    cluster.wait_ready("pod/p");
+    eventually("the file", || driver.volume("vol-1").join("file").exists());
+    eventually("the word of its registration", || driver.called("NotifyRegistrationStatus") == 1);
+    assert_eq!((driver.called("NodeStageVolume vol-1"), driver.called("NodePublishVolume vol-1")), (1, 1));
+    let context = driver.context.lock().unwrap().clone();
+    assert_eq!((context["tier"].as_str(), context["csi.storage.k8s.io/pod.name"].as_str()), ("gold", "p"));
+
+    // A second pod shares what is staged; it leaves without the first one's noticing.
+    let second = with_volume(&busybox("q", "cat /data/file && sleep 1000"), "persistentVolumeClaim: {claimName: disk}");
+    cluster.apply(&second);
+    cluster.wait_ready("pod/q");
+    eventually("the first pod's file", || cluster.kubectl(&["logs", "q"]) == "kept\n");
+    cluster.kubectl(&["delete", "pod", "q"]);
+    assert_eq!(driver.called("NodeUnstageVolume"), 0);
+
+    // The daemon's crash changes nothing, and its next run takes back what it did not publish itself.
+    cluster.kill_daemon();
+    cluster.start();
+    cluster.kubectl(&["exec", "p", "--", "cat", "/data/file"]);
+    cluster.kubectl(&["delete", "pod", "p"]);
+    assert!(driver.called("NodeUnpublishVolume vol-1") >= 2);
+    assert!(driver.called("NodeUnstageVolume vol-1") >= 1);
+    eventually("the detachment", || cluster.kubectl(&["get", "volumeattachments", "-o", "name"]).is_empty());
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let data = cluster.data_dir().to_string_lossy().into_owned();
+    let left: Vec<&str> = mounts.lines().filter(|l| l.contains(&data) && l.contains("csi")).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(driver.volume("vol-1").join("file").exists(), "the data stays");
+
+    // A volume of the pod's own.
+    let source = format!("csi: {{driver: {NAME}, volumeAttributes: {{size: small}}}}");
+    cluster.apply(&with_volume(&busybox("e", "echo x > /data/mine && sleep 1000"), &source));
+    cluster.wait_ready("pod/e");
+    let context = driver.context.lock().unwrap().clone();
+    assert_eq!((context["size"].as_str(), context["csi.storage.k8s.io/ephemeral"].as_str()), ("small", "true"));
+    cluster.kubectl(&["delete", "pod", "e"]);
+
+    drop(driver);
+    cluster.until("csinode/node", "{.spec.drivers}", "[]");
+}
+
+#[test]
+fn a_driver_that_does_not_attach_needs_no_attachment_and_one_that_fails_is_quoted() {
+    let cluster = Cluster::up();
+    let agent = cluster.data_dir().join("agent");
+    cluster.apply(&driver_object(false));
+    eventually("the registry's directory", || agent.join("plugins").exists());
+    let driver = Driver::start(&agent, &cluster.scratch().join("backing"));
+    cluster.until("csinode/node", "{.spec.drivers[0].name}", NAME);
+    let claim = "persistentVolumeClaim: {claimName: disk}";
+    cluster.apply(&(VOLUME.replace("vol-1", "broken") + &with_volume(&busybox("p", "sleep 1000"), claim)));
+    eventually("the driver's words", || {
+        let notes = cluster.kubectl(&["get", "events", "-o", "jsonpath={.items[*].message}"]);
+        notes.contains(
+            "MountVolume.MountDevice failed for volume \"disk\" : rpc error: code = Internal desc = no such disk",
+        )
+    });
+    assert_eq!(cluster.kubectl(&["get", "volumeattachments", "-o", "name"]), "");
+    cluster.kubectl(&["delete", "pod", "p"]);
+    assert!(driver.calls().iter().any(|c| c == "NodeUnpublishVolume broken"), "{:?}", driver.calls());
+}
