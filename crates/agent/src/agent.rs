@@ -49,7 +49,10 @@ impl Agent {
             config.secrets_dir = None;
         }
         let machine = Machine::read(&config.data_dir);
+        let pods = Pods::default();
         let context = Context {
+            pods: pods.clone(),
+            room: tokio::sync::watch::channel(0).0,
             recorder: Recorder::start(parts.client.clone(), &config.node_name),
             objects: Objects::new(parts.client.clone()),
             services: ServiceVariables::default(),
@@ -61,7 +64,7 @@ impl Agent {
             images: parts.images,
             network: parts.network,
         };
-        Self { context: Arc::new(context), pods: Pods::default(), services: parts.services }
+        Self { context: Arc::new(context), pods, services: parts.services }
     }
 
     /// Registers the node and works until `stop`. Containers run on after it: the next agent adopts them.

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 
 use crate::{
-    config::AgentConfig, events::Recorder, net::PodNetwork, node::Machine, paths::PodPaths, runtime::Images,
-    runtime::Runtime, services::ServiceVariables, volumes::Objects,
+    config::AgentConfig, events::Recorder, net::PodNetwork, node::Machine, paths::PodPaths, pods::Pods,
+    runtime::Images, runtime::Runtime, services::ServiceVariables, volumes::Objects,
 };
 
 /// Handed to every pod's actor.
@@ -32,6 +32,10 @@ pub struct Context {
     pub machine: Machine,
     /// Tells that the set of images on the node changed.
     pub images_changed: tokio::sync::Notify,
+    /// The pods of this node.
+    pub pods: Pods,
+    /// Changes when a pod leaves the node or takes less of it.
+    pub room: tokio::sync::watch::Sender<u64>,
 }
 
 impl Context {

@@ -331,6 +331,15 @@ impl Runtime for Fake {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await
     }
 
+    async fn update(&self, sandbox: &str, container: &str, resources: engine::Resources) -> engine::Result<()> {
+        self.change(|s| {
+            s.journal.push(format!("update {container}"));
+            let found = s.sandboxes.get_mut(sandbox).and_then(|(_, c)| c.get_mut(container));
+            found.ok_or_else(|| missing(container))?.spec.resources = resources;
+            Ok(())
+        })
+    }
+
     async fn usage(&self, _sandbox: &str) -> engine::Result<Vec<Usage>> {
         Ok(Vec::new())
     }

@@ -4,7 +4,9 @@
 
 mod adoption;
 mod cluster;
+mod ephemeral;
 mod fake_api;
 mod fake_runtime;
 mod life_of_a_pod;
+mod resize;
 mod streaming;

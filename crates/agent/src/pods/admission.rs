@@ -54,6 +54,35 @@ pub fn selects_node(pod: &Pod) -> bool {
     spec.node_selector.as_ref().is_some_and(|s| !s.is_empty()) || required(spec).is_some()
 }
 
+/// Whether a pod that is on the node may have other resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resize {
+    /// It may.
+    Granted,
+    /// Not before other pods take less; why.
+    Deferred(String),
+    /// The node will never have as much; why.
+    Infeasible(String),
+}
+
+/// Decides it for the pod as it asks to be; `others` are the pods beside it.
+pub fn resize(spec: &PodSpec, others: &[Arc<Pod>], offer: &Offer<'_>) -> Resize {
+    let node = offer.allocatable;
+    for (resource, capacity) in [("cpu", node.cpu_milli), ("memory", node.memory)] {
+        let requested = requested(spec, resource);
+        if requested > capacity {
+            return Resize::Infeasible(format!(
+                "Node didn't have enough capacity: {resource}, requested: {requested}, capacity: {capacity}"
+            ));
+        }
+    }
+    let live: Vec<&Pod> = others.iter().map(Arc::as_ref).filter(|p| !is_over(p)).collect();
+    match resources(spec, &live, offer) {
+        Some(refusal) => Resize::Deferred(refusal.message),
+        None => Resize::Granted,
+    }
+}
+
 /// Looks at all of it; `others` are the pods that are on the node already.
 pub fn check(pod: &Pod, others: &[Arc<Pod>], offer: &Offer<'_>) -> Option<Refusal> {
     let spec = pod.spec.as_ref()?;
@@ -249,6 +278,24 @@ mod tests {
         );
         let init = json!({"initContainers": [container(json!({"cpu": "1"})), container(json!({"cpu": "2500m"}))], "containers": [{"name": "c"}]});
         assert_eq!(verdict(init, &[]).expect("refused").0, "OutOfcpu");
+    }
+
+    #[test]
+    fn a_resize_waits_for_room_or_is_never_possible() {
+        let asks = |cpu: &str| pod(json!({"containers": [container(json!({"cpu": cpu}))]}));
+        let offer = Offer {
+            name: "n",
+            allocatable: Allocatable { cpu_milli: 2000, memory: 1 << 30, ephemeral_storage: 1 << 30 },
+            pods: 3,
+            node: None,
+        };
+        let other = [Arc::new(asks("1500m"))];
+        let verdict = |cpu: &str| resize(asks(cpu).spec.as_ref().expect("a spec"), &other, &offer);
+        assert_eq!(verdict("500m"), Resize::Granted);
+        let message = "Node didn't have enough resource: cpu, requested: 600, used: 1500, capacity: 2000";
+        assert_eq!(verdict("600m"), Resize::Deferred(message.into()));
+        let message = "Node didn't have enough capacity: cpu, requested: 3000, capacity: 2000";
+        assert_eq!(verdict("3"), Resize::Infeasible(message.into()));
     }
 
     #[test]

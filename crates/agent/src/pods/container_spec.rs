@@ -11,7 +11,7 @@ use crate::{
     runtime::ImageInfo,
     spec::{
         command, environment, oom_score, qos, quantity,
-        resources::{self, Side},
+        resources::{self, CgroupResources, Side},
         security::{self, Seccomp},
         user,
     },
@@ -35,6 +35,8 @@ pub struct Parts<'a> {
     pub environment: Vec<(String, String)>,
     /// The mounts of its volumes.
     pub mounts: Vec<Mount>,
+    /// The container whose processes it is to see.
+    pub pid_of: Option<String>,
     /// Where the pod's things lie.
     pub paths: &'a PodPaths,
 }
@@ -92,18 +94,10 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
         no_new_privileges: security.no_new_privileges,
         masked_paths: security.unmasked_proc.then(Vec::new),
         readonly_paths: security.unmasked_proc.then(Vec::new),
-        resources: engine::Resources {
-            cpu_shares: Some(cgroup.cpu_shares),
-            cpu_quota: cgroup.cpu_quota,
-            cpu_period: cgroup.cpu_quota.map(|_| cgroup.cpu_period),
-            memory_limit: cgroup.memory_limit,
-            // No swap beyond the limit, as upstream without the swap feature.
-            memory_swap: cgroup.memory_limit,
-            pids_limit: cgroup.pids_limit,
-            ..engine::Resources::default()
-        },
+        resources: limits(&cgroup),
         oom_score_adj: Some(oom_score::adjustment(class, request, context.machine.memory_bytes, critical)),
         privileged: security.privileged,
+        pid_of: parts.pid_of,
         log: Some(LogSpec {
             path: paths.log(&container.name, parts.attempt),
             max_size: context.config.log_max_size,
@@ -112,6 +106,20 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
         labels: labels(pod, container, parts.attempt),
         ..ContainerSpec::default()
     })
+}
+
+/// A container's cgroup settings for the runtime.
+pub fn limits(cgroup: &CgroupResources) -> engine::Resources {
+    engine::Resources {
+        cpu_shares: Some(cgroup.cpu_shares),
+        cpu_quota: cgroup.cpu_quota,
+        cpu_period: cgroup.cpu_quota.map(|_| cgroup.cpu_period),
+        memory_limit: cgroup.memory_limit,
+        // No swap beyond the limit, as upstream without the swap feature.
+        memory_swap: cgroup.memory_limit,
+        pids_limit: cgroup.pids_limit,
+        ..engine::Resources::default()
+    }
 }
 
 /// The labels that CRI runtimes give.

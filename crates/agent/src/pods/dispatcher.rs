@@ -171,7 +171,7 @@ impl Dispatcher {
         if known || pod.metadata.deletion_timestamp.is_some() || !matches!(phase, None | Some("" | "Pending")) {
             return None;
         }
-        let others: Vec<_> = self.pods.all().into_iter().filter(|v| !v.failed).map(|v| Arc::clone(&v.pod)).collect();
+        let others: Vec<_> = self.pods.all().into_iter().filter(|v| !v.failed).map(|v| v.granted()).collect();
         let node = if admission::selects_node(pod) {
             let api: Api<Node> = Api::all(self.context.client.clone());
             api.get(&self.context.config.node_name).await.ok()
@@ -190,6 +190,7 @@ impl Dispatcher {
     fn forget(&mut self, uid: &str) {
         self.actors.remove(uid);
         self.pods.views.write().remove(uid);
+        self.context.room.send_modify(|n| *n += 1);
     }
 
     /// The sandbox the pod had last; older ones are ended.

@@ -105,6 +105,7 @@ async fn create_and_start(
         root: prepared.root,
         environment,
         mounts,
+        pid_of: prepared.pid_of,
         paths: &paths,
     };
     let spec = container_spec::build(context, parts).map_err(LaunchError::Create)?;

@@ -31,6 +31,8 @@ pub struct PodRecord {
     pub containers: Vec<ContainerRecord>,
     /// Why it failed as a whole: (reason, message).
     pub failure: Option<(String, String)>,
+    /// Why something other than its own doing ended it: the message of its `DisruptionTarget` condition.
+    pub disruption: Option<String>,
 }
 
 impl PodRecord {

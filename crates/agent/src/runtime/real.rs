@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use engine::{
-    ContainerSpec, Engine, Exec, ExecSpec, ExitStatus, Rootfs, Sandbox, SandboxSpec, SandboxStatus, TerminalSize,
+    ContainerSpec, Engine, Exec, ExecSpec, ExitStatus, Resources, Rootfs, Sandbox, SandboxSpec, SandboxStatus,
+    TerminalSize,
     content::{Content, ContentError, Credentials, Image, PullOptions, Reference, Secret},
 };
 use tokio::{
@@ -133,6 +134,10 @@ impl Runtime for EngineRuntime {
         namespace::connect(namespace, port).await
     }
 
+    async fn update(&self, sandbox: &str, container: &str, resources: Resources) -> engine::Result<()> {
+        self.sandbox(sandbox)?.update(container, &resources).await
+    }
+
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>> {
         let sandbox = self.sandbox(sandbox)?;
         let mut out = Vec::new();
@@ -146,7 +151,7 @@ impl Runtime for EngineRuntime {
 }
 
 fn usage(container: String, stats: &engine::cgroup::Stats) -> Usage {
-    Usage { container, cpu_nanoseconds: stats.cpu.usage, working_set: stats.memory.working_set }
+    Usage { container, cpu_nanoseconds: stats.cpu.usage, working_set: stats.memory.working_set, pids: stats.pids }
 }
 
 fn process(streams: engine::Streams, control: Box<dyn ProcessControl>) -> Process {

@@ -241,6 +241,7 @@ impl Actor {
         match result {
             Ok(()) => {
                 ending.torn_down = true;
+                self.context.room.send_modify(|n| *n += 1);
                 self.sandbox = Need::Absent;
                 self.record.sandbox = None;
                 for record in &mut self.record.containers {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::ExitStatus;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
 use crate::{
     pods::{
@@ -74,6 +74,19 @@ pub enum Message {
         /// Whether it passes now.
         passes: bool,
     },
+    /// A container's limits were changed, or not.
+    Resized {
+        /// The container.
+        slot: usize,
+        /// Which start.
+        attempt: u32,
+        /// What it has now.
+        resources: Box<ResourceRequirements>,
+        /// Why not.
+        result: Result<(), String>,
+    },
+    /// Another pod has left the node, or takes less of it.
+    Room,
     /// A status patch came back.
     Written(Written),
     /// Everything of the pod is removed from the node, or not yet.
@@ -96,6 +109,8 @@ impl Message {
             Self::Ended { .. } => "ended",
             Self::PostStarted { .. } => "post started",
             Self::Probe { .. } => "probe",
+            Self::Resized { .. } => "resized",
+            Self::Room => "room",
             Self::Written(_) => "written",
             Self::TornDown(_) => "torn down",
             Self::Deleted(_) => "deleted",

@@ -15,6 +15,7 @@ use crate::pods::{
 impl Actor {
     pub(super) fn wanted_status(&self) -> PodStatus {
         let host_ips = self.context.host_ips();
+        let passing = self.passing_conditions();
         let nothing_runs = !self.record.containers.iter().any(|c| c.running());
         let (status, _) = status::of(&status::Inputs {
             pod: &self.pod,
@@ -24,6 +25,7 @@ impl Actor {
             host_ips: &host_ips,
             start_time: self.start_time().unwrap_or_else(Timestamp::now),
             stopped: self.ending.is_some() && nothing_runs,
+            passing: &passing,
             failure: self.record.failure.as_ref().map(|(reason, message)| (reason.as_str(), message.as_str())),
             now: Timestamp::now(),
         });
