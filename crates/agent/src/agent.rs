@@ -10,10 +10,15 @@ use crate::{
     context::Context,
     events::Recorder,
     net::PodNetwork,
-    node::{self, Machine},
+    node::{
+        self, Health, Machine,
+        eviction::{self, threshold::Signal},
+    },
     pods::{self, Pods},
+    pulled_images::PulledImages,
     runtime::{Images, Runtime},
     services::{self, ServiceSink, ServiceVariables},
+    spec::resource_reference::Allocatable,
     volumes::{self, Objects},
 };
 
@@ -48,11 +53,22 @@ impl Agent {
             tracing::warn!(%error, "no memory file system: Secrets and tokens of pods are written to the data directory");
             config.secrets_dir = None;
         }
-        let machine = Machine::read(&config.data_dir);
+        if let Err(error) = std::fs::create_dir_all(&config.data_dir) {
+            tracing::warn!(%error, dir = %config.data_dir.display(), "the agent's directory can't be made");
+        }
+        let mut machine = Machine::read(&config.data_dir);
+        machine.reserved = Allocatable {
+            memory: config.reserved.memory + config.eviction.reserved(Signal::MemoryAvailable, machine.memory_bytes),
+            ephemeral_storage: config.reserved.ephemeral_storage
+                + config.eviction.reserved(Signal::NodefsAvailable, machine.storage_bytes),
+            ..config.reserved
+        };
         let pods = Pods::default();
         let context = Context {
             pods: pods.clone(),
             room: tokio::sync::watch::channel(0).0,
+            pulled_images: PulledImages::load(config.data_dir.join("pulled-images.json")),
+            health: tokio::sync::watch::channel(Health::default()).0,
             recorder: Recorder::start(parts.client.clone(), &config.node_name),
             objects: Objects::new(parts.client.clone()),
             services: ServiceVariables::default(),
@@ -67,13 +83,19 @@ impl Agent {
         Self { context: Arc::new(context), pods, services: parts.services }
     }
 
+    /// Ends all pods of the node in order, as before a shutdown of the machine; call it while [`Agent::run`] works.
+    pub async fn shut_down(&self) {
+        node::shut_down(&self.context).await;
+    }
+
     /// Registers the node and works until `stop`. Containers run on after it: the next agent adopts them.
     pub async fn run(&self, stop: CancellationToken) {
         let node = async {
             if let Some(node) = node::register(&self.context, &stop).await {
                 let lease = node::renew(self.context.client.clone(), node.clone(), stop.clone());
+                let guard = eviction::watch(Arc::clone(&self.context), node.clone(), stop.clone());
                 let status = node::keep(Arc::clone(&self.context), node, stop.clone());
-                futures::join!(lease, status);
+                futures::join!(lease, status, guard);
             }
         };
         let pods = pods::run(Arc::clone(&self.context), self.pods.clone(), stop.clone());

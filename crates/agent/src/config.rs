@@ -1,6 +1,11 @@
 //! What an agent is told at its start.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use crate::{
+    node::{eviction::threshold::Eviction, image_gc::ImageLimits},
+    spec::resource_reference::Allocatable,
+};
 
 /// One node's settings.
 #[derive(Clone, Debug)]
@@ -36,6 +41,22 @@ pub struct AgentConfig {
     pub version: String,
     /// Labels beyond the usual.
     pub labels: Vec<(String, String)>,
+    /// Sysctls that pods may set although they may harm others: names, or beginnings with `*` behind them.
+    pub unsafe_sysctls: Vec<String>,
+    /// What is kept from pods, beside the hard thresholds of eviction.
+    pub reserved: Allocatable,
+    /// When the node ends pods.
+    pub eviction: Eviction,
+    /// When the node removes images.
+    pub images: ImageLimits,
+    /// Between looks at the machine.
+    pub housekeeping: Duration,
+    /// The directory of static pods' manifests; `None` for none.
+    pub manifests: Option<PathBuf>,
+    /// How long pods may take to end when the node shuts down.
+    pub shutdown_grace: Duration,
+    /// The part of it that is kept for critical pods.
+    pub shutdown_grace_critical: Duration,
 }
 
 impl AgentConfig {
@@ -57,6 +78,14 @@ impl AgentConfig {
             log_max_files: 5,
             version: "v1.36.0".to_owned(),
             labels: Vec::new(),
+            unsafe_sysctls: Vec::new(),
+            reserved: Allocatable::default(),
+            eviction: Eviction::default(),
+            images: ImageLimits::default(),
+            housekeeping: Duration::from_secs(10),
+            manifests: None,
+            shutdown_grace: Duration::from_secs(30),
+            shutdown_grace_critical: Duration::from_secs(10),
         }
     }
 }

@@ -6,8 +6,17 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 
 use crate::{
-    config::AgentConfig, events::Recorder, net::PodNetwork, node::Machine, paths::PodPaths, pods::Pods,
-    runtime::Images, runtime::Runtime, services::ServiceVariables, volumes::Objects,
+    config::AgentConfig,
+    events::Recorder,
+    net::PodNetwork,
+    node::{Health, Machine},
+    paths::PodPaths,
+    pods::Pods,
+    pulled_images::PulledImages,
+    runtime::Images,
+    runtime::Runtime,
+    services::ServiceVariables,
+    volumes::Objects,
 };
 
 /// Handed to every pod's actor.
@@ -34,6 +43,10 @@ pub struct Context {
     pub images_changed: tokio::sync::Notify,
     /// The pods of this node.
     pub pods: Pods,
+    /// Images that were pulled for pods.
+    pub pulled_images: PulledImages,
+    /// How the machine fares.
+    pub health: tokio::sync::watch::Sender<Health>,
     /// Changes when a pod leaves the node or takes less of it.
     pub room: tokio::sync::watch::Sender<u64>,
 }

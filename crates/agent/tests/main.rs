@@ -5,6 +5,7 @@
 mod adoption;
 mod cluster;
 mod ephemeral;
+mod eviction;
 mod fake_api;
 mod fake_runtime;
 mod life_of_a_pod;

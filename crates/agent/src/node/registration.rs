@@ -13,18 +13,16 @@ use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    conditions::{self, Health},
-    machine,
-};
+use super::conditions::{self, Health};
 use crate::{config::AgentConfig, context::Context, events::Severity, runtime::ImageInfo};
 
-/// Between looks at the machine while nothing else happens.
-const LOOK: Duration = Duration::from_secs(60);
-/// Between reports when nothing changed, in looks.
-const REPORT_EVERY: u32 = 5;
+/// Between reports when nothing changed.
+const REPORT_EVERY: Duration = Duration::from_secs(300);
+/// Before a report that failed is tried again.
+const RETRY: Duration = Duration::from_secs(10);
 /// Images listed in the status, as upstream limits them.
 const IMAGES: usize = 50;
 
@@ -89,21 +87,18 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
     let api: Api<Node> = Api::all(context.client.clone());
     let name = context.config.node_name.clone();
     let mut known = registered.status.unwrap_or_default();
-    let mut health = Health::default();
-    let mut quiet = 0;
+    let mut changes = context.health.subscribe();
+    let mut report_at = Instant::now() + REPORT_EVERY;
     loop {
-        let images_changed = tokio::select! {
+        tokio::select! {
             () = stop.cancelled() => return,
-            () = context.images_changed.notified() => true,
-            () = tokio::time::sleep(LOOK) => false,
-        };
-        let disk = machine::storage(context.data_dir()).unwrap_or((1, 1, 0, 0));
-        let now_health = Health::of_measures(machine::memory_available().unwrap_or(i64::MAX), disk);
-        quiet += 1;
-        if !images_changed && now_health == health && quiet < REPORT_EVERY {
-            continue;
+            () = context.images_changed.notified() => {}
+            () = tokio::time::sleep_until(report_at) => {}
+            // The sender is in the context, so this cannot fail.
+            _ = changes.changed() => {}
         }
-        health = now_health;
+        let health = *changes.borrow_and_update();
+        report_at = Instant::now() + REPORT_EVERY;
         let images = context.images.list().await.unwrap_or_default();
         let old = known.conditions.clone().unwrap_or_default();
         let status = NodeStatus {
@@ -113,8 +108,8 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
         };
         match write_status(&api, &name, Some(&status)).await {
             Ok(node) => {
+                tell(&context, &node, known.conditions.as_deref().unwrap_or_default());
                 known = node.status.unwrap_or_default();
-                quiet = 0;
             }
             Err(kube::Error::Api(error)) if error.code == 404 => {
                 // Someone deleted the Node while it lives: it is registered again.
@@ -122,7 +117,31 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
                     known = node.status.unwrap_or_default();
                 }
             }
-            Err(error) => tracing::debug!(%error, "the node's status could not be written yet"),
+            Err(error) => {
+                tracing::debug!(%error, "the node's status could not be written yet");
+                report_at = Instant::now() + RETRY;
+            }
+        }
+    }
+}
+
+/// Records an event for each pressure that began or ended.
+fn tell(context: &Context, node: &Node, before: &[k8s_openapi::api::core::v1::NodeCondition]) {
+    let name = &context.config.node_name;
+    for condition in node.status.iter().flat_map(|s| s.conditions.iter().flatten()) {
+        let same = before.iter().any(|c| c.type_ == condition.type_ && c.status == condition.status);
+        let reason = match (condition.type_.as_str(), condition.status.as_str()) {
+            ("MemoryPressure", "True") => "NodeHasInsufficientMemory",
+            ("MemoryPressure", "False") => "NodeHasSufficientMemory",
+            ("DiskPressure", "True") => "NodeHasDiskPressure",
+            ("DiskPressure", "False") => "NodeHasNoDiskPressure",
+            ("PIDPressure", "True") => "NodeHasInsufficientPID",
+            ("PIDPressure", "False") => "NodeHasSufficientPID",
+            _ => continue,
+        };
+        if !same {
+            let text = format!("Node {name} status is now: {reason}");
+            context.recorder.node(node, Severity::Normal, reason, text);
         }
     }
 }
@@ -162,7 +181,7 @@ fn node(context: &Context, images: &[ImageInfo], old: &[k8s_openapi::api::core::
         }),
         status: Some(NodeStatus {
             capacity: Some(amounts(machine.cpus.to_string(), machine.memory_bytes, machine.storage_bytes)),
-            allocatable: Some(amounts(machine.cpus.to_string(), allocatable.memory, allocatable.ephemeral_storage)),
+            allocatable: Some(amounts(cpus(allocatable.cpu_milli), allocatable.memory, allocatable.ephemeral_storage)),
             conditions: Some(conditions::of(Health::default(), old, Timestamp::now())),
             addresses: Some(addresses),
             daemon_endpoints: Some(NodeDaemonEndpoints {
@@ -173,6 +192,11 @@ fn node(context: &Context, images: &[ImageInfo], old: &[k8s_openapi::api::core::
             ..NodeStatus::default()
         }),
     }
+}
+
+/// Thousandths of a CPU as a quantity.
+fn cpus(milli: i64) -> String {
+    if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") }
 }
 
 fn labels(context: &Context) -> BTreeMap<String, String> {

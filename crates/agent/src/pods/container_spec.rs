@@ -69,6 +69,10 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
         resources::amount(container.resources.as_ref(), Side::Requests, "memory", quantity::whole).unwrap_or(0);
     let critical = spec.priority.is_some_and(|p| p >= 2_000_000_000);
     let mut mounts = parts.mounts;
+    if security.read_only_root {
+        let dir = paths.image_volumes(&container.name, parts.attempt);
+        mounts.extend(image_volumes(&image.volumes, &parts.root, &dir, &mounts).map_err(|e| e.to_string())?);
+    }
     mounts.extend(etc_mounts(container, paths, &mounts));
     mounts.extend(termination_mount(container, paths, parts.attempt));
     let seccomp = match &security.seccomp {
@@ -120,6 +124,53 @@ pub fn limits(cgroup: &CgroupResources) -> engine::Resources {
         pids_limit: cgroup.pids_limit,
         ..engine::Resources::default()
     }
+}
+
+/// The image's VOLUME directories can be written even under a read-only root: each is a layer of its own above what
+/// the image has there.
+fn image_volumes(volumes: &[String], root: &Rootfs, dir: &Path, taken: &[Mount]) -> std::io::Result<Vec<Mount>> {
+    let Rootfs::Overlay { lower, .. } = root else { return Ok(Vec::new()) };
+    let mut mounts = Vec::new();
+    for (index, volume) in volumes.iter().enumerate() {
+        let inside = Path::new(volume.trim_start_matches('/'));
+        let strange = inside.components().any(|c| !matches!(c, std::path::Component::Normal(_)));
+        if strange || taken.iter().any(|m| Path::new(&m.destination) == Path::new("/").join(inside)) {
+            continue;
+        }
+        let (upper, work) = (dir.join(format!("{index}/upper")), dir.join(format!("{index}/work")));
+        std::fs::create_dir_all(&upper)?;
+        std::fs::create_dir_all(&work)?;
+        let real = |layer: &std::path::PathBuf| {
+            let path = layer.join(inside);
+            // A link in a layer could lead anywhere.
+            path.canonicalize().is_ok_and(|p| p == path && p.is_dir()).then_some(path)
+        };
+        let below: Vec<_> = lower.iter().filter_map(real).collect();
+        let destination = format!("/{}", inside.display());
+        let Some(top) = below.first() else {
+            mounts.push(Mount::bind(upper.to_string_lossy(), destination, false));
+            continue;
+        };
+        let metadata = std::fs::metadata(top)?;
+        std::fs::set_permissions(&upper, metadata.permissions())?;
+        std::os::unix::fs::chown(
+            &upper,
+            Some(std::os::unix::fs::MetadataExt::uid(&metadata)),
+            Some(std::os::unix::fs::MetadataExt::gid(&metadata)),
+        )?;
+        let layers: Vec<_> = below.iter().map(|p| p.to_string_lossy().into_owned()).collect();
+        mounts.push(Mount {
+            source: "overlay".to_owned(),
+            destination,
+            fstype: "overlay".to_owned(),
+            options: vec![
+                format!("lowerdir={}", layers.join(":")),
+                format!("upperdir={}", upper.display()),
+                format!("workdir={}", work.display()),
+            ],
+        });
+    }
+    Ok(mounts)
 }
 
 /// The labels that CRI runtimes give.

@@ -23,10 +23,12 @@ pub mod status;
 pub mod status_patch;
 mod status_writer;
 mod stopping;
+pub(crate) mod storage;
 mod teardown;
 mod termination_message;
 
-pub(crate) use actor::PodView;
+pub(crate) use actor::{Eviction, PodView};
+pub(crate) use admission::requested;
 pub(crate) use container::{ContainerRecord, Current, Role};
 pub(crate) use dispatcher::{Pods, run};
 pub(crate) use launch::runtime_id;

@@ -14,6 +14,8 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
+use crate::pods::storage::tree_bytes;
+
 use super::{
     Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Usage, namespace, sub_path,
 };
@@ -298,6 +300,22 @@ impl Images for ContentImages {
     async fn remove_root(&self, id: &str) -> Result<(), ImageError> {
         let id = id.to_owned();
         self.blocking(move |c| c.remove_snapshot(&id)).await.map_err(|e| ImageError::Storage(e.to_string()))
+    }
+
+    async fn root_usage(&self, id: &str) -> u64 {
+        let id = id.to_owned();
+        let measured = self.blocking(move |c| Ok(c.snapshot(&id).map_or(0, |s| tree_bytes(&s.upper)))).await;
+        measured.unwrap_or(0)
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), ImageError> {
+        let id = id.to_owned();
+        let removed = self.blocking(move |c| c.remove_image(&id, false)).await;
+        removed.map(drop).map_err(|e| ImageError::Storage(e.to_string()))
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        Some(self.content.root().to_path_buf())
     }
 
     async fn list(&self) -> Result<Vec<ImageInfo>, ImageError> {

@@ -11,7 +11,6 @@ mod memory;
 mod mounts;
 mod objects;
 mod remove;
-mod size_limit;
 mod token;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -23,7 +22,6 @@ pub use memory::keep_in_memory;
 pub use mounts::{MountError, Mounts, mounts_of};
 pub use objects::Objects;
 pub use remove::remove_tree;
-pub use size_limit::{Exceeded, watch as watch_sizes};
 
 use crate::{context::Context, paths::PodPaths, spec::quantity};
 

@@ -4,6 +4,7 @@
 mod ending;
 mod failures;
 mod message;
+mod mirror;
 mod report;
 mod resize;
 mod slot;
@@ -19,9 +20,10 @@ use tokio::{
     time::Instant,
 };
 
-pub use message::Message;
+pub use message::{Eviction, Message};
+pub use mirror::remove as remove_mirror;
 
-use self::{ending::Ending, resize::Resize, slot::Slot};
+use self::{ending::Ending, mirror::Mirror, resize::Resize, slot::Slot};
 use super::{
     admission::Refusal,
     container::{self, ContainerRecord, Current, Ended},
@@ -118,6 +120,7 @@ pub(super) struct Actor {
     gone: bool,
     resize: Resize,
     writer: StatusWriter,
+    mirror: Mirror,
     first_report_at: Option<Instant>,
     seen_at: Instant,
     wake: Option<Instant>,
@@ -168,6 +171,7 @@ impl Actor {
             gone: false,
             resize: Resize::default(),
             writer,
+            mirror: Mirror::default(),
             first_report_at: fresh.then(|| Instant::now() + FIRST_REPORT),
             seen_at: Instant::now(),
             wake: None,
@@ -213,9 +217,17 @@ impl Actor {
         match message {
             Message::Pod(pod) => self.observe(pod),
             Message::Gone => self.gone = true,
+            Message::Mirror(pod) => self.mirrored(Some(pod)),
+            Message::MirrorGone(uid) => {
+                let known = self.mirror.uid();
+                if uid.is_none() || uid == known {
+                    self.mirrored(None);
+                }
+            }
+            Message::MirrorKept(result) => self.mirror_kept(result),
             Message::Sandbox(result) => self.sandbox_done(result),
             Message::Volumes(result) => self.volumes_done(result),
-            Message::Exceeded(exceeded) => self.exceeded(&exceeded),
+            Message::Evict(eviction) => self.evicted(&eviction),
             Message::Prepared { slot, result } => self.prepared(slot, *result),
             Message::Launched { slot, attempt, result } => self.launched(slot, attempt, result),
             Message::Ended { slot, attempt, exit } => self.ended(slot, attempt, exit),

@@ -83,6 +83,7 @@ impl Actor {
             allocatable: self.context.machine.allocatable(),
             pods: i64::from(self.context.config.max_pods),
             node: None,
+            unsafe_sysctls: &[],
         };
         let (reason, message) = match admission::resize(&self.spec(), &others, &offer) {
             Verdict::Granted => {

@@ -6,7 +6,7 @@ use engine::ExitStatus;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::{Actor, Message, Need, slot::Stage};
+use super::{Actor, Eviction, Message, Need, slot::Stage};
 use crate::{
     events::Severity,
     hooks::{self, Place},
@@ -18,7 +18,7 @@ use crate::{
         plan,
         prepare::{self, Prepared},
         sandbox::{self, SandboxUp},
-        termination_message,
+        storage, termination_message,
     },
     probes::{self, ProbeKind},
     volumes,
@@ -100,9 +100,13 @@ impl Actor {
     pub(super) fn volumes_done(&mut self, result: Result<volumes::PodVolumes, volumes::VolumeError>) {
         match result {
             Ok(mut up) => {
-                if let Some(watch) = volumes::watch_sizes(&self.pod, &self.paths) {
+                if let Some(watch) = storage::watch(&self.context, &self.pod) {
                     let outbox = self.outbox.clone();
-                    let task = async move { drop(outbox.send(Message::Exceeded(watch.await))) };
+                    let task = async move {
+                        let message = watch.await;
+                        let eviction = Eviction { reason: "Evicted", message, grace: Some(1), disrupts: false };
+                        drop(outbox.send(Message::Evict(eviction)));
+                    };
                     up.keep(tokio::spawn(task).abort_handle());
                 }
                 self.volumes = Need::Up(Arc::new(up));
