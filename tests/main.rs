@@ -12,6 +12,7 @@ mod guestbook;
 mod images;
 mod lifecycle;
 mod logs;
+mod node;
 mod placing;
 mod pods;
 mod probes;

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::AgentConfig,
     context::Context,
+    device_plugins::DevicePlugins,
     events::Recorder,
     net::PodNetwork,
     node::{
@@ -67,6 +68,7 @@ impl Agent {
         let context = Context {
             pods: pods.clone(),
             room: tokio::sync::watch::channel(0).0,
+            devices: DevicePlugins::default(),
             pulled_images: PulledImages::load(config.data_dir.join("pulled-images.json")),
             health: tokio::sync::watch::channel(Health::default()).0,
             recorder: Recorder::start(parts.client.clone(), &config.node_name),
@@ -106,6 +108,7 @@ impl Agent {
             self.context.services.clone(),
             stop.clone(),
         );
-        futures::join!(node, pods, services);
+        let devices = self.context.devices.serve(self.context.config.device_plugins.clone(), stop.clone());
+        futures::join!(node, pods, services, devices);
     }
 }

@@ -53,6 +53,8 @@ pub struct AgentConfig {
     pub housekeeping: Duration,
     /// The directory of static pods' manifests; `None` for none.
     pub manifests: Option<PathBuf>,
+    /// Where device plugins register (`kubelet.sock`) and listen.
+    pub device_plugins: PathBuf,
     /// How long pods may take to end when the node shuts down.
     pub shutdown_grace: Duration,
     /// The part of it that is kept for critical pods.
@@ -62,9 +64,11 @@ pub struct AgentConfig {
 impl AgentConfig {
     /// Upstream's defaults for a node of that name.
     pub fn new(node_name: impl Into<String>, data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
         Self {
             node_name: node_name.into(),
-            data_dir: data_dir.into(),
+            device_plugins: data_dir.join("device-plugins"),
+            data_dir,
             secrets_dir: None,
             pod_cidr: String::new(),
             cluster_dns: Vec::new(),

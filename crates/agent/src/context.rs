@@ -7,6 +7,7 @@ use kube::Client;
 
 use crate::{
     config::AgentConfig,
+    device_plugins::DevicePlugins,
     events::Recorder,
     net::PodNetwork,
     node::{Health, Machine},
@@ -43,6 +44,8 @@ pub struct Context {
     pub images_changed: tokio::sync::Notify,
     /// The pods of this node.
     pub pods: Pods,
+    /// Devices that plugins bring.
+    pub devices: DevicePlugins,
     /// Images that were pulled for pods.
     pub pulled_images: PulledImages,
     /// How the machine fares.

@@ -8,6 +8,7 @@
 mod agent;
 mod config;
 mod context;
+mod device_plugins;
 mod events;
 mod hooks;
 mod kubelet_configuration;

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::conditions::{self, Health};
-use crate::{config::AgentConfig, context::Context, events::Severity, runtime::ImageInfo};
+use crate::{config::AgentConfig, context::Context, device_plugins::is_extended, events::Severity, runtime::ImageInfo};
 
 /// Between reports when nothing changed.
 const REPORT_EVERY: Duration = Duration::from_secs(300);
@@ -88,6 +88,7 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
     let name = context.config.node_name.clone();
     let mut known = registered.status.unwrap_or_default();
     let mut changes = context.health.subscribe();
+    let mut devices = context.devices.changes();
     let mut report_at = Instant::now() + REPORT_EVERY;
     loop {
         tokio::select! {
@@ -96,13 +97,17 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
             () = tokio::time::sleep_until(report_at) => {}
             // The sender is in the context, so this cannot fail.
             _ = changes.changed() => {}
+            _ = devices.changed() => {}
         }
         let health = *changes.borrow_and_update();
         report_at = Instant::now() + REPORT_EVERY;
         let images = context.images.list().await.unwrap_or_default();
         let old = known.conditions.clone().unwrap_or_default();
+        let (capacity, allocatable) = device_amounts(&context, known.capacity.as_ref());
         let status = NodeStatus {
             conditions: Some(conditions::of(health, &old, Timestamp::now())),
+            capacity: Some(capacity).filter(|c| !c.is_empty()),
+            allocatable: Some(allocatable).filter(|a| !a.is_empty()),
             images: Some(image_list(&images)),
             ..NodeStatus::default()
         };
@@ -124,6 +129,22 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
         }
     }
 }
+
+/// Capacity and allocatable amounts of what device plugins bring. What an earlier agent knew of and this one does not
+/// (yet) is nothing.
+fn device_amounts(context: &Context, known: Option<&Amounts>) -> (Amounts, Amounts) {
+    let quantity = |n: usize| Quantity(n.to_string());
+    let gone = known.into_iter().flatten().map(|(name, _)| name).filter(|name| is_extended(name));
+    let none = || gone.clone().map(|name| (name.clone(), quantity(0)));
+    let (mut capacity, mut allocatable): (Amounts, Amounts) = (none().collect(), none().collect());
+    for (name, (all, healthy)) in context.devices.amounts() {
+        capacity.insert(name.clone(), quantity(all));
+        allocatable.insert(name, quantity(healthy));
+    }
+    (capacity, allocatable)
+}
+
+type Amounts = BTreeMap<String, Quantity>;
 
 /// Records an event for each pressure that began or ended.
 fn tell(context: &Context, node: &Node, before: &[k8s_openapi::api::core::v1::NodeCondition]) {

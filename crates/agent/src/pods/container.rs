@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Container, EphemeralContainer, PodSpec, Resourc
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
+use crate::device_plugins::Devices;
 
 /// How a container belongs to its pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +49,9 @@ pub struct ContainerRecord {
     /// Those that its present or last process was given.
     #[serde(default)]
     pub applied: Option<ResourceRequirements>,
+    /// The devices it holds.
+    #[serde(default)]
+    pub devices: Devices,
 }
 
 /// The present of a container.
@@ -105,6 +109,7 @@ impl ContainerRecord {
             ready: false,
             backoff: Backoff::default(),
             allocated: Some(container.resources.clone().unwrap_or_default()),
+            devices: Devices::new(),
             applied: None,
         }
     }

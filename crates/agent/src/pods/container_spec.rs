@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use engine::{ContainerSpec, LogSpec, Mount, Rootfs};
+use engine::{ContainerSpec, Device, LogSpec, Mount, Rootfs};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
     context::Context,
+    device_plugins::Allocation,
     paths::PodPaths,
     runtime::ImageInfo,
     spec::{
@@ -35,6 +36,8 @@ pub struct Parts<'a> {
     pub environment: Vec<(String, String)>,
     /// The mounts of its volumes.
     pub mounts: Vec<Mount>,
+    /// What its devices need.
+    pub devices: Allocation,
     /// The container whose processes it is to see.
     pub pid_of: Option<String>,
     /// Where the pod's things lie.
@@ -52,6 +55,8 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
         return Err("no command specified".to_owned());
     }
     let environment = environment::over_image(&image.env, parts.environment);
+    let from_devices = parts.devices.env.iter().filter(|(k, _)| !environment.iter().any(|(known, _)| known == *k));
+    let from_devices: Vec<String> = from_devices.map(|(k, v)| format!("{k}={v}")).collect();
     let mut env: Vec<String> = environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
     if !environment.iter().any(|(k, _)| k == "HOSTNAME") {
         let name = super::etc_files::kernel_hostname(pod, &context.config.cluster_domain);
@@ -63,12 +68,15 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
     if container.tty == Some(true) && !environment.iter().any(|(k, _)| k == "TERM") {
         env.push("TERM=xterm".to_owned());
     }
+    env.extend(from_devices);
     let cgroup = resources::of(container, context.config.pod_pids_limit);
     let class = qos::of(pod);
     let request =
         resources::amount(container.resources.as_ref(), Side::Requests, "memory", quantity::whole).unwrap_or(0);
     let critical = spec.priority.is_some_and(|p| p >= 2_000_000_000);
     let mut mounts = parts.mounts;
+    let of_devices = parts.devices.mounts.iter().map(|(inside, host, ro)| Mount::bind(host, inside, *ro));
+    mounts.extend(of_devices);
     if security.read_only_root {
         let dir = paths.image_volumes(&container.name, parts.attempt);
         mounts.extend(image_volumes(&image.volumes, &parts.root, &dir, &mounts).map_err(|e| e.to_string())?);
@@ -107,9 +115,15 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
             max_size: context.config.log_max_size,
             max_files: context.config.log_max_files,
         }),
+        devices: parts.devices.devices.into_iter().map(device).collect(),
+        annotations: parts.devices.annotations,
         labels: labels(pod, container, parts.attempt),
         ..ContainerSpec::default()
     })
+}
+
+fn device((container, host, permissions): (String, String, String)) -> Device {
+    Device { host_path: host.into(), container_path: container.into(), permissions }
 }
 
 /// A container's cgroup settings for the runtime.

@@ -303,7 +303,12 @@ impl Dispatcher {
             node: node.as_ref(),
             unsafe_sysctls: &self.context.config.unsafe_sysctls,
         };
-        let Some(refusal) = admission::check(pod, &others, &offer) else { return Admission::Taken };
+        let Some(refusal) = admission::check(pod, &others, &offer) else {
+            return match self.context.devices.reserve(pod) {
+                Ok(()) => Admission::Taken,
+                Err(message) => Admission::Refused(Refusal { reason: "UnexpectedAdmissionError", message }),
+            };
+        };
         if admission::lacks_resources(&refusal)
             && eviction::is_critical(pod)
             && let Some(victims) = admission::victims(pod, &others, &offer)

@@ -295,6 +295,7 @@ fn agent_config(instance: &Instance, settings: &Settings, flags: &UpFlags) -> Re
     config.node_ips = vec![settings.node_ip.into()];
     config.version = api::discovery::VERSION.to_owned();
     config.manifests = Some(instance.path("manifests"));
+    config.device_plugins = instance.path("device-plugins");
     if let Some(path) = &flags.kubelet_config {
         let read = || {
             let document = serde_yaml_ng::from_slice(&std::fs::read(path)?)?;

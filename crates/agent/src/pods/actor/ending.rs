@@ -236,6 +236,7 @@ impl Actor {
         match result {
             Ok(()) => {
                 ending.torn_down = true;
+                self.context.devices.release(&self.uid);
                 self.context.room.send_modify(|n| *n += 1);
                 self.sandbox = Need::Absent;
                 self.record.sandbox = None;

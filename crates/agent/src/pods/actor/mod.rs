@@ -153,6 +153,13 @@ impl Actor {
                 record.applied.clone_from(&record.allocated);
             }
         }
+        for container in &mut record.containers {
+            if fresh {
+                container.devices = context.devices.held(&uid, &container.name);
+            } else {
+                context.devices.restore(&uid, &container.name, container.devices.clone());
+            }
+        }
         let writer = StatusWriter::new(&pod);
         let mut actor = Self {
             pods: watch::channel(Arc::clone(&pod)).0,
