@@ -82,7 +82,7 @@ fn down_with_drain_ends_pods_in_order_and_the_next_up_brings_them_back() {
     eventually("its trap", || cluster.kubectl(&["logs", "web"]) == "up\n");
     cluster.hythe(&["down", "--drain"]);
     cluster.start();
-    assert_eq!(cluster.jsonpath("pod/web", "{.status.phase} {.status.reason}"), "Failed Terminated");
+    cluster.until("pod/web", "{.status.phase} {.status.reason}", "Failed Terminated");
     let message = cluster.jsonpath("pod/web", "{.status.message}");
     assert_eq!(message, "Pod was terminated in response to imminent node shutdown.");
     assert_eq!(cluster.jsonpath("pod/web", "{.status.containerStatuses[0].state.terminated.exitCode}"), "0");

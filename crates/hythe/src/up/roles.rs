@@ -297,17 +297,15 @@ fn agent_config(instance: &Instance, settings: &Settings, flags: &UpFlags) -> Re
     config.manifests = Some(instance.path("manifests"));
     config.device_plugins = instance.path("device-plugins");
     if let Some(path) = &flags.kubelet_config {
-        let read = || {
-            let document = serde_yaml_ng::from_slice(&std::fs::read(path)?)?;
-            KubeletConfiguration::parse(document)?.apply(&mut config)?;
-            Ok::<_, anyhow::Error>(())
-        };
-        {
-            read
-        }
-        ().with_context(|| path.display().to_string())?;
+        configure(&mut config, path).with_context(|| path.display().to_string())?;
     }
     Ok(config)
+}
+
+/// Reads a KubeletConfiguration.
+fn configure(config: &mut AgentConfig, path: &Path) -> Result<()> {
+    let document = serde_yaml_ng::from_slice(&std::fs::read(path)?)?;
+    Ok(KubeletConfiguration::parse(document)?.apply(config)?)
 }
 
 /// The registry of this machine. Pods run without it, so a port that is taken is a warning.

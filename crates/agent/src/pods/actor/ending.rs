@@ -56,7 +56,8 @@ impl Actor {
         } else if deleted {
             self.end(Why::Deleted);
         } else if self.ending.is_none() {
-            if self.finished_for_good() {
+            // A failure that was noted stays one, even if the agent ended before the API heard of it.
+            if self.finished_for_good() || self.record.failure.is_some() {
                 self.end(if self.record.failure.is_some() { Why::Failed } else { Why::Finished });
                 return;
             }
