@@ -22,7 +22,7 @@ fn a_manifest_on_the_node_runs_whatever_the_api_does() {
     assert_eq!(cluster.kubectl(&["logs", "web-node"]), "first\n");
     assert_eq!(cluster.kubectl(&["exec", "web-node", "--", "echo", "in"]), "in\n");
     // Deleting the mirror ends nothing.
-    cluster.kubectl(&["delete", "pod", "web-node"]);
+    cluster.kubectl(&["delete", "pod", "web-node", "--wait=false"]);
     eventually("the mirror again", || cluster.try_kubectl(&["get", "pod", "web-node"]).status.success());
     cluster.until("pod/web-node", "{.status.containerStatuses[0].restartCount}", "0");
     fs::write(dir.join("web.yaml"), manifest("second")).unwrap();
@@ -172,38 +172,50 @@ fn what_pods_are_refused_or_told_has_upstreams_words() {
     cluster.until("pod/missing", "{.status.containerStatuses[0].state.waiting.reason}", "CreateContainerError");
 }
 
+/// Ends what a test has mounted, the innermost first.
+struct Mounted(Vec<std::path::PathBuf>);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+}
+
 #[test]
-fn a_mount_made_in_a_pod_shows_where_propagation_says() {
+fn a_mount_made_on_the_host_shows_where_propagation_says() {
+    use nix::mount::{MsFlags, mount};
     let cluster = Cluster::up();
     let shared = cluster.scratch().join("shared");
     fs::create_dir(&shared).unwrap();
     // Propagation needs a shared mount to begin with.
-    let flags = nix::mount::MsFlags::MS_BIND;
-    nix::mount::mount(Some(&shared), &shared, None::<&str>, flags, None::<&str>).unwrap();
-    nix::mount::mount(None::<&str>, &shared, None::<&str>, nix::mount::MsFlags::MS_SHARED, None::<&str>).unwrap();
-    struct Mounted<'a>(&'a std::path::Path);
-    impl Drop for Mounted<'_> {
-        fn drop(&mut self) {
-            for path in [self.0.join("made"), self.0.to_path_buf()] {
-                let _ = nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH);
-            }
-        }
-    }
-    let _mounted = Mounted(&shared);
-    fs::create_dir(shared.join("made")).unwrap();
+    mount(Some(&shared), &shared, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    let mut mounted = Mounted(vec![shared.clone()]);
+    mount(None::<&str>, &shared, None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
+    let made = shared.join("made");
+    fs::create_dir(&made).unwrap();
     let dir = shared.display();
+    let container = |name: &str, propagation: &str| {
+        format!(
+            "{{name: {name}, image: 'busybox:1', command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v{propagation}}}]}}"
+        )
+    };
     cluster.apply(&format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{terminationGracePeriodSeconds: 0, volumes: [{{name: v, hostPath: {{path: {dir}}}}}], containers: [\
-         {{name: maker, image: 'busybox:1', securityContext: {{privileged: true}}, command: [sh, -c, 'mount -t tmpfs none /v/made && touch /v/made/here; exec sleep 999'], volumeMounts: [{{name: v, mountPath: /v, mountPropagation: Bidirectional}}]}}, \
-         {{name: slave, image: 'busybox:1', command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v, mountPropagation: HostToContainer}}]}}, \
-         {{name: alone, image: 'busybox:1', command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v}}]}}]}}}}"
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{terminationGracePeriodSeconds: 0, \
+         volumes: [{{name: v, hostPath: {{path: {dir}}}}}], containers: [{}, {}]}}}}",
+        container("slave", ", mountPropagation: HostToContainer"),
+        container("alone", "")
     ));
     cluster.wait_ready("pod/p");
-    eventually("the mount on the host", || shared.join("made/here").exists());
+    mount(Some("none"), &made, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    mounted.0.push(made.clone());
+    fs::write(made.join("here"), "").unwrap();
     let sees = |container: &str| {
         cluster.try_kubectl(&["exec", "p", "-c", container, "--", "ls", "/v/made/here"]).status.success()
     };
     eventually("the mount in the slave", || sees("slave"));
+    assert!(!sees("alone"));
     cluster.kubectl(&["delete", "pod", "p"]);
 }
 

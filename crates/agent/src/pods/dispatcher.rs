@@ -1,7 +1,7 @@
 //! Watches the pods of this node and keeps one actor for each.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,13 +17,13 @@ use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
 };
-use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     actor::{Actor, Eviction, Message, PodView, remove_mirror},
     admission::{self, Offer, Refusal},
+    known::{Known, Pods},
     record::PodRecord,
 };
 use crate::{
@@ -32,63 +32,6 @@ use crate::{
     static_pods::{self, CONFIG_MIRROR},
     volumes::remove_tree,
 };
-
-/// The pods of this node as other parts of the agent see them. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Pods {
-    views: Arc<RwLock<HashMap<String, Known>>>,
-}
-
-struct Known {
-    view: watch::Receiver<Arc<PodView>>,
-    outbox: mpsc::UnboundedSender<Message>,
-}
-
-impl Pods {
-    /// The pod of that name that is not about to go, if there are two.
-    pub fn named(&self, namespace: &str, name: &str) -> Option<Arc<PodView>> {
-        let views = self.views.read();
-        let mut found = None;
-        for known in views.values() {
-            let view = Arc::clone(&known.view.borrow());
-            let meta = &view.pod.metadata;
-            if meta.namespace.as_deref() == Some(namespace) && meta.name.as_deref() == Some(name) {
-                let live = meta.deletion_timestamp.is_none();
-                found = Some(view);
-                if live {
-                    break;
-                }
-            }
-        }
-        found
-    }
-
-    /// All of them.
-    pub fn all(&self) -> Vec<Arc<PodView>> {
-        self.views.read().values().map(|known| Arc::clone(&known.view.borrow())).collect()
-    }
-
-    /// Follows one pod's changes.
-    pub fn follow(&self, uid: &str) -> Option<watch::Receiver<Arc<PodView>>> {
-        self.views.read().get(uid).map(|known| known.view.clone())
-    }
-
-    /// Ends a static pod until the next agent starts.
-    pub fn end_static(&self, uid: &str) {
-        if let Some(known) = self.views.read().get(uid) {
-            let pod = deleted(&known.view.borrow().pod);
-            let _ = known.outbox.send(Message::Pod(Arc::new(pod)));
-        }
-    }
-
-    /// Ends a pod that is on the node; one that is not is fine.
-    pub fn evict(&self, uid: &str, eviction: Eviction) {
-        if let Some(known) = self.views.read().get(uid) {
-            // An actor that is gone has nothing to end.
-            let _ = known.outbox.send(Message::Evict(eviction));
-        }
-    }
-}
 
 /// What becomes of a pod that is new to the node.
 enum Admission {
@@ -375,8 +318,8 @@ impl Dispatcher {
             }
         }
         for (key, pod) in set {
-            if !self.statics.contains_key(&key) {
-                self.statics.insert(key, Arc::clone(&pod));
+            if let Entry::Vacant(place) = self.statics.entry(key) {
+                place.insert(Arc::clone(&pod));
                 self.apply(pod).await;
             }
         }
@@ -444,7 +387,7 @@ fn key_of(pod: &Pod) -> String {
 }
 
 /// A static pod whose end is wanted, as the API would mark it.
-fn deleted(pod: &Pod) -> Pod {
+pub fn deleted(pod: &Pod) -> Pod {
     let mut pod = pod.clone();
     pod.metadata.deletion_timestamp = Some(Time(Timestamp::now()));
     pod.metadata.deletion_grace_period_seconds = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);

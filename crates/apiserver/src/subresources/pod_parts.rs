@@ -1,7 +1,10 @@
 //! `pods/ephemeralcontainers` and `pods/resize`: the two parts of a running pod's spec that may change, each
 //! through its own door.
 
-use api::status::{Cause, Status};
+use api::{
+    status::{Cause, Status},
+    strategy::pod::part,
+};
 use serde_json::Value;
 
 use crate::{
@@ -118,29 +121,8 @@ fn take_ephemeral(new: &mut Value, asked: &Value) -> Vec<Cause> {
 
 /// Only the resources of containers may differ.
 fn take_resources(new: &mut Value, asked: &Value) -> Vec<Cause> {
-    let mut wanted = new.clone();
-    for field in ["containers", "initContainers"] {
-        let Some(containers) = wanted["spec"][field].as_array_mut() else { continue };
-        for container in containers {
-            let same = asked["spec"][field].as_array().into_iter().flatten().find(|c| c["name"] == container["name"]);
-            if let Some(resources) = same.and_then(|c| c.get("resources")) {
-                container["resources"] = resources.clone();
-            }
-            if let Some(policy) = same.and_then(|c| c.get("resizePolicy")) {
-                container["resizePolicy"] = policy.clone();
-            }
-        }
-    }
-    let mut rest = wanted["spec"].clone();
-    let mut others = asked["spec"].clone();
-    for spec in [&mut rest, &mut others] {
-        if let Some(spec) = spec.as_object_mut() {
-            spec.shift_remove("resources");
-        }
-    }
-    if rest != others {
-        return vec![Cause::forbidden("spec", "only cpu and memory resources are mutable")];
-    }
-    *new = wanted;
-    Vec::new()
+    let old = new.clone();
+    new["spec"] = asked["spec"].clone();
+    part::prepare_resize(new, &old);
+    part::validate_resize(new, &old)
 }
