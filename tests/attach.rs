@@ -20,14 +20,14 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::cluster::{Cluster, PATIENCE, Running, eventually, text};
 
 /// kubectl at a terminal, and the one who types.
-struct Terminal {
+pub struct Terminal {
     screen: File,
     kubectl: Running,
     seen: String,
 }
 
 impl Terminal {
-    fn open(cluster: &Cluster, arguments: &[&str], rows: u16, columns: u16) -> Self {
+    pub fn open(cluster: &Cluster, arguments: &[&str], rows: u16, columns: u16) -> Self {
         let pty = openpty(None, None).unwrap();
         let screen = File::from(pty.master);
         set_size(&screen, rows, columns);
@@ -37,7 +37,7 @@ impl Terminal {
         Self { screen, kubectl: Running(kubectl), seen: String::new() }
     }
 
-    fn type_line(&mut self, line: &str) {
+    pub fn type_line(&mut self, line: &str) {
         self.screen.write_all(format!("{line}\r").as_bytes()).unwrap();
     }
 
@@ -49,7 +49,7 @@ impl Terminal {
 
     /// Waits until the screen shows `word` and takes everything up to it away.
     #[track_caller]
-    fn until(&mut self, word: &str) {
+    pub fn until(&mut self, word: &str) {
         let begin = Instant::now();
         let mut buffer = [0; 4096];
         while !self.seen.contains(word) {

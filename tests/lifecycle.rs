@@ -29,7 +29,7 @@ pub fn processes_of(cluster: &Cluster) -> Vec<i32> {
     .collect()
 }
 
-fn instance_name(cluster: &Cluster) -> String {
+pub fn instance_name(cluster: &Cluster) -> String {
     let bytes = cluster.data_dir().into_os_string().into_encoded_bytes();
     let hash = bytes.iter().fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(*b)).wrapping_mul(0x0100_0193));
     format!("hythe-{hash:08x}")

@@ -9,13 +9,19 @@ use crate::{
     config::AgentConfig,
     context::Context,
     csi,
+    device_plugins::DevicePlugins,
     events::Recorder,
     local_storage,
     net::PodNetwork,
-    node::{self, Machine},
+    node::{
+        self, Health, Machine,
+        eviction::{self, threshold::Signal},
+    },
     pods::{self, Pods},
+    pulled_images::PulledImages,
     runtime::{Images, Runtime},
     services::{self, ServiceSink, ServiceVariables},
+    spec::resource_reference::Allocatable,
     volumes::{self, Objects},
 };
 
@@ -55,8 +61,23 @@ impl Agent {
         {
             tracing::warn!(%error, "what CSI drivers mount does not arrive in pods that are there before");
         }
-        let machine = Machine::read(&config.data_dir);
+        if let Err(error) = std::fs::create_dir_all(&config.data_dir) {
+            tracing::warn!(%error, dir = %config.data_dir.display(), "the agent's directory can't be made");
+        }
+        let mut machine = Machine::read(&config.data_dir);
+        machine.reserved = Allocatable {
+            memory: config.reserved.memory + config.eviction.reserved(Signal::MemoryAvailable, machine.memory_bytes),
+            ephemeral_storage: config.reserved.ephemeral_storage
+                + config.eviction.reserved(Signal::NodefsAvailable, machine.storage_bytes),
+            ..config.reserved
+        };
+        let pods = Pods::default();
         let context = Context {
+            pods: pods.clone(),
+            room: tokio::sync::watch::channel(0).0,
+            devices: DevicePlugins::default(),
+            pulled_images: PulledImages::load(config.data_dir.join("pulled-images.json")),
+            health: tokio::sync::watch::channel(Health::default()).0,
             recorder: Recorder::start(parts.client.clone(), &config.node_name),
             objects: Objects::new(parts.client.clone()),
             services: ServiceVariables::default(),
@@ -70,7 +91,12 @@ impl Agent {
             images: parts.images,
             network: parts.network,
         };
-        Self { context: Arc::new(context), pods: Pods::default(), services: parts.services }
+        Self { context: Arc::new(context), pods, services: parts.services }
+    }
+
+    /// Ends all pods of the node in order, as before a shutdown of the machine; call it while [`Agent::run`] works.
+    pub async fn shut_down(&self) {
+        node::shut_down(&self.context).await;
     }
 
     /// Registers the node and works until `stop`. Containers run on after it: the next agent adopts them.
@@ -78,8 +104,9 @@ impl Agent {
         let node = async {
             if let Some(node) = node::register(&self.context, &stop).await {
                 let lease = node::renew(self.context.client.clone(), node.clone(), stop.clone());
+                let guard = eviction::watch(Arc::clone(&self.context), node.clone(), stop.clone());
                 let status = node::keep(Arc::clone(&self.context), node, stop.clone());
-                futures::join!(lease, status);
+                futures::join!(lease, status, guard);
             }
         };
         let pods = pods::run(Arc::clone(&self.context), self.pods.clone(), stop.clone());
@@ -92,6 +119,7 @@ impl Agent {
         );
         let storage = local_storage::run(Arc::clone(&self.context), stop.clone());
         let csi = csi::run(Arc::clone(&self.context), stop.clone());
-        futures::join!(node, pods, services, storage, csi);
+        let devices = self.context.devices.serve(self.context.config.device_plugins.clone(), stop.clone());
+        futures::join!(node, pods, services, storage, csi, devices);
     }
 }

@@ -1,6 +1,11 @@
 //! What an agent is told at its start.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use crate::{
+    node::{eviction::threshold::Eviction, image_gc::ImageLimits},
+    spec::resource_reference::Allocatable,
+};
 
 /// One node's settings.
 #[derive(Clone, Debug)]
@@ -38,14 +43,34 @@ pub struct AgentConfig {
     pub version: String,
     /// Labels beyond the usual.
     pub labels: Vec<(String, String)>,
+    /// Sysctls that pods may set although they may harm others: names, or beginnings with `*` behind them.
+    pub unsafe_sysctls: Vec<String>,
+    /// What is kept from pods, beside the hard thresholds of eviction.
+    pub reserved: Allocatable,
+    /// When the node ends pods.
+    pub eviction: Eviction,
+    /// When the node removes images.
+    pub images: ImageLimits,
+    /// Between looks at the machine.
+    pub housekeeping: Duration,
+    /// The directory of static pods' manifests; `None` for none.
+    pub manifests: Option<PathBuf>,
+    /// Where device plugins register (`kubelet.sock`) and listen.
+    pub device_plugins: PathBuf,
+    /// How long pods may take to end when the node shuts down.
+    pub shutdown_grace: Duration,
+    /// The part of it that is kept for critical pods.
+    pub shutdown_grace_critical: Duration,
 }
 
 impl AgentConfig {
     /// Upstream's defaults for a node of that name.
     pub fn new(node_name: impl Into<String>, data_dir: impl Into<PathBuf>) -> Self {
+        let data_dir = data_dir.into();
         Self {
             node_name: node_name.into(),
-            data_dir: data_dir.into(),
+            device_plugins: data_dir.join("device-plugins"),
+            data_dir,
             secrets_dir: None,
             share_mounts: false,
             pod_cidr: String::new(),
@@ -60,6 +85,14 @@ impl AgentConfig {
             log_max_files: 5,
             version: "v1.36.0".to_owned(),
             labels: Vec::new(),
+            unsafe_sysctls: Vec::new(),
+            reserved: Allocatable::default(),
+            eviction: Eviction::default(),
+            images: ImageLimits::default(),
+            housekeeping: Duration::from_secs(10),
+            manifests: None,
+            shutdown_grace: Duration::from_secs(30),
+            shutdown_grace_critical: Duration::from_secs(10),
         }
     }
 }

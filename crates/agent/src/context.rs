@@ -6,8 +6,19 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 
 use crate::{
-    config::AgentConfig, csi, events::Recorder, net::PodNetwork, node::Machine, paths::PodPaths, runtime::Images,
-    runtime::Runtime, services::ServiceVariables, volumes::Objects,
+    config::AgentConfig,
+    csi,
+    device_plugins::DevicePlugins,
+    events::Recorder,
+    net::PodNetwork,
+    node::{Health, Machine},
+    paths::PodPaths,
+    pods::Pods,
+    pulled_images::PulledImages,
+    runtime::Images,
+    runtime::Runtime,
+    services::ServiceVariables,
+    volumes::Objects,
 };
 
 /// Handed to every pod's actor.
@@ -36,6 +47,16 @@ pub struct Context {
     pub csi_staging: tokio::sync::Mutex<()>,
     /// Tells that the set of images on the node changed.
     pub images_changed: tokio::sync::Notify,
+    /// The pods of this node.
+    pub pods: Pods,
+    /// Devices that plugins bring.
+    pub devices: DevicePlugins,
+    /// Images that were pulled for pods.
+    pub pulled_images: PulledImages,
+    /// How the machine fares.
+    pub health: tokio::sync::watch::Sender<Health>,
+    /// Changes when a pod leaves the node or takes less of it.
+    pub room: tokio::sync::watch::Sender<u64>,
 }
 
 impl Context {

@@ -96,7 +96,12 @@ impl Recorder {
 fn pod_reference(pod: &Pod, container: Option<&str>) -> ObjectReference {
     let field_path = container.map(|name| {
         let init = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).any(|c| c.name == name);
-        let list = if init { "initContainers" } else { "containers" };
+        let ephemeral = pod.spec.iter().flat_map(|s| s.ephemeral_containers.iter().flatten()).any(|c| c.name == name);
+        let list = match (init, ephemeral) {
+            (true, _) => "initContainers",
+            (_, true) => "ephemeralContainers",
+            _ => "containers",
+        };
         format!("spec.{list}{{{name}}}")
     });
     ObjectReference {

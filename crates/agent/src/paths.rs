@@ -60,6 +60,11 @@ impl PodPaths {
         self.root.join("containers").join(container).join(attempt.to_string())
     }
 
+    /// Where what one attempt of a container writes to its image's volumes lies.
+    pub fn image_volumes(&self, container: &str, attempt: u32) -> PathBuf {
+        self.root.join("volumes/hythe~image").join(format!("{container}.{attempt}"))
+    }
+
     /// The log of one attempt of a container.
     pub fn log(&self, container: &str, attempt: u32) -> PathBuf {
         self.logs.join(container).join(format!("{attempt}.log"))

@@ -22,10 +22,13 @@ pub struct Node {
     pub fake: Fake,
     pub agent: Agent,
     pub rules: Rules,
-    directory: Arc<tempfile::TempDir>,
+    pub directory: Arc<tempfile::TempDir>,
+    edit: Edit,
     stop: CancellationToken,
     task: Option<JoinHandle<()>>,
 }
+
+type Edit = Arc<dyn Fn(&mut AgentConfig) + Send + Sync>;
 
 /// Rules of Services by id.
 #[derive(Clone, Default)]
@@ -53,13 +56,22 @@ impl ServiceSink for Rules {
 
 impl Node {
     pub fn start() -> Self {
-        let fake = Fake::new();
-        fake.add_image("app:1");
-        Self::start_with(FakeApi::new(), fake, Arc::new(tempfile::tempdir().expect("a directory")))
+        Self::start_as(|_| {})
     }
 
-    fn start_with(api: FakeApi, fake: Fake, directory: Arc<tempfile::TempDir>) -> Self {
+    /// With other settings.
+    pub fn start_as(edit: impl Fn(&mut AgentConfig) + Send + Sync + 'static) -> Self {
+        let fake = Fake::new();
+        fake.add_image("app:1");
+        let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+        Self::start_with(FakeApi::new(), fake, directory, Arc::new(edit))
+    }
+
+    fn start_with(api: FakeApi, fake: Fake, directory: Arc<tempfile::TempDir>, edit: Edit) -> Self {
         let mut config = AgentConfig::new("node", directory.path());
+        // The machine that tests run on may be short of something; what they test is not that.
+        config.eviction.thresholds.clear();
+        edit(&mut config);
         config.node_ips = vec!["192.0.2.1".parse().expect("an address")];
         config.cluster_dns = vec!["10.43.0.10".parse().expect("an address")];
         let rules = Rules::default();
@@ -76,7 +88,7 @@ impl Node {
             let (agent, stop) = (agent.clone(), stop.clone());
             async move { agent.run(stop).await }
         });
-        Self { api, fake, agent, rules, directory, stop, task: Some(task) }
+        Self { api, fake, agent, rules, directory, edit, stop, task: Some(task) }
     }
 
     /// Ends the agent and starts another one on what is left; `meanwhile` happens in between.
@@ -86,7 +98,7 @@ impl Node {
             task.await.expect("the agent ends");
         }
         meanwhile(&self.api, &self.fake);
-        Self::start_with(self.api.clone(), self.fake.clone(), Arc::clone(&self.directory))
+        Self::start_with(self.api.clone(), self.fake.clone(), Arc::clone(&self.directory), Arc::clone(&self.edit))
     }
 
     /// Declares a pod with one container named `c`; returns its UID.

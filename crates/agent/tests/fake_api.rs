@@ -264,6 +264,10 @@ fn merge(old: &mut Value, patch: &Value) {
             let list = old[name].as_array().cloned().unwrap_or_default();
             let mut list: Vec<Value> = list;
             for condition in value.as_array().into_iter().flatten() {
+                if condition["$patch"] == "delete" {
+                    list.retain(|c| c["type"] != condition["type"]);
+                    continue;
+                }
                 match list.iter_mut().find(|c| c["type"] == condition["type"]) {
                     Some(same) => merge(same, condition),
                     None => list.push(condition.clone()),

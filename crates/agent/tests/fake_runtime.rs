@@ -331,8 +331,21 @@ impl Runtime for Fake {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await
     }
 
-    async fn usage(&self, _sandbox: &str) -> engine::Result<Vec<Usage>> {
-        Ok(Vec::new())
+    async fn update(&self, sandbox: &str, container: &str, resources: engine::Resources) -> engine::Result<()> {
+        self.change(|s| {
+            s.journal.push(format!("update {container}"));
+            let found = s.sandboxes.get_mut(sandbox).and_then(|(_, c)| c.get_mut(container));
+            found.ok_or_else(|| missing(container))?.spec.resources = resources;
+            Ok(())
+        })
+    }
+
+    async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>> {
+        let state = self.state.lock();
+        let containers = state.sandboxes.get(sandbox).map(|(_, c)| c.keys().cloned().collect()).unwrap_or_default();
+        let usage = |container| Usage { container, cpu_nanoseconds: 0, working_set: 10 << 20, pids: 1 };
+        let containers: Vec<String> = containers;
+        Ok(containers.into_iter().map(usage).collect())
     }
 }
 
@@ -388,6 +401,22 @@ impl Images for Fake {
 
     async fn remove_root(&self, _id: &str) -> Result<(), ImageError> {
         Ok(())
+    }
+
+    async fn root_usage(&self, _id: &str) -> u64 {
+        0
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), ImageError> {
+        self.change(|s| {
+            s.journal.push(format!("remove image {id}"));
+            s.images.retain(|_, image| image.id != id);
+        });
+        Ok(())
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        None
     }
 
     async fn list(&self) -> Result<Vec<ImageInfo>, ImageError> {

@@ -4,7 +4,12 @@
 
 mod adoption;
 mod cluster;
+mod device_plugins;
+mod ephemeral;
+mod eviction;
 mod fake_api;
 mod fake_runtime;
 mod life_of_a_pod;
+mod resize;
+mod static_pods;
 mod streaming;

@@ -30,6 +30,9 @@ enum Command {
         /// Also remove the data: no process, mount, link, rule, cgroup or file is left.
         #[arg(long)]
         purge: bool,
+        /// First end all pods in order, critical ones last, as a shutdown of the machine should.
+        #[arg(long)]
+        drain: bool,
     },
     /// Work with container images.
     #[command(subcommand)]
@@ -80,6 +83,9 @@ pub struct UpFlags {
     /// Unix socket of the Docker API, or "none" [default: /run/hythe/docker.sock, or the instance's own]
     #[arg(long, value_name = "PATH")]
     pub docker_socket: Option<PathBuf>,
+    /// A KubeletConfiguration (kubelet.config.k8s.io/v1beta1) for this node.
+    #[arg(long, value_name = "FILE")]
+    pub kubelet_config: Option<PathBuf>,
     /// Return once the node is Ready and go on in the background.
     #[arg(long)]
     pub detach: bool,
@@ -101,7 +107,7 @@ pub fn run() -> ExitCode {
         Command::Up(flags) => up::run(instance, flags),
         Command::Status => commands::status::run(&instance),
         Command::Kubeconfig => commands::kubeconfig::run(&instance),
-        Command::Down { purge } => commands::down::run(&instance, purge),
+        Command::Down { purge, drain } => commands::down::run(&instance, purge, drain),
         Command::Image(command) => commands::image::run(&instance, command),
         Command::Build(flags) => commands::build::run(&instance, flags),
         Command::Engine(flags) => commands::engine::run(&instance, flags),

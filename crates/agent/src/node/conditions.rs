@@ -69,20 +69,6 @@ fn condition(
     }
 }
 
-impl Health {
-    /// Compares with upstream's hard eviction thresholds: 100 MiB of memory, a tenth of the disk, a twentieth of
-    /// the inodes.
-    pub fn of_measures(memory_available: i64, disk: (i64, i64, u64, u64)) -> Self {
-        let (bytes, free, inodes, free_inodes) = disk;
-        Self {
-            memory_pressure: memory_available < 100 << 20,
-            disk_pressure: free < bytes / 10 || (inodes > 0 && free_inodes < inodes / 20),
-            pid_pressure: false,
-            not_ready: None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,14 +84,5 @@ mod tests {
         assert_eq!(times[0], ("MemoryPressure", "False", Some(Time(then))));
         assert_eq!(times[1], ("DiskPressure", "True", Some(Time(now))));
         assert_eq!(times[3], ("Ready", "True", Some(Time(then))));
-    }
-
-    #[test]
-    fn pressure_begins_at_upstreams_thresholds() {
-        let fine = (1000, 500, 1000, 500);
-        assert_eq!(Health::of_measures(200 << 20, fine), Health::default());
-        assert!(Health::of_measures(99 << 20, fine).memory_pressure);
-        assert!(Health::of_measures(200 << 20, (1000, 99, 1000, 500)).disk_pressure);
-        assert!(Health::of_measures(200 << 20, (1000, 500, 1000, 49)).disk_pressure);
     }
 }

@@ -27,10 +27,9 @@ pub struct Machine {
     pub system_uuid: String,
     /// This boot's id.
     pub boot_id: String,
+    /// What is kept from pods.
+    pub reserved: Allocatable,
 }
-
-/// Memory kept from pods, as upstream's hard eviction threshold does.
-const RESERVED_MEMORY: i64 = 100 << 20;
 
 impl Machine {
     /// Reads them; `data_dir` tells the file system.
@@ -60,15 +59,16 @@ impl Machine {
             system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },
             machine_id,
             boot_id,
+            reserved: Allocatable::default(),
         }
     }
 
     /// What pods may have of it.
     pub fn allocatable(&self) -> Allocatable {
         Allocatable {
-            cpu_milli: i64::from(self.cpus) * 1000,
-            memory: (self.memory_bytes - RESERVED_MEMORY).max(0),
-            ephemeral_storage: self.storage_bytes / 10 * 9,
+            cpu_milli: (i64::from(self.cpus) * 1000 - self.reserved.cpu_milli).max(0),
+            memory: (self.memory_bytes - self.reserved.memory).max(0),
+            ephemeral_storage: (self.storage_bytes - self.reserved.ephemeral_storage).max(0),
         }
     }
 }
@@ -127,6 +127,6 @@ mod tests {
         assert_eq!(memory_total("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
         assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian 12\"\n").as_deref(), Some("Debian 12"));
         let machine = Machine::read(std::path::Path::new("/"));
-        assert!(machine.cpus >= 1 && machine.memory_bytes > RESERVED_MEMORY && machine.storage_bytes > 0);
+        assert!(machine.cpus >= 1 && machine.memory_bytes > 100 << 20 && machine.storage_bytes > 0);
     }
 }

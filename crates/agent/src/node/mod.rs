@@ -1,10 +1,15 @@
 //! The Node object: what this machine is, that it lives, and how it fares.
 
 mod conditions;
+pub mod eviction;
+pub mod image_gc;
 mod lease;
 mod machine;
 mod registration;
+mod shutdown;
 
+pub use conditions::Health;
 pub use lease::renew;
 pub use machine::{Machine, cpu_nanoseconds, memory_available, storage};
 pub use registration::{keep, register};
+pub use shutdown::{SHUTTING_DOWN, shut_down};

@@ -13,18 +13,16 @@ use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    conditions::{self, Health},
-    machine,
-};
-use crate::{config::AgentConfig, context::Context, events::Severity, runtime::ImageInfo};
+use super::conditions::{self, Health};
+use crate::{config::AgentConfig, context::Context, device_plugins::is_extended, events::Severity, runtime::ImageInfo};
 
-/// Between looks at the machine while nothing else happens.
-const LOOK: Duration = Duration::from_secs(60);
-/// Between reports when nothing changed, in looks.
-const REPORT_EVERY: u32 = 5;
+/// Between reports when nothing changed.
+const REPORT_EVERY: Duration = Duration::from_secs(300);
+/// Before a report that failed is tried again.
+const RETRY: Duration = Duration::from_secs(10);
 /// Images listed in the status, as upstream limits them.
 const IMAGES: usize = 50;
 
@@ -89,32 +87,34 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
     let api: Api<Node> = Api::all(context.client.clone());
     let name = context.config.node_name.clone();
     let mut known = registered.status.unwrap_or_default();
-    let mut health = Health::default();
-    let mut quiet = 0;
+    let mut changes = context.health.subscribe();
+    let mut devices = context.devices.changes();
+    let mut report_at = Instant::now() + REPORT_EVERY;
     loop {
-        let images_changed = tokio::select! {
+        tokio::select! {
             () = stop.cancelled() => return,
-            () = context.images_changed.notified() => true,
-            () = tokio::time::sleep(LOOK) => false,
-        };
-        let disk = machine::storage(context.data_dir()).unwrap_or((1, 1, 0, 0));
-        let now_health = Health::of_measures(machine::memory_available().unwrap_or(i64::MAX), disk);
-        quiet += 1;
-        if !images_changed && now_health == health && quiet < REPORT_EVERY {
-            continue;
+            () = context.images_changed.notified() => {}
+            () = tokio::time::sleep_until(report_at) => {}
+            // The sender is in the context, so this cannot fail.
+            _ = changes.changed() => {}
+            _ = devices.changed() => {}
         }
-        health = now_health;
+        let health = *changes.borrow_and_update();
+        report_at = Instant::now() + REPORT_EVERY;
         let images = context.images.list().await.unwrap_or_default();
         let old = known.conditions.clone().unwrap_or_default();
+        let (capacity, allocatable) = device_amounts(&context, known.capacity.as_ref());
         let status = NodeStatus {
             conditions: Some(conditions::of(health, &old, Timestamp::now())),
+            capacity: Some(capacity).filter(|c| !c.is_empty()),
+            allocatable: Some(allocatable).filter(|a| !a.is_empty()),
             images: Some(image_list(&images)),
             ..NodeStatus::default()
         };
         match write_status(&api, &name, Some(&status)).await {
             Ok(node) => {
+                tell(&context, &node, known.conditions.as_deref().unwrap_or_default());
                 known = node.status.unwrap_or_default();
-                quiet = 0;
             }
             Err(kube::Error::Api(error)) if error.code == 404 => {
                 // Someone deleted the Node while it lives: it is registered again.
@@ -122,7 +122,47 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
                     known = node.status.unwrap_or_default();
                 }
             }
-            Err(error) => tracing::debug!(%error, "the node's status could not be written yet"),
+            Err(error) => {
+                tracing::debug!(%error, "the node's status could not be written yet");
+                report_at = Instant::now() + RETRY;
+            }
+        }
+    }
+}
+
+/// Capacity and allocatable amounts of what device plugins bring. What an earlier agent knew of and this one does not
+/// (yet) is nothing.
+fn device_amounts(context: &Context, known: Option<&Amounts>) -> (Amounts, Amounts) {
+    let quantity = |n: usize| Quantity(n.to_string());
+    let gone = known.into_iter().flatten().map(|(name, _)| name).filter(|name| is_extended(name));
+    let none = || gone.clone().map(|name| (name.clone(), quantity(0)));
+    let (mut capacity, mut allocatable): (Amounts, Amounts) = (none().collect(), none().collect());
+    for (name, (all, healthy)) in context.devices.amounts() {
+        capacity.insert(name.clone(), quantity(all));
+        allocatable.insert(name, quantity(healthy));
+    }
+    (capacity, allocatable)
+}
+
+type Amounts = BTreeMap<String, Quantity>;
+
+/// Records an event for each pressure that began or ended.
+fn tell(context: &Context, node: &Node, before: &[k8s_openapi::api::core::v1::NodeCondition]) {
+    let name = &context.config.node_name;
+    for condition in node.status.iter().flat_map(|s| s.conditions.iter().flatten()) {
+        let same = before.iter().any(|c| c.type_ == condition.type_ && c.status == condition.status);
+        let reason = match (condition.type_.as_str(), condition.status.as_str()) {
+            ("MemoryPressure", "True") => "NodeHasInsufficientMemory",
+            ("MemoryPressure", "False") => "NodeHasSufficientMemory",
+            ("DiskPressure", "True") => "NodeHasDiskPressure",
+            ("DiskPressure", "False") => "NodeHasNoDiskPressure",
+            ("PIDPressure", "True") => "NodeHasInsufficientPID",
+            ("PIDPressure", "False") => "NodeHasSufficientPID",
+            _ => continue,
+        };
+        if !same {
+            let text = format!("Node {name} status is now: {reason}");
+            context.recorder.node(node, Severity::Normal, reason, text);
         }
     }
 }
@@ -162,7 +202,7 @@ fn node(context: &Context, images: &[ImageInfo], old: &[k8s_openapi::api::core::
         }),
         status: Some(NodeStatus {
             capacity: Some(amounts(machine.cpus.to_string(), machine.memory_bytes, machine.storage_bytes)),
-            allocatable: Some(amounts(machine.cpus.to_string(), allocatable.memory, allocatable.ephemeral_storage)),
+            allocatable: Some(amounts(cpus(allocatable.cpu_milli), allocatable.memory, allocatable.ephemeral_storage)),
             conditions: Some(conditions::of(Health::default(), old, Timestamp::now())),
             addresses: Some(addresses),
             daemon_endpoints: Some(NodeDaemonEndpoints {
@@ -173,6 +213,11 @@ fn node(context: &Context, images: &[ImageInfo], old: &[k8s_openapi::api::core::
             ..NodeStatus::default()
         }),
     }
+}
+
+/// Thousandths of a CPU as a quantity.
+fn cpus(milli: i64) -> String {
+    if milli % 1000 == 0 { (milli / 1000).to_string() } else { format!("{milli}m") }
 }
 
 fn labels(context: &Context) -> BTreeMap<String, String> {

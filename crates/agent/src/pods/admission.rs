@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec};
 
+use crate::node::eviction;
 use crate::spec::{
+    qos::{self, QosClass},
     quantity,
     resource_reference::Allocatable,
     resources::{Side, amount},
@@ -30,6 +32,8 @@ pub struct Offer<'a> {
     pub pods: i64,
     /// The object, if the pod selects nodes.
     pub node: Option<&'a Node>,
+    /// Sysctls that are allowed beside the safe ones.
+    pub unsafe_sysctls: &'a [String],
 }
 
 /// Sysctls that are the pod's own and safe to set.
@@ -54,15 +58,83 @@ pub fn selects_node(pod: &Pod) -> bool {
     spec.node_selector.as_ref().is_some_and(|s| !s.is_empty()) || required(spec).is_some()
 }
 
+/// Whether a pod that is on the node may have other resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resize {
+    /// It may.
+    Granted,
+    /// Not before other pods take less; why.
+    Deferred(String),
+    /// The node will never have as much; why.
+    Infeasible(String),
+}
+
+/// Decides it for the pod as it asks to be; `others` are the pods beside it.
+pub fn resize(spec: &PodSpec, others: &[Arc<Pod>], offer: &Offer<'_>) -> Resize {
+    let node = offer.allocatable;
+    for (resource, capacity) in [("cpu", node.cpu_milli), ("memory", node.memory)] {
+        let requested = requested(spec, resource);
+        if requested > capacity {
+            return Resize::Infeasible(format!(
+                "Node didn't have enough capacity: {resource}, requested: {requested}, capacity: {capacity}"
+            ));
+        }
+    }
+    let live: Vec<&Pod> = others.iter().map(Arc::as_ref).filter(|p| !is_over(p)).collect();
+    match resources(spec, &live, offer) {
+        Some(refusal) => Resize::Deferred(refusal.message),
+        None => Resize::Granted,
+    }
+}
+
 /// Looks at all of it; `others` are the pods that are on the node already.
 pub fn check(pod: &Pod, others: &[Arc<Pod>], offer: &Offer<'_>) -> Option<Refusal> {
     let spec = pod.spec.as_ref()?;
     let live: Vec<&Pod> = others.iter().map(Arc::as_ref).filter(|p| !is_over(p)).collect();
-    sysctls(spec)
+    sysctls(spec, offer.unsafe_sysctls)
         .or_else(|| operating_system(spec))
         .or_else(|| resources(spec, &live, offer))
         .or_else(|| node_affinity(spec, offer))
         .or_else(|| node_ports(spec, &live))
+}
+
+/// The pods that go so that a critical one fits: as few as do, those of the lowest quality of service first (their
+/// places in `others`); `None` if it would not fit without all of them either.
+pub fn victims(pod: &Pod, others: &[Arc<Pod>], offer: &Offer<'_>) -> Option<Vec<usize>> {
+    let spec = pod.spec.as_ref()?;
+    let fits = |gone: &[usize]| {
+        let left = others.iter().enumerate().filter(|(i, p)| !gone.contains(i) && !is_over(p));
+        resources(spec, &left.map(|(_, p)| p.as_ref()).collect::<Vec<_>>(), offer).is_none()
+    };
+    let preemptable = |p: &Pod| !eviction::is_critical(p) && !is_over(p);
+    let mut gone: Vec<usize> = (0..others.len()).filter(|i| preemptable(&others[*i])).collect();
+    if !fits(&gone) {
+        return None;
+    }
+    // Those that matter most are spared first.
+    let rank = |i: &usize| {
+        let pod = &others[*i];
+        let class = match qos::of(pod) {
+            QosClass::Guaranteed => 0,
+            QosClass::Burstable => 1,
+            QosClass::BestEffort => 2,
+        };
+        (class, std::cmp::Reverse(pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0)))
+    };
+    let mut spared = gone.clone();
+    spared.sort_by_key(rank);
+    for one in spared {
+        let without: Vec<usize> = gone.iter().copied().filter(|i| *i != one).collect();
+        if fits(&without) {
+            gone = without;
+        }
+    }
+    Some(gone)
+}
+
+/// Whether the refusal is for want of resources.
+pub fn lacks_resources(refusal: &Refusal) -> bool {
+    refusal.reason.starts_with("OutOf")
 }
 
 fn is_over(pod: &Pod) -> bool {
@@ -73,11 +145,17 @@ fn predicate(name: &'static str, why: &str) -> Option<Refusal> {
     Some(Refusal { reason: name, message: format!("Predicate {name} failed: {why}") })
 }
 
-fn sysctls(spec: &PodSpec) -> Option<Refusal> {
+fn sysctls(spec: &PodSpec, unsafe_ones: &[String]) -> Option<Refusal> {
+    let allowed = |name: &str| {
+        unsafe_ones.iter().map(|p| p.replace('/', ".")).any(|pattern| match pattern.strip_suffix('*') {
+            Some(start) => name.starts_with(start),
+            None => name == pattern,
+        })
+    };
     let forbidden = |why: String| Refusal { reason: "SysctlForbidden", message: format!("forbidden sysctl: {why}") };
     for sysctl in spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten()) {
         let name = sysctl.name.replace('/', ".");
-        if !SAFE_SYSCTLS.contains(&name.as_str()) {
+        if !SAFE_SYSCTLS.contains(&name.as_str()) && !allowed(&name) {
             return Some(forbidden(format!("{:?} not allowlisted", sysctl.name)));
         }
         let host = match name.split('.').next() {
@@ -126,7 +204,7 @@ fn resources(spec: &PodSpec, live: &[&Pod], offer: &Offer<'_>) -> Option<Refusal
 
 /// What a pod asks for: its containers together with its sidecars, or the most that an init container needs beside the
 /// sidecars that run by then.
-fn requested(spec: &PodSpec, resource: &str) -> i64 {
+pub fn requested(spec: &PodSpec, resource: &str) -> i64 {
     let read = if resource == "cpu" { quantity::milli } else { quantity::whole };
     let of = |c: &Container| amount(c.resources.as_ref(), Side::Requests, resource, read).unwrap_or(0);
     let (mut sidecars, mut most) = (0, 0);
@@ -229,6 +307,7 @@ mod tests {
             allocatable: Allocatable { cpu_milli: 2000, memory: 1 << 30, ephemeral_storage: 1 << 30 },
             pods: 3,
             node: Some(&node),
+            unsafe_sysctls: &["kernel.shm*".to_owned()],
         };
         check(&pod(spec), &others, &offer).map(|r| (r.reason.to_owned(), r.message))
     }
@@ -249,6 +328,50 @@ mod tests {
         );
         let init = json!({"initContainers": [container(json!({"cpu": "1"})), container(json!({"cpu": "2500m"}))], "containers": [{"name": "c"}]});
         assert_eq!(verdict(init, &[]).expect("refused").0, "OutOfcpu");
+    }
+
+    #[test]
+    fn a_resize_waits_for_room_or_is_never_possible() {
+        let asks = |cpu: &str| pod(json!({"containers": [container(json!({"cpu": cpu}))]}));
+        let offer = Offer {
+            name: "n",
+            allocatable: Allocatable { cpu_milli: 2000, memory: 1 << 30, ephemeral_storage: 1 << 30 },
+            pods: 3,
+            node: None,
+            unsafe_sysctls: &[],
+        };
+        let other = [Arc::new(asks("1500m"))];
+        let verdict = |cpu: &str| resize(asks(cpu).spec.as_ref().expect("a spec"), &other, &offer);
+        assert_eq!(verdict("500m"), Resize::Granted);
+        let message = "Node didn't have enough resource: cpu, requested: 600, used: 1500, capacity: 2000";
+        assert_eq!(verdict("600m"), Resize::Deferred(message.into()));
+        let message = "Node didn't have enough capacity: cpu, requested: 3000, capacity: 2000";
+        assert_eq!(verdict("3"), Resize::Infeasible(message.into()));
+    }
+
+    #[test]
+    fn a_critical_pod_takes_the_place_of_as_few_as_possible() {
+        let offer = Offer {
+            name: "n",
+            allocatable: Allocatable { cpu_milli: 2000, memory: 1 << 30, ephemeral_storage: 1 << 30 },
+            pods: 10,
+            node: None,
+            unsafe_sysctls: &[],
+        };
+        let full = |cpu: &str| json!({"name": "c", "resources": {"requests": {"cpu": cpu, "memory": "1Mi"}, "limits": {"cpu": cpu, "memory": "1Mi"}}});
+        let others = [
+            Arc::new(pod(json!({"containers": [full("900m")]}))),
+            Arc::new(pod(json!({"containers": [container(json!({"cpu": "300m"}))]}))),
+            Arc::new(pod(json!({"containers": [container(json!({"cpu": "300m"}))], "priority": 5}))),
+            Arc::new(pod(json!({"containers": [container(json!({"cpu": "400m"}))], "priority": 2_000_000_000}))),
+            Arc::new(pod(json!({"containers": [{"name": "c"}]}))),
+        ];
+        let victims =
+            |cpu: &str| victims(&pod(json!({"containers": [container(json!({"cpu": cpu}))]})), &others, &offer);
+        assert_eq!(victims("400m"), Some(vec![1]), "the one that matters less");
+        assert_eq!(victims("700m"), Some(vec![1, 2]));
+        assert_eq!(victims("1600m"), Some(vec![0, 1, 2]));
+        assert_eq!(victims("1700m"), None, "what is critical stays");
     }
 
     #[test]
@@ -278,6 +401,7 @@ mod tests {
         assert_eq!(verdict(port.clone(), &[port]).expect("refused").0, "NodePorts");
         let sysctl = |name: &str| json!({"securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
         assert_eq!(reason(sysctl("net.ipv4.tcp_syncookies")), None);
+        assert_eq!(reason(sysctl("kernel.shmmax")), None, "allowed here");
         let refused = verdict(with(sysctl("kernel.msgmax")), &[]).expect("refused");
         assert_eq!(refused, ("SysctlForbidden".into(), "forbidden sysctl: \"kernel.msgmax\" not allowlisted".into()));
         assert_eq!(reason(json!({"os": {"name": "windows"}})).as_deref(), Some("PodOSNotSupported"));

@@ -21,8 +21,21 @@ pub struct Inputs<'a> {
     pub phase: Phase,
     /// Its sandbox and network are up.
     pub sandbox_ready: bool,
+    /// Conditions that are only there while they hold.
+    pub passing: &'a [Passing],
     /// Now.
     pub now: Timestamp,
+}
+
+/// A condition that is true, or not there at all.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Passing {
+    /// `PodResizePending`, `DisruptionTarget`…
+    pub kind: String,
+    /// For programs; may be empty.
+    pub reason: String,
+    /// For people; may be empty.
+    pub message: String,
 }
 
 /// The conditions that the agent owns, in upstream's order.
@@ -35,21 +48,25 @@ pub fn of(inputs: &Inputs<'_>) -> Vec<PodCondition> {
         ("ContainersReady", containers_ready),
         ("PodScheduled", verdict(true, "", String::new())),
     ];
-    verdicts.into_iter().map(|(kind, verdict)| condition(inputs, kind, verdict)).collect()
+    let passing = inputs.passing.iter().map(|p| {
+        let verdict = Verdict { status: true, reason: &p.reason, message: p.message.clone() };
+        condition(inputs, &p.kind, verdict)
+    });
+    verdicts.into_iter().map(|(kind, verdict)| condition(inputs, kind, verdict)).chain(passing).collect()
 }
 
 #[derive(Clone)]
-struct Verdict {
+struct Verdict<'a> {
     status: bool,
-    reason: &'static str,
+    reason: &'a str,
     message: String,
 }
 
-fn verdict(status: bool, reason: &'static str, message: String) -> Verdict {
+fn verdict(status: bool, reason: &'static str, message: String) -> Verdict<'static> {
     Verdict { status, reason, message }
 }
 
-fn initialized(inputs: &Inputs<'_>) -> Verdict {
+fn initialized(inputs: &Inputs<'_>) -> Verdict<'static> {
     let begun = inputs
         .records
         .iter()
@@ -58,7 +75,7 @@ fn initialized(inputs: &Inputs<'_>) -> Verdict {
         .records
         .iter()
         .filter(|r| match r.role {
-            Role::App => false,
+            Role::App | Role::Ephemeral => false,
             Role::Init => !matches!(&r.current, Current::Ended(e) if e.exit_code == 0),
             Role::Sidecar => !r.started,
         })
@@ -75,14 +92,18 @@ fn initialized(inputs: &Inputs<'_>) -> Verdict {
     }
 }
 
-fn containers_ready(inputs: &Inputs<'_>) -> Verdict {
+fn containers_ready(inputs: &Inputs<'_>) -> Verdict<'static> {
     match inputs.phase {
         Phase::Succeeded => return verdict(false, "PodCompleted", String::new()),
         Phase::Failed => return verdict(false, "PodFailed", String::new()),
         _ => {}
     }
-    let unready: Vec<&str> =
-        inputs.records.iter().filter(|r| r.role != Role::Init && !r.ready).map(|r| r.name.as_str()).collect();
+    let unready: Vec<&str> = inputs
+        .records
+        .iter()
+        .filter(|r| matches!(r.role, Role::App | Role::Sidecar) && !r.ready)
+        .map(|r| r.name.as_str())
+        .collect();
     if unready.is_empty() {
         verdict(true, "", String::new())
     } else {
@@ -90,7 +111,7 @@ fn containers_ready(inputs: &Inputs<'_>) -> Verdict {
     }
 }
 
-fn ready(inputs: &Inputs<'_>, containers: &Verdict) -> Verdict {
+fn ready(inputs: &Inputs<'_>, containers: &Verdict<'static>) -> Verdict<'static> {
     if !containers.status {
         return containers.clone();
     }
@@ -113,7 +134,7 @@ fn ready(inputs: &Inputs<'_>, containers: &Verdict) -> Verdict {
     }
 }
 
-fn condition(inputs: &Inputs<'_>, kind: &str, verdict: Verdict) -> PodCondition {
+fn condition(inputs: &Inputs<'_>, kind: &str, verdict: Verdict<'_>) -> PodCondition {
     let status = if verdict.status { "True" } else { "False" };
     let old = inputs
         .pod
@@ -147,7 +168,14 @@ mod tests {
         let mut records: Vec<_> =
             container::of(pod.spec.as_ref().expect("a spec")).map(|(role, c)| ContainerRecord::new(c, role)).collect();
         edit(&mut records);
-        let inputs = Inputs { pod: &pod, records: &records, phase, sandbox_ready: true, now: Timestamp::UNIX_EPOCH };
+        let inputs = Inputs {
+            pod: &pod,
+            records: &records,
+            phase,
+            sandbox_ready: true,
+            passing: &[],
+            now: Timestamp::UNIX_EPOCH,
+        };
         of(&inputs)
             .into_iter()
             .map(|c| {
@@ -199,8 +227,14 @@ mod tests {
             {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2001-01-01T00:00:00Z"}]);
         let pod: Pod =
             serde_json::from_value(json!({"spec": {"containers": []}, "status": {"conditions": old}})).expect("a pod");
-        let inputs =
-            Inputs { pod: &pod, records: &[], phase: Phase::Running, sandbox_ready: true, now: Timestamp::UNIX_EPOCH };
+        let inputs = Inputs {
+            pod: &pod,
+            records: &[],
+            phase: Phase::Running,
+            sandbox_ready: true,
+            passing: &[],
+            now: Timestamp::UNIX_EPOCH,
+        };
         let times: Vec<_> = of(&inputs).into_iter().map(|c| c.last_transition_time.expect("a time").0).collect();
         assert_eq!(times[2], Timestamp::UNIX_EPOCH);
         assert_eq!(times[4], "2001-01-01T00:00:00Z".parse().expect("a time"));

@@ -1,10 +1,11 @@
 //! What the agent knows of one container of a pod: the ground truth for its status, and what survives the agent.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, PodSpec, ResourceRequirements};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
+use crate::device_plugins::Devices;
 
 /// How a container belongs to its pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub enum Role {
     Sidecar,
     /// One of `spec.containers`.
     App,
+    /// One of `spec.ephemeralContainers`: started once, beside the others, and counted nowhere.
+    Ephemeral,
 }
 
 /// One container.
@@ -40,6 +43,15 @@ pub struct ContainerRecord {
     pub ready: bool,
     /// Delay of the next restart.
     pub backoff: Backoff,
+    /// The resources that the node has granted it; `None` in a record of an agent that did not resize: the declared.
+    #[serde(default)]
+    pub allocated: Option<ResourceRequirements>,
+    /// Those that its present or last process was given.
+    #[serde(default)]
+    pub applied: Option<ResourceRequirements>,
+    /// The devices it holds.
+    #[serde(default)]
+    pub devices: Devices,
 }
 
 /// The present of a container.
@@ -96,6 +108,9 @@ impl ContainerRecord {
             started: false,
             ready: false,
             backoff: Backoff::default(),
+            allocated: Some(container.resources.clone().unwrap_or_default()),
+            devices: Devices::new(),
+            applied: None,
         }
     }
 
@@ -149,7 +164,15 @@ impl ContainerRecord {
     }
 }
 
-/// All containers of a pod in the order of their start: init containers, then the others.
+/// An ephemeral container as what it is a variant of.
+pub fn ephemeral(container: &EphemeralContainer) -> Container {
+    let value = serde_json::to_value(container).unwrap_or_default();
+    // Its fields are those of a container and the target, which is of no use there.
+    serde_json::from_value(value).unwrap_or_default()
+}
+
+/// All containers of a pod in the order of their start: init containers, then the others. Ephemeral ones are apart:
+/// they come while the pod runs, and their records behind all these.
 pub fn of(spec: &PodSpec) -> impl Iterator<Item = (Role, &Container)> {
     let init = spec.init_containers.iter().flatten().map(|c| {
         let sidecar = c.restart_policy.as_deref() == Some("Always");

@@ -2,16 +2,17 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use engine::{ContainerSpec, LogSpec, Mount, Rootfs};
+use engine::{ContainerSpec, Device, LogSpec, Mount, Rootfs};
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::{
     context::Context,
+    device_plugins::Allocation,
     paths::PodPaths,
     runtime::ImageInfo,
     spec::{
         command, environment, oom_score, qos, quantity,
-        resources::{self, Side},
+        resources::{self, CgroupResources, Side},
         security::{self, Seccomp},
         user,
     },
@@ -35,6 +36,10 @@ pub struct Parts<'a> {
     pub environment: Vec<(String, String)>,
     /// The mounts of its volumes.
     pub mounts: Vec<Mount>,
+    /// What its devices need.
+    pub devices: Allocation,
+    /// The container whose processes it is to see.
+    pub pid_of: Option<String>,
     /// Where the pod's things lie.
     pub paths: &'a PodPaths,
 }
@@ -50,6 +55,8 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
         return Err("no command specified".to_owned());
     }
     let environment = environment::over_image(&image.env, parts.environment);
+    let from_devices = parts.devices.env.iter().filter(|(k, _)| !environment.iter().any(|(known, _)| known == *k));
+    let from_devices: Vec<String> = from_devices.map(|(k, v)| format!("{k}={v}")).collect();
     let mut env: Vec<String> = environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
     if !environment.iter().any(|(k, _)| k == "HOSTNAME") {
         let name = super::etc_files::kernel_hostname(pod, &context.config.cluster_domain);
@@ -61,12 +68,19 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
     if container.tty == Some(true) && !environment.iter().any(|(k, _)| k == "TERM") {
         env.push("TERM=xterm".to_owned());
     }
+    env.extend(from_devices);
     let cgroup = resources::of(container, context.config.pod_pids_limit);
     let class = qos::of(pod);
     let request =
         resources::amount(container.resources.as_ref(), Side::Requests, "memory", quantity::whole).unwrap_or(0);
     let critical = spec.priority.is_some_and(|p| p >= 2_000_000_000);
     let mut mounts = parts.mounts;
+    let of_devices = parts.devices.mounts.iter().map(|(inside, host, ro)| Mount::bind(host, inside, *ro));
+    mounts.extend(of_devices);
+    if security.read_only_root {
+        let dir = paths.image_volumes(&container.name, parts.attempt);
+        mounts.extend(image_volumes(&image.volumes, &parts.root, &dir, &mounts).map_err(|e| e.to_string())?);
+    }
     mounts.extend(etc_mounts(container, paths, &mounts));
     mounts.extend(termination_mount(container, paths, parts.attempt));
     let seccomp = match &security.seccomp {
@@ -92,29 +106,88 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
         no_new_privileges: security.no_new_privileges,
         masked_paths: security.unmasked_proc.then(Vec::new),
         readonly_paths: security.unmasked_proc.then(Vec::new),
-        resources: engine::Resources {
-            cpu_shares: Some(cgroup.cpu_shares),
-            cpu_quota: cgroup.cpu_quota,
-            cpu_period: cgroup.cpu_quota.map(|_| cgroup.cpu_period),
-            memory_limit: cgroup.memory_limit,
-            // No swap beyond the limit, as upstream without the swap feature.
-            memory_swap: cgroup.memory_limit,
-            pids_limit: cgroup.pids_limit,
-            // As the kubelet does on cgroup v2: what kills one process for its memory ends the container
-            // (its `singleProcessOOMKill` is off by default).
-            unified: BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]),
-            ..engine::Resources::default()
-        },
+        resources: limits(&cgroup),
         oom_score_adj: Some(oom_score::adjustment(class, request, context.machine.memory_bytes, critical)),
         privileged: security.privileged,
+        pid_of: parts.pid_of,
         log: Some(LogSpec {
             path: paths.log(&container.name, parts.attempt),
             max_size: context.config.log_max_size,
             max_files: context.config.log_max_files,
         }),
+        devices: parts.devices.devices.into_iter().map(device).collect(),
+        annotations: parts.devices.annotations,
         labels: labels(pod, container, parts.attempt),
         ..ContainerSpec::default()
     })
+}
+
+fn device((container, host, permissions): (String, String, String)) -> Device {
+    Device { host_path: host.into(), container_path: container.into(), permissions }
+}
+
+/// A container's cgroup settings for the runtime.
+pub fn limits(cgroup: &CgroupResources) -> engine::Resources {
+    engine::Resources {
+        cpu_shares: Some(cgroup.cpu_shares),
+        cpu_quota: cgroup.cpu_quota,
+        cpu_period: cgroup.cpu_quota.map(|_| cgroup.cpu_period),
+        memory_limit: cgroup.memory_limit,
+        // No swap beyond the limit, as upstream without the swap feature.
+        memory_swap: cgroup.memory_limit,
+        pids_limit: cgroup.pids_limit,
+        // As the kubelet does on cgroup v2: what kills one process for its memory ends the container
+        // (its `singleProcessOOMKill` is off by default).
+        unified: BTreeMap::from([("memory.oom.group".to_owned(), "1".to_owned())]),
+        ..engine::Resources::default()
+    }
+}
+
+/// The image's VOLUME directories can be written even under a read-only root: each is a layer of its own above what
+/// the image has there.
+fn image_volumes(volumes: &[String], root: &Rootfs, dir: &Path, taken: &[Mount]) -> std::io::Result<Vec<Mount>> {
+    let Rootfs::Overlay { lower, .. } = root else { return Ok(Vec::new()) };
+    let mut mounts = Vec::new();
+    for (index, volume) in volumes.iter().enumerate() {
+        let inside = Path::new(volume.trim_start_matches('/'));
+        let strange = inside.components().any(|c| !matches!(c, std::path::Component::Normal(_)));
+        if strange || taken.iter().any(|m| Path::new(&m.destination) == Path::new("/").join(inside)) {
+            continue;
+        }
+        let (upper, work) = (dir.join(format!("{index}/upper")), dir.join(format!("{index}/work")));
+        std::fs::create_dir_all(&upper)?;
+        std::fs::create_dir_all(&work)?;
+        let real = |layer: &std::path::PathBuf| {
+            let path = layer.join(inside);
+            // A link in a layer could lead anywhere.
+            path.canonicalize().is_ok_and(|p| p == path && p.is_dir()).then_some(path)
+        };
+        let below: Vec<_> = lower.iter().filter_map(real).collect();
+        let destination = format!("/{}", inside.display());
+        let Some(top) = below.first() else {
+            mounts.push(Mount::bind(upper.to_string_lossy(), destination, false));
+            continue;
+        };
+        let metadata = std::fs::metadata(top)?;
+        std::fs::set_permissions(&upper, metadata.permissions())?;
+        std::os::unix::fs::chown(
+            &upper,
+            Some(std::os::unix::fs::MetadataExt::uid(&metadata)),
+            Some(std::os::unix::fs::MetadataExt::gid(&metadata)),
+        )?;
+        let layers: Vec<_> = below.iter().map(|p| p.to_string_lossy().into_owned()).collect();
+        mounts.push(Mount {
+            source: "overlay".to_owned(),
+            destination,
+            fstype: "overlay".to_owned(),
+            options: vec![
+                format!("lowerdir={}", layers.join(":")),
+                format!("upperdir={}", upper.display()),
+                format!("workdir={}", work.display()),
+            ],
+        });
+    }
+    Ok(mounts)
 }
 
 /// The labels that CRI runtimes give.

@@ -1,63 +1,45 @@
 //! Watches the pods of this node and keeps one actor for each.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use engine::SandboxStatus;
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use kube::{
     Api,
     runtime::{WatchStreamExt, watcher},
 };
-use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    actor::{Actor, Message, PodView},
+    actor::{Actor, Eviction, Message, PodView, remove_mirror},
     admission::{self, Offer, Refusal},
+    known::{Known, Pods},
     record::PodRecord,
 };
-use crate::{context::Context, csi, volumes::remove_tree};
+use crate::{
+    context::Context,
+    csi,
+    node::{SHUTTING_DOWN, eviction},
+    static_pods::{self, CONFIG_MIRROR},
+    volumes::remove_tree,
+};
 
-/// The pods of this node as other parts of the agent see them. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Pods {
-    views: Arc<RwLock<HashMap<String, watch::Receiver<Arc<PodView>>>>>,
-}
-
-impl Pods {
-    /// The pod of that name that is not about to go, if there are two.
-    pub fn named(&self, namespace: &str, name: &str) -> Option<Arc<PodView>> {
-        let views = self.views.read();
-        let mut found = None;
-        for view in views.values() {
-            let view = Arc::clone(&view.borrow());
-            let meta = &view.pod.metadata;
-            if meta.namespace.as_deref() == Some(namespace) && meta.name.as_deref() == Some(name) {
-                let live = meta.deletion_timestamp.is_none();
-                found = Some(view);
-                if live {
-                    break;
-                }
-            }
-        }
-        found
-    }
-
-    /// All of them.
-    pub fn all(&self) -> Vec<Arc<PodView>> {
-        self.views.read().values().map(|v| Arc::clone(&v.borrow())).collect()
-    }
-
-    /// Follows one pod's changes.
-    pub fn follow(&self, uid: &str) -> Option<watch::Receiver<Arc<PodView>>> {
-        self.views.read().get(uid).cloned()
-    }
+/// What becomes of a pod that is new to the node.
+enum Admission {
+    Taken,
+    Refused(Refusal),
+    /// It is critical: these go first.
+    Waits(Vec<String>),
 }
 
 struct Handle {
@@ -67,6 +49,7 @@ struct Handle {
 /// Runs until `stop`; the containers run on.
 pub async fn run(context: Arc<Context>, pods: Pods, stop: CancellationToken) {
     let (finished_sender, mut finished) = mpsc::unbounded_channel::<String>();
+    let (room_sender, mut room_made) = mpsc::unbounded_channel::<String>();
     let mut dispatcher = Dispatcher {
         found: sandboxes_by_pod(&context).await,
         context: Arc::clone(&context),
@@ -75,15 +58,32 @@ pub async fn run(context: Arc<Context>, pods: Pods, stop: CancellationToken) {
         listing: None,
         adopted: false,
         finished: finished_sender,
+        making_room: HashMap::new(),
+        statics: HashMap::new(),
+        next_statics: HashMap::new(),
+        room_made: room_sender,
         tasks: tokio::task::JoinSet::new(),
     };
     let api: Api<Pod> = Api::all(context.client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
     let mut events = watcher(api, config).default_backoff().boxed();
+    let mut manifests =
+        context.config.manifests.clone().map(|dir| static_pods::follow(dir, context.config.node_name.clone()));
+    if manifests.is_some() {
+        // Before the API is asked: these need none.
+        let set = next(&mut manifests).await;
+        dispatcher.declare(set).await;
+    }
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            Some(uid) = finished.recv() => dispatcher.forget(&uid),
+            Some(uid) = finished.recv() => dispatcher.forget(&uid).await,
+            Some(uid) = room_made.recv() => {
+                if let Some(pod) = dispatcher.making_room.remove(&uid) {
+                    dispatcher.apply(pod).await;
+                }
+            }
+            set = next(&mut manifests) => dispatcher.declare(set).await,
             Some(_) = dispatcher.tasks.join_next(), if !dispatcher.tasks.is_empty() => {}
             event = events.next() => match event {
                 Some(Ok(event)) => dispatcher.hear(event).await,
@@ -97,6 +97,17 @@ pub async fn run(context: Arc<Context>, pods: Pods, stop: CancellationToken) {
     dispatcher.tasks.abort_all();
 }
 
+/// The next set of static pods; never, if there is no directory of them (any more).
+async fn next(manifests: &mut Option<mpsc::Receiver<static_pods::Declared>>) -> static_pods::Declared {
+    match manifests {
+        Some(sets) => match sets.recv().await {
+            Some(set) => set,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
 struct Dispatcher {
     context: Arc<Context>,
     pods: Pods,
@@ -105,6 +116,12 @@ struct Dispatcher {
     listing: Option<HashSet<String>>,
     adopted: bool,
     finished: mpsc::UnboundedSender<String>,
+    /// Critical pods that wait until others have left.
+    making_room: HashMap<String, Arc<Pod>>,
+    /// Static pods on the node, by `NAMESPACE/NAME`, and those that wait for the end of one of that name.
+    statics: HashMap<String, Arc<Pod>>,
+    next_statics: HashMap<String, Arc<Pod>>,
+    room_made: mpsc::UnboundedSender<String>,
     tasks: tokio::task::JoinSet<()>,
 }
 
@@ -115,13 +132,22 @@ impl Dispatcher {
             watcher::Event::InitApply(pod) => {
                 if let (Some(listing), Some(uid)) = (&mut self.listing, &pod.metadata.uid) {
                     listing.insert(uid.clone());
+                    // The mirrors of static pods go by their names.
+                    listing.insert(key_of(&pod));
                 }
-                self.apply(pod).await;
+                self.apply(Arc::new(pod)).await;
             }
             watcher::Event::InitDone => {
                 let Some(listed) = self.listing.take() else { return };
+                for (key, pod) in &self.statics {
+                    let actor = pod.metadata.uid.as_ref().and_then(|uid| self.actors.get(uid));
+                    if let Some(actor) = actor.filter(|_| !listed.contains(key)) {
+                        let _ = actor.outbox.send(Message::MirrorGone(None));
+                    }
+                }
+                let is_static = |uid: &String| self.statics.values().any(|p| p.metadata.uid.as_ref() == Some(uid));
                 for (uid, actor) in &self.actors {
-                    if !listed.contains(uid) {
+                    if !listed.contains(uid) && !is_static(uid) {
                         let _ = actor.outbox.send(Message::Gone);
                     }
                 }
@@ -129,8 +155,16 @@ impl Dispatcher {
                     self.clear_orphans().await;
                 }
             }
-            watcher::Event::Apply(pod) => self.apply(pod).await,
+            watcher::Event::Apply(pod) => self.apply(Arc::new(pod)).await,
+            watcher::Event::Delete(pod) if is_mirror(&pod) => {
+                if let Some(actor) = self.static_actor(&key_of(&pod)) {
+                    let _ = actor.outbox.send(Message::MirrorGone(pod.metadata.uid.clone()));
+                }
+            }
             watcher::Event::Delete(pod) => {
+                if let Some(uid) = &pod.metadata.uid {
+                    self.making_room.remove(uid);
+                }
                 if let Some(actor) = pod.metadata.uid.as_ref().and_then(|uid| self.actors.get(uid)) {
                     let _ = actor.outbox.send(Message::Gone);
                 }
@@ -138,15 +172,36 @@ impl Dispatcher {
         }
     }
 
-    async fn apply(&mut self, pod: Pod) {
+    async fn apply(&mut self, pod: Arc<Pod>) {
         let Some(uid) = pod.metadata.uid.clone() else { return };
-        let pod = Arc::new(pod);
+        if is_mirror(&pod) {
+            self.mirror(pod);
+            return;
+        }
         if let Some(actor) = self.actors.get(&uid) {
             let _ = actor.outbox.send(Message::Pod(pod));
             return;
         }
+        if let Some(waiting) = self.making_room.get_mut(&uid) {
+            *waiting = pod;
+            return;
+        }
         let found = self.newest_sandbox(&uid);
-        let refusal = if found.is_none() { self.refusal(&pod).await } else { None };
+        let refusal = match found {
+            Some(_) => None,
+            None => match self.admit(&pod).await {
+                Admission::Taken => None,
+                Admission::Refused(refusal) => Some(refusal),
+                Admission::Waits(victims) => {
+                    self.make_room(uid, pod, victims);
+                    return;
+                }
+            },
+        };
+        self.take(uid, pod, found, refusal);
+    }
+
+    fn take(&mut self, uid: String, pod: Arc<Pod>, found: Option<SandboxStatus>, refusal: Option<Refusal>) {
         let (outbox, inbox) = mpsc::unbounded_channel();
         let (sender, view) = watch::channel(Arc::new(PodView {
             pod: Arc::clone(&pod),
@@ -154,7 +209,7 @@ impl Dispatcher {
             containers: Vec::new(),
             failed: refusal.is_some(),
         }));
-        self.pods.views.write().insert(uid.clone(), view);
+        self.pods.views.write().insert(uid.clone(), Known { view, outbox: outbox.clone() });
         let actor = Actor::new(Arc::clone(&self.context), pod, found, refusal, (outbox.clone(), inbox), sender);
         self.actors.insert(uid.clone(), Handle { outbox });
         let finished = self.finished.clone();
@@ -164,14 +219,21 @@ impl Dispatcher {
         });
     }
 
-    /// Why the node can't take a pod that has never been here.
-    async fn refusal(&self, pod: &Pod) -> Option<Refusal> {
+    /// Whether the node takes a pod that has never been here.
+    async fn admit(&self, pod: &Pod) -> Admission {
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
         let known = self.context.paths(pod).record().exists();
         if known || pod.metadata.deletion_timestamp.is_some() || !matches!(phase, None | Some("" | "Pending")) {
-            return None;
+            return Admission::Taken;
         }
-        let others: Vec<_> = self.pods.all().into_iter().filter(|v| !v.failed).map(|v| Arc::clone(&v.pod)).collect();
+        if self.context.health.borrow().not_ready == Some(SHUTTING_DOWN) {
+            let message = "Pod was rejected as the node is shutting down.".to_owned();
+            return Admission::Refused(Refusal { reason: "NodeShutdown", message });
+        }
+        if let Some(message) = eviction::refusal(pod, *self.context.health.borrow()) {
+            return Admission::Refused(Refusal { reason: "Evicted", message });
+        }
+        let others: Vec<_> = self.pods.all().into_iter().filter(|v| !v.failed).map(|v| v.granted()).collect();
         let node = if admission::selects_node(pod) {
             let api: Api<Node> = Api::all(self.context.client.clone());
             api.get(&self.context.config.node_name).await.ok()
@@ -183,13 +245,100 @@ impl Dispatcher {
             allocatable: self.context.machine.allocatable(),
             pods: i64::from(self.context.config.max_pods),
             node: node.as_ref(),
+            unsafe_sysctls: &self.context.config.unsafe_sysctls,
         };
-        admission::check(pod, &others, &offer)
+        let Some(refusal) = admission::check(pod, &others, &offer) else {
+            return match self.context.devices.reserve(pod) {
+                Ok(()) => Admission::Taken,
+                Err(message) => Admission::Refused(Refusal { reason: "UnexpectedAdmissionError", message }),
+            };
+        };
+        if admission::lacks_resources(&refusal)
+            && eviction::is_critical(pod)
+            && let Some(victims) = admission::victims(pod, &others, &offer)
+        {
+            let uid = |i: usize| others[i].metadata.uid.clone().unwrap_or_default();
+            return Admission::Waits(victims.into_iter().map(uid).collect());
+        }
+        Admission::Refused(refusal)
     }
 
-    fn forget(&mut self, uid: &str) {
+    /// Ends pods for one that is critical, which is looked at again when they are gone.
+    fn make_room(&mut self, uid: String, pod: Arc<Pod>, victims: Vec<String>) {
+        self.making_room.insert(uid.clone(), pod);
+        let (pods, again) = (self.pods.clone(), self.room_made.clone());
+        self.tasks.spawn(async move {
+            for victim in &victims {
+                let message = "Preempted in order to admit critical pod".to_owned();
+                pods.evict(victim, Eviction { reason: "Preempting", message, grace: None, disrupts: true });
+            }
+            for victim in victims {
+                if let Some(mut view) = pods.follow(&victim) {
+                    // An actor that is gone has left the node, too.
+                    let _ = view.wait_for(|v| v.failed && v.sandbox.is_none()).await;
+                }
+            }
+            let _ = again.send(uid);
+        });
+    }
+
+    fn static_actor(&self, key: &str) -> Option<&Handle> {
+        self.actors.get(self.statics.get(key)?.metadata.uid.as_ref()?)
+    }
+
+    /// Hears of a static pod's mirror; one that mirrors nothing is removed.
+    fn mirror(&mut self, mirror: Arc<Pod>) {
+        let key = key_of(&mirror);
+        if let Some(actor) = self.static_actor(&key) {
+            let _ = actor.outbox.send(Message::Mirror(mirror));
+            return;
+        }
+        let client = self.context.client.clone();
+        self.tasks.spawn(async move {
+            let api = Api::namespaced(client, mirror.metadata.namespace.as_deref().unwrap_or("default"));
+            if let Err(error) = remove_mirror(&api, &mirror).await {
+                tracing::debug!(pod = key, error, "the mirror of a static pod that is gone could not be removed");
+            }
+        });
+    }
+
+    /// Takes over another set of static pods.
+    async fn declare(&mut self, set: static_pods::Declared) {
+        for (key, old) in &self.statics {
+            let new = set.get(key);
+            if new.is_some_and(|new| new.metadata.uid == old.metadata.uid) {
+                self.next_statics.remove(key);
+                continue;
+            }
+            match new {
+                Some(new) => drop(self.next_statics.insert(key.clone(), Arc::clone(new))),
+                None => drop(self.next_statics.remove(key)),
+            }
+            if let Some(actor) = self.static_actor(key) {
+                let _ = actor.outbox.send(Message::Pod(Arc::new(deleted(old))));
+            }
+        }
+        for (key, pod) in set {
+            if let Entry::Vacant(place) = self.statics.entry(key) {
+                place.insert(Arc::clone(&pod));
+                self.apply(pod).await;
+            }
+        }
+    }
+
+    async fn forget(&mut self, uid: &str) {
+        let ended =
+            self.statics.iter().find(|(_, p)| p.metadata.uid.as_deref() == Some(uid)).map(|(key, _)| key.clone());
         self.actors.remove(uid);
         self.pods.views.write().remove(uid);
+        self.context.room.send_modify(|n| *n += 1);
+        if let Some(key) = ended {
+            self.statics.remove(&key);
+            if let Some(next) = self.next_statics.remove(&key) {
+                self.statics.insert(key, Arc::clone(&next));
+                self.apply(next).await;
+            }
+        }
     }
 
     /// The sandbox the pod had last; older ones are ended.
@@ -226,6 +375,24 @@ impl Dispatcher {
             clear_secrets(&secrets);
         });
     }
+}
+
+fn is_mirror(pod: &Pod) -> bool {
+    pod.metadata.annotations.as_ref().is_some_and(|a| a.contains_key(CONFIG_MIRROR))
+}
+
+/// `NAMESPACE/NAME`
+fn key_of(pod: &Pod) -> String {
+    let (namespace, name) = (pod.metadata.namespace.as_deref(), pod.metadata.name.as_deref());
+    format!("{}/{}", namespace.unwrap_or_default(), name.unwrap_or_default())
+}
+
+/// A static pod whose end is wanted, as the API would mark it.
+pub fn deleted(pod: &Pod) -> Pod {
+    let mut pod = pod.clone();
+    pod.metadata.deletion_timestamp = Some(Time(Timestamp::now()));
+    pod.metadata.deletion_grace_period_seconds = pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
+    pod
 }
 
 /// What a directory holds beside what is named after a live pod: names and paths.

@@ -73,6 +73,7 @@ pub async fn ensure(context: &Arc<Context>, pod: &Pod, container: &Container) ->
             return Err(PullFailure { reason: "ImageInspectError", message, counts: false });
         }
     };
+    let is_new = present.is_none();
     match (present, policy) {
         (Some(found), PullPolicy::IfNotPresent | PullPolicy::Never) => {
             let message = format!("Container image \"{image}\" already present on machine");
@@ -99,6 +100,9 @@ pub async fn ensure(context: &Arc<Context>, pod: &Pod, container: &Container) ->
             );
             recorder.container(pod, name, Severity::Normal, "Pulled", message);
             context.images_changed.notify_one();
+            if is_new {
+                context.pulled_images.add(&pulled.id);
+            }
             Ok(pulled)
         }
         Err(error) => {

@@ -96,7 +96,9 @@ async fn create_and_start(
         volumes::mounts_of(container, volumes, &environment, &paths.sub_paths(&container.name, attempt))
             .map_err(|e| config(e.to_string()))?;
     let id = runtime_id(&container.name, attempt);
+    let devices = context.devices.allocate(uid, &container.name).await.map_err(LaunchError::Create)?;
     let parts = Parts {
+        devices,
         pod,
         container,
         id: id.clone(),
@@ -105,6 +107,7 @@ async fn create_and_start(
         root: prepared.root,
         environment,
         mounts,
+        pid_of: prepared.pid_of,
         paths: &paths,
     };
     let spec = container_spec::build(context, parts).map_err(LaunchError::Create)?;
@@ -121,6 +124,7 @@ async fn create_and_start(
         }
     }
     made?;
+    tell_of_selinux(context, pod, container);
     let created = format!("Created container: {}", container.name);
     context.recorder.container(pod, &container.name, Severity::Normal, "Created", created);
     context.runtime.start(&sandbox.id, &id).await.map_err(runtime_error)?;
@@ -128,6 +132,16 @@ async fn create_and_start(
     let started = format!("Started container {}", container.name);
     context.recorder.container(pod, &container.name, Severity::Normal, "Started", started);
     Ok(started_at)
+}
+
+/// No profile of SELinux is in force here: whoever asks for one hears of it.
+fn tell_of_selinux(context: &Context, pod: &Pod, container: &Container) {
+    let own = container.security_context.as_ref().and_then(|c| c.se_linux_options.as_ref());
+    let shared = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|c| c.se_linux_options.as_ref());
+    if own.or(shared).is_some() {
+        let text = "seLinuxOptions have no effect: SELinux is not supported on this node";
+        context.recorder.container(pod, &container.name, Severity::Warning, "SELinuxIgnored", text);
+    }
 }
 
 async fn stage(

@@ -51,6 +51,7 @@ pub fn of(spec: &PodSpec, records: &[ContainerRecord], stopped: bool) -> Phase {
             (Role::Sidecar, Current::Running { .. }) if record.started => {}
             (Role::Sidecar, Current::Ended(_)) => {}
             (Role::Sidecar, _) => pending_init += usize::from(record.last.is_none()),
+            (Role::Ephemeral, _) => {}
             (Role::App, Current::Running { .. }) => running += 1,
             (Role::App, Current::Ended(e)) => {
                 ended += 1;

@@ -16,7 +16,7 @@ pub struct Plan {
     pub start: Vec<usize>,
     /// To be started later: the container crashed too recently.
     pub hold: Vec<(usize, Hold)>,
-    /// To be stopped: sidecars of a pod whose other containers are done.
+    /// To be stopped: sidecars and ephemeral containers of a pod whose other containers are done.
     pub stop: Vec<usize>,
     /// The init containers have done their work (in this sandbox).
     pub initialized: bool,
@@ -29,8 +29,14 @@ pub struct Plan {
 pub fn next(spec: &PodSpec, records: &[ContainerRecord], initialized: bool, now: Timestamp) -> Plan {
     let mut plan = Plan { initialized, ..Plan::default() };
     let all: Vec<_> = container::of(spec).collect();
-    if all.len() != records.len() {
+    if all.len() != records.iter().filter(|r| r.role != Role::Ephemeral).count() {
         return plan;
+    }
+    for (index, record) in records.iter().enumerate() {
+        let untouched = matches!(record.current, Current::Waiting { .. }) && record.last.is_none();
+        if record.role == Role::Ephemeral && untouched {
+            plan.start.push(index);
+        }
     }
     let over = |role: Role, container: &Container, record: &ContainerRecord| {
         !record.running() && record.ended().is_some_and(|e| !restart::wanted(spec, container, role, e.exit_code))
@@ -43,7 +49,7 @@ pub fn next(spec: &PodSpec, records: &[ContainerRecord], initialized: bool, now:
             break;
         }
         match role {
-            Role::App => continue,
+            Role::App | Role::Ephemeral => continue,
             Role::Init if initialized => continue,
             Role::Init => match (&record.current, record.ended()) {
                 (Current::Running { .. }, _) => return plan,
@@ -203,5 +209,22 @@ mod tests {
         assert_eq!((plan.start.len(), plan.hold[0].0, plan.finished), (0, 4, false));
         r[4].wait_for("CrashLoopBackOff", None);
         assert_eq!(next(&spec, &r, true, now()).hold.len(), 1);
+    }
+
+    #[test]
+    fn an_ephemeral_container_is_started_once_whatever_the_others_do_and_holds_no_pod_up() {
+        let (spec, mut r) = pod("Never");
+        r.push(ContainerRecord::new(&Container { name: "debug".into(), ..Container::default() }, Role::Ephemeral));
+        assert_eq!(next(&spec, &r, false, now()).start, [5, 0], "even before the init containers are done");
+        r[5].run("5".into(), now());
+        assert_eq!(next(&spec, &r, false, now()).start, [0]);
+        r[5].end(ended(1));
+        assert_eq!(next(&spec, &r, false, now()).start, [0], "never again");
+        for record in &mut r[..5] {
+            record.end(ended(0));
+        }
+        r[5].run("5".into(), now());
+        let plan = next(&spec, &r, true, now());
+        assert_eq!((plan.stop, plan.finished), (vec![5], false));
     }
 }

@@ -23,6 +23,8 @@ pub struct Prepared {
     pub root: Rootfs,
     /// What the environment refers to.
     pub references: References,
+    /// The runtime's id of the container whose processes it is to see, for an ephemeral container with a target.
+    pub pid_of: Option<String>,
 }
 
 /// Why not.
@@ -58,7 +60,7 @@ pub async fn prepare(
     let references = references(context, pod, container);
     let (image_and_root, references) = futures::join!(image_and_root, references);
     let (image, root) = image_and_root?;
-    Ok(Prepared { image, root, references: references.map_err(PrepareError::References)? })
+    Ok(Prepared { image, root, references: references.map_err(PrepareError::References)?, pid_of: None })
 }
 
 async fn references(context: &Arc<Context>, pod: &Pod, container: &Container) -> Result<References, String> {

@@ -31,6 +31,10 @@ pub struct PodRecord {
     pub containers: Vec<ContainerRecord>,
     /// Why it failed as a whole: (reason, message).
     pub failure: Option<(String, String)>,
+    /// Seconds that its containers have to end by themselves, if not the pod's own.
+    pub failure_grace: Option<u64>,
+    /// Why something other than its own doing ended it: the message of its `DisruptionTarget` condition.
+    pub disruption: Option<String>,
 }
 
 impl PodRecord {

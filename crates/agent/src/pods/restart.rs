@@ -20,6 +20,7 @@ pub fn policy(spec: &PodSpec, container: &Container, role: Role) -> RestartPolic
     let pod = spec.restart_policy.as_deref();
     match (role, container.restart_policy.as_deref().or(pod)) {
         (Role::Sidecar, _) => RestartPolicy::Always,
+        (Role::Ephemeral, _) => RestartPolicy::Never,
         (_, Some("Never")) => RestartPolicy::Never,
         (_, Some("OnFailure")) => RestartPolicy::OnFailure,
         // An init container that succeeded is never run again.

@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    conditions,
+    conditions::{self, Passing},
     container::{ContainerRecord, Current, Ended, Role},
     phase::{self, Phase},
 };
@@ -32,6 +32,8 @@ pub struct Inputs<'a> {
     pub start_time: Timestamp,
     /// Nothing will be started any more.
     pub stopped: bool,
+    /// Conditions that are only there while they hold.
+    pub passing: &'a [Passing],
     /// Why the pod as a whole failed: (reason, message).
     pub failure: Option<(&'a str, &'a str)>,
     /// Now.
@@ -58,11 +60,11 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
         _ => true,
     });
     let default_reason = if has_init && !initialized { "PodInitializing" } else { "ContainerCreating" };
-    let statuses = |init: bool| -> Option<Vec<ContainerStatus>> {
+    let statuses = |roles: &[Role]| -> Option<Vec<ContainerStatus>> {
         let list: Vec<_> = inputs
             .records
             .iter()
-            .filter(|r| (r.role != Role::App) == init)
+            .filter(|r| roles.contains(&r.role))
             .map(|r| container_status(r, default_reason, inputs.pod))
             .collect();
         (!list.is_empty()).then_some(list)
@@ -78,6 +80,7 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
         records: inputs.records,
         phase,
         sandbox_ready: inputs.sandbox_ready,
+        passing: inputs.passing,
         now: inputs.now,
     });
     let status = PodStatus {
@@ -88,8 +91,9 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
             .map(|(_, message)| message.to_owned())
             .or_else(|| reported.and_then(|s| s.message.clone())),
         conditions: Some(conditions),
-        init_container_statuses: statuses(true),
-        container_statuses: statuses(false),
+        init_container_statuses: statuses(&[Role::Init, Role::Sidecar]),
+        container_statuses: statuses(&[Role::App]),
+        ephemeral_container_statuses: statuses(&[Role::Ephemeral]),
         pod_ip: ips.first().map(|ip| ip.ip.clone()),
         pod_ips: (!ips.is_empty()).then_some(ips),
         host_ip: inputs.host_ips.first().cloned(),
@@ -105,7 +109,11 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
 }
 
 fn container_status(record: &ContainerRecord, default_reason: &str, pod: &Pod) -> ContainerStatus {
-    let waiting_reason = if record.role == Role::App { default_reason } else { "PodInitializing" };
+    let waiting_reason = match record.role {
+        Role::App => default_reason,
+        Role::Ephemeral => "ContainerCreating",
+        Role::Init | Role::Sidecar => "PodInitializing",
+    };
     let state = match &record.current {
         Current::Waiting { reason, message } => ContainerState {
             waiting: Some(ContainerStateWaiting {
@@ -131,21 +139,24 @@ fn container_status(record: &ContainerRecord, default_reason: &str, pod: &Pod) -
         .flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()))
         .find(|c| c.name == record.name)
         .and_then(|c| c.resources.clone());
+    let allocated = record.allocated.clone().or(resources).filter(|_| record.role != Role::Ephemeral);
+    let actual = record.applied.clone().filter(|_| record.running()).or_else(|| allocated.clone());
     ContainerStatus {
         name: record.name.clone(),
         state: Some(state),
         last_state: Some(record.last.as_ref().map(terminated).unwrap_or_default()),
         ready: match record.role {
             Role::Init => matches!(&record.current, Current::Ended(e) if e.exit_code == 0),
+            Role::Ephemeral => false,
             _ => record.ready,
         },
-        started: Some(record.started),
+        started: (record.role != Role::Ephemeral).then_some(record.started),
         restart_count: i32::try_from(record.restart_count).unwrap_or(i32::MAX),
         image: record.image.clone(),
         image_id: record.image_id.clone(),
         container_id: id.filter(|i| !i.is_empty()).map(|id| container_id(id)),
-        allocated_resources: resources.as_ref().and_then(|r| r.requests.clone()),
-        resources,
+        allocated_resources: allocated.as_ref().and_then(|r| r.requests.clone()),
+        resources: actual.filter(|_| record.role != Role::Ephemeral),
         ..ContainerStatus::default()
     }
 }

@@ -44,7 +44,18 @@ pub fn between(uid: &str, reported: &Value, wanted: &Value) -> Option<Value> {
 }
 
 /// Fields that vanish from the report when the agent no longer states them.
-const OWNED: &[&str] = &["reason", "message", "podIP", "podIPs", "containerStatuses", "initContainerStatuses"];
+const OWNED: &[&str] = &[
+    "reason",
+    "message",
+    "podIP",
+    "podIPs",
+    "containerStatuses",
+    "initContainerStatuses",
+    "ephemeralContainerStatuses",
+];
+
+/// Conditions that vanish when the agent no longer states them.
+const PASSING: &[&str] = &["PodResizePending", "PodResizeInProgress"];
 
 fn changed_conditions(before: &Value, after: &Value) -> Vec<Value> {
     let old = before.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -64,6 +75,13 @@ fn changed_conditions(before: &Value, after: &Value) -> Vec<Value> {
             }
         }
         changed.push(condition);
+    }
+    let after = after.as_array().map(Vec::as_slice).unwrap_or_default();
+    for condition in old {
+        let kind = condition["type"].as_str().unwrap_or_default();
+        if PASSING.contains(&kind) && !after.iter().any(|c| c["type"] == kind) {
+            changed.push(json!({"$patch": "delete", "type": kind}));
+        }
     }
     changed
 }
@@ -89,5 +107,12 @@ mod tests {
             }})
         );
         assert_eq!(between("u", &new, &new), None);
+    }
+
+    #[test]
+    fn a_condition_that_has_passed_is_taken_back_and_others_conditions_are_not() {
+        let old = json!({"conditions": [{"type": "PodResizePending", "status": "True"}, {"type": "theirs", "status": "True"}]});
+        let patch = between("u", &old, &json!({"conditions": []})).expect("a patch");
+        assert_eq!(patch["status"]["conditions"], json!([{"$patch": "delete", "type": "PodResizePending"}]));
     }
 }

@@ -110,6 +110,49 @@ fn name(status: u64) -> &'static str {
 mod tests {
     use super::*;
 
+    /// A server that gives each service the status of its name, as a number, and knows no other.
+    async fn serve() -> u16 {
+        use http_body_util::StreamBody;
+        use hyper::body::Frame;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let port = listener.local_addr().expect("an address").port();
+        let answer = |request: Request<hyper::body::Incoming>| async move {
+            let path = request.uri().path().to_owned();
+            let body = request.into_body().collect().await.expect("a body").to_bytes();
+            let service = String::from_utf8_lossy(body.get(7..).unwrap_or_default()).into_owned();
+            let status = if service.is_empty() { Ok(1) } else { service.parse::<u8>() };
+            let code = match (path.as_str(), &status) {
+                ("/grpc.health.v1.Health/Check", Ok(_)) => "0",
+                ("/grpc.health.v1.Health/Check", Err(_)) => "5",
+                _ => "12",
+            };
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", http::HeaderValue::from_static(code));
+            let message = Bytes::from(vec![0, 0, 0, 0, 2, 8, status.unwrap_or(0)]);
+            let frames = [Ok::<_, std::convert::Infallible>(Frame::data(message)), Ok(Frame::trailers(trailers))];
+            Ok::<_, std::convert::Infallible>(http::Response::new(StreamBody::new(futures::stream::iter(frames))))
+        };
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(server.serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer)));
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_servers_own_word_on_its_health_decides() {
+        let port = serve().await;
+        let ask = async |service: &str| probe("127.0.0.1", port, service, Duration::from_secs(5)).await;
+        assert_eq!(ask("").await, Outcome::Success);
+        assert_eq!(ask("1").await, Outcome::Success);
+        let unhealthy = "service unhealthy (responded with \"NOT_SERVING\")";
+        assert_eq!(ask("2").await, Outcome::Failure(unhealthy.into()));
+        let unknown = "error: health rpc failed: rpc error: code = NotFound desc = unknown service other";
+        assert_eq!(ask("other").await, Outcome::Failure(unknown.into()));
+    }
+
     #[test]
     fn messages_are_framed_by_the_specification() {
         assert_eq!(&message("")[..], [0, 0, 0, 0, 0]);

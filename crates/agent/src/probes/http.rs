@@ -252,6 +252,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_with_a_certificate_of_its_own_is_asked_over_tls() {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["elsewhere.example".to_owned()]).expect("a certificate");
+        let key = rustls_pki_types::PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the ring provider supports the default versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .expect("a configuration");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(async move {
+            for status in ["200 OK", "503 X"] {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let mut buffer = [0; 2048];
+                let _ = stream.read(&mut buffer).await;
+                let _ = stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes()).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        let action = serde_json::json!({"path": "/", "port": port, "scheme": "HTTPS"});
+        let action = serde_json::from_value(action).expect("an action");
+        let request = request(&action, &Container::default(), "127.0.0.1").expect("a request");
+        let timeout = Duration::from_secs(5);
+        assert_eq!(probe(&request, timeout).await, Outcome::Success);
+        let failed = Outcome::Failure("HTTP probe failed with statuscode: 503".into());
+        assert_eq!(probe(&request, timeout).await, failed);
+    }
+
+    #[tokio::test]
     async fn a_closed_port_reads_like_go() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
         let port = listener.local_addr().expect("an address").port();

@@ -14,6 +14,12 @@ pub trait Images: Send + Sync + 'static {
     async fn prepare_root(&self, id: &str, image: &ImageInfo) -> Result<Rootfs, ImageError>;
     /// Forgets that root file system; an unknown id is fine.
     async fn remove_root(&self, id: &str) -> Result<(), ImageError>;
+    /// Bytes that were written to that root file system.
+    async fn root_usage(&self, id: &str) -> u64;
+    /// Removes an image by its id, with all of its names; refused while a container stands on it.
+    async fn remove(&self, id: &str) -> Result<(), ImageError>;
+    /// Where they lie on the host; `None` if nowhere of their own.
+    fn directory(&self) -> Option<std::path::PathBuf>;
     /// All images here.
     async fn list(&self) -> Result<Vec<ImageInfo>, ImageError>;
 }

@@ -8,7 +8,7 @@ mod sub_path;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use engine::{ContainerSpec, ExecSpec, ExitStatus, SandboxSpec, SandboxStatus, TerminalSize};
+use engine::{ContainerSpec, ExecSpec, ExitStatus, Resources, SandboxSpec, SandboxStatus, TerminalSize};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -56,6 +56,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn unstage_sub_paths(&self, sandbox: &str, sub_paths: Vec<SubPath>) -> std::io::Result<()>;
     /// Connects to a port of the sandbox's own loopback address.
     async fn connect(&self, sandbox: &str, port: u16) -> std::io::Result<TcpStream>;
+    /// Changes the limits of a container that runs; what is `None` stays.
+    async fn update(&self, sandbox: &str, container: &str, resources: Resources) -> engine::Result<()>;
     /// What the containers of a sandbox use at this moment.
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>>;
 }
@@ -69,6 +71,8 @@ pub struct Usage {
     pub cpu_nanoseconds: u64,
     /// Memory without reclaimable file cache, in bytes.
     pub working_set: u64,
+    /// Processes and threads.
+    pub pids: u64,
 }
 
 /// A process one talks to: an exec or an attached container.

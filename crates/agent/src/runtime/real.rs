@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use engine::{
-    ContainerSpec, Engine, Exec, ExecSpec, ExitStatus, Rootfs, Sandbox, SandboxSpec, SandboxStatus, TerminalSize,
+    ContainerSpec, Engine, Exec, ExecSpec, ExitStatus, Resources, Rootfs, Sandbox, SandboxSpec, SandboxStatus,
+    TerminalSize,
     content::{Content, ContentError, Credentials, Image, PullOptions, Reference, Secret},
 };
 use tokio::{
@@ -12,6 +13,8 @@ use tokio::{
     net::TcpStream,
     sync::{mpsc, oneshot},
 };
+
+use crate::pods::storage::tree_bytes;
 
 use super::{
     Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Usage, namespace, sub_path,
@@ -133,6 +136,10 @@ impl Runtime for EngineRuntime {
         namespace::connect(namespace, port).await
     }
 
+    async fn update(&self, sandbox: &str, container: &str, resources: Resources) -> engine::Result<()> {
+        self.sandbox(sandbox)?.update(container, &resources).await
+    }
+
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>> {
         let sandbox = self.sandbox(sandbox)?;
         let mut out = Vec::new();
@@ -146,7 +153,7 @@ impl Runtime for EngineRuntime {
 }
 
 fn usage(container: String, stats: &engine::cgroup::Stats) -> Usage {
-    Usage { container, cpu_nanoseconds: stats.cpu.usage, working_set: stats.memory.working_set }
+    Usage { container, cpu_nanoseconds: stats.cpu.usage, working_set: stats.memory.working_set, pids: stats.pids }
 }
 
 fn process(streams: engine::Streams, control: Box<dyn ProcessControl>) -> Process {
@@ -293,6 +300,22 @@ impl Images for ContentImages {
     async fn remove_root(&self, id: &str) -> Result<(), ImageError> {
         let id = id.to_owned();
         self.blocking(move |c| c.remove_snapshot(&id)).await.map_err(|e| ImageError::Storage(e.to_string()))
+    }
+
+    async fn root_usage(&self, id: &str) -> u64 {
+        let id = id.to_owned();
+        let measured = self.blocking(move |c| Ok(c.snapshot(&id).map_or(0, |s| tree_bytes(&s.upper)))).await;
+        measured.unwrap_or(0)
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), ImageError> {
+        let id = id.to_owned();
+        let removed = self.blocking(move |c| c.remove_image(&id, false)).await;
+        removed.map(drop).map_err(|e| ImageError::Storage(e.to_string()))
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        Some(self.content.root().to_path_buf())
     }
 
     async fn list(&self) -> Result<Vec<ImageInfo>, ImageError> {

@@ -23,6 +23,25 @@ pub fn milli_wide(quantity: &Quantity) -> Option<i128> {
     parse(&quantity.0).map(|value| value.ceil_times(1000))
 }
 
+/// Bytes as a quantity in its canonical form.
+pub fn binary(amount: i64) -> String {
+    shortened(amount, 1024, &["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"])
+}
+
+/// A number as a quantity in its canonical form.
+pub fn decimal(amount: i64) -> String {
+    shortened(amount, 1000, &["", "k", "M", "G", "T", "P", "E"])
+}
+
+fn shortened(mut amount: i64, base: i64, suffixes: &[&str]) -> String {
+    let mut at = 0;
+    while amount != 0 && amount % base == 0 && at + 1 < suffixes.len() {
+        amount /= base;
+        at += 1;
+    }
+    format!("{amount}{}", suffixes[at])
+}
+
 fn scaled(text: &str, factor: i128) -> Option<i64> {
     let value = parse(text)?.ceil_times(factor);
     Some(i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX }))
@@ -124,5 +143,11 @@ mod tests {
         assert_eq!(divided(250, 1000), 1);
         assert_eq!(divided(250, 1), 250);
         assert_eq!(divided(5000, 0), 5);
+    }
+
+    #[test]
+    fn amounts_are_written_as_short_as_they_can_be() {
+        assert_eq!((binary(100 << 20), binary(1025), binary(0)), ("100Mi".into(), "1025".into(), "0".into()));
+        assert_eq!((decimal(32_000), decimal(31)), ("32k".into(), "31".into()));
     }
 }

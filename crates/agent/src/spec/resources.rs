@@ -35,6 +35,21 @@ pub fn of(container: &Container, pids_limit: Option<i64>) -> CgroupResources {
     }
 }
 
+/// The names of the resources that can change while a container runs and do, from `old` to `new`.
+pub fn changed(old: &ResourceRequirements, new: &ResourceRequirements) -> Vec<&'static str> {
+    let differs = |name: &str| {
+        [Side::Requests, Side::Limits].into_iter().any(|side| {
+            amount(Some(old), side, name, quantity::milli_wide) != amount(Some(new), side, name, quantity::milli_wide)
+        })
+    };
+    ["cpu", "memory"].into_iter().filter(|name| differs(name)).collect()
+}
+
+/// Whether both give a container the same.
+pub fn same(old: &ResourceRequirements, new: &ResourceRequirements) -> bool {
+    changed(old, new).is_empty()
+}
+
 /// Which half of `resources` is meant.
 #[derive(Clone, Copy, Debug)]
 pub enum Side {

@@ -13,7 +13,6 @@ mod mounts;
 mod objects;
 mod ownership;
 mod remove;
-mod size_limit;
 mod token;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -27,7 +26,6 @@ pub use mounts::{MountError, Mounts, mounts_of};
 pub use objects::Objects;
 pub use ownership::give as give_to_group_of;
 pub use remove::remove_tree;
-pub use size_limit::{Exceeded, watch as watch_sizes};
 
 use crate::{context::Context, csi, paths::PodPaths, spec::quantity};
 

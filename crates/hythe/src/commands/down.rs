@@ -23,12 +23,13 @@ use crate::{instance::Instance, up};
 /// How long the daemon gets to end by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub fn run(instance: &Instance, purge: bool) -> Result<ExitCode> {
+pub fn run(instance: &Instance, purge: bool, drain: bool) -> Result<ExitCode> {
     if !nix::unistd::geteuid().is_root() {
         bail!("hythe down needs root: run it with sudo");
     }
     if let Some(pid) = instance.daemon() {
-        end(instance, Pid::from_raw(pid))?;
+        let signal = if drain { Signal::SIGPWR } else { Signal::SIGTERM };
+        end(instance, Pid::from_raw(pid), signal)?;
         println!("hythe: stopped (process {pid})");
     }
     if instance.data_dir.exists() || instance.run_dir().exists() {
@@ -53,14 +54,16 @@ pub fn run(instance: &Instance, purge: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn end(instance: &Instance, pid: Pid) -> Result<()> {
-    kill(pid, Signal::SIGTERM).with_context(|| format!("can't signal process {pid}"))?;
+fn end(instance: &Instance, pid: Pid, signal: Signal) -> Result<()> {
+    // The daemon keeps to its own time when it ends pods first.
+    let patience = if signal == Signal::SIGPWR { Duration::from_secs(24 * 3600) } else { PATIENCE };
+    kill(pid, signal).with_context(|| format!("can't signal process {pid}"))?;
     let begin = Instant::now();
     while instance.daemon().is_some() {
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > patience {
             kill(pid, Signal::SIGKILL).with_context(|| format!("can't kill process {pid}"))?;
         }
-        if begin.elapsed() > PATIENCE * 2 {
+        if begin.elapsed() > patience * 2 {
             bail!("process {pid} does not end");
         }
         std::thread::sleep(Duration::from_millis(20));

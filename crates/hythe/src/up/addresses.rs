@@ -72,6 +72,7 @@ mod tests {
 
     fn flags(pods: &str, services: &str, name: Option<&str>) -> UpFlags {
         UpFlags {
+            kubelet_config: None,
             bind: Ipv4Addr::UNSPECIFIED,
             port: 6443,
             node_name: name.map(str::to_owned),

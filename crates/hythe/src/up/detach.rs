@@ -36,6 +36,9 @@ pub fn start(instance: &Instance, flags: &UpFlags) -> Result<ExitCode> {
         command.arg("--docker-socket").arg(socket);
     }
     command.args(["--notify-fd", &write.as_raw_fd().to_string()]);
+    if let Some(file) = &flags.kubelet_config {
+        command.arg("--kubelet-config").arg(file);
+    }
     if let Some(name) = &flags.node_name {
         command.args(["--node-name", name]);
     }

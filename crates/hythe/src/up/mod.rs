@@ -51,6 +51,8 @@ fn foreground(instance: &Instance, flags: &UpFlags, progress: &Progress) -> Resu
         // Before anything starts, so that no signal finds nobody listening.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        // What init is told when the power fails: the machine is going down.
+        let mut power = signal(SignalKind::from_raw(nix::libc::SIGPWR))?;
         let running = tokio::select! {
             running = roles::start(instance, flags, progress) => running?,
             _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
@@ -59,6 +61,10 @@ fn foreground(instance: &Instance, flags: &UpFlags, progress: &Progress) -> Resu
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = power.recv() => {
+                progress.say("ending all pods, as the machine goes down");
+                running.shut_down().await;
+            }
             reason = running.ended() => bail!("{reason}"),
         }
         progress.say("stopping; containers go on, `hythe down` ends them too");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use agent::{
-    Agent, AgentConfig, Parts,
+    Agent, AgentConfig, KubeletConfiguration, Parts,
     net::KernelNetwork,
     runtime::{ContentImages, EngineRuntime},
     services::KernelServices,
@@ -58,6 +58,7 @@ pub struct Running {
     tasks: JoinSet<String>,
     stop: CancellationToken,
     agent: Option<tokio::task::JoinHandle<()>>,
+    node: Agent,
     store: Arc<Embedded>,
     /// Held because dropping it ends the name server.
     _dns: Option<dns::Server>,
@@ -68,6 +69,11 @@ impl Running {
     pub async fn ended(&self) -> String {
         self.stop.cancelled().await;
         "a role ended unexpectedly; see the log".to_owned()
+    }
+
+    /// Ends all pods in order, as before a shutdown of the machine.
+    pub async fn shut_down(&self) {
+        self.node.shut_down().await;
     }
 
     /// Ends all roles in order. Containers go on.
@@ -144,7 +150,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
         tasks.spawn(docker_api(instance.clone(), content.clone(), socket));
     }
     let agent = Agent::new(
-        agent_config(instance, &settings)?,
+        agent_config(instance, &settings, flags)?,
         Parts {
             client: client("kubelet"),
             runtime: Arc::new(EngineRuntime::new(engine)),
@@ -154,6 +160,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
         },
     );
     node.set(agent.clone());
+    let on_node = agent.clone();
     let agent = tokio::spawn({
         let stop = stop.clone();
         async move { agent.run(stop).await }
@@ -161,7 +168,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     wait_until_ready(client("hythe"), &settings.node_name).await?;
     progress.phase("node");
     progress.ready();
-    Ok(Running { tasks, stop, agent: Some(agent), store, _dns: dns })
+    Ok(Running { tasks, stop, agent: Some(agent), node: on_node, store, _dns: dns })
 }
 
 /// A listener that thousands of clients may meet at once.
@@ -279,7 +286,7 @@ pub fn network_config(instance: &Instance, settings: &Settings) -> Result<Networ
     })
 }
 
-fn agent_config(instance: &Instance, settings: &Settings) -> Result<AgentConfig> {
+fn agent_config(instance: &Instance, settings: &Settings, flags: &UpFlags) -> Result<AgentConfig> {
     let services = addresses::parse("--service-cidr", &settings.service_cidr)?;
     let mut config = AgentConfig::new(&settings.node_name, instance.path("agent"));
     config.secrets_dir = Some(instance.run_dir().join("secrets"));
@@ -289,7 +296,18 @@ fn agent_config(instance: &Instance, settings: &Settings) -> Result<AgentConfig>
     config.cluster_domain = CLUSTER_DOMAIN.to_owned();
     config.node_ips = vec![settings.node_ip.into()];
     config.version = api::discovery::VERSION.to_owned();
+    config.manifests = Some(instance.path("manifests"));
+    config.device_plugins = instance.path("device-plugins");
+    if let Some(path) = &flags.kubelet_config {
+        configure(&mut config, path).with_context(|| path.display().to_string())?;
+    }
     Ok(config)
+}
+
+/// Reads a KubeletConfiguration.
+fn configure(config: &mut AgentConfig, path: &Path) -> Result<()> {
+    let document = serde_yaml_ng::from_slice(&std::fs::read(path)?)?;
+    Ok(KubeletConfiguration::parse(document)?.apply(config)?)
 }
 
 /// The registry of this machine. Pods run without it, so a port that is taken is a warning.

@@ -11,7 +11,7 @@ use kube::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Actor, Message, Need,
+    Actor, Eviction, Message, Need,
     steps::{after, seconds},
 };
 use crate::{
@@ -21,11 +21,7 @@ use crate::{
         container::{Current, Role},
         stopping, teardown,
     },
-    volumes::Exceeded,
 };
-
-/// `status.reason` of a pod that took more of the node than it may.
-const EVICTED: &str = "Evicted";
 
 /// Why a pod ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +56,8 @@ impl Actor {
         } else if deleted {
             self.end(Why::Deleted);
         } else if self.ending.is_none() {
-            if self.finished_for_good() {
+            // A failure that was noted stays one, even if the agent ended before the API heard of it.
+            if self.finished_for_good() || self.record.failure.is_some() {
                 self.end(if self.record.failure.is_some() { Why::Failed } else { Why::Finished });
                 return;
             }
@@ -77,13 +74,12 @@ impl Actor {
         }
     }
 
-    /// A volume took too much: the pod is evicted.
-    pub(super) fn exceeded(&mut self, exceeded: &Exceeded) {
+    /// The node ends the pod.
+    pub(super) fn evicted(&mut self, eviction: &Eviction) {
         if self.ending.is_none() {
-            let (volume, limit) = (&exceeded.volume, &exceeded.limit);
-            // The space at the end is upstream's.
-            let message = format!("Usage of EmptyDir volume \"{volume}\" exceeds the limit \"{limit}\". ");
-            self.fail(Severity::Warning, EVICTED, &message);
+            self.record.failure_grace = eviction.grace;
+            self.record.disruption = eviction.disrupts.then(|| eviction.message.clone());
+            self.fail(Severity::Warning, eviction.reason, &eviction.message);
         }
     }
 
@@ -188,8 +184,8 @@ impl Actor {
 
     /// How long containers have to end by themselves.
     pub(super) fn grace(&self) -> Duration {
-        if self.record.failure.as_ref().is_some_and(|(reason, _)| reason == EVICTED) {
-            return Duration::from_secs(1);
+        if let Some(grace) = self.record.failure_grace {
+            return Duration::from_secs(grace);
         }
         let spec = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
         let deletion =
@@ -241,6 +237,8 @@ impl Actor {
         match result {
             Ok(()) => {
                 ending.torn_down = true;
+                self.context.devices.release(&self.uid);
+                self.context.room.send_modify(|n| *n += 1);
                 self.sandbox = Need::Absent;
                 self.record.sandbox = None;
                 for record in &mut self.record.containers {
@@ -265,6 +263,16 @@ impl Actor {
 
     /// Once the last status is written, the API may forget the pod.
     fn delete_object(&mut self) {
+        if self.is_static() {
+            let first = self
+                .ending
+                .as_mut()
+                .is_some_and(|e| e.why == Why::Deleted && !std::mem::replace(&mut e.deleting, true));
+            if first {
+                self.delete_mirror();
+            }
+            return;
+        }
         let wanted = self.wanted_status();
         let settled = self.writer.settled(&self.uid, &wanted);
         let Some(ending) = &mut self.ending else { return };

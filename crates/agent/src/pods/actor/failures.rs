@@ -73,7 +73,7 @@ impl Actor {
     }
 
     /// It waits, and is tried again after a while.
-    fn failed(&mut self, slot: usize, reason: &'static str, message: String, tell: bool) {
+    pub(super) fn failed(&mut self, slot: usize, reason: &'static str, message: String, tell: bool) {
         if tell {
             let name = self.record.containers[slot].name.clone();
             self.context.recorder.container(&self.pod, &name, Severity::Warning, "Failed", format!("Error: {message}"));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::ExitStatus;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
 use crate::{
     pods::{
@@ -14,8 +14,21 @@ use crate::{
         status_writer::Written,
     },
     probes::ProbeKind,
-    volumes::{Exceeded, PodVolumes, VolumeError},
+    volumes::{PodVolumes, VolumeError},
 };
+
+/// Why and how the node ends a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    /// `status.reason`, and the reason of the event.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+    /// Seconds that its containers have to end by themselves; `None` for the pod's own.
+    pub grace: Option<u64>,
+    /// It is not the pod's own doing: the condition `DisruptionTarget` says so.
+    pub disrupts: bool,
+}
 
 /// One message. `slot` is the container's index, `attempt` tells late messages about an earlier start apart.
 pub enum Message {
@@ -23,12 +36,18 @@ pub enum Message {
     Pod(Arc<Pod>),
     /// The pod is gone from the API.
     Gone,
+    /// The mirror of a static pod, as the API has it.
+    Mirror(Arc<Pod>),
+    /// The API has no such mirror any more: its UID, or `None` for none at all.
+    MirrorGone(Option<String>),
+    /// The mirror was made (or removed, for another to be made), or not.
+    MirrorKept(Result<Option<Arc<Pod>>, String>),
     /// The sandbox is up, or not.
     Sandbox(Result<SandboxUp, String>),
     /// The volumes are set up, or not.
     Volumes(Result<PodVolumes, VolumeError>),
-    /// A volume takes more than it may.
-    Exceeded(Exceeded),
+    /// The node ends the pod.
+    Evict(Eviction),
     /// A container can be launched, or not.
     Prepared {
         /// The container.
@@ -74,6 +93,19 @@ pub enum Message {
         /// Whether it passes now.
         passes: bool,
     },
+    /// A container's limits were changed, or not.
+    Resized {
+        /// The container.
+        slot: usize,
+        /// Which start.
+        attempt: u32,
+        /// What it has now.
+        resources: Box<ResourceRequirements>,
+        /// Why not.
+        result: Result<(), String>,
+    },
+    /// Another pod has left the node, or takes less of it.
+    Room,
     /// A status patch came back.
     Written(Written),
     /// Everything of the pod is removed from the node, or not yet.
@@ -88,14 +120,19 @@ impl Message {
         match self {
             Self::Pod(_) => "pod",
             Self::Gone => "gone",
+            Self::Mirror(_) => "mirror",
+            Self::MirrorGone(_) => "mirror gone",
+            Self::MirrorKept(_) => "mirror kept",
             Self::Sandbox(_) => "sandbox",
             Self::Volumes(_) => "volumes",
-            Self::Exceeded(_) => "exceeded",
+            Self::Evict(_) => "evict",
             Self::Prepared { .. } => "prepared",
             Self::Launched { .. } => "launched",
             Self::Ended { .. } => "ended",
             Self::PostStarted { .. } => "post started",
             Self::Probe { .. } => "probe",
+            Self::Resized { .. } => "resized",
+            Self::Room => "room",
             Self::Written(_) => "written",
             Self::TornDown(_) => "torn down",
             Self::Deleted(_) => "deleted",

@@ -4,7 +4,9 @@
 mod ending;
 mod failures;
 mod message;
+mod mirror;
 mod report;
+mod resize;
 mod slot;
 mod steps;
 
@@ -18,9 +20,10 @@ use tokio::{
     time::Instant,
 };
 
-pub use message::Message;
+pub use message::{Eviction, Message};
+pub use mirror::remove as remove_mirror;
 
-use self::{ending::Ending, slot::Slot};
+use self::{ending::Ending, mirror::Mirror, resize::Resize, slot::Slot};
 use super::{
     admission::Refusal,
     container::{self, ContainerRecord, Current, Ended},
@@ -45,6 +48,29 @@ pub struct PodView {
     pub failed: bool,
 }
 
+impl PodView {
+    /// The pod with the resources that its containers were granted, which may be other than it asks for by now.
+    pub fn granted(&self) -> Arc<Pod> {
+        let differs = |container: &Container| {
+            let record = self.containers.iter().find(|r| r.name == container.name);
+            record.and_then(|r| r.allocated.clone()).filter(|granted| container.resources.as_ref() != Some(granted))
+        };
+        let spec = self.pod.spec.iter();
+        if !spec.flat_map(container::of).any(|(_, c)| differs(c).is_some()) {
+            return Arc::clone(&self.pod);
+        }
+        let mut pod = (*self.pod).clone();
+        if let Some(spec) = &mut pod.spec {
+            for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+                if let Some(granted) = differs(container) {
+                    container.resources = Some(granted);
+                }
+            }
+        }
+        Arc::new(pod)
+    }
+}
+
 /// Something the pod needs one of: its sandbox, its volumes.
 enum Need<T> {
     Absent,
@@ -58,6 +84,21 @@ impl<T> Need<T> {
         match self {
             Self::Up(value) => Some(value),
             _ => None,
+        }
+    }
+
+    /// Whether it is to be begun now (it is noted as under way then); otherwise `wake` hears when it will be.
+    fn begin(&mut self, wake: &mut Option<Instant>) -> bool {
+        match self {
+            Self::Failed { at } if *at > Instant::now() => {
+                *wake = Some(wake.map_or(*at, |wake| wake.min(*at)));
+                false
+            }
+            Self::Absent | Self::Failed { .. } => {
+                *self = Self::UnderWay;
+                true
+            }
+            Self::UnderWay | Self::Up(_) => false,
         }
     }
 }
@@ -77,7 +118,9 @@ pub(super) struct Actor {
     volumes_delay: Duration,
     ending: Option<Ending>,
     gone: bool,
+    resize: Resize,
     writer: StatusWriter,
+    mirror: Mirror,
     first_report_at: Option<Instant>,
     seen_at: Instant,
     wake: Option<Instant>,
@@ -103,7 +146,20 @@ impl Actor {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let known = PodRecord::load(&paths.record()).filter(|r| r.uid == uid);
         let fresh = known.is_none();
-        let record = known.unwrap_or_else(|| new_record(&pod));
+        let mut record = known.unwrap_or_else(|| new_record(&pod));
+        for (record, (_, declared)) in record.containers.iter_mut().zip(pod.spec.iter().flat_map(container::of)) {
+            if record.allocated.is_none() {
+                record.allocated = Some(declared.resources.clone().unwrap_or_default());
+                record.applied.clone_from(&record.allocated);
+            }
+        }
+        for container in &mut record.containers {
+            if fresh {
+                container.devices = context.devices.held(&uid, &container.name);
+            } else {
+                context.devices.restore(&uid, &container.name, container.devices.clone());
+            }
+        }
         let writer = StatusWriter::new(&pod);
         let mut actor = Self {
             pods: watch::channel(Arc::clone(&pod)).0,
@@ -120,7 +176,9 @@ impl Actor {
             volumes_delay: Duration::ZERO,
             ending: None,
             gone: false,
+            resize: Resize::default(),
             writer,
+            mirror: Mirror::default(),
             first_report_at: fresh.then(|| Instant::now() + FIRST_REPORT),
             seen_at: Instant::now(),
             wake: None,
@@ -128,6 +186,7 @@ impl Actor {
             outbox,
             view,
         };
+        actor.take_ephemeral();
         actor.adopt(found);
         if let Some(refusal) = refusal {
             actor.refuse(&refusal);
@@ -165,14 +224,24 @@ impl Actor {
         match message {
             Message::Pod(pod) => self.observe(pod),
             Message::Gone => self.gone = true,
+            Message::Mirror(pod) => self.mirrored(Some(pod)),
+            Message::MirrorGone(uid) => {
+                let known = self.mirror.uid();
+                if uid.is_none() || uid == known {
+                    self.mirrored(None);
+                }
+            }
+            Message::MirrorKept(result) => self.mirror_kept(result),
             Message::Sandbox(result) => self.sandbox_done(result),
             Message::Volumes(result) => self.volumes_done(result),
-            Message::Exceeded(exceeded) => self.exceeded(&exceeded),
+            Message::Evict(eviction) => self.evicted(&eviction),
             Message::Prepared { slot, result } => self.prepared(slot, *result),
             Message::Launched { slot, attempt, result } => self.launched(slot, attempt, result),
             Message::Ended { slot, attempt, exit } => self.ended(slot, attempt, exit),
             Message::PostStarted { slot, attempt, result } => self.post_started(slot, attempt, result),
             Message::Probe { slot, attempt, kind, passes } => self.probed(slot, attempt, kind, passes),
+            Message::Resized { slot, attempt, resources, result } => self.resized(slot, attempt, *resources, result),
+            Message::Room => self.resize.waits_for_room = false,
             Message::Written(result) => self.status_written(&result),
             Message::TornDown(result) => self.torn_down(result),
             Message::Deleted(result) => self.deleted(result),
@@ -190,6 +259,18 @@ impl Actor {
     fn adopt_version(&mut self, pod: Arc<Pod>) {
         self.pod = pod;
         self.pods.send_replace(Arc::clone(&self.pod));
+        self.take_ephemeral();
+    }
+
+    /// Notes the ephemeral containers that have come since.
+    fn take_ephemeral(&mut self) {
+        for declared in self.pod.spec.iter().flat_map(|s| s.ephemeral_containers.iter().flatten()) {
+            if !self.record.containers.iter().any(|r| r.name == declared.name) {
+                let container = container::ephemeral(declared);
+                self.record.containers.push(ContainerRecord::new(&container, container::Role::Ephemeral));
+                self.slots.push(Slot::new(true));
+            }
+        }
     }
 
     /// Takes over what an earlier agent left: what runs goes on as it is.
@@ -308,9 +389,19 @@ impl Actor {
     }
 
     fn declared(&self, slot: usize) -> Container {
-        let name = &self.record.containers[slot].name;
-        let spec = self.pod.spec.as_ref();
-        spec.and_then(|s| container::of(s).find(|(_, c)| c.name == *name)).map(|(_, c)| c.clone()).unwrap_or_default()
+        let record = &self.record.containers[slot];
+        let Some(spec) = self.pod.spec.as_ref() else { return Container::default() };
+        if record.role == container::Role::Ephemeral {
+            let found = spec.ephemeral_containers.iter().flatten().find(|c| c.name == record.name);
+            return found.map(container::ephemeral).unwrap_or_default();
+        }
+        let mut declared =
+            container::of(spec).find(|(_, c)| c.name == record.name).map(|(_, c)| c.clone()).unwrap_or_default();
+        // What it asks for now may be more than the node has granted.
+        if record.allocated.is_some() {
+            declared.resources.clone_from(&record.allocated);
+        }
+        declared
     }
 
     fn wake_at(&mut self, at: Instant) {
@@ -338,13 +429,16 @@ fn revision(pod: &Pod) -> u64 {
 fn new_record(pod: &Pod) -> PodRecord {
     let status = pod.status.as_ref();
     let reported = |name: &str| {
-        let lists = status
-            .into_iter()
-            .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
-        lists.into_iter().find(|c| c.name == name)
+        let lists = status.into_iter().flat_map(|s| {
+            [&s.container_statuses, &s.init_container_statuses, &s.ephemeral_container_statuses].into_iter().flatten()
+        });
+        lists.flatten().find(|c| c.name == name)
     };
-    let containers = pod.spec.iter().flat_map(container::of).map(|(role, declared)| {
-        let mut record = ContainerRecord::new(declared, role);
+    let ephemeral = pod.spec.iter().flat_map(|s| s.ephemeral_containers.iter().flatten());
+    let ephemeral = ephemeral.map(|c| (container::Role::Ephemeral, container::ephemeral(c)));
+    let all = pod.spec.iter().flat_map(container::of).map(|(role, declared)| (role, declared.clone())).chain(ephemeral);
+    let containers = all.map(|(role, declared)| {
+        let mut record = ContainerRecord::new(&declared, role);
         // After a power loss the API is all that remembers.
         if let Some(old) = reported(&record.name) {
             record.restart_count = old.restart_count.max(0).unsigned_abs();

@@ -15,6 +15,7 @@ use crate::pods::{
 impl Actor {
     pub(super) fn wanted_status(&self) -> PodStatus {
         let host_ips = self.context.host_ips();
+        let passing = self.passing_conditions();
         let nothing_runs = !self.record.containers.iter().any(|c| c.running());
         let (status, _) = status::of(&status::Inputs {
             pod: &self.pod,
@@ -24,6 +25,7 @@ impl Actor {
             host_ips: &host_ips,
             start_time: self.start_time().unwrap_or_else(Timestamp::now),
             stopped: self.ending.is_some() && nothing_runs,
+            passing: &passing,
             failure: self.record.failure.as_ref().map(|(reason, message)| (reason.as_str(), message.as_str())),
             now: Timestamp::now(),
         });
@@ -50,9 +52,14 @@ impl Actor {
             }
             self.first_report_at = None;
         }
-        match self.writer.next(&self.uid, &wanted) {
+        if self.is_static() && !self.keep_mirror() {
+            return;
+        }
+        let Some(pod) = self.reported_as() else { return };
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        match self.writer.next(&uid, &wanted) {
             Some(patch) => {
-                let (client, pod) = (self.context.client.clone(), Arc::clone(&self.pod));
+                let client = self.context.client.clone();
                 self.spawn(async move { Message::Written(status_writer::send(client, pod, patch).await) });
             }
             None => {
@@ -67,7 +74,9 @@ impl Actor {
         self.writer.written(result);
         match result {
             // The answer is newer than what the watch has delivered.
+            Written::Done(pod) if self.is_static() => self.mirrored(Some(Arc::new((**pod).clone()))),
             Written::Done(pod) => self.adopt_version(Arc::new((**pod).clone())),
+            Written::Gone if self.is_static() => self.mirrored(None),
             Written::Gone => tracing::debug!(pod = self.record.name, "the API has no such pod any more"),
             Written::Failed(error) => {
                 tracing::debug!(pod = self.record.name, error, "a pod's status could not be written yet")

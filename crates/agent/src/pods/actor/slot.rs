@@ -27,6 +27,10 @@ pub struct Slot {
     pub stopping: Option<watch::Sender<Instant>>,
     /// The `BackOff` event of this crash was recorded.
     pub back_off_told: bool,
+    /// It is being stopped only to start again with other resources.
+    pub ends_for_resize: bool,
+    /// Its limits are being changed.
+    pub resizing: bool,
     /// The next start is the first that this container ever has.
     pub never_launched: bool,
 }

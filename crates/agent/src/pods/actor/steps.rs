@@ -6,19 +6,19 @@ use engine::ExitStatus;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::{Actor, Message, Need, slot::Stage};
+use super::{Actor, Eviction, Message, Need, slot::Stage};
 use crate::{
     events::Severity,
     hooks::{self, Place},
     pods::{
         actor::ending::Why,
-        backoff::{Hold, go_duration},
+        backoff::{Backoff, Hold, go_duration},
         container::{Current, Ended, Role},
         launch::{self, public_id, runtime_id},
         plan,
         prepare::{self, Prepared},
         sandbox::{self, SandboxUp},
-        termination_message,
+        storage, termination_message,
     },
     probes::{self, ProbeKind},
     volumes,
@@ -32,6 +32,7 @@ impl Actor {
             self.step_ending();
             return;
         }
+        self.consider_resize();
         let spec = self.spec();
         let plan = plan::next(&spec, &self.record.containers, self.record.initialized, Timestamp::now());
         self.record.initialized = plan.initialized;
@@ -60,17 +61,9 @@ impl Actor {
     }
 
     fn need_sandbox(&mut self) {
-        match &self.sandbox {
-            Need::Absent => {}
-            Need::Failed { at, .. } if *at <= Instant::now() => {}
-            Need::Failed { at, .. } => {
-                let at = *at;
-                self.wake_at(at);
-                return;
-            }
-            Need::UnderWay | Need::Up(_) => return,
+        if !self.sandbox.begin(&mut self.wake) {
+            return;
         }
-        self.sandbox = Need::UnderWay;
         // In the record before it exists: whatever happens next, its end can be seen to.
         self.record.sandbox = Some(sandbox::id(&self.uid, self.record.sandbox_attempt));
         self.save();
@@ -97,17 +90,9 @@ impl Actor {
     }
 
     fn need_volumes(&mut self) {
-        match &self.volumes {
-            Need::Absent => {}
-            Need::Failed { at, .. } if *at <= Instant::now() => {}
-            Need::Failed { at, .. } => {
-                let at = *at;
-                self.wake_at(at);
-                return;
-            }
-            Need::UnderWay | Need::Up(_) => return,
+        if !self.volumes.begin(&mut self.wake) {
+            return;
         }
-        self.volumes = Need::UnderWay;
         let (context, pods) = (Arc::clone(&self.context), self.pods.subscribe());
         self.spawn(async move { Message::Volumes(volumes::set_up(&context, &pods).await) });
     }
@@ -115,9 +100,13 @@ impl Actor {
     pub(super) fn volumes_done(&mut self, result: Result<volumes::PodVolumes, volumes::VolumeError>) {
         match result {
             Ok(mut up) => {
-                if let Some(watch) = volumes::watch_sizes(&self.pod, &self.paths) {
+                if let Some(watch) = storage::watch(&self.context, &self.pod) {
                     let outbox = self.outbox.clone();
-                    let task = async move { drop(outbox.send(Message::Exceeded(watch.await))) };
+                    let task = async move {
+                        let message = watch.await;
+                        let eviction = Eviction { reason: "Evicted", message, grace: Some(1), disrupts: false };
+                        drop(outbox.send(Message::Evict(eviction)));
+                    };
                     up.keep(tokio::spawn(task).abort_handle());
                 }
                 self.volumes = Need::Up(Arc::new(up));
@@ -166,9 +155,14 @@ impl Actor {
         if self.slots[slot].never_launched { count } else { count + 1 }
     }
 
-    fn launch(&mut self, slot: usize, sandbox: &SandboxUp, volumes: Arc<volumes::PodVolumes>, prepared: Prepared) {
+    fn launch(&mut self, slot: usize, sandbox: &SandboxUp, volumes: Arc<volumes::PodVolumes>, mut prepared: Prepared) {
+        match self.target(slot) {
+            Ok(target) => prepared.pid_of = target,
+            Err(error) => return self.failed(slot, "CreateContainerConfigError", error, true),
+        }
         self.slots[slot].stage = Stage::Launching;
         let record = &mut self.record.containers[slot];
+        record.applied.clone_from(&record.allocated);
         record.image_id.clone_from(&prepared.image.image_id);
         if !prepared.image.display.is_empty() {
             record.image.clone_from(&prepared.image.display);
@@ -191,6 +185,22 @@ impl Actor {
             }
             Message::Launched { slot, attempt, result }
         });
+    }
+
+    /// The container whose processes an ephemeral one is to see: one whose processes all containers do not see anyway.
+    fn target(&self, slot: usize) -> Result<Option<String>, String> {
+        let spec = self.pod.spec.as_ref();
+        if spec.is_some_and(|s| s.host_pid == Some(true) || s.share_process_namespace == Some(true)) {
+            return Ok(None);
+        }
+        let name = &self.record.containers[slot].name;
+        let declared = spec.and_then(|s| s.ephemeral_containers.iter().flatten().find(|c| c.name == *name));
+        let Some(target) = declared.and_then(|c| c.target_container_name.as_ref()).filter(|t| !t.is_empty()) else {
+            return Ok(None);
+        };
+        let running = self.record.containers.iter().find(|r| r.name == *target && r.running());
+        let running = running.ok_or_else(|| format!("unable to find target container {target}"))?;
+        Ok(Some(runtime_id(target, running.restart_count)))
     }
 
     pub(super) fn count_start(&mut self, slot: usize, attempt: u32) {
@@ -367,6 +377,10 @@ impl Actor {
         };
         let lost = exit.is_none_or(|e| !e.known);
         record.end(ended);
+        if std::mem::take(&mut self.slots[slot].ends_for_resize) {
+            // Not its own fault: it starts again at once.
+            record.backoff = Backoff::default();
+        }
         if lost && self.ending.is_none() {
             self.check_sandbox();
         }

@@ -1,0 +1,178 @@
+//! What a pod writes to the node's disk, and its limits: looked at now and then, as the kubelet does; who takes more
+//! than it may is evicted. (The kernel itself limits what is in memory.)
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, Metadata},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{actor::PodView, prepare::root_id};
+use crate::{
+    context::Context,
+    spec::{
+        quantity,
+        resources::{Side, amount},
+    },
+};
+
+/// Between two looks; the kubelet's.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// `resources.….ephemeral-storage`
+const STORAGE: &str = "ephemeral-storage";
+
+/// Bytes on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Of each container: its writable layer and its logs.
+    pub containers: BTreeMap<String, u64>,
+    /// Of each emptyDir on disk.
+    pub volumes: BTreeMap<String, u64>,
+}
+
+/// Measures it.
+pub async fn usage(context: &Arc<Context>, view: &PodView) -> Usage {
+    let paths = context.paths(&view.pod);
+    let uid = view.pod.metadata.uid.clone().unwrap_or_default();
+    let mut roots = BTreeMap::new();
+    for record in &view.containers {
+        let attempt = record.restart_count;
+        let root = context.images.root_usage(&root_id(&uid, &record.name, attempt)).await;
+        roots.insert(record.name.clone(), (root, paths.logs.join(&record.name)));
+    }
+    let volumes: Vec<(String, PathBuf)> =
+        empty_dirs(&view.pod).map(|(name, _)| (name.to_owned(), paths.volume("empty-dir", name))).collect();
+    let work = move || Usage {
+        containers: roots.into_iter().map(|(name, (root, logs))| (name, root + tree_bytes(&logs))).collect(),
+        volumes: volumes.into_iter().map(|(name, path)| (name, tree_bytes(&path))).collect(),
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or_default()
+}
+
+/// Watches a pod that has limits; `None` if it has none. Ends with the message of its eviction.
+pub fn watch(context: &Arc<Context>, pod: &Arc<Pod>) -> Option<impl Future<Output = String> + Send + 'static> {
+    let limited = empty_dirs(pod).any(|(_, limit)| limit.is_some()) || container_limits(pod).next().is_some();
+    let (context, uid) = (Arc::clone(context), pod.metadata.uid.clone().unwrap_or_default());
+    limited.then_some(async move {
+        loop {
+            tokio::time::sleep(PERIOD).await;
+            let Some(view) = context.pods.follow(&uid).map(|v| Arc::clone(&v.borrow())) else { continue };
+            if let Some(message) = excess(&view.pod, &usage(&context, &view).await) {
+                return message;
+            }
+        }
+    })
+}
+
+/// In which way a pod takes too much, in upstream's words (the space at the end is theirs, too). Pure.
+fn excess(pod: &Pod, usage: &Usage) -> Option<String> {
+    for (name, limit) in empty_dirs(pod) {
+        let Some((bytes, shown)) = limit else { continue };
+        if usage.volumes.get(name).is_some_and(|used| *used > bytes) {
+            return Some(format!("Usage of EmptyDir volume \"{name}\" exceeds the limit \"{shown}\". "));
+        }
+    }
+    let limits: Vec<(&str, u64, &str)> = container_limits(pod).collect();
+    if !limits.is_empty() {
+        let most: u64 = limits.iter().map(|(_, bytes, _)| bytes).sum();
+        let total: u64 = usage.containers.values().chain(usage.volumes.values()).sum();
+        if total > most {
+            let shown = match limits.as_slice() {
+                [(.., shown)] => (*shown).to_owned(),
+                _ => quantity::binary(i64::try_from(most).unwrap_or(i64::MAX)),
+            };
+            return Some(format!("Pod ephemeral local storage usage exceeds the total limit of containers {shown}. "));
+        }
+    }
+    let exceeds = |(name, bytes, _): &&(&str, u64, &str)| usage.containers.get(*name).is_some_and(|used| used > bytes);
+    let (name, _, shown) = limits.iter().find(exceeds)?;
+    Some(format!("Container {name} exceeded its local ephemeral storage limit \"{shown}\". "))
+}
+
+/// The pod's emptyDirs on disk, with their limits in bytes and as they are written.
+fn empty_dirs(pod: &Pod) -> impl Iterator<Item = (&str, Option<(u64, &str)>)> {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    volumes.filter_map(|volume| {
+        let empty = volume.empty_dir.as_ref().filter(|e| e.medium.as_deref() != Some("Memory"))?;
+        let limit = empty.size_limit.as_ref().and_then(|limit| {
+            let bytes = u64::try_from(quantity::whole(limit)?).ok().filter(|b| *b > 0)?;
+            Some((bytes, limit.0.as_str()))
+        });
+        Some((volume.name.as_str(), limit))
+    })
+}
+
+fn container_limits(pod: &Pod) -> impl Iterator<Item = (&str, u64, &str)> {
+    let containers = pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
+    containers.filter_map(|container| {
+        let bytes = amount(container.resources.as_ref(), Side::Limits, STORAGE, quantity::whole)?;
+        let bytes = u64::try_from(bytes).ok().filter(|b| *b > 0)?;
+        let shown = container.resources.as_ref()?.limits.as_ref()?.get(STORAGE)?;
+        Some((container.name.as_str(), bytes, shown.0.as_str()))
+    })
+}
+
+/// Bytes that a tree takes on its own file system. What vanishes meanwhile counts nothing.
+pub fn tree_bytes(root: &Path) -> u64 {
+    let Ok(top) = fs::symlink_metadata(root) else { return 0 };
+    let device = top.dev();
+    let taken = |m: &Metadata| m.blocks() * 512;
+    let mut total = taken(&top);
+    let mut left = vec![root.to_path_buf()];
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.dev() != device {
+                continue;
+            }
+            total += taken(&metadata);
+            if metadata.is_dir() {
+                left.push(entry.path());
+            }
+        }
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_files_take_is_counted_all_the_way_down() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let before = tree_bytes(dir.path());
+        fs::create_dir(dir.path().join("deep")).expect("made");
+        fs::write(dir.path().join("deep/file"), vec![1; 1 << 20]).expect("written");
+        assert!((1 << 20..2 << 20).contains(&(tree_bytes(dir.path()) - before)));
+        assert_eq!(tree_bytes(&dir.path().join("none")), 0);
+    }
+
+    #[test]
+    fn volumes_pods_and_containers_have_their_limits() {
+        let limited = |name: &str, limit: &str| json!({"name": name, "resources": {"limits": {STORAGE: limit}}});
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "containers": [limited("a", "1Mi"), limited("b", "2Mi")],
+            "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}, {"name": "free", "emptyDir": {}}]}}))
+        .expect("a pod");
+        let said = |a: u64, b: u64, v: u64, free: u64| {
+            let map = |list: [(&str, u64); 2]| list.into_iter().map(|(n, m)| (n.to_owned(), m << 10)).collect();
+            excess(&pod, &Usage { containers: map([("a", a), ("b", b)]), volumes: map([("v", v), ("free", free)]) })
+        };
+        assert_eq!(said(1024, 1024, 1024, 0), None);
+        let volume = "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ";
+        assert_eq!(said(0, 0, 1025, 0).as_deref(), Some(volume));
+        let total = "Pod ephemeral local storage usage exceeds the total limit of containers 3Mi. ";
+        assert_eq!(said(0, 0, 0, 3073).as_deref(), Some(total));
+        let own = "Container a exceeded its local ephemeral storage limit \"1Mi\". ";
+        assert_eq!(said(1025, 0, 0, 0).as_deref(), Some(own));
+    }
+}

@@ -1,0 +1,179 @@
+//! Hardware by way of programs that know it.
+
+use std::{convert::Infallible, path::Path};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::watch,
+};
+
+use crate::cluster::Node;
+
+/// A length-delimited field.
+fn field(number: u8, value: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2, u8::try_from(value.len()).expect("short")];
+    out.extend_from_slice(value);
+    out
+}
+
+fn frame(message: &[u8]) -> Bytes {
+    let mut out = vec![0];
+    out.extend_from_slice(&u32::try_from(message.len()).expect("short").to_be_bytes());
+    out.extend_from_slice(message);
+    out.into()
+}
+
+/// Devices by id, each healthy or not.
+fn list(devices: &[(&str, bool)]) -> Vec<u8> {
+    let one = |(id, healthy): &(&str, bool)| {
+        let health: &[u8] = if *healthy { b"Healthy" } else { b"Unhealthy" };
+        field(1, &[field(1, id.as_bytes()), field(2, health)].concat())
+    };
+    devices.iter().flat_map(one).collect()
+}
+
+/// A plugin on `dir/gpu.sock` that tells what `devices` holds and, asked for a device, names it in a variable.
+fn plugin(dir: &Path, devices: watch::Receiver<Vec<u8>>) -> tokio::task::JoinHandle<()> {
+    let listener = UnixListener::bind(dir.join("gpu.sock")).expect("bound");
+    tokio::spawn(async move {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { return };
+            let devices = devices.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let devices = devices.clone();
+                async move { Ok::<_, Infallible>(answer(request, devices).await) }
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+        }
+    })
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    devices: watch::Receiver<Vec<u8>>,
+) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+    if request.uri().path().ends_with("ListAndWatch") {
+        let told = futures::stream::unfold((devices, true), |(mut devices, first)| async move {
+            if !first {
+                devices.changed().await.ok()?;
+            }
+            let list = devices.borrow_and_update().clone();
+            Some((Ok(Frame::data(frame(&list))), (devices, false)))
+        });
+        return Response::new(StreamBody::new(told).boxed_unsync());
+    }
+    let asked = request.into_body().collect().await.expect("a body").to_bytes();
+    // AllocateRequest { container_requests { devicesIDs } }
+    let id = String::from_utf8_lossy(&asked[9..]).into_owned();
+    let env = field(1, &[field(1, b"GPU"), field(2, id.as_bytes())].concat());
+    let mount = field(2, &[field(1, b"/gpu"), field(2, b"/opt/gpu"), vec![0x18, 1]].concat());
+    let device = field(3, &[field(1, b"/dev/gpu"), field(2, b"/dev/null"), field(3, b"rw")].concat());
+    let annotation = field(4, &[field(1, b"gpu"), field(2, b"yes")].concat());
+    let response = field(1, &[env, mount, device, annotation].concat());
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    let frames = [Ok(Frame::data(frame(&response))), Ok(Frame::trailers(trailers))];
+    Response::new(StreamBody::new(futures::stream::iter(frames)).boxed_unsync())
+}
+
+/// Registers; gives the status.
+async fn register(dir: &Path, version: &str) -> String {
+    let socket = dir.join("kubelet.sock");
+    let connect = async {
+        loop {
+            match UnixStream::connect(&socket).await {
+                Ok(stream) => return stream,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let stream = tokio::time::timeout(std::time::Duration::from_secs(20), connect).await.expect("the agent listens");
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
+    tokio::spawn(connection);
+    let message = [field(1, version.as_bytes()), field(2, b"gpu.sock"), field(3, b"example.com/gpu")].concat();
+    let request = Request::post("http://localhost/v1beta1.Registration/Register")
+        .header("content-type", "application/grpc")
+        .body(Full::new(frame(&message)))
+        .expect("a request");
+    let answer = sender.send_request(request).await.expect("an answer").into_body().collect().await.expect("a body");
+    let trailers = answer.trailers().expect("trailers");
+    trailers["grpc-status"].to_str().expect("text").to_owned()
+}
+
+fn amounts(node: Option<&Value>) -> Option<(String, String)> {
+    let status = &node?["status"];
+    let of = |what: &str| Some(status[what]["example.com/gpu"].as_str()?.to_owned());
+    Some((of("capacity")?, of("allocatable")?))
+}
+
+async fn until(node: &Node, capacity: &str, allocatable: &str) {
+    let wanted = (capacity.to_owned(), allocatable.to_owned());
+    node.api.until("/api/v1/nodes/node", |n| (amounts(n)? == wanted).then_some(())).await;
+}
+
+fn declare(node: &Node, name: &str) -> String {
+    node.declare(name, |pod| {
+        pod["spec"]["containers"][0]["resources"] = json!({"limits": {"example.com/gpu": "1"}});
+    })
+}
+
+#[tokio::test]
+async fn a_plugins_devices_are_the_nodes_and_go_to_one_container_each() {
+    let node = Node::start();
+    let dir = node.directory.path().join("device-plugins");
+    assert_eq!(register(&dir, "v1alpha9").await, "2", "another version is refused");
+    let (devices, told) = watch::channel(list(&[("g0", true), ("g1", false)]));
+    let serving = plugin(&dir, told);
+    assert_eq!(register(&dir, "v1beta1").await, "0");
+    until(&node, "2", "1").await;
+    let uid = declare(&node, "one");
+    node.ready("one").await;
+    let spec = node.fake.spec(&format!("{uid}.0"), "c.0").expect("a container");
+    assert!(spec.env.contains(&"GPU=g0".to_owned()), "{:?}", spec.env);
+    let mount = spec.mounts.iter().find(|m| m.destination == "/gpu").expect("its mount");
+    assert!(mount.source == "/opt/gpu" && mount.options.contains(&"ro".to_owned()));
+    assert_eq!((spec.devices.len(), spec.devices[0].permissions.as_str()), (1, "rw"));
+    assert_eq!(spec.annotations.get("gpu").map(String::as_str), Some("yes"));
+    declare(&node, "two");
+    let refused = node.pod("two", |p| (p["status"]["phase"] == "Failed").then(|| p.clone())).await;
+    assert_eq!(refused["status"]["reason"], "UnexpectedAdmissionError");
+    assert_eq!(
+        refused["status"]["message"],
+        "Pod was rejected: Allocate failed due to requested number of devices unavailable for example.com/gpu. Requested: 1, Available: 0, which is unexpected"
+    );
+    devices.send_replace(list(&[("g0", true), ("g1", true)]));
+    until(&node, "2", "2").await;
+    // The next agent knows who holds what, and asks the plugin to come again.
+    serving.abort();
+    let _ = serving.await;
+    let node = node.restart(|_, _| {}).await;
+    node.ready("one").await;
+    let told = devices.subscribe();
+    // Its socket is made anew once the agent has cleared the directory.
+    let socket = dir.join("kubelet.sock");
+    let cleared = async {
+        while dir.join("gpu.sock").exists() || !socket.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), cleared).await.expect("the agent clears the directory");
+    let serving = plugin(&dir, told);
+    assert_eq!(register(&dir, "v1beta1").await, "0");
+    until(&node, "2", "2").await;
+    let uid = declare(&node, "three");
+    node.ready("three").await;
+    let spec = node.fake.spec(&format!("{uid}.0"), "c.0").expect("a container");
+    assert!(spec.env.contains(&"GPU=g1".to_owned()), "g0 is held by another: {:?}", spec.env);
+    serving.abort();
+}

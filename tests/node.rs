@@ -1,0 +1,270 @@
+//! What the node itself does: static pods, its own limits, its end.
+
+use std::{collections::BTreeSet, fs};
+
+use crate::{
+    cluster::{Cluster, busybox, eventually, text},
+    lifecycle::instance_name,
+};
+
+#[test]
+fn a_manifest_on_the_node_runs_whatever_the_api_does() {
+    let cluster = Cluster::up();
+    let dir = cluster.data_dir().join("manifests");
+    let manifest = |message: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: c, image: 'busybox:1', command: [sh, -c, 'echo {message}; exec sleep 999']}}\n"
+        )
+    };
+    fs::write(dir.join("web.yaml"), manifest("first")).unwrap();
+    eventually("the mirror", || cluster.try_kubectl(&["get", "pod", "web-node"]).status.success());
+    cluster.wait_ready("pod/web-node");
+    assert_eq!(cluster.kubectl(&["logs", "web-node"]), "first\n");
+    assert_eq!(cluster.kubectl(&["exec", "web-node", "--", "echo", "in"]), "in\n");
+    // Deleting the mirror ends nothing.
+    cluster.kubectl(&["delete", "pod", "web-node", "--wait=false"]);
+    eventually("the mirror again", || cluster.try_kubectl(&["get", "pod", "web-node"]).status.success());
+    cluster.until("pod/web-node", "{.status.containerStatuses[0].restartCount}", "0");
+    fs::write(dir.join("web.yaml"), manifest("second")).unwrap();
+    eventually("the change", || text(&cluster.try_kubectl(&["logs", "web-node"]).stdout) == "second\n");
+    // It outlives the daemon, as all pods do.
+    cluster.wait_ready("pod/web-node");
+    let id = cluster.jsonpath("pod/web-node", "{.status.containerStatuses[0].containerID}");
+    cluster.kill_daemon();
+    cluster.start();
+    cluster.wait_ready("pod/web-node");
+    assert_eq!(cluster.jsonpath("pod/web-node", "{.status.containerStatuses[0].containerID}"), id);
+    fs::remove_file(dir.join("web.yaml")).unwrap();
+    eventually("its end", || !cluster.try_kubectl(&["get", "pod", "web-node"]).status.success());
+}
+
+#[test]
+fn a_kubelets_configuration_is_kept_and_a_wrong_one_refused() {
+    let cluster = Cluster::prepare();
+    cluster.import("busybox", "busybox:1");
+    let file = cluster.scratch().join("kubelet.yaml");
+    let write = |more: &str| {
+        fs::write(&file, format!("apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n{more}"))
+            .unwrap();
+    };
+    write("maxPods: many\n");
+    let refused = cluster.try_start(&["--kubelet-config", file.to_str().unwrap()]);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("invalid type"), "{refused:?}");
+    write(
+        "maxPods: 2\nsystemReserved: {cpu: 500m}\nallowedUnsafeSysctls: ['kernel.msg*']\nevictionHard: {memory.available: 1Mi}\n",
+    );
+    let started = cluster.try_start(&["--kubelet-config", file.to_str().unwrap()]);
+    assert!(started.status.success(), "{started:?}");
+    assert_eq!(cluster.jsonpath("node/node", "{.status.capacity.pods}"), "2");
+    let (capacity, allocatable) = (
+        cluster.jsonpath("node/node", "{.status.capacity.cpu}"),
+        cluster.jsonpath("node/node", "{.status.allocatable.cpu}"),
+    );
+    assert_eq!(allocatable, format!("{}m", capacity.parse::<u32>().unwrap() * 1000 - 500));
+    let storage = cluster.jsonpath("node/node", "{.status.capacity.ephemeral-storage}");
+    assert!(storage.trim_end_matches("Ki").parse::<u64>().unwrap() > 0, "{storage}");
+    cluster.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: tuned}, spec: {securityContext: {sysctls: [{name: kernel.msgmax, value: '9000'}]}, \
+         containers: [{name: c, image: 'busybox:1', command: [sleep, '999']}]}}",
+    );
+    cluster.wait_ready("pod/tuned");
+    assert_eq!(cluster.kubectl(&["exec", "tuned", "--", "cat", "/proc/sys/kernel/msgmax"]), "9000\n");
+}
+
+#[test]
+fn down_with_drain_ends_pods_in_order_and_the_next_up_brings_them_back() {
+    let cluster = Cluster::up();
+    cluster.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {terminationGracePeriodSeconds: 5, containers: \
+         [{name: c, image: 'busybox:1', command: [sh, -c, 'trap \"echo bye; exit 0\" TERM; echo up; while true; do sleep 0.1; done']}]}}",
+    );
+    cluster.wait_ready("pod/web");
+    eventually("its trap", || cluster.kubectl(&["logs", "web"]) == "up\n");
+    cluster.hythe(&["down", "--drain"]);
+    cluster.start();
+    cluster.until("pod/web", "{.status.phase} {.status.reason}", "Failed Terminated");
+    let message = cluster.jsonpath("pod/web", "{.status.message}");
+    assert_eq!(message, "Pod was terminated in response to imminent node shutdown.");
+    assert_eq!(cluster.jsonpath("pod/web", "{.status.containerStatuses[0].state.terminated.exitCode}"), "0");
+}
+
+#[test]
+fn what_an_image_calls_a_volume_can_be_written_under_a_read_only_root() {
+    let cluster = Cluster::up();
+    let context = cluster.scratch().join("context");
+    fs::create_dir(&context).unwrap();
+    let dockerfile =
+        "FROM busybox:1\nRUN mkdir /store && echo seed > /store/file && chown 7:7 /store\nVOLUME /store /none\n";
+    fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    cluster.hythe(&["build", "-t", "volume:1", context.to_str().unwrap()]);
+    cluster.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {restartPolicy: Never, containers: [{name: c, image: 'volume:1', \
+         securityContext: {readOnlyRootFilesystem: true}, command: [sh, -c, \
+         'cat /store/file; stat -c %u /store; echo more > /store/file; touch /none/x && cat /store/file; touch /y || echo read-only']}]}}",
+    );
+    cluster.until("pod/p", "{.status.phase}", "Succeeded");
+    let log = cluster.kubectl(&["logs", "p"]);
+    for line in ["seed\n7\nmore\n", "read-only\n"] {
+        assert!(log.contains(line), "{log}");
+    }
+}
+
+#[test]
+fn a_container_that_writes_beyond_its_storage_limit_is_evicted() {
+    let cluster = Cluster::up();
+    cluster.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'busybox:1', \
+         resources: {limits: {ephemeral-storage: 1Mi}}, command: [sh, -c, 'dd if=/dev/zero of=/big bs=64k count=64; exec sleep 999']}]}}",
+    );
+    cluster.until("pod/p", "{.status.reason}", "Evicted");
+    let message = cluster.jsonpath("pod/p", "{.status.message}");
+    assert_eq!(message, "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. ");
+}
+
+#[test]
+fn what_pods_are_refused_or_told_has_upstreams_words() {
+    let cluster = Cluster::up();
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    let profiles = cluster.data_dir().join("agent/seccomp/profiles");
+    fs::create_dir_all(&profiles).unwrap();
+    fs::write(profiles.join("no-mkdir.json"), profile).unwrap();
+    let pod = |name: &str, pod: &str, container: &str, script: &str| {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{restartPolicy: Never, {pod} containers: \
+             [{{name: c, image: 'busybox:1', {container} command: [sh, -c, {script:?}]}}]}}}}"
+        ));
+    };
+    pod("root", "", "securityContext: {runAsNonRoot: true},", "true");
+    pod("zero", "securityContext: {runAsNonRoot: true, runAsUser: 0},", "", "true");
+    pod(
+        "filtered",
+        "",
+        "securityContext: {seccompProfile: {type: Localhost, localhostProfile: profiles/no-mkdir.json}},",
+        "mkdir /x || echo refused",
+    );
+    pod("missing", "", "securityContext: {seccompProfile: {type: Localhost, localhostProfile: none.json}},", "true");
+    pod(
+        "strict",
+        "securityContext: {runAsUser: 1000, supplementalGroups: [4000], supplementalGroupsPolicy: Strict},",
+        "",
+        "id -G",
+    );
+    pod("words", "", "terminationMessagePolicy: FallbackToLogsOnError,", "echo last words; exit 1");
+    pod("labelled", "securityContext: {seLinuxOptions: {level: 's0:c1,c2'}},", "", "true");
+    let waiting = |name: &str| {
+        let what = format!("pod/{name}");
+        cluster.until(&what, "{.status.containerStatuses[0].state.waiting.reason}", "CreateContainerConfigError");
+        cluster.jsonpath(&what, "{.status.containerStatuses[0].state.waiting.message}")
+    };
+    let uid = cluster.jsonpath("pod/root", "{.metadata.uid}");
+    assert_eq!(
+        waiting("root"),
+        format!("container has runAsNonRoot and image will run as root (pod: \"root_default({uid})\", container: c)")
+    );
+    assert!(waiting("zero").starts_with("container's runAsUser breaks non-root policy (pod: \"zero_default("));
+    cluster.until("pod/filtered", "{.status.phase}", "Succeeded");
+    assert!(cluster.kubectl(&["logs", "filtered"]).ends_with("refused\n"));
+    cluster.until("pod/strict", "{.status.phase}", "Succeeded");
+    assert_eq!(cluster.kubectl(&["logs", "strict"]), "0 4000\n");
+    cluster.until("pod/words", "{.status.containerStatuses[0].state.terminated.message}", "last words\n");
+    cluster.until("pod/labelled", "{.status.phase}", "Succeeded");
+    eventually("a word about SELinux", || cluster.kubectl(&["get", "events"]).contains("SELinux"));
+    cluster.until("pod/missing", "{.status.containerStatuses[0].state.waiting.reason}", "CreateContainerError");
+}
+
+/// Ends what a test has mounted, the innermost first.
+struct Mounted(Vec<std::path::PathBuf>);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        for path in self.0.iter().rev() {
+            let _ = nix::mount::umount2(path, nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+}
+
+#[test]
+fn a_mount_made_on_the_host_shows_where_propagation_says() {
+    use nix::mount::{MsFlags, mount};
+    let cluster = Cluster::up();
+    let shared = cluster.scratch().join("shared");
+    fs::create_dir(&shared).unwrap();
+    // Propagation needs a shared mount to begin with.
+    mount(Some(&shared), &shared, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    let mut mounted = Mounted(vec![shared.clone()]);
+    mount(None::<&str>, &shared, None::<&str>, MsFlags::MS_SHARED, None::<&str>).unwrap();
+    let made = shared.join("made");
+    fs::create_dir(&made).unwrap();
+    let dir = shared.display();
+    let container = |name: &str, propagation: &str| {
+        format!(
+            "{{name: {name}, image: 'busybox:1', command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v{propagation}}}]}}"
+        )
+    };
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{terminationGracePeriodSeconds: 0, \
+         volumes: [{{name: v, hostPath: {{path: {dir}}}}}], containers: [{}, {}]}}}}",
+        container("slave", ", mountPropagation: HostToContainer"),
+        container("alone", "")
+    ));
+    cluster.wait_ready("pod/p");
+    mount(Some("none"), &made, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+    mounted.0.push(made.clone());
+    fs::write(made.join("here"), "").unwrap();
+    let sees = |container: &str| {
+        cluster.try_kubectl(&["exec", "p", "-c", container, "--", "ls", "/v/made/here"]).status.success()
+    };
+    eventually("the mount in the slave", || sees("slave"));
+    assert!(!sees("alone"));
+    cluster.kubectl(&["delete", "pod", "p"]);
+}
+
+/// What the daemon and the machine hold: descriptors, mounts, cgroups, directories, shims.
+fn holdings(cluster: &Cluster) -> [usize; 4] {
+    let pid = cluster.pid();
+    let name = cluster.data_dir().display().to_string();
+    let count = |dir: String| fs::read_dir(dir).map(|d| d.count()).unwrap_or(0);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let instance = instance_name(cluster);
+    let run = format!("/run/hythe/{instance}");
+    let mounts = mounts.lines().filter(|l| l.contains(&name) || l.contains(&run)).count();
+    let groups: BTreeSet<String> = fs::read_to_string("/proc/self/mounts")
+        .unwrap()
+        .lines()
+        .filter(|l| l.contains(" cgroup"))
+        .filter_map(|l| l.split(' ').nth(1).map(str::to_owned))
+        .collect();
+    let cgroups = groups.iter().map(|root| walk(&format!("{root}/{instance}"))).sum();
+    [count(format!("/proc/{pid}/fd")), mounts, cgroups, count(format!("{name}/agent/pods"))]
+}
+
+fn walk(dir: &str) -> usize {
+    let below = fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.path().is_dir());
+    below.map(|e| 1 + walk(&e.path().display().to_string())).sum()
+}
+
+#[test]
+fn pods_that_come_and_go_leave_nothing_behind() {
+    let cluster = Cluster::up();
+    let round = |round: usize, pods: usize| {
+        let all: String = (0..pods).map(|i| busybox(&format!("p{round}-{i}"), "exec sleep 999")).collect();
+        cluster.apply(&format!("---\n{all}"));
+        cluster.kubectl(&["wait", "--for=condition=Ready", "pods", "--all", "--timeout=90s"]);
+        cluster.kubectl(&["delete", "pods", "--all", "--grace-period=0", "--force"]);
+        eventually("their end", || holdings(&cluster)[3] == 0);
+    };
+    round(0, 20);
+    let settled = |before: Option<[usize; 4]>| {
+        let mut last = holdings(&cluster);
+        eventually("quiet", || {
+            last = holdings(&cluster);
+            before.is_none_or(|b| last[0] <= b[0] + 10 && last[1..] == b[1..])
+        });
+        last
+    };
+    let before = settled(None);
+    for i in 1..6 {
+        round(i, 20);
+    }
+    settled(Some(before));
+}
