@@ -15,7 +15,7 @@ use crate::leases::Leases;
 use crate::namespace::{self, Namespace};
 use crate::netlink::{Links, POD_INDEX, PodSide};
 use crate::service::{Layout, ServiceTable};
-use crate::{Cidr, NetworkError, PodAttach, PodNetwork, host, service};
+use crate::{Cidr, Isolation, NetworkError, PodAttach, PodNetwork, host, isolation, service};
 
 /// Names and ranges of one instance. Two instances on a machine need different names and ranges.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct NetworkConfig {
     /// The address of the cluster's name server inside `service_cidr`. It becomes an address of the bridge, so that
     /// a plain socket on the node can listen on it; Service rules never touch it. `None`: none.
     pub cluster_dns: Option<Ipv4Addr>,
+    /// How its bridge is kept from others; `None`: everybody reaches everybody, as the Kubernetes network model wants.
+    pub isolation: Option<Isolation>,
 }
 
 /// The node's network. Cheap to clone; all clones are one.
@@ -55,6 +57,7 @@ struct Inner {
     gateway: Ipv4Addr,
     range: Cidr,
     mtu: u32,
+    internal: bool,
     namespaces: PathBuf,
     services: ServiceTable,
     /// One lock for both: the kernel serializes changes of links anyway.
@@ -85,7 +88,18 @@ impl Network {
         let bridge_index = host::prepare(&mut links, &config, &bridge, gateway)?;
         let mtu = links.mtu_of(config.node_ip).map_err(NetworkError::netlink("read the node's links"))?;
 
+        if let Some(wanted) = &config.isolation
+            && let Err(error) = isolation::protect(wanted, &bridge)
+        {
+            // An internal network that leads out would be worse than none.
+            if wanted.internal {
+                return Err(error);
+            }
+            tracing::warn!(%error, bridge, "nftables can't be used: other networks reach all ports of this one's containers");
+        }
+        let internal = config.isolation.as_ref().is_some_and(|isolation| isolation.internal);
         let services = ServiceTable::open(Layout {
+            internal,
             table: host::table_name(&config.name),
             bridge: bridge.clone(),
             pods: config.pod_cidr,
@@ -104,6 +118,7 @@ impl Network {
             gateway,
             range: config.pod_cidr,
             mtu,
+            internal,
             namespaces,
             services,
             pods: Mutex::new(Pods { links, leases }),
@@ -203,7 +218,8 @@ impl Network {
             }
             links.delete(&bridge).map_err(NetworkError::netlink("remove the bridge"))?;
         }
-        match service::remove(&host::table_name(&config.name)) {
+        let released = config.isolation.as_ref().map_or(Ok(()), |isolation| isolation::release(isolation, &bridge));
+        match service::remove(&host::table_name(&config.name)).and(released) {
             Err(error) if !unsupported(&error) => {
                 return Err(NetworkError::netlink("remove the nftables table")(error));
             }
@@ -282,7 +298,8 @@ impl Inner {
                 .introduce(self.bridge_index, index, ip, mac)
                 .map_err(NetworkError::netlink("introduce a pod to the bridge"))?;
         }
-        namespace.links.configure_pod(ip, self.gateway).map_err(NetworkError::netlink("set up a pod's eth0"))?;
+        let reach = if self.internal { Some(self.range) } else { None };
+        namespace.links.configure_pod(ip, self.gateway, reach).map_err(NetworkError::netlink("set up a pod's eth0"))?;
         // The near end got its carrier just now; the kernel lets packets through only once a worker has noticed. Being
         // looked up makes it notice at once (Linux 6.8; before, the first packets to a pod may be lost).
         self.pods.lock().links.index(&port).map_err(NetworkError::netlink("look a pod's link up"))?;

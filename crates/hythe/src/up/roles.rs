@@ -275,6 +275,7 @@ pub fn network_config(instance: &Instance, settings: &Settings) -> Result<Networ
         service_cidr: settings.service_cidr.parse().context("--service-cidr")?,
         node_ip: settings.node_ip,
         cluster_dns: Some(services.nth(DNS_OFFSET)),
+        isolation: None,
     })
 }
 
