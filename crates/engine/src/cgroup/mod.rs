@@ -1,5 +1,6 @@
 //! Control groups: one seam over v1 (also in hybrid layout) and v2.
 
+mod devices;
 #[cfg(test)]
 mod tests;
 mod v1;
@@ -20,7 +21,7 @@ pub trait Group: Send + Sync {
     fn create(&self, resources: &Resources) -> io::Result<()>;
     /// Sets limits; `None` fields stay.
     fn set(&self, resources: &Resources) -> io::Result<()>;
-    /// Restricts which devices may be used: each rule as `c 1:3 rwm`; all others are refused. Not on v2 yet.
+    /// Restricts which devices may be used: each rule as `c 1:3 rwm`; all others are refused.
     fn allow_devices(&self, rules: &[String]) -> io::Result<()>;
     /// Moves a process into it.
     fn join(&self, pid: i32) -> io::Result<()>;

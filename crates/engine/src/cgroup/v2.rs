@@ -5,8 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::devices::{self, Rule};
 use super::{CpuStats, Group, MemoryStats, Stats, keyed, kill_all, number, processes_below, read, write};
-use crate::spec::Resources;
+use crate::spec::{BlockIo, Resources};
 
 /// A group's directory.
 pub struct V2Group {
@@ -35,6 +36,31 @@ impl V2Group {
             }
             directory.push(component);
         }
+    }
+}
+
+impl V2Group {
+    /// Weights where some scheduler offers them, limits where the `io` controller is.
+    fn set_block_io(&self, io: &BlockIo) -> io::Result<()> {
+        let weight = |weight: u16| 1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990;
+        let file = ["io.weight", "io.bfq.weight"].into_iter().find(|file| self.directory.join(file).exists());
+        if let Some(file) = file {
+            if let Some(value) = io.weight {
+                write(&self.directory, file, &format!("default {}", weight(value)))?;
+            }
+            for (device, value) in &io.weight_device {
+                write(&self.directory, file, &format!("{device} {}", weight(*value)))?;
+            }
+        }
+        let limits =
+            [("rbps", &io.read_bps), ("wbps", &io.write_bps), ("riops", &io.read_iops), ("wiops", &io.write_iops)];
+        for (name, list) in limits {
+            for (device, rate) in list {
+                let rate = if *rate == 0 { "max".to_owned() } else { rate.to_string() };
+                write(&self.directory, "io.max", &format!("{device} {name}={rate}"))?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -90,6 +116,7 @@ impl Group for V2Group {
                 write(directory, file, value)?;
             }
         }
+        self.set_block_io(&resources.block_io)?;
         resources.unified.iter().try_for_each(|(file, value)| {
             if file.contains('/') {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{file:?} is no control file")));
@@ -98,8 +125,18 @@ impl Group for V2Group {
         })
     }
 
-    fn allow_devices(&self, _rules: &[String]) -> io::Result<()> {
-        Ok(())
+    fn allow_devices(&self, rules: &[String]) -> io::Result<()> {
+        let invalid =
+            |rule: &String| io::Error::new(io::ErrorKind::InvalidInput, format!("{rule:?} is no device rule"));
+        let rules: Vec<Rule> =
+            rules.iter().map(|rule| Rule::parse(rule).ok_or_else(|| invalid(rule))).collect::<Result<_, _>>()?;
+        match devices::restrict(&self.directory, &rules) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                eprintln!("shim: containers may use all devices they find a node of: {error}");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     fn join(&self, pid: i32) -> io::Result<()> {
