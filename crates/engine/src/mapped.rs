@@ -40,7 +40,7 @@ pub(crate) fn bind(source: &Path, target: &Path, recursive: bool, users: Option<
 }
 
 /// As [`crate::overlay::mount`], with all layers mapped: what is root's in a layer is the container's root's in the
-/// overlay. `stage` is a directory of its own, for as long as this takes.
+/// overlay. `stage` is a directory of its own, for as long as this takes; `root` is the container's root on the host.
 pub(crate) fn mount_overlay(
     lower: &[PathBuf],
     upper: &Path,
@@ -48,6 +48,7 @@ pub(crate) fn mount_overlay(
     target: &Path,
     stage: &Path,
     users: &File,
+    root: u32,
 ) -> io::Result<()> {
     // Both must be on one mount, and mapping makes mounts.
     let (Some(top), Some(upper), Some(work)) = (
@@ -69,7 +70,7 @@ pub(crate) fn mount_overlay(
         let at = stage.join("top");
         bind(top, &at, false, Some(users))?;
         staged.push(at.clone());
-        crate::overlay::mount(&layers, &at.join(upper), &at.join(work), target)
+        as_user(root, || crate::overlay::mount(&layers, &at.join(upper), &at.join(work), target))?
     })();
     // The overlay has mounts of its own of what it is made of.
     for at in staged {
@@ -77,6 +78,44 @@ pub(crate) fn mount_overlay(
     }
     let _ = fs::remove_dir_all(stage);
     result
+}
+
+/// Does something to files as another user, with all of this process's rights. The overlay goes on acting as whom it was
+/// mounted, and on a mapped mount only who is mapped can make a file.
+fn as_user<T>(user: u32, work: impl FnOnce() -> T) -> io::Result<T> {
+    // SAFETY: these change this thread's file system ids, and fail only by leaving them as they are.
+    unsafe {
+        libc::setfsgid(user);
+        libc::setfsuid(user);
+    }
+    // The kernel has taken the rights over files away with root's id.
+    let outcome = raise_capabilities().map(|()| work());
+    // SAFETY: as above.
+    unsafe {
+        libc::setfsuid(0);
+        libc::setfsgid(0);
+    }
+    outcome
+}
+
+/// Puts everything permitted into effect (capset(2)).
+fn raise_capabilities() -> io::Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0];
+    // Two of effective, permitted, inheritable.
+    let mut sets = [[0u32; 3]; 2];
+    // SAFETY: header and sets are of the shape of this version, and outlive the call.
+    if unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), sets.as_mut_ptr()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    for set in &mut sets {
+        set[0] = set[1];
+    }
+    // SAFETY: as above.
+    if unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), sets.as_ptr()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 fn make_target(source: &Path, target: &Path) -> io::Result<()> {

@@ -91,10 +91,14 @@ fn build(
     adjust_oom_score(spec.oom_score_adj.unwrap_or(0));
     spec.rlimits = permitted_rlimits(&spec.rlimits, mapped.is_some());
     spec.env = oci::environment(&spec.env);
+    let mut pid_namespace = order.pid_namespace.clone();
+    if let (Some(mapped), Some(path)) = (mapped, pid_namespace.as_mut().filter(|path| !path.is_empty())) {
+        *path = mapped.pid_namespace(path).map_err(|error| create_failure("hold the PID namespace", error))?;
+    }
     let surroundings = Surroundings {
         rootfs: &rootfs,
         ids: &ids,
-        pid_namespace: order.pid_namespace.clone(),
+        pid_namespace,
         user_namespace: mapped.map(|mapped| mapped.users.as_path()),
         cgroup: &format!("/{cgroup}"),
     };
@@ -171,7 +175,7 @@ pub(super) fn unmount_rootfs(directory: &Directory, container: &str) {
     let mapped = directory.mapped().join(container);
     if mapped.exists() {
         let mounts = fs::read_dir(mapped.join("mounts")).into_iter().flatten().flatten().map(|entry| entry.path());
-        for path in mounts.chain([mapped.join("rootfs")]) {
+        for path in mounts.chain([mapped.join("rootfs"), mapped.join("pid")]) {
             let _ = nix::mount::umount2(&path, detach);
         }
         let _ = fs::remove_dir_all(&mapped);

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::create::Order;
@@ -39,10 +40,20 @@ impl Mapped {
                 for directory in [upper, work, &target] {
                     fs::create_dir_all(directory)?;
                 }
-                mapped::mount_overlay(lower, upper, work, &target, &self.directory.join("layers"), &users)?;
+                let stage = self.directory.join("layers");
+                mapped::mount_overlay(lower, upper, work, &target, &stage, &users, self.ids.first)?;
             }
         }
         Ok(target)
+    }
+
+    /// A PID namespace to join, at a path that can be opened from inside the user namespace.
+    pub fn pid_namespace(&self, path: &str) -> io::Result<String> {
+        fs::create_dir_all(&self.directory)?;
+        let target = self.directory.join("pid");
+        File::create(&target)?;
+        mount(Some(path), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        Ok(target.to_string_lossy().into_owned())
     }
 
     /// Puts mounts of these in the place of their sources, mapped where that is asked for.

@@ -134,6 +134,7 @@ async fn ids_of_the_hosts_own_and_places_out_of_reach_are_refused() {
     let error = world.engine.create_sandbox(spec.clone()).await.unwrap_err().to_string();
     assert!(error.contains("beside the host's own"), "{error}");
     spec.user_ids = Some(IDS);
+    std::fs::set_permissions(world.directory.path(), std::fs::Permissions::from_mode(0o700)).expect("sets");
     let error = world.engine.create_sandbox(spec).await.unwrap_err().to_string();
     assert!(error.contains("passable"), "{error}");
     world.end().await;
