@@ -48,6 +48,9 @@ impl Agent {
             tracing::warn!(%error, "no memory file system: Secrets and tokens of pods are written to the data directory");
             config.secrets_dir = None;
         }
+        let ids = engine::IdRanges::open(config.data_dir.join("ids"))
+            .inspect_err(|error| tracing::warn!(%error, "pods with hostUsers false can't be run"))
+            .ok();
         let machine = Machine::read(&config.data_dir);
         let context = Context {
             recorder: Recorder::start(parts.client.clone(), &config.node_name),
@@ -55,6 +58,7 @@ impl Agent {
             services: ServiceVariables::default(),
             images_changed: tokio::sync::Notify::new(),
             machine,
+            ids,
             config,
             client: parts.client,
             runtime: parts.runtime,

@@ -54,6 +54,13 @@ enum Command {
     Exec(commands::exec::ExecFlags),
 }
 
+/// Whose ids Docker's containers have.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum UsernsRemap {
+    /// A range that nobody else has.
+    Default,
+}
+
 /// How the platform starts.
 #[derive(Args, Clone)]
 pub struct UpFlags {
@@ -78,6 +85,9 @@ pub struct UpFlags {
     /// Unix socket of the Docker API, or "none" [default: /run/hythe/docker.sock, or the instance's own]
     #[arg(long, value_name = "PATH")]
     pub docker_socket: Option<PathBuf>,
+    /// Run Docker's containers with ids of their own instead of the host's.
+    #[arg(long, value_name = "default")]
+    pub userns_remap: Option<UsernsRemap>,
     /// Return once the node is Ready and go on in the background.
     #[arg(long)]
     pub detach: bool,

@@ -25,4 +25,4 @@ pub use cidr::{Cidr, CidrError};
 pub use error::NetworkError;
 pub use isolation::Isolation;
 pub use network::{Network, NetworkConfig};
-pub use pod::{HostPort, PodAttach, PodNetwork};
+pub use pod::{HostPort, PodAttach, PodNetwork, UserIds};

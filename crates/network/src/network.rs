@@ -15,7 +15,7 @@ use crate::leases::Leases;
 use crate::namespace::{self, Namespace};
 use crate::netlink::{Links, POD_INDEX, PodSide};
 use crate::service::{Layout, ServiceTable};
-use crate::{Cidr, Isolation, NetworkError, PodAttach, PodNetwork, host, isolation, service};
+use crate::{Cidr, Isolation, NetworkError, PodAttach, PodNetwork, UserIds, host, isolation, service};
 
 /// Names and ranges of one instance. Two instances on a machine need different names and ranges.
 #[derive(Clone, Debug)]
@@ -133,13 +133,19 @@ impl Network {
     ///
     /// A Linux bridge has 1,023 ports, so a node has no more pods. On an error nothing remains, and a retry starts anew.
     pub fn attach(&self, pod: &PodAttach) -> Result<PodNetwork, NetworkError> {
+        self.attach_for(pod, None)
+    }
+
+    /// As [`Network::attach`], with a namespace that belongs to a user namespace of the pod's own, in which the ids from
+    /// 0 are `users`: processes that live in it have rights over the pod's network, and none over the node's.
+    pub fn attach_for(&self, pod: &PodAttach, users: Option<UserIds>) -> Result<PodNetwork, NetworkError> {
         let inner = &*self.inner;
         let _turn = inner.turn(&pod.id);
         let ip = inner.pods.lock().leases.lease(&pod.id, &pod.host_ports)?;
         let path = inner.namespaces.join(&pod.id);
         let linked = match namespace::is_mounted(&path) {
             true => Ok(()),
-            false => inner.connect(&pod.id, ip, &path),
+            false => inner.connect(&pod.id, ip, &path, users),
         };
         let attached = linked.and_then(|()| inner.services.set_host_ports(&pod.id, &pod.host_ports, ip));
         if let Err(error) = attached {
@@ -277,8 +283,8 @@ impl Inner {
         closed
     }
 
-    fn connect(&self, id: &str, ip: Ipv4Addr, path: &Path) -> Result<(), NetworkError> {
-        let mut namespace = Namespace::create(path)?;
+    fn connect(&self, id: &str, ip: Ipv4Addr, path: &Path, users: Option<UserIds>) -> Result<(), NetworkError> {
+        let mut namespace = Namespace::create(path, users)?;
         let port = host::port_name(&self.instance, id);
         let mac = host::mac_of(ip);
         let pod = PodSide { netns: namespace.fd(), mac, interface: "eth0", index: POD_INDEX };

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use engine::{
-    ContainerSpec, Device, Ipc, LogSpec, Mount, Namespace, PidMode, Resources, Rlimit, Rootfs, SandboxSpec, UserSpec,
+    ContainerSpec, IdRange, Ipc, LogSpec, Mount, Namespace, PidMode, Resources, Rlimit, Rootfs, SandboxSpec, UserSpec,
 };
 
-use super::MAIN;
+use super::{MAIN, disks};
 use super::options::{HostOptions, MountRequest};
 use super::record::Record;
 use super::security::{Security, capabilities};
@@ -45,7 +45,13 @@ pub(super) struct Shared {
 }
 
 /// The sandbox around the container.
-pub(super) fn sandbox(record: &Record, network: Namespace, hostname: String, shared: &Shared) -> SandboxSpec {
+pub(super) fn sandbox(
+    record: &Record,
+    network: Namespace,
+    hostname: String,
+    shared: &Shared,
+    users: Option<IdRange>,
+) -> SandboxSpec {
     let host = &record.host;
     SandboxSpec {
         id: record.id.clone(),
@@ -61,6 +67,7 @@ pub(super) fn sandbox(record: &Record, network: Namespace, hostname: String, sha
             _ => PidMode::PerContainer,
         },
         sysctls: host.sysctls.clone().unwrap_or_default(),
+        user_ids: users,
         cgroup_parent: match host.cgroup_parent.trim_matches('/') {
             "" => "docker".to_owned(),
             parent => parent.to_owned(),
@@ -78,6 +85,7 @@ pub(super) fn container(
     directory: &Path,
     groups: Vec<u32>,
     shared: &Shared,
+    mapped: bool,
 ) -> Result<ContainerSpec> {
     let (options, host) = (&record.options, &record.host);
     let security = Security::parse(host)?;
@@ -89,6 +97,9 @@ pub(super) fn container(
         mounts.push(Mount::bind(shm.clone(), "/dev/shm", false));
     } else {
         mounts.push(tmpfs("/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={}", host.shm_size)]));
+    }
+    if mapped {
+        map_owners(record, &mut mounts);
     }
     Ok(ContainerSpec {
         id: MAIN.to_owned(),
@@ -108,9 +119,10 @@ pub(super) fn container(
         no_new_privileges: security.no_new_privileges,
         masked_paths: if security.unmasked { Some(Vec::new()) } else { host.masked_paths.clone() },
         readonly_paths: if security.unmasked { Some(Vec::new()) } else { host.readonly_paths.clone() },
-        resources: resources(host),
+        resources: Resources { block_io: disks::block_io(host)?, ..resources(host) },
         rlimits: rlimits(host)?,
-        devices: devices(host),
+        devices: disks::devices(host)?,
+        device_rules: host.device_cgroup_rules.clone().unwrap_or_default(),
         oom_score_adj: Some(host.oom_score_adj),
         privileged: host.privileged,
         log: log(host, directory),
@@ -288,19 +300,15 @@ fn rlimits(host: &HostOptions) -> Result<Vec<Rlimit>> {
         .collect()
 }
 
-fn devices(host: &HostOptions) -> Vec<Device> {
-    let device = |mapping: &super::options::DeviceMapping| Device {
-        host_path: mapping.path_on_host.clone().into(),
-        container_path: match mapping.path_in_container.as_str() {
-            "" => mapping.path_on_host.clone().into(),
-            path => path.into(),
-        },
-        permissions: match mapping.cgroup_permissions.as_str() {
-            "" => "rwm".to_owned(),
-            permissions => permissions.to_owned(),
-        },
+/// What is the engine's own (volumes, files in `/etc`) belongs to the same users in the container as on disk; what the
+/// user binds keeps the host's owners, as under dockerd.
+fn map_owners(record: &Record, mounts: &mut [Mount]) {
+    let bound = |mount: &Mount| {
+        record.mounts.iter().any(|point| point.kind == "bind" && point.destination == mount.destination)
     };
-    host.devices.iter().map(device).collect()
+    for mount in mounts.iter_mut().filter(|mount| mount.fstype == "bind" && !bound(mount)) {
+        mount.options.push("idmap".to_owned());
+    }
 }
 
 #[cfg(test)]

@@ -67,7 +67,10 @@ pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> 
     let plain = |error: ApiError| (error, 128);
     let record = container.snapshot();
     let (at, of) = (daemon.clone(), container.clone());
-    let prepared = blocking(move || prepare(&at, &of, &record)).await.map_err(plain)?;
+    let prepared = blocking(move || {
+        prepare(&at, &of, &record).inspect_err(|_| at.volumes.let_go(&of.id))
+    });
+    let prepared = prepared.await.map_err(plain)?;
     let Prepared { attached, sandbox_spec, container_spec } = prepared;
     let Attached { networks, ports, held, .. } = attached;
     let tty = container_spec.tty;
@@ -102,7 +105,11 @@ pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> 
         Ok(sandbox) => sandbox,
         Err(failure) => {
             let (at, of) = (daemon.clone(), container.clone());
-            let _ = blocking(move || networks::detach(&at, &of.snapshot())).await;
+            let _ = blocking(move || {
+                at.volumes.let_go(&of.id);
+                networks::detach(&at, &of.snapshot())
+            })
+            .await;
             return Err(failure);
         }
     };
@@ -167,6 +174,9 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
     let snapshot =
         content.snapshot(&record.id).ok_or_else(|| ApiError::internal("the container's layer is missing"))?;
     let layers = layers(daemon, &snapshot);
+    for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
+        daemon.volumes.hold(&mount.name, &record.id)?;
+    }
     fill_volumes(daemon, container, record, &layers)?;
     let shared = shared(daemon, record)?;
     let groups = groups(record, &snapshot)?;
@@ -175,9 +185,10 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
         let written = Record { networks: attached.networks.clone(), ..record.clone() };
         networks::write_etc_files(daemon, &written, &container.directory, &attached.addresses, &attached.links)?;
         let hostname = std::fs::read_to_string(container.directory.join("hostname"))?.trim().to_owned();
-        let sandbox = spec::sandbox(record, attached.namespace.clone(), hostname, &shared);
+        let users = super::users::ids(daemon, record);
+        let sandbox = spec::sandbox(record, attached.namespace.clone(), hostname, &shared, users);
         let Snapshot { upper, work, .. } = snapshot;
-        let main = spec::container(record, layers, upper, work, &container.directory, groups, &shared)?;
+        let main = spec::container(record, layers, upper, work, &container.directory, groups, &shared, users.is_some())?;
         Ok((Box::new(sandbox), Box::new(main)))
     };
     match specs() {

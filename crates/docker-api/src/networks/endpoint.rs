@@ -89,6 +89,8 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
     if order.first().is_some_and(|network| network.internal) {
         published.withdraw();
     }
+    let users = crate::containers::users::ids(daemon, record)
+        .map(|ids| network::UserIds { first: ids.first, count: ids.count });
     let mut attached = Attached::with(Namespace::New, BTreeMap::new());
     let mut path = PathBuf::new();
     for (index, network) in order.iter().enumerate() {
@@ -109,7 +111,7 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
         let ip = match index {
             0 => {
                 let pod = PodAttach { id: record.id.clone(), host_ports: published.host_ports.clone() };
-                let pod = host.attach_at(&pod, fixed)?;
+                let pod = host.attach_at(&pod, fixed, users)?;
                 path = pod.netns;
                 attached.namespace = Namespace::Path(path.clone());
                 pod.ip

@@ -35,7 +35,11 @@ async fn root_inside_is_nobody_outside_and_owns_the_images_files() {
     let script = "id -u; busybox stat -c %u:%g /bin/busybox; echo x > /new; busybox stat -c %u /new; cat /proc/self/uid_map; \
         echo reopened > /dev/stdout; hostname; hostname other && hostname; busybox ip link set lo down && echo owns the network; \
         busybox ls /sys/class/net; echo null > /dev/null && echo devices";
-    let (exit, log) = world.run(&sandbox, world.shell("c", script)).await;
+    let mut spec = world.shell("c", script);
+    let rights = engine::default_capabilities().bounding;
+    let more = ["CAP_SYS_ADMIN", "CAP_NET_ADMIN"].map(String::from);
+    spec.capabilities = Some(engine::Capabilities::uniform(rights.into_iter().chain(more)));
+    let (exit, log) = world.run(&sandbox, spec).await;
     assert_eq!(exit.exit_code, 0, "{log:?}");
     let log: Vec<String> = log.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     let expected = [
