@@ -16,4 +16,5 @@ mod pods;
 mod probes;
 mod services;
 mod streams;
+mod users;
 mod volumes;

@@ -83,7 +83,7 @@ fn isolation_survives_a_restart() {
     serve_tcp(&web.netns, 80, "web");
     drop((front, back));
     unreachable(&a.netns, (web.ip, 80));
-    let front = open(&machine, "front", 42, false);
+    let _front = open(&machine, "front", 42, false);
     unreachable(&machine.outside, (web.ip, 80));
     assert_eq!(ask_tcp(&machine.own, (web.ip, 80)).unwrap().server, "web");
 }
