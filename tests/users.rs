@@ -76,7 +76,10 @@ fn pods_with_users_of_their_own_are_root_inside_and_nobody_outside() {
     assert!(owners("sleep 1000").contains(&(b + 7)), "{:?}", owners("sleep 1000"));
     let sh = |script: &str| cluster.kubectl(&["exec", "a", "--", "sh", "-c", script]);
     // Files of the image, of volumes and new ones are root's; the pod's network is its own.
-    assert_eq!(sh("busybox stat -c %u /bin/busybox /disk /memory /secret/password; echo x > /new; busybox stat -c %u /new"), "0\n0\n0\n0\n0\n");
+    assert_eq!(
+        sh("busybox stat -c %u /bin/busybox /disk /memory /secret/password; echo x > /new; busybox stat -c %u /new"),
+        "0\n0\n0\n0\n0\n"
+    );
     sh("echo kept > /disk/f; echo kept > /memory/f; busybox ping -c 1 127.0.0.1");
     let uid = cluster.jsonpath("pod/a", "{.metadata.uid}");
     let volume = cluster.data_dir().join(format!("agent/pods/{uid}/volumes/kubernetes.io~empty-dir/disk/f"));

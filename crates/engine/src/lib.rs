@@ -43,9 +43,9 @@ pub use oci::all_capabilities;
 pub use overlay::mount as mount_overlay;
 pub use sandbox::Sandbox;
 pub use spec::{
-    BlockIo, Capabilities, ContainerSpec, Device, ExecSpec, IdRange, Ipc, LogSpec, Mount, Namespace, PidMode, Resources,
-    Rlimit, Rootfs, SandboxSpec, Seccomp, TerminalSize, Tmpfs, UserSpec, default_capabilities, default_masked_paths,
-    default_mounts, default_readonly_paths,
+    BlockIo, Capabilities, ContainerSpec, Device, ExecSpec, IdRange, Ipc, LogSpec, Mount, Namespace, PidMode,
+    Resources, Rlimit, Rootfs, SandboxSpec, Seccomp, TerminalSize, Tmpfs, UserSpec, default_capabilities,
+    default_masked_paths, default_mounts, default_readonly_paths,
 };
 pub use status::{ContainerState, ContainerStatus, ExitStatus, SandboxState, SandboxStatus};
 pub use streams::{Input, Output, Streams};

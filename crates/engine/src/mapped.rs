@@ -51,11 +51,9 @@ pub(crate) fn mount_overlay(
     root: u32,
 ) -> io::Result<()> {
     // Both must be on one mount, and mapping makes mounts.
-    let (Some(top), Some(upper), Some(work)) = (
-        upper.parent().filter(|parent| work.parent() == Some(parent)),
-        upper.file_name(),
-        work.file_name(),
-    ) else {
+    let (Some(top), Some(upper), Some(work)) =
+        (upper.parent().filter(|parent| work.parent() == Some(parent)), upper.file_name(), work.file_name())
+    else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "upper and work directory must be neighbours"));
     };
     let mut staged = Vec::new();

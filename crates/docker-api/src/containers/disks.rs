@@ -130,10 +130,7 @@ pub(super) fn weight_warning(host: &HostOptions) -> Option<String> {
 
 /// An error in Go's words.
 fn reason(error: &std::io::Error) -> String {
-    error.raw_os_error().map_or_else(
-        || error.to_string(),
-        |number| nix::Error::from_raw(number).desc().to_lowercase(),
-    )
+    error.raw_os_error().map_or_else(|| error.to_string(), |number| nix::Error::from_raw(number).desc().to_lowercase())
 }
 
 #[cfg(test)]

@@ -6,10 +6,10 @@ use engine::{
     ContainerSpec, IdRange, Ipc, LogSpec, Mount, Namespace, PidMode, Resources, Rlimit, Rootfs, SandboxSpec, UserSpec,
 };
 
-use super::{MAIN, disks};
 use super::options::{HostOptions, MountRequest};
 use super::record::Record;
 use super::security::{Security, capabilities};
+use super::{MAIN, disks};
 use crate::error::{ApiError, Result};
 
 /// Refuses what [`container`] would refuse.

@@ -67,9 +67,7 @@ pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> 
     let plain = |error: ApiError| (error, 128);
     let record = container.snapshot();
     let (at, of) = (daemon.clone(), container.clone());
-    let prepared = blocking(move || {
-        prepare(&at, &of, &record).inspect_err(|_| at.volumes.let_go(&of.id))
-    });
+    let prepared = blocking(move || prepare(&at, &of, &record).inspect_err(|_| at.volumes.let_go(&of.id)));
     let prepared = prepared.await.map_err(plain)?;
     let Prepared { attached, sandbox_spec, container_spec } = prepared;
     let Attached { networks, ports, held, .. } = attached;
@@ -188,7 +186,8 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
         let users = super::users::ids(daemon, record);
         let sandbox = spec::sandbox(record, attached.namespace.clone(), hostname, &shared, users);
         let Snapshot { upper, work, .. } = snapshot;
-        let main = spec::container(record, layers, upper, work, &container.directory, groups, &shared, users.is_some())?;
+        let main =
+            spec::container(record, layers, upper, work, &container.directory, groups, &shared, users.is_some())?;
         Ok((Box::new(sandbox), Box::new(main)))
     };
     match specs() {

@@ -82,9 +82,8 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
     }
     // The network of `--network` is the first, has `eth0`, the default route and the published ports; an internal one
     // leads nowhere and publishes nothing, so that another, if there is one, takes its place.
-    let is_asked = |network: &NetworkRecord| {
-        network.name == record.host.network_mode || network.id == record.host.network_mode
-    };
+    let is_asked =
+        |network: &NetworkRecord| network.name == record.host.network_mode || network.id == record.host.network_mode;
     order.sort_by_key(|network| (network.internal, !is_asked(network)));
     if order.first().is_some_and(|network| network.internal) {
         published.withdraw();

@@ -17,22 +17,22 @@ fn remapped_containers_are_root_inside_and_nobody_outside() {
     let script = "id -u; echo kept > /data/f; ls -ln /data/f; cat /bound/private; echo again > /dev/stdout; \
                   trap 'exit 3' TERM; touch /up; while true; do sleep 0.1; done";
     let run =
-        ["run", "-d", "--name", "c", "-v", "data:/data", "-v", &bind, "-p", "80", "busybox", "sh", "-c", script];
+        ["run", "-d", "--name", "work", "-v", "data:/data", "-v", &bind, "-p", "80", "busybox", "sh", "-c", script];
     world.docker(&run).ok();
-    world.until(&["exec", "c", "ls", "/up"], "/up");
-    let logs = world.docker(&["logs", "c"]);
+    world.until(&["exec", "work", "ls", "/up"], "/up");
+    let logs = world.docker(&["logs", "work"]);
     assert!(logs.stdout.starts_with("0\n-rw-r--r--    1 0        0 "), "{logs:?}");
     assert!(logs.stdout.ends_with("again\n") && logs.stderr.contains("Permission denied"), "{logs:?}");
-    let pid = world.docker(&["inspect", "-f", "{{.State.Pid}}", "c"]).ok();
+    let pid = world.docker(&["inspect", "-f", "{{.State.Pid}}", "work"]).ok();
     let outside = |pid: &str| std::fs::metadata(format!("/proc/{pid}")).unwrap().uid();
     let first = outside(&pid);
     assert!(first >= 65_536 && first % 65_536 == 0, "{first}");
     // On disk, files are as without a mapping: they can be copied, compared and committed.
     let mountpoint = world.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", "data"]).ok();
     assert_eq!(std::fs::metadata(format!("{mountpoint}/f")).unwrap().uid(), 0);
-    world.docker(&["exec", "c", "touch", "/made"]).ok();
-    assert!(world.docker(&["diff", "c"]).ok().contains("A /made"));
-    world.docker(&["commit", "c", "made"]).ok();
+    world.docker(&["exec", "work", "touch", "/made"]).ok();
+    assert!(world.docker(&["diff", "work"]).ok().contains("A /made"));
+    world.docker(&["commit", "work", "made"]).ok();
     assert_eq!(world.docker(&["run", "--rm", "made", "ls", "-n", "/made"]).ok().split_whitespace().nth(2), Some("0"));
     // A container that asks for the host's ids has them.
     world.docker(&["run", "-d", "--name", "host", "--userns", "host", "busybox", "sleep", "1000"]).ok();
@@ -40,10 +40,13 @@ fn remapped_containers_are_root_inside_and_nobody_outside() {
     assert_eq!(outside(&pid), 0);
     // And all of it survives the daemon.
     world.crash_and_restart();
-    assert_eq!(world.docker(&["exec", "c", "id", "-u"]).ok(), "0");
-    assert_eq!(world.docker(&["run", "--rm", "busybox", "cat", "/proc/self/uid_map"]).ok().split_whitespace().nth(1), Some(&*first.to_string()));
-    world.docker(&["stop", "c"]).ok();
-    assert_eq!(world.docker(&["inspect", "-f", "{{.State.ExitCode}}", "c"]).ok(), "3");
+    assert_eq!(world.docker(&["exec", "work", "id", "-u"]).ok(), "0");
+    assert_eq!(
+        world.docker(&["run", "--rm", "busybox", "cat", "/proc/self/uid_map"]).ok().split_whitespace().nth(1),
+        Some(&*first.to_string())
+    );
+    world.docker(&["stop", "work"]).ok();
+    assert_eq!(world.docker(&["inspect", "-f", "{{.State.ExitCode}}", "work"]).ok(), "3");
 }
 
 #[test]
@@ -72,17 +75,18 @@ fn userns_host_is_always_valid_and_nothing_else_is() {
 fn devices_are_given_by_node_and_by_rule() {
     let world = World::new();
     let read = |flags: &[&str], path: &str| {
-        let make = format!("[ -e {path} ] || mknod {path} c 1 11; head -c 0 {path}");
+        let make = format!("[ -e {path} ] || mknod {path} c 10 200; head -c 0 {path}");
         let args = [&["run", "--rm"], flags, &["busybox", "sh", "-c", make.as_str()]].concat();
         world.docker(&args)
     };
     assert_eq!(read(&["--device", "/dev/zero:/dev/mine:r"], "/dev/mine").code, 0);
-    let refused = read(&[], "/dev/log-of-the-kernel");
+    let refused = read(&[], "/dev/tunnel");
     assert!(refused.code != 0 && refused.stderr.contains("Operation not permitted"), "{refused:?}");
-    let ruled = read(&["--device-cgroup-rule", "c 1:11 rwm"], "/dev/log-of-the-kernel");
+    let ruled = read(&["--device-cgroup-rule", "c 10:200 rwm"], "/dev/tunnel");
     assert!(!ruled.stderr.contains("Operation not permitted"), "{ruled:?}");
     let said = world.docker(&["run", "--rm", "--device", "/dev/nowhere", "busybox", "true"]).fails(125);
-    let text = "error gathering device information while adding custom device \"/dev/nowhere\": no such file or directory";
+    let text =
+        "error gathering device information while adding custom device \"/dev/nowhere\": no such file or directory";
     assert!(said.contains(text), "{said}");
 }
 
@@ -98,8 +102,11 @@ fn kernel_parameters_and_limits_are_the_containers_own() {
     let outside = ["run", "--rm", "--network", "host", "--sysctl", "net.core.somaxconn=77", "busybox", "true"];
     let said = world.docker(&outside).fails(125);
     assert!(said.contains("namespace"), "{said}");
-    let said = world.docker(&["run", "--rm", "--blkio-weight", "7", "busybox", "true"]).fails(125);
-    assert!(said.contains("Range of blkio weight is from 10 to 1000"), "{said}");
+    // A machine without a scheduler that knows weights leaves them out aloud, before it looks at them.
+    let outcome = world.docker(&["run", "--rm", "--blkio-weight", "7", "busybox", "true"]);
+    let refused = outcome.code == 125 && outcome.stderr.contains("Range of blkio weight is from 10 to 1000");
+    let discarded = outcome.code == 0 && outcome.stderr.contains("Block I/O weight or the cgroup is not mounted");
+    assert!(refused || discarded, "{outcome:?}");
     let said = world.docker(&["run", "--rm", "--device-read-bps", "/dev/nowhere:1mb", "busybox", "true"]).fails(125);
     assert!(said.contains("/dev/nowhere") && said.contains("no such file or directory"), "{said}");
 }
@@ -107,7 +114,7 @@ fn kernel_parameters_and_limits_are_the_containers_own() {
 #[test]
 fn a_last_line_without_an_end_is_shown_without_one() {
     let world = World::new();
-    world.docker(&["run", "--name", "c", "busybox", "sh", "-c", "echo first; printf last"]).ok();
-    assert_eq!(world.docker(&["logs", "c"]).stdout, "first\nlast");
-    assert_eq!(world.docker(&["logs", "--tail", "1", "c"]).stdout, "last");
+    world.docker(&["run", "--name", "work", "busybox", "sh", "-c", "echo first; printf last"]).ok();
+    assert_eq!(world.docker(&["logs", "work"]).stdout, "first\nlast");
+    assert_eq!(world.docker(&["logs", "--tail", "1", "work"]).stdout, "last");
 }

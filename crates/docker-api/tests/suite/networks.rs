@@ -117,14 +117,14 @@ fn networks_are_kept_from_each_other_but_for_published_ports() {
 fn an_internal_network_has_no_way_out() {
     let world = World::new();
     world.docker(&["network", "create", "--internal", "inner"]).ok();
-    let run = ["run", "-d", "--name", "web", "-h", "web", "--network", "inner", "-p", "80", "busybox", "sh", "-c", SERVE];
+    let run =
+        ["run", "-d", "--name", "web", "-h", "web", "--network", "inner", "-p", "80", "busybox", "sh", "-c", SERVE];
     world.docker(&run).ok();
     world.until(&["exec", "web", "ls", "/up"], "/up");
     assert_eq!(world.docker(&["port", "web"]).ok(), "");
     let routes = world.docker(&["exec", "web", "ip", "route"]).ok();
     assert!(!routes.contains("default"), "{routes}");
-    let page =
-        world.docker(&["run", "--rm", "--network", "inner", "busybox", "wget", "-qO-", "http://web/"]);
+    let page = world.docker(&["run", "--rm", "--network", "inner", "busybox", "wget", "-qO-", "http://web/"]);
     assert_eq!(page.ok(), "page of web");
     let asked = world.docker(&["exec", "web", "nslookup", "example.org"]);
     assert!(asked.code != 0 && format!("{asked:?}").contains("SERVFAIL"), "{asked:?}");

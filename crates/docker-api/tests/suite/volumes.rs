@@ -50,14 +50,14 @@ fn a_volume_may_be_a_file_system_of_its_own() {
     let is_mounted = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&mountpoint);
     assert!(!is_mounted());
     let write = "dd if=/dev/zero of=/m/f bs=1k count=2000; echo x > /m/kept; touch /up; sleep 1000";
-    world.docker(&["run", "-d", "--name", "c", "-v", "memory:/m", "busybox", "sh", "-c", write]).ok();
-    world.until(&["exec", "c", "ls", "/up"], "/up");
+    world.docker(&["run", "-d", "--name", "work", "-v", "memory:/m", "busybox", "sh", "-c", write]).ok();
+    world.until(&["exec", "work", "ls", "/up"], "/up");
     assert!(is_mounted());
-    assert!(world.docker(&["logs", "c"]).stderr.contains("No space left on device"));
+    assert!(world.docker(&["logs", "work"]).stderr.contains("No space left on device"));
     // One mount for all, until the last has ended.
     world.docker(&["run", "--rm", "-v", "memory:/m", "busybox", "ls", "/m/kept"]).ok();
     assert!(is_mounted());
-    world.docker(&["rm", "-f", "c"]).ok();
+    world.docker(&["rm", "-f", "work"]).ok();
     assert!(!is_mounted());
     assert_eq!(world.docker(&["run", "--rm", "-v", "memory:/m", "busybox", "ls", "/m"]).ok(), "");
 

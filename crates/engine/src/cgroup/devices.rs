@@ -81,12 +81,8 @@ const SCRATCH: u8 = 6;
 /// A program that permits what one of the rules permits, and refuses the rest. Its context is
 /// `struct bpf_cgroup_dev_ctx`: access and kind in one word, major, minor.
 fn program(rules: &[Rule]) -> Vec<Instruction> {
-    let step = |code, to: u8, from: u8, offset, immediate| Instruction {
-        code,
-        registers: from << 4 | to,
-        offset,
-        immediate,
-    };
+    let step =
+        |code, to: u8, from: u8, offset, immediate| Instruction { code, registers: from << 4 | to, offset, immediate };
     let mut all = vec![
         step(LOAD_WORD, KIND, CONTEXT, 0, 0),
         step(MOVE_REGISTER, ACCESS, KIND, 0, 0),

@@ -115,7 +115,8 @@ pub(super) fn unpack(archive: impl Read, root: &Path, limits: &Limits) -> Result
         let mut entry = entry.map_err(damaged)?;
         count += 1;
         let (name, pax) = pax_records(&mut entry).map_err(damaged)?;
-        let shown = |message: String| ContentError::Unpack { entry: String::from_utf8_lossy(&name).into_owned(), message };
+        let shown =
+            |message: String| ContentError::Unpack { entry: String::from_utf8_lossy(&name).into_owned(), message };
         if count > limits.entries {
             return Err(shown("too many entries".into()));
         }

@@ -14,8 +14,8 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 
-use super::protocol::{self, Failure, Setup};
 use super::mapping::{IDMAP, Mapped};
+use super::protocol::{self, Failure, Setup};
 use super::trace::Trace;
 use crate::cgroup::Cgroups;
 use crate::directory::{ContainerDirectory, Directory, load};

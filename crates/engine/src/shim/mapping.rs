@@ -90,5 +90,9 @@ fn locked(target: &Path, given: &[String]) -> Vec<String> {
         (FsFlags::ST_NODIRATIME, "nodiratime"),
     ];
     let has = |name: &str| given.iter().any(|option| option == name);
-    names.iter().filter(|(flag, name)| flags.contains(*flag) && !has(name)).map(|(_, name)| (*name).to_owned()).collect()
+    names
+        .iter()
+        .filter(|(flag, name)| flags.contains(*flag) && !has(name))
+        .map(|(_, name)| (*name).to_owned())
+        .collect()
 }

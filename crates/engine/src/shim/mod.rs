@@ -94,7 +94,7 @@ fn prepare(directory: &Directory, cgroups: &Cgroups) -> Result<(Setup, Option<i3
         crate::PidMode::Shared => {
             let users = setup.spec.user_ids.map(|_| directory.users());
             Some(pause::start(&directory.0.join("pause"), users.as_deref())?)
-        },
+        }
         _ => None,
     };
     setup.pid = Some(nix::unistd::getpid().as_raw());

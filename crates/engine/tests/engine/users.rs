@@ -85,7 +85,8 @@ async fn mapped_volumes_are_the_containers_and_others_the_hosts() {
         "cat /mapped/secret; cat /file; cat /plain/secret || echo refused; echo y > /mapped/new; echo z > /memory/z; \
             busybox stat -c %u /mapped/new /memory/z; touch /ro/x || echo read-only",
     );
-    let read_only = Mount { options: ["rbind", "ro", "idmap"].map(String::from).to_vec(), ..bind(&volume, "/ro", true) };
+    let read_only =
+        Mount { options: ["rbind", "ro", "idmap"].map(String::from).to_vec(), ..bind(&volume, "/ro", true) };
     container.mounts = vec![
         bind(&volume, "/mapped", true),
         bind(&volume.join("secret"), "/file", true),

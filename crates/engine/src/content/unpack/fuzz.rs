@@ -146,13 +146,19 @@ fn corpus() -> Vec<(&'static str, Fate, Vec<u8>)> {
         ("link-as-directory", Unpacked, new().link("d", "../victim").add(T::Directory, "d", "").file("d/f", "x").end()),
         ("hardlink-up", Refused, new().add(T::Link, "l", "../victim/file").end()),
         ("hardlink-through-link", Refused, new().link("v", "../victim").add(T::Link, "l", "v/file").end()),
-        ("hardlink-to-link-then-write", Unpacked,
-            new().link("s", "../victim/file").add(T::Link, "l", "s").file("l", "x").end()),
+        (
+            "hardlink-to-link-then-write",
+            Unpacked,
+            new().link("s", "../victim/file").add(T::Link, "l", "s").file("l", "x").end(),
+        ),
         ("hardlink-to-root", Refused, new().add(T::Link, "l", "/").end()),
         ("hardlink-to-itself", Refused, new().file("f", "x").add(T::Link, "f", "f").end()),
         ("hardlink-kept", Unpacked, new().file("f", "x").add(T::Link, "g", "f").end()),
-        ("devices", Unpacked,
-            new().device(T::Char, "null", 1, 3).device(T::Block, "disk", 8, 0).add(T::Fifo, "pipe", "").end()),
+        (
+            "devices",
+            Unpacked,
+            new().device(T::Char, "null", 1, 3).device(T::Block, "disk", 8, 0).add(T::Fifo, "pipe", "").end(),
+        ),
         ("device-as-parent", Refused, new().device(T::Char, "d", 1, 3).file("d/f", "x").end()),
         ("fifo-replaced", Unpacked, new().add(T::Fifo, "f", "").file("f", "x").end()),
         ("whiteout", Unpacked, new().file("gone", "x").file(".wh.gone", "").end()),
@@ -162,10 +168,16 @@ fn corpus() -> Vec<(&'static str, Fate, Vec<u8>)> {
         ("whiteout-as-hardlink", Unpacked, new().add(T::Link, ".wh.x", "../victim/file").end()),
         ("whiteout-of-a-tree", Unpacked, new().file("t/a/b", "x").file(".wh.t", "").end()),
         ("opaque-through-link", Refused, new().link("v", "../victim").file("v/.wh..wh..opq", "").end()),
-        ("opaque-by-attribute", Unpacked,
-            new().pax(&[("SCHILY.xattr.trusted.overlay.opaque", b"y")]).add(T::Directory, "d", "").end()),
-        ("redirect-by-attribute", Unpacked,
-            new().pax(&[("SCHILY.xattr.trusted.overlay.redirect", b"/victim")]).add(T::Directory, "d", "").end()),
+        (
+            "opaque-by-attribute",
+            Unpacked,
+            new().pax(&[("SCHILY.xattr.trusted.overlay.opaque", b"y")]).add(T::Directory, "d", "").end(),
+        ),
+        (
+            "redirect-by-attribute",
+            Unpacked,
+            new().pax(&[("SCHILY.xattr.trusted.overlay.redirect", b"/victim")]).add(T::Directory, "d", "").end(),
+        ),
         ("aufs-bookkeeping", Unpacked, new().file(".wh..wh.plnk/1.2", "x").file(".wh..wh.aufs", "").end()),
         ("capability", Unpacked, new().pax(&[("SCHILY.xattr.security.capability", &NET_RAW)]).file("ping", "x").end()),
         ("attribute-without-name", Refused, new().pax(&[("SCHILY.xattr.", b"x")]).file("f", "x").end()),
@@ -180,30 +192,64 @@ fn corpus() -> Vec<(&'static str, Fate, Vec<u8>)> {
         ("owner-huge", Refused, new().pax(&[("uid", b"99999999999")]).file("f", "x").end()),
         ("size-lies-in-pax", Refused, new().pax(&[("size", b"99999999")]).file("f", "x").end()),
         ("size-overflows", Refused, new().pax(&[("size", b"18446744073709551615")]).file("f", "x").end()),
-        ("pax-garbled", Refused, new().raw(Maker::header(T::XHeader, b"p", b"", 9), b"99 a=b\n\xff\n").file("f", "x").end()),
+        (
+            "pax-garbled",
+            Refused,
+            new().raw(Maker::header(T::XHeader, b"p", b"", 9), b"99 a=b\n\xff\n").file("f", "x").end(),
+        ),
         ("pax-twice", Refused, new().pax(&[("path", b"a")]).pax(&[("path", b"b")]).file("f", "x").end()),
         ("pax-for-nothing", Refused, new().pax(&[("path", b"a")]).end()),
-        ("pax-global", Unpacked,
-            new().raw(Maker::header(T::XGlobalHeader, b"g", b"", 12), b"12 path=/a\n\n").file("f", "x").end()),
+        (
+            "pax-global",
+            Unpacked,
+            new().raw(Maker::header(T::XGlobalHeader, b"g", b"", 12), b"12 path=/a\n\n").file("f", "x").end(),
+        ),
         ("sparse-old", Unpacked, new().raw(sparse, &[b'x'; 512]).end()),
         ("sparse-endless", Refused, new().raw(endless, b"").end()),
-        ("sparse-pax", Unpacked,
-            new().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.name", b"real"),
-                        ("GNU.sparse.realsize", b"1048580")])
-                .file("GNUSparseFile.0/made-up", &format!("{:\0<512}data", "1\n1048576\n4\n")).end()),
-        ("sparse-pax-overlaps", Refused,
-            new().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"100")])
-                .file("f", &format!("{:\0<512}dataxx", "2\n8\n4\n0\n2\n")).end()),
-        ("sparse-pax-endless", Refused,
-            new().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"9223372036854775807")])
-                .file("f", &format!("{:\0<512}", "0\n")).end()),
-        ("sparse-pax-count", Refused,
-            new().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"1")])
-                .file("f", &format!("{:\0<512}", "18446744073709551615\n")).end()),
+        (
+            "sparse-pax",
+            Unpacked,
+            new()
+                .pax(&[
+                    ("GNU.sparse.major", b"1"),
+                    ("GNU.sparse.minor", b"0"),
+                    ("GNU.sparse.name", b"real"),
+                    ("GNU.sparse.realsize", b"1048580"),
+                ])
+                .file("GNUSparseFile.0/made-up", &format!("{:\0<512}data", "1\n1048576\n4\n"))
+                .end(),
+        ),
+        (
+            "sparse-pax-overlaps",
+            Refused,
+            new()
+                .pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"100")])
+                .file("f", &format!("{:\0<512}dataxx", "2\n8\n4\n0\n2\n"))
+                .end(),
+        ),
+        (
+            "sparse-pax-endless",
+            Refused,
+            new()
+                .pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"9223372036854775807")])
+                .file("f", &format!("{:\0<512}", "0\n"))
+                .end(),
+        ),
+        (
+            "sparse-pax-count",
+            Refused,
+            new()
+                .pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.realsize", b"1")])
+                .file("f", &format!("{:\0<512}", "18446744073709551615\n"))
+                .end(),
+        ),
         ("body-in-a-directory", Unpacked, new().add(T::Directory, "d", "not headers").file("d/f", "x").end()),
         ("type-unknown", Refused, new().add(T::new(b'Z'), "f", "x").end()),
-        ("times-before-and-after-all", Unpacked, new().pax(&[("mtime", b"-1.5")]).file("f", "x")
-            .pax(&[("mtime", b"1700000000.25")]).file("g", "x").end()),
+        (
+            "times-before-and-after-all",
+            Unpacked,
+            new().pax(&[("mtime", b"-1.5")]).file("f", "x").pax(&[("mtime", b"1700000000.25")]).file("g", "x").end(),
+        ),
         ("truncated-header", Refused, whole[..700].to_vec()),
         ("truncated-body", Refused, whole[..2000].to_vec()),
         ("checksum-wrong", Refused, flipped),
@@ -367,8 +413,20 @@ fn mutate(archive: &mut Vec<u8>, others: &[Vec<u8>], numbers: &mut Numbers) {
     const FIELDS: [(usize, usize); 10] =
         [(0, 100), (100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (156, 1), (157, 100), (329, 8), (337, 8)];
     const WORDS: [&[u8]; 14] = [
-        b"../victim/file", b"/", b"..", b".wh...", b".wh..wh..opq", b"77777777777", b"00000000000", b"-1", b"\x80\xff\xff\xff\xff\xff\xff\xff",
-        b"d/f", b"l", b"\0", b"00000001000", b"\xff\xff",
+        b"../victim/file",
+        b"/",
+        b"..",
+        b".wh...",
+        b".wh..wh..opq",
+        b"77777777777",
+        b"00000000000",
+        b"-1",
+        b"\x80\xff\xff\xff\xff\xff\xff\xff",
+        b"d/f",
+        b"l",
+        b"\0",
+        b"00000001000",
+        b"\xff\xff",
     ];
     let blocks = archive.len() / 512;
     let block = numbers.below(blocks) * 512;
