@@ -326,8 +326,7 @@ async fn a_client_that_never_reads_its_answer_loses_its_connection() {
     let deadline = tokio::time::Instant::now() + super::client::DEADLINE;
     loop {
         let mut asking = site.connect("http/1.1", None).await;
-        let request =
-            "GET /metrics HTTP/1.1\r\nhost: a\r\nauthorization: Bearer secret\r\nconnection: close\r\n\r\n";
+        let request = "GET /metrics HTTP/1.1\r\nhost: a\r\nauthorization: Bearer secret\r\nconnection: close\r\n\r\n";
         asking.write_all(request.as_bytes()).await.expect("it is sent");
         let mut text = Vec::new();
         let _ = asking.read_to_end(&mut text).await;

@@ -35,23 +35,19 @@ pub(super) fn check(record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Namespaces of other containers that were asked for.
+/// Namespaces of other containers that were asked for, and whose ids it has.
 #[derive(Default)]
 pub(super) struct Shared {
     /// `/proc/PID/ns/pid` of another container.
     pub pid: Option<String>,
     /// `/proc/PID/ns/ipc` and what is at its `/dev/shm`.
     pub ipc: Option<(PathBuf, String)>,
+    /// The ids of the host that are its own; `None`: all of them.
+    pub users: Option<IdRange>,
 }
 
 /// The sandbox around the container.
-pub(super) fn sandbox(
-    record: &Record,
-    network: Namespace,
-    hostname: String,
-    shared: &Shared,
-    users: Option<IdRange>,
-) -> SandboxSpec {
+pub(super) fn sandbox(record: &Record, network: Namespace, hostname: String, shared: &Shared) -> SandboxSpec {
     let host = &record.host;
     SandboxSpec {
         id: record.id.clone(),
@@ -67,7 +63,7 @@ pub(super) fn sandbox(
             _ => PidMode::PerContainer,
         },
         sysctls: host.sysctls.clone().unwrap_or_default(),
-        user_ids: users,
+        user_ids: shared.users,
         cgroup_parent: match host.cgroup_parent.trim_matches('/') {
             "" => "docker".to_owned(),
             parent => parent.to_owned(),
@@ -85,7 +81,6 @@ pub(super) fn container(
     directory: &Path,
     groups: Vec<u32>,
     shared: &Shared,
-    mapped: bool,
 ) -> Result<ContainerSpec> {
     let (options, host) = (&record.options, &record.host);
     let security = Security::parse(host)?;
@@ -98,7 +93,7 @@ pub(super) fn container(
     } else {
         mounts.push(tmpfs("/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={}", host.shm_size)]));
     }
-    if mapped {
+    if shared.users.is_some() {
         map_owners(record, &mut mounts);
     }
     Ok(ContainerSpec {

@@ -11,7 +11,7 @@ use super::ending::{FIRST_PAUSE, watch_end};
 use super::record::{Health, MountPoint, Record, Status};
 use super::spec::{self, Shared};
 use super::table::Container;
-use super::{MAIN, health, init_layer, root};
+use super::{MAIN, health, init_layer, root, users};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::networks::{self, Attached};
@@ -183,11 +183,9 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
         let written = Record { networks: attached.networks.clone(), ..record.clone() };
         networks::write_etc_files(daemon, &written, &container.directory, &attached.addresses, &attached.links)?;
         let hostname = std::fs::read_to_string(container.directory.join("hostname"))?.trim().to_owned();
-        let users = super::users::ids(daemon, record);
-        let sandbox = spec::sandbox(record, attached.namespace.clone(), hostname, &shared, users);
+        let sandbox = spec::sandbox(record, attached.namespace.clone(), hostname, &shared);
         let Snapshot { upper, work, .. } = snapshot;
-        let main =
-            spec::container(record, layers, upper, work, &container.directory, groups, &shared, users.is_some())?;
+        let main = spec::container(record, layers, upper, work, &container.directory, groups, &shared)?;
         Ok((Box::new(sandbox), Box::new(main)))
     };
     match specs() {
@@ -222,7 +220,7 @@ fn fill_volumes(daemon: &Daemon, container: &Container, record: &Record, layers:
 
 /// The namespaces of other containers.
 fn shared(daemon: &Daemon, record: &Record) -> Result<Shared> {
-    let mut shared = Shared::default();
+    let mut shared = Shared { users: users::ids(daemon, record), ..Shared::default() };
     if let Some(other) = record.host.pid_mode.strip_prefix("container:") {
         let pid = networks::running(daemon, other)?.record().state.pid;
         shared.pid = Some(format!("/proc/{pid}/ns/pid"));

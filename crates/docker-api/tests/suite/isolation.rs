@@ -84,7 +84,7 @@ fn devices_are_given_by_node_and_by_rule() {
     assert!(refused.code != 0 && refused.stderr.contains("Operation not permitted"), "{refused:?}");
     let ruled = read(&["--device-cgroup-rule", "c 10:200 rwm"], "/dev/tunnel");
     assert!(!ruled.stderr.contains("Operation not permitted"), "{ruled:?}");
-    let said = world.docker(&["run", "--rm", "--device", "/dev/nowhere", "busybox", "true"]).fails(125);
+    let said = world.docker(&["run", "--rm", "--device", "/dev/nowhere", "busybox", "true"]).fails(127);
     let text =
         "error gathering device information while adding custom device \"/dev/nowhere\": no such file or directory";
     assert!(said.contains(text), "{said}");
@@ -107,7 +107,7 @@ fn kernel_parameters_and_limits_are_the_containers_own() {
     let refused = outcome.code == 125 && outcome.stderr.contains("Range of blkio weight is from 10 to 1000");
     let discarded = outcome.code == 0 && outcome.stderr.contains("Block I/O weight or the cgroup is not mounted");
     assert!(refused || discarded, "{outcome:?}");
-    let said = world.docker(&["run", "--rm", "--device-read-bps", "/dev/nowhere:1mb", "busybox", "true"]).fails(125);
+    let said = world.docker(&["run", "--rm", "--device-read-bps", "/dev/nowhere:1mb", "busybox", "true"]).fails(127);
     assert!(said.contains("/dev/nowhere") && said.contains("no such file or directory"), "{said}");
 }
 

@@ -72,7 +72,7 @@ fn a_volume_may_be_a_file_system_of_its_own() {
     assert!(create("bad", &["colour=red"]).fails(1).contains("invalid option: \"colour\""));
     assert!(create("bad", &["type=tmpfs"]).fails(1).contains("missing required option: \"device\""));
     create("gone", &["type=none", "device=/nowhere/at/all", "o=bind"]).ok();
-    let said = world.docker(&["run", "--rm", "-v", "gone:/m", "busybox", "true"]).fails(125);
+    let said = world.docker(&["run", "--rm", "-v", "gone:/m", "busybox", "true"]).fails(127);
     assert!(said.contains("failed to mount local volume: mount /nowhere/at/all:"), "{said}");
     assert!(said.contains("flags: 0x1000: no such file or directory"), "{said}");
 }

@@ -125,7 +125,6 @@ pub(super) fn unpack(archive: impl Read, root: &Path, limits: &Limits) -> Result
         // What a body holds beyond what was wanted of it must not pass for headers.
         io::copy(&mut entry, &mut io::sink()).map_err(|e| shown(e.to_string()))?;
     }
-    drop(entries);
     budget.reading_headers(None);
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(damaged)?;
     tree.finish().map_err(|e| ContentError::Unpack { entry: "directories".into(), message: e.to_string() })
