@@ -23,4 +23,5 @@ mod services;
 mod simulate;
 mod storage;
 mod streams;
+mod users;
 mod volumes;

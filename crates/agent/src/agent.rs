@@ -72,6 +72,9 @@ impl Agent {
             ..config.reserved
         };
         let pods = Pods::default();
+        let ids = engine::IdRanges::open(config.data_dir.join("ids"))
+            .inspect_err(|error| tracing::warn!(%error, "pods with hostUsers false can't be run"))
+            .ok();
         let context = Context {
             pods: pods.clone(),
             room: tokio::sync::watch::channel(0).0,
@@ -85,6 +88,7 @@ impl Agent {
             csi_staging: tokio::sync::Mutex::default(),
             images_changed: tokio::sync::Notify::new(),
             machine,
+            ids,
             config,
             client: parts.client,
             runtime: parts.runtime,

@@ -31,6 +31,8 @@ pub struct Context {
     pub runtime: Arc<dyn Runtime>,
     /// Images.
     pub images: Arc<dyn Images>,
+    /// The ids of pods with user namespaces; `None` if they can't be recorded.
+    pub ids: Option<engine::IdRanges>,
     /// Pod networks.
     pub network: Arc<dyn PodNetwork>,
     /// Events.

@@ -18,6 +18,8 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// The engine, with what an earlier process left already taken over ([`Engine::adopt`]).
     pub engine: Engine,
+    /// The ids of the host that containers' ids from 0 are (`--userns-remap`), but for those that ask for the host's.
+    pub user_ids: Option<engine::IdRange>,
     /// The image store; may be shared with pods.
     pub content: Content,
     /// Bridges and addresses.

@@ -65,6 +65,10 @@ impl DockerApi {
     /// # Errors
     /// What could not be removed; calling again tries again.
     pub fn remove_networks(config: &Config) -> Result<(), ApiError> {
+        let volumes = config.data_dir.join("volumes");
+        if volumes.exists() {
+            Volumes::open(&volumes)?.unmount_all();
+        }
         Networks::open(config)?.purge()
     }
 
@@ -84,7 +88,11 @@ impl DockerApi {
     pub async fn purge(&self) -> Result<(), ApiError> {
         containers::remove_all(&self.0).await?;
         let daemon = self.0.clone();
-        crate::error::blocking(move || daemon.networks.purge()).await
+        crate::error::blocking(move || {
+            daemon.volumes.unmount_all();
+            daemon.networks.purge()
+        })
+        .await
     }
 }
 

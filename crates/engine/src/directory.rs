@@ -27,6 +27,17 @@ impl Directory {
         self.0.join("shim.log")
     }
 
+    /// Where the sandbox's user namespace is mounted, in the shim's mount namespace.
+    pub fn users(&self) -> PathBuf {
+        self.0.join("users")
+    }
+
+    /// Below `run_dir/mapped`: what containers of a sandbox with mapped ids must reach on their way to their root.
+    pub fn mapped(&self) -> PathBuf {
+        let run_dir = self.0.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+        run_dir.join("mapped").join(self.0.file_name().unwrap_or_default())
+    }
+
     /// All containers' directories.
     pub fn containers(&self) -> PathBuf {
         self.0.join("containers")

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::directory::{Directory, load, save};
 use crate::event::{Event, EventKind};
 use crate::protected::Protected;
 use crate::shim::protocol::Setup;
-use crate::{Error, Events, Resources, Result, Sandbox, SandboxSpec};
+use crate::{Error, Events, IdRange, Resources, Result, Sandbox, SandboxSpec};
 
 /// Where the engine works and how it starts shims.
 #[derive(Debug, Clone)]
@@ -83,9 +84,15 @@ impl Engine {
         if config.cgroup_root.is_empty() {
             return Err(Error::Invalid { field: "cgroup_root", reason: "must not be empty".to_owned() });
         }
-        for directory in [&config.data_dir, &config.run_dir.join("sandboxes")] {
-            fs::create_dir_all(directory).map_err(Error::io("make directory", directory))?;
+        // Containers with mapped ids, which are nobody on the host, must be able to pass through to `mapped`.
+        for (directory, mode) in
+            [("", 0o711), ("sandboxes", 0o700), ("mapped", 0o711)].map(|(name, mode)| (config.run_dir.join(name), mode))
+        {
+            fs::create_dir_all(&directory).map_err(Error::io("make directory", &directory))?;
+            fs::set_permissions(&directory, fs::Permissions::from_mode(mode))
+                .map_err(Error::io("set the mode of", &directory))?;
         }
+        fs::create_dir_all(&config.data_dir).map_err(Error::io("make directory", &config.data_dir))?;
         let config = EngineConfig {
             run_dir: fs::canonicalize(&config.run_dir).map_err(Error::io("resolve", &config.run_dir))?,
             ..config
@@ -142,6 +149,9 @@ impl Engine {
     pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<Sandbox> {
         check_id("id", &spec.id)?;
         relative("cgroup_parent", &spec.cgroup_parent)?;
+        if let Some(ids) = spec.user_ids {
+            self.check_ids(ids)?;
+        }
         let id = spec.id.clone();
         let directory = Directory(self.0.config.run_dir.join("sandboxes").join(&id));
         let exists = || Error::AlreadyExists { kind: "sandbox", id: id.clone() };
@@ -170,6 +180,19 @@ impl Engine {
                 let _ = fs::remove_dir_all(&directory.0);
                 Err(error)
             }
+        }
+    }
+
+    /// Refuses ids that are the host's own, and a place that they cannot reach.
+    fn check_ids(&self, ids: IdRange) -> Result<()> {
+        let invalid = |reason: String| Err(Error::Invalid { field: "user_ids", reason });
+        if ids.first == 0 || ids.count == 0 || ids.first.checked_add(ids.count).is_none() {
+            return invalid(format!("{} ids from {} are not a range beside the host's own", ids.count, ids.first));
+        }
+        let closed = |directory: &&Path| fs::metadata(directory).is_ok_and(|metadata| metadata.mode() & 1 == 0);
+        match self.0.config.run_dir.ancestors().find(closed) {
+            Some(directory) => invalid(format!("{} must be passable for mapped users (o+x)", directory.display())),
+            None => Ok(()),
         }
     }
 

@@ -17,7 +17,9 @@ mod engine;
 mod error;
 mod event;
 mod exec;
+mod ids;
 mod launch;
+mod mapped;
 mod oci;
 mod overlay;
 mod protected;
@@ -36,13 +38,14 @@ pub use engine::{Engine, EngineConfig, ShimCommand};
 pub use error::{Error, Result};
 pub use event::{Event, EventKind, Events};
 pub use exec::{Exec, ExecOutput};
+pub use ids::IdRanges;
 pub use oci::all_capabilities;
 pub use overlay::mount as mount_overlay;
 pub use sandbox::Sandbox;
 pub use spec::{
-    Capabilities, ContainerSpec, Device, ExecSpec, IdMapping, Ipc, LogSpec, Mount, Namespace, PidMode, Resources,
-    Rlimit, Rootfs, SandboxSpec, Seccomp, TerminalSize, Tmpfs, UserSpec, default_capabilities, default_masked_paths,
-    default_mounts, default_readonly_paths,
+    BlockIo, Capabilities, ContainerSpec, Device, ExecSpec, IdRange, Ipc, LogSpec, Mount, Namespace, PidMode,
+    Resources, Rlimit, Rootfs, SandboxSpec, Seccomp, TerminalSize, Tmpfs, UserSpec, default_capabilities,
+    default_masked_paths, default_mounts, default_readonly_paths,
 };
 pub use status::{ContainerState, ContainerStatus, ExitStatus, SandboxState, SandboxStatus};
 pub use streams::{Input, Output, Streams};

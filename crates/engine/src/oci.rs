@@ -26,6 +26,8 @@ pub(crate) struct Surroundings<'a> {
     pub ids: &'a Ids,
     /// The PID namespace: `None` for the host's, `Some("")` for a new one, else the path of one to join.
     pub pid_namespace: Option<String>,
+    /// The user namespace to join, if any.
+    pub user_namespace: Option<&'a Path>,
     /// The cgroup path to name; the process is in it already.
     pub cgroup: &'a str,
 }
@@ -38,12 +40,9 @@ pub(crate) fn config(spec: &ContainerSpec, surroundings: &Surroundings<'_>) -> V
         Some("") => namespaces.push(json!({"type": "pid"})),
         Some(path) => namespaces.push(json!({"type": "pid", "path": path})),
     }
-    if !spec.uid_mappings.is_empty() {
-        namespaces.push(json!({"type": "user"}));
+    if let Some(path) = surroundings.user_namespace {
+        namespaces.push(json!({"type": "user", "path": path}));
     }
-    let mappings = |list: &[crate::spec::IdMapping]| -> Vec<Value> {
-        list.iter().map(|m| json!({"containerID": m.container, "hostID": m.host, "size": m.size})).collect()
-    };
     let mut linux = json!({
         "namespaces": namespaces,
         "cgroupsPath": surroundings.cgroup,
@@ -51,10 +50,6 @@ pub(crate) fn config(spec: &ContainerSpec, surroundings: &Surroundings<'_>) -> V
         "readonlyPaths": readonly_paths(spec),
         "devices": devices(spec),
     });
-    if !spec.uid_mappings.is_empty() {
-        linux["uidMappings"] = mappings(&spec.uid_mappings).into();
-        linux["gidMappings"] = mappings(&spec.gid_mappings).into();
-    }
     if let Some(filter) = filter(spec, false) {
         linux["seccomp"] = filter;
     }
@@ -287,5 +282,6 @@ pub(crate) fn device_rules(spec: &ContainerSpec) -> Option<Vec<String>> {
             rules.push(format!("{kind} {}:{} {}", found["major"], found["minor"], wanted.permissions));
         }
     }
+    rules.extend(spec.device_rules.iter().cloned());
     Some(rules)
 }

@@ -27,6 +27,10 @@ pub struct SandboxSpec {
     /// Namespaced kernel parameters (`net.*`, `kernel.shm*`, `kernel.msg*`, `kernel.sem`, `fs.mqueue.*`), written
     /// before the first container starts.
     pub sysctls: BTreeMap<String, String>,
+    /// A user namespace for all containers, in which ids from 0 are these of the host: files of images and of mounts
+    /// with the option `idmap` belong to the same users inside as on disk. A network namespace given by its path should
+    /// belong to a user namespace with this mapping (which is then the sandbox's), or containers have no rights over it.
+    pub user_ids: Option<IdRange>,
     /// Cgroup directory between the engine's root and this sandbox (`burstable`); empty for none.
     pub cgroup_parent: String,
     /// Limits of the whole sandbox.
@@ -129,6 +133,8 @@ pub struct ContainerSpec {
     pub rlimits: Vec<Rlimit>,
     /// Device nodes beside the usual (`null`, `zero`, `full`, `random`, `urandom`, `tty`, `ptmx`).
     pub devices: Vec<Device>,
+    /// More rules of the device cgroup, in the form of its files (`c 1:3 rwm`), beside those of `devices`.
+    pub device_rules: Vec<String>,
     /// OOM score adjustment, −1000 to 1000. A refused negative value becomes the lowest permitted, with a warning.
     pub oom_score_adj: Option<i32>,
     /// All capabilities, all host devices, no masks, no seccomp, `/sys` and cgroups writable.
@@ -138,10 +144,6 @@ pub struct ContainerSpec {
     /// Join the PID namespace of this container of the sandbox, which must be running; or, with an absolute path
     /// (`/proc/PID/ns/pid`), the one whose file this is.
     pub pid_of: Option<String>,
-    /// Mapping of user ids into a new user namespace; empty for none.
-    pub uid_mappings: Vec<IdMapping>,
-    /// Mapping of group ids; empty for none.
-    pub gid_mappings: Vec<IdMapping>,
     /// For the caller; kept, never interpreted.
     pub labels: BTreeMap<String, String>,
     /// For the caller; kept, never interpreted.
@@ -199,7 +201,8 @@ pub struct Mount {
     pub destination: String,
     /// `bind`, `tmpfs`, `proc`…
     pub fstype: String,
-    /// `rbind`, `ro`, `nosuid`, `rprivate`, `size=64m`…
+    /// `rbind`, `ro`, `nosuid`, `rprivate`, `size=64m`… `idmap`: its files belong to the same users inside as on disk, in
+    /// a sandbox with [`SandboxSpec::user_ids`] (else it means nothing).
     pub options: Vec<String>,
 }
 
@@ -281,8 +284,29 @@ pub struct Resources {
     pub memory_reservation: Option<i64>,
     /// Number of processes and threads; −1 for none.
     pub pids_limit: Option<i64>,
+    /// Use of disks.
+    pub block_io: BlockIo,
     /// v2 files written as they are (`memory.high`: `1048576`); ignored on v1.
     pub unified: BTreeMap<String, String>,
+}
+
+/// Shares and limits of disks' time and throughput. Devices are `major:minor`; weights are of 10 to 1000 (converted for
+/// v2), and kept only where the disks' scheduler knows them. A rate of 0 is no limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockIo {
+    /// For all disks.
+    pub weight: Option<u16>,
+    /// For one.
+    pub weight_device: Vec<(String, u16)>,
+    /// Bytes a second.
+    pub read_bps: Vec<(String, u64)>,
+    /// Bytes a second.
+    pub write_bps: Vec<(String, u64)>,
+    /// Operations a second.
+    pub read_iops: Vec<(String, u64)>,
+    /// Operations a second.
+    pub write_iops: Vec<(String, u64)>,
 }
 
 /// One resource limit.
@@ -307,15 +331,13 @@ pub struct Device {
     pub permissions: String,
 }
 
-/// One range of a user or group id mapping.
+/// User and group ids of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdMapping {
-    /// First id inside.
-    pub container: u32,
-    /// First id outside.
-    pub host: u32,
+pub struct IdRange {
+    /// The first: root's in the container.
+    pub first: u32,
     /// How many.
-    pub size: u32,
+    pub count: u32,
 }
 
 /// A log file in the CRI format: `2006-01-02T15:04:05.000000000Z stdout F text`.

@@ -59,6 +59,13 @@ enum Command {
     Simulate(simulate::SimulateFlags),
 }
 
+/// Whose ids Docker's containers have.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum UsernsRemap {
+    /// A range that nobody else has.
+    Default,
+}
+
 /// How the platform starts.
 #[derive(Args, Clone)]
 pub struct UpFlags {
@@ -86,6 +93,9 @@ pub struct UpFlags {
     /// A KubeletConfiguration (kubelet.config.k8s.io/v1beta1) for this node.
     #[arg(long, value_name = "FILE")]
     pub kubelet_config: Option<PathBuf>,
+    /// Run Docker's containers with ids of their own instead of the host's.
+    #[arg(long, value_name = "default")]
+    pub userns_remap: Option<UsernsRemap>,
     /// Return once the node is Ready and go on in the background.
     #[arg(long)]
     pub detach: bool,

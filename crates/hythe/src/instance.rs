@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -74,12 +74,18 @@ impl Instance {
 
     /// Makes the data directory, readable by root alone.
     pub fn create(&self) -> Result<()> {
-        for dir in [self.data_dir.clone(), self.run_dir()] {
+        // Containers with ids of their own, which are nobody on the host, pass through the run directory to their root;
+        // what it holds has modes of its own.
+        for (dir, mode) in [(self.data_dir.clone(), 0o700), (self.run_dir(), 0o711)] {
             fs::DirBuilder::new()
                 .recursive(true)
-                .mode(0o700)
+                .mode(mode)
                 .create(&dir)
                 .with_context(|| format!("can't make the directory {}", dir.display()))?;
+        }
+        for dir in [Path::new("/run/hythe"), &self.run_dir()] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o711))
+                .with_context(|| format!("can't set the mode of {}", dir.display()))?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ pub mod dns;
 mod error;
 mod hash;
 mod host;
+mod isolation;
 mod leases;
 mod namespace;
 mod netlink;
@@ -22,5 +23,6 @@ pub mod service;
 
 pub use cidr::{Cidr, CidrError};
 pub use error::NetworkError;
+pub use isolation::Isolation;
 pub use network::{Network, NetworkConfig};
-pub use pod::{HostPort, PodAttach, PodNetwork};
+pub use pod::{HostPort, PodAttach, PodNetwork, UserIds};

@@ -9,8 +9,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
-use crate::NetworkError;
+mod mapped;
+
 use crate::netlink::Links;
+use crate::{NetworkError, UserIds};
 
 /// A namespace just made.
 pub(crate) struct Namespace {
@@ -30,12 +32,15 @@ const SYSCTLS: [(&str, &str); 3] = [
 
 impl Namespace {
     /// Makes a namespace and mounts it at `path`. A thread of its own enters it and ends: the caller stays where it is.
-    pub(crate) fn create(path: &Path) -> Result<Namespace, NetworkError> {
+    ///
+    /// With `users`, it belongs to a user namespace of its own with that mapping, which nothing else holds: whoever is
+    /// to live there finds it by the network namespace (`NS_GET_USERNS` of ioctl_ns(2)).
+    pub(crate) fn create(path: &Path, users: Option<UserIds>) -> Result<Namespace, NetworkError> {
         File::create(path).map_err(NetworkError::file("create", path))?;
         let target = path.to_owned();
         let made = std::thread::Builder::new()
             .name("pod-netns".to_owned())
-            .spawn(move || enter_and_mount(&target))
+            .spawn(move || enter_and_mount(&target, users))
             .map_err(NetworkError::namespace("start a thread"))?
             .join()
             .unwrap_or_else(|_| Err(NetworkError::namespace("enter a namespace")(io::ErrorKind::Other.into())));
@@ -67,9 +72,13 @@ impl Namespace {
     }
 }
 
-fn enter_and_mount(path: &Path) -> Result<Namespace, NetworkError> {
+fn enter_and_mount(path: &Path, users: Option<UserIds>) -> Result<Namespace, NetworkError> {
     let own = Path::new("/proc/thread-self/ns/net");
-    unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from).map_err(NetworkError::namespace("make a namespace"))?;
+    let entered = match users {
+        None => unshare(CloneFlags::CLONE_NEWNET).map_err(io::Error::from),
+        Some(users) => mapped::enter(users),
+    };
+    entered.map_err(NetworkError::namespace("make a namespace"))?;
     for (sysctl, value) in SYSCTLS {
         // Absent where the kernel lacks the feature; the pod works without.
         if let Err(error) = fs::write(sysctl, value) {

@@ -15,7 +15,7 @@ use crate::leases::Leases;
 use crate::namespace::{self, Namespace};
 use crate::netlink::{Links, POD_INDEX, PodSide};
 use crate::service::{Layout, ServiceTable};
-use crate::{Cidr, NetworkError, PodAttach, PodNetwork, host, service};
+use crate::{Cidr, Isolation, NetworkError, PodAttach, PodNetwork, UserIds, host, isolation, service};
 
 /// Names and ranges of one instance. Two instances on a machine need different names and ranges.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct NetworkConfig {
     /// The address of the cluster's name server inside `service_cidr`. It becomes an address of the bridge, so that
     /// a plain socket on the node can listen on it; Service rules never touch it. `None`: none.
     pub cluster_dns: Option<Ipv4Addr>,
+    /// How its bridge is kept from others; `None`: everybody reaches everybody, as the Kubernetes network model wants.
+    pub isolation: Option<Isolation>,
 }
 
 /// The node's network. Cheap to clone; all clones are one.
@@ -55,6 +57,7 @@ struct Inner {
     gateway: Ipv4Addr,
     range: Cidr,
     mtu: u32,
+    internal: bool,
     namespaces: PathBuf,
     services: ServiceTable,
     /// One lock for both: the kernel serializes changes of links anyway.
@@ -85,7 +88,18 @@ impl Network {
         let bridge_index = host::prepare(&mut links, &config, &bridge, gateway)?;
         let mtu = links.mtu_of(config.node_ip).map_err(NetworkError::netlink("read the node's links"))?;
 
+        if let Some(wanted) = &config.isolation
+            && let Err(error) = isolation::protect(wanted, &bridge)
+        {
+            // An internal network that leads out would be worse than none.
+            if wanted.internal {
+                return Err(error);
+            }
+            tracing::warn!(%error, bridge, "nftables can't be used: other networks reach all ports of this one's containers");
+        }
+        let internal = config.isolation.as_ref().is_some_and(|isolation| isolation.internal);
         let services = ServiceTable::open(Layout {
+            internal,
             table: host::table_name(&config.name),
             bridge: bridge.clone(),
             pods: config.pod_cidr,
@@ -104,6 +118,7 @@ impl Network {
             gateway,
             range: config.pod_cidr,
             mtu,
+            internal,
             namespaces,
             services,
             pods: Mutex::new(Pods { links, leases }),
@@ -118,13 +133,19 @@ impl Network {
     ///
     /// A Linux bridge has 1,023 ports, so a node has no more pods. On an error nothing remains, and a retry starts anew.
     pub fn attach(&self, pod: &PodAttach) -> Result<PodNetwork, NetworkError> {
+        self.attach_for(pod, None)
+    }
+
+    /// As [`Network::attach`], with a namespace that belongs to a user namespace of the pod's own, in which the ids from
+    /// 0 are `users`: processes that live in it have rights over the pod's network, and none over the node's.
+    pub fn attach_for(&self, pod: &PodAttach, users: Option<UserIds>) -> Result<PodNetwork, NetworkError> {
         let inner = &*self.inner;
         let _turn = inner.turn(&pod.id);
         let ip = inner.pods.lock().leases.lease(&pod.id, &pod.host_ports)?;
         let path = inner.namespaces.join(&pod.id);
         let linked = match namespace::is_mounted(&path) {
             true => Ok(()),
-            false => inner.connect(&pod.id, ip, &path),
+            false => inner.connect(&pod.id, ip, &path, users),
         };
         let attached = linked.and_then(|()| inner.services.set_host_ports(&pod.id, &pod.host_ports, ip));
         if let Err(error) = attached {
@@ -203,7 +224,8 @@ impl Network {
             }
             links.delete(&bridge).map_err(NetworkError::netlink("remove the bridge"))?;
         }
-        match service::remove(&host::table_name(&config.name)) {
+        let released = config.isolation.as_ref().map_or(Ok(()), |isolation| isolation::release(isolation, &bridge));
+        match service::remove(&host::table_name(&config.name)).and(released) {
             Err(error) if !unsupported(&error) => {
                 return Err(NetworkError::netlink("remove the nftables table")(error));
             }
@@ -261,8 +283,8 @@ impl Inner {
         closed
     }
 
-    fn connect(&self, id: &str, ip: Ipv4Addr, path: &Path) -> Result<(), NetworkError> {
-        let mut namespace = Namespace::create(path)?;
+    fn connect(&self, id: &str, ip: Ipv4Addr, path: &Path, users: Option<UserIds>) -> Result<(), NetworkError> {
+        let mut namespace = Namespace::create(path, users)?;
         let port = host::port_name(&self.instance, id);
         let mac = host::mac_of(ip);
         let pod = PodSide { netns: namespace.fd(), mac, interface: "eth0", index: POD_INDEX };
@@ -282,7 +304,8 @@ impl Inner {
                 .introduce(self.bridge_index, index, ip, mac)
                 .map_err(NetworkError::netlink("introduce a pod to the bridge"))?;
         }
-        namespace.links.configure_pod(ip, self.gateway).map_err(NetworkError::netlink("set up a pod's eth0"))?;
+        let reach = if self.internal { Some(self.range) } else { None };
+        namespace.links.configure_pod(ip, self.gateway, reach).map_err(NetworkError::netlink("set up a pod's eth0"))?;
         // The near end got its carrier just now; the kernel lets packets through only once a worker has noticed. Being
         // looked up makes it notice at once (Linux 6.8; before, the first packets to a pod may be lost).
         self.pods.lock().links.index(&port).map_err(NetworkError::netlink("look a pod's link up"))?;

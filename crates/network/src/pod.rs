@@ -16,6 +16,15 @@ pub struct PodAttach {
     pub host_ports: Vec<HostPort>,
 }
 
+/// User and group ids of the node that stand for those from 0 in a user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserIds {
+    /// The first: root's in the namespace.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+}
+
 /// A port of the node that leads to a port of one pod.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostPort {

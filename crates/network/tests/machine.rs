@@ -70,6 +70,7 @@ impl Machine {
             service_cidr: format!("10.{}.0.0/16", n + 1).parse().unwrap(),
             node_ip: NODE,
             cluster_dns: Some(Ipv4Addr::new(10, n + 1, 0, 10)),
+            isolation: None,
         }
     }
 

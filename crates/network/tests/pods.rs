@@ -349,3 +349,25 @@ fn tables() -> Vec<String> {
         }
     }
 }
+
+#[test]
+fn a_pods_namespace_may_belong_to_a_user_namespace_of_its_own() {
+    use std::os::fd::AsRawFd;
+    let machine = Machine::new();
+    let network = machine.open();
+    let users = network::UserIds { first: 196_608, count: 65_536 };
+    let attach = PodAttach { id: "mapped".into(), host_ports: vec![] };
+    let pod = network.attach_for(&attach, Some(users)).unwrap();
+    serve_tcp(&pod.netns, 80, "mapped");
+    assert_eq!(ask_tcp(&machine.own, (pod.ip, 80)).unwrap().server, "mapped");
+    // Its owner, whom nothing but the namespace itself holds by now.
+    let file = fs::File::open(&pod.netns).unwrap();
+    // SAFETY: the descriptor is open; NS_GET_USERNS takes no argument.
+    let owner = unsafe { libc::ioctl(file.as_raw_fd(), 0xb701) };
+    assert!(owner >= 0);
+    let inode = |path: &str| fs::read_link(path).unwrap();
+    assert_ne!(inode(&format!("/proc/self/fd/{owner}")), inode("/proc/self/ns/user"));
+    let port = at(&pod.netns, || fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap());
+    assert_eq!(port.trim(), "0");
+    network.detach("mapped").unwrap();
+}

@@ -46,6 +46,10 @@ mod tests {
         assert_eq!((line.stream, line.partial, line.text), ("stderr", true, &b"some text "[..]));
         assert_eq!(line.timestamp().map(|t| t.subsec_nanosecond()), Some(123_456_789));
         assert_eq!(parse(b"2024-01-02T03:04:05Z stdout F ").map(|l| l.text), Some(&b""[..]));
+        assert_eq!(
+            parse(b"2024-01-02T03:04:05Z stdout F:E last").map(|l| (l.partial, l.text)),
+            Some((false, &b"last"[..]))
+        );
         for damaged in ["", "x", "2024 stdout F", "2024-01-02T03:04:05Z other F text"] {
             assert_eq!(parse(damaged.as_bytes()), None, "{damaged}");
         }

@@ -26,6 +26,8 @@ pub struct AttachRequest {
     pub pod_uid: String,
     /// Ports of the node that lead to the pod.
     pub host_ports: Vec<HostPort>,
+    /// The ids of the pod's user namespace, if it is to have one.
+    pub users: Option<engine::IdRange>,
 }
 
 /// `containers[*].ports[*].hostPort`.

@@ -40,7 +40,8 @@ impl PodNetwork for KernelNetwork {
             .collect::<Result<Vec<_>, NetworkError>>()?;
         let attach = PodAttach { id: request.pod_uid, host_ports };
         let network = self.network.clone();
-        let pod = blocking(move || network.attach(&attach)).await?;
+        let users = request.users.map(|ids| network::UserIds { first: ids.first, count: ids.count });
+        let pod = blocking(move || network.attach_for(&attach, users)).await?;
         Ok(Attachment { namespace: pod.netns, addresses: vec![IpAddr::V4(pod.ip)] })
     }
 

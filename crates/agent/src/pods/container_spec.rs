@@ -83,6 +83,12 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
     }
     mounts.extend(etc_mounts(container, paths, &mounts));
     mounts.extend(termination_mount(container, paths, parts.attempt));
+    if spec.host_users == Some(false) {
+        // What the kubelet does for all mounts of such a pod: files belong to the same users inside as on disk.
+        for mount in mounts.iter_mut().filter(|mount| mount.fstype == "bind") {
+            mount.options.push("idmap".to_owned());
+        }
+    }
     let seccomp = match &security.seccomp {
         Seccomp::Unconfined => engine::Seccomp::Unconfined,
         Seccomp::RuntimeDefault => engine::Seccomp::RuntimeDefault,

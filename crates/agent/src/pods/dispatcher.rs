@@ -361,6 +361,10 @@ impl Dispatcher {
         let context = Arc::clone(&self.context);
         let directories = entries_but(&context.data_dir().join("pods"), &live);
         let secrets = context.config.secrets_dir.as_deref().map(|dir| entries_but(dir, &live)).unwrap_or_default();
+        if let Some(ids) = &context.ids {
+            // Other holders than pods begin with an underscore.
+            ids.keep_only(|holder| holder.starts_with('_') || live.contains(holder));
+        }
         if let Err(error) = context.network.keep_only(live.into_iter().collect()).await {
             tracing::warn!(%error, "the networks of earlier pods could not be removed");
         }

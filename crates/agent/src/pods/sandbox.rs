@@ -35,10 +35,12 @@ pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<S
     let paths = context.paths(pod);
     let id = id(&uid, attempt);
     let host_network = spec.host_network == Some(true);
+    let users = user_ids(context, spec, &uid)
+        .map_err(|e| format!("rpc error: code = Unknown desc = failed to allocate ids for sandbox \"{id}\": {e}"))?;
     let (network, pod_ips) = if host_network {
         (Namespace::Host, context.host_ips())
     } else {
-        let request = AttachRequest { pod_uid: uid.clone(), host_ports: host_ports(spec) };
+        let request = AttachRequest { pod_uid: uid.clone(), host_ports: host_ports(spec), users };
         let attachment = context.network.attach(request).await.map_err(|e| {
             format!("rpc error: code = Unknown desc = failed to setup network for sandbox \"{id}\": {e}")
         })?;
@@ -61,6 +63,7 @@ pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<S
             _ => PidMode::PerContainer,
         },
         sysctls: sysctls(spec),
+        user_ids: users,
         cgroup_parent: match qos::of(pod) {
             QosClass::Guaranteed => String::new(),
             QosClass::Burstable => "burstable".to_owned(),
@@ -87,6 +90,17 @@ pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<S
         volumes::give_to_group(&path, group).map_err(|e| failed("failed to prepare memory volumes of sandbox", &e))?;
     }
     Ok(SandboxUp { id, pod_ips })
+}
+
+/// `hostUsers: false`: ids that no other pod has (KEP-127).
+fn user_ids(context: &Context, spec: &PodSpec, uid: &str) -> std::io::Result<Option<engine::IdRange>> {
+    match spec.host_users {
+        Some(false) => {
+            let ids = context.ids.as_ref().ok_or_else(|| std::io::Error::other("they can't be recorded"))?;
+            ids.range(uid).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 fn sysctls(spec: &PodSpec) -> BTreeMap<String, String> {

@@ -23,6 +23,9 @@ pub async fn tear_down(
     if !host_network {
         context.network.detach(&uid).await.map_err(|e| e.to_string())?;
     }
+    if let Some(ids) = &context.ids {
+        ids.release(&uid);
+    }
     let roots = containers.iter().flat_map(|c| {
         let (uid, name) = (uid.clone(), c.name.clone());
         (c.restart_count.saturating_sub(1)..=c.restart_count.saturating_add(1)).map(move |n| root_id(&uid, &name, n))

@@ -19,6 +19,7 @@ fn main() {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let (mut data_dir, mut socket) = (PathBuf::from("/tmp/hythe-engine"), None);
     let mut network = NetworkSettings::default();
+    let mut remapped = false;
     while let Some(option) = args.next() {
         let value = args.next().expect("every option has a value");
         let text = value.to_string_lossy().into_owned();
@@ -28,17 +29,18 @@ fn main() {
             Some("--name") => network.name = text,
             Some("--bridge") => network.bridge = text.parse().expect("an address range"),
             Some("--pool") => network.pools = vec![(text.parse().expect("an address range"), 28)],
+            Some("--userns-remap") => remapped = text == "default",
             other => panic!("unknown option {other:?}"),
         }
     }
     let socket = socket.unwrap_or_else(|| data_dir.join("docker.sock"));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(run(data_dir, socket, network));
+    runtime.block_on(run(data_dir, socket, network, remapped));
     // Threads that still copy output are not waited for.
     runtime.shutdown_background();
 }
 
-async fn run(data_dir: PathBuf, socket: PathBuf, network: NetworkSettings) {
+async fn run(data_dir: PathBuf, socket: PathBuf, network: NetworkSettings, remapped: bool) {
     std::fs::create_dir_all(&data_dir).expect("a data directory");
     let engine = Engine::open(EngineConfig {
         data_dir: data_dir.join("engine"),
@@ -56,6 +58,10 @@ async fn run(data_dir: PathBuf, socket: PathBuf, network: NetworkSettings) {
         data_dir: data_dir.join("docker"),
         run_dir: data_dir.join("run"),
         engine: engine.clone(),
+        user_ids: remapped.then(|| {
+            let ids = engine::IdRanges::open(data_dir.join("ids")).expect("a directory for ids");
+            ids.range("_docker").expect("ids")
+        }),
         content,
         network,
         builder: Some(Arc::new(dockerfiles::Dockerfiles(builder))),

@@ -40,6 +40,7 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) {
             });
         }
     }
+    daemon.volumes.unmount_unheld();
 }
 
 /// Takes away what a start that the last daemon did not live to see the end of has left.
@@ -66,7 +67,13 @@ async fn take_over(daemon: &Arc<Daemon>, container: &Arc<Container>, record: &Re
         });
         let (at, of) = (daemon.clone(), record.clone());
         // The bridge, its resolver and the names come back; the links were there all the time.
-        let resumed = blocking(move || networks::resume(&at, &of)).await;
+        let resumed = blocking(move || {
+            for mount in of.mounts.iter().filter(|mount| mount.kind == "volume") {
+                at.volumes.hold(&mount.name, &of.id)?;
+            }
+            networks::resume(&at, &of)
+        });
+        let resumed = resumed.await;
         match resumed {
             Ok(held) => *container.held_ports.lock() = held,
             Err(error) => tracing::warn!(container = record.id, %error, "a container's network was not taken over"),

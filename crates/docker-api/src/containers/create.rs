@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::options::{CreateRequest, Healthcheck, HostOptions, Options};
 use super::record::Record;
 use super::table::Container;
-use super::{mounts, random_id, spec};
+use super::{disks, mounts, random_id, spec, users};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, created};
@@ -76,6 +76,8 @@ fn finish(
     record.no_copy = plan.no_copy;
     // What cannot be served is refused now, not when it starts.
     spec::check(&record)?;
+    disks::check(&record.host)?;
+    users::check(daemon, &record.host)?;
     daemon.config.content.prepare_snapshot(&record.id, image)?;
     let container = daemon.containers.add(record).inspect_err(|_| ())?;
     let record = container.snapshot();
@@ -186,6 +188,10 @@ fn complete(host: &mut HostOptions) -> Result<Vec<String>> {
     if host.oom_kill_disable == Some(true) {
         host.oom_kill_disable = None;
         warnings.push("OomKillDisable is not supported. OomKillDisable discarded.".into());
+    }
+    if let Some(warning) = disks::weight_warning(host) {
+        host.blkio_weight = 0;
+        warnings.push(warning);
     }
     if host.pids_limit == Some(0) {
         host.pids_limit = None;

@@ -29,6 +29,7 @@ pub(super) async fn watch_end(daemon: Arc<Daemon>, container: Arc<Container>, sa
     let exit_code = exit.as_ref().map_or(255, |exit| exit.exit_code);
     let (at, of) = (daemon.clone(), record.clone());
     let (destroyed, _) = tokio::join!(sandbox.destroy(), blocking(move || networks::detach(&at, &of)));
+    daemon.volumes.let_go(&record.id);
     if let Err(error) = destroyed {
         tracing::error!(container = container.id, %error, "an ended container was not removed from the engine");
     }

@@ -6,6 +6,7 @@ mod attach;
 mod changes;
 mod commit;
 mod create;
+mod disks;
 mod ending;
 mod exec;
 mod health;
@@ -30,6 +31,7 @@ mod table;
 pub(crate) mod tarball;
 mod top;
 mod update;
+pub(crate) mod users;
 mod wait;
 
 pub(crate) use adopt::{adopt, remove_all};

@@ -44,7 +44,7 @@ pub(super) fn plan(daemon: &Daemon, options: &Options, host: &HostOptions) -> Re
     for destination in options.volumes.iter().flatten().map(|(destination, _)| clean(destination)) {
         let covered = plan.mounts.iter().any(|mount| mount.destination == destination);
         if !covered && !host.tmpfs.iter().flatten().any(|(tmpfs, _)| clean(tmpfs) == destination) {
-            plan.volume(daemon, "", &destination, true, "", BTreeMap::new())?;
+            plan.volume(daemon, "", &destination, true, "", Default::default())?;
         }
     }
     // Outer directories before what is mounted in them.
@@ -116,7 +116,7 @@ impl Plan {
             if source.starts_with('.') || source.contains('/') {
                 crate::volumes::check(source)?;
             }
-            self.volume(daemon, source, &destination, rw, mode, BTreeMap::new())?;
+            self.volume(daemon, source, &destination, rw, mode, Default::default())?;
             if !copy {
                 self.no_copy.push(destination.clone());
             }
@@ -152,7 +152,10 @@ impl Plan {
             }
             "volume" => {
                 let options = request.volume_options.clone().unwrap_or_default();
-                self.volume(daemon, &request.source, &destination, !request.read_only, "z", options.labels)?;
+                let driver = options.driver_config.as_ref().map(|config| &config["Options"]);
+                let driver = driver.and_then(|options| serde_json::from_value(options.clone()).ok());
+                let made = (options.labels, driver.unwrap_or_default());
+                self.volume(daemon, &request.source, &destination, !request.read_only, "z", made)?;
                 if options.no_copy {
                     self.no_copy.push(destination);
                 }
@@ -177,9 +180,9 @@ impl Plan {
         destination: &str,
         rw: bool,
         mode: &str,
-        labels: BTreeMap<String, String>,
+        (labels, options): (BTreeMap<String, String>, BTreeMap<String, String>),
     ) -> Result<()> {
-        let (volume, new) = daemon.volumes.make(name, labels, BTreeMap::new())?;
+        let (volume, new) = daemon.volumes.make(name, labels, options)?;
         if new {
             let attributes = BTreeMap::from([("driver".into(), "local".into())]);
             daemon.events.emit("volume", "create", &volume.name, attributes);

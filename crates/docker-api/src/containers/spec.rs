@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use engine::{
-    ContainerSpec, Device, Ipc, LogSpec, Mount, Namespace, PidMode, Resources, Rlimit, Rootfs, SandboxSpec, UserSpec,
+    ContainerSpec, IdRange, Ipc, LogSpec, Mount, Namespace, PidMode, Resources, Rlimit, Rootfs, SandboxSpec, UserSpec,
 };
 
-use super::MAIN;
 use super::options::{HostOptions, MountRequest};
 use super::record::Record;
 use super::security::{Security, capabilities};
+use super::{MAIN, disks};
 use crate::error::{ApiError, Result};
 
 /// Refuses what [`container`] would refuse.
@@ -35,13 +35,15 @@ pub(super) fn check(record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Namespaces of other containers that were asked for.
+/// Namespaces of other containers that were asked for, and whose ids it has.
 #[derive(Default)]
 pub(super) struct Shared {
     /// `/proc/PID/ns/pid` of another container.
     pub pid: Option<String>,
     /// `/proc/PID/ns/ipc` and what is at its `/dev/shm`.
     pub ipc: Option<(PathBuf, String)>,
+    /// The ids of the host that are its own; `None`: all of them.
+    pub users: Option<IdRange>,
 }
 
 /// The sandbox around the container.
@@ -61,6 +63,7 @@ pub(super) fn sandbox(record: &Record, network: Namespace, hostname: String, sha
             _ => PidMode::PerContainer,
         },
         sysctls: host.sysctls.clone().unwrap_or_default(),
+        user_ids: shared.users,
         cgroup_parent: match host.cgroup_parent.trim_matches('/') {
             "" => "docker".to_owned(),
             parent => parent.to_owned(),
@@ -90,6 +93,9 @@ pub(super) fn container(
     } else {
         mounts.push(tmpfs("/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={}", host.shm_size)]));
     }
+    if shared.users.is_some() {
+        map_owners(record, &mut mounts);
+    }
     Ok(ContainerSpec {
         id: MAIN.to_owned(),
         rootfs: Rootfs::Overlay { lower, upper, work },
@@ -108,9 +114,10 @@ pub(super) fn container(
         no_new_privileges: security.no_new_privileges,
         masked_paths: if security.unmasked { Some(Vec::new()) } else { host.masked_paths.clone() },
         readonly_paths: if security.unmasked { Some(Vec::new()) } else { host.readonly_paths.clone() },
-        resources: resources(host),
+        resources: Resources { block_io: disks::block_io(host)?, ..resources(host) },
         rlimits: rlimits(host)?,
-        devices: devices(host),
+        devices: disks::devices(host)?,
+        device_rules: host.device_cgroup_rules.clone().unwrap_or_default(),
         oom_score_adj: Some(host.oom_score_adj),
         privileged: host.privileged,
         log: log(host, directory),
@@ -288,19 +295,15 @@ fn rlimits(host: &HostOptions) -> Result<Vec<Rlimit>> {
         .collect()
 }
 
-fn devices(host: &HostOptions) -> Vec<Device> {
-    let device = |mapping: &super::options::DeviceMapping| Device {
-        host_path: mapping.path_on_host.clone().into(),
-        container_path: match mapping.path_in_container.as_str() {
-            "" => mapping.path_on_host.clone().into(),
-            path => path.into(),
-        },
-        permissions: match mapping.cgroup_permissions.as_str() {
-            "" => "rwm".to_owned(),
-            permissions => permissions.to_owned(),
-        },
+/// What is the engine's own (volumes, files in `/etc`) belongs to the same users in the container as on disk; what the
+/// user binds keeps the host's owners, as under dockerd.
+fn map_owners(record: &Record, mounts: &mut [Mount]) {
+    let bound = |mount: &Mount| {
+        record.mounts.iter().any(|point| point.kind == "bind" && point.destination == mount.destination)
     };
-    host.devices.iter().map(device).collect()
+    for mount in mounts.iter_mut().filter(|mount| mount.fstype == "bind" && !bound(mount)) {
+        mount.options.push("idmap".to_owned());
+    }
 }
 
 #[cfg(test)]

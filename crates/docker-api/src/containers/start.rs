@@ -11,7 +11,7 @@ use super::ending::{FIRST_PAUSE, watch_end};
 use super::record::{Health, MountPoint, Record, Status};
 use super::spec::{self, Shared};
 use super::table::Container;
-use super::{MAIN, health, init_layer, root};
+use super::{MAIN, health, init_layer, root, users};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::networks::{self, Attached};
@@ -67,7 +67,8 @@ pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> 
     let plain = |error: ApiError| (error, 128);
     let record = container.snapshot();
     let (at, of) = (daemon.clone(), container.clone());
-    let prepared = blocking(move || prepare(&at, &of, &record)).await.map_err(plain)?;
+    let prepared = blocking(move || prepare(&at, &of, &record).inspect_err(|_| at.volumes.let_go(&of.id)));
+    let prepared = prepared.await.map_err(plain)?;
     let Prepared { attached, sandbox_spec, container_spec } = prepared;
     let Attached { networks, ports, held, .. } = attached;
     let tty = container_spec.tty;
@@ -102,7 +103,11 @@ pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> 
         Ok(sandbox) => sandbox,
         Err(failure) => {
             let (at, of) = (daemon.clone(), container.clone());
-            let _ = blocking(move || networks::detach(&at, &of.snapshot())).await;
+            let _ = blocking(move || {
+                at.volumes.let_go(&of.id);
+                networks::detach(&at, &of.snapshot())
+            })
+            .await;
             return Err(failure);
         }
     };
@@ -167,6 +172,9 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
     let snapshot =
         content.snapshot(&record.id).ok_or_else(|| ApiError::internal("the container's layer is missing"))?;
     let layers = layers(daemon, &snapshot);
+    for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
+        daemon.volumes.hold(&mount.name, &record.id)?;
+    }
     fill_volumes(daemon, container, record, &layers)?;
     let shared = shared(daemon, record)?;
     let groups = groups(record, &snapshot)?;
@@ -212,7 +220,7 @@ fn fill_volumes(daemon: &Daemon, container: &Container, record: &Record, layers:
 
 /// The namespaces of other containers.
 fn shared(daemon: &Daemon, record: &Record) -> Result<Shared> {
-    let mut shared = Shared::default();
+    let mut shared = Shared { users: users::ids(daemon, record), ..Shared::default() };
     if let Some(other) = record.host.pid_mode.strip_prefix("container:") {
         let pid = networks::running(daemon, other)?.record().state.pid;
         shared.pid = Some(format!("/proc/{pid}/ns/pid"));

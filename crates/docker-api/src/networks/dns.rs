@@ -35,6 +35,8 @@ pub(crate) struct Person {
     pub links: BTreeMap<String, String>,
     /// Whom to ask for other names; the host's servers when empty.
     pub servers: Vec<IpAddr>,
+    /// Whether the network is an internal one.
+    pub internal: bool,
 }
 
 /// Everybody in all networks.
@@ -75,6 +77,13 @@ impl Names {
         Some(format!("{}.{}", person.names.first()?, person.network_name))
     }
 
+    /// Whether a client is in internal networks alone, or in none.
+    fn is_confined(&self, client: IpAddr) -> bool {
+        let people = self.0.read();
+        let container = people.iter().find(|person| client == person.ip).map(|person| &person.container);
+        !people.iter().any(|person| Some(&person.container) == container && !person.internal)
+    }
+
     fn servers(&self, client: IpAddr) -> Vec<IpAddr> {
         let people = self.0.read();
         let own = people.iter().find(|person| client == person.ip && !person.servers.is_empty());
@@ -97,7 +106,7 @@ pub(crate) struct Resolver(#[allow(dead_code, reason = "held for its drop")] Joi
 
 impl Resolver {
     /// Listens on port 53 of the gateway, UDP and TCP. Needs a runtime.
-    pub fn start(gateway: Ipv4Addr, names: Arc<Names>, internal: bool) -> io::Result<Self> {
+    pub fn start(gateway: Ipv4Addr, names: Arc<Names>) -> io::Result<Self> {
         let address = SocketAddr::new(gateway.into(), 53);
         let udp = std::net::UdpSocket::bind(address)?;
         let tcp = std::net::TcpListener::bind(address)?;
@@ -107,13 +116,13 @@ impl Resolver {
         let _inside = runtime.enter();
         let (udp, tcp) = (Arc::new(UdpSocket::from_std(udp)?), TcpListener::from_std(tcp)?);
         let mut tasks = JoinSet::new();
-        tasks.spawn_on(serve_udp(udp, names.clone(), internal), &runtime);
-        tasks.spawn_on(serve_tcp(tcp, names, internal), &runtime);
+        tasks.spawn_on(serve_udp(udp, names.clone()), &runtime);
+        tasks.spawn_on(serve_tcp(tcp, names), &runtime);
         Ok(Self(tasks))
     }
 }
 
-async fn serve_udp(socket: Arc<UdpSocket>, names: Arc<Names>, internal: bool) {
+async fn serve_udp(socket: Arc<UdpSocket>, names: Arc<Names>) {
     let mut asking = JoinSet::new();
     let mut buffer = [0; 4096];
     loop {
@@ -122,7 +131,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, names: Arc<Names>, internal: bool) {
                 let Ok((length, client)) = received else { continue };
                 let (query, socket, names) = (buffer[..length].to_vec(), socket.clone(), names.clone());
                 asking.spawn(async move {
-                    if let Some(answer) = answer(&query, client.ip(), &names, internal, false).await {
+                    if let Some(answer) = answer(&query, client.ip(), &names, false).await {
                         let _ = socket.send_to(&answer, client).await;
                     }
                 });
@@ -132,26 +141,26 @@ async fn serve_udp(socket: Arc<UdpSocket>, names: Arc<Names>, internal: bool) {
     }
 }
 
-async fn serve_tcp(listener: TcpListener, names: Arc<Names>, internal: bool) {
+async fn serve_tcp(listener: TcpListener, names: Arc<Names>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, client)) = accepted else { continue };
-                connections.spawn(converse(stream, client.ip(), names.clone(), internal));
+                connections.spawn(converse(stream, client.ip(), names.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn converse(mut stream: TcpStream, client: IpAddr, names: Arc<Names>, internal: bool) {
+async fn converse(mut stream: TcpStream, client: IpAddr, names: Arc<Names>) {
     while let Ok(length) = stream.read_u16().await {
         let mut query = vec![0; length.into()];
         if stream.read_exact(&mut query).await.is_err() {
             return;
         }
-        let Some(answer) = answer(&query, client, &names, internal, true).await else { return };
+        let Some(answer) = answer(&query, client, &names, true).await else { return };
         let framed = [&(answer.len() as u16).to_be_bytes()[..], &answer].concat();
         if stream.write_all(&framed).await.is_err() {
             return;
@@ -159,7 +168,7 @@ async fn converse(mut stream: TcpStream, client: IpAddr, names: Arc<Names>, inte
     }
 }
 
-async fn answer(query: &[u8], client: IpAddr, names: &Names, internal: bool, tcp: bool) -> Option<Vec<u8>> {
+async fn answer(query: &[u8], client: IpAddr, names: &Names, tcp: bool) -> Option<Vec<u8>> {
     let question = Question::parse(query)?;
     if let Some(addresses) = names.lookup(client, &question.name) {
         // A name that has addresses of IPv4 alone exists, without records, for every other type.
@@ -171,9 +180,9 @@ async fn answer(query: &[u8], client: IpAddr, names: &Names, internal: bool, tcp
     {
         return Some(question.reply(query, [(TYPE_PTR, encode_name(&name))].into_iter()));
     }
-    // A name without a dot is nobody's but a container's: asking the world would only leak it.
-    if internal {
-        return Some(question.refuse(query, NAME_ERROR));
+    // Who is in internal networks alone has no way to the world, and asking for it would be one.
+    if names.is_confined(client) {
+        return Some(question.refuse(query, SERVER_FAILURE));
     }
     for server in names.servers(client) {
         let asked = ask(SocketAddr::new(server, 53), query, tcp);
@@ -310,6 +319,7 @@ mod tests {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             links: BTreeMap::new(),
             servers: Vec::new(),
+            internal: true,
         }
     }
 
@@ -320,15 +330,28 @@ mod tests {
         names.set(person("b", "front", 3, &["db"]));
         names.set(person("c", "back", 4, &["other"]));
         let (web, other) = (IpAddr::from([172, 18, 0, 2]), IpAddr::from([172, 18, 0, 4]));
-        let reply = answer(&query("DB", TYPE_A), web, &names, true, false).await.unwrap();
+        let reply = answer(&query("DB", TYPE_A), web, &names, false).await.unwrap();
         assert_eq!(&reply[..2], &[0xab, 0xcd]);
         assert_eq!((reply[3] & 15, reply[7]), (0, 1));
         assert_eq!(&reply[reply.len() - 4..], &[172, 18, 0, 3]);
-        let reply = answer(&query("db", TYPE_A), other, &names, true, false).await.unwrap();
-        assert_eq!((reply[3] & 15, reply[7]), (NAME_ERROR, 0));
+        let reply = answer(&query("db", TYPE_A), other, &names, false).await.unwrap();
+        assert_eq!((reply[3] & 15, reply[7]), (SERVER_FAILURE, 0));
         // It exists, but has no address of IPv6.
-        let reply = answer(&query("db.front", 28), web, &names, true, false).await.unwrap();
+        let reply = answer(&query("db.front", 28), web, &names, false).await.unwrap();
         assert_eq!((reply[3] & 15, reply[7]), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn only_who_has_a_way_out_is_told_names_of_the_world() {
+        let names = Names::default();
+        names.set(person("a", "inner", 2, &["web"]));
+        let web = IpAddr::from([172, 18, 0, 2]);
+        assert!(names.is_confined(web));
+        let reply = answer(&query("example.org", TYPE_A), web, &names, false).await.unwrap();
+        assert_eq!((reply[3] & 15, reply[7]), (SERVER_FAILURE, 0));
+        names.set(Person { internal: false, ..person("a", "outer", 3, &["web"]) });
+        assert!(!names.is_confined(web));
+        assert!(names.is_confined(IpAddr::from([172, 18, 0, 9])));
     }
 
     #[test]

@@ -75,13 +75,21 @@ fn not_running(other: &Container) -> ApiError {
 }
 
 fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
-    let published = ports::publish(record)?;
+    let mut published = ports::publish(record)?;
     let mut order: Vec<NetworkRecord> = Vec::new();
     for name in record.networks.keys() {
         order.push(daemon.networks.find(name)?);
     }
-    // The network of `--network` is the first, has `eth0`, the default route and the published ports.
-    order.sort_by_key(|network| network.name != record.host.network_mode && network.id != record.host.network_mode);
+    // The network of `--network` is the first, has `eth0`, the default route and the published ports; an internal one
+    // leads nowhere and publishes nothing, so that another, if there is one, takes its place.
+    let is_asked =
+        |network: &NetworkRecord| network.name == record.host.network_mode || network.id == record.host.network_mode;
+    order.sort_by_key(|network| (network.internal, !is_asked(network)));
+    if order.first().is_some_and(|network| network.internal) {
+        published.withdraw();
+    }
+    let users = crate::containers::users::ids(daemon, record)
+        .map(|ids| network::UserIds { first: ids.first, count: ids.count });
     let mut attached = Attached::with(Namespace::New, BTreeMap::new());
     let mut path = PathBuf::new();
     for (index, network) in order.iter().enumerate() {
@@ -102,7 +110,7 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
         let ip = match index {
             0 => {
                 let pod = PodAttach { id: record.id.clone(), host_ports: published.host_ports.clone() };
-                let pod = host.attach_at(&pod, fixed)?;
+                let pod = host.attach_at(&pod, fixed, users)?;
                 path = pod.netns;
                 attached.namespace = Namespace::Path(path.clone());
                 pod.ip
@@ -133,7 +141,10 @@ fn describe(network: &NetworkRecord, endpoint: Endpoint, record: &Record, ip: Ip
     Endpoint {
         network_id: network.id.clone(),
         endpoint_id: id,
-        gateway: network.gateway().map(|gateway| gateway.to_string()).unwrap_or_default(),
+        gateway: match network.internal {
+            true => String::new(),
+            false => network.gateway().map(|gateway| gateway.to_string()).unwrap_or_default(),
+        },
         ip_address: ip.to_string(),
         ip_prefix_len: network.range.map_or(0, |range| range.prefix()),
         mac_address: format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}"),
@@ -170,6 +181,7 @@ fn introduce(daemon: &Daemon, network: &NetworkRecord, record: &Record, endpoint
         names: endpoint.dns_names.iter().flatten().map(|name| name.to_ascii_lowercase()).collect(),
         links: links.collect(),
         servers: record.host.dns.iter().filter_map(|server| server.parse().ok()).collect(),
+        internal: network.internal,
     });
 }
 
@@ -229,7 +241,9 @@ pub(crate) fn connect_running(
     let host = daemon.networks.opened(network)?;
     let path = PathBuf::from(format!("/proc/{shim}/ns/net"));
     let interface = free_interface(&path, record.networks.len());
-    let first = record.networks.is_empty();
+    // The first way out of a container that had none leads out.
+    let leads_out = |name: &String| daemon.networks.find(name).is_ok_and(|network| !network.internal);
+    let first = !network.internal && !record.networks.keys().any(leads_out);
     let ip = host.join(&record.id, fixed_address(&endpoint)?, &path, &interface, first)?;
     let endpoint = describe(network, endpoint, record, ip, random_id());
     introduce(daemon, network, record, &endpoint, ip);
@@ -248,9 +262,9 @@ fn free_interface(namespace: &Path, networks: usize) -> String {
 pub(crate) fn disconnect_running(daemon: &Daemon, record: &Record, network: &NetworkRecord, shim: i32) -> Result<()> {
     daemon.networks.names.forget(&record.id, &network.id);
     daemon.networks.opened(network)?.leave(&record.id)?;
-    let next = record.networks.keys().find(|name| **name != network.name);
+    let others = record.networks.keys().filter(|name| **name != network.name);
+    let next = others.filter_map(|name| daemon.networks.find(name).ok()).find(|next| !next.internal);
     if let (true, Some(next)) = (record.host.network_mode == network.name, next) {
-        let next = daemon.networks.find(next)?;
         daemon.networks.opened(&next)?.lead_out(&record.id, Path::new(&format!("/proc/{shim}/ns/net")))?;
     }
     Ok(())

@@ -28,6 +28,14 @@ pub(crate) struct Published {
     pub held: HeldPorts,
 }
 
+impl Published {
+    /// Gives all ports back: the container has no way in.
+    pub fn withdraw(&mut self) {
+        *self = Self { shown: std::mem::take(&mut self.shown), ..Self::default() };
+        self.shown.values_mut().for_each(Vec::clear);
+    }
+}
+
 /// Splits `80/tcp`; the protocol may be missing.
 pub(crate) fn parse(port: &str) -> Option<(u16, Protocol)> {
     let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));

@@ -57,6 +57,12 @@ impl NetworkRecord {
         self.driver == Driver::Bridge && !self.is_predefined()
     }
 
+    /// Whether others are kept from ports of its containers that are not published.
+    pub fn is_protected(&self) -> bool {
+        let mode = self.options.get("com.docker.network.bridge.gateway_mode_ipv4");
+        !mode.is_some_and(|mode| mode == "nat-unprotected" || mode == "routed")
+    }
+
     /// The containers' way out.
     pub fn gateway(&self) -> Option<Ipv4Addr> {
         self.range?.nth4(1)

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use network::{Cidr, Network, NetworkConfig};
+use network::{Cidr, Isolation, Network, NetworkConfig};
 use parking_lot::Mutex;
 
 use super::dns::{Names, Resolver};
@@ -162,7 +162,7 @@ impl Networks {
         let config = self.host_config(record)?;
         let network = Network::open(config)?;
         let resolver = match record.has_names() {
-            true => Some(Resolver::start(network.gateway(), self.names.clone(), record.internal)?),
+            true => Some(Resolver::start(network.gateway(), self.names.clone())?),
             false => None,
         };
         open.insert(record.id.clone(), Opened { network: network.clone(), _resolver: resolver });
@@ -180,6 +180,11 @@ impl Networks {
             service_cidr: none,
             node_ip: Ipv4Addr::LOCALHOST,
             cluster_dns: None,
+            isolation: Some(Isolation {
+                group: format!("{}-isolation", self.settings.name),
+                internal: record.internal,
+                protected: record.is_protected(),
+            }),
         })
     }
 

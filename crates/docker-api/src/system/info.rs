@@ -113,7 +113,10 @@ pub(crate) async fn info(daemon: Arc<Daemon>, _: Call) -> Result<Response> {
             "Isolation": "",
             "InitBinary": "hythe",
             "ContainerdCommit": {"ID": ""}, "RuncCommit": {"ID": ""}, "InitCommit": {"ID": ""},
-            "SecurityOptions": ["name=seccomp,profile=builtin"],
+            "SecurityOptions": match daemon.config.user_ids {
+                Some(_) => vec!["name=seccomp,profile=builtin", "name=userns"],
+                None => vec!["name=seccomp,profile=builtin"],
+            },
             "DefaultAddressPools": daemon.config.network.pools.iter()
                 .map(|(range, size)| json!({"Base": range.to_string(), "Size": size})).collect::<Vec<_>>(),
             "Warnings": [],

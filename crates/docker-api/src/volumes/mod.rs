@@ -1,6 +1,7 @@
 //! Volumes of the `local` driver: a directory each, with a name.
 
 mod handlers;
+mod mounting;
 mod table;
 
 pub(crate) use handlers::{create, inspect, list, prune, remove};

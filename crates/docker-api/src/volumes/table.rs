@@ -1,6 +1,6 @@
 //! All volumes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -50,6 +50,8 @@ impl Volume {
 pub(crate) struct Volumes {
     root: PathBuf,
     table: Mutex<BTreeMap<String, Volume>>,
+    /// Containers that have a mounted volume, by its name.
+    pub(super) holders: Mutex<BTreeMap<String, BTreeSet<String>>>,
 }
 
 impl Volumes {
@@ -62,7 +64,7 @@ impl Volumes {
                 Err(error) => tracing::warn!(path = %entry.path().display(), %error, "not a volume's record"),
             }
         }
-        Ok(Self { root: root.to_owned(), table: Mutex::new(table) })
+        Ok(Self { root: root.to_owned(), table: Mutex::new(table), holders: Mutex::default() })
     }
 
     /// All, by name.
@@ -98,12 +100,7 @@ impl Volumes {
             }
             name => check_name(name)?.to_owned(),
         };
-        if let Some(option) = options.keys().find(|option| !matches!(option.as_str(), "type" | "o" | "device")) {
-            return Err(ApiError::bad(format!("create {name}: invalid option: {option:?}")));
-        }
-        if !options.is_empty() {
-            return Err(ApiError::bad(format!("create {name}: mount options of volumes are not supported")));
-        }
+        super::mounting::check(&options)?;
         fs::create_dir_all(self.data(&name))?;
         let volume = Volume { name: name.clone(), created: time::now(), labels, options };
         save(&self.root.join(&name).join("volume.json"), &volume)?;
@@ -113,6 +110,7 @@ impl Volumes {
 
     /// Removes a volume and its files.
     pub fn forget(&self, name: &str) -> Result<()> {
+        self.unmount(name);
         let directory = self.root.join(name);
         match fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),

@@ -2,6 +2,7 @@ mod builds;
 mod daemon;
 mod files;
 mod images;
+mod isolation;
 mod networks;
 mod running;
 mod volumes;

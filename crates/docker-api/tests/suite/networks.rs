@@ -92,3 +92,44 @@ fn a_network_namespace_may_be_shared_or_missing() {
     let linked = world.docker(&["run", "--rm", "--link", "web:db", "busybox", "wget", "-qO-", "http://db/"]);
     assert_eq!(linked.ok(), "page of web");
 }
+
+#[test]
+fn networks_are_kept_from_each_other_but_for_published_ports() {
+    let world = World::new();
+    world.docker(&["network", "create", "front"]).ok();
+    world.docker(&["run", "-d", "--name", "web", "-h", "web", "-p", "80", "busybox", "sh", "-c", SERVE]).ok();
+    world.until(&["exec", "web", "ls", "/up"], "/up");
+    let ip = world.docker(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "web"]).ok();
+    let wget = |network: &str, from: &str| {
+        let url = format!("http://{from}/");
+        let script = format!("wget -qO- {url} & p=$!; (sleep 2; kill $p) & wait $p");
+        world.docker(&["run", "--rm", "--network", network, "busybox", "sh", "-c", &script])
+    };
+    assert_eq!(wget("bridge", &ip).ok(), "page of web");
+    assert_ne!(wget("front", &ip).code, 0);
+    let port = world.docker(&["port", "web", "80"]).ok();
+    let port = port.rsplit(':').next().unwrap().to_owned();
+    let gateway = world.docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "front"]).ok();
+    assert_eq!(wget("front", &format!("{gateway}:{port}")).ok(), "page of web");
+}
+
+#[test]
+fn an_internal_network_has_no_way_out() {
+    let world = World::new();
+    world.docker(&["network", "create", "--internal", "inner"]).ok();
+    let run =
+        ["run", "-d", "--name", "web", "-h", "web", "--network", "inner", "-p", "80", "busybox", "sh", "-c", SERVE];
+    world.docker(&run).ok();
+    world.until(&["exec", "web", "ls", "/up"], "/up");
+    assert_eq!(world.docker(&["port", "web"]).ok(), "");
+    let routes = world.docker(&["exec", "web", "ip", "route"]).ok();
+    assert!(!routes.contains("default"), "{routes}");
+    let page = world.docker(&["run", "--rm", "--network", "inner", "busybox", "wget", "-qO-", "http://web/"]);
+    assert_eq!(page.ok(), "page of web");
+    let asked = world.docker(&["exec", "web", "nslookup", "example.org"]);
+    assert!(asked.code != 0 && format!("{asked:?}").contains("SERVFAIL"), "{asked:?}");
+    // With a second network there is one.
+    world.docker(&["network", "connect", "bridge", "web"]).ok();
+    let routes = world.docker(&["exec", "web", "ip", "route"]).ok();
+    assert!(routes.contains("default via") && routes.contains("dev eth1"), "{routes}");
+}

@@ -37,3 +37,42 @@ fn a_directory_of_the_host_may_be_mounted() {
     let text = world.docker(&["run", "--rm", "--mount", &mount, "busybox", "true"]).fails(125);
     assert!(text.contains("bind source path does not exist"), "{text}");
 }
+
+#[test]
+fn a_volume_may_be_a_file_system_of_its_own() {
+    let world = World::new();
+    let create = |name: &str, options: &[&str]| {
+        let options: Vec<&str> = options.iter().flat_map(|option| ["--opt", option]).collect();
+        world.docker(&[&["volume", "create"], &options[..], &[name]].concat())
+    };
+    create("memory", &["type=tmpfs", "device=tmpfs", "o=size=1m,mode=700"]).ok();
+    let mountpoint = world.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", "memory"]).ok();
+    let is_mounted = || std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&mountpoint);
+    assert!(!is_mounted());
+    let write = "dd if=/dev/zero of=/m/f bs=1k count=2000; echo x > /m/kept; touch /up; sleep 1000";
+    world.docker(&["run", "-d", "--name", "work", "-v", "memory:/m", "busybox", "sh", "-c", write]).ok();
+    world.until(&["exec", "work", "ls", "/up"], "/up");
+    assert!(is_mounted());
+    assert!(world.docker(&["logs", "work"]).stderr.contains("No space left on device"));
+    // One mount for all, until the last has ended.
+    world.docker(&["run", "--rm", "-v", "memory:/m", "busybox", "ls", "/m/kept"]).ok();
+    assert!(is_mounted());
+    world.docker(&["rm", "-f", "work"]).ok();
+    assert!(!is_mounted());
+    assert_eq!(world.docker(&["run", "--rm", "-v", "memory:/m", "busybox", "ls", "/m"]).ok(), "");
+
+    let shared = world.path("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::write(shared.join("f"), "here\n").unwrap();
+    let device = format!("device={}", shared.display());
+    create("bound", &["type=none", &device, "o=bind,ro"]).ok();
+    let script = "cat /m/f; touch /m/x || echo read-only";
+    let outcome = world.docker(&["run", "--rm", "-v", "bound:/m", "busybox", "sh", "-c", script]);
+    assert_eq!(outcome.ok(), "here\nread-only");
+    assert!(create("bad", &["colour=red"]).fails(1).contains("invalid option: \"colour\""));
+    assert!(create("bad", &["type=tmpfs"]).fails(1).contains("missing required option: \"device\""));
+    create("gone", &["type=none", "device=/nowhere/at/all", "o=bind"]).ok();
+    let said = world.docker(&["run", "--rm", "-v", "gone:/m", "busybox", "true"]).fails(127);
+    assert!(said.contains("failed to mount local volume: mount /nowhere/at/all:"), "{said}");
+    assert!(said.contains("flags: 0x1000: no such file or directory"), "{said}");
+}

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 pub struct World {
     directory: tempfile::TempDir,
     engine: Child,
+    options: &'static [&'static str],
 }
 
 /// What a client's command came to.
@@ -41,18 +42,36 @@ impl Outcome {
 impl World {
     /// An engine without images.
     pub fn empty() -> Self {
+        Self::with_options(&[])
+    }
+
+    /// The same with more options.
+    pub fn with_options(options: &'static [&'static str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let engine = start(directory.path());
-        Self { directory, engine }
+        let engine = start(directory.path(), options);
+        Self { directory, engine, options }
+    }
+
+    /// An engine with the image `busybox` whose containers have ids of their own.
+    pub fn remapped() -> Self {
+        let world = Self::with_options(&["--userns-remap", "default"]);
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+        std::fs::set_permissions(world.directory.path(), everybody).expect("the directory is ours");
+        world.import_busybox();
+        world
     }
 
     /// An engine with the image `busybox`.
     pub fn new() -> Self {
         let world = Self::empty();
-        let tar = world.path("busybox.tar");
-        busybox(&tar);
-        world.docker(&["import", tar.to_str().unwrap(), "busybox"]).ok();
+        world.import_busybox();
         world
+    }
+
+    fn import_busybox(&self) {
+        let tar = self.path("busybox.tar");
+        busybox(&tar);
+        self.docker(&["import", tar.to_str().unwrap(), "busybox"]).ok();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -85,7 +104,7 @@ impl World {
     pub fn crash_and_restart(&mut self) {
         self.engine.kill().expect("it runs");
         self.engine.wait().expect("it is a child");
-        self.engine = start(self.directory.path());
+        self.engine = start(self.directory.path(), self.options);
     }
 
     /// Asks until the answer is the expected one.
@@ -119,7 +138,7 @@ fn numbers() -> (u32, u32) {
     (pid % 50 + next * 50, pid / 50 % 250)
 }
 
-fn start(directory: &Path) -> Child {
+fn start(directory: &Path, options: &[&str]) -> Child {
     let tests = std::env::current_exe().expect("this program");
     let program = tests.ancestors().nth(2).expect("target/…/deps/main").join("examples/engine");
     let record = directory.join("numbers");
@@ -141,6 +160,7 @@ fn start(directory: &Path) -> Child {
         .arg(&socket)
         .args(["--bridge", &format!("10.{}.{second}.0/25", 200 + first % 50)])
         .args(["--pool", &format!("10.{}.{second}.128/25", 200 + first % 50)])
+        .args(options)
         // Registries of this machine are not asked by way of a proxy: this one answers nobody.
         .env("http_proxy", "http://127.0.0.1:9")
         .env("https_proxy", "http://127.0.0.1:9")

@@ -201,3 +201,34 @@ fn freezing_waits_for_the_kernels_word() {
     group.freeze(true).expect("freezes");
     assert!(group.frozen());
 }
+
+#[test]
+fn disks_are_shared_and_limited_on_both_versions() {
+    let io = crate::spec::BlockIo {
+        weight: Some(505),
+        weight_device: vec![("8:0".into(), 10)],
+        read_bps: vec![("8:0".into(), 1 << 20)],
+        write_iops: vec![("8:16".into(), 0)],
+        ..Default::default()
+    };
+    let resources = Resources { block_io: io, ..Resources::default() };
+    let root = tempfile::tempdir().expect("tempdir");
+    let group = root.path().join("pod/c");
+    for name in ["io.weight", "io.max"] {
+        file(&group, name, "");
+    }
+    pure(root.path()).group("pod/c").set(&resources).expect("sets");
+    // The last write of each file: real ones take a line at a time.
+    assert_eq!((text(&group, "io.weight"), text(&group, "io.max")), ("8:0 1".into(), "8:16 wiops=max".into()));
+
+    let root = tempfile::tempdir().expect("tempdir");
+    let mounts = format!("cgroup {0}/blkio cgroup rw,blkio 0 0\n", root.path().display());
+    let group = root.path().join("blkio/pod/c");
+    for name in ["blkio.weight", "blkio.throttle.read_bps_device", "blkio.throttle.write_iops_device"] {
+        file(&group, name, "");
+    }
+    Cgroups::parse(&mounts).group("pod/c").set(&resources).expect("sets");
+    assert_eq!(text(&group, "blkio.weight"), "505");
+    assert_eq!(text(&group, "blkio.throttle.read_bps_device"), "8:0 1048576");
+    assert_eq!(text(&group, "blkio.throttle.write_iops_device"), "8:16 0");
+}

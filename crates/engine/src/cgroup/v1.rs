@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{CpuStats, Group, MemoryStats, Stats, keyed, kill_all, number, processes_below, read, write};
-use crate::spec::Resources;
+use crate::spec::{BlockIo, Resources};
 
 /// Controllers every group gets a directory for. Each costs a directory and a migration at every container start, so
 /// this is only what limits, counts or freezes.
@@ -97,20 +97,55 @@ impl V1Group {
         Ok(())
     }
 
-    fn set_cpuset(&self, resources: &Resources) -> io::Result<()> {
-        if resources.cpuset_cpus.is_none() && resources.cpuset_mems.is_none() {
-            return Ok(());
-        }
-        let directory = self.need("cpuset")?;
+    /// The directory of one of [`SOMETIMES`], made if need be, with the group's processes in it.
+    fn made(&self, controller: &'static str, prepare: impl Fn(&Path) -> io::Result<()>) -> io::Result<&Path> {
+        let directory = self.need(controller)?;
         if !directory.exists() {
             let members = self.processes();
             fs::create_dir_all(directory)?;
-            inherit_cpuset(directory)?;
+            prepare(directory)?;
             for pid in members {
                 // One that has ended meanwhile needs no moving.
                 let _ = write(directory, "cgroup.procs", &pid.to_string());
             }
         }
+        Ok(directory)
+    }
+
+    /// Weights where some scheduler offers them, limits where they can be.
+    fn set_block_io(&self, io: &BlockIo) -> io::Result<()> {
+        if *io == BlockIo::default() {
+            return Ok(());
+        }
+        let directory = self.made("blkio", |_| Ok(()))?;
+        for (file, device_file) in
+            [("blkio.weight", "blkio.weight_device"), ("blkio.bfq.weight", "blkio.bfq.weight_device")]
+        {
+            if let (Some(weight), true) = (io.weight, directory.join(file).exists()) {
+                write(directory, file, &weight.to_string())?;
+            }
+            for (device, weight) in io.weight_device.iter().filter(|_| directory.join(device_file).exists()) {
+                write(directory, device_file, &format!("{device} {weight}"))?;
+            }
+        }
+        for (name, list) in [
+            ("read_bps", &io.read_bps),
+            ("write_bps", &io.write_bps),
+            ("read_iops", &io.read_iops),
+            ("write_iops", &io.write_iops),
+        ] {
+            for (device, rate) in list {
+                write(directory, &format!("blkio.throttle.{name}_device"), &format!("{device} {rate}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_cpuset(&self, resources: &Resources) -> io::Result<()> {
+        if resources.cpuset_cpus.is_none() && resources.cpuset_mems.is_none() {
+            return Ok(());
+        }
+        let directory = self.made("cpuset", inherit_cpuset)?;
         for (file, value) in [("cpuset.cpus", &resources.cpuset_cpus), ("cpuset.mems", &resources.cpuset_mems)] {
             if let Some(value) = value {
                 write(directory, file, value)?;
@@ -161,6 +196,7 @@ impl Group for V1Group {
             let value = if value < 0 { "max".to_owned() } else { value.to_string() };
             write(directory, "pids.max", &value)?;
         }
+        self.set_block_io(&resources.block_io)?;
         self.set_cpuset(resources)
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::{
     CpuStats, Group, MemoryStats, Stats, devices, keyed, kill_all, namespace_root, number, processes_below, read, write,
 };
-use crate::spec::Resources;
+use crate::spec::{BlockIo, Resources};
 
 /// A group's directory.
 pub struct V2Group {
@@ -96,6 +96,31 @@ impl V2Group {
     }
 }
 
+impl V2Group {
+    /// Weights where some scheduler offers them, limits where the `io` controller is.
+    fn set_block_io(&self, io: &BlockIo) -> io::Result<()> {
+        let weight = |weight: u16| 1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990;
+        let file = ["io.weight", "io.bfq.weight"].into_iter().find(|file| self.directory.join(file).exists());
+        if let Some(file) = file {
+            if let Some(value) = io.weight {
+                write(&self.directory, file, &format!("default {}", weight(value)))?;
+            }
+            for (device, value) in &io.weight_device {
+                write(&self.directory, file, &format!("{device} {}", weight(*value)))?;
+            }
+        }
+        let limits =
+            [("rbps", &io.read_bps), ("wbps", &io.write_bps), ("riops", &io.read_iops), ("wiops", &io.write_iops)];
+        for (name, list) in limits {
+            for (device, rate) in list {
+                let rate = if *rate == 0 { "max".to_owned() } else { rate.to_string() };
+                write(&self.directory, "io.max", &format!("{device} {name}={rate}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The first group, this one or one below it, that has processes.
 pub(super) fn inhabited(directory: &Path) -> Option<PathBuf> {
     if read(directory, "cgroup.procs").is_ok_and(|text| !text.is_empty()) {
@@ -148,6 +173,7 @@ impl Group for V2Group {
                 self.limit(file, value)?;
             }
         }
+        self.set_block_io(&resources.block_io)?;
         resources.unified.iter().try_for_each(|(file, value)| {
             if file.contains('/') {
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{file:?} is no control file")));

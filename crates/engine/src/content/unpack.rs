@@ -3,11 +3,16 @@
 //!
 //! OCI whiteouts become overlayfs's: `.wh.NAME` a 0:0 character device, `.wh..wh..opq` an attribute.
 
+#[cfg(test)]
+mod fuzz;
+mod limits;
+mod sparse;
+
 use std::{
     collections::HashMap,
     fs::File,
     io::{self, BufReader, Read},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
 };
@@ -18,10 +23,12 @@ use rustix::fs::{
 use sha2::{Digest as _, Sha256};
 use tar::{Archive, Entry, EntryType};
 
+use self::limits::{Budget, Budgeted, Limits};
+use self::sparse::Sparse;
 use super::{Content, ContentError, Digest};
 
-/// More entries than any honest layer has.
-const MAX_ENTRIES: u64 = 5_000_000;
+/// Directories in directories: what removes a tree needs a descriptor and a frame of the stack for each.
+const MAX_DEPTH: usize = 256;
 
 impl Content {
     /// The directory of an unpacked layer, unpacking it from its blob if need be. The uncompressed bytes
@@ -41,8 +48,7 @@ impl Content {
         let fs = staging.path().join("fs");
         std::fs::create_dir(&fs).map_err(|e| ContentError::io("create", &fs, e))?;
         let mut hashed = Hashed { inner: decompressed(file)?, hasher: Sha256::new() };
-        unpack(&mut hashed, &fs)?;
-        io::copy(&mut hashed, &mut io::sink()).map_err(|e| ContentError::io("read", &blob_path, e))?;
+        unpack(&mut hashed, &fs, &Limits::default())?;
         let actual = Digest::finish(hashed.hasher);
         if actual != *diff_id {
             return Err(ContentError::Mismatch { expected: diff_id.clone(), actual });
@@ -89,31 +95,85 @@ impl<R: Read> Read for Hashed<R> {
     }
 }
 
-/// Unpacks the archive below `root`, an empty directory.
-pub(super) fn unpack(archive: impl Read, root: &Path) -> Result<(), ContentError> {
+/// Unpacks the archive below `root`, an empty directory, and reads the stream to its end.
+pub(super) fn unpack(archive: impl Read, root: &Path, limits: &Limits) -> Result<(), ContentError> {
     let root_fd = rfs::open(root, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| ContentError::io("open", root, e))?;
-    let mut tree = Tree { root: root_fd, last: None, directories: HashMap::new() };
-    let mut archive = Archive::new(archive);
+    let base = descriptor_path(&root_fd).map_err(|e| ContentError::io("resolve", root, e))?;
+    let disk = root_fd.try_clone().map_err(|e| ContentError::io("open", root, e))?;
+    let budget = Budget::new(limits, disk);
+    let mut tree = Tree { root: root_fd, base, most: limits.file, last: None, directories: HashMap::new() };
+    let mut archive = Archive::new(Budgeted { inner: archive, budget: budget.clone() });
     archive.set_ignore_zeros(false);
     let damaged = |e: io::Error| ContentError::Unpack { entry: "archive".into(), message: e.to_string() };
     let mut count = 0;
-    for entry in archive.entries().map_err(damaged)? {
+    let mut entries = archive.entries().map_err(damaged)?;
+    loop {
+        budget.reading_headers(Some(limits.headers));
+        let Some(entry) = entries.next() else { break };
+        budget.reading_headers(None);
         let mut entry = entry.map_err(damaged)?;
         count += 1;
-        let name = entry.path_bytes().into_owned();
-        let shown = || String::from_utf8_lossy(&name).into_owned();
-        if count > MAX_ENTRIES {
-            return Err(ContentError::Unpack { entry: shown(), message: "too many entries".into() });
+        let (name, pax) = pax_records(&mut entry).map_err(damaged)?;
+        let shown =
+            |message: String| ContentError::Unpack { entry: String::from_utf8_lossy(&name).into_owned(), message };
+        if count > limits.entries {
+            return Err(shown("too many entries".into()));
         }
-        tree.place(&mut entry, Path::new(std::ffi::OsStr::from_bytes(&name)))
-            .map_err(|e| ContentError::Unpack { entry: shown(), message: e.to_string() })?;
+        tree.place(&mut entry, Path::new(std::ffi::OsStr::from_bytes(&name)), &pax)
+            .map_err(|e| shown(e.to_string()))?;
+        // What a body holds beyond what was wanted of it must not pass for headers.
+        io::copy(&mut entry, &mut io::sink()).map_err(|e| shown(e.to_string()))?;
     }
+    budget.reading_headers(None);
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(damaged)?;
     tree.finish().map_err(|e| ContentError::Unpack { entry: "directories".into(), message: e.to_string() })
+}
+
+/// What an entry's PAX records say that its header does not.
+#[derive(Default)]
+struct Pax {
+    attributes: Vec<(String, Vec<u8>)>,
+    modified: Option<Timespec>,
+    sparse: Sparse,
+}
+
+/// The entry's real name and its PAX records.
+fn pax_records<R: Read>(entry: &mut Entry<R>) -> io::Result<(Vec<u8>, Pax)> {
+    let mut pax = Pax::default();
+    if entry.header().entry_type() == EntryType::XGlobalHeader {
+        return Ok((entry.path_bytes().into_owned(), pax));
+    }
+    for record in entry.pax_extensions()?.into_iter().flatten() {
+        let record = record?;
+        let Ok(key) = record.key() else { continue };
+        let value = record.value_bytes();
+        if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+            pax.attributes.push((name.to_owned(), value.to_vec()));
+        } else if key == "mtime" {
+            pax.modified = std::str::from_utf8(value).ok().and_then(moment);
+        } else {
+            pax.sparse.record(key, value)?;
+        }
+    }
+    let name = pax.sparse.name.clone().unwrap_or_else(|| entry.path_bytes().into_owned());
+    Ok((name, pax))
+}
+
+/// `1700000000.25`, seconds since 1970.
+fn moment(text: &str) -> Option<Timespec> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let tv_sec = seconds.parse().ok().filter(|seconds| *seconds >= 0)?;
+    let digits: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
+    Some(Timespec { tv_sec, tv_nsec: digits.parse().ok()? })
 }
 
 struct Tree {
     root: OwnedFd,
+    /// Where the root is.
+    base: PathBuf,
+    /// Length of the longest file.
+    most: u64,
     /// The parent directory used last: entries come directory by directory.
     last: Option<(PathBuf, OwnedFd)>,
     /// Times of directories, set at the end because filling them changes them.
@@ -121,7 +181,7 @@ struct Tree {
 }
 
 impl Tree {
-    fn place<R: Read>(&mut self, entry: &mut Entry<R>, raw: &Path) -> io::Result<()> {
+    fn place<R: Read>(&mut self, entry: &mut Entry<R>, raw: &Path, pax: &Pax) -> io::Result<()> {
         let kind = entry.header().entry_type();
         if matches!(kind, EntryType::XGlobalHeader) {
             return Ok(());
@@ -130,7 +190,7 @@ impl Tree {
         let (Some(parent_path), Some(name)) = (path.parent(), path.file_name()) else {
             // The root itself: its owner and mode count.
             let root = self.root.try_clone()?;
-            return apply_metadata(&root, None, entry, kind);
+            return apply_metadata(&root, None, entry, pax);
         };
         let name_bytes = name.as_bytes();
         let parent = self.directory(parent_path)?;
@@ -161,26 +221,28 @@ impl Tree {
             }
             let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let directory = rfs::openat(&parent, name, flags, Mode::empty())?;
-            apply_metadata(&directory, None, entry, kind)?;
-            self.directories.insert(path.clone(), times(entry));
+            apply_metadata(&directory, None, entry, pax)?;
+            self.directories.insert(path.clone(), times(entry, pax));
             return Ok(());
         }
         remove(&parent, name)?;
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let mut file = File::from(rfs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))?);
-                if kind == EntryType::GNUSparse {
-                    copy_sparse(entry, &mut file)?;
+                let file = File::from(rfs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))?);
+                if pax.sparse.is_sparse() {
+                    sparse::copy_pieces(entry, &file, &pax.sparse, self.most)?;
+                } else if entry.size() > self.most {
+                    return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a file is larger than files may be"));
                 } else {
-                    io::copy(entry, &mut file)?;
+                    sparse::copy(entry, &file, self.most)?;
                 }
-                apply_metadata(&file, None, entry, kind)
+                apply_metadata(&file, None, entry, pax)
             }
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().ok_or_else(|| invalid("a symbolic link to nothing"))?.into_owned();
                 rfs::symlinkat(std::ffi::OsStr::from_bytes(&target), &parent, name)?;
-                apply_metadata(&parent, Some(name), entry, kind)
+                apply_metadata(&parent, Some(name), entry, pax)
             }
             EntryType::Link => {
                 let target = entry.link_name_bytes().ok_or_else(|| invalid("a hard link to nothing"))?.into_owned();
@@ -204,7 +266,7 @@ impl Tree {
                     }
                 };
                 rfs::mknodat(&parent, name, file_type, Mode::from_raw_mode(0o600), device)?;
-                apply_metadata(&parent, Some(name), entry, kind)
+                apply_metadata(&parent, Some(name), entry, pax)
             }
             other => Err(invalid(&format!("entries of type {other:?} have no meaning in a layer"))),
         }
@@ -220,24 +282,49 @@ impl Tree {
         {
             return fd.try_clone();
         }
-        let open = |root: &OwnedFd| {
-            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-            rfs::openat2(root, path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve)
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let open = |path: &Path| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rfs::openat2(&self.root, path, flags, Mode::empty(), resolve)
         };
-        let fd = match open(&self.root) {
-            Err(rustix::io::Errno::NOENT) => {
-                let name = path.file_name().ok_or_else(|| invalid("no name"))?;
-                let parent = self.directory(path.parent().unwrap_or(Path::new("")))?;
-                match rfs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
-                    Err(rustix::io::Errno::EXIST) => return Err(invalid("its directory is a dangling link")),
-                    other => other?,
-                }
-                open(&self.root)?
-            }
+        let fd = match open(path) {
+            Err(rustix::io::Errno::NOENT) => self.make_directories(path, &open)?,
             other => other?,
         };
+        // However it was reached: links make a path longer than its name.
+        let depth = descriptor_path(&fd)?.strip_prefix(&self.base).map_or(0, |below| below.components().count());
+        if depth > MAX_DEPTH {
+            return Err(invalid("directories are nested too deeply"));
+        }
         self.last = Some((path.to_path_buf(), fd.try_clone()?));
         Ok(fd)
+    }
+
+    /// Makes what is missing of a path, one directory after the other.
+    fn make_directories(
+        &self,
+        path: &Path,
+        open: &impl Fn(&Path) -> rustix::io::Result<OwnedFd>,
+    ) -> io::Result<OwnedFd> {
+        if path.components().count() > MAX_DEPTH {
+            return Err(invalid("directories are nested too deeply"));
+        }
+        let mut parent = self.root.try_clone()?;
+        let mut reached = PathBuf::new();
+        for component in path.components() {
+            reached.push(component);
+            parent = match open(&reached) {
+                Err(rustix::io::Errno::NOENT) => {
+                    match rfs::mkdirat(&parent, component.as_os_str(), Mode::from_raw_mode(0o755)) {
+                        Err(rustix::io::Errno::EXIST) => return Err(invalid("its directory is a dangling link")),
+                        other => other?,
+                    }
+                    open(&reached)?
+                }
+                other => other?,
+            };
+        }
+        Ok(parent)
     }
 
     fn finish(mut self) -> io::Result<()> {
@@ -297,18 +384,18 @@ fn apply_metadata<R: Read>(
     at: &impl AsFd,
     name: Option<&std::ffi::OsStr>,
     entry: &mut Entry<R>,
-    kind: EntryType,
+    pax: &Pax,
 ) -> io::Result<()> {
     let header = entry.header();
     let (uid, gid) = (header.uid()?, header.gid()?);
     let id = |id: u64| u32::try_from(id).map_err(|_| invalid("an owner that is no number of 32 bits"));
     let (uid, gid) = (Uid::from_raw(id(uid)?), Gid::from_raw(id(gid)?));
     let mode = Mode::from_raw_mode(header.mode()? & 0o7777);
-    let stamps = times(entry);
+    let stamps = times(entry, pax);
     match name {
         Some(name) => {
             rfs::chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-            if kind != EntryType::Symlink {
+            if header.entry_type() != EntryType::Symlink {
                 rfs::chmodat(at, name, mode, AtFlags::empty())?;
             }
             rfs::utimensat(at, name, &stamps, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -316,21 +403,12 @@ fn apply_metadata<R: Read>(
         None => {
             rfs::fchown(at, Some(uid), Some(gid))?;
             rfs::fchmod(at, mode)?;
-            let attributes: Vec<(String, Vec<u8>)> = entry
-                .pax_extensions()?
-                .into_iter()
-                .flatten()
-                .filter_map(Result::ok)
-                .filter_map(|e| {
-                    Some((e.key().ok()?.strip_prefix("SCHILY.xattr.")?.to_owned(), e.value_bytes().to_vec()))
-                })
-                .collect();
-            for (key, value) in attributes {
+            for (key, value) in &pax.attributes {
                 // overlayfs's own attributes would let an image reach into what lies below it.
                 if key.starts_with("trusted.overlay.") || key.starts_with("user.overlay.") {
                     continue;
                 }
-                match rfs::fsetxattr(at, key.as_str(), &value, XattrFlags::empty()) {
+                match rfs::fsetxattr(at, key.as_str(), value, XattrFlags::empty()) {
                     Err(rustix::io::Errno::OPNOTSUPP) => {}
                     other => other?,
                 }
@@ -341,27 +419,18 @@ fn apply_metadata<R: Read>(
     Ok(())
 }
 
-fn times<R: Read>(entry: &Entry<R>) -> Timestamps {
+fn times<R: Read>(entry: &Entry<R>, pax: &Pax) -> Timestamps {
+    if let Some(stamp) = pax.modified {
+        return Timestamps { last_access: stamp, last_modification: stamp };
+    }
     let seconds = entry.header().mtime().ok().and_then(|t| i64::try_from(t).ok()).unwrap_or(0);
     let stamp = Timespec { tv_sec: seconds, tv_nsec: 0 };
     Timestamps { last_access: stamp, last_modification: stamp }
 }
 
-/// Holes stay holes: runs of zeros are skipped, not written.
-fn copy_sparse<R: Read>(entry: &mut Entry<R>, file: &mut File) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
-    let mut offset = 0;
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        let n = entry.read(&mut buffer)?;
-        if n == 0 {
-            return file.set_len(offset);
-        }
-        if buffer[..n].iter().any(|b| *b != 0) {
-            file.write_all_at(&buffer[..n], offset)?;
-        }
-        offset += n as u64;
-    }
+/// Where an open directory is.
+fn descriptor_path(fd: &OwnedFd) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 fn invalid(message: &str) -> io::Error {

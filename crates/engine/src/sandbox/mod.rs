@@ -398,6 +398,7 @@ impl Sandbox {
             let cgroup = Path::new(&setup.cgroup);
             shared.cgroups.group(cgroup).kill();
             shared.cgroups.purge(cgroup, Duration::from_secs(5)).map_err(Error::io("remove cgroup", cgroup))?;
+            let _ = fs::remove_dir_all(directory.mapped());
             match fs::remove_dir_all(&directory.0) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     Err(Error::io("remove", &directory.0)(error))

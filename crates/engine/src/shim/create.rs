@@ -14,6 +14,7 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 
+use super::mapping::{IDMAP, Mapped};
 use super::protocol::{self, Failure, Setup};
 use super::trace::Trace;
 use crate::cgroup::Cgroups;
@@ -45,12 +46,13 @@ pub(super) fn create(order: &Order<'_>) -> Result<(i32, Option<OwnedFd>), Failur
     let setup: Setup = load(&order.directory.setup()).map_err(|error| create_failure("read sandbox.json", error))?;
     let mut spec: ContainerSpec = load(&home.spec()).map_err(|error| create_failure("read container.json", error))?;
     let cgroup = container_cgroup(&setup, order.container);
-    let result = build(order, &home, &mut spec, &cgroup);
+    let mapped = setup.spec.user_ids.map(|ids| Mapped::new(order, ids));
+    let result = build(order, &home, &mut spec, &cgroup, mapped.as_ref());
     if result.is_err() {
         let group = order.cgroups.group(&cgroup);
         group.kill();
         let _ = order.cgroups.purge(cgroup.as_ref(), std::time::Duration::from_secs(1));
-        unmount_rootfs(&home);
+        unmount_rootfs(order.directory, order.container);
     }
     result
 }
@@ -68,9 +70,17 @@ fn build(
     home: &ContainerDirectory,
     spec: &mut ContainerSpec,
     cgroup: &str,
+    mapped: Option<&Mapped>,
 ) -> Result<(i32, Option<OwnedFd>), Failure> {
-    let rootfs =
-        mount_rootfs(home, &spec.rootfs).map_err(|error| create_failure("mount the root file system", error))?;
+    let rootfs = match mapped {
+        Some(mapped) => mapped.rootfs(&spec.rootfs),
+        None => mount_rootfs(home, &spec.rootfs),
+    };
+    let rootfs = rootfs.map_err(|error| create_failure("mount the root file system", error))?;
+    match mapped {
+        Some(mapped) => mapped.binds(&mut spec.mounts).map_err(Failure::Create)?,
+        None => spec.mounts.iter_mut().for_each(|mount| mount.options.retain(|option| option != IDMAP)),
+    }
     let (passwd, group) = user::databases(&rootfs);
     let ids = user::resolve(&spec.user, &passwd, &group).map_err(Failure::Create)?;
     let cgroup_group = order.cgroups.group(cgroup);
@@ -79,12 +89,17 @@ fn build(
         cgroup_group.allow_devices(&rules).map_err(|error| create_failure("device cgroup", error))?;
     }
     adjust_oom_score(spec.oom_score_adj.unwrap_or(0));
-    spec.rlimits = permitted_rlimits(&spec.rlimits);
+    spec.rlimits = permitted_rlimits(&spec.rlimits, mapped.is_some());
     spec.env = oci::environment(&spec.env);
+    let mut pid_namespace = order.pid_namespace.clone();
+    if let (Some(mapped), Some(path)) = (mapped, pid_namespace.as_mut().filter(|path| !path.is_empty())) {
+        *path = mapped.pid_namespace(path).map_err(|error| create_failure("hold the PID namespace", error))?;
+    }
     let surroundings = Surroundings {
         rootfs: &rootfs,
         ids: &ids,
-        pid_namespace: order.pid_namespace.clone(),
+        pid_namespace,
+        user_namespace: mapped.map(|mapped| mapped.users.as_path()),
         cgroup: &format!("/{cgroup}"),
     };
     let config = oci::config(spec, &surroundings);
@@ -98,6 +113,7 @@ fn build(
     let launcher =
         Launcher { error: Rc::new(error), spec: Rc::new(spec.clone()), home: ids.home.clone(), program: Rc::default() };
     let [stdin, stdout, stderr] = &order.stdio;
+    own_pipes([stdin, stdout, stderr], mapped.map_or(0, |mapped| mapped.ids.first) + ids.uid);
     let duplicated = |fd: &OwnedFd| duplicate(fd).map_err(|error| create_failure("duplicate", error));
     let mut builder = ContainerBuilder::new(RUNTIME_ID.to_owned(), SyscallType::default())
         .with_root_path(&runtime)
@@ -152,8 +168,28 @@ fn mount_rootfs(home: &ContainerDirectory, rootfs: &Rootfs) -> io::Result<PathBu
     }
 }
 
-pub(super) fn unmount_rootfs(home: &ContainerDirectory) {
-    let _ = nix::mount::umount2(&home.rootfs(), nix::mount::MntFlags::MNT_DETACH);
+/// Unmounts what was mounted for a container.
+pub(super) fn unmount_rootfs(directory: &Directory, container: &str) {
+    let detach = nix::mount::MntFlags::MNT_DETACH;
+    let _ = nix::mount::umount2(&directory.container(container).rootfs(), detach);
+    let mapped = directory.mapped().join(container);
+    if mapped.exists() {
+        let mounts = fs::read_dir(mapped.join("mounts")).into_iter().flatten().flatten().map(|entry| entry.path());
+        for path in mounts.chain([mapped.join("rootfs"), mapped.join("pid")]) {
+            let _ = nix::mount::umount2(&path, detach);
+        }
+        let _ = fs::remove_dir_all(&mapped);
+    }
+}
+
+/// A program that opens `/dev/stdout` anew needs the right to, as Docker gives it.
+fn own_pipes(pipes: [&OwnedFd; 3], uid: u32) {
+    for pipe in pipes {
+        let is_pipe = nix::sys::stat::fstat(pipe).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO);
+        if is_pipe {
+            let _ = nix::unistd::fchown(pipe, Some(nix::unistd::Uid::from_raw(uid)), None);
+        }
+    }
 }
 
 /// Sets this process's score, which its children inherit. Lowering it takes CAP_SYS_RESOURCE: without, it becomes the
@@ -167,8 +203,9 @@ pub(super) fn adjust_oom_score(wanted: i32) {
 }
 
 /// Limits as far as this process may set them: a hard limit can be raised only with CAP_SYS_RESOURCE.
-pub(super) fn permitted_rlimits(wanted: &[Rlimit]) -> Vec<Rlimit> {
-    let may_raise = oci::holds("CAP_SYS_RESOURCE");
+/// In a user namespace nobody holds that.
+pub(super) fn permitted_rlimits(wanted: &[Rlimit], mapped: bool) -> Vec<Rlimit> {
+    let may_raise = !mapped && oci::holds("CAP_SYS_RESOURCE");
     let limit = |rlimit: &Rlimit| {
         let current = rlimit_resource(&rlimit.kind).and_then(|resource| nix::sys::resource::getrlimit(resource).ok());
         let mut limit = rlimit.clone();

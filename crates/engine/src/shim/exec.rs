@@ -63,7 +63,7 @@ pub(super) fn exec(order: Order<'_>) -> Result<(i32, Option<OwnedFd>), Failure> 
         load(&order.directory.container(container).spec()).map_err(|error| other("read container.json", error))?;
     let namespace = |name: &str| File::open(format!("/proc/{}/ns/{name}", order.init));
     let (cgroup_ns, pid_ns) = (namespace("cgroup"), namespace("pid"));
-    let plan = plan(&order, &spec)?;
+    let plan = plan(&order, &spec, setup.spec.user_ids.is_some())?;
     let Order { cgroups, .. } = order;
     adjust_oom_score(spec.oom_score_adj.unwrap_or(0));
     let _ = nix::sys::prctl::set_dumpable(false);
@@ -76,7 +76,7 @@ pub(super) fn exec(order: Order<'_>) -> Result<(i32, Option<OwnedFd>), Failure> 
     spawn(plan)
 }
 
-fn plan(order: &Order<'_>, spec: &ContainerSpec) -> Result<Plan, Failure> {
+fn plan(order: &Order<'_>, spec: &ContainerSpec, mapped: bool) -> Result<Plan, Failure> {
     let wanted = order.spec;
     let (passwd, group) = user::databases(format!("/proc/{}/root", order.init).as_ref());
     let user = wanted.user.as_ref().unwrap_or(&spec.user);
@@ -107,9 +107,9 @@ fn plan(order: &Order<'_>, spec: &ContainerSpec) -> Result<Plan, Failure> {
         no_new_privileges: spec.no_new_privileges && !wanted.privileged,
         capabilities: serde_json::from_value(capabilities).map_err(|error| other("capabilities", error))?,
         filter: filter.map_err(|error| other("system call filter", error))?,
-        rlimits: permitted_rlimits(&spec.rlimits),
+        rlimits: permitted_rlimits(&spec.rlimits, mapped),
         mount: namespace("mnt")?,
-        user: if spec.uid_mappings.is_empty() { None } else { Some(namespace("user")?) },
+        user: if mapped { Some(namespace("user")?) } else { None },
         stdio: [duplicate(stdin), duplicate(stdout), duplicate(stderr)],
     })
 }

@@ -11,6 +11,9 @@ use crate::spec::LogSpec;
 /// A longer line is written in parts of this many bytes, tagged `P` but for the last.
 pub const MAX_LINE: usize = 16 * 1024;
 
+/// The tag of a last line that had no newline.
+pub const UNENDED: &str = "E";
+
 /// The open log of a container.
 #[derive(Debug)]
 pub struct Log {
@@ -79,8 +82,9 @@ impl Log {
     /// Writes an unfinished line at the end of a stream.
     pub fn finish(&mut self, stream: &str, line: &mut Line, now: SystemTime) {
         if !line.0.is_empty() {
-            // As containerd does, a last line without a newline counts as whole.
-            let text = [format!("{} {stream} F ", timestamp(now)).as_bytes(), &line.0, b"\n"].concat();
+            // As containerd does, a last line without a newline counts as whole. A second tag (the format has room for
+            // some, after colons) tells who wants to show it as it was.
+            let text = [format!("{} {stream} F:{UNENDED} ", timestamp(now)).as_bytes(), &line.0, b"\n"].concat();
             self.append(&text, line.0.len() as u64);
             line.0 = Vec::new();
         }
@@ -195,7 +199,7 @@ mod tests {
         let text = fs::read_to_string(directory.path().join("0.log")).expect("reads");
         let stamp = timestamp(at());
         let expected: String =
-            ["F a", "F bc", "F ", "F d"].iter().map(|entry| format!("{stamp} stdout {entry}\n")).collect();
+            ["F a", "F bc", "F ", "F:E d"].iter().map(|entry| format!("{stamp} stdout {entry}\n")).collect();
         assert_eq!(text, expected);
     }
 

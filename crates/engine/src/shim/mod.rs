@@ -8,12 +8,14 @@ mod create;
 mod exec;
 mod fork;
 pub(crate) mod log;
+mod mapping;
 mod namespaces;
 mod pause;
 pub(crate) mod protocol;
 mod server;
 mod stdio;
 mod trace;
+mod user_namespace;
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -87,9 +89,12 @@ fn prepare(directory: &Directory, cgroups: &Cgroups) -> Result<(Setup, Option<i3
         eprintln!("shim: stays in the engine's cgroup: {error}");
     }
     cgroups.group(&setup.cgroup).create(&setup.spec.resources).map_err(because("make the sandbox's cgroup"))?;
-    namespaces::enter(&setup.spec)?;
+    namespaces::enter(directory, &setup.spec)?;
     let pause = match setup.spec.pid {
-        crate::PidMode::Shared => Some(pause::start(&directory.0.join("pause"))?),
+        crate::PidMode::Shared => {
+            let users = setup.spec.user_ids.map(|_| directory.users());
+            Some(pause::start(&directory.0.join("pause"), users.as_deref())?)
+        }
         _ => None,
     };
     setup.pid = Some(nix::unistd::getpid().as_raw());

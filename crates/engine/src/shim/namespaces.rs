@@ -6,10 +6,12 @@ use std::path::{Component, Path};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::user_namespace;
+use crate::directory::Directory;
 use crate::spec::{Ipc, Namespace, SandboxSpec};
 
 /// Moves this process into the sandbox's namespaces and sets them up.
-pub(super) fn enter(spec: &SandboxSpec) -> Result<(), String> {
+pub(super) fn enter(directory: &Directory, spec: &SandboxSpec) -> Result<(), String> {
     let because = |what: &str| {
         let what = what.to_owned();
         move |errno: nix::Error| format!("{what}: {}", errno.desc())
@@ -37,10 +39,19 @@ pub(super) fn enter(spec: &SandboxSpec) -> Result<(), String> {
                 .map_err(because(&format!("join network namespace {}", path.display())))?;
         }
     }
-    unshare(flags).map_err(because("make namespaces"))?;
+    let owned = flags & !CloneFlags::CLONE_NEWNS;
+    unshare(if spec.user_ids.is_some() { CloneFlags::CLONE_NEWNS } else { flags })
+        .map_err(because("make namespaces"))?;
     // What is mounted here stays here; what the host mounts below a shared mount still arrives.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
         .map_err(because("make mounts private"))?;
+    if let Some(ids) = spec.user_ids {
+        let network = match &spec.network {
+            Namespace::Path(path) => Some(path.as_path()),
+            _ => None,
+        };
+        user_namespace::enter(ids, network, owned, &directory.users())?;
+    }
     if spec.network == Namespace::New {
         loopback_up().map_err(|error| format!("bring the loopback link up: {error}"))?;
     }

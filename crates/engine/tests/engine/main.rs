@@ -6,4 +6,5 @@ mod adoption;
 mod content;
 mod run;
 mod streams;
+mod users;
 mod world;

@@ -75,7 +75,7 @@ fn end(instance: &Instance, pid: Pid, signal: Signal) -> Result<()> {
 async fn tear_down(instance: &Instance) -> Result<()> {
     if instance.path("docker/networks").exists() {
         let content = Content::open(instance.path("content"))?;
-        DockerApi::remove_networks(&up::docker::config(instance, content).await?)?;
+        DockerApi::remove_networks(&up::docker::config(instance, content, None).await?)?;
     }
     for config in up::engine_configs(instance) {
         let engine = Engine::open(config).await?;

@@ -7,7 +7,7 @@ use clap::Args;
 use engine::content::Content;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{instance::Instance, up};
+use crate::{cli::UsernsRemap, instance::Instance, up};
 
 /// How to serve.
 #[derive(Args)]
@@ -15,6 +15,9 @@ pub struct EngineFlags {
     /// The unix socket [default: /run/hythe/docker.sock, or the instance's own]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Run containers with ids of their own instead of the host's.
+    #[arg(long, value_name = "default")]
+    userns_remap: Option<UsernsRemap>,
 }
 
 pub fn run(instance: &Instance, flags: EngineFlags) -> Result<ExitCode> {
@@ -30,9 +33,10 @@ pub fn run(instance: &Instance, flags: EngineFlags) -> Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let content = Content::open(instance.path("content"))?;
+        let ids = up::docker::ids(instance, flags.userns_remap)?;
         println!("hythe: engine on unix://{}", socket.display());
         tokio::select! {
-            served = up::docker::serve(instance, content, &socket) => served?,
+            served = up::docker::serve(instance, content, &socket, ids) => served?,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

@@ -80,6 +80,7 @@ mod tests {
             service_cidr: services.into(),
             registry_port: 0,
             docker_socket: None,
+            userns_remap: None,
             detach: false,
             notify_fd: None,
         }

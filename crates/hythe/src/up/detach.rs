@@ -35,6 +35,9 @@ pub fn start(instance: &Instance, flags: &UpFlags) -> Result<ExitCode> {
     if let Some(socket) = &flags.docker_socket {
         command.arg("--docker-socket").arg(socket);
     }
+    if flags.userns_remap.is_some() {
+        command.args(["--userns-remap", "default"]);
+    }
     command.args(["--notify-fd", &write.as_raw_fd().to_string()]);
     if let Some(file) = &flags.kubelet_config {
         command.arg("--kubelet-config").arg(file);

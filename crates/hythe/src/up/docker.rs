@@ -12,14 +12,14 @@ use anyhow::{Context as _, Result};
 use builder::{BuildRequest, Builder, Classic, Context, Kind, RunNetwork, Source};
 use docker_api::{BuildFailure, BuildOptions, BuildProgress, Config, DockerApi, ImageBuilder, NetworkSettings};
 use engine::{
-    Engine, Namespace,
+    Engine, IdRange, IdRanges, Namespace,
     content::{Content, PullOptions},
 };
 use futures::future::BoxFuture;
 use tokio::net::UnixListener;
 
 use super::roles;
-use crate::instance::Instance;
+use crate::{cli::UsernsRemap, instance::Instance};
 
 /// Where the API of an instance is, unless told otherwise.
 pub fn default_socket(instance: &Instance) -> PathBuf {
@@ -30,15 +30,15 @@ pub fn default_socket(instance: &Instance) -> PathBuf {
 }
 
 /// Opens the API, takes over its containers, and serves until the listener fails.
-pub async fn serve(instance: &Instance, content: Content, socket: &Path) -> Result<()> {
+pub async fn serve(instance: &Instance, content: Content, socket: &Path, ids: Option<IdRange>) -> Result<()> {
     let listener = listen(socket)?;
     let _file = SocketFile(socket);
-    let api = DockerApi::open(config(instance, content).await?).await?;
+    let api = DockerApi::open(config(instance, content, ids).await?).await?;
     Ok(api.serve(listener).await?)
 }
 
 /// How the API of an instance is opened.
-pub async fn config(instance: &Instance, content: Content) -> Result<Config> {
+pub async fn config(instance: &Instance, content: Content, user_ids: Option<IdRange>) -> Result<Config> {
     let engine = Engine::open(roles::docker_engine_config(instance)).await?;
     engine.adopt().await?;
     let build_engine = Engine::open(roles::build_engine_config(instance)).await?;
@@ -48,12 +48,21 @@ pub async fn config(instance: &Instance, content: Content) -> Result<Config> {
         data_dir: instance.path("docker"),
         run_dir: instance.run_dir().join("docker"),
         engine,
+        user_ids,
         content,
         network: NetworkSettings { name: instance.name.replace("hythe", "hyd"), ..Default::default() },
         builder: Some(Arc::new(DockerfileBuilder(builder))),
         registries: PullOptions::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+/// The ids of Docker's containers where they are remapped: one range beside those of pods, and the same ever after. Call
+/// it before the agent opens its record of them.
+pub fn ids(instance: &Instance, remap: Option<UsernsRemap>) -> Result<Option<IdRange>> {
+    let Some(UsernsRemap::Default) = remap else { return Ok(None) };
+    let ids = IdRanges::open(instance.path("agent/ids")).context("can't record ids")?;
+    Ok(Some(ids.range("_docker").context("no ids for Docker's containers")?))
 }
 
 fn listen(socket: &Path) -> Result<UnixListener> {

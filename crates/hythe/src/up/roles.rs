@@ -18,7 +18,7 @@ use agent::{
 use anyhow::{Context, Result};
 use apiserver::{ApiServer, User};
 use engine::{
-    Engine, EngineConfig, ShimCommand,
+    Engine, EngineConfig, IdRange, ShimCommand,
     content::{Content, PullOptions},
 };
 use futures::TryStreamExt;
@@ -147,7 +147,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     }
     let socket = flags.docker_socket.clone().unwrap_or_else(|| docker::default_socket(instance));
     if socket != Path::new("none") {
-        tasks.spawn(docker_api(instance.clone(), content.clone(), socket));
+        tasks.spawn(docker_api(instance.clone(), content.clone(), socket, docker::ids(instance, flags.userns_remap)?));
     }
     let agent = Agent::new(
         agent_config(instance, &settings, flags)?,
@@ -283,6 +283,7 @@ pub fn network_config(instance: &Instance, settings: &Settings) -> Result<Networ
         service_cidr: settings.service_cidr.parse().context("--service-cidr")?,
         node_ip: settings.node_ip,
         cluster_dns: Some(services.nth(DNS_OFFSET)),
+        isolation: None,
     })
 }
 
@@ -324,8 +325,8 @@ async fn registry(content: Content, port: u16) -> String {
 }
 
 /// The Docker API of this machine. Pods run without it.
-async fn docker_api(instance: Instance, content: Content, socket: PathBuf) -> String {
-    if let Err(error) = docker::serve(&instance, content, &socket).await {
+async fn docker_api(instance: Instance, content: Content, socket: PathBuf, ids: Option<IdRange>) -> String {
+    if let Err(error) = docker::serve(&instance, content, &socket, ids).await {
         tracing::warn!(%error, socket = %socket.display(), "no Docker API");
     }
     "docker api".to_owned()

@@ -150,11 +150,16 @@ impl Links {
         ])
     }
 
-    /// Inside a pod's namespace: loopback and `eth0` up, the pod's address alone on its link, everything by the gateway.
-    pub(crate) fn configure_pod(&mut self, ip: Ipv4Addr, gateway: Ipv4Addr) -> io::Result<()> {
+    /// Inside a pod's namespace: loopback and `eth0` up, the pod's address alone on its link, everything (or with `reach`
+    /// that range alone) by the gateway.
+    pub(crate) fn configure_pod(&mut self, ip: Ipv4Addr, gateway: Ipv4Addr, reach: Option<Cidr>) -> io::Result<()> {
         let mut route = route_message(POD_INDEX, RouteScope::Universe);
         route.header.flags = RouteFlags::Onlink;
         route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+        if let Some((range, IpAddr::V4(address))) = reach.map(|range| (range, range.address())) {
+            route.header.destination_prefix_length = range.prefix();
+            route.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
+        }
         self.ask(vec![
             (RouteNetlinkMessage::SetLink(link_up(LOOPBACK_INDEX)), 0),
             (RouteNetlinkMessage::NewAddress(address_message(POD_INDEX, ip, 32)), NLM_F_CREATE | NLM_F_REPLACE),

@@ -6,15 +6,20 @@ use std::path::Path;
 use super::*;
 
 impl Network {
-    /// As [`Network::attach`], with this address of the range (`None`: any).
+    /// As [`Network::attach_for`], with this address of the range (`None`: any).
     ///
     /// # Errors
     /// [`NetworkError::AddressTaken`] if it is another pod's, the gateway's or outside of the range.
-    pub fn attach_at(&self, pod: &PodAttach, ip: Option<Ipv4Addr>) -> Result<PodNetwork, NetworkError> {
+    pub fn attach_at(
+        &self,
+        pod: &PodAttach,
+        ip: Option<Ipv4Addr>,
+        users: Option<UserIds>,
+    ) -> Result<PodNetwork, NetworkError> {
         if let Some(ip) = ip {
             self.inner.pods.lock().leases.lease_at(&pod.id, ip)?;
         }
-        self.attach(pod)
+        self.attach_for(pod, users)
     }
 
     /// Gives a network namespace made elsewhere a link to this network, named `interface`, with an address and a route

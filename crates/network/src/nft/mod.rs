@@ -9,4 +9,4 @@ mod session;
 
 pub(crate) use batch::{Batch, ChainHook, ElementData, ElementKind, SetSpec, close, push_header};
 pub(crate) use expression::{Expression, Register, Verdict};
-pub(crate) use session::Session;
+pub(crate) use session::{Session, TransactionError};

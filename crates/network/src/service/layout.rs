@@ -26,6 +26,8 @@ pub(crate) struct Layout {
     pub pods: Cidr,
     pub services: Cidr,
     pub cluster_dns: Option<Ipv4Addr>,
+    /// Nothing leaves the range, so nothing is masqueraded.
+    pub internal: bool,
 }
 
 /// Raised whenever a table made by an earlier version can't be adopted.
@@ -178,7 +180,10 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 impl Layout {
     /// The name of an empty chain that tells what the table was made for; a table without it can't be adopted.
     pub(crate) fn fingerprint(&self) -> String {
-        let text = format!("{VERSION} {} {} {} {:?}", self.bridge, self.pods, self.services, self.cluster_dns);
+        let text = format!(
+            "{VERSION} {} {} {} {:?} {}",
+            self.bridge, self.pods, self.services, self.cluster_dns, self.internal
+        );
         format!("layout-{:016x}", crate::hash::fnv1a64(text.as_bytes()))
     }
 
@@ -329,6 +334,9 @@ impl Layout {
             ],
         );
 
+        if self.internal {
+            return;
+        }
         let mut leaving = source(self.pods.address(), self.pods.prefix());
         leaving.extend(destination(self.pods.address(), self.pods.prefix(), false));
         leaving.extend([out, bridge(false), E::Masquerade]);
@@ -475,6 +483,7 @@ mod tests {
             pods: "10.42.0.0/16".parse().unwrap(),
             services: services.parse().unwrap(),
             cluster_dns: None,
+            internal: false,
         };
         assert_eq!(layout("10.43.0.0/16").fingerprint(), layout("10.43.0.0/16").fingerprint());
         assert_ne!(layout("10.43.0.0/16").fingerprint(), layout("10.44.0.0/16").fingerprint());

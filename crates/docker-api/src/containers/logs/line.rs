@@ -1,4 +1,4 @@
-//! Lines of a log file: `TIME STREAM TAG TEXT`, tag `P` for a part whose line goes on.
+//! Lines of a log file: `TIME STREAM TAG TEXT`, tag `P` for a part whose line goes on, `F:E` for a last line without end.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -81,6 +81,7 @@ mod tests {
         assert_eq!(line("2024-01-01T00:00:00.5Z stdout F a b").text, b"a b\n");
         let part = line("2024-01-01T00:00:00.5Z stderr P long");
         assert_eq!((part.stream, part.text.as_slice()), (2, &b"long"[..]));
+        assert_eq!(line("2024-01-01T00:00:00.5Z stdout F:E last").text, b"last");
         assert_eq!(Line::parse(b"rubbish"), None);
     }
 }

@@ -109,7 +109,7 @@ impl Server {
     /// Removes what belongs to an exited container.
     pub(super) fn discard(&mut self, id: &str) -> Result<(), Failure> {
         let Some(container) = self.containers.remove(id) else { return Ok(()) };
-        create::unmount_rootfs(&container.home);
+        create::unmount_rootfs(&self.directory, id);
         let other = |error: io::Error| Failure::Other(format!("remove: {error}"));
         self.purge_cgroup(id).map_err(other)?;
         match fs::remove_dir_all(&container.home.0) {

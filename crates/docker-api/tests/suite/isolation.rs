@@ -1,0 +1,120 @@
+//! What keeps containers apart from the host: ids, devices, kernel parameters, limits.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::world::World;
+
+#[test]
+fn remapped_containers_are_root_inside_and_nobody_outside() {
+    let mut world = World::remapped();
+    let info = world.docker(&["info", "-f", "{{.SecurityOptions}}"]).ok();
+    assert!(info.contains("name=userns"), "{info}");
+    let bound = world.path("bound");
+    std::fs::create_dir(&bound).unwrap();
+    std::fs::write(bound.join("private"), "the host's\n").unwrap();
+    std::fs::set_permissions(bound.join("private"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let bind = format!("{}:/bound", bound.display());
+    let script = "id -u; echo kept > /data/f; ls -ln /data/f; cat /bound/private; echo again > /dev/stdout; \
+                  trap 'exit 3' TERM; touch /up; while true; do sleep 0.1; done";
+    let run =
+        ["run", "-d", "--name", "work", "-v", "data:/data", "-v", &bind, "-p", "80", "busybox", "sh", "-c", script];
+    world.docker(&run).ok();
+    world.until(&["exec", "work", "ls", "/up"], "/up");
+    let logs = world.docker(&["logs", "work"]);
+    assert!(logs.stdout.starts_with("0\n-rw-r--r--    1 0        0 "), "{logs:?}");
+    assert!(logs.stdout.ends_with("again\n") && logs.stderr.contains("Permission denied"), "{logs:?}");
+    let pid = world.docker(&["inspect", "-f", "{{.State.Pid}}", "work"]).ok();
+    let outside = |pid: &str| std::fs::metadata(format!("/proc/{pid}")).unwrap().uid();
+    let first = outside(&pid);
+    assert!(first >= 65_536 && first % 65_536 == 0, "{first}");
+    // On disk, files are as without a mapping: they can be copied, compared and committed.
+    let mountpoint = world.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", "data"]).ok();
+    assert_eq!(std::fs::metadata(format!("{mountpoint}/f")).unwrap().uid(), 0);
+    world.docker(&["exec", "work", "touch", "/made"]).ok();
+    assert!(world.docker(&["diff", "work"]).ok().contains("A /made"));
+    world.docker(&["commit", "work", "made"]).ok();
+    assert_eq!(world.docker(&["run", "--rm", "made", "ls", "-n", "/made"]).ok().split_whitespace().nth(2), Some("0"));
+    // A container that asks for the host's ids has them.
+    world.docker(&["run", "-d", "--name", "host", "--userns", "host", "busybox", "sleep", "1000"]).ok();
+    let pid = world.docker(&["inspect", "-f", "{{.State.Pid}}", "host"]).ok();
+    assert_eq!(outside(&pid), 0);
+    // And all of it survives the daemon.
+    world.crash_and_restart();
+    assert_eq!(world.docker(&["exec", "work", "id", "-u"]).ok(), "0");
+    assert_eq!(
+        world.docker(&["run", "--rm", "busybox", "cat", "/proc/self/uid_map"]).ok().split_whitespace().nth(1),
+        Some(&*first.to_string())
+    );
+    world.docker(&["stop", "work"]).ok();
+    assert_eq!(world.docker(&["inspect", "-f", "{{.State.ExitCode}}", "work"]).ok(), "3");
+}
+
+#[test]
+fn what_remapped_ids_rule_out_is_refused_in_dockerds_words() {
+    let world = World::remapped();
+    for (flags, text) in [
+        (["--privileged", "-t"], "privileged mode is incompatible with user namespaces"),
+        (["--network", "host"], "cannot share the host's network namespace when user namespaces are enabled"),
+        (["--pid", "host"], "cannot share the host PID namespace when user namespaces are enabled"),
+    ] {
+        let said = world.docker(&["run", "--rm", flags[0], flags[1], "busybox", "true"]).fails(125);
+        assert!(said.contains(text), "{said}");
+    }
+    world.docker(&["run", "--rm", "--userns", "host", "--network", "host", "busybox", "true"]).ok();
+}
+
+#[test]
+fn userns_host_is_always_valid_and_nothing_else_is() {
+    let world = World::new();
+    world.docker(&["run", "--rm", "--userns", "host", "busybox", "true"]).ok();
+    let said = world.docker(&["run", "--rm", "--userns", "private", "busybox", "true"]).fails(125);
+    assert!(said.contains("invalid USER mode"), "{said}");
+}
+
+#[test]
+fn devices_are_given_by_node_and_by_rule() {
+    let world = World::new();
+    let read = |flags: &[&str], path: &str| {
+        let make = format!("[ -e {path} ] || mknod {path} c 10 200; head -c 0 {path}");
+        let args = [&["run", "--rm"], flags, &["busybox", "sh", "-c", make.as_str()]].concat();
+        world.docker(&args)
+    };
+    assert_eq!(read(&["--device", "/dev/zero:/dev/mine:r"], "/dev/mine").code, 0);
+    let refused = read(&[], "/dev/tunnel");
+    assert!(refused.code != 0 && refused.stderr.contains("Operation not permitted"), "{refused:?}");
+    let ruled = read(&["--device-cgroup-rule", "c 10:200 rwm"], "/dev/tunnel");
+    assert!(!ruled.stderr.contains("Operation not permitted"), "{ruled:?}");
+    let said = world.docker(&["run", "--rm", "--device", "/dev/nowhere", "busybox", "true"]).fails(127);
+    let text =
+        "error gathering device information while adding custom device \"/dev/nowhere\": no such file or directory";
+    assert!(said.contains(text), "{said}");
+}
+
+#[test]
+fn kernel_parameters_and_limits_are_the_containers_own() {
+    let world = World::new();
+    let script = "cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax; ulimit -n; ulimit -Hn";
+    let flags = ["--sysctl", "net.core.somaxconn=77", "--sysctl", "kernel.msgmax=9000", "--ulimit", "nofile=64:128"];
+    let args = [&["run", "--rm"][..], &flags, &["busybox", "sh", "-c", script]].concat();
+    assert_eq!(world.docker(&args).ok(), "77\n9000\n64\n128");
+    let said = world.docker(&["run", "--rm", "--sysctl", "kernel.panic=1", "busybox", "true"]).fails(125);
+    assert!(said.contains("sysctl 'kernel.panic=1' is not allowed"), "{said}");
+    let outside = ["run", "--rm", "--network", "host", "--sysctl", "net.core.somaxconn=77", "busybox", "true"];
+    let said = world.docker(&outside).fails(125);
+    assert!(said.contains("namespace"), "{said}");
+    // A machine without a scheduler that knows weights leaves them out aloud, before it looks at them.
+    let outcome = world.docker(&["run", "--rm", "--blkio-weight", "7", "busybox", "true"]);
+    let refused = outcome.code == 125 && outcome.stderr.contains("Range of blkio weight is from 10 to 1000");
+    let discarded = outcome.code == 0 && outcome.stderr.contains("Block I/O weight or the cgroup is not mounted");
+    assert!(refused || discarded, "{outcome:?}");
+    let said = world.docker(&["run", "--rm", "--device-read-bps", "/dev/nowhere:1mb", "busybox", "true"]).fails(127);
+    assert!(said.contains("/dev/nowhere") && said.contains("no such file or directory"), "{said}");
+}
+
+#[test]
+fn a_last_line_without_an_end_is_shown_without_one() {
+    let world = World::new();
+    world.docker(&["run", "--name", "work", "busybox", "sh", "-c", "echo first; printf last"]).ok();
+    assert_eq!(world.docker(&["logs", "work"]).stdout, "first\nlast");
+    assert_eq!(world.docker(&["logs", "--tail", "1", "work"]).stdout, "last");
+}

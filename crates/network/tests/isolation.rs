@@ -1,0 +1,89 @@
+//! Bridges that are kept from each other.
+
+use std::net::Ipv4Addr;
+
+use network::service::Protocol;
+use network::{Isolation, Network, PodAttach};
+
+use crate::machine::*;
+
+fn open(machine: &Machine, name: &str, n: u8, internal: bool) -> Network {
+    Network::open(config(machine, name, n, internal)).unwrap()
+}
+
+fn config(machine: &Machine, name: &str, n: u8, internal: bool) -> network::NetworkConfig {
+    let isolation = Some(Isolation { group: "bridges".into(), internal, protected: true });
+    network::NetworkConfig { isolation, cluster_dns: None, ..machine.config(name, n) }
+}
+
+/// That no answer comes, without waiting for one as long as for one that must come.
+fn unreachable(from: &std::path::Path, to: (Ipv4Addr, u16)) {
+    at(from, move || {
+        let patience = std::time::Duration::from_millis(300);
+        let outcome = std::net::TcpStream::connect_timeout(&to.into(), patience);
+        assert!(outcome.is_err(), "{to:?} was reached");
+    });
+}
+
+#[test]
+fn containers_of_one_bridge_reach_those_of_another_by_published_ports_only() {
+    let machine = Machine::new();
+    let (front, back) = (open(&machine, "front", 42, false), open(&machine, "back", 44, false));
+    let (a, b) = (attach(&front, "a"), attach(&front, "b"));
+    let published = vec![host_port(Protocol::Tcp, 8080, 80)];
+    let web = back.attach(&PodAttach { id: "web".into(), host_ports: published }).unwrap();
+    serve_tcp(&b.netns, 80, "b");
+    serve_tcp(&web.netns, 80, "web");
+    serve_tcp(&machine.outside, 80, "outside");
+
+    assert_eq!(ask_tcp(&a.netns, (b.ip, 80)).unwrap().server, "b");
+    assert_eq!(ask_tcp(&a.netns, (CLIENT, 80)).unwrap().client.ip(), std::net::IpAddr::from(NODE));
+    assert_eq!(ask_tcp(&machine.own, (web.ip, 80)).unwrap().server, "web");
+    unreachable(&a.netns, (web.ip, 80));
+    unreachable(&web.netns, (b.ip, 80));
+    // From another machine that has a route, too.
+    unreachable(&machine.outside, (web.ip, 80));
+    assert_eq!(ask_tcp(&machine.outside, (NODE, 8080)).unwrap().server, "web");
+    assert_eq!(ask_tcp(&a.netns, (NODE, 8080)).unwrap().server, "web");
+    assert_eq!(ask_tcp(&a.netns, (front.gateway(), 8080)).unwrap().server, "web");
+}
+
+#[test]
+fn an_internal_network_leads_nowhere_else() {
+    let machine = Machine::new();
+    let (inner, other) = (open(&machine, "inner", 42, true), open(&machine, "other", 44, false));
+    let (a, b) = (attach(&inner, "a"), attach(&inner, "b"));
+    let published = vec![host_port(Protocol::Tcp, 8080, 80)];
+    let web = other.attach(&PodAttach { id: "web".into(), host_ports: published }).unwrap();
+    serve_tcp(&b.netns, 80, "b");
+    serve_tcp(&web.netns, 80, "web");
+    serve_tcp(&machine.outside, 80, "outside");
+
+    assert_eq!(ask_tcp(&a.netns, (b.ip, 80)).unwrap().server, "b");
+    assert_eq!(ask_tcp(&machine.own, (b.ip, 80)).unwrap().server, "b");
+    let routes = at(&a.netns, || ip("-4 route"));
+    assert_eq!(routes.trim(), "10.42.0.0/16 via 10.42.0.1 dev eth0 proto 72 onlink");
+    unreachable(&a.netns, (CLIENT, 80));
+    // One that is allowed to change its routes gets no further.
+    at(&a.netns, || ip("route add default via 10.42.0.1 dev eth0 onlink"));
+    unreachable(&a.netns, (CLIENT, 80));
+    unreachable(&a.netns, (web.ip, 80));
+    unreachable(&a.netns, (inner.gateway(), 8080));
+    unreachable(&web.netns, (b.ip, 80));
+    unreachable(&machine.outside, (b.ip, 80));
+}
+
+#[test]
+fn isolation_survives_a_restart() {
+    let machine = Machine::new();
+    let front = open(&machine, "front", 42, false);
+    let web = attach(&front, "web");
+    let back = open(&machine, "back", 44, true);
+    let a = attach(&back, "a");
+    serve_tcp(&web.netns, 80, "web");
+    drop((front, back));
+    unreachable(&a.netns, (web.ip, 80));
+    let _front = open(&machine, "front", 42, false);
+    unreachable(&machine.outside, (web.ip, 80));
+    assert_eq!(ask_tcp(&machine.own, (web.ip, 80)).unwrap().server, "web");
+}
