@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use engine::Engine;
@@ -21,7 +21,7 @@ use crate::plan::{check_platform, plan};
 use crate::request::{BuildOutput, BuildRequest, Context, Source};
 use crate::stage;
 use crate::tree::Root;
-use crate::work::{Built, LABEL, Locks, Parts, Settings, Work, Workspace, entrance};
+use crate::work::{Built, LABEL, Locks, Sandboxes, Settings, Work, Workspace, entrance, parking::Used};
 
 /// Bytes of a context unless the request says otherwise.
 const MAX_BYTES: u64 = 64 << 30;
@@ -141,8 +141,8 @@ impl Builder {
             }
         }
         let global_names: Vec<String> = plan.global.keys().cloned().collect();
-        let work = Arc::new(Work::new(Parts {
-            engine: self.engine.clone(),
+        let work = Arc::new(Work {
+            sandboxes: Sandboxes::new(self.engine.clone(), workspace.clone()),
             content: self.content.clone(),
             data_dir: self.data_dir.clone(),
             workspace,
@@ -153,7 +153,10 @@ impl Builder {
             context,
             progress: progress.clone(),
             locks: self.locks.clone(),
-        }));
+            cached: AtomicUsize::new(0),
+            used_args: Used::default(),
+            counter: AtomicUsize::new(0),
+        });
         global_names.iter().for_each(|name| work.used_args.add(name));
         let mut futures: BTreeMap<usize, stage::Future> = BTreeMap::new();
         for planned in &plan.stages {

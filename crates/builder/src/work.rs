@@ -92,7 +92,8 @@ pub(crate) struct Work {
     pub locks: Arc<Locks>,
     pub cached: AtomicUsize,
     pub used_args: parking::Used,
-    counter: AtomicUsize,
+    /// Of names in the workspace.
+    pub counter: AtomicUsize,
 }
 
 /// The arguments that some stage has declared or used.
@@ -127,55 +128,7 @@ impl Locks {
     }
 }
 
-/// The parts of a new [`Work`].
-pub(crate) struct Parts {
-    pub engine: Engine,
-    pub content: Content,
-    pub data_dir: PathBuf,
-    pub workspace: Arc<Workspace>,
-    pub settings: Settings,
-    pub dockerfile: Dockerfile,
-    pub global: BTreeMap<String, String>,
-    pub steps: usize,
-    pub context: Option<Root>,
-    pub progress: Progress,
-    pub locks: Arc<Locks>,
-}
-
 impl Work {
-    pub fn new(parts: Parts) -> Self {
-        let Parts {
-            engine,
-            content,
-            data_dir,
-            workspace,
-            settings,
-            dockerfile,
-            global,
-            steps,
-            context,
-            progress,
-            locks,
-        } = parts;
-        let sandboxes = Sandboxes { engine, workspace: workspace.clone(), made: Mutex::default() };
-        Self {
-            content,
-            data_dir,
-            workspace,
-            settings,
-            dockerfile,
-            global,
-            steps,
-            context,
-            progress,
-            sandboxes,
-            locks,
-            cached: AtomicUsize::new(0),
-            used_args: parking::Used::default(),
-            counter: AtomicUsize::new(0),
-        }
-    }
-
     pub fn tell(&self, event: Event) {
         (self.progress)(event);
     }
@@ -260,6 +213,10 @@ pub(crate) struct Sandboxes {
 }
 
 impl Sandboxes {
+    pub fn new(engine: Engine, workspace: Arc<Workspace>) -> Self {
+        Self { engine, workspace, made: Mutex::default() }
+    }
+
     /// Where its secrets are, a tmpfs that only the sandbox sees.
     pub fn secrets(&self) -> PathBuf {
         self.workspace.path.join("secrets")

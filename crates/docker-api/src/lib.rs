@@ -13,7 +13,6 @@
 
 #![recursion_limit = "512"]
 
-mod builder;
 mod config;
 mod containers;
 mod daemon;
@@ -28,7 +27,6 @@ mod system;
 mod time;
 mod volumes;
 
-pub use builder::{BuildFailure, BuildOptions, BuildProgress, ImageBuilder};
 pub use config::{Config, NetworkSettings};
 pub use daemon::DockerApi;
 pub use error::ApiError;

@@ -234,7 +234,7 @@ fn requested_tmpfs(destination: String, rw: bool, request: Option<&MountRequest>
 }
 
 /// Cgroup limits.
-pub(super) fn resources(host: &HostOptions) -> Resources {
+pub(crate) fn resources(host: &HostOptions) -> Resources {
     let positive = |number: i64| (number > 0).then_some(number);
     let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     let (mut quota, mut period) = ((host.cpu_quota != 0).then_some(host.cpu_quota), positive(host.cpu_period));
@@ -255,7 +255,8 @@ pub(super) fn resources(host: &HostOptions) -> Resources {
     }
 }
 
-fn rlimits(host: &HostOptions) -> Result<Vec<Rlimit>> {
+/// `--ulimit`.
+pub(crate) fn rlimits(host: &HostOptions) -> Result<Vec<Rlimit>> {
     let known = [
         "as",
         "core",

@@ -41,6 +41,9 @@ pub(crate) async fn disk_usage(daemon: Arc<Daemon>, call: Call) -> Result<Respon
             let summaries = list.iter().map(|container| containers::summary(&daemon, container, true));
             answer["Containers"] = summaries.collect::<Vec<Value>>().into();
         }
+        if wanted("build-cache") {
+            answer["BuildCache"] = images::build_cache(&daemon).into();
+        }
         if wanted("volume") {
             answer["Volumes"] = daemon
                 .volumes
