@@ -10,6 +10,7 @@ use engine::Engine;
 use engine::content::{Content, Reference};
 
 use crate::cache::{self, CacheEntry};
+use crate::cache_directory;
 use crate::dockerfile::{self, Dockerfile};
 use crate::error::{BuildError, Kind};
 use crate::event::{Event, Progress};
@@ -110,7 +111,18 @@ impl Builder {
         prepared: Prepared,
         progress: Progress,
     ) -> Result<BuildOutput, BuildError> {
-        let Prepared { mut settings, context, text, tags, cache_from, labels, target, output } = prepared;
+        let Prepared {
+            mut settings,
+            context,
+            text,
+            tags,
+            cache_from,
+            cache_directories,
+            cache_to,
+            labels,
+            target,
+            output,
+        } = prepared;
         let dockerfile = Dockerfile::parse(&text).map_err(Kind::Parse)?;
         for warning in &dockerfile.warnings {
             progress(Event::Warning(warning.clone()));
@@ -134,6 +146,14 @@ impl Builder {
             let content = self.content.clone();
             blocking(move || Ok(content.authoring()?)).await?
         };
+        for directory in cache_directories {
+            let (content, id) = (self.content.clone(), workspace.id());
+            let shown = directory.display().to_string();
+            let read = blocking(move || cache_directory::read(&content, &directory, &id)).await;
+            if let Err(error) = read {
+                progress(Event::Warning(format!("nothing is taken from {shown}: {error}")));
+            }
+        }
         for name in &cache_from {
             match self.cache_source(name, &settings).await {
                 Ok(image) => settings.cache_from.push(image),
@@ -155,6 +175,7 @@ impl Builder {
             locks: self.locks.clone(),
             cached: AtomicUsize::new(0),
             used_args: Used::default(),
+            records: cache_directory::Used::default(),
             counter: AtomicUsize::new(0),
         });
         global_names.iter().for_each(|name| work.used_args.add(name));
@@ -193,6 +214,10 @@ impl Builder {
                     None => work.content.author(&built.config, &built.layers, &tags)?,
                 };
                 output::write(work, &image, &built, output, &tags)?;
+                if let Some(directory) = cache_to {
+                    let platform = &work.settings.platform;
+                    cache_directory::write(&work.content, &work.records, platform, &directory)?;
+                }
                 Ok((image, tags))
             })
             .await?;
@@ -249,6 +274,8 @@ struct Prepared {
     text: String,
     tags: Vec<Reference>,
     cache_from: Vec<String>,
+    cache_directories: Vec<PathBuf>,
+    cache_to: Option<PathBuf>,
     labels: BTreeMap<String, String>,
     target: Option<String>,
     output: crate::request::Output,
@@ -289,6 +316,8 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
         text,
         tags,
         cache_from: request.cache_from,
+        cache_directories: request.cache_directories,
+        cache_to: request.cache_to,
         labels: request.labels,
         target: request.target,
         output: request.output,

@@ -12,6 +12,7 @@
 
 mod builder;
 mod cache;
+mod cache_directory;
 mod classic;
 mod copy;
 mod display;

@@ -11,6 +11,7 @@ use engine::content::{Content, Digest, Image, ImageConfig, Layer, Reference};
 use engine::{Engine, Namespace, Resources, Sandbox, SandboxSpec, Seccomp, Tmpfs};
 use tokio::sync::Mutex;
 
+use crate::cache_directory;
 use crate::dockerfile::Dockerfile;
 use crate::error::Kind;
 use crate::event::{Event, Progress};
@@ -34,6 +35,11 @@ impl Workspace {
         let lock = File::create(path.join("lock")).map_err(|e| Kind::io("create", &path, e))?;
         lock.lock().map_err(|e| Kind::io("lock", &path, e))?;
         Ok(Self { path, _lock: lock })
+    }
+
+    /// The build's own name.
+    pub fn id(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 }
 
@@ -92,6 +98,8 @@ pub(crate) struct Work {
     pub locks: Arc<Locks>,
     pub cached: AtomicUsize,
     pub used_args: parking::Used,
+    /// The cache's records that this build used or made.
+    pub records: cache_directory::Used,
     /// Of names in the workspace.
     pub counter: AtomicUsize,
 }
@@ -229,7 +237,7 @@ impl Sandboxes {
         }
         let secrets = self.secrets();
         std::fs::create_dir_all(&secrets).map_err(|e| Kind::io("create", &secrets, e))?;
-        let name = self.workspace.path.file_name().unwrap_or_default().to_string_lossy();
+        let name = self.workspace.id();
         let spec = SandboxSpec {
             id: format!("build-{name}-{}", made.len()),
             network: match network {

@@ -107,12 +107,7 @@ impl Message {
 }
 
 /// The build itself, told to the client as it goes; returns the last word.
-async fn run(
-    builder: Builder,
-    request: BuildRequest,
-    quiet: bool,
-    to: UnboundedSender<Message>,
-) -> Message {
+async fn run(builder: Builder, request: BuildRequest, quiet: bool, to: UnboundedSender<Message>) -> Message {
     let classic = Arc::new(Mutex::new(Classic::new()));
     let say = |piece: &Piece, to: &UnboundedSender<Message>| {
         // dockerd shows what came from stderr in red.
