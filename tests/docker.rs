@@ -8,14 +8,15 @@ use std::{
 use crate::cluster::{Cluster, eventually, http_get, text};
 
 /// Debian's or Docker's client; the Makefile sees to it that there is one.
-fn docker(cluster: &Cluster, arguments: &[&str]) -> Output {
+pub fn docker(cluster: &Cluster, arguments: &[&str]) -> Output {
     let socket = format!("unix://{}", cluster.scratch().join("docker.sock").display());
     let mut command = Command::new("docker");
     command.env("DOCKER_HOST", socket).env("DOCKER_BUILDKIT", "0").env("HOME", cluster.scratch());
     command.args(arguments).output().unwrap()
 }
 
-fn succeed(cluster: &Cluster, arguments: &[&str]) -> String {
+/// A client's command that must succeed, and what it prints.
+pub fn succeed(cluster: &Cluster, arguments: &[&str]) -> String {
     let output = docker(cluster, arguments);
     assert!(
         output.status.success(),

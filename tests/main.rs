@@ -9,6 +9,7 @@ mod bad_input;
 mod docker;
 mod guestbook;
 mod images;
+mod interop;
 mod lifecycle;
 mod logs;
 mod placing;

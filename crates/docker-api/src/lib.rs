@@ -28,7 +28,8 @@ mod time;
 mod volumes;
 
 pub use config::{Config, NetworkSettings};
+pub use containers::flags::{Flag, RUN_FLAGS, State};
 pub use daemon::DockerApi;
 pub use error::ApiError;
 pub use http::is_answering;
-pub use routes::endpoints;
+pub use routes::{Endpoint, endpoints};

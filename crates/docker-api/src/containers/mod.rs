@@ -1,5 +1,6 @@
 //! Containers: their records, their life, and everything `docker` does with one.
 
+mod accept;
 mod adopt;
 mod archive;
 mod attach;
@@ -8,6 +9,7 @@ mod commit;
 mod create;
 mod ending;
 mod exec;
+pub(crate) mod flags;
 mod health;
 mod init_layer;
 mod inspect;

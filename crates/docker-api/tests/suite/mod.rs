@@ -1,5 +1,6 @@
 mod builds;
 mod daemon;
+mod documentation;
 mod files;
 mod images;
 mod networks;

@@ -59,6 +59,14 @@ impl World {
         self.directory.path().join(name)
     }
 
+    /// A range of this test's own for a network, and a part of it with two addresses.
+    pub fn subnet(&self) -> (String, String) {
+        let text = std::fs::read_to_string(self.path("numbers")).expect("written at the start");
+        let (first, second) = text.split_once(' ').expect("two numbers");
+        let first = 100 + first.parse::<u32>().expect("a number") % 50;
+        (format!("10.{first}.{second}.128/25"), format!("10.{first}.{second}.204/31"))
+    }
+
     /// A client's command, ready to be changed.
     pub fn client(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
