@@ -90,7 +90,7 @@ fn an_image_built_by_buildah_runs_here_and_in_a_pod() {
     let context = cluster.scratch().join("context");
     fs::create_dir(&context).unwrap();
     let dockerfile = format!(
-        "FROM {base}\nRUN echo run > /made; rm -r /tmp; mkdir /tmp; mknod /pipe p\nCOPY --chown=3:4 file /copied\nENTRYPOINT [\"sh\", \"-c\"]\nCMD [\"cat /made /copied; stat -c '%u %g' /copied; sleep 1000\"]\n"
+        "FROM {base}\nRUN echo run > /made; rm -r /tmp; mkdir /tmp; mkdir /made-too\nCOPY --chown=3:4 file /copied\nENTRYPOINT [\"sh\", \"-c\"]\nCMD [\"cat /made /copied; stat -c '%u %g' /copied; sleep 1000\"]\n"
     );
     fs::write(context.join("Dockerfile"), dockerfile).unwrap();
     fs::write(context.join("file"), "copied\n").unwrap();
@@ -100,7 +100,7 @@ fn an_image_built_by_buildah_runs_here_and_in_a_pod() {
         peer_succeeds(&cluster, "buildah", &[&build[..], &[context.to_str().unwrap()]].concat());
         peer_succeeds(&cluster, "buildah", &["push", "-q", "--tls-verify=false", &name]);
         succeed(&cluster, &["pull", &name]);
-        let command = "cat /made /copied; stat -c '%u %g' /copied; test -p /pipe && ls /tmp";
+        let command = "cat /made /copied; stat -c '%u %g' /copied; test -d /made-too && ls /tmp";
         assert_eq!(succeed(&cluster, &["run", "--rm", "--network", "none", &name, command]), "run\ncopied\n3 4\n");
     }
     cluster.apply(&format!(

@@ -163,6 +163,7 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
             host.log_config.kind
         )));
     }
+    log_options(host)?;
     if let Some(signal) = &options.stop_signal
         && super::signal::parse(signal).is_none()
     {
@@ -180,6 +181,46 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
         return bad(
             "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
         );
+    }
+    Ok(())
+}
+
+/// The options that each driver knows, and those that have a shape.
+fn log_options(host: &HostOptions) -> Result<()> {
+    const LOCAL: &[&str] = &["compress", "max-buffer-size", "max-file", "max-size", "mode"];
+    const JSON_FILE: &[&str] = &[
+        "compress",
+        "env",
+        "env-regex",
+        "labels",
+        "labels-regex",
+        "max-buffer-size",
+        "max-file",
+        "max-size",
+        "mode",
+        "tag",
+    ];
+    let kind = host.log_config.kind.as_str();
+    let known = match kind {
+        "local" => LOCAL,
+        "json-file" => JSON_FILE,
+        _ => return Ok(()),
+    };
+    let refused = |reason: String| Err(ApiError::bad(format!("failed to initialize logging driver: {reason}")));
+    for (name, value) in &host.log_config.config {
+        match name.as_str() {
+            name if !known.contains(&name) => {
+                return Err(ApiError::bad(format!("unknown log opt '{name}' for {kind} log driver")));
+            }
+            "max-size" if super::spec::byte_size(value).is_none() => {
+                return refused(format!("invalid size: '{value}'"));
+            }
+            "max-file" if value.parse::<u32>().is_err() => {
+                return refused(format!("strconv.Atoi: parsing {value:?}: invalid syntax"));
+            }
+            "max-file" if value == "0" => return refused("max-file cannot be less than 1".into()),
+            _ => {}
+        }
     }
     Ok(())
 }

@@ -136,7 +136,7 @@ fn log(host: &HostOptions, directory: &Path) -> Option<LogSpec> {
 }
 
 /// `10m`, `1g`, `500k`, `100`.
-fn byte_size(text: &str) -> Option<u64> {
+pub(super) fn byte_size(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let text = text.trim_end_matches('b');
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());

@@ -158,18 +158,31 @@ async fn import(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
         .map_or_else(|| format!("Imported from {source}"), str::to_owned);
     let spool = if source == "-" { call.spool(&daemon.scratch()).await? } else { download(&daemon, &source).await? };
     let image = blocking(move || {
-        let mut layer = LayerFile::new(&daemon.scratch())?;
-        io::copy(&mut decompressed(io::BufReader::new(spool.reopen()?))?, &mut layer)?;
+        let layer = match is_plain(&spool)? {
+            true => LayerFile::of(spool)?,
+            false => {
+                let mut layer = LayerFile::new(&daemon.scratch())?;
+                io::copy(&mut decompressed(io::BufReader::new(spool.reopen()?))?, &mut layer)?;
+                layer.finish()?
+            }
+        };
         let mut config = json!({});
         instructions::apply(&mut config, &changes)?;
         let story = Story { comment: Some(comment), ..Story::default() };
-        let image = compose::derive(&daemon, None, Some(layer.finish()?), config, story, name)?;
+        let image = compose::derive(&daemon, None, Some(layer), config, story, name)?;
         let attributes = BTreeMap::from([("name".into(), image.tags.first().cloned().unwrap_or_default())]);
         daemon.events.emit("image", "import", image.id.as_str(), attributes);
         Ok(image)
     })
     .await?;
     Ok(json_stream(futures::stream::iter([json!({"status": image.id.as_str()})])))
+}
+
+/// Whether a file is an archive as it is: the mark of tar is where it has to be.
+fn is_plain(file: &tempfile::NamedTempFile) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    let mut mark = [0; 5];
+    Ok(file.as_file().read_at(&mut mark, 257)? == 5 && mark == *b"ustar")
 }
 
 /// An archive from the network, for `docker import URL`.

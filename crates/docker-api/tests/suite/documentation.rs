@@ -108,7 +108,7 @@ fn what_is_out_of_scope_is_refused_in_dockers_shape() {
             continue;
         }
         assert!(matches!(status, 501 | 503), "{endpoint:?}: {status} {body}");
-        let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let body: serde_json::Value = serde_json::from_str(body).expect("JSON");
         assert!(body["message"].as_str().is_some_and(|text| !text.is_empty()), "{endpoint:?}: {body}");
     }
 }

@@ -1,9 +1,11 @@
+mod bad_days;
 mod builds;
 mod daemon;
 mod documentation;
 mod files;
 mod images;
 mod networks;
+mod registry;
 mod running;
 mod volumes;
 mod wire;

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 pub struct World {
     directory: tempfile::TempDir,
     engine: Child,
+    mounted: bool,
 }
 
 /// What a client's command came to.
@@ -43,16 +44,40 @@ impl World {
     pub fn empty() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let engine = start(directory.path());
-        Self { directory, engine }
+        Self { directory, engine, mounted: false }
+    }
+
+    /// An engine with `busybox` on a file system of that many bytes.
+    pub fn on(bytes: u64) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = std::ffi::CString::new(directory.path().to_str().expect("UTF-8")).expect("no NUL");
+        let options = std::ffi::CString::new(format!("size={bytes}")).expect("no NUL");
+        // SAFETY: all four are strings with a NUL at their end.
+        let mounted =
+            unsafe { libc::mount(c"tmpfs".as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), 0, options.as_ptr().cast()) };
+        assert_eq!(mounted, 0, "{}", std::io::Error::last_os_error());
+        let engine = start(directory.path());
+        let world = Self { directory, engine, mounted: true };
+        world.fill();
+        world
     }
 
     /// An engine with the image `busybox`.
     pub fn new() -> Self {
         let world = Self::empty();
-        let tar = world.path("busybox.tar");
-        busybox(&tar);
-        world.docker(&["import", tar.to_str().unwrap(), "busybox"]).ok();
+        world.fill();
         world
+    }
+
+    fn fill(&self) {
+        let tar = self.path("busybox.tar");
+        busybox(&tar);
+        self.docker(&["import", tar.to_str().unwrap(), "busybox"]).ok();
+    }
+
+    /// Writes a root file system of busybox alone.
+    pub fn busybox_at(path: &Path) {
+        busybox(path);
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -116,6 +141,11 @@ impl Drop for World {
         let pid = Pid::from_raw(i32::try_from(self.engine.id()).expect("a process id"));
         let _ = kill(pid, Signal::SIGINT);
         let _ = self.engine.wait();
+        if self.mounted {
+            let target = std::ffi::CString::new(self.directory.path().to_str().expect("UTF-8")).expect("no NUL");
+            // SAFETY: a string with a NUL at its end.
+            unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+        }
     }
 }
 
