@@ -6,6 +6,7 @@ mod cluster;
 mod attach;
 mod bad_days;
 mod bad_input;
+mod building;
 mod docker;
 mod guestbook;
 mod images;
