@@ -127,7 +127,7 @@ fn a_login_opens_a_registry_with_passwords_and_a_logout_closes_it() {
     succeed(&cluster, &["pull", &name]);
     succeed(&cluster, &["logout", &guarded.address]);
     let closed = docker(&cluster, &["pull", &name]);
-    assert!(!closed.status.success() && text(&closed.stderr).contains("authentication required"), "{closed:?}");
+    assert!(!closed.status.success() && text(&closed.stderr).contains("pull access denied"), "{closed:?}");
 }
 
 #[test]

@@ -181,8 +181,9 @@ fn a_full_disk_is_named_and_what_was_there_still_works() {
     let text = world.docker_with(&["import", "-", "big"], &archive).fails(1);
     assert!(text.to_lowercase().contains("no space left on device"), "{text}");
     let fill = ["run", "--rm", "busybox", "dd", "if=/dev/zero", "of=/full", "bs=1M", "count=64"];
-    let text = world.docker(&fill).fails(1);
-    assert!(text.contains("No space left on device"), "{text}");
+    // Here the shim's own notes are on the full disk too, so the exit code is not always dd's.
+    let outcome = world.docker(&fill);
+    assert!(outcome.code != 0 && outcome.stderr.contains("No space left on device"), "{outcome:?}");
     assert_eq!(world.docker(&["run", "--rm", "busybox", "echo", "still"]).ok(), "still");
 }
 
