@@ -8,7 +8,7 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 HYTHE   := $(SUDO) $(OUT)/release/hythe --data-dir $(DATA)
 IMAGES  := target/images
 
-.PHONY: run test test-cgroup2 stop build deps test-deps images lint bench clean
+.PHONY: run test test-cgroup2 stop build deps test-deps images lint bench bench-docker clean
 
 run: deps build ## build, start, and bring the sample application up
 	sh scripts/run-sample.sh "$(HYTHE)" "$(PORT)" "$(IMAGES)"
@@ -32,6 +32,9 @@ lint: deps
 
 bench: build
 	sh benches/run.sh "$(OUT)/release/hythe"
+
+bench-docker: build test-deps images ## the container engine beside podman, buildah and skopeo
+	HYTHE_TEST_IMAGES=$(CURDIR)/$(IMAGES) sh benches/docker.sh "$(OUT)/release/hythe"
 
 images: test-deps
 	sh examples/guestbook/images.sh $(IMAGES)

@@ -24,6 +24,10 @@ for kind in "$@"; do
         # Debian's own kubectl is old but speaks the same API; a newer one on the PATH is used as it is.
         need kubectl kubernetes-client
         need skopeo skopeo
+        # Peers that images are exchanged with; runc, since crun refuses machines with both kinds of cgroups.
+        need buildah buildah
+        need podman podman
+        need runc runc
         need docker-registry docker-registry
         need docker docker.io
         need /bin/busybox busybox-static

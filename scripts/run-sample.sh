@@ -4,14 +4,14 @@ set -eu
 hythe=$1 port=$2 images=$3
 $hythe status > /dev/null 2>&1 || $hythe up --detach --port "$port"
 
-# The images: what is here, else from the registry, else assembled from Debian packages.
-for pair in redis-7=redis:7 python-3-slim=python:3-slim; do
-    file=${pair%%=*} name=${pair#*=}
+# The images: what is here, else built from Dockerfiles on root file systems assembled from Debian packages.
+for image in redis=redis-7=redis:7 python=python-3-slim=python:3-slim; do
+    folder=${image%%=*} name=${image##*=} packages=${image#*=}
+    packages=${packages%=*}
     if $hythe image inspect "$name" > /dev/null 2>&1; then continue; fi
-    if timeout 60 $hythe image pull "$name" > /dev/null 2>&1; then continue; fi
-    echo "no registry has $name: assembling it from Debian packages"
-    sh examples/guestbook/images.sh "$images" "$file" > /dev/null
-    $hythe image import "$images/$file.tar" "$name"
+    echo "building $name"
+    sh examples/guestbook/images.sh "$images" "$packages" > /dev/null
+    $hythe build --tag "$name" --file "examples/guestbook/$folder/Dockerfile" "$images"
 done
 
 $hythe apply -f examples/guestbook.yaml

@@ -98,9 +98,10 @@ impl Cluster {
             &services,
             "--node-name",
             "node",
-            "--registry-port",
-            "0",
         ];
+        if !more.contains(&"--registry-port") {
+            arguments.extend(["--registry-port", "0"]);
+        }
         if !more.contains(&"--docker-socket") {
             arguments.extend(["--docker-socket", "none"]);
         }

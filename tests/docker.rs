@@ -8,14 +8,15 @@ use std::{
 use crate::cluster::{Cluster, eventually, http_get, text};
 
 /// Debian's or Docker's client; the Makefile sees to it that there is one.
-fn docker(cluster: &Cluster, arguments: &[&str]) -> Output {
+pub fn docker(cluster: &Cluster, arguments: &[&str]) -> Output {
     let socket = format!("unix://{}", cluster.scratch().join("docker.sock").display());
     let mut command = Command::new("docker");
     command.env("DOCKER_HOST", socket).env("DOCKER_BUILDKIT", "0").env("HOME", cluster.scratch());
     command.args(arguments).output().unwrap()
 }
 
-fn succeed(cluster: &Cluster, arguments: &[&str]) -> String {
+/// A client's command that must succeed, and what it prints.
+pub fn succeed(cluster: &Cluster, arguments: &[&str]) -> String {
     let output = docker(cluster, arguments);
     assert!(
         output.status.success(),
@@ -87,4 +88,75 @@ fn containers_of_docker_outlive_the_daemon() {
     eventually("the API's return", || docker(&cluster, &["ps"]).status.success());
     assert_eq!(succeed(&cluster, &["inspect", "-f", "{{.State.Pid}}", "stays"]), before);
     assert_eq!(succeed(&cluster, &["exec", "stays", "echo", "here"]), "here\n");
+}
+
+/// A registry for those with a password, gone when dropped.
+struct Guarded {
+    server: std::process::Child,
+    address: String,
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[test]
+fn a_login_opens_a_registry_with_passwords_and_a_logout_closes_it() {
+    let cluster = up();
+    let passwords = cluster.scratch().join("htpasswd");
+    fs::write(&passwords, format!("ann:{}\n", registry::hash_password("secret"))).unwrap();
+    let address = format!("127.0.0.1:{}", cluster.node_port(61));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hythe"));
+    command.arg("--data-dir").arg(cluster.scratch().join("registry")).args(["registry", "--listen", &address]);
+    let server = command.arg("--htpasswd").arg(&passwords).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let guarded = Guarded { server, address };
+    let name = format!("{}/app:1", guarded.address);
+    eventually("the registry", || std::net::TcpStream::connect(&guarded.address).is_ok());
+    succeed(&cluster, &["tag", "busybox:1", &name]);
+    let refused = docker(&cluster, &["push", &name]);
+    assert!(!refused.status.success(), "{refused:?}");
+    let wrong = docker(&cluster, &["login", "-u", "ann", "-p", "guess", &guarded.address]);
+    assert!(!wrong.status.success() && text(&wrong.stderr).contains("401 Unauthorized"), "{wrong:?}");
+    let welcome = succeed(&cluster, &["login", "-u", "ann", "-p", "secret", &guarded.address]);
+    assert!(welcome.contains("Login Succeeded"), "{welcome}");
+    succeed(&cluster, &["push", &name]);
+    succeed(&cluster, &["rmi", &name]);
+    succeed(&cluster, &["pull", &name]);
+    succeed(&cluster, &["logout", &guarded.address]);
+    let closed = docker(&cluster, &["pull", &name]);
+    assert!(!closed.status.success() && text(&closed.stderr).contains("pull access denied"), "{closed:?}");
+}
+
+#[test]
+fn containers_with_a_policy_come_back_after_the_machine() {
+    let cluster = up();
+    for (name, policy) in
+        [("always", "always"), ("unless", "unless-stopped"), ("ended", "unless-stopped"), ("never", "no")]
+    {
+        succeed(
+            &cluster,
+            &["run", "-d", "--network", "none", "--name", name, "--restart", policy, "busybox:1", "sleep", "1000"],
+        );
+    }
+    succeed(&cluster, &["stop", "-t", "0", "ended"]);
+    let pid = |name: &str| succeed(&cluster, &["inspect", "-f", "{{.State.Pid}}", name]).trim().parse::<i32>().unwrap();
+    let pids: Vec<i32> = ["always", "unless", "never"].map(pid).to_vec();
+    cluster.kill_daemon();
+    for pid in pids {
+        // As a power cut would.
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+    let socket = cluster.scratch().join("docker.sock");
+    let output = cluster.try_start(&["--docker-socket", socket.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let running = || {
+        let output = docker(&cluster, &["ps", "--format", "{{.Names}}"]);
+        let mut names: Vec<String> = text(&output.stdout).lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    eventually("those with a policy", || running() == ["always", "unless"]);
 }

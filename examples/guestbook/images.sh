@@ -1,7 +1,7 @@
 #!/bin/sh
 # Assembles root file systems from Debian packages, as images for machines that reach no registry:
 #   images.sh DIR [NAME…]     writes DIR/NAME.tar for redis-7, python-3-slim and busybox (all, or those named)
-# Import them with: hythe image import DIR/redis-7.tar redis:7
+# The Dockerfiles beside this file make images of them; hythe image import DIR/redis-7.tar redis:7 does too.
 # Needs root-free apt-get and dpkg-deb; nothing of the machine itself is changed.
 set -eu
 out=$(mkdir -p "$1" && cd "$1" && pwd)

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use engine::Engine;
 use engine::content::{Content, Reference};
 
 use crate::cache::{self, CacheEntry};
+use crate::cache_directory;
 use crate::dockerfile::{self, Dockerfile};
 use crate::error::{BuildError, Kind};
 use crate::event::{Event, Progress};
@@ -21,7 +22,7 @@ use crate::plan::{check_platform, plan};
 use crate::request::{BuildOutput, BuildRequest, Context, Source};
 use crate::stage;
 use crate::tree::Root;
-use crate::work::{Built, LABEL, Locks, Parts, Settings, Work, Workspace, entrance};
+use crate::work::{Built, LABEL, Locks, Sandboxes, Settings, Work, Workspace, entrance, parking::Used};
 
 /// Bytes of a context unless the request says otherwise.
 const MAX_BYTES: u64 = 64 << 30;
@@ -110,7 +111,18 @@ impl Builder {
         prepared: Prepared,
         progress: Progress,
     ) -> Result<BuildOutput, BuildError> {
-        let Prepared { mut settings, context, text, tags, cache_from, labels, target, output } = prepared;
+        let Prepared {
+            mut settings,
+            context,
+            text,
+            tags,
+            cache_from,
+            cache_directories,
+            cache_to,
+            labels,
+            target,
+            output,
+        } = prepared;
         let dockerfile = Dockerfile::parse(&text).map_err(Kind::Parse)?;
         for warning in &dockerfile.warnings {
             progress(Event::Warning(warning.clone()));
@@ -134,6 +146,14 @@ impl Builder {
             let content = self.content.clone();
             blocking(move || Ok(content.authoring()?)).await?
         };
+        for directory in cache_directories {
+            let (content, id) = (self.content.clone(), workspace.id());
+            let shown = directory.display().to_string();
+            let read = blocking(move || cache_directory::read(&content, &directory, &id)).await;
+            if let Err(error) = read {
+                progress(Event::Warning(format!("nothing is taken from {shown}: {error}")));
+            }
+        }
         for name in &cache_from {
             match self.cache_source(name, &settings).await {
                 Ok(image) => settings.cache_from.push(image),
@@ -141,8 +161,8 @@ impl Builder {
             }
         }
         let global_names: Vec<String> = plan.global.keys().cloned().collect();
-        let work = Arc::new(Work::new(Parts {
-            engine: self.engine.clone(),
+        let work = Arc::new(Work {
+            sandboxes: Sandboxes::new(self.engine.clone(), workspace.clone()),
             content: self.content.clone(),
             data_dir: self.data_dir.clone(),
             workspace,
@@ -153,7 +173,11 @@ impl Builder {
             context,
             progress: progress.clone(),
             locks: self.locks.clone(),
-        }));
+            cached: AtomicUsize::new(0),
+            used_args: Used::default(),
+            records: cache_directory::Used::default(),
+            counter: AtomicUsize::new(0),
+        });
         global_names.iter().for_each(|name| work.used_args.add(name));
         let mut futures: BTreeMap<usize, stage::Future> = BTreeMap::new();
         for planned in &plan.stages {
@@ -190,6 +214,10 @@ impl Builder {
                     None => work.content.author(&built.config, &built.layers, &tags)?,
                 };
                 output::write(work, &image, &built, output, &tags)?;
+                if let Some(directory) = cache_to {
+                    let platform = &work.settings.platform;
+                    cache_directory::write(&work.content, &work.records, platform, &directory)?;
+                }
                 Ok((image, tags))
             })
             .await?;
@@ -246,6 +274,8 @@ struct Prepared {
     text: String,
     tags: Vec<Reference>,
     cache_from: Vec<String>,
+    cache_directories: Vec<PathBuf>,
+    cache_to: Option<PathBuf>,
     labels: BTreeMap<String, String>,
     target: Option<String>,
     output: crate::request::Output,
@@ -286,6 +316,8 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
         text,
         tags,
         cache_from: request.cache_from,
+        cache_directories: request.cache_directories,
+        cache_to: request.cache_to,
         labels: request.labels,
         target: request.target,
         output: request.output,

@@ -25,12 +25,14 @@ impl Key {
         self
     }
 
-    fn id(&self) -> String {
+    /// The name of its record.
+    pub fn id(&self) -> String {
         format!("{PREFIX}{}", hex::encode(self.0.clone().finalize()))
     }
 }
 
-const PREFIX: &str = "build-";
+/// How the names of records begin; the rest is hexadecimal.
+pub(crate) const PREFIX: &str = "build-";
 
 /// What a step did.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,8 +58,13 @@ pub(crate) fn find(content: &Content, key: &Key) -> Option<Record> {
 
 /// Keeps a record, and its layer from being collected.
 pub(crate) fn keep(content: &Content, key: &Key, record: &Record) -> Result<(), ContentError> {
+    keep_as(content, &key.id(), record)
+}
+
+/// The same by its name.
+pub(crate) fn keep_as(content: &Content, id: &str, record: &Record) -> Result<(), ContentError> {
     let note = serde_json::to_value(record).expect("a record is always JSON");
-    content.pin(&key.id(), &Pin { layers: record.layer.iter().cloned().collect(), note })
+    content.pin(id, &Pin { layers: record.layer.iter().cloned().collect(), note })
 }
 
 /// One record of the build cache, as `docker system df` and `docker builder prune` see it.

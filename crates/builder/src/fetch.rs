@@ -21,6 +21,15 @@ pub(crate) struct Fetched {
     pub modified: Option<i64>,
 }
 
+/// Fetches what a URL names into a file; proxies are those of the environment, but for what is on this machine.
+///
+/// # Errors
+/// In words for a user: the server's refusal, a silence of a minute, more than `limit` bytes, or the disk's.
+pub async fn download(url: &str, target: &Path, limit: u64) -> Result<(), String> {
+    let fetched = fetch(url, target, limit).await;
+    fetched.map(drop).map_err(|error| error.to_string().replace(&format!("ADD failed: {url}: "), ""))
+}
+
 /// Fetches into a file. Servers that fall silent for a minute, and more than `limit` bytes, are errors.
 pub(crate) async fn fetch(url: &str, target: &Path, limit: u64) -> Result<Fetched, Kind> {
     let fail = |what: String| Kind::invalid(format!("ADD failed: {url}: {what}"));

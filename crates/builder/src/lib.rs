@@ -12,6 +12,7 @@
 
 mod builder;
 mod cache;
+mod cache_directory;
 mod classic;
 mod copy;
 mod display;
@@ -39,4 +40,5 @@ pub use classic::{Classic, Piece, short};
 pub use display::Display;
 pub use error::{BuildError, Kind};
 pub use event::{Event, Progress};
+pub use fetch::download;
 pub use request::{BuildOutput, BuildRequest, Context, Output, RunNetwork, Source};

@@ -103,6 +103,11 @@ pub struct BuildRequest {
     pub pull: bool,
     /// `--cache-from`: images whose steps count as done, if they begin as this build does. Here, or to be pulled.
     pub cache_from: Vec<String>,
+    /// `--cache-from type=local`: directories that [`BuildRequest::cache_to`] of other builds wrote. One that is not
+    /// there is a warning.
+    pub cache_directories: Vec<PathBuf>,
+    /// `--cache-to type=local`: where what this build's steps made is written, those of all stages.
+    pub cache_to: Option<PathBuf>,
     /// How to reach registries.
     pub pull_options: PullOptions,
     /// `--secret`, by id. Only `RUN --mount=type=secret` sees them, in memory.

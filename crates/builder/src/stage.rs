@@ -231,7 +231,8 @@ impl Stage {
             own.or_else(|| self.work.settings.cache_from.iter().find_map(|image| self.found_in(image, created_by?)))
         };
         let found = if self.work.settings.no_cache { None } else { known() };
-        if found.is_some() {
+        if let Some(record) = &found {
+            self.work.records.add(key.id(), record.clone());
             self.work.cached.fetch_add(1, Ordering::Relaxed);
             self.work.tell(Event::Cached { stage: self.index });
         }
@@ -261,6 +262,7 @@ impl Stage {
     fn keep(&self, key: &Key, note: &str, layer: Option<Layer>) -> Result<Record, Kind> {
         let record = Record { created: self.work.now(), layer, step: note.to_owned() };
         cache::keep(&self.work.content, key, &record)?;
+        self.work.records.add(key.id(), record.clone());
         Ok(record)
     }
 

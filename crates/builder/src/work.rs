@@ -11,6 +11,7 @@ use engine::content::{Content, Digest, Image, ImageConfig, Layer, Reference};
 use engine::{Engine, Namespace, Resources, Sandbox, SandboxSpec, Seccomp, Tmpfs};
 use tokio::sync::Mutex;
 
+use crate::cache_directory;
 use crate::dockerfile::Dockerfile;
 use crate::error::Kind;
 use crate::event::{Event, Progress};
@@ -34,6 +35,11 @@ impl Workspace {
         let lock = File::create(path.join("lock")).map_err(|e| Kind::io("create", &path, e))?;
         lock.lock().map_err(|e| Kind::io("lock", &path, e))?;
         Ok(Self { path, _lock: lock })
+    }
+
+    /// The build's own name.
+    pub fn id(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 }
 
@@ -92,7 +98,10 @@ pub(crate) struct Work {
     pub locks: Arc<Locks>,
     pub cached: AtomicUsize,
     pub used_args: parking::Used,
-    counter: AtomicUsize,
+    /// The cache's records that this build used or made.
+    pub records: cache_directory::Used,
+    /// Of names in the workspace.
+    pub counter: AtomicUsize,
 }
 
 /// The arguments that some stage has declared or used.
@@ -127,55 +136,7 @@ impl Locks {
     }
 }
 
-/// The parts of a new [`Work`].
-pub(crate) struct Parts {
-    pub engine: Engine,
-    pub content: Content,
-    pub data_dir: PathBuf,
-    pub workspace: Arc<Workspace>,
-    pub settings: Settings,
-    pub dockerfile: Dockerfile,
-    pub global: BTreeMap<String, String>,
-    pub steps: usize,
-    pub context: Option<Root>,
-    pub progress: Progress,
-    pub locks: Arc<Locks>,
-}
-
 impl Work {
-    pub fn new(parts: Parts) -> Self {
-        let Parts {
-            engine,
-            content,
-            data_dir,
-            workspace,
-            settings,
-            dockerfile,
-            global,
-            steps,
-            context,
-            progress,
-            locks,
-        } = parts;
-        let sandboxes = Sandboxes { engine, workspace: workspace.clone(), made: Mutex::default() };
-        Self {
-            content,
-            data_dir,
-            workspace,
-            settings,
-            dockerfile,
-            global,
-            steps,
-            context,
-            progress,
-            sandboxes,
-            locks,
-            cached: AtomicUsize::new(0),
-            used_args: parking::Used::default(),
-            counter: AtomicUsize::new(0),
-        }
-    }
-
     pub fn tell(&self, event: Event) {
         (self.progress)(event);
     }
@@ -260,6 +221,10 @@ pub(crate) struct Sandboxes {
 }
 
 impl Sandboxes {
+    pub fn new(engine: Engine, workspace: Arc<Workspace>) -> Self {
+        Self { engine, workspace, made: Mutex::default() }
+    }
+
     /// Where its secrets are, a tmpfs that only the sandbox sees.
     pub fn secrets(&self) -> PathBuf {
         self.workspace.path.join("secrets")
@@ -272,7 +237,7 @@ impl Sandboxes {
         }
         let secrets = self.secrets();
         std::fs::create_dir_all(&secrets).map_err(|e| Kind::io("create", &secrets, e))?;
-        let name = self.workspace.path.file_name().unwrap_or_default().to_string_lossy();
+        let name = self.workspace.id();
         let spec = SandboxSpec {
             id: format!("build-{name}-{}", made.len()),
             network: match network {

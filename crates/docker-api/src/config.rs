@@ -1,13 +1,11 @@
 //! What an API is opened with.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use builder::Builder;
 use engine::Engine;
 use engine::content::{Content, PullOptions};
 use network::Cidr;
-
-use crate::ImageBuilder;
 
 /// Everything a [`crate::DockerApi`] stands on.
 #[derive(Clone)]
@@ -25,7 +23,7 @@ pub struct Config {
     /// Bridges and addresses.
     pub network: NetworkSettings,
     /// What `docker build` runs; without one it answers 501.
-    pub builder: Option<Arc<dyn ImageBuilder>>,
+    pub builder: Option<Builder>,
     /// Registries without TLS and certificates to trust; credentials come with each request.
     pub registries: PullOptions,
     /// The product's version.

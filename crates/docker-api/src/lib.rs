@@ -13,7 +13,6 @@
 
 #![recursion_limit = "512"]
 
-mod builder;
 mod config;
 mod containers;
 mod daemon;
@@ -28,9 +27,9 @@ mod system;
 mod time;
 mod volumes;
 
-pub use builder::{BuildFailure, BuildOptions, BuildProgress, ImageBuilder};
 pub use config::{Config, NetworkSettings};
+pub use containers::flags::{Flag, RUN_FLAGS, State};
 pub use daemon::DockerApi;
 pub use error::ApiError;
 pub use http::is_answering;
-pub use routes::endpoints;
+pub use routes::{Endpoint, endpoints};

@@ -99,43 +99,70 @@ pub(crate) static ROUTES: &[Route] = routes! {
     DELETE "/networks/{id}" => n::remove,
     POST "/networks/{id}/connect" => n::connect,
     POST "/networks/{id}/disconnect" => n::disconnect,
+};
 
+/// What this engine does not do, and says so.
+pub(crate) static OUT_OF_SCOPE: &[Route] = routes! {
     POST "/swarm/init" => s::no_swarm,
     POST "/swarm/join" => s::no_swarm,
-    POST "/swarm/leave" => s::not_in_swarm,
-    GET "/swarm" => s::not_in_swarm,
     POST "/swarm/{any*}" => s::not_in_swarm,
+    GET "/swarm" => s::not_in_swarm,
     GET "/swarm/{any*}" => s::not_in_swarm,
     GET "/nodes" => s::not_in_swarm,
     GET "/nodes/{any*}" => s::not_in_swarm,
+    POST "/nodes/{any*}" => s::not_in_swarm,
+    DELETE "/nodes/{any*}" => s::not_in_swarm,
     GET "/services" => s::not_in_swarm,
-    POST "/services/{any*}" => s::not_in_swarm,
     GET "/services/{any*}" => s::not_in_swarm,
+    POST "/services/{any*}" => s::not_in_swarm,
+    DELETE "/services/{any*}" => s::not_in_swarm,
     GET "/tasks" => s::not_in_swarm,
     GET "/tasks/{any*}" => s::not_in_swarm,
     GET "/secrets" => s::not_in_swarm,
-    POST "/secrets/{any*}" => s::not_in_swarm,
     GET "/secrets/{any*}" => s::not_in_swarm,
+    POST "/secrets/{any*}" => s::not_in_swarm,
+    DELETE "/secrets/{any*}" => s::not_in_swarm,
     GET "/configs" => s::not_in_swarm,
-    POST "/configs/{any*}" => s::not_in_swarm,
     GET "/configs/{any*}" => s::not_in_swarm,
+    POST "/configs/{any*}" => s::not_in_swarm,
+    DELETE "/configs/{any*}" => s::not_in_swarm,
+    PUT "/volumes/{name}" => s::not_in_swarm,
     GET "/plugins" => s::plugins,
     GET "/plugins/{any*}" => s::no_plugins,
     POST "/plugins/{any*}" => s::no_plugins,
     DELETE "/plugins/{any*}" => s::no_plugins,
+    GET "/containers/{name}/attach/ws" => s::no_websockets,
+    GET "/containers/{name}/checkpoints" => s::no_checkpoints,
+    POST "/containers/{name}/checkpoints" => s::no_checkpoints,
+    DELETE "/containers/{name}/checkpoints/{any}" => s::no_checkpoints,
     POST "/session" => s::no_session,
+    POST "/grpc" => s::no_session,
 };
 
-/// Every endpoint, as (method, path); for documentation.
-pub fn endpoints() -> impl Iterator<Item = (String, &'static str)> {
-    ROUTES.iter().map(|route| (route.method.to_string(), route.pattern))
+/// An endpoint of the API, for documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `GET`…
+    pub method: &'static str,
+    /// Without its version.
+    pub path: &'static str,
+    /// Whether it does what Docker's does; else it refuses in Docker's words.
+    pub served: bool,
+}
+
+/// Every endpoint, in the order of the tables.
+pub fn endpoints() -> impl Iterator<Item = Endpoint> {
+    let of = |served: bool| {
+        move |route: &'static Route| Endpoint { method: route.method.as_str(), path: route.pattern, served }
+    };
+    ROUTES.iter().map(of(true)).chain(OUT_OF_SCOPE.iter().map(of(false)))
 }
 
 /// The handler of a path (without its version) and the values in it.
 pub(crate) fn find(method: &Method, path: &str) -> Result<(&'static Route, BTreeMap<&'static str, String>)> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let mut other_method = false;
-    for route in ROUTES {
+    for route in ROUTES.iter().chain(OUT_OF_SCOPE) {
         let Some(params) = matches(route.pattern, &segments) else { continue };
         if route.method == *method {
             return Ok((route, params));

@@ -152,3 +152,46 @@ async fn a_linked_layer_is_known_on_another_base() {
     assert_eq!(built.cached(), ["COPY --link one /dir/one"]);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_taken_to_another_machine_in_a_directory_saves_the_work_there() {
+    let (one, two) = (World::new().await, World::new().await);
+    let text = "FROM fixed AS tools\nRUN echo tool > /tool\nFROM fixed\nENV A=1\nCOPY --from=tools /tool /tool\nCOPY f /f\nRUN cat /tool /f > /both\n";
+    let directory = one.path("cache");
+    for world in [&one, &two] {
+        world.file("f", "f\n");
+        let base = world.path("context/base/bin");
+        fs::create_dir_all(&base).unwrap();
+        for name in ["sh", "cat"] {
+            fs::copy("/bin/busybox", base.join(name)).unwrap();
+        }
+        let fixed = BuildRequest {
+            source_date_epoch: Some(0),
+            tags: vec!["fixed".into()],
+            ..world.request("FROM scratch\nCOPY base /")
+        };
+        world.build_with(fixed).await;
+    }
+    let write = BuildRequest { cache_to: Some(directory.clone()), ..one.request(text) };
+    let first = one.build_with(write).await;
+    let read = || BuildRequest { cache_directories: vec![directory.clone()], ..two.request(text) };
+    let second = two.build_with(read()).await;
+    assert_eq!(second.cached().len(), 5, "{:?}", second.events);
+    assert_eq!(second.output.image, first.output.image);
+    assert_eq!(two.read(&second.image, "both"), "tool\nf\n");
+    assert!(two.content.images().unwrap().iter().all(|image| image.tags.iter().all(|tag| !tag.contains("cache-of"))));
+    // A layer that was tampered with is not believed.
+    let layer =
+        fs::read_dir(directory.join("blobs/sha256")).unwrap().flatten().max_by_key(|e| e.metadata().unwrap().len());
+    fs::write(layer.unwrap().path(), "other bytes").unwrap();
+    let three = World::new().await;
+    let warned =
+        three.build_with(BuildRequest { cache_directories: vec![directory], ..three.request("FROM base\nENV A=1") });
+    let warned = warned.await;
+    assert!(
+        warned.events.iter().any(|e| matches!(e, Event::Warning(text) if text.starts_with("nothing is taken from")))
+    );
+    for world in [one, two, three] {
+        world.end().await;
+    }
+}

@@ -1,10 +1,7 @@
 //! The engine alone, with the Docker API on a socket: `engine --data-dir DIR --socket PATH [--name NAME] [--bridge CIDR]`.
 //! SIGTERM ends it and leaves the containers running; SIGINT removes everything it made on the host.
 
-mod dockerfiles;
-
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use docker_api::{Config, DockerApi, NetworkSettings};
 use engine::content::{Content, PullOptions};
@@ -64,7 +61,7 @@ async fn run(data_dir: PathBuf, socket: PathBuf, network: NetworkSettings, remap
         }),
         content,
         network,
-        builder: Some(Arc::new(dockerfiles::Dockerfiles(builder))),
+        builder: Some(builder),
         registries: PullOptions::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })

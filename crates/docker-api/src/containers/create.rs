@@ -9,22 +9,20 @@ use serde_json::{Value, json};
 use super::options::{CreateRequest, Healthcheck, HostOptions, Options};
 use super::record::Record;
 use super::table::Container;
-use super::{disks, mounts, random_id, spec, users};
+use super::{accept, disks, mounts, random_id, spec, users};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, created};
 use crate::networks::Driver;
 use crate::time;
 
-/// Less memory than this starts nothing.
-const LEAST_MEMORY: i64 = 6 << 20;
-const DEFAULT_SHM: i64 = 64 << 20;
-
 /// Makes a container.
 pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
     let request: CreateRequest = call.json().await?;
     let name = call.query("name").unwrap_or_default().trim_start_matches('/').to_owned();
+    let platform = call.query("platform").unwrap_or_default().to_owned();
     blocking(move || {
+        accept::platform(&platform, &find_image(&daemon, &request.options.image)?, &request.options.image)?;
         let (container, warnings) = make(&daemon, &name, request)?;
         Ok(created(&json!({"Id": container.id, "Warnings": warnings})))
     })
@@ -39,8 +37,9 @@ pub(crate) fn make(daemon: &Daemon, name: &str, request: CreateRequest) -> Resul
     if options.cmd.iter().chain(&options.entrypoint).flatten().next().is_none_or(String::is_empty) {
         return Err(ApiError::bad("no command specified"));
     }
-    let warnings = complete(&mut host_config)?;
-    check(&options, &host_config)?;
+    let mac = networking_config.endpoints_config.values().any(|endpoint| !endpoint.mac_address.is_empty());
+    let warnings = accept::complete(&mut host_config, mac || !options.mac_address.is_empty());
+    accept::check(&options, &host_config)?;
     let id = random_id();
     let networks = networks(daemon, &mut host_config, networking_config.endpoints_config)?;
     let name = daemon.containers.reserve(name, &id)?;
@@ -124,7 +123,7 @@ fn merge(options: &mut Options, image: &Image) {
     }
     if options.working_dir.is_empty() {
         options.working_dir.clone_from(&config.working_dir);
-    } else {
+    } else if options.working_dir.starts_with('/') {
         options.working_dir = mounts::clean(&options.working_dir);
     }
     for (port, value) in &config.exposed_ports {
@@ -161,111 +160,6 @@ fn merge(options: &mut Options, image: &Image) {
         fill(start_interval, check.start_interval);
         fill(retries, check.retries);
     }
-}
-
-/// Docker's defaults; answers warnings.
-fn complete(host: &mut HostOptions) -> Result<Vec<String>> {
-    let mut warnings = Vec::new();
-    let default = |text: &mut String, value: &str| {
-        if text.is_empty() {
-            value.clone_into(text);
-        }
-    };
-    if matches!(host.network_mode.as_str(), "" | "default") {
-        host.network_mode = "bridge".into();
-    }
-    default(&mut host.log_config.kind, "json-file");
-    default(&mut host.restart_policy.name, "no");
-    default(&mut host.ipc_mode, "private");
-    default(&mut host.runtime, "hythe");
-    default(&mut host.cgroupns_mode, "private");
-    if host.shm_size == 0 {
-        host.shm_size = DEFAULT_SHM;
-    }
-    if host.memory > 0 && host.memory_swap == 0 {
-        host.memory_swap = host.memory.saturating_mul(2);
-    }
-    if host.oom_kill_disable == Some(true) {
-        host.oom_kill_disable = None;
-        warnings.push("OomKillDisable is not supported. OomKillDisable discarded.".into());
-    }
-    if let Some(warning) = disks::weight_warning(host) {
-        host.blkio_weight = 0;
-        warnings.push(warning);
-    }
-    if host.pids_limit == Some(0) {
-        host.pids_limit = None;
-    }
-    if !host.privileged {
-        host.masked_paths.get_or_insert_with(engine::default_masked_paths);
-        host.readonly_paths.get_or_insert_with(engine::default_readonly_paths);
-    }
-    Ok(warnings)
-}
-
-fn check(options: &Options, host: &HostOptions) -> Result<()> {
-    let bad = |text: &str| Err(ApiError::bad(text));
-    if host.memory != 0 && host.memory < LEAST_MEMORY {
-        return bad("Minimum memory limit allowed is 6MB");
-    }
-    if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
-        return bad("Minimum memoryswap limit should be larger than memory limit, see usage");
-    }
-    if host.memory == 0 && host.memory_swap > 0 {
-        return bad("You should always set the Memory limit when using Memoryswap limit, see usage");
-    }
-    if host.memory > 0 && host.memory_reservation > host.memory {
-        return bad("Minimum memory limit can not be less than memory reservation limit, see usage");
-    }
-    if host.nano_cpus > 0 && (host.cpu_quota != 0 || host.cpu_period != 0) {
-        return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set");
-    }
-    let cpus = crate::system::processors();
-    if host.nano_cpus < 0 || host.nano_cpus > cpus as i64 * 1_000_000_000 {
-        return Err(ApiError::bad(format!(
-            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
-        )));
-    }
-    let policy = &host.restart_policy;
-    match policy.name.as_str() {
-        "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
-            return bad("invalid restart policy: maximum retry count can only be used with 'on-failure'");
-        }
-        "no" | "always" | "unless-stopped" | "on-failure" => {}
-        other => {
-            return Err(ApiError::bad(format!(
-                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-            )));
-        }
-    }
-    if host.auto_remove && policy.name != "no" {
-        return bad("can't create 'AutoRemove' container with restart policy");
-    }
-    if !matches!(host.log_config.kind.as_str(), "json-file" | "local" | "none") {
-        return Err(ApiError::bad(format!(
-            "error looking up logging plugin {0}: plugin \"{0}\" not found",
-            host.log_config.kind
-        )));
-    }
-    if let Some(signal) = &options.stop_signal
-        && super::signal::parse(signal).is_none()
-    {
-        return Err(ApiError::bad(format!("invalid signal: {signal}")));
-    }
-    let mode = host.network_mode.as_str();
-    let shares = mode.starts_with("container:");
-    if shares && !options.hostname.is_empty() {
-        return bad("conflicting options: hostname and the network mode");
-    }
-    if shares && (!host.port_bindings.is_empty() || host.publish_all_ports) {
-        return bad("conflicting options: port publishing and the container type network mode");
-    }
-    if matches!(mode, "host") && host.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        return bad(
-            "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
-        );
-    }
-    Ok(())
 }
 
 /// The networks it is to be in: that of `--network`, and those of the networking configuration.

@@ -1,5 +1,6 @@
 //! Containers: their records, their life, and everything `docker` does with one.
 
+mod accept;
 mod adopt;
 mod archive;
 mod attach;
@@ -9,6 +10,7 @@ mod create;
 mod disks;
 mod ending;
 mod exec;
+pub(crate) mod flags;
 mod health;
 mod init_layer;
 mod inspect;
@@ -50,9 +52,11 @@ pub(crate) use inspect::inspect;
 pub(crate) use life::{kill, pause, restart, start, stop, unpause};
 pub(crate) use list::{list, summary};
 pub(crate) use logs::logs;
+pub(crate) use options::HostOptions;
 pub(crate) use prune::prune;
 pub(crate) use record::{Record, Status};
 pub(crate) use remove::remove;
+pub(crate) use spec::{resources, rlimits};
 pub(crate) use stats::stats;
 pub(crate) use table::{Container, Containers};
 pub(crate) use top::top;

@@ -143,7 +143,7 @@ fn log(host: &HostOptions, directory: &Path) -> Option<LogSpec> {
 }
 
 /// `10m`, `1g`, `500k`, `100`.
-fn byte_size(text: &str) -> Option<u64> {
+pub(super) fn byte_size(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let text = text.trim_end_matches('b');
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -241,7 +241,7 @@ fn requested_tmpfs(destination: String, rw: bool, request: Option<&MountRequest>
 }
 
 /// Cgroup limits.
-pub(super) fn resources(host: &HostOptions) -> Resources {
+pub(crate) fn resources(host: &HostOptions) -> Resources {
     let positive = |number: i64| (number > 0).then_some(number);
     let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     let (mut quota, mut period) = ((host.cpu_quota != 0).then_some(host.cpu_quota), positive(host.cpu_period));
@@ -262,7 +262,8 @@ pub(super) fn resources(host: &HostOptions) -> Resources {
     }
 }
 
-fn rlimits(host: &HostOptions) -> Result<Vec<Rlimit>> {
+/// `--ulimit`.
+pub(crate) fn rlimits(host: &HostOptions) -> Result<Vec<Rlimit>> {
     let known = [
         "as",
         "core",

@@ -143,6 +143,12 @@ fn said(error: engine::Error) -> Failure {
         )
     };
     match &error {
+        // dockerd looks users up itself.
+        engine::Error::Start { message, .. } | engine::Error::Create(message)
+            if message.starts_with("unable to find ") =>
+        {
+            (ApiError::bad(message), 125)
+        }
         engine::Error::Start { message, exit_code } => {
             (ApiError::new(StatusCode::BAD_REQUEST, around(message)), *exit_code)
         }
@@ -180,12 +186,13 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
     let groups = groups(record, &snapshot)?;
     let attached = networks::attach(daemon, record)?;
     let specs = || -> Result<_> {
-        let written = Record { networks: attached.networks.clone(), ..record.clone() };
+        let mut written = Record { networks: attached.networks.clone(), ..record.clone() };
+        written.options.env.splice(0..0, attached.environment.iter().cloned());
         networks::write_etc_files(daemon, &written, &container.directory, &attached.addresses, &attached.links)?;
         let hostname = std::fs::read_to_string(container.directory.join("hostname"))?.trim().to_owned();
         let sandbox = spec::sandbox(record, attached.namespace.clone(), hostname, &shared);
         let Snapshot { upper, work, .. } = snapshot;
-        let main = spec::container(record, layers, upper, work, &container.directory, groups, &shared)?;
+        let main = spec::container(&written, layers, upper, work, &container.directory, groups, &shared)?;
         Ok((Box::new(sandbox), Box::new(main)))
     };
     match specs() {

@@ -1,8 +1,9 @@
 //! Making images: a layer, a configuration and a manifest, handed to the content store as an OCI layout that holds only
-//! what the store does not have.
+//! what the store does not have; a layer's file goes there by a rename.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use engine::content::{Digest, Image, Reference};
@@ -37,6 +38,21 @@ impl LayerFile {
     /// In a directory of the data's file system.
     pub fn new(scratch: &Path) -> io::Result<Self> {
         Ok(Self { file: tempfile::NamedTempFile::new_in(scratch)?, hasher: Sha256::new(), size: 0 })
+    }
+
+    /// Of a plain archive that is in such a file already.
+    pub fn of(file: tempfile::NamedTempFile) -> io::Result<Layer> {
+        let (mut hasher, mut reader, mut buffer) = (Sha256::new(), file.reopen()?, vec![0; 1 << 18]);
+        let mut size = 0;
+        loop {
+            match reader.read(&mut buffer)? {
+                0 => return Ok(Layer { file, digest: Digest::finish(hasher), size }),
+                count => {
+                    hasher.update(&buffer[..count]);
+                    size += count as u64;
+                }
+            }
+        }
     }
 
     /// No more comes.
@@ -78,6 +94,8 @@ pub(crate) fn derive(
     name: Option<Reference>,
 ) -> Result<Image> {
     let content = &daemon.config.content;
+    // From here to the image's name nothing of it may be collected.
+    let authoring = content.authoring()?;
     let layout = tempfile::tempdir_in(daemon.scratch())?;
     let blobs = layout.path().join("blobs/sha256");
     fs::create_dir_all(&blobs)?;
@@ -96,7 +114,11 @@ pub(crate) fn derive(
     if let Some(layer) = layer {
         descriptors.push(json!({"mediaType": LAYER, "digest": layer.digest, "size": layer.size}));
         diff_ids.push(layer.digest.as_str().into());
-        layer.file.persist(blobs.join(layer.digest.hex())).map_err(|error| error.error)?;
+        if !content.has_blob(&layer.digest) {
+            let file = layer.file.into_temp_path();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+            content.take_blob(&file, &layer.digest)?;
+        }
     }
     let now = time::now();
     let mut step = Map::new();
@@ -149,6 +171,7 @@ pub(crate) fn derive(
         None => format!("{NAMELESS}:{}", manifest_digest.hex()),
     };
     let images = content.import(layout.path(), Some(&text))?;
+    drop(authoring);
     is_named(content, config_digest.as_str());
     let mut image = images.into_iter().next().ok_or_else(|| ApiError::internal("the store took no image"))?;
     strip(&mut image);

@@ -14,8 +14,13 @@ use super::{instructions, registry, target_name};
 use crate::containers::decompressed;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
-use crate::http::{Call, Response, json, json_stream};
+use crate::http::{Call, Response, json as json_answer, json_stream};
 use crate::system::AuthConfig;
+
+/// The largest archive that is fetched, in bytes.
+const MAX_DOWNLOAD: u64 = 64 << 30;
+/// The largest answer of Docker Hub's index, in bytes.
+const MAX_ANSWER: u64 = 4 << 20;
 
 /// Pulls or imports.
 pub(crate) async fn create(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
@@ -26,9 +31,31 @@ pub(crate) async fn create(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
     }
 }
 
-/// There is no index to search.
-pub(crate) async fn search(_: Arc<Daemon>, _: Call) -> Result<Response> {
-    Ok(json(&Vec::<Value>::new()))
+/// Asks Docker Hub's index.
+pub(crate) async fn search(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let (term, limit) = (call.query("term").unwrap_or_default(), call.number("limit")?.unwrap_or(25_u8));
+    if term.is_empty() {
+        return Err(ApiError::bad("invalid search term: it is empty"));
+    }
+    let filters = call.filters()?;
+    filters.expect(&["is-automated", "is-official", "stars"])?;
+    let query: String = form_urlencoded::Serializer::new(String::new())
+        .append_pair("q", term)
+        .append_pair("n", &limit.to_string())
+        .finish();
+    let file = tempfile::NamedTempFile::new_in(daemon.scratch())?;
+    let url = format!("https://index.docker.io/v1/search?{query}");
+    let fetched = builder::download(&url, file.path(), MAX_ANSWER).await;
+    fetched.map_err(|reason| ApiError::internal(format!("Get {url:?}: {reason}")))?;
+    let answer: Value = serde_json::from_slice(&tokio::fs::read(file.path()).await?)?;
+    let official = filters.flag("is-official")?;
+    let stars: i64 = filters.values("stars").first().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let fits = |result: &&Value| {
+        official.is_none_or(|wanted| result["is_official"].as_bool() == Some(wanted))
+            && result["star_count"].as_i64().unwrap_or(0) >= stars
+    };
+    let found: Vec<&Value> = answer["results"].as_array().into_iter().flatten().filter(fits).collect();
+    Ok(json_answer(&found))
 }
 
 async fn pull(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
@@ -123,24 +150,46 @@ async fn fetch(daemon: &Daemon, reference: &Reference, options: &PullOptions) ->
 
 async fn import(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
     let source = call.query("fromSrc").unwrap_or_default().to_owned();
-    if source != "-" {
-        return Err(ApiError::bad("import from a URL is not supported: fetch it and give it on standard input"));
-    }
     let name = target_name(call.query("repo"), call.query("tag"))?;
     let changes: Vec<String> = call.all("changes").flat_map(|text| text.split('\n')).map(str::to_owned).collect();
-    let comment = call.query("message").filter(|text| !text.is_empty()).unwrap_or("Imported from -").to_owned();
-    let spool = call.spool(&daemon.scratch()).await?;
+    let comment = call
+        .query("message")
+        .filter(|text| !text.is_empty())
+        .map_or_else(|| format!("Imported from {source}"), str::to_owned);
+    let spool = if source == "-" { call.spool(&daemon.scratch()).await? } else { download(&daemon, &source).await? };
     let image = blocking(move || {
-        let mut layer = LayerFile::new(&daemon.scratch())?;
-        io::copy(&mut decompressed(io::BufReader::new(spool.reopen()?))?, &mut layer)?;
+        let layer = match is_plain(&spool)? {
+            true => LayerFile::of(spool)?,
+            false => {
+                let mut layer = LayerFile::new(&daemon.scratch())?;
+                io::copy(&mut decompressed(io::BufReader::new(spool.reopen()?))?, &mut layer)?;
+                layer.finish()?
+            }
+        };
         let mut config = json!({});
         instructions::apply(&mut config, &changes)?;
         let story = Story { comment: Some(comment), ..Story::default() };
-        let image = compose::derive(&daemon, None, Some(layer.finish()?), config, story, name)?;
+        let image = compose::derive(&daemon, None, Some(layer), config, story, name)?;
         let attributes = BTreeMap::from([("name".into(), image.tags.first().cloned().unwrap_or_default())]);
         daemon.events.emit("image", "import", image.id.as_str(), attributes);
         Ok(image)
     })
     .await?;
     Ok(json_stream(futures::stream::iter([json!({"status": image.id.as_str()})])))
+}
+
+/// Whether a file is an archive as it is: the mark of tar is where it has to be.
+fn is_plain(file: &tempfile::NamedTempFile) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    let mut mark = [0; 5];
+    Ok(file.as_file().read_at(&mut mark, 257)? == 5 && mark == *b"ustar")
+}
+
+/// An archive from the network, for `docker import URL`.
+async fn download(daemon: &Daemon, url: &str) -> Result<tempfile::NamedTempFile> {
+    let file = tempfile::NamedTempFile::new_in(daemon.scratch())?;
+    let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let fetched = builder::download(&url, file.path(), MAX_DOWNLOAD).await;
+    fetched.map_err(|reason| ApiError::bad(format!("failed to download from {url}: {reason}")))?;
+    Ok(file)
 }

@@ -1,6 +1,6 @@
 //! `docker load`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::names::{NAMELESS, is_named, keep_nameless, strip};
 use crate::daemon::Daemon;
-use crate::error::{Result, blocking};
+use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, json_stream};
 
 /// Takes in every image of an archive.
@@ -38,7 +38,10 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
             is_named(content, image.id.as_str());
         }
         let mut messages: Vec<Value> = Vec::new();
-        for mut image in loaded? {
+        let mut told = BTreeSet::new();
+        // An image with several names is in the archive once a name.
+        let last: BTreeMap<String, Image> = loaded?.into_iter().map(|image| (image.id.to_string(), image)).collect();
+        for mut image in last.into_values() {
             strip(&mut image);
             is_named(content, image.id.as_str());
             let attributes = BTreeMap::from([("name".into(), image.id.as_str().to_owned())]);
@@ -51,6 +54,7 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
             if shown.is_empty() {
                 shown = image.tags.iter().filter_map(|tag| Some(Reference::parse(tag).ok()?.familiar())).collect();
             }
+            shown.retain(|name| told.insert(name.clone()));
             messages.extend(shown.iter().map(|name| json!({"stream": format!("Loaded image: {name}\n")})));
             if shown.is_empty() {
                 messages.push(json!({"stream": format!("Loaded image ID: {}\n", image.id)}));
@@ -73,6 +77,9 @@ fn import(content: &Content, path: &Path) -> Result<Vec<Image>> {
             }
             content.remove_image(&loading, true)?;
             Ok(images.into_iter().map(|image| Image { tags: Vec::new(), ..image }).collect())
+        }
+        Err(ContentError::Invalid(reason)) if reason.contains("plain root file system") => {
+            Err(ApiError::bad("invalid archive: does not contain a manifest.json"))
         }
         result => Ok(result?),
     }

@@ -17,7 +17,7 @@ mod remove;
 mod save;
 mod show;
 
-pub(crate) use build::{build, prune as build_prune};
+pub(crate) use build::{build, cache as build_cache, prune as build_prune};
 pub(crate) use create::{create, search};
 pub(crate) use instructions::apply as apply_changes;
 pub(crate) use layers::layers;

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use engine::content::{Credentials, PullOptions, Reference, Secret, is_loopback, registry_client};
@@ -14,6 +16,11 @@ use tokio_util::io::ReaderStream;
 
 use crate::error::{ApiError, Result};
 use crate::system::AuthConfig;
+
+/// How long a registry may take nothing and say nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one blob may take, on whatever line.
+const LONGEST_UPLOAD: Duration = Duration::from_secs(24 * 3600);
 
 /// A registry as one user sees it.
 pub(crate) struct Registry {
@@ -52,8 +59,8 @@ impl Registry {
             Some(config) if !config.username.is_empty() => RegistryAuth::Basic(config.username, config.password),
             _ => RegistryAuth::Anonymous,
         };
-        let client = registry_client(host, options, Duration::from_secs(60))
-            .map_err(|error| ApiError::internal(causes(&error)))?;
+        let client =
+            registry_client(host, options, LONGEST_UPLOAD).map_err(|error| ApiError::internal(causes(&error)))?;
         Ok(Self { client, host: host.to_owned(), auth })
     }
 
@@ -68,7 +75,13 @@ impl Registry {
         let address = format!("{}://{}/v2/", if is_loopback(&self.host) { "http" } else { "https" }, self.host);
         // Any name will do: who is let in is told that there is no such thing.
         let reference = oci_client::Reference::with_tag(self.host.clone(), "hythe/login".into(), "latest".into());
-        match self.client.fetch_manifest_digest(&reference, &self.auth).await {
+        let asked = tokio::time::timeout(PATIENCE, self.client.fetch_manifest_digest(&reference, &self.auth)).await;
+        let Ok(answer) = asked else {
+            return Err(Unauthorized::Unreachable(format!(
+                "Get \"{address}\": net/http: request canceled while waiting"
+            )));
+        };
+        match answer {
             Ok(_) => Ok(()),
             Err(OciDistributionError::AuthenticationFailure(_) | OciDistributionError::UnauthorizedError { .. }) => {
                 Err(Unauthorized::Refused(address))
@@ -83,9 +96,8 @@ impl Registry {
     /// Begins a push.
     pub async fn open(&self, reference: &Reference) -> Result<oci_client::Reference> {
         let reference_there = self.reference(reference)?;
-        self.client
-            .auth(&reference_there, &self.auth, RegistryOperation::Push)
-            .await
+        self.in_time(self.client.auth(&reference_there, &self.auth, RegistryOperation::Push))
+            .await?
             .map_err(|error| self.failure(reference, &error))?;
         self.client.store_auth_if_needed(reference_there.resolve_registry(), &self.auth).await;
         Ok(reference_there)
@@ -100,17 +112,25 @@ impl Registry {
         path: PathBuf,
         size: u64,
     ) -> Result<bool> {
-        if self.client.blob_exists(there, digest).await.unwrap_or(false) {
+        if self.in_time(self.client.blob_exists(there, digest)).await?.unwrap_or(false) {
             return Ok(false);
         }
         let file = tokio::fs::File::open(&path).await?;
-        let stream = ReaderStream::with_capacity(file, 1 << 18)
-            .map(|bytes| bytes.map_err(|error: io::Error| OciDistributionError::IoError(error)));
-        self.client
-            .push_blob_stream(there, stream, digest, Some(size))
-            .await
-            .map_err(|error| self.failure(name, &error))?;
-        Ok(true)
+        let taken = Arc::new(AtomicU64::new(0));
+        let count = taken.clone();
+        let stream = ReaderStream::with_capacity(file, 1 << 18).map(move |bytes| {
+            count.fetch_add(1, Ordering::Relaxed);
+            bytes.map_err(|error: io::Error| OciDistributionError::IoError(error))
+        });
+        tokio::select! {
+            sent = self.client.push_blob_stream(there, stream, digest, Some(size)) => {
+                sent.map_err(|error| self.failure(name, &error))?;
+                Ok(true)
+            }
+            () = stalled(&taken) => {
+                Err(ApiError::internal(format!("{}: the registry takes nothing any more", self.host)))
+            }
+        }
     }
 
     /// Sends a manifest under the reference's tag.
@@ -122,8 +142,15 @@ impl Registry {
         media_type: &str,
     ) -> Result<()> {
         let kind = media_type.parse().map_err(|_| ApiError::internal(format!("manifest of type {media_type:?}")))?;
-        self.client.push_manifest_raw(there, bytes, kind).await.map_err(|error| self.failure(name, &error))?;
+        let pushed = self.in_time(self.client.push_manifest_raw(there, bytes, kind)).await?;
+        pushed.map_err(|error| self.failure(name, &error))?;
         Ok(())
+    }
+
+    /// A question that is answered soon or never.
+    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T> {
+        let silent = |_| ApiError::internal(format!("{}: the registry does not answer", self.host));
+        tokio::time::timeout(PATIENCE, answer).await.map_err(silent)
     }
 
     fn failure(&self, name: &Reference, error: &OciDistributionError) -> ApiError {
@@ -141,6 +168,19 @@ impl Registry {
             }
             other => ApiError::internal(causes(other)),
         }
+    }
+}
+
+/// Ends when a count does not change for as long as a registry may be silent.
+async fn stalled(count: &AtomicU64) {
+    let mut last = count.load(Ordering::Relaxed);
+    loop {
+        tokio::time::sleep(PATIENCE).await;
+        let now = count.load(Ordering::Relaxed);
+        if now == last {
+            return;
+        }
+        last = now;
     }
 }
 

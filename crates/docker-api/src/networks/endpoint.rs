@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::Namespace;
-use network::PodAttach;
+use network::{NetworkError, PodAttach};
 
 use super::dns::Person;
+use super::legacy;
 use super::ports::{self, HeldPorts};
 use super::record::{Driver, NetworkRecord};
 use crate::containers::options::{Endpoint, PortBinding};
@@ -25,6 +26,8 @@ pub(crate) struct Attached {
     /// For `/etc/hosts`: its own addresses, and (address, names) of the containers it is linked to.
     pub addresses: Vec<String>,
     pub links: Vec<(String, String)>,
+    /// Variables that tell of the containers it is linked to.
+    pub environment: Vec<String>,
 }
 
 impl Attached {
@@ -36,6 +39,7 @@ impl Attached {
             held: HeldPorts::default(),
             addresses: Vec::new(),
             links: Vec::new(),
+            environment: Vec::new(),
         }
     }
 }
@@ -110,19 +114,24 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
         let ip = match index {
             0 => {
                 let pod = PodAttach { id: record.id.clone(), host_ports: published.host_ports.clone() };
-                let pod = host.attach_at(&pod, fixed, users)?;
+                let pod = within(network, fixed, |address| host.attach_at(&pod, address, users))?;
                 path = pod.netns;
                 attached.namespace = Namespace::Path(path.clone());
                 pod.ip
             }
-            _ => host.join(&record.id, fixed, &path, &format!("eth{index}"), false)?,
+            _ => {
+                within(network, fixed, |address| host.join(&record.id, address, &path, &format!("eth{index}"), false))?
+            }
         };
         let endpoint = describe(network, endpoint, record, ip, random_id());
         introduce(daemon, network, record, &endpoint, ip);
         attached.addresses.push(ip.to_string());
         attached.networks.insert(network.name.clone(), endpoint);
     }
-    attached.links = legacy_links(daemon, record)?;
+    for link in legacy::links(daemon, record)? {
+        attached.links.push((link.address.clone(), link.names()));
+        attached.environment.extend(link.environment(&record.name));
+    }
     attached.ports = published.shown;
     attached.held = published.held;
     Ok(attached)
@@ -133,6 +142,22 @@ fn fixed_address(endpoint: &Endpoint) -> Result<Option<Ipv4Addr>> {
         "" => Ok(None),
         text => text.parse().map(Some).map_err(|_| ApiError::bad(format!("invalid IPv4 address: {text}"))),
     }
+}
+
+/// Takes the fixed address, or any; in a network with a range for containers the first one of it that is free.
+fn within<T>(
+    network: &NetworkRecord,
+    fixed: Option<Ipv4Addr>,
+    take: impl Fn(Option<Ipv4Addr>) -> std::result::Result<T, NetworkError>,
+) -> Result<T> {
+    let Some(range) = network.address_range.filter(|_| fixed.is_none()) else { return Ok(take(fixed)?) };
+    for address in (0..).map_while(|index| range.nth4(index)) {
+        match take(Some(address)) {
+            Err(NetworkError::AddressTaken(_)) => {}
+            result => return Ok(result?),
+        }
+    }
+    Err(NetworkError::AddressesExhausted(range).into())
 }
 
 fn describe(network: &NetworkRecord, endpoint: Endpoint, record: &Record, ip: Ipv4Addr, id: String) -> Endpoint {
@@ -185,31 +210,6 @@ fn introduce(daemon: &Daemon, network: &NetworkRecord, record: &Record, endpoint
     });
 }
 
-/// `--link` on the default network: lines for `/etc/hosts`.
-fn legacy_links(daemon: &Daemon, record: &Record) -> Result<Vec<(String, String)>> {
-    let mut links = Vec::new();
-    if record.host.network_mode != "bridge" {
-        return Ok(links);
-    }
-    for link in record.host.links.iter().flatten() {
-        let (target, alias) = link.split_once(':').unwrap_or((link, link));
-        let other = daemon
-            .containers
-            .find(target)
-            .map_err(|_| ApiError::bad(format!("could not get container for {target}")))?;
-        let other = other.snapshot();
-        if !other.state.status.is_live() {
-            return Err(ApiError::conflict(format!(
-                "Cannot link to a non running container: /{} AS /{}/{alias}",
-                other.name, record.name
-            )));
-        }
-        let address = other.networks.get("bridge").map(|endpoint| endpoint.ip_address.clone()).unwrap_or_default();
-        links.push((address, format!("{alias} {} {}", other.short_id(), other.name)));
-    }
-    Ok(links)
-}
-
 /// Takes a container out of all its networks. Failures are logged: what remains is removed with the network.
 pub(crate) fn detach(daemon: &Daemon, record: &Record) -> Result<()> {
     if record.host.network_mode.starts_with("container:") {
@@ -244,7 +244,8 @@ pub(crate) fn connect_running(
     // The first way out of a container that had none leads out.
     let leads_out = |name: &String| daemon.networks.find(name).is_ok_and(|network| !network.internal);
     let first = !network.internal && !record.networks.keys().any(leads_out);
-    let ip = host.join(&record.id, fixed_address(&endpoint)?, &path, &interface, first)?;
+    let fixed = fixed_address(&endpoint)?;
+    let ip = within(network, fixed, |address| host.join(&record.id, address, &path, &interface, first))?;
     let endpoint = describe(network, endpoint, record, ip, random_id());
     introduce(daemon, network, record, &endpoint, ip);
     Ok(endpoint)

@@ -18,6 +18,14 @@ pub(crate) fn write(
     links: &[(String, String)],
 ) -> Result<()> {
     let mode = record.host.network_mode.as_str();
+    if let Some(other) = mode.strip_prefix("container:") {
+        // Who shares a network shares its names too.
+        let other = daemon.containers.find(other)?;
+        for file in ["hostname", "hosts", "resolv.conf"] {
+            fs::copy(other.directory.join(file), directory.join(file))?;
+        }
+        return Ok(());
+    }
     let hostname = hostname(record);
     fs::write(directory.join("hostname"), format!("{hostname}\n"))?;
     let hosts = directory.join("hosts");

@@ -97,6 +97,8 @@ struct Ipam {
 struct IpamConfig {
     subnet: String,
     gateway: String,
+    #[serde(rename = "IPRange")]
+    ip_range: String,
 }
 
 /// Makes a network.
@@ -120,7 +122,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             )));
         }
     }
-    let mut range = None;
+    let (mut range, mut address_range) = (None, None);
     for config in request.ipam.config.iter().filter(|config| !config.subnet.is_empty()) {
         let invalid = || {
             ApiError::bad(format!(
@@ -139,12 +141,27 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
                 config.gateway
             )));
         }
+        if !config.ip_range.is_empty() {
+            let part: Cidr = config.ip_range.parse().map_err(|_| {
+                ApiError::bad(format!(
+                    "invalid network config:\ninvalid ip-range {}: invalid CIDR block notation",
+                    config.ip_range
+                ))
+            })?;
+            if !subnet.contains(part.address()) || part.prefix() < subnet.prefix() {
+                return Err(ApiError::bad(format!(
+                    "invalid network config:\ninvalid ip-range {part}: CIDR block is bigger than its parent subnet {subnet}"
+                )));
+            }
+            address_range = Some(part);
+        }
         range = Some(subnet);
     }
     let record = NetworkRecord {
         name: request.name,
         range,
         range_given: range.is_some(),
+        address_range,
         internal: request.internal,
         attachable: request.attachable,
         options: request.options,

@@ -4,6 +4,7 @@ mod dns;
 mod endpoint;
 mod etc_files;
 mod handlers;
+mod legacy;
 mod lend;
 mod ports;
 mod record;

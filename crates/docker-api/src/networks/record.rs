@@ -39,6 +39,8 @@ pub(crate) struct NetworkRecord {
     pub range: Option<Cidr>,
     /// Whether the user chose the range.
     pub range_given: bool,
+    /// `--ip-range`: where containers get their addresses from, if not from all of the range.
+    pub address_range: Option<Cidr>,
     pub internal: bool,
     pub attachable: bool,
     pub options: BTreeMap<String, String>,
@@ -71,7 +73,13 @@ impl NetworkRecord {
     /// As `inspect` and `ls` show it, but for its containers.
     pub fn json(&self) -> Value {
         let config = match (self.range, self.gateway()) {
-            (Some(range), Some(gateway)) => json!([{"Subnet": range.to_string(), "Gateway": gateway.to_string()}]),
+            (Some(range), Some(gateway)) => {
+                let mut config = json!({"Subnet": range.to_string(), "Gateway": gateway.to_string()});
+                if let Some(part) = self.address_range {
+                    config["IPRange"] = part.to_string().into();
+                }
+                json!([config])
+            }
             _ => Value::Null,
         };
         json!({

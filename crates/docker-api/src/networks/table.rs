@@ -58,7 +58,10 @@ impl Networks {
         };
         for (name, driver) in [("bridge", Driver::Bridge), ("host", Driver::Host), ("none", Driver::Null)] {
             if networks.by_name(name).is_none() {
-                let range = (driver == Driver::Bridge).then_some(config.network.bridge);
+                // As dockerd: where somebody else has the range already, another is taken.
+                let usual = config.network.bridge;
+                let free = !routed_ranges().iter().any(|other| other.overlaps(&usual));
+                let range = (driver == Driver::Bridge && free).then_some(usual);
                 let options = match driver {
                     Driver::Bridge => BTreeMap::from([
                         ("com.docker.network.bridge.default_bridge".into(), "true".into()),

@@ -25,11 +25,19 @@ pub(crate) async fn disk_usage(daemon: Arc<Daemon>, call: Call) -> Result<Respon
         if wanted("image") {
             let mut blobs: BTreeMap<String, u64> = BTreeMap::new();
             let mut list = Vec::new();
-            for image in images::visible(&daemon.config.content)? {
-                let mut summary = images::summary(&image);
-                let layers = images::layers(&daemon.config.content, &image);
+            let all = images::visible(&daemon.config.content)?;
+            let of = |image| images::layers(&daemon.config.content, image);
+            let mut holders: BTreeMap<String, usize> = BTreeMap::new();
+            for layer in all.iter().flat_map(of) {
+                *holders.entry(layer.digest).or_default() += 1;
+            }
+            for image in &all {
+                let mut summary = images::summary(image);
+                let layers = of(image);
+                let shared =
+                    layers.iter().filter(|layer| holders[&layer.digest] > 1).map(|layer| layer.size).sum::<u64>();
                 summary["Containers"] = (*users.get(image.id.as_str()).unwrap_or(&0)).into();
-                summary["SharedSize"] = 0.into();
+                summary["SharedSize"] = shared.into();
                 blobs.extend(layers.into_iter().map(|layer| (layer.digest, layer.size)));
                 list.push(summary);
             }
@@ -40,6 +48,9 @@ pub(crate) async fn disk_usage(daemon: Arc<Daemon>, call: Call) -> Result<Respon
             let list = daemon.containers.all();
             let summaries = list.iter().map(|container| containers::summary(&daemon, container, true));
             answer["Containers"] = summaries.collect::<Vec<Value>>().into();
+        }
+        if wanted("build-cache") {
+            answer["BuildCache"] = images::build_cache(&daemon).into();
         }
         if wanted("volume") {
             answer["Volumes"] = daemon

@@ -83,3 +83,54 @@ fn tags_move_and_the_image_they_leave_stays_dangling() {
             .contains("No such image: nothing:latest")
     );
 }
+
+#[test]
+fn an_archive_names_each_image_once_and_other_archives_are_refused() {
+    let world = World::new();
+    let path = world.path("saved.tar");
+    let archive = path.to_str().unwrap();
+    world.docker(&["tag", "busybox", "other/name:2"]).ok();
+    world.docker(&["save", "-o", archive, "busybox", "other/name:2"]).ok();
+    world.docker(&["rmi", "busybox", "other/name:2"]).ok();
+    let said = world.docker(&["load", "-i", archive]).ok();
+    assert_eq!(said, "Loaded image: busybox:latest\nLoaded image: other/name:2");
+    let plain = world.path("busybox.tar");
+    let refused = world.docker(&["load", "-i", plain.to_str().unwrap()]).fails(1);
+    assert!(refused.ends_with("invalid archive: does not contain a manifest.json\n"), "{refused}");
+}
+
+#[test]
+fn a_root_file_system_is_imported_from_a_url() {
+    let world = World::new();
+    let archive = std::fs::read(world.path("busybox.tar")).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/root.tar", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        for found in [true, false] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let status = if found { "200 OK" } else { "404 Not Found" };
+            let body: &[u8] = if found { &archive } else { b"" };
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len()).unwrap();
+            stream.write_all(body).unwrap();
+        }
+    });
+    world.docker(&["import", "-c", "CMD [\"echo\", \"from afar\"]", &url, "far:1"]).ok();
+    assert_eq!(world.docker(&["run", "--rm", "far:1"]).ok(), "from afar");
+    assert!(world.docker(&["history", "far:1"]).ok().contains("Imported from"));
+    let text = world.docker(&["import", &url, "far:2"]).fails(1);
+    assert!(text.contains("failed to download") && text.contains("404"), "{text}");
+    server.join().unwrap();
+}
+
+#[test]
+fn another_platform_than_the_images_is_not_run() {
+    let world = World::new();
+    let text = world.docker(&["create", "--pull", "never", "--platform", "linux/s390x", "busybox", "true"]).fails(1);
+    assert!(text.contains("was found but its platform (linux/"), "{text}");
+    let text = world.docker(&["run", "--rm", "-w", "relative", "busybox", "true"]).fails(125);
+    assert!(text.contains("the working directory 'relative' is invalid, it needs to be an absolute path"), "{text}");
+    let text = world.docker(&["run", "--rm", "-u", "stranger", "busybox", "true"]).fails(125);
+    assert!(text.contains("daemon: unable to find user stranger: no matching entries in passwd file"), "{text}");
+}

@@ -1,9 +1,12 @@
+mod bad_days;
 mod builds;
 mod daemon;
+mod documentation;
 mod files;
 mod images;
 mod isolation;
 mod networks;
+mod registry;
 mod running;
 mod volumes;
 mod wire;

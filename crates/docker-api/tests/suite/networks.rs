@@ -133,3 +133,45 @@ fn an_internal_network_has_no_way_out() {
     let routes = world.docker(&["exec", "web", "ip", "route"]).ok();
     assert!(routes.contains("default via") && routes.contains("dev eth1"), "{routes}");
 }
+
+#[test]
+fn a_link_on_the_default_network_is_a_name_and_variables() {
+    let world = World::new();
+    world.docker(&["run", "-d", "--name", "db", "--expose", "80", "-e", "WHO=me", "busybox", "sleep", "1000"]).ok();
+    let address = world.docker(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "db"]).ok();
+    let script = "echo $STORE_PORT_80_TCP_ADDR $STORE_PORT $STORE_ENV_WHO $STORE_NAME; ping -c 1 store > /dev/null && echo there";
+    let said =
+        world.docker(&["run", "--rm", "--name", "web", "--link", "db:store", "busybox", "sh", "-c", script]).ok();
+    assert_eq!(said, format!("{address} tcp://{address}:80 me /web/store\nthere"));
+}
+
+#[test]
+fn who_shares_a_network_shares_its_names() {
+    let world = World::new();
+    world
+        .docker(&["run", "-d", "--name", "one", "-h", "first", "--add-host", "x:1.2.3.4", "busybox", "sleep", "1000"])
+        .ok();
+    let script = "hostname; grep 1.2.3.4 /etc/hosts";
+    let said = world.docker(&["run", "--rm", "--network", "container:one", "busybox", "sh", "-c", script]).ok();
+    assert_eq!(said, "first\n1.2.3.4\tx");
+}
+
+#[test]
+fn containers_get_their_addresses_from_the_range_for_them() {
+    let world = World::new();
+    let (subnet, part) = world.subnet();
+    world.docker(&["network", "create", "--subnet", &subnet, "--ip-range", &part, "few"]).ok();
+    let shown = world.docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).IPRange}}", "few"]).ok();
+    assert_eq!(shown, part);
+    let mut addresses = Vec::new();
+    for name in ["one", "two"] {
+        world.docker(&["run", "-d", "--name", name, "--network", "few", "busybox", "sleep", "1000"]).ok();
+        addresses.push(world.docker(&["inspect", "-f", "{{.NetworkSettings.Networks.few.IPAddress}}", name]).ok());
+    }
+    let base = part.strip_suffix("4/31").unwrap();
+    assert_eq!(addresses, [format!("{base}4"), format!("{base}5")]);
+    let full = world.docker(&["run", "--rm", "--network", "few", "busybox", "true"]).fails(125);
+    assert!(full.contains("no available IPv4 addresses"), "{full}");
+    let outside = world.docker(&["network", "create", "--subnet", &subnet, "--ip-range", "1.2.3.0/28", "no"]).fails(1);
+    assert!(outside.contains("no matching subnet for range 1.2.3.0/28"), "{outside}");
+}

@@ -230,3 +230,33 @@ fn names_are_unique_and_generated_when_missing() {
     assert!(world.docker(&["inspect", "nobody"]).fails(1).contains("No such object: nobody"));
     assert!(world.docker(&["start", "nobody"]).fails(1).contains("No such container: nobody"));
 }
+
+#[test]
+fn a_log_keeps_the_size_and_the_files_it_was_given() {
+    let world = World::new();
+    let script = "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done";
+    let options = ["--log-opt", "max-size=1k", "--log-opt", "max-file=3"];
+    world.docker(&[&["run", "--name", "much"], &options[..], &["busybox", "sh", "-c", script]].concat()).ok();
+    let id = world.docker(&["inspect", "-f", "{{.Id}}", "much"]).ok();
+    let mut files: Vec<(String, u64)> = std::fs::read_dir(world.path("data/docker/containers").join(id))
+        .unwrap()
+        .flatten()
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len()))
+        .filter(|(name, _)| name.starts_with("container.log"))
+        .collect();
+    files.sort();
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["container.log", "container.log.1", "container.log.2"]);
+    assert!(files.iter().all(|(_, size)| *size <= 1024), "{files:?}");
+    let kept = world.docker(&["logs", "much"]).ok();
+    let lines: Vec<&str> = kept.lines().collect();
+    assert!(lines.len() < 100 && lines.last() == Some(&"line 199"), "{kept}");
+    for (option, words) in [
+        ("max-size=some", "invalid size: 'some'"),
+        ("max-file=0", "max-file cannot be less than 1"),
+        ("colour=red", "unknown log opt 'colour' for json-file log driver"),
+    ] {
+        let text = world.docker(&["run", "--rm", "--log-opt", option, "busybox", "true"]).fails(125);
+        assert!(text.contains(words), "{text}");
+    }
+}

@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 
 use super::world::World;
 
-fn ask(world: &World, request: &str) -> String {
+/// The whole answer to a request whose first line (and headers) are given.
+pub fn ask(world: &World, request: &str) -> String {
     let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
     write!(stream, "{request}\r\nHost: docker\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();

@@ -13,6 +13,7 @@ pub struct World {
     directory: tempfile::TempDir,
     engine: Child,
     options: &'static [&'static str],
+    mounted: bool,
 }
 
 /// What a client's command came to.
@@ -49,7 +50,7 @@ impl World {
     pub fn with_options(options: &'static [&'static str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let engine = start(directory.path(), options);
-        Self { directory, engine, options }
+        Self { directory, engine, options, mounted: false }
     }
 
     /// An engine with the image `busybox` whose containers have ids of their own.
@@ -57,25 +58,53 @@ impl World {
         let world = Self::with_options(&["--userns-remap", "default"]);
         let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o711);
         std::fs::set_permissions(world.directory.path(), everybody).expect("the directory is ours");
-        world.import_busybox();
+        world.fill();
+        world
+    }
+
+    /// An engine with `busybox` on a file system of that many bytes.
+    pub fn on(bytes: u64) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = std::ffi::CString::new(directory.path().to_str().expect("UTF-8")).expect("no NUL");
+        let options = std::ffi::CString::new(format!("size={bytes}")).expect("no NUL");
+        // SAFETY: all four are strings with a NUL at their end.
+        let mounted =
+            unsafe { libc::mount(c"tmpfs".as_ptr(), target.as_ptr(), c"tmpfs".as_ptr(), 0, options.as_ptr().cast()) };
+        assert_eq!(mounted, 0, "{}", std::io::Error::last_os_error());
+        let engine = start(directory.path(), &[]);
+        let world = Self { directory, engine, options: &[], mounted: true };
+        world.fill();
         world
     }
 
     /// An engine with the image `busybox`.
     pub fn new() -> Self {
         let world = Self::empty();
-        world.import_busybox();
+        world.fill();
         world
     }
 
-    fn import_busybox(&self) {
+    fn fill(&self) {
         let tar = self.path("busybox.tar");
         busybox(&tar);
         self.docker(&["import", tar.to_str().unwrap(), "busybox"]).ok();
     }
 
+    /// Writes a root file system of busybox alone.
+    pub fn busybox_at(path: &Path) {
+        busybox(path);
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// A range of this test's own for a network, and a part of it with two addresses.
+    pub fn subnet(&self) -> (String, String) {
+        let text = std::fs::read_to_string(self.path("numbers")).expect("written at the start");
+        let (first, second) = text.split_once(' ').expect("two numbers");
+        let first = 100 + first.parse::<u32>().expect("a number") % 50;
+        (format!("10.{first}.{second}.128/25"), format!("10.{first}.{second}.204/31"))
     }
 
     /// A client's command, ready to be changed.
@@ -127,6 +156,11 @@ impl Drop for World {
         let pid = Pid::from_raw(i32::try_from(self.engine.id()).expect("a process id"));
         let _ = kill(pid, Signal::SIGINT);
         let _ = self.engine.wait();
+        if self.mounted {
+            let target = std::ffi::CString::new(self.directory.path().to_str().expect("UTF-8")).expect("no NUL");
+            // SAFETY: a string with a NUL at its end.
+            unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+        }
     }
 }
 
@@ -185,7 +219,8 @@ fn finish(mut command: Command, input: &[u8]) -> Outcome {
     let mut child =
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the docker client is installed");
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input).expect("the client reads");
+        // A client whose request is refused early does not read all.
+        let _ = stdin.write_all(input);
     }
     let read = |mut from: Box<dyn Read + Send>| {
         std::thread::spawn(move || {

@@ -36,6 +36,18 @@ impl Content {
         std::fs::read(&path).map_err(|e| ContentError::io("read", &path, e))
     }
 
+    /// Makes a file of the same file system a blob by its name, without reading it: the caller has computed its digest.
+    /// Hold [`Content::authoring`] until something needs the blob.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn take_blob(&self, file: &std::path::Path, digest: &Digest) -> Result<(), ContentError> {
+        let synced = File::open(file).and_then(|file| file.sync_data());
+        synced.map_err(|e| ContentError::io("sync", file, e))?;
+        let target = self.blob_path(digest);
+        std::fs::rename(file, &target).map_err(|e| ContentError::io("rename", &target, e))
+    }
+
     /// Stores bytes that are in memory.
     pub(super) fn write_blob(&self, bytes: &[u8]) -> Result<Digest, ContentError> {
         let digest = Digest::of(bytes);

@@ -23,6 +23,8 @@ pub fn registry_client(registry: &str, options: &PullOptions, read_timeout: Dura
         read_timeout: Some(read_timeout),
         user_agent: concat!("hythe/", env!("CARGO_PKG_VERSION")),
         extra_root_certificates: options.extra_roots.iter().map(certificate).collect(),
+        // A blob in one request: registries pay for each part with a write to the disk.
+        use_monolithic_push: true,
         ..ClientConfig::default()
     };
     if local {

@@ -90,27 +90,46 @@ impl Log {
         }
     }
 
-    fn append(&mut self, text: &[u8], payload: u64) {
-        if text.is_empty() {
-            return;
-        }
-        if self.spec.max_size > 0 && self.size > 0 && self.size + text.len() as u64 > self.spec.max_size {
+    /// Appends whole lines. A burst that would take the file beyond its size goes in parts.
+    fn append(&mut self, mut text: &[u8], payload: u64) {
+        let (whole, max) = (text.len().max(1) as u64, self.spec.max_size);
+        while !text.is_empty() {
+            let room = max.saturating_sub(self.size).min(text.len() as u64) as usize;
+            let part = match text[..room].iter().rposition(|byte| *byte == b'\n') {
+                _ if max == 0 => text.len(),
+                Some(end) => end + 1,
+                // A line longer than a file has one of its own.
+                None if self.size == 0 => text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |end| end + 1),
+                None => 0,
+            };
+            if part > 0 && !self.write(&text[..part]) {
+                self.dropped += payload * part as u64 / whole;
+            }
+            text = &text[part..];
             // Going on in the old file is better than losing the line.
-            let _ = self.rotate();
+            if !text.is_empty() && self.rotate().is_err() {
+                if !self.write(text) {
+                    self.dropped += payload * text.len() as u64 / whole;
+                }
+                return;
+            }
         }
+    }
+
+    fn write(&mut self, text: &[u8]) -> bool {
         if self.file.is_none() && self.reopen().is_err() {
-            self.dropped += payload;
-            return;
+            return false;
         }
-        let Some(file) = &mut self.file else { return };
+        let Some(file) = &mut self.file else { return false };
         match file.write_all(text) {
             Ok(()) => self.size += text.len() as u64,
             Err(_) => {
                 // Disk full: take back what was written of it, so that the file holds whole lines only.
                 let _ = file.set_len(self.size);
-                self.dropped += payload;
+                return false;
             }
         }
+        true
     }
 
     fn rotate(&mut self) -> io::Result<()> {

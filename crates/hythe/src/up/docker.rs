@@ -5,17 +5,15 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
 };
 
 use anyhow::{Context as _, Result};
-use builder::{BuildRequest, Builder, Classic, Context, Kind, RunNetwork, Source};
-use docker_api::{BuildFailure, BuildOptions, BuildProgress, Config, DockerApi, ImageBuilder, NetworkSettings};
+use builder::Builder;
+use docker_api::{Config, DockerApi, NetworkSettings};
 use engine::{
-    Engine, IdRange, IdRanges, Namespace,
+    Engine, IdRange, IdRanges,
     content::{Content, PullOptions},
 };
-use futures::future::BoxFuture;
 use tokio::net::UnixListener;
 
 use super::roles;
@@ -51,7 +49,7 @@ pub async fn config(instance: &Instance, content: Content, user_ids: Option<IdRa
         user_ids,
         content,
         network: NetworkSettings { name: instance.name.replace("hythe", "hyd"), ..Default::default() },
-        builder: Some(Arc::new(DockerfileBuilder(builder))),
+        builder: Some(builder),
         registries: PullOptions::default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
@@ -82,69 +80,5 @@ struct SocketFile<'a>(&'a Path);
 impl Drop for SocketFile<'_> {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.0);
-    }
-}
-
-/// `docker build` by our builder.
-struct DockerfileBuilder(Builder);
-
-impl ImageBuilder for DockerfileBuilder {
-    fn build(
-        &self,
-        context: PathBuf,
-        options: BuildOptions,
-        progress: BuildProgress,
-    ) -> BoxFuture<'static, Result<String, BuildFailure>> {
-        let builder = self.0.clone();
-        Box::pin(async move {
-            let failed = |message: String| BuildFailure { message, code: 0 };
-            let archive = fs::File::open(&context).map_err(|e| failed(format!("{}: {e}", context.display())))?;
-            let classic = Arc::new(Mutex::new(Classic::new()));
-            let (told, say) = (classic.clone(), progress.clone());
-            let show = move |event| {
-                let pieces = told.lock().unwrap_or_else(|e| e.into_inner()).render(event);
-                pieces.iter().for_each(|piece| say(&piece.text));
-            };
-            match builder.build(request(archive, options), Arc::new(show)).await {
-                Ok(built) => Ok(built.image),
-                Err(error) => {
-                    let owed = classic.lock().unwrap_or_else(|e| e.into_inner()).finish();
-                    owed.iter().for_each(|piece| progress(&piece.text));
-                    let code = match &error.kind {
-                        Kind::Exit { code, .. } => *code,
-                        _ => 0,
-                    };
-                    Err(BuildFailure { message: error.to_string(), code })
-                }
-            }
-        })
-    }
-}
-
-fn request(archive: fs::File, options: BuildOptions) -> BuildRequest {
-    BuildRequest {
-        context: Context::Tar(Box::new(archive)),
-        dockerfile: Source::Path(options.dockerfile),
-        args: options.build_args.into_iter().filter_map(|(name, value)| Some((name, value?))).collect(),
-        target: options.target,
-        tags: options.tags,
-        labels: options.labels,
-        no_cache: options.no_cache,
-        pull: options.pull,
-        network: match options.network {
-            Namespace::Host => RunNetwork::Host,
-            Namespace::New => RunNetwork::None,
-            Namespace::Path(path) => RunNetwork::Path(path),
-        },
-        resolv_conf: options.resolv_conf,
-        extra_hosts: options
-            .extra_hosts
-            .iter()
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, address)| (name.to_owned(), address.to_owned()))
-            .collect(),
-        platform: Some(options.platform).filter(|platform| !platform.is_empty()),
-        shm_size: Some(options.shm_size).filter(|size| *size > 0),
-        ..Default::default()
     }
 }

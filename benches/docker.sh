@@ -1,0 +1,134 @@
+#!/bin/sh
+# The container engine beside its peers, in one run on this machine, with the ratio and the bar it has to keep:
+#   docker.sh HYTHE-BINARY [CONTAINERS]
+# Needs root, docker's client, podman, buildah, runc, skopeo and docker-registry (scripts/deps.sh test installs them).
+# Times are medians of rounds in which the peers take turns, in milliseconds.
+set -eu
+hythe=$1 containers=${2:-500}
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+export DOCKER_BUILDKIT=0 DOCKER_CONFIG="$work/client" NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost
+export DOCKER_HOST="unix://$work/docker.sock"
+engine="" registry=""
+finish() {
+    [ -z "$registry" ] || kill "$registry" 2> /dev/null || true
+    [ -z "$engine" ] || kill "$engine" 2> /dev/null || true
+    [ -z "$engine" ] || wait "$engine" 2> /dev/null || true
+    "$hythe" --data-dir "$work/data" down --purge > /dev/null 2>&1 || true
+
+    for mount in $(awk -v root="$work/" 'index($2, root) == 1 {print $2}' /proc/mounts | sort -r); do umount "$mount" || true; done
+    rm -rf "$work"
+}
+trap finish EXIT INT TERM
+
+podman() {
+    env -u DOCKER_CONFIG -u DOCKER_HOST podman --root "$work/peer/root" --runroot "$work/peer/run" --storage-driver overlay \
+        --cgroup-manager=cgroupfs --events-backend=file --runtime=runc "$@"
+}
+podman_run() { podman run --rm --network none --ulimit nofile=1000:1000 --ulimit nproc=1000:1000 "$@"; }
+buildah() { env -u DOCKER_CONFIG -u DOCKER_HOST buildah --root "$work/peer/root" --runroot "$work/peer/run" --storage-driver overlay "$@"; }
+skopeo() { env -u DOCKER_CONFIG -u DOCKER_HOST skopeo --insecure-policy "$@"; }
+
+now() { date +%s%N; }
+# took COMMAND…: milliseconds
+took() {
+    start=$(now)
+    "$@" > "$work/out" 2>&1 || { cat "$work/out" >&2; echo "failed: $*" >&2; exit 1; }
+    echo $((($(now) - start) / 10000)) | awk '{printf "%.2f\n", $1 / 100}'
+}
+median() { sort -n "$1" | awk '{a[NR] = $1} END {print a[int((NR + 1) / 2)]}'; }
+# compare WHAT BAR(<=|>=) FACTOR ROUNDS OURS THEIRS: names of functions; "rate" compares speeds, so the ratio turns over
+compare() {
+    rm -f "$work/ours" "$work/theirs"
+    round=0
+    while [ "$round" -lt "$4" ]; do
+        took "$5" "$round" >> "$work/ours"
+        took "$6" "$round" >> "$work/theirs"
+        round=$((round + 1))
+    done
+    awk -v what="$1" -v bar="$2" -v factor="$3" -v a="$(median "$work/ours")" -v b="$(median "$work/theirs")" 'BEGIN {
+        ratio = bar == ">=" ? b / a : a / b
+        kept = bar == ">=" ? ratio >= factor : ratio <= factor
+        printf "%-52s %9.1f ms %9.1f ms   ratio %5.2f  (bar %s %s)  %s\n", what, a, b, ratio, bar, factor, kept ? "kept" : "MISSED" }'
+}
+
+echo "assembling images…" >&2
+sh "$here/../examples/guestbook/images.sh" "${HYTHE_TEST_IMAGES:-$work/images}" busybox redis-7 python-3-slim > /dev/null
+images=${HYTHE_TEST_IMAGES:-$work/images}
+mkdir "$work/root"
+for part in redis-7 python-3-slim; do tar -xf "$images/$part.tar" -C "$work/root"; done
+tar -C "$work/root" --numeric-owner -cf "$work/debian.tar" .
+rm -rf "$work/root"
+
+"$hythe" --data-dir "$work/data" engine --socket "$work/docker.sock" > "$work/engine.log" 2>&1 &
+engine=$!
+until docker version > /dev/null 2>&1; do kill -0 "$engine" && sleep 0.1; done
+docker import "$images/busybox.tar" busybox > /dev/null
+podman import "$images/busybox.tar" busybox > /dev/null 2>&1
+
+printf '%-52s %12s %12s\n' "" "hythe" "peer"
+
+run_ours() { docker run --rm --network none busybox echo hello; }
+run_theirs() { podman_run busybox echo hello; }
+run_ours > /dev/null && run_theirs > /dev/null
+compare "run --rm echo, without a network (podman)" "<=" 0.4 21 run_ours run_theirs
+run_network() { docker run --rm busybox echo hello; }
+compare "  the same with a network of its own (podman without)" "<=" 0.4 11 run_network run_theirs
+
+mkdir "$work/context"
+echo file > "$work/context/file"
+{
+    echo "FROM busybox"
+    for n in 1 2 3; do printf 'ENV N%s=%s\nRUN echo %s > /made-%s\nCOPY file /file-%s\n' $n $n $n $n $n; done
+} > "$work/context/Dockerfile"
+sed 's|^FROM busybox|FROM localhost/busybox|' "$work/context/Dockerfile" > "$work/context/Dockerfile.peer"
+build_ours() { docker build -q -t built "$work/context"; }
+build_alone() { "$hythe" --data-dir "$work/data" build -q -t built "$work/context"; }
+build_theirs() { buildah bud -q --layers --isolation chroot -f "$work/context/Dockerfile.peer" -t built "$work/context"; }
+build_ours > /dev/null 2>&1 && build_theirs > /dev/null 2>&1
+compare "ten steps, all cached: docker build (buildah)" "<=" 0.25 11 build_ours build_theirs
+compare "ten steps, all cached: hythe build (buildah)" "<=" 0.25 11 build_alone build_theirs
+
+first_ours() { docker import "$work/debian.tar" "debian:$1"; docker run --rm --network none "debian:$1" true; docker rmi "debian:$1"; }
+first_theirs() { podman import -q "$work/debian.tar" "debian:$1"; podman_run "debian:$1" true; podman rmi "debian:$1"; }
+compare "import, unpack, start $(($(stat -c %s "$work/debian.tar") / 1000000)) MB (podman)" "<=" 0.6 3 first_ours first_theirs
+
+# A registry that belongs to neither side, on a file system that costs both the same.
+cat > "$work/registry.yml" << END
+version: 0.1
+log: {level: error}
+storage: {filesystem: {rootdirectory: $work/registry}, delete: {enabled: true}}
+http: {addr: 127.0.0.1:5999}
+END
+docker-registry serve "$work/registry.yml" > "$work/registry.log" 2>&1 &
+registry=$!
+until curl -fsS --noproxy '*' http://127.0.0.1:5999/v2/ > /dev/null 2>&1; do kill -0 "$registry" && sleep 0.1; done
+docker import "$work/debian.tar" big > /dev/null
+docker tag big 127.0.0.1:5999/seed:1
+docker push -q 127.0.0.1:5999/seed:1 > /dev/null
+skopeo copy -q --src-tls-verify=false docker://127.0.0.1:5999/seed:1 "oci:$work/layout:seed"
+forget() { rm -rf "$work/registry/docker/registry/v2"; }
+push_ours() { docker tag big "127.0.0.1:5999/ours$1:1"; docker push -q "127.0.0.1:5999/ours$1:1"; forget; }
+push_theirs() { skopeo copy -q --dest-tls-verify=false "oci:$work/layout:seed" "docker://127.0.0.1:5999/theirs$1:1"; forget; }
+forget
+compare "push over loopback (skopeo)" ">=" 1.5 5 push_ours push_theirs
+skopeo copy -q --dest-tls-verify=false "oci:$work/layout:seed" docker://127.0.0.1:5999/seed:1
+for name in $(docker images --format '{{.Repository}}:{{.Tag}}' | grep -v busybox); do docker rmi "$name" > /dev/null; done
+pull_ours() { docker pull -q 127.0.0.1:5999/seed:1; docker rmi 127.0.0.1:5999/seed:1; }
+pull_theirs() { skopeo copy -q --src-tls-verify=false docker://127.0.0.1:5999/seed:1 "containers-storage:[overlay@$work/peer/root+$work/peer/run]seed:$1"; podman rmi "seed:$1"; }
+compare "pull and unpack over loopback (skopeo)" ">=" 1.5 5 pull_ours pull_theirs
+
+n=0
+start=$(now)
+while [ "$n" -lt "$containers" ]; do
+    docker run -d --network none busybox sleep 100000 > /dev/null
+    n=$((n + 1))
+done
+took=$((($(now) - start) / 1000000))
+pss() { for pid in "$@"; do awk '/^Pss:/ {s += $2} END {print s}' "/proc/$pid/smaps_rollup" 2> /dev/null; done | awk '{s += $1} END {printf "%.1f", s / 1024}'; }
+own=$(pss "$engine")
+# shellcheck disable=SC2046 — a list of numbers
+shims=$(pss $(pgrep -f "$hythe shim " || true))
+awk -v n="$containers" -v own="$own" -v shims="$shims" -v ms="$took" 'BEGIN {
+    printf "%-52s %9.1f MiB (bar <= 64 MiB)  %s; %d shims and reapers: %.1f MiB; %.0f ms each to start\n", n " containers: the engine itself, PSS", own, own <= 64 ? "kept" : "MISSED", n, shims, ms / n }'
+docker ps -q | xargs docker rm -f > /dev/null

@@ -1,0 +1,231 @@
+//! What is asked of a new container, completed and judged.
+
+use engine::content::{Image, Reference};
+
+use super::disks;
+use super::options::{HostOptions, Options};
+use crate::error::{ApiError, Result};
+
+/// Less memory than this starts nothing.
+const LEAST_MEMORY: i64 = 6 << 20;
+const DEFAULT_SHM: i64 = 64 << 20;
+
+/// Refuses another platform than the image's, so that the client pulls.
+pub(super) fn platform(wanted: &str, image: &Image, name: &str) -> Result<()> {
+    let mut parts = wanted.split('/');
+    let (os, architecture) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let differs = |wanted: &str, own: &str| !wanted.is_empty() && !own.is_empty() && wanted != own;
+    if differs(os, &image.config.os) || differs(architecture, &image.config.architecture) {
+        let shown = Reference::parse(name).map_or_else(|_| name.to_owned(), |reference| reference.familiar());
+        return Err(ApiError::not_found(format!(
+            "image with reference {shown} was found but its platform ({}/{}) does not match the specified platform ({wanted})",
+            image.config.os, image.config.architecture
+        )));
+    }
+    Ok(())
+}
+
+/// Docker's defaults; answers warnings about what is taken and not done.
+pub(super) fn complete(host: &mut HostOptions, mac_address: bool) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let default = |text: &mut String, value: &str| {
+        if text.is_empty() {
+            value.clone_into(text);
+        }
+    };
+    if matches!(host.network_mode.as_str(), "" | "default") {
+        host.network_mode = "bridge".into();
+    }
+    default(&mut host.log_config.kind, "json-file");
+    default(&mut host.restart_policy.name, "no");
+    default(&mut host.ipc_mode, "private");
+    default(&mut host.runtime, "hythe");
+    default(&mut host.cgroupns_mode, "private");
+    if host.shm_size == 0 {
+        host.shm_size = DEFAULT_SHM;
+    }
+    if host.memory > 0 && host.memory_swap == 0 {
+        host.memory_swap = host.memory.saturating_mul(2);
+    }
+    if host.oom_kill_disable == Some(true) {
+        host.oom_kill_disable = None;
+        warnings.push("OomKillDisable is not supported. OomKillDisable discarded.".into());
+    }
+    if let Some(warning) = disks::weight_warning(host) {
+        host.blkio_weight = 0;
+        warnings.push(warning);
+    }
+    if host.pids_limit == Some(0) {
+        host.pids_limit = None;
+    }
+    if !host.privileged {
+        host.masked_paths.get_or_insert_with(engine::default_masked_paths);
+        host.readonly_paths.get_or_insert_with(engine::default_readonly_paths);
+    }
+    let weighs = host.blkio_weight != 0 || !host.blkio_weight_device.is_empty();
+    let throttles = [
+        &host.blkio_device_read_bps,
+        &host.blkio_device_write_bps,
+        &host.blkio_device_read_iops,
+        &host.blkio_device_write_iops,
+    ];
+    if weighs {
+        host.blkio_weight = 0;
+        host.blkio_weight_device.clear();
+        warnings.push(
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".into(),
+        );
+    }
+    if throttles.iter().any(|list| !list.is_empty()) {
+        warnings.push("Block I/O limits are not supported by this engine. Limits discarded.".into());
+    }
+    if host.memory_swappiness.is_some_and(|value| value >= 0) {
+        host.memory_swappiness = None;
+        warnings.push(
+            "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."
+                .into(),
+        );
+    }
+    if mac_address {
+        warnings.push("MAC addresses follow from IP addresses in this engine. MacAddress discarded.".into());
+    }
+    warnings
+}
+
+/// Refuses what dockerd refuses, in its words.
+pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
+    let bad = |text: &str| Err(ApiError::bad(text));
+    if host.memory != 0 && host.memory < LEAST_MEMORY {
+        return bad("Minimum memory limit allowed is 6MB");
+    }
+    if host.memory > 0 && host.memory_swap > 0 && host.memory_swap < host.memory {
+        return bad("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if host.memory == 0 && host.memory_swap > 0 {
+        return bad("You should always set the Memory limit when using Memoryswap limit, see usage");
+    }
+    if host.memory > 0 && host.memory_reservation > host.memory {
+        return bad("Minimum memory limit can not be less than memory reservation limit, see usage");
+    }
+    if host.nano_cpus > 0 && (host.cpu_quota != 0 || host.cpu_period != 0) {
+        return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+    }
+    let cpus = crate::system::processors();
+    if host.nano_cpus < 0 || host.nano_cpus > cpus as i64 * 1_000_000_000 {
+        return Err(ApiError::bad(format!(
+            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        )));
+    }
+    let policy = &host.restart_policy;
+    match policy.name.as_str() {
+        "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
+            return bad("invalid restart policy: maximum retry count can only be used with 'on-failure'");
+        }
+        "no" | "always" | "unless-stopped" | "on-failure" => {}
+        other => {
+            return Err(ApiError::bad(format!(
+                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            )));
+        }
+    }
+    if !options.working_dir.is_empty() && !options.working_dir.starts_with('/') {
+        return Err(ApiError::bad(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            options.working_dir
+        )));
+    }
+    if !matches!(host.runtime.as_str(), "hythe" | "runc" | "io.containerd.runc.v2") {
+        return Err(ApiError::bad(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    if let Some(request) = host.device_requests.iter().flatten().next() {
+        let driver = request["Driver"].as_str().unwrap_or_default();
+        let capabilities: Vec<String> = request["Capabilities"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|set| {
+                let names: Vec<&str> = set.as_array().into_iter().flatten().filter_map(|name| name.as_str()).collect();
+                format!("[{}]", names.join(" "))
+            })
+            .collect();
+        return Err(ApiError::bad(format!(
+            "could not select device driver {driver:?} with capabilities: [{}]",
+            capabilities.join(" ")
+        )));
+    }
+    if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
+        return bad("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
+    }
+    if host.device_cgroup_rules.as_ref().is_some_and(|rules| !rules.is_empty()) {
+        return bad("device cgroup rules are not supported by this engine: name the device with --device");
+    }
+    if host.auto_remove && policy.name != "no" {
+        return bad("can't create 'AutoRemove' container with restart policy");
+    }
+    if !matches!(host.log_config.kind.as_str(), "json-file" | "local" | "none") {
+        return Err(ApiError::bad(format!(
+            "error looking up logging plugin {0}: plugin \"{0}\" not found",
+            host.log_config.kind
+        )));
+    }
+    log_options(host)?;
+    if let Some(signal) = &options.stop_signal
+        && super::signal::parse(signal).is_none()
+    {
+        return Err(ApiError::bad(format!("invalid signal: {signal}")));
+    }
+    let mode = host.network_mode.as_str();
+    let shares = mode.starts_with("container:");
+    if shares && !options.hostname.is_empty() {
+        return bad("conflicting options: hostname and the network mode");
+    }
+    if shares && (!host.port_bindings.is_empty() || host.publish_all_ports) {
+        return bad("conflicting options: port publishing and the container type network mode");
+    }
+    if matches!(mode, "host") && host.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        return bad(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+        );
+    }
+    Ok(())
+}
+
+/// The options that each driver knows, and those that have a shape.
+fn log_options(host: &HostOptions) -> Result<()> {
+    const LOCAL: &[&str] = &["compress", "max-buffer-size", "max-file", "max-size", "mode"];
+    const JSON_FILE: &[&str] = &[
+        "compress",
+        "env",
+        "env-regex",
+        "labels",
+        "labels-regex",
+        "max-buffer-size",
+        "max-file",
+        "max-size",
+        "mode",
+        "tag",
+    ];
+    let kind = host.log_config.kind.as_str();
+    let known = match kind {
+        "local" => LOCAL,
+        "json-file" => JSON_FILE,
+        _ => return Ok(()),
+    };
+    let refused = |reason: String| Err(ApiError::bad(format!("failed to initialize logging driver: {reason}")));
+    for (name, value) in &host.log_config.config {
+        match name.as_str() {
+            name if !known.contains(&name) => {
+                return Err(ApiError::bad(format!("unknown log opt '{name}' for {kind} log driver")));
+            }
+            "max-size" if super::spec::byte_size(value).is_none() => {
+                return refused(format!("invalid size: '{value}'"));
+            }
+            "max-file" if value.parse::<u32>().is_err() => {
+                return refused(format!("strconv.Atoi: parsing {value:?}: invalid syntax"));
+            }
+            "max-file" if value == "0" => return refused("max-file cannot be less than 1".into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
