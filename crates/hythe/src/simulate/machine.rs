@@ -209,6 +209,10 @@ impl Runtime for Machine {
         Err(io::ErrorKind::ConnectionRefused.into())
     }
 
+    async fn update(&self, _sandbox: &str, _container: &str, _resources: engine::Resources) -> engine::Result<()> {
+        Ok(())
+    }
+
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>> {
         let state = self.state();
         let containers = state.sandboxes.get(sandbox).into_iter().flat_map(|sandbox| sandbox.containers.keys());
@@ -260,6 +264,19 @@ impl Images for Machine {
 
     async fn list(&self) -> Result<Vec<ImageInfo>, ImageError> {
         Ok(Vec::new())
+    }
+
+    async fn root_usage(&self, _id: &str) -> u64 {
+        0
+    }
+
+    async fn remove(&self, _image: &str) -> Result<(), ImageError> {
+        Ok(())
+    }
+
+    /// Nothing is stored, so no disk can be full of it.
+    fn directory(&self) -> Option<PathBuf> {
+        None
     }
 }
 
