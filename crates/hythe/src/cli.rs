@@ -38,7 +38,7 @@ enum Command {
     #[command(subcommand)]
     Image(commands::image::ImageCommand),
     /// Build an image from a Dockerfile.
-    Build(commands::build::BuildFlags),
+    Build(Box<commands::build::BuildFlags>),
     /// Serve the Docker Engine API alone, without Kubernetes.
     Engine(commands::engine::EngineFlags),
     /// Serve the images as a registry.
@@ -119,7 +119,7 @@ pub fn run() -> ExitCode {
         Command::Kubeconfig => commands::kubeconfig::run(&instance),
         Command::Down { purge, drain } => commands::down::run(&instance, purge, drain),
         Command::Image(command) => commands::image::run(&instance, command),
-        Command::Build(flags) => commands::build::run(&instance, flags),
+        Command::Build(flags) => commands::build::run(&instance, *flags),
         Command::Engine(flags) => commands::engine::run(&instance, flags),
         Command::Registry(flags) => commands::registry::run(&instance, flags),
         Command::Apply(flags) => commands::apply::run(&instance, flags),
