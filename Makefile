@@ -21,6 +21,7 @@ build: deps
 
 test: test-deps images ## all tests, end-to-end included (as root: they make namespaces, mounts and links)
 	HYTHE_TEST_IMAGES=$(CURDIR)/$(IMAGES) cargo nextest run --workspace --locked --no-fail-fast
+	$(MAKE) test-cgroup2
 
 test-cgroup2: test-deps images ## what depends on cgroups, in a virtual machine that has cgroup v2 only
 	sh scripts/deps.sh build test guest
