@@ -19,6 +19,11 @@ use crate::{
     },
 };
 
+/// Keeps of the new pod what the door is for.
+type Prepare = fn(&mut Value, &Value);
+/// All faults of the new pod, given the old one.
+type Validate = fn(&Value, &Value) -> Vec<Cause>;
+
 pub(super) async fn change(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     let options = WriteOptions::parse(&call.query, call.user_agent(), options_kind(verb))?;
     let given = if verb == "update" { Some(decode::object(call, &options)?) } else { None };
@@ -31,11 +36,10 @@ pub(super) async fn change(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
         retries: !pinned,
         unconditional: true,
     };
-    let (prepare, validate): (fn(&mut Value, &Value), fn(&Value, &Value) -> Vec<Cause>) =
-        match call.path.subresource.as_str() {
-            "ephemeralcontainers" => (part::prepare_ephemeral, part::validate_ephemeral),
-            _ => (part::prepare_resize, part::validate_resize),
-        };
+    let (prepare, validate): (Prepare, Validate) = match call.path.subresource.as_str() {
+        "ephemeralcontainers" => (part::prepare_ephemeral, part::validate_ephemeral),
+        _ => (part::prepare_resize, part::validate_resize),
+    };
     modify(call, &how, |old| {
         let mut asked = match &given {
             Some(given) => given.clone(),

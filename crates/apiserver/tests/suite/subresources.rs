@@ -237,12 +237,12 @@ async fn containers_for_debugging_are_added_and_never_taken_away() {
     let (code, status) = api.patch("strategic", &path, &second("none")).await;
     assert_eq!(
         (code, &status["details"]["causes"][0]["field"]),
-        (422, &json!("spec.ephemeralContainers[1].targetContainerName"))
+        (422, &json!("spec.ephemeralContainers[0].targetContainerName"))
     );
     let ports =
         json!({"spec": {"ephemeralContainers": [{"name": "two", "image": "b", "ports": [{"containerPort": 80}]}]}});
     let (code, status) = api.patch("strategic", &path, &ports).await;
-    assert_eq!((code, &status["details"]["causes"][0]["field"]), (422, &json!("spec.ephemeralContainers[1].ports")));
+    assert_eq!((code, &status["details"]["causes"][0]["field"]), (422, &json!("spec.ephemeralContainers[0].ports")));
     let (_, after) = api.get(&format!("{PODS}/p")).await;
     assert_eq!(revision(&before), revision(&after));
 }
