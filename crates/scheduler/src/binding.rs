@@ -101,7 +101,8 @@ async fn write_volumes(
         let wants_node = plan.provisioned.iter().any(|c| c.metadata.name == meta.name);
         if wants_node && claims::annotation(claim, claims::SELECTED_NODE) != Some(node) {
             let annotations = json!({claims::SELECTED_NODE: node});
-            let mut patch = json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version}});
+            // Whatever else of the claim has changed, a finalizer say, the node stands.
+            let mut patch = json!({"metadata": {"uid": meta.uid}});
             patch["metadata"]["annotations"] = annotations;
             let patched = api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
             version = patched.metadata.resource_version;

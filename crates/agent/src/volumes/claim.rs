@@ -62,8 +62,9 @@ pub async fn find(context: &Context, pod: &Pod, volume: &str, wanted: &Wanted) -
     if claim.metadata.deletion_timestamp.is_some() && !has_begun(pod) {
         return Err(fail("PVC is being deleted".to_owned()));
     }
+    // The binding is complete a moment before the phase says so; a claim that was lost is bound no more.
     let phase = claim.status.as_ref().and_then(|s| s.phase.as_deref());
-    if phase != Some("Bound") || claims::volume_name(&claim).is_empty() {
+    if !claims::is_bound(&claim) || phase == Some("Lost") {
         return Err(fail("PVC is not bound".to_owned()));
     }
     let volumes: Api<PersistentVolume> = Api::all(context.client.clone());
