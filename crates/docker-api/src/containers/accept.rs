@@ -53,6 +53,7 @@ pub(super) fn complete(host: &mut HostOptions, mac_address: bool) -> Vec<String>
     }
     if let Some(warning) = disks::weight_warning(host) {
         host.blkio_weight = 0;
+        host.blkio_weight_device.clear();
         warnings.push(warning);
     }
     if host.pids_limit == Some(0) {
@@ -61,23 +62,6 @@ pub(super) fn complete(host: &mut HostOptions, mac_address: bool) -> Vec<String>
     if !host.privileged {
         host.masked_paths.get_or_insert_with(engine::default_masked_paths);
         host.readonly_paths.get_or_insert_with(engine::default_readonly_paths);
-    }
-    let weighs = host.blkio_weight != 0 || !host.blkio_weight_device.is_empty();
-    let throttles = [
-        &host.blkio_device_read_bps,
-        &host.blkio_device_write_bps,
-        &host.blkio_device_read_iops,
-        &host.blkio_device_write_iops,
-    ];
-    if weighs {
-        host.blkio_weight = 0;
-        host.blkio_weight_device.clear();
-        warnings.push(
-            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".into(),
-        );
-    }
-    if throttles.iter().any(|list| !list.is_empty()) {
-        warnings.push("Block I/O limits are not supported by this engine. Limits discarded.".into());
     }
     if host.memory_swappiness.is_some_and(|value| value >= 0) {
         host.memory_swappiness = None;
@@ -155,9 +139,6 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
     }
     if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
         return bad("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
-    }
-    if host.device_cgroup_rules.as_ref().is_some_and(|rules| !rules.is_empty()) {
-        return bad("device cgroup rules are not supported by this engine: name the device with --device");
     }
     if host.auto_remove && policy.name != "no" {
         return bad("can't create 'AutoRemove' container with restart policy");

@@ -123,7 +123,8 @@ fn numbers(path: &str) -> Result<String> {
 pub(super) fn weight_warning(host: &HostOptions) -> Option<String> {
     let kept = ["blkio/blkio.weight", "blkio/blkio.bfq.weight", "cgroup.controllers"];
     let kept = kept.iter().any(|file| Path::new("/sys/fs/cgroup").join(file).exists());
-    (host.blkio_weight > 0 && !kept).then(|| {
+    let wanted = host.blkio_weight > 0 || !host.blkio_weight_device.is_empty();
+    (wanted && !kept).then(|| {
         "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.".to_owned()
     })
 }

@@ -68,13 +68,6 @@ fn every_flag_that_the_client_knows_is_in_the_table() {
 fn what_the_tables_call_warned_of_and_refused_is() {
     let world = World::new();
     let flags: &[(&str, &str)] = &[
-        ("--blkio-weight", "100"),
-        ("--blkio-weight-device", "/dev/null:100"),
-        ("--device-read-bps", "/dev/null:1mb"),
-        ("--device-read-iops", "/dev/null:10"),
-        ("--device-write-bps", "/dev/null:1mb"),
-        ("--device-write-iops", "/dev/null:10"),
-        ("--device-cgroup-rule", "c 1:5 rwm"),
         ("--gpus", "all"),
         ("--mac-address", "02:42:ac:11:00:09"),
         ("--memory-swappiness", "10"),

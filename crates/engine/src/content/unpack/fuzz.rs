@@ -13,7 +13,7 @@ use super::*;
 
 /// Small enough for many rounds; what honest layers may take is in [`Limits::default`].
 fn limits() -> Limits {
-    Limits { entries: 1_000, bytes: 1 << 20, file: 4 << 20, headers: 64 << 10, reserve: 1 << 20 }
+    Limits { entries: 1_000, bytes: 1 << 20, file: 4 << 20, headers: 64 << 10, reserve: 1 << 20, reserve_share: 0 }
 }
 
 /// An archive in the making.

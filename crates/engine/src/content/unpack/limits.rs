@@ -18,12 +18,21 @@ pub(crate) struct Limits {
     pub headers: u64,
     /// Bytes that stay free on the disk.
     pub reserve: u64,
+    /// On a small disk, no more than its size divided by this stay free; 0: however small it is.
+    pub reserve_share: u64,
 }
 
 impl Default for Limits {
     /// More than any honest layer has.
     fn default() -> Self {
-        Self { entries: 5_000_000, bytes: 256 << 30, file: 64 << 30, headers: 2 << 20, reserve: 128 << 20 }
+        Self {
+            entries: 5_000_000,
+            bytes: 256 << 30,
+            file: 64 << 30,
+            headers: 2 << 20,
+            reserve: 128 << 20,
+            reserve_share: 20,
+        }
     }
 }
 
@@ -34,6 +43,7 @@ const CHECK_EVERY: u64 = 32 << 20;
 pub(super) struct Budget {
     disk: OwnedFd,
     reserve: u64,
+    reserve_share: u64,
     bytes: Cell<u64>,
     /// While headers are read: what is left for them.
     headers: Cell<Option<u64>>,
@@ -45,6 +55,7 @@ impl Budget {
         Rc::new(Self {
             disk,
             reserve: limits.reserve,
+            reserve_share: limits.reserve_share,
             bytes: Cell::new(limits.bytes),
             headers: Cell::new(None),
             until_check: Cell::new(0),
@@ -59,7 +70,9 @@ impl Budget {
     fn room(&self) -> io::Result<u64> {
         if self.until_check.get() == 0 {
             let disk = rustix::fs::fstatvfs(&self.disk)?;
-            if disk.f_bavail.saturating_mul(disk.f_frsize) < self.reserve {
+            let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+            let share = bytes(disk.f_blocks).checked_div(self.reserve_share).unwrap_or(u64::MAX);
+            if bytes(disk.f_bavail) < self.reserve.min(share) {
                 return Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device"));
             }
             self.until_check.set(CHECK_EVERY);
