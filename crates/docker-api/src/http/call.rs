@@ -6,9 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use http::HeaderMap;
-use http_body_util::{BodyExt, BodyStream, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
@@ -21,8 +20,9 @@ use crate::filters::Filters;
 
 /// More than this of JSON is refused.
 const MAX_JSON: usize = 4 << 20;
-/// How long a client may take to send what nobody reads.
+/// How long a client may take to send what nobody reads, and how much that may be.
 const MAX_DRAIN: Duration = Duration::from_secs(5);
+const MAX_DRAINED: usize = 1 << 30;
 
 /// A request.
 pub(crate) struct Call {
@@ -47,9 +47,11 @@ impl Drop for Call {
 /// A client that is answered before it has sent all would see a broken pipe instead of the answer: what nobody wants
 /// to read is read and thrown away, within limits.
 pub(super) fn drain(body: Incoming) {
-    if !body.is_end_stream() {
-        tokio::spawn(tokio::time::timeout(MAX_DRAIN, Limited::new(body, MAX_JSON).collect()));
+    if body.is_end_stream() {
+        return;
     }
+    let mut body = Limited::new(body, MAX_DRAINED);
+    tokio::spawn(tokio::time::timeout(MAX_DRAIN, async move { while let Some(Ok(_)) = body.frame().await {} }));
 }
 
 impl Call {
@@ -122,9 +124,9 @@ impl Call {
     pub async fn spool(&mut self, directory: &Path) -> Result<tempfile::NamedTempFile> {
         let file = tempfile::NamedTempFile::new_in(directory)?;
         let mut writer = tokio::fs::File::from_std(file.reopen()?);
-        if let Some(body) = self.body.take() {
-            let mut stream = BodyStream::new(body);
-            while let Some(frame) = stream.next().await {
+        // It stays in the call: what is not read because of a full disk is drained when that goes.
+        if let Some(body) = &mut self.body {
+            while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(io::Error::other)?;
                 if let Ok(data) = frame.into_data() {
                     writer.write_all(&data).await?;
