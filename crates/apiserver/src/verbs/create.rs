@@ -70,13 +70,14 @@ async fn attempt(
 ) -> Outcome<Reply> {
     let (resource, strategy) = (call.resource, &call.resource.strategy);
     let now = Timestamp::now();
+    let mut known = true;
     if resource.namespaced {
         tree["metadata"]["namespace"] = call.path.namespace.as_str().into();
-        let known = call.server.cache.kind("namespaces").named("", &call.path.namespace).is_some();
-        if !known || admission::looks_at_others(resource) {
-            // What it depends on may have been made a moment ago.
-            call.server.cache.fresh().await;
-        }
+        known = call.server.cache.kind("namespaces").named("", &call.path.namespace).is_some();
+    }
+    if !known || admission::looks_at_others(resource) {
+        // What it depends on may have been made a moment ago.
+        call.server.cache.fresh().await;
     }
     (strategy.default)(&mut tree);
     let uid = uuid::Uuid::new_v4().to_string();

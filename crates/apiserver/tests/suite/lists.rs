@@ -72,6 +72,8 @@ async fn a_list_can_be_had_as_of_an_earlier_revision() {
     assert_eq!(names(&exact), ["m000", "m001", "m002"]);
     // Without a version it is the newest, and nothing that is read later is older.
     assert_eq!(names(&api.get(MAPS).await.1), ["m000", "m002"]);
+    // "Not older" than before the deletion may still show it; not older than after may not.
+    let at = revision(&api.get(MAPS).await.1);
     let (_, newer) = api.get(&format!("{MAPS}?resourceVersion={at}&resourceVersionMatch=NotOlderThan")).await;
     assert_eq!(names(&newer), ["m000", "m002"]);
     let (code, status) = api.get(&format!("{MAPS}?resourceVersion=1000000")).await;
