@@ -1,0 +1,1 @@
+//! Adapters: one interface for metrics, logs and health over software that has its own.

@@ -1,0 +1,42 @@
+//! The pattern containers as one set of commands: `hythe proxy …`, `hythe sidecar …`, `hythe adapter …`, `hythe scatter …`.
+//!
+//! The full binary and the small one that is shipped as an image offer the same commands, and both take them from here.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// Which pattern to run.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Proxies: HTTP edge, balancing, caching, splitting, rate limits, sharding, brokers.
+    #[command(subcommand)]
+    Proxy(ProxyCommand),
+    /// Containers that stand beside another in one pod.
+    #[command(subcommand)]
+    Sidecar(SidecarCommand),
+    /// One interface over software that has its own.
+    #[command(subcommand)]
+    Adapter(AdapterCommand),
+}
+
+/// Proxies.
+#[derive(Subcommand)]
+pub enum ProxyCommand {}
+
+/// Sidecars.
+#[derive(Subcommand)]
+pub enum SidecarCommand {}
+
+/// Adapters.
+#[derive(Subcommand)]
+pub enum AdapterCommand {}
+
+/// Runs the command until it ends or is told to end.
+pub fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Proxy(command) => match command {},
+        Command::Sidecar(command) => match command {},
+        Command::Adapter(command) => match command {},
+    }
+}

@@ -1,0 +1,1 @@
+//! Controllers of the pattern resources, on Hythe and on any upstream Kubernetes.

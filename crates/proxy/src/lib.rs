@@ -1,0 +1,1 @@
+//! The L4 and L7 data plane: edge, balancing, splitting, caching, rate limits, TLS.

@@ -1,0 +1,1 @@
+//! The root of scatter/gather: fan out, hedge, merge.

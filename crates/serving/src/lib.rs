@@ -1,0 +1,1 @@
+//! What every pattern container shares: parameters, the admin port, live configuration, access logs, traces, a graceful end.

@@ -1,0 +1,1 @@
+//! The sharding ambassador for Redis, memcached and HTTP.

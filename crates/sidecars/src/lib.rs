@@ -1,0 +1,1 @@
+//! Sidecars: topz, configuration manager, git-sync.
