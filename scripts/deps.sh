@@ -31,6 +31,12 @@ for kind in "$@"; do
         need docker-registry docker-registry
         need docker docker.io
         need /bin/busybox busybox-static
+        # Whose placement of keys ours is compared with, and what stands behind the sharding proxy.
+        need nutcracker nutcracker
+        need nginx nginx-light
+        need redis-server redis-server
+        need redis-benchmark redis-tools
+        need memcached memcached
         ;;
     guest)
         need qemu-system-x86_64 qemu-system-x86
