@@ -1,6 +1,7 @@
 //! The part of a key that decides where it goes.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,14 @@ impl TryFrom<String> for HashTag {
             &[open, close] => Ok(HashTag { open, close }),
             _ => Err(MalformedTag),
         }
+    }
+}
+
+impl FromStr for HashTag {
+    type Err = MalformedTag;
+
+    fn from_str(text: &str) -> Result<HashTag, MalformedTag> {
+        HashTag::try_from(text.to_owned())
     }
 }
 
