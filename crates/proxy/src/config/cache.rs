@@ -1,0 +1,66 @@
+//! Caches.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Duration, Size, is_default};
+
+/// A shared HTTP cache (RFC 9111).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// What routes call it, and what `Cache-Status` says.
+    pub name: String,
+    /// Memory for stored responses. What is worth least by frequency and size leaves first.
+    pub memory: Size,
+    /// Larger responses are not stored.
+    pub max_response: Size,
+    /// Freshness of responses that say nothing about it and have no `Last-Modified`. `0s`: they are not stored.
+    #[serde(skip_serializing_if = "is_default")]
+    pub default_ttl: Duration,
+    /// `stale-while-revalidate` of responses that do not say.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stale_while_revalidate: Duration,
+    /// `stale-if-error` of responses that do not say.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stale_if_error: Duration,
+    /// Header fields whose values name the tags a response can be purged by.
+    pub tag_headers: Vec<String>,
+    /// Networks that may `PURGE`; empty: nobody. A `PURGE` of a URL drops it in all variants, one with `Cache-Tag` or
+    /// `Surrogate-Key` whatever bears one of the tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub purge_from: Vec<String>,
+    /// How long other requests for the same wait for the first one's answer before they go on by themselves.
+    pub collapse_timeout: Duration,
+    /// A second tier on disk for what leaves memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            memory: Size(64 << 20),
+            max_response: Size(1 << 20),
+            default_ttl: Duration::default(),
+            stale_while_revalidate: Duration::default(),
+            stale_if_error: Duration::default(),
+            tag_headers: vec!["surrogate-key".into(), "cache-tag".into()],
+            purge_from: Vec::new(),
+            collapse_timeout: Duration::seconds(5),
+            disk: None,
+        }
+    }
+}
+
+/// A cache's tier on disk. It starts empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// A directory of its own.
+    pub path: PathBuf,
+    /// How much it may hold.
+    pub size: Size,
+}

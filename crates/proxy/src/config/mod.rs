@@ -1,0 +1,71 @@
+//! What a proxy is told: listeners → routes → pools, and the caches and rate limits that routes name.
+//!
+//! The types are the configuration file: `hythe proxy http --config FILE` reads them, the controllers of Ingress, Gateway
+//! and the pattern resources render them, and the flags of the other commands expand to them. Unknown fields are refused,
+//! fields left at their default are not written.
+
+mod cache;
+mod check;
+mod limit;
+mod listener;
+mod pool;
+mod route;
+mod units;
+
+pub use cache::{Cache, Disk};
+pub use check::{Problem, check};
+pub use limit::{Algorithm, LimitBy, Peers, RateLimit, Tier};
+pub use listener::{Certificate, Limits, Listener, Protocol, Tls};
+pub use pool::{
+    Balance, Binding, Discovery, Endpoint, Health, HttpVersion, Outlier, Pool, ProxyVersion, Sticky, UpstreamTls,
+};
+pub use route::{
+    Filters, HeaderEdit, HeaderMatch, HeaderValue, Key, Match, Mirror, PathMatch, PathRewrite, Redirect, Respond,
+    Retry, Rewrite, Route, Target,
+};
+pub use units::{Duration, Size};
+
+use serde::{Deserialize, Serialize};
+
+/// A whole proxy.
+///
+/// ```
+/// let config: proxy::config::Config = serde_yaml_ng::from_str("
+/// listeners: [{address: '0.0.0.0:8080', routes: [{to: [{pool: app}]}]}]
+/// pools: [{name: app, endpoints: [{address: '127.0.0.1:3000'}]}]
+/// ").unwrap();
+/// assert!(proxy::config::check(&config).is_ok());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where connections are accepted.
+    pub listeners: Vec<Listener>,
+    /// Where they go.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<Pool>,
+    /// Caches that routes name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<Cache>,
+    /// Rate limits that routes name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rate_limits: Vec<RateLimit>,
+    /// The replicas among which shared rate limits are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Peers>,
+    /// One JSON line a request or connection on standard output.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub access_log: bool,
+    /// Threads that carry traffic; 0 is one a processor. Read at start only.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub threads: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// For `skip_serializing_if`: whether a value is its type's default.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
