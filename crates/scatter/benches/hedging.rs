@@ -87,7 +87,7 @@ async fn leaf(asked: Arc<AtomicU64>) -> SocketAddr {
         let asked = asked.clone();
         async move {
             asked.fetch_add(1, Ordering::Relaxed);
-            let time = if rand::random::<u32>() % 100 == 0 { SLOW } else { Duration::from_millis(2) };
+            let time = if rand::random::<u32>().is_multiple_of(100) { SLOW } else { Duration::from_millis(2) };
             tokio::time::sleep(time).await;
             http_ends::json(StatusCode::OK, "[1]")
         }

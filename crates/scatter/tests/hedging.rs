@@ -30,7 +30,7 @@ impl Ask for OneInHundred {
         let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed ^= mixed >> 27;
-        let time = if mixed % 100 == 0 { 1000 } else { 8 + mixed / 100 % 5 };
+        let time = if mixed.is_multiple_of(100) { 1000 } else { 8 + mixed / 100 % 5 };
         tokio::time::sleep(Duration::from_millis(time)).await;
         Ok(Value::Null)
     }
