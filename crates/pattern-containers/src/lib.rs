@@ -18,6 +18,8 @@ pub enum Command {
     /// One interface over software that has its own.
     #[command(subcommand)]
     Adapter(AdapterCommand),
+    /// Root of scatter/gather: asks every leaf, hedges the slow ones, merges what comes by the deadline.
+    Scatter(scatter::Arguments),
 }
 
 /// Proxies.
@@ -38,5 +40,6 @@ pub fn run(command: Command) -> ExitCode {
         Command::Proxy(command) => match command {},
         Command::Sidecar(command) => match command {},
         Command::Adapter(command) => match command {},
+        Command::Scatter(arguments) => scatter::main(arguments),
     }
 }

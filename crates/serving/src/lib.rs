@@ -16,6 +16,7 @@ mod live;
 mod manual;
 mod process;
 mod run;
+mod span;
 mod trace;
 
 pub use access_log::{AccessLog, Record};
@@ -25,4 +26,5 @@ pub use file_watch::FileWatch;
 pub use live::Live;
 pub use manual::{Endpoint, Manual, Port, Variable};
 pub use run::{AccessLogFormat, Flags, Guard, Serving, run};
+pub use span::Span;
 pub use trace::TraceContext;

@@ -1,0 +1,14 @@
+//! Both ends of HTTP/1.1 as the pattern containers use them: a client whose calls have a deadline and a limit, over TCP and
+//! TLS, with names by the system's resolver; a server that ends gracefully.
+//!
+//! No proxy is taken from the environment: what a pattern container asks is named by its own configuration.
+
+mod client;
+mod names;
+mod server;
+mod trust;
+
+pub use client::{Answer, Client, Error};
+pub use names::{NameError, Names};
+pub use server::{BodyError, Whole, answer, bind, json, serve, whole};
+pub use trust::{Trust, TrustError};

@@ -1,0 +1,6 @@
+//! The root against leaves of every temper.
+
+mod hedging;
+mod leaves;
+mod root;
+mod serving;
