@@ -79,7 +79,7 @@ pub(crate) async fn run(work: &Arc<Work>, layers: &[Layer], command: Command) ->
     };
     let spec = ContainerSpec {
         id: id.clone(),
-        rootfs: Rootfs::Overlay { lower, upper: upper.clone(), work: directory.join("work") },
+        rootfs: Rootfs::Overlay { lower, upper: upper.clone(), work: directory.join("work"), volatile: true },
         args: command.args.clone(),
         env,
         cwd: command.cwd.clone(),

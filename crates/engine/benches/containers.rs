@@ -50,6 +50,7 @@ fn container(directory: &Path, name: &str) -> ContainerSpec {
             lower: vec![directory.join("image")],
             upper: directory.join(format!("layers/{name}/upper")),
             work: directory.join(format!("layers/{name}/work")),
+            volatile: false,
         },
         args: ["/bin/sleep", "1000"].map(String::from).to_vec(),
         seccomp: Seccomp::RuntimeDefault,

@@ -38,6 +38,11 @@ impl Directory {
         run_dir.join("mapped").join(self.0.file_name().unwrap_or_default())
     }
 
+    /// System call filters that were compiled, of all sandboxes.
+    pub fn filters(&self) -> PathBuf {
+        self.0.parent().and_then(Path::parent).unwrap_or(Path::new("/")).join("filters")
+    }
+
     /// All containers' directories.
     pub fn containers(&self) -> PathBuf {
         self.0.join("containers")

@@ -8,9 +8,11 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::mount::{MntFlags, umount2};
+
+use crate::overlay::Layers;
 
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
@@ -42,14 +44,13 @@ pub(crate) fn bind(source: &Path, target: &Path, recursive: bool, users: Option<
 /// As [`crate::overlay::mount`], with all layers mapped: what is root's in a layer is the container's root's in the
 /// overlay. `stage` is a directory of its own, for as long as this takes; `root` is the container's root on the host.
 pub(crate) fn mount_overlay(
-    lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
+    wanted: &Layers<'_>,
     target: &Path,
     stage: &Path,
     users: &File,
     root: u32,
 ) -> io::Result<()> {
+    let Layers { lower, upper, work, volatile } = *wanted;
     // Both must be on one mount, and mapping makes mounts.
     let (Some(top), Some(upper), Some(work)) =
         (upper.parent().filter(|parent| work.parent() == Some(parent)), upper.file_name(), work.file_name())
@@ -68,7 +69,8 @@ pub(crate) fn mount_overlay(
         let at = stage.join("top");
         bind(top, &at, false, Some(users))?;
         staged.push(at.clone());
-        as_user(root, || crate::overlay::mount(&layers, &at.join(upper), &at.join(work), target))?
+        let mapped = Layers { lower: &layers, upper: &at.join(upper), work: &at.join(work), volatile };
+        as_user(root, || mapped.mount(target))?
     })();
     // The overlay has mounts of its own of what it is made of.
     for at in staged {

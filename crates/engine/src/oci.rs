@@ -43,16 +43,14 @@ pub(crate) fn config(spec: &ContainerSpec, surroundings: &Surroundings<'_>) -> V
     if let Some(path) = surroundings.user_namespace {
         namespaces.push(json!({"type": "user", "path": path}));
     }
-    let mut linux = json!({
+    // No filter: the launcher loads it, from a program that is kept.
+    let linux = json!({
         "namespaces": namespaces,
         "cgroupsPath": surroundings.cgroup,
         "maskedPaths": masked_paths(spec),
         "readonlyPaths": readonly_paths(spec),
         "devices": devices(spec),
     });
-    if let Some(filter) = filter(spec, false) {
-        linux["seccomp"] = filter;
-    }
     json!({
         "ociVersion": "1.0.2",
         "process": process(spec, surroundings.ids),
@@ -60,6 +58,14 @@ pub(crate) fn config(spec: &ContainerSpec, surroundings: &Surroundings<'_>) -> V
         "mounts": mounts(spec),
         "linux": linux,
     })
+}
+
+/// What the container's first process holds beyond its own capabilities until its filter is loaded: without
+/// `no_new_privs` that takes CAP_SYS_ADMIN (seccomp(2)).
+pub(crate) fn lent_capability(spec: &ContainerSpec) -> Option<&'static str> {
+    const SYS_ADMIN: &str = "CAP_SYS_ADMIN";
+    let needed = !spec.no_new_privileges && filter(spec, false).is_some();
+    (needed && !capabilities(spec, false).effective.iter().any(|name| name == SYS_ADMIN)).then_some(SYS_ADMIN)
 }
 
 /// The system call filter of the container, or of an exec in it.
@@ -72,14 +78,18 @@ pub(crate) fn filter(spec: &ContainerSpec, privileged_exec: bool) -> Option<Valu
 }
 
 fn process(spec: &ContainerSpec, ids: &Ids) -> Value {
-    let set = capabilities(spec, false);
+    let mut set = capabilities(spec, false);
+    for list in [&mut set.effective, &mut set.permitted] {
+        list.extend(lent_capability(spec).filter(|lent| !list.iter().any(|name| name == lent)).map(str::to_owned));
+    }
     let rlimits: Vec<Value> =
         spec.rlimits.iter().map(|r| json!({"type": r.kind, "soft": r.soft, "hard": r.hard})).collect();
     let mut process = json!({
         "terminal": spec.tty,
         "user": {"uid": ids.uid, "gid": ids.gid, "additionalGids": ids.additional_gids},
         "args": spec.args,
-        "env": environment(&spec.env),
+        // With HOME, or else libcontainer asks the C library for it, in the container's root.
+        "env": environment(&spec.env, ids.home.as_deref()),
         "cwd": if spec.cwd.is_empty() { "/" } else { &spec.cwd },
         "rlimits": rlimits,
         "capabilities": {
@@ -97,11 +107,14 @@ fn process(spec: &ContainerSpec, ids: &Ids) -> Value {
     process
 }
 
-/// The environment with what every process needs.
-pub(crate) fn environment(env: &[String]) -> Vec<String> {
+/// The environment with what every process needs; its home is `/` if it is not known (as runc does).
+pub(crate) fn environment(env: &[String], home: Option<&str>) -> Vec<String> {
     let mut env = env.to_vec();
     if !env.iter().any(|entry| entry.starts_with("PATH=")) {
         env.push(DEFAULT_PATH.to_owned());
+    }
+    if !env.iter().any(|entry| entry.starts_with("HOME=") && entry.len() > 5) {
+        env.push(format!("HOME={}", home.unwrap_or("/")));
     }
     env
 }

@@ -163,6 +163,10 @@ pub enum Rootfs {
         upper: PathBuf,
         /// The overlay's work directory, on the file system of `upper`. Made if missing.
         work: PathBuf,
+        /// What is written need not outlive a crash of the machine: nothing of it is waited for (`fsync` does nothing),
+        /// above all not when it is unmounted, which otherwise takes as long as the whole file system has to be written.
+        #[serde(default)]
+        volatile: bool,
     },
 }
 

@@ -294,7 +294,7 @@ impl Images for ContentImages {
             })
             .await
             .map_err(|e| ImageError::Storage(e.to_string()))?;
-        Ok(Rootfs::Overlay { lower: snapshot.lower, upper: snapshot.upper, work: snapshot.work })
+        Ok(Rootfs::Overlay { lower: snapshot.lower, upper: snapshot.upper, work: snapshot.work, volatile: false })
     }
 
     async fn remove_root(&self, id: &str) -> Result<(), ImageError> {

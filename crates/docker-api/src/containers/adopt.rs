@@ -40,6 +40,13 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) {
             });
         }
     }
+    // What is left of containers that were removed before all of their last run was gone.
+    let known = |id: &str| daemon.containers.all().iter().any(|container| container.id == id);
+    for sandbox in daemon.config.engine.sandboxes().into_iter().filter(|sandbox| !known(sandbox.id())) {
+        if let Err(error) = sandbox.destroy().await {
+            tracing::warn!(container = sandbox.id(), %error, "what is left of a removed container was not removed");
+        }
+    }
     daemon.volumes.unmount_unheld();
 }
 

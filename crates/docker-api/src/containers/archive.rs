@@ -42,7 +42,7 @@ pub(crate) async fn stat(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
 
 /// Kept while the files of a container that does not run are worked on.
 async fn turn(container: &Container) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-    let turn = container.turn.lock().await;
+    let turn = container.turn().await;
     (!container.status().is_live()).then_some(turn)
 }
 

@@ -25,14 +25,26 @@ pub(super) async fn watch_end(daemon: Arc<Daemon>, container: Arc<Container>, sa
     let checks = health::watch(&daemon, &container, &sandbox);
     let exit = sandbox.wait(MAIN).await;
     drop(checks);
+    let sweep = container.sweep().await;
     let record = container.snapshot();
     let exit_code = exit.as_ref().map_or(255, |exit| exit.exit_code);
+    // What others may want at once (addresses, ports, volumes) is let go before anybody is told; the rest of the run
+    // (its shim, cgroups and mounts) goes behind their backs.
     let (at, of) = (daemon.clone(), record.clone());
-    let (destroyed, _) = tokio::join!(sandbox.destroy(), blocking(move || networks::detach(&at, &of)));
-    daemon.volumes.let_go(&record.id);
-    if let Err(error) = destroyed {
-        tracing::error!(container = container.id, %error, "an ended container was not removed from the engine");
-    }
+    let detached = blocking(move || {
+        at.volumes.let_go(&of.id);
+        networks::detach(&at, &of)
+    });
+    let _ = detached.await;
+    tokio::spawn({
+        let id = container.id.clone();
+        async move {
+            if let Err(error) = sandbox.destroy().await {
+                tracing::error!(container = id, %error, "an ended container was not removed from the engine");
+            }
+            drop(sweep);
+        }
+    });
     *container.held_ports.lock() = networks::HeldPorts::default();
     let policy = &record.host.restart_policy;
     let again = !container.record().manually_stopped
@@ -65,7 +77,7 @@ fn restart_after(
             () = cancelled.cancelled() => return,
             () = tokio::time::sleep(pause) => {}
         }
-        let _turn = container.turn.lock().await;
+        let _turn = container.turn().await;
         if container.status() != Status::Restarting || cancelled.is_cancelled() {
             return;
         }

@@ -23,7 +23,9 @@ pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
 
 /// Removes a container that ended, with its anonymous volumes.
 pub(super) async fn auto(daemon: &Arc<Daemon>, container: &Arc<Container>) {
-    match take_away(daemon, container, false, true).await {
+    // Whoever waits for its removal need not wait until the last of its run is gone.
+    let turn = container.early_turn().await;
+    match take_away_in(daemon, container, turn, false, true).await {
         Ok(()) => {}
         Err(error) if error.status == StatusCode::CONFLICT || error.status == StatusCode::NOT_FOUND => {}
         Err(error) => tracing::warn!(container = container.id, %error, "a container was not removed"),
@@ -37,7 +39,17 @@ pub(super) async fn take_away(
     force: bool,
     volumes: bool,
 ) -> Result<()> {
-    let _turn = container.turn.lock().await;
+    let turn = container.turn().await;
+    take_away_in(daemon, container, turn, force, volumes).await
+}
+
+async fn take_away_in(
+    daemon: &Arc<Daemon>,
+    container: &Arc<Container>,
+    _turn: tokio::sync::MutexGuard<'_, ()>,
+    force: bool,
+    volumes: bool,
+) -> Result<()> {
     let status = container.status();
     let busy =
         |what: &str| Err(ApiError::conflict(format!("cannot remove container \"{}\": {what}", container.name())));
@@ -62,6 +74,7 @@ pub(super) async fn take_away(
         // Its end is not to remove it a second time.
         container.note(|record| record.host.auto_remove = false);
         life::end(daemon, container, Some(libc::SIGKILL), Some(0)).await?;
+        drop(container.sweep().await);
     }
     container.note(|record| record.state.status = Status::Removing);
     let (at, of) = (daemon.clone(), container.clone());

@@ -71,8 +71,9 @@ fn enter_layers(daemon: &Daemon, record: &Record, scratch: &Path) -> Result<()> 
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).map_err(io::Error::from)?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).map_err(io::Error::from)?;
-    engine::mount_overlay(&lower, &scratch.join("upper"), &scratch.join("work"), &scratch.join("root"))?;
-    Ok(enter(&scratch.join("root"))?)
+    let [upper, work, root] = ["upper", "work", "root"].map(|name| scratch.join(name));
+    engine::mount_overlay(&lower, &upper, &work, &root, true)?;
+    Ok(enter(&root)?)
 }
 
 fn enter_running(record: &Record) -> io::Result<()> {
@@ -86,7 +87,7 @@ fn enter_stopped(daemon: &Daemon, record: &Record, mounts: &[MountPoint], root: 
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).map_err(io::Error::from)?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).map_err(io::Error::from)?;
-    engine::mount_overlay(&start::layers(daemon, &snapshot), &snapshot.upper, &snapshot.work, root)?;
+    engine::mount_overlay(&start::layers(daemon, &snapshot), &snapshot.upper, &snapshot.work, root, false)?;
     for mount_point in mounts.iter().filter(|mount| mount.kind != "tmpfs") {
         bind(Path::new(&mount_point.source), root, &mount_point.destination);
     }

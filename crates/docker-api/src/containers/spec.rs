@@ -98,7 +98,8 @@ pub(super) fn container(
     }
     Ok(ContainerSpec {
         id: MAIN.to_owned(),
-        rootfs: Rootfs::Overlay { lower, upper, work },
+        // What is removed at its end need not be on any disk before.
+        rootfs: Rootfs::Overlay { lower, upper, work, volatile: host.auto_remove },
         args: record.args.clone(),
         env: environment(record, hostname.trim()),
         cwd: options.working_dir.clone(),

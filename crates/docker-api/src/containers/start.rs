@@ -19,7 +19,7 @@ use crate::time;
 
 /// Starts a container; false when it runs already.
 pub(super) async fn run(daemon: &Arc<Daemon>, container: &Arc<Container>) -> Result<bool> {
-    let _turn = container.turn.lock().await;
+    let _turn = container.turn().await;
     match container.status() {
         Status::Running => return Ok(false),
         Status::Paused => {

@@ -20,8 +20,10 @@ pub(crate) struct Container {
     pub id: String,
     pub directory: PathBuf,
     record: Mutex<Record>,
-    /// Held while it is started, removed or renamed.
-    pub turn: tokio::sync::Mutex<()>,
+    /// Held while it is started, removed or renamed; see [`Container::turn`].
+    turn: tokio::sync::Mutex<()>,
+    /// Held while what an ended run has left is taken away.
+    sweeping: Arc<tokio::sync::Mutex<()>>,
     /// Who waits for its end.
     pub moments: watch::Sender<Moment>,
     /// Attached clients of a container that has not been started yet.
@@ -51,11 +53,30 @@ impl Container {
             directory,
             record: Mutex::new(record),
             turn: tokio::sync::Mutex::default(),
+            sweeping: Arc::default(),
             moments: watch::Sender::new(moment),
             waiting: Mutex::default(),
             held_ports: Mutex::default(),
             restart: Mutex::default(),
         })
+    }
+
+    /// Waits until nobody starts, removes or renames it and nothing of an ended run is left; keeps others out until
+    /// dropped.
+    pub async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        let turn = self.turn.lock().await;
+        drop(self.sweeping.lock().await);
+        turn
+    }
+
+    /// As [`Container::turn`], by whom an ended run may still be taken away behind.
+    pub async fn early_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// Held while what an ended run has left is taken away, so that its end can be told before.
+    pub async fn sweep(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.sweeping.clone().lock_owned().await
     }
 
     /// Its record, locked; never across an `await`.

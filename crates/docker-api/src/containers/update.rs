@@ -105,7 +105,7 @@ pub(crate) async fn rename(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
     if name.is_empty() {
         return Err(ApiError::bad("Neither old nor new names may be empty"));
     }
-    let _turn = container.turn.lock().await;
+    let _turn = container.turn().await;
     let old = container.name();
     if old == name {
         return Err(ApiError::bad("Renaming a container with the same name as its current name"));

@@ -227,7 +227,7 @@ pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
     let network = daemon.networks.find(call.param("id"))?;
     let request: ConnectRequest = call.json().await?;
     let container = daemon.containers.find(&request.container)?;
-    let _turn = container.turn.lock().await;
+    let _turn = container.turn().await;
     let record = container.snapshot();
     if record.networks.contains_key(&network.name) && record.state.status.is_live() {
         return Err(ApiError::forbidden(format!(
@@ -267,7 +267,7 @@ pub(crate) async fn disconnect(daemon: Arc<Daemon>, mut call: Call) -> Result<Re
         Err(_) if request.force => return Ok(empty(StatusCode::OK)),
         found => found?,
     };
-    let _turn = container.turn.lock().await;
+    let _turn = container.turn().await;
     let record = container.snapshot();
     if !record.networks.contains_key(&network.name) {
         return Err(ApiError::forbidden(format!(

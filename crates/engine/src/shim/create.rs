@@ -14,6 +14,7 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 
+use super::filter::Filter;
 use super::mapping::{IDMAP, Mapped};
 use super::protocol::{self, Failure, Setup};
 use super::trace::Trace;
@@ -21,6 +22,7 @@ use crate::cgroup::Cgroups;
 use crate::directory::{ContainerDirectory, Directory, load};
 use crate::launch;
 use crate::oci::{self, Surroundings};
+use crate::overlay::Layers;
 use crate::spec::{ContainerSpec, Rlimit, Rootfs};
 use crate::user;
 
@@ -90,7 +92,7 @@ fn build(
     }
     adjust_oom_score(spec.oom_score_adj.unwrap_or(0));
     spec.rlimits = permitted_rlimits(&spec.rlimits, mapped.is_some());
-    spec.env = oci::environment(&spec.env);
+    spec.env = oci::environment(&spec.env, ids.home.as_deref());
     let mut pid_namespace = order.pid_namespace.clone();
     if let (Some(mapped), Some(path)) = (mapped, pid_namespace.as_mut().filter(|path| !path.is_empty())) {
         *path = mapped.pid_namespace(path).map_err(|error| create_failure("hold the PID namespace", error))?;
@@ -102,6 +104,8 @@ fn build(
         user_namespace: mapped.map(|mapped| mapped.users.as_path()),
         cgroup: &format!("/{cgroup}"),
     };
+    let filter = oci::filter(spec, false).map(|profile| Filter::of(order.directory, &profile)).transpose();
+    let filter = filter.map_err(|error| create_failure("system call filter", error))?;
     let config = oci::config(spec, &surroundings);
     let text = serde_json::to_vec(&config).map_err(|error| create_failure("config.json", error))?;
     fs::write(home.0.join("config.json"), text).map_err(|error| create_failure("write config.json", error))?;
@@ -110,8 +114,13 @@ fn build(
     let console =
         if spec.tty { Some(Console::listen(&home.0).map_err(|e| create_failure("terminal", e))?) } else { None };
     let error = duplicate(&order.error).map_err(|error| create_failure("duplicate", error))?;
-    let launcher =
-        Launcher { error: Rc::new(error), spec: Rc::new(spec.clone()), home: ids.home.clone(), program: Rc::default() };
+    let launcher = Launcher {
+        error: Rc::new(error),
+        spec: Rc::new(spec.clone()),
+        filter: Rc::new(filter),
+        lent: oci::lent_capability(spec).is_some(),
+        program: Rc::default(),
+    };
     let [stdin, stdout, stderr] = &order.stdio;
     own_pipes([stdin, stdout, stderr], mapped.map_or(0, |mapped| mapped.ids.first) + ids.uid);
     let duplicated = |fd: &OwnedFd| duplicate(fd).map_err(|error| create_failure("duplicate", error));
@@ -157,12 +166,12 @@ fn duplicate(fd: &impl AsFd) -> io::Result<OwnedFd> {
 fn mount_rootfs(home: &ContainerDirectory, rootfs: &Rootfs) -> io::Result<PathBuf> {
     match rootfs {
         Rootfs::Path(path) => Ok(path.clone()),
-        Rootfs::Overlay { lower, upper, work } => {
+        Rootfs::Overlay { lower, upper, work, volatile } => {
             let target = home.rootfs();
             for directory in [upper, work, &target] {
                 fs::create_dir_all(directory)?;
             }
-            crate::overlay::mount(lower, upper, work, &target)?;
+            Layers { lower, upper, work, volatile: *volatile }.mount(&target)?;
             Ok(target)
         }
     }
@@ -281,7 +290,9 @@ pub(super) fn tell(error: BorrowedFd<'_>, failure: &Failure) {
 struct Launcher {
     error: Rc<OwnedFd>,
     spec: Rc<ContainerSpec>,
-    home: Option<String>,
+    filter: Rc<Option<Filter>>,
+    /// Whether the process holds [`oci::lent_capability`].
+    lent: bool,
     program: Rc<RefCell<PathBuf>>,
 }
 
@@ -305,20 +316,55 @@ impl Executor for Launcher {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let env = with_home(&self.spec.env, self.home.as_deref());
-        let Err(failure) = launch::execute(&self.program.borrow(), &self.spec.args, &env);
+        let Err(failure) = self
+            .restrict()
+            .and_then(|()| launch::execute(&self.program.borrow(), &self.spec.args, &self.spec.env));
         tell((*self.error).as_fd(), &failure);
         Err(ExecutorError::Other(format!("{failure:?}")))
     }
 }
 
-/// The environment with the user's home directory, `/` if it is not known (as runc does).
-pub(super) fn with_home(env: &[String], home: Option<&str>) -> Vec<String> {
-    let mut env = env.to_vec();
-    if !env.iter().any(|entry| entry.starts_with("HOME=") && entry.len() > 5) {
-        env.push(format!("HOME={}", home.unwrap_or("/")));
+impl Launcher {
+    /// The last restrictions: the filter, and then the capability that loading it took. The filter permits that, or else
+    /// it would not let a program start either.
+    fn restrict(&self) -> Result<(), Failure> {
+        let because = |what: &'static str| {
+            move |errno: nix::errno::Errno| Failure::Create(format!("{what}: {}", errno.desc().to_lowercase()))
+        };
+        if let Some(filter) = &*self.filter {
+            filter.load().map_err(because("load the system call filter"))?;
+        }
+        if self.lent { give_back().map_err(because("drop a capability")) } else { Ok(()) }
     }
-    env
+}
+
+/// Drops CAP_SYS_ADMIN from the sets that it was added to.
+fn give_back() -> nix::Result<()> {
+    /// `struct __user_cap_header_struct`, capset(2).
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: libc::c_int,
+    }
+    /// `struct __user_cap_data_struct`: the low and the high half of the sets.
+    #[repr(C)]
+    #[derive(Default, Clone, Copy)]
+    struct Sets {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    const SYS_ADMIN: u32 = 1 << 21;
+    let (mut header, mut sets) = (Header { version: VERSION_3, pid: 0 }, [Sets::default(); 2]);
+    // SAFETY: version 3 fills two of `Sets`; both outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, sets.as_mut_ptr()) };
+    nix::errno::Errno::result(result)?;
+    sets[0].effective &= !SYS_ADMIN;
+    sets[0].permitted &= !SYS_ADMIN;
+    // SAFETY: as above, and only read.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, sets.as_ptr()) };
+    nix::errno::Errno::result(result).map(drop)
 }
 
 impl Order<'_> {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use libcontainer::oci_spec::runtime::{LinuxCapabilities, LinuxSeccomp};
+use libcontainer::oci_spec::runtime::LinuxCapabilities;
 use libcontainer::syscall::syscall::create_syscall;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -15,7 +15,8 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde_json::json;
 
-use super::create::{adjust_oom_score, container_cgroup, permitted_rlimits, rlimit_resource, tell, with_home};
+use super::create::{adjust_oom_score, container_cgroup, permitted_rlimits, rlimit_resource, tell};
+use super::filter::Filter;
 use super::protocol::{self, Failure, Setup};
 use crate::cgroup::Cgroups;
 use crate::directory::{Directory, load};
@@ -44,7 +45,7 @@ struct Plan {
     size: Option<crate::TerminalSize>,
     no_new_privileges: bool,
     capabilities: LinuxCapabilities,
-    filter: Option<LinuxSeccomp>,
+    filter: Option<Filter>,
     rlimits: Vec<crate::Rlimit>,
     mount: File,
     user: Option<File>,
@@ -82,7 +83,7 @@ fn plan(order: &Order<'_>, spec: &ContainerSpec, mapped: bool) -> Result<Plan, F
     let user = wanted.user.as_ref().unwrap_or(&spec.user);
     let ids = user::resolve(user, &passwd, &group).map_err(|message| Failure::Start { message, exit_code: 126 })?;
     let env = wanted.env.as_ref().unwrap_or(&spec.env);
-    let env = with_home(&oci::environment(env), ids.home.as_deref());
+    let env = oci::environment(env, ids.home.as_deref());
     let set = oci::capabilities(spec, wanted.privileged);
     let capabilities = json!({
         "bounding": set.bounding,
@@ -91,7 +92,8 @@ fn plan(order: &Order<'_>, spec: &ContainerSpec, mapped: bool) -> Result<Plan, F
         "inheritable": set.inheritable,
         "ambient": set.ambient,
     });
-    let filter = oci::filter(spec, wanted.privileged).map(serde_json::from_value).transpose();
+    let filter =
+        oci::filter(spec, wanted.privileged).map(|profile| Filter::of(order.directory, &profile)).transpose();
     let namespace = |name: &str| {
         File::open(format!("/proc/{}/ns/{name}", order.init)).map_err(|error| other("open a namespace", error))
     };
@@ -181,15 +183,11 @@ fn become_program(plan: Plan, console: &OwnedFd) -> Result<std::convert::Infalli
     entered.or_else(|_| enter())?;
     let program = launch::find(plan.args.first().map_or("", String::as_str), &plan.env)?;
     if let (true, Some(filter)) = (plan.no_new_privileges, &plan.filter) {
-        apply(filter)?;
+        filter.load().map_err(because("load the system call filter"))?;
     }
     // SAFETY: marks all further descriptors to be closed when the program starts.
     unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
     launch::execute(&program, &plan.args, &plan.env)
-}
-
-fn apply(filter: &LinuxSeccomp) -> Result<(), Failure> {
-    libcontainer::seccomp::initialize_seccomp(filter).map(drop).map_err(|error| other("system call filter", error))
 }
 
 /// User, groups, capabilities and filter, in the one order the kernel permits.
@@ -202,7 +200,7 @@ fn restrict(plan: &Plan) -> Result<(), Failure> {
     } else if let Some(filter) = &plan.filter {
         // Without no_new_privs, loading a filter takes a capability that is about to be dropped. The filter permits
         // what is left to do, or else it would not let a program start either.
-        apply(filter)?;
+        filter.load().map_err(because("load the system call filter"))?;
     }
     let (uid, gid) = (nix::unistd::Uid::from_raw(plan.ids.uid), nix::unistd::Gid::from_raw(plan.ids.gid));
     nix::sys::prctl::set_keepcaps(true).map_err(because("keep capabilities"))?;

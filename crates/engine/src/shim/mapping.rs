@@ -10,6 +10,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::create::Order;
 use crate::mapped;
+use crate::overlay::Layers;
 use crate::spec::{IdRange, Mount, Rootfs};
 
 /// The option of a mount that is to be mapped.
@@ -36,12 +37,18 @@ impl Mapped {
         let target = self.directory.join("rootfs");
         match rootfs {
             Rootfs::Path(path) => mapped::bind(path, &target, true, Some(&users))?,
-            Rootfs::Overlay { lower, upper, work } => {
+            Rootfs::Overlay { lower, upper, work, volatile } => {
                 for directory in [upper, work, &target] {
                     fs::create_dir_all(directory)?;
                 }
                 let stage = self.directory.join("layers");
-                mapped::mount_overlay(lower, upper, work, &target, &stage, &users, self.ids.first)?;
+                mapped::mount_overlay(
+                    &Layers { lower, upper, work, volatile: *volatile },
+                    &target,
+                    &stage,
+                    &users,
+                    self.ids.first,
+                )?;
             }
         }
         Ok(target)

@@ -6,6 +6,7 @@
 
 mod create;
 mod exec;
+mod filter;
 mod fork;
 pub(crate) mod log;
 mod mapping;

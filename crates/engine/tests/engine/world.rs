@@ -64,6 +64,7 @@ impl World {
                 lower: vec![self.path("image")],
                 upper: self.path(&format!("layers/{id}/upper")),
                 work: self.path(&format!("layers/{id}/work")),
+                volatile: false,
             },
             args: ["/bin/sh", "-c", script].map(String::from).to_vec(),
             env: vec!["PATH=/bin".into()],
