@@ -92,9 +92,8 @@ fn configure(context: &OwnedFd, command: libc::c_uint, key: Option<&str>, value:
     let (key, value) = (key.map(CString::new).transpose()?, value.map(path).transpose()?);
     let pointer = |text: &Option<CString>| text.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
     // SAFETY: key and value are null or terminated strings that outlive the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, pointer(&key), pointer(&value), 0)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, pointer(&key), pointer(&value), 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

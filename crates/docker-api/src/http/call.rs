@@ -12,7 +12,6 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
 
 use super::Version;
 use crate::error::{ApiError, Result};
@@ -20,6 +19,8 @@ use crate::filters::Filters;
 
 /// More than this of JSON is refused.
 const MAX_JSON: usize = 4 << 20;
+/// Pieces of a body that wait to be written.
+const PIECES: usize = 32;
 /// How long a client may take to send what nobody reads, and how much that may be.
 const MAX_DRAIN: Duration = Duration::from_secs(5);
 const MAX_DRAINED: usize = 1 << 30;
@@ -122,19 +123,32 @@ impl Call {
 
     /// The body into a file of `directory` that goes with the handle.
     pub async fn spool(&mut self, directory: &Path) -> Result<tempfile::NamedTempFile> {
-        let file = tempfile::NamedTempFile::new_in(directory)?;
-        let mut writer = tokio::fs::File::from_std(file.reopen()?);
+        self.pour(tempfile::NamedTempFile::new_in(directory)?).await
+    }
+
+    /// The body into a writer, which may block.
+    pub async fn pour<W: io::Write + Send + 'static>(&mut self, mut writer: W) -> Result<W> {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel::<Bytes>(PIECES);
+        let writing = tokio::task::spawn_blocking(move || {
+            while let Some(bytes) = receiver.blocking_recv() {
+                writer.write_all(&bytes)?;
+            }
+            writer.flush()?;
+            Ok::<_, io::Error>(writer)
+        });
         // It stays in the call: what is not read because of a full disk is drained when that goes.
         if let Some(body) = &mut self.body {
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(io::Error::other)?;
-                if let Ok(data) = frame.into_data() {
-                    writer.write_all(&data).await?;
+                if let Ok(data) = frame.into_data()
+                    && sender.send(data).await.is_err()
+                {
+                    break;
                 }
             }
         }
-        writer.flush().await?;
-        Ok(file)
+        drop(sender);
+        Ok(writing.await.map_err(io::Error::other)??)
     }
 }
 

@@ -2,11 +2,11 @@
 //! what the store does not have; a layer's file goes there by a rename.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use engine::content::{Digest, Image, Reference};
+use engine::content::{Digest, Image, Reference, write_behind};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -40,19 +40,9 @@ impl LayerFile {
         Ok(Self { file: tempfile::NamedTempFile::new_in(scratch)?, hasher: Sha256::new(), size: 0 })
     }
 
-    /// Of a plain archive that is in such a file already.
-    pub fn of(file: tempfile::NamedTempFile) -> io::Result<Layer> {
-        let (mut hasher, mut reader, mut buffer) = (Sha256::new(), file.reopen()?, vec![0; 1 << 18]);
-        let mut size = 0;
-        loop {
-            match reader.read(&mut buffer)? {
-                0 => return Ok(Layer { file, digest: Digest::finish(hasher), size }),
-                count => {
-                    hasher.update(&buffer[..count]);
-                    size += count as u64;
-                }
-            }
-        }
+    /// What was written so far, from the beginning.
+    pub fn reopen(&self) -> io::Result<File> {
+        self.file.reopen()
     }
 
     /// No more comes.
@@ -66,7 +56,9 @@ impl Write for LayerFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.hasher.update(&bytes[..count]);
+        let before = self.size;
         self.size += count as u64;
+        write_behind(self.file.as_file(), before, self.size);
         Ok(count)
     }
 

@@ -156,13 +156,26 @@ async fn import(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
         .query("message")
         .filter(|text| !text.is_empty())
         .map_or_else(|| format!("Imported from {source}"), str::to_owned);
-    let spool = if source == "-" { call.spool(&daemon.scratch()).await? } else { download(&daemon, &source).await? };
+    let given = match source.as_str() {
+        // What a client sends is most likely the layer as it will be.
+        "-" => call.pour(LayerFile::new(&daemon.scratch())?).await?,
+        _ => {
+            let file = download(&daemon, &source).await?;
+            let scratch = daemon.scratch();
+            blocking(move || {
+                let mut layer = LayerFile::new(&scratch)?;
+                io::copy(&mut file.reopen()?, &mut layer)?;
+                Ok(layer)
+            })
+            .await?
+        }
+    };
     let image = blocking(move || {
-        let layer = match is_plain(&spool)? {
-            true => LayerFile::of(spool)?,
+        let layer = match is_plain(&given.reopen()?)? {
+            true => given.finish()?,
             false => {
                 let mut layer = LayerFile::new(&daemon.scratch())?;
-                io::copy(&mut decompressed(io::BufReader::new(spool.reopen()?))?, &mut layer)?;
+                io::copy(&mut decompressed(io::BufReader::new(given.reopen()?))?, &mut layer)?;
                 layer.finish()?
             }
         };
@@ -179,10 +192,10 @@ async fn import(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
 }
 
 /// Whether a file is an archive as it is: the mark of tar is where it has to be.
-fn is_plain(file: &tempfile::NamedTempFile) -> io::Result<bool> {
+fn is_plain(file: &std::fs::File) -> io::Result<bool> {
     use std::os::unix::fs::FileExt;
     let mut mark = [0; 5];
-    Ok(file.as_file().read_at(&mut mark, 257)? == 5 && mark == *b"ustar")
+    Ok(file.read_at(&mut mark, 257)? == 5 && mark == *b"ustar")
 }
 
 /// An archive from the network, for `docker import URL`.

@@ -74,13 +74,18 @@ async fn send(daemon: &Arc<Daemon>, reference: &Reference, auth: Option<AuthConf
             Ok::<_, ApiError>(())
         }
     };
-    let mut pushes = futures::stream::iter(layers.into_iter().enumerate().map(one)).buffer_unordered(PARALLEL);
-    while let Some(result) = pushes.next().await {
-        result?;
-    }
-    drop(pushes);
-    let config = content.blob_size(&image.id).unwrap_or(0);
-    registry.push_blob(&there, reference, image.id.as_str(), content.blob_path(&image.id), config).await?;
+    let config = async {
+        let size = content.blob_size(&image.id).unwrap_or(0);
+        registry.push_blob(&there, reference, image.id.as_str(), content.blob_path(&image.id), size).await
+    };
+    let all = async {
+        let mut pushes = futures::stream::iter(layers.into_iter().enumerate().map(one)).buffer_unordered(PARALLEL);
+        while let Some(result) = pushes.next().await {
+            result?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(config, all)?;
     let manifest = content.read_blob(&image.manifest)?;
     let media_type = media_type(&manifest);
     let size = manifest.len();

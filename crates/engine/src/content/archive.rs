@@ -35,7 +35,7 @@ impl TarFile {
         file.seek(SeekFrom::Start(0)).map_err(fail)?;
         if head[..n].starts_with(&[0x1f, 0x8b]) || head[..n] == [0x28, 0xb5, 0x2f, 0xfd] {
             let mut plain = tempfile::tempfile_in(scratch).map_err(|e| ContentError::io("create", scratch, e))?;
-            io::copy(&mut decompressed(file)?, &mut plain).map_err(fail)?;
+            io::copy(&mut decompressed(file)?.0, &mut plain).map_err(fail)?;
             file = plain;
             file.seek(SeekFrom::Start(0)).map_err(fail)?;
         }

@@ -74,23 +74,17 @@ impl Content {
             return Err(failure.unwrap_or_else(|| fail(error)));
         }
         let (digest, size) = ingest.commit(None)?;
-        self.adopt_directory(&root, upper, &digest)?;
+        drop(root);
+        self.adopt_directory(upper, &digest)?;
         Ok(Layer { diff_id: digest.clone(), blob: digest, size, media_type: manifest::OCI_LAYER.into() })
     }
 
     /// Makes `upper` the unpacked layer of that digest.
-    fn adopt_directory(
-        &self,
-        root: &impl std::os::fd::AsFd,
-        upper: &Path,
-        diff_id: &Digest,
-    ) -> Result<(), ContentError> {
+    fn adopt_directory(&self, upper: &Path, diff_id: &Digest) -> Result<(), ContentError> {
         let layer = self.path("layers").join(diff_id.hex());
         if layer.join("fs").exists() {
             return std::fs::remove_dir_all(upper).map_err(|e| ContentError::io("remove", upper, e));
         }
-        // The layer's files must be on disk before its name says that they are.
-        rfs::syncfs(root).map_err(|e| ContentError::io("sync", upper, e))?;
         let staging = tempfile::Builder::new()
             .prefix("unpacking-")
             .tempdir_in(self.path("layers"))
@@ -105,9 +99,11 @@ impl Content {
             }
             Err(e) => return Err(ContentError::io("rename", &fs, e)),
         }
+        self.note_unsettled(diff_id)?;
         match std::fs::rename(staging.path(), &layer) {
             Ok(()) => {
                 let _ = staging.keep();
+                self.settle_soon();
                 Ok(())
             }
             // Another process was faster, with the same content.

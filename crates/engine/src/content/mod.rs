@@ -7,6 +7,7 @@
 //! blobs/ALGORITHM/HEX  manifests, configurations and layers as they came
 //! ingest/              blobs under way (kept, so that a broken download resumes)
 //! layers/HEX/fs        a layer unpacked, HEX being its diff ID; shared by all images and containers
+//! unsettled/HEX.BOOT   a layer that may not be on the disk yet; see [`settle`]
 //! snapshots/ID/        a container's writable layer: upper, work, and the layers below it
 //! images.json          name → manifest digest
 //! pins/                what builds keep without an image's name
@@ -28,6 +29,7 @@ mod pack;
 mod pull;
 mod reference;
 mod repositories;
+mod settle;
 mod snapshots;
 mod unpack;
 mod upstream;
@@ -38,6 +40,7 @@ use std::{
 };
 
 pub use author::{Authoring, Layer, Pin, encoded_config};
+pub use blobs::write_behind;
 pub use collect::Collected;
 pub use config::{Healthcheck, History, ImageConfig, ProcessConfig};
 pub use connection::{is_loopback, registry_client};
@@ -64,6 +67,7 @@ struct Inner {
     flights: parking_lot::Mutex<std::collections::HashMap<String, std::sync::Weak<tokio::sync::Mutex<()>>>>,
     /// Keeps this process's collector apart from its promises, fairly; see [`Content::promising`].
     promises: parking_lot::RwLock<()>,
+    settling: settle::Settling,
 }
 
 impl Content {
@@ -73,11 +77,19 @@ impl Content {
     /// [`ContentError::Io`] if the directories can't be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ContentError> {
         let root = root.into();
-        for dir in ["blobs/sha256", "blobs/sha512", "ingest", "layers", "snapshots"] {
+        for dir in ["blobs/sha256", "blobs/sha512", "ingest", "layers", "snapshots", "unsettled"] {
             let path = root.join(dir);
             std::fs::create_dir_all(&path).map_err(|e| ContentError::io("create", &path, e))?;
         }
-        Ok(Self { inner: Arc::new(Inner { root, flights: Default::default(), promises: Default::default() }) })
+        let inner = Inner {
+            root,
+            flights: Default::default(),
+            promises: Default::default(),
+            settling: settle::Settling::default(),
+        };
+        let content = Self { inner: Arc::new(inner) };
+        content.mend_unsettled()?;
+        Ok(content)
     }
 
     /// The directory that all of it lives in.

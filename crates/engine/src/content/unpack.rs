@@ -47,18 +47,23 @@ impl Content {
             .map_err(|e| ContentError::io("create", &layer, e))?;
         let fs = staging.path().join("fs");
         std::fs::create_dir(&fs).map_err(|e| ContentError::io("create", &fs, e))?;
-        let mut hashed = Hashed { inner: decompressed(file)?, hasher: Sha256::new() };
-        unpack(&mut hashed, &fs, &Limits::default())?;
-        let actual = Digest::finish(hashed.hasher);
-        if actual != *diff_id {
-            return Err(ContentError::Mismatch { expected: diff_id.clone(), actual });
+        let (mut plain, compressed) = decompressed(file)?;
+        if compressed || blob != diff_id {
+            let mut hashed = Hashed { inner: plain, hasher: Sha256::new() };
+            unpack(&mut hashed, &fs, &Limits::default())?;
+            let actual = Digest::finish(hashed.hasher);
+            if actual != *diff_id {
+                return Err(ContentError::Mismatch { expected: diff_id.clone(), actual });
+            }
+        } else {
+            // A blob is what its name says.
+            unpack(&mut plain, &fs, &Limits::default())?;
         }
-        // The layer's files must be on disk before its name says that they are.
-        let dir = File::open(&fs).map_err(|e| ContentError::io("open", &fs, e))?;
-        rfs::syncfs(&dir).map_err(|e| ContentError::io("sync", &fs, e))?;
+        self.note_unsettled(diff_id)?;
         match std::fs::rename(staging.path(), &layer) {
             Ok(()) => {
                 let _ = staging.keep();
+                self.settle_soon();
             }
             // Another process was faster, with the same content.
             Err(_) if root.exists() => {}
@@ -68,18 +73,19 @@ impl Content {
     }
 }
 
-/// A reader of the plain bytes of a plain, gzip or zstd stream.
-pub(super) fn decompressed(file: File) -> Result<Box<dyn Read + Send>, ContentError> {
+/// A reader of the plain bytes of a plain, gzip or zstd stream, and whether it is one of the latter.
+pub(super) fn decompressed(file: File) -> Result<(Box<dyn Read + Send>, bool), ContentError> {
     let mut reader = BufReader::with_capacity(1 << 17, file);
     let head = io::BufRead::fill_buf(&mut reader).map_err(|e| ContentError::io("read", Path::new("layer"), e))?;
-    Ok(match head {
+    let plain: Box<dyn Read + Send> = match head {
         [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(1 << 17, flate2::bufread::MultiGzDecoder::new(reader))),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(
             zstd::stream::read::Decoder::with_buffer(reader)
                 .map_err(|e| ContentError::io("decompress", Path::new("layer"), e))?,
         ),
-        _ => Box::new(reader),
-    })
+        _ => return Ok((Box::new(reader), false)),
+    };
+    Ok((plain, true))
 }
 
 struct Hashed<R> {

@@ -316,9 +316,8 @@ impl Executor for Launcher {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let Err(failure) = self
-            .restrict()
-            .and_then(|()| launch::execute(&self.program.borrow(), &self.spec.args, &self.spec.env));
+        let Err(failure) =
+            self.restrict().and_then(|()| launch::execute(&self.program.borrow(), &self.spec.args, &self.spec.env));
         tell((*self.error).as_fd(), &failure);
         Err(ExecutorError::Other(format!("{failure:?}")))
     }

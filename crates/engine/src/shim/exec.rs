@@ -92,8 +92,7 @@ fn plan(order: &Order<'_>, spec: &ContainerSpec, mapped: bool) -> Result<Plan, F
         "inheritable": set.inheritable,
         "ambient": set.ambient,
     });
-    let filter =
-        oci::filter(spec, wanted.privileged).map(|profile| Filter::of(order.directory, &profile)).transpose();
+    let filter = oci::filter(spec, wanted.privileged).map(|profile| Filter::of(order.directory, &profile)).transpose();
     let namespace = |name: &str| {
         File::open(format!("/proc/{}/ns/{name}", order.init)).map_err(|error| other("open a namespace", error))
     };
