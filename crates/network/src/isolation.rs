@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! same[iifname . oifname]      → go on      (within one bridge)
+//! apart[iifname . oifname]     → drop unless it answers or was translated (a bridge whose members are on their own)
 //! internal[iifname], [oifname] → drop       (an internal network has neither a way out nor one in)
 //! members[oifname]             → go on if it answers, or was translated on its way (a published port); else drop
 //! ```
@@ -29,13 +30,18 @@ pub struct Isolation {
     /// Whether others are kept from ports that are not published. Without (Docker's `nat-unprotected`), whoever finds a
     /// route may use it. Means nothing for an internal network.
     pub protected: bool,
+    /// Members of the bridge do not reach each other either, but by published ports (Docker's `enable_icc=false`).
+    pub apart: bool,
+    /// Members go out under their own addresses (Docker's `enable_ip_masquerade=false`): somebody else routes the answers.
+    pub unmasked: bool,
 }
 
 /// Raised whenever the table's shape changes: one of another shape is made anew.
-const SHAPE: &str = "isolation-1";
+const SHAPE: &str = "isolation-2";
 const MEMBERS: &str = "members";
 const INTERNAL: &str = "internal";
 const SAME: &str = "same";
+const APART: &str = "apart";
 const NAME_LENGTH: u32 = libc::IFNAMSIZ as u32;
 const FIRST: Register = Register(0);
 const SECOND: Register = Register(4);
@@ -57,7 +63,8 @@ pub(crate) fn protect(isolation: &Isolation, bridge: &str) -> Result<(), Network
             create(&mut batch);
         }
         let name = name_bytes(bridge);
-        batch.add_element(SAME, &[&name[..], &name[..]].concat(), ElementData::Nothing);
+        let pairs = if isolation.apart { APART } else { SAME };
+        batch.add_element(pairs, &[&name[..], &name[..]].concat(), ElementData::Nothing);
         if isolation.internal {
             batch.add_element(INTERNAL, &name, ElementData::Nothing);
         } else if isolation.protected {
@@ -82,14 +89,16 @@ pub(crate) fn release(isolation: &Isolation, bridge: &str) -> io::Result<()> {
     let name = name_bytes(bridge);
     let pair = [&name[..], &name[..]].concat();
     let mut batch = Batch::new(&table);
-    for (set, key) in [(SAME, &pair), (INTERNAL, &name), (MEMBERS, &name)] {
+    for (set, key) in [(SAME, &pair), (APART, &pair), (INTERNAL, &name), (MEMBERS, &name)] {
         if session.elements(&table, set)?.iter().any(|(present, _)| present == key) {
             batch.delete_element(set, key);
         }
     }
     session.commit(batch).map_err(|error| error.source)?;
-    if !session.elements(&table, SAME)?.is_empty() {
-        return Ok(());
+    for pairs in [SAME, APART] {
+        if !session.elements(&table, pairs)?.is_empty() {
+            return Ok(());
+        }
     }
     let mut batch = Batch::new(&table);
     batch.delete_table();
@@ -101,7 +110,10 @@ fn create(batch: &mut Batch) {
     batch.add_table();
     batch.delete_table();
     batch.add_table();
-    for (id, name, key_length) in [(1, MEMBERS, NAME_LENGTH), (2, INTERNAL, NAME_LENGTH), (3, SAME, 2 * NAME_LENGTH)] {
+    let pair = 2 * NAME_LENGTH;
+    for (id, name, key_length) in
+        [(1, MEMBERS, NAME_LENGTH), (2, INTERNAL, NAME_LENGTH), (3, SAME, pair), (4, APART, pair)]
+    {
         batch.add_set(&SetSpec { name, key_length, data: ElementKind::Nothing, dynamic: None }, id);
     }
     batch.add_chain(SHAPE, None);
@@ -123,6 +135,7 @@ fn create(batch: &mut Batch) {
     batch.add_rule(forward, &[into(FIRST), E::InSet { set: INTERNAL, key: FIRST }, drop.clone()]);
     batch.add_rule(forward, &any_of(libc::NFT_CT_STATUS, STATUS_DST_NAT));
     batch.add_rule(forward, &any_of(libc::NFT_CT_STATE, STATE_ANSWERS));
+    batch.add_rule(forward, &[from(FIRST), into(SECOND), E::InSet { set: APART, key: FIRST }, drop.clone()]);
     batch.add_rule(forward, &[into(FIRST), E::InSet { set: MEMBERS, key: FIRST }, drop]);
 }
 
@@ -140,7 +153,13 @@ mod tests {
     #[test]
     fn the_table_goes_with_its_last_bridge() {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("tests of the network need root");
-        let of = |internal| Isolation { group: "a-isolation".into(), internal, protected: true };
+        let of = |internal| Isolation {
+            group: "a-isolation".into(),
+            internal,
+            protected: true,
+            apart: internal,
+            unmasked: false,
+        };
         let has_table = || Session::open().unwrap().has_table("hythe-a-isolation").unwrap();
         protect(&of(false), "hy-1").unwrap();
         protect(&of(false), "hy-1").unwrap();

@@ -17,6 +17,9 @@ pub(crate) struct Lease {
     pub ip: Ipv4Addr,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_ports: Vec<HostPort>,
+    /// The hardware address, where it is not made of the IP address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<[u8; 6]>,
 }
 
 /// The leases of one node.
@@ -81,11 +84,11 @@ impl Leases {
         if let Some(lease) = known.filter(|lease| lease.host_ports == host_ports) {
             return Ok(lease.ip);
         }
-        let ip = match known {
-            Some(lease) => lease.ip,
-            None => self.free()?,
+        let (ip, mac) = match known {
+            Some(lease) => (lease.ip, lease.mac),
+            None => (self.free()?, None),
         };
-        let lease = Lease { ip, host_ports: host_ports.to_vec() };
+        let lease = Lease { ip, host_ports: host_ports.to_vec(), mac };
         self.write(id, &serde_json::to_vec(&lease).expect("a lease is plain data"))?;
         if self.taken.insert(ip) {
             // Only an optimization is lost with the cursor.
@@ -106,11 +109,25 @@ impl Leases {
         if !usable || self.leases.contains_key(id) {
             return Err(NetworkError::AddressTaken(ip));
         }
-        let lease = Lease { ip, host_ports: Vec::new() };
+        let lease = Lease { ip, host_ports: Vec::new(), mac: None };
         self.write(id, &serde_json::to_vec(&lease).expect("a lease is plain data"))?;
         self.taken.insert(ip);
         self.leases.insert(id.to_owned(), lease);
         Ok(ip)
+    }
+
+    /// Notes the hardware address that a pod with a lease is to have.
+    pub(crate) fn set_mac(&mut self, id: &str, mac: [u8; 6]) -> Result<(), NetworkError> {
+        let Some(lease) = self.leases.get(id).filter(|lease| lease.mac != Some(mac)) else { return Ok(()) };
+        let lease = Lease { mac: Some(mac), ..lease.clone() };
+        self.write(id, &serde_json::to_vec(&lease).expect("a lease is plain data"))?;
+        self.leases.insert(id.to_owned(), lease);
+        Ok(())
+    }
+
+    /// The hardware address of the pod that has, or is about to have, this address.
+    pub(crate) fn mac(&self, id: &str, ip: Ipv4Addr) -> [u8; 6] {
+        self.leases.get(id).and_then(|lease| lease.mac).unwrap_or_else(|| crate::host::mac_of(ip))
     }
 
     /// Frees the pod's address; fine if it has none.
@@ -204,7 +221,7 @@ mod tests {
         leases.release("b").unwrap();
         drop(leases);
         let mut leases = open(directory.path(), "10.0.0.0/24");
-        assert_eq!(leases.find("a"), Some(&Lease { ip: a, host_ports: vec![port] }));
+        assert_eq!(leases.find("a"), Some(&Lease { ip: a, host_ports: vec![port], mac: None }));
         assert_eq!(leases.find("b"), None);
         assert_eq!(leases.lease("c", &[]).unwrap(), Ipv4Addr::new(10, 0, 0, 4));
     }

@@ -2,6 +2,8 @@
 
 mod join;
 
+pub use join::Addresses;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -99,7 +101,7 @@ impl Network {
         }
         let internal = config.isolation.as_ref().is_some_and(|isolation| isolation.internal);
         let services = ServiceTable::open(Layout {
-            internal,
+            unmasked: internal || config.isolation.as_ref().is_some_and(|isolation| isolation.unmasked),
             table: host::table_name(&config.name),
             bridge: bridge.clone(),
             pods: config.pod_cidr,
@@ -154,7 +156,7 @@ impl Network {
             }
             return Err(error);
         }
-        Ok(inner.describe(ip, path))
+        Ok(inner.describe(&pod.id, ip, path))
     }
 
     /// Takes the pod's host ports, connections, namespace and address away. Unknown ids are fine.
@@ -168,7 +170,7 @@ impl Network {
     pub fn pod(&self, id: &str) -> Option<PodNetwork> {
         let ip = self.inner.pods.lock().leases.find(id)?.ip;
         let path = self.inner.namespaces.join(id);
-        namespace::is_mounted(&path).then(|| self.inner.describe(ip, path))
+        namespace::is_mounted(&path).then(|| self.inner.describe(id, ip, path))
     }
 
     /// Detaches every pod whose id is not among `live`; returns the ids detached. Call it once after a restart.
@@ -286,7 +288,7 @@ impl Inner {
     fn connect(&self, id: &str, ip: Ipv4Addr, path: &Path, users: Option<UserIds>) -> Result<(), NetworkError> {
         let mut namespace = Namespace::create(path, users)?;
         let port = host::port_name(&self.instance, id);
-        let mac = host::mac_of(ip);
+        let mac = self.pods.lock().leases.mac(id, ip);
         let pod = PodSide { netns: namespace.fd(), mac, interface: "eth0", index: POD_INDEX };
         {
             let links = &mut self.pods.lock().links;
@@ -312,8 +314,9 @@ impl Inner {
         Ok(())
     }
 
-    fn describe(&self, ip: Ipv4Addr, netns: PathBuf) -> PodNetwork {
-        PodNetwork { netns, ip, gateway: self.gateway, mac: host::mac_of(ip), interface: "eth0" }
+    fn describe(&self, id: &str, ip: Ipv4Addr, netns: PathBuf) -> PodNetwork {
+        let mac = self.pods.lock().leases.mac(id, ip);
+        PodNetwork { netns, ip, gateway: self.gateway, mac, interface: "eth0" }
     }
 }
 

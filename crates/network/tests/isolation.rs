@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use network::service::Protocol;
-use network::{Isolation, Network, PodAttach};
+use network::{Addresses, Isolation, Network, PodAttach};
 
 use crate::machine::*;
 
@@ -12,7 +12,8 @@ fn open(machine: &Machine, name: &str, n: u8, internal: bool) -> Network {
 }
 
 fn config(machine: &Machine, name: &str, n: u8, internal: bool) -> network::NetworkConfig {
-    let isolation = Some(Isolation { group: "bridges".into(), internal, protected: true });
+    let isolation =
+        Some(Isolation { group: "bridges".into(), internal, protected: true, apart: false, unmasked: false });
     network::NetworkConfig { isolation, cluster_dns: None, ..machine.config(name, n) }
 }
 
@@ -86,4 +87,53 @@ fn isolation_survives_a_restart() {
     let _front = open(&machine, "front", 42, false);
     unreachable(&machine.outside, (web.ip, 80));
     assert_eq!(ask_tcp(&machine.own, (web.ip, 80)).unwrap().server, "web");
+}
+
+#[test]
+fn members_of_a_bridge_on_their_own_reach_each_other_by_published_ports_only() {
+    let machine = Machine::new();
+    let mut config = config(&machine, "alone", 42, false);
+    config.isolation.as_mut().unwrap().apart = true;
+    let network = Network::open(config).unwrap();
+    let a = attach(&network, "a");
+    let published = vec![host_port(Protocol::Tcp, 8080, 80)];
+    let b = network.attach(&PodAttach { id: "b".into(), host_ports: published }).unwrap();
+    serve_tcp(&b.netns, 80, "b");
+    serve_tcp(&b.netns, 81, "hidden");
+    serve_tcp(&machine.outside, 80, "outside");
+
+    unreachable(&a.netns, (b.ip, 81));
+    assert_eq!(ask_tcp(&a.netns, (NODE, 8080)).unwrap().server, "b");
+    assert_eq!(ask_tcp(&a.netns, (CLIENT, 80)).unwrap().server, "outside");
+    assert_eq!(ask_tcp(&machine.own, (b.ip, 81)).unwrap().server, "hidden");
+    assert_eq!(ask_tcp(&machine.outside, (NODE, 8080)).unwrap().server, "b");
+}
+
+#[test]
+fn an_unmasked_networks_members_are_known_by_their_own_addresses_outside() {
+    let machine = Machine::new();
+    let mut config = config(&machine, "plain", 42, false);
+    config.isolation.as_mut().unwrap().unmasked = true;
+    let network = Network::open(config).unwrap();
+    let a = attach(&network, "a");
+    serve_tcp(&machine.outside, 80, "outside");
+    assert_eq!(ask_tcp(&a.netns, (CLIENT, 80)).unwrap().client.ip(), std::net::IpAddr::from(a.ip));
+}
+
+#[test]
+fn a_member_may_choose_its_hardware_address_and_keeps_it_over_a_restart() {
+    let machine = Machine::new();
+    let network = open(&machine, "chosen", 42, false);
+    let mac = [0x02, 0x42, 0xac, 0x11, 0x00, 0x09];
+    let wanted = Addresses { ip: None, mac: Some(mac) };
+    let a = network.attach_at(&PodAttach { id: "a".into(), host_ports: vec![] }, wanted, None).unwrap();
+    let b = attach(&network, "b");
+    assert_eq!(a.mac, mac);
+    assert!(at(&a.netns, || ip("link show eth0")).contains("02:42:ac:11:00:09"));
+    serve_tcp(&a.netns, 80, "a");
+    assert_eq!(ask_tcp(&b.netns, (a.ip, 80)).unwrap().server, "a");
+    assert_eq!(ask_tcp(&machine.own, (a.ip, 80)).unwrap().server, "a");
+    drop(network);
+    let network = open(&machine, "chosen", 42, false);
+    assert_eq!(network.pod("a").unwrap().mac, mac);
 }

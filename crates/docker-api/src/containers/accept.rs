@@ -26,7 +26,7 @@ pub(super) fn platform(wanted: &str, image: &Image, name: &str) -> Result<()> {
 }
 
 /// Docker's defaults; answers warnings about what is taken and not done.
-pub(super) fn complete(host: &mut HostOptions, mac_address: bool) -> Vec<String> {
+pub(super) fn complete(host: &mut HostOptions) -> Vec<String> {
     let mut warnings = Vec::new();
     let default = |text: &mut String, value: &str| {
         if text.is_empty() {
@@ -69,9 +69,6 @@ pub(super) fn complete(host: &mut HostOptions, mac_address: bool) -> Vec<String>
             "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."
                 .into(),
         );
-    }
-    if mac_address {
-        warnings.push("MAC addresses follow from IP addresses in this engine. MacAddress discarded.".into());
     }
     warnings
 }

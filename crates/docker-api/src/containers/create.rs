@@ -37,11 +37,19 @@ pub(crate) fn make(daemon: &Daemon, name: &str, request: CreateRequest) -> Resul
     if options.cmd.iter().chain(&options.entrypoint).flatten().next().is_none_or(String::is_empty) {
         return Err(ApiError::bad("no command specified"));
     }
-    let mac = networking_config.endpoints_config.values().any(|endpoint| !endpoint.mac_address.is_empty());
-    let warnings = accept::complete(&mut host_config, mac || !options.mac_address.is_empty());
+    let warnings = accept::complete(&mut host_config);
     accept::check(&options, &host_config)?;
     let id = random_id();
-    let networks = networks(daemon, &mut host_config, networking_config.endpoints_config)?;
+    let mut networks = networks(daemon, &mut host_config, networking_config.endpoints_config)?;
+    // Clients before API 1.44 say it of the container.
+    if let Some(own) = networks.get_mut(&host_config.network_mode).filter(|own| own.mac_address.is_empty()) {
+        own.mac_address.clone_from(&options.mac_address);
+    }
+    let wanted = networks.iter().filter(|(_, endpoint)| !endpoint.mac_address.is_empty());
+    let macs: BTreeMap<_, _> = wanted.map(|(name, endpoint)| (name.clone(), endpoint.mac_address.clone())).collect();
+    for mac in macs.values() {
+        crate::networks::parse_mac(mac)?;
+    }
     let name = daemon.containers.reserve(name, &id)?;
     let args = options.entrypoint.iter().chain(&options.cmd).flatten().cloned().collect();
     let record = Record {
@@ -51,6 +59,7 @@ pub(crate) fn make(daemon: &Daemon, name: &str, request: CreateRequest) -> Resul
         image_id: image.id.as_str().to_owned(),
         args,
         networks,
+        macs,
         ..Record::default()
     };
     let made = finish(daemon, record, options, host_config, &image);

@@ -93,7 +93,7 @@ pub const RUN_FLAGS: &[Flag] = flags![
     ("--link-local-ip", State::Kept, "not given to the container"),
     ("--log-driver", State::Served, "json-file, local, none; any other is refused as not found"),
     ("--log-opt", State::Served, "max-size and max-file"),
-    ("--mac-address", State::Warned, "dropped with a warning: it follows from the IP address"),
+    ("--mac-address", State::Served, ""),
     ("-m, --memory", State::Served, ""),
     ("--memory-reservation", State::Served, ""),
     ("--memory-swap", State::Served, ""),

@@ -133,6 +133,9 @@ pub(crate) struct Record {
     pub no_copy: Vec<String>,
     /// Network name → its place there.
     pub networks: BTreeMap<String, Endpoint>,
+    /// Hardware addresses asked for, by network.
+    #[serde(default)]
+    pub macs: BTreeMap<String, String>,
     /// Ports in force while it runs.
     pub ports: BTreeMap<String, Vec<PortBinding>>,
     pub state: State,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::Namespace;
-use network::{NetworkError, PodAttach};
+use network::{Addresses, NetworkError, PodAttach};
 
 use super::dns::Person;
 use super::legacy;
@@ -111,19 +111,22 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
             .unwrap_or_default();
         let host = daemon.networks.opened(network)?;
         let fixed = fixed_address(&endpoint)?;
+        let mac = record.macs.get(&network.name).map(|text| parse_mac(text)).transpose()?;
+        let with = |ip| Addresses { ip, mac };
         let ip = match index {
             0 => {
                 let pod = PodAttach { id: record.id.clone(), host_ports: published.host_ports.clone() };
-                let pod = within(network, fixed, |address| host.attach_at(&pod, address, users))?;
+                let pod = within(network, fixed, |address| host.attach_at(&pod, with(address), users))?;
                 path = pod.netns;
                 attached.namespace = Namespace::Path(path.clone());
                 pod.ip
             }
             _ => {
-                within(network, fixed, |address| host.join(&record.id, address, &path, &format!("eth{index}"), false))?
+                let interface = format!("eth{index}");
+                within(network, fixed, |address| host.join(&record.id, with(address), &path, &interface, false))?
             }
         };
-        let endpoint = describe(network, endpoint, record, ip, random_id());
+        let endpoint = describe(network, endpoint, record, (ip, mac), random_id());
         introduce(daemon, network, record, &endpoint, ip);
         attached.addresses.push(ip.to_string());
         attached.networks.insert(network.name.clone(), endpoint);
@@ -135,6 +138,15 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
     attached.ports = published.shown;
     attached.held = published.held;
     Ok(attached)
+}
+
+/// Six bytes in hexadecimal, as `--mac-address` has them.
+pub(crate) fn parse_mac(text: &str) -> Result<[u8; 6]> {
+    let invalid = || ApiError::bad(format!("invalid MAC address: {text}"));
+    let separator = if text.contains('-') { '-' } else { ':' };
+    let two = |part: &str| (part.len() == 2).then(|| u8::from_str_radix(part, 16).ok()).flatten();
+    let bytes = text.split(separator).map(two).collect::<Option<Vec<u8>>>();
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(invalid)
 }
 
 fn fixed_address(endpoint: &Endpoint) -> Result<Option<Ipv4Addr>> {
@@ -160,9 +172,16 @@ fn within<T>(
     Err(NetworkError::AddressesExhausted(range).into())
 }
 
-fn describe(network: &NetworkRecord, endpoint: Endpoint, record: &Record, ip: Ipv4Addr, id: String) -> Endpoint {
+fn describe(
+    network: &NetworkRecord,
+    endpoint: Endpoint,
+    record: &Record,
+    (ip, mac): (Ipv4Addr, Option<[u8; 6]>),
+    id: String,
+) -> Endpoint {
     let names = network.has_names().then(|| dns_names(&endpoint, record));
     let [a, b, c, d] = ip.octets();
+    let mac = mac.unwrap_or([0x0a, 0x58, a, b, c, d]).map(|byte| format!("{byte:02x}"));
     Endpoint {
         network_id: network.id.clone(),
         endpoint_id: id,
@@ -172,7 +191,7 @@ fn describe(network: &NetworkRecord, endpoint: Endpoint, record: &Record, ip: Ip
         },
         ip_address: ip.to_string(),
         ip_prefix_len: network.range.map_or(0, |range| range.prefix()),
-        mac_address: format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}"),
+        mac_address: mac.join(":"),
         dns_names: names,
         ..endpoint
     }
@@ -245,8 +264,10 @@ pub(crate) fn connect_running(
     let leads_out = |name: &String| daemon.networks.find(name).is_ok_and(|network| !network.internal);
     let first = !network.internal && !record.networks.keys().any(leads_out);
     let fixed = fixed_address(&endpoint)?;
-    let ip = within(network, fixed, |address| host.join(&record.id, address, &path, &interface, first))?;
-    let endpoint = describe(network, endpoint, record, ip, random_id());
+    let mac = Some(endpoint.mac_address.as_str()).filter(|text| !text.is_empty()).map(parse_mac).transpose()?;
+    let with = |ip| Addresses { ip, mac };
+    let ip = within(network, fixed, |address| host.join(&record.id, with(address), &path, &interface, first))?;
+    let endpoint = describe(network, endpoint, record, (ip, mac), random_id());
     introduce(daemon, network, record, &endpoint, ip);
     Ok(endpoint)
 }

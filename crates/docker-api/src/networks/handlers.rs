@@ -122,6 +122,14 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             )));
         }
     }
+    for option in ["enable_icc", "enable_ip_masquerade"].map(|name| format!("com.docker.network.bridge.{name}")) {
+        let legal = ["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"];
+        if let Some(value) = request.options.get(&option).filter(|value| !legal.contains(&value.as_str())) {
+            return Err(ApiError::bad(format!(
+                "failed to parse {option} value: {value} (strconv.ParseBool: parsing {value:?}: invalid syntax)"
+            )));
+        }
+    }
     let (mut range, mut address_range) = (None, None);
     for config in request.ipam.config.iter().filter(|config| !config.subnet.is_empty()) {
         let invalid = || {
@@ -242,6 +250,10 @@ pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
         ));
     }
     let mut endpoint = request.endpoint_config;
+    let mac = Some(endpoint.mac_address.clone()).filter(|text| !text.is_empty());
+    if let Some(text) = &mac {
+        super::parse_mac(text)?;
+    }
     let shim = daemon.config.engine.sandbox(&container.id).and_then(|sandbox| sandbox.pid());
     if let (true, Some(shim)) = (record.state.status.is_live(), shim) {
         let (at, to, given) = (daemon.clone(), network.clone(), record.clone());
@@ -252,6 +264,7 @@ pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
             record.networks.remove("none");
         }
         record.networks.insert(network.name.clone(), endpoint);
+        record.macs.extend(mac.map(|mac| (network.name.clone(), mac)));
     })?;
     let mut attributes = network.event_attributes();
     attributes.insert("container".into(), container.id.clone());
@@ -285,7 +298,10 @@ pub(crate) async fn disconnect(daemon: Arc<Daemon>, mut call: Call) -> Result<Re
         let (at, from) = (daemon.clone(), network.clone());
         blocking(move || disconnect_running(&at, &record, &from, shim)).await?;
     }
-    container.change(|record| drop(record.networks.remove(&network.name)))?;
+    container.change(|record| {
+        record.networks.remove(&network.name);
+        record.macs.remove(&network.name);
+    })?;
     let mut attributes = network.event_attributes();
     attributes.insert("container".into(), container.id.clone());
     daemon.events.emit("network", "disconnect", &network.id, attributes);

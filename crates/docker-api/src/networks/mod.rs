@@ -10,7 +10,7 @@ mod ports;
 mod record;
 mod table;
 
-pub(crate) use endpoint::{Attached, attach, detach, resume, running};
+pub(crate) use endpoint::{Attached, attach, detach, parse_mac, resume, running};
 pub(crate) use etc_files::{hostname, write as write_etc_files};
 pub(crate) use handlers::{connect, create, disconnect, inspect, list, prune, remove};
 pub(crate) use lend::{give_back, lend};

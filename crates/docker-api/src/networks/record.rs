@@ -65,6 +65,22 @@ impl NetworkRecord {
         !mode.is_some_and(|mode| mode == "nat-unprotected" || mode == "routed")
     }
 
+    /// Whether its containers are kept from each other, too.
+    pub fn is_apart(&self) -> bool {
+        self.is_off("com.docker.network.bridge.enable_icc")
+    }
+
+    /// Whether its containers go out under their own addresses.
+    pub fn is_unmasked(&self) -> bool {
+        self.is_off("com.docker.network.bridge.enable_ip_masquerade")
+    }
+
+    fn is_off(&self, option: &str) -> bool {
+        self.options
+            .get(option)
+            .is_some_and(|value| matches!(value.as_str(), "false" | "False" | "FALSE" | "f" | "F" | "0"))
+    }
+
     /// The containers' way out.
     pub fn gateway(&self) -> Option<Ipv4Addr> {
         self.range?.nth4(1)

@@ -187,6 +187,8 @@ impl Networks {
                 group: format!("{}-isolation", self.settings.name),
                 internal: record.internal,
                 protected: record.is_protected(),
+                apart: record.is_apart(),
+                unmasked: record.is_unmasked(),
             }),
         })
     }

@@ -69,7 +69,6 @@ fn what_the_tables_call_warned_of_and_refused_is() {
     let world = World::new();
     let flags: &[(&str, &str)] = &[
         ("--gpus", "all"),
-        ("--mac-address", "02:42:ac:11:00:09"),
         ("--memory-swappiness", "10"),
         ("--oom-kill-disable", "true"),
         ("--storage-opt", "size=1G"),

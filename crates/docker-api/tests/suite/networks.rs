@@ -175,3 +175,33 @@ fn containers_get_their_addresses_from_the_range_for_them() {
     let outside = world.docker(&["network", "create", "--subnet", &subnet, "--ip-range", "1.2.3.0/28", "no"]).fails(1);
     assert!(outside.contains("no matching subnet for range 1.2.3.0/28"), "{outside}");
 }
+
+#[test]
+fn a_network_may_keep_its_own_containers_apart() {
+    let world = World::new();
+    world.docker(&["network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "alone"]).ok();
+    let serve = ["run", "-d", "--name", "web", "--network", "alone", "busybox", "sh", "-c", SERVE];
+    world.docker(&serve).ok();
+    world.until(&["exec", "web", "ls", "/up"], "/up");
+    let ask = |network: &str, timeout: &str| {
+        let get = format!("timeout {timeout} wget -qO- http://web/ || echo nothing came");
+        world.docker(&["run", "--rm", "--network", network, "busybox", "sh", "-c", &get]).ok()
+    };
+    assert_eq!(ask("alone", "1"), "nothing came");
+    let wrong = world.docker(&["network", "create", "-o", "com.docker.network.bridge.enable_icc=perhaps", "x"]);
+    assert!(wrong.fails(1).contains("invalid syntax"));
+}
+
+#[test]
+fn a_container_has_the_hardware_address_it_asked_for() {
+    let world = World::new();
+    let mac = "02:42:ac:11:00:09";
+    let look = ["sh", "-c", "cat /sys/class/net/eth0/address; sleep 1000"];
+    world.docker(&[&["run", "-d", "--name", "known", "--mac-address", mac, "busybox"][..], &look].concat()).ok();
+    world.until(&["logs", "known"], mac);
+    let format = "{{range .NetworkSettings.Networks}}{{.MacAddress}}{{end}}";
+    assert_eq!(world.docker(&["inspect", "-f", format, "known"]).ok(), mac);
+    world.docker(&["restart", "-t", "0", "known"]).ok();
+    assert_eq!(world.docker(&["inspect", "-f", format, "known"]).ok(), mac);
+    assert!(world.docker(&["run", "--rm", "--mac-address", "nonsense", "busybox", "true"]).fails(125).contains("mac"));
+}

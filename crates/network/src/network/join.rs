@@ -5,20 +5,33 @@ use std::path::Path;
 
 use super::*;
 
+/// What a pod wants to be known by in a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// An address of the range; `None`: any.
+    pub ip: Option<Ipv4Addr>,
+    /// A hardware address; `None`: one made of the IP address.
+    pub mac: Option<[u8; 6]>,
+}
+
+impl From<Option<Ipv4Addr>> for Addresses {
+    fn from(ip: Option<Ipv4Addr>) -> Self {
+        Self { ip, mac: None }
+    }
+}
+
 impl Network {
-    /// As [`Network::attach_for`], with this address of the range (`None`: any).
+    /// As [`Network::attach_for`], with these addresses.
     ///
     /// # Errors
     /// [`NetworkError::AddressTaken`] if it is another pod's, the gateway's or outside of the range.
     pub fn attach_at(
         &self,
         pod: &PodAttach,
-        ip: Option<Ipv4Addr>,
+        wanted: impl Into<Addresses>,
         users: Option<UserIds>,
     ) -> Result<PodNetwork, NetworkError> {
-        if let Some(ip) = ip {
-            self.inner.pods.lock().leases.lease_at(&pod.id, ip)?;
-        }
+        self.inner.lease(&pod.id, wanted.into())?;
         self.attach_for(pod, users)
     }
 
@@ -30,17 +43,15 @@ impl Network {
     pub fn join(
         &self,
         id: &str,
-        ip: Option<Ipv4Addr>,
+        wanted: impl Into<Addresses>,
         namespace: &Path,
         interface: &str,
         default_route: bool,
     ) -> Result<Ipv4Addr, NetworkError> {
         let inner = &*self.inner;
         let _turn = inner.turn(id);
-        let address = match ip {
-            Some(ip) => inner.pods.lock().leases.lease_at(id, ip)?,
-            None => inner.pods.lock().leases.lease(id, &[])?,
-        };
+        inner.lease(id, wanted.into())?;
+        let address = inner.pods.lock().leases.lease(id, &[])?;
         let joined = inner.link_into(id, address, namespace, interface, default_route);
         if joined.is_err() {
             let _ = inner.detach(id);
@@ -65,10 +76,13 @@ impl Network {
     /// # Errors
     /// The kernel's; [`NetworkError::PodId`] for a pod that is not in it.
     pub fn lead_out(&self, id: &str, namespace: &Path) -> Result<(), NetworkError> {
-        let ip = self.inner.pods.lock().leases.find(id).map(|lease| lease.ip);
-        let ip = ip.ok_or_else(|| NetworkError::PodId(id.to_owned()))?;
+        let mac = {
+            let leases = &self.inner.pods.lock().leases;
+            leases.find(id).map(|lease| leases.mac(id, lease.ip))
+        };
+        let mac = mac.ok_or_else(|| NetworkError::PodId(id.to_owned()))?;
         let mut inside = Namespace::enter(namespace)?;
-        let led = inside.links.lead_out(host::mac_of(ip), self.inner.gateway);
+        let led = inside.links.lead_out(mac, self.inner.gateway);
         led.map_err(NetworkError::netlink("change a pod's default route"))
     }
 
@@ -79,6 +93,17 @@ impl Network {
 }
 
 impl Inner {
+    /// A lease of what is wanted; without wishes, none yet.
+    fn lease(&self, id: &str, wanted: Addresses) -> Result<(), NetworkError> {
+        let leases = &mut self.pods.lock().leases;
+        match (wanted.ip, wanted.mac) {
+            (Some(ip), _) => drop(leases.lease_at(id, ip)?),
+            (None, Some(_)) => drop(leases.lease(id, &[])?),
+            (None, None) => {}
+        }
+        wanted.mac.map_or(Ok(()), |mac| leases.set_mac(id, mac))
+    }
+
     fn link_into(
         &self,
         id: &str,
@@ -89,7 +114,7 @@ impl Inner {
     ) -> Result<(), NetworkError> {
         let mut namespace = Namespace::enter(path)?;
         let port = host::port_name(&self.instance, id);
-        let mac = host::mac_of(ip);
+        let mac = self.pods.lock().leases.mac(id, ip);
         {
             let links = &mut self.pods.lock().links;
             let pod = PodSide { netns: namespace.fd(), mac, interface, index: 0 };

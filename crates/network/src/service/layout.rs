@@ -26,8 +26,8 @@ pub(crate) struct Layout {
     pub pods: Cidr,
     pub services: Cidr,
     pub cluster_dns: Option<Ipv4Addr>,
-    /// Nothing leaves the range, so nothing is masqueraded.
-    pub internal: bool,
+    /// What leaves the range keeps its address, or nothing leaves it.
+    pub unmasked: bool,
 }
 
 /// Raised whenever a table made by an earlier version can't be adopted.
@@ -182,7 +182,7 @@ impl Layout {
     pub(crate) fn fingerprint(&self) -> String {
         let text = format!(
             "{VERSION} {} {} {} {:?} {}",
-            self.bridge, self.pods, self.services, self.cluster_dns, self.internal
+            self.bridge, self.pods, self.services, self.cluster_dns, self.unmasked
         );
         format!("layout-{:016x}", crate::hash::fnv1a64(text.as_bytes()))
     }
@@ -334,7 +334,7 @@ impl Layout {
             ],
         );
 
-        if self.internal {
+        if self.unmasked {
             return;
         }
         let mut leaving = source(self.pods.address(), self.pods.prefix());
@@ -483,7 +483,7 @@ mod tests {
             pods: "10.42.0.0/16".parse().unwrap(),
             services: services.parse().unwrap(),
             cluster_dns: None,
-            internal: false,
+            unmasked: false,
         };
         assert_eq!(layout("10.43.0.0/16").fingerprint(), layout("10.43.0.0/16").fingerprint());
         assert_ne!(layout("10.43.0.0/16").fingerprint(), layout("10.44.0.0/16").fingerprint());
