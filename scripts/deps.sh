@@ -30,6 +30,7 @@ for kind in "$@"; do
         need runc runc
         need docker-registry docker-registry
         need docker docker.io
+        need git git
         need /bin/busybox busybox-static
         # Whose placement of keys ours is compared with, and what stands behind the sharding proxy.
         need nutcracker nutcracker

@@ -28,7 +28,14 @@ pub enum ProxyCommand {}
 
 /// Sidecars.
 #[derive(Subcommand)]
-pub enum SidecarCommand {}
+pub enum SidecarCommand {
+    /// Processes of a shared PID namespace and what they use.
+    Topz(sidecars::topz::Arguments),
+    /// Keeps configuration files as their source has them, and tells the application.
+    Config(sidecars::config_sync::Arguments),
+    /// Keeps a directory as a branch, a tag or a commit of a git repository has it.
+    GitSync(sidecars::git_sync::Arguments),
+}
 
 /// Adapters.
 #[derive(Subcommand)]
@@ -38,7 +45,11 @@ pub enum AdapterCommand {}
 pub fn run(command: Command) -> ExitCode {
     match command {
         Command::Proxy(command) => match command {},
-        Command::Sidecar(command) => match command {},
+        Command::Sidecar(command) => match command {
+            SidecarCommand::Topz(arguments) => sidecars::topz::main(arguments),
+            SidecarCommand::Config(arguments) => sidecars::config_sync::main(arguments),
+            SidecarCommand::GitSync(arguments) => sidecars::git_sync::main(arguments),
+        },
         Command::Adapter(command) => match command {},
         Command::Scatter(arguments) => scatter::main(arguments),
     }

@@ -1,0 +1,290 @@
+//! A repository on a server: its references, and one commit's pack (gitprotocol-v2 over gitprotocol-http).
+
+use std::{
+    fs::File,
+    io::{Seek, SeekFrom, Write},
+    path::Path,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http_body_util::BodyExt;
+use http_ends::Client;
+
+use super::{
+    object::Oid,
+    pack::{Pack, PackError},
+    packet::{Packet, PacketError, Packets, write},
+};
+
+/// References take so many bytes at most.
+const REFERENCES: usize = 64 << 20;
+
+/// A repository that did not give what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The server could not be asked. A retry may help.
+    #[error(transparent)]
+    Http(#[from] http_ends::Error),
+    /// The server refuses.
+    #[error("{0}: status {1}")]
+    Status(Uri, StatusCode),
+    /// The answer is not of the protocol.
+    #[error(transparent)]
+    Packet(#[from] PacketError),
+    /// The server does not speak version 2 of the protocol, which git does since 2.18.
+    #[error("the server does not speak version 2 of git's protocol")]
+    Version,
+    /// The server's own words.
+    #[error("the server says: {0}")]
+    Said(String),
+    /// No branch, tag or reference has this name.
+    #[error("the repository has no reference {0:?}")]
+    NoReference(String),
+    /// The pack cannot be used.
+    #[error(transparent)]
+    Pack(#[from] PackError),
+    /// The pack cannot be written.
+    #[error("the pack cannot be written: {0}")]
+    Write(#[from] std::io::Error),
+    /// The pack is larger than is allowed.
+    #[error("the pack is larger than {0} bytes")]
+    TooLarge(u64),
+    /// The address is none.
+    #[error("{0:?} is not an http or https address")]
+    Address(String),
+}
+
+/// A repository on a server.
+#[derive(Clone)]
+pub struct Remote {
+    client: Client,
+    url: String,
+    authorization: Option<HeaderValue>,
+    deadline: Duration,
+}
+
+impl Remote {
+    /// A repository by its address; a user and a password in the address count as `login`.
+    ///
+    /// # Errors
+    /// If the address is none.
+    pub fn new(
+        client: Client,
+        url: &str,
+        login: Option<(String, String)>,
+        deadline: Duration,
+    ) -> Result<Self, RemoteError> {
+        let wrong = || RemoteError::Address(without_login(url));
+        let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+        if scheme != "http" && scheme != "https" {
+            return Err(wrong());
+        }
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (in_url, host) = match authority.rsplit_once('@') {
+            Some((login, host)) => (Some(login.split_once(':').unwrap_or((login, ""))), host),
+            None => (None, authority),
+        };
+        let login = login.or_else(|| in_url.map(|(user, password)| (user.to_owned(), password.to_owned())));
+        let url = format!("{scheme}://{host}/{}", path.trim_end_matches('/'));
+        url.parse::<Uri>().map_err(|_| wrong())?;
+        let authorization = login.and_then(|(user, password)| {
+            let text = base64(format!("{user}:{password}").as_bytes());
+            let mut value = HeaderValue::from_str(&format!("Basic {text}")).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        });
+        Ok(Self { client, url, authorization, deadline })
+    }
+
+    /// The address without user and password.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The commit that a branch, a tag, a whole reference, `HEAD` or an identity stands for.
+    ///
+    /// # Errors
+    /// If the server does not know it.
+    pub async fn resolve(&self, reference: &str) -> Result<Oid, RemoteError> {
+        if let Ok(oid) = reference.parse() {
+            return Ok(oid);
+        }
+        self.greet().await?;
+        let wanted = [
+            reference.to_owned(),
+            format!("refs/tags/{reference}"),
+            format!("refs/heads/{reference}"),
+            format!("refs/{reference}"),
+        ];
+        let mut lines = vec![Some("command=ls-refs".to_owned()), Some("object-format=sha1".to_owned()), None];
+        lines.push(Some("peel".to_owned()));
+        lines.extend(wanted.iter().map(|name| Some(format!("ref-prefix {name}"))));
+        let answer = self.client.send(self.post(&lines)?, REFERENCES, self.deadline).await?;
+        if !answer.status().is_success() {
+            return Err(self.refused(answer.status()));
+        }
+        let mut packets = Packets::default();
+        packets.add(answer.body());
+        let mut found: [Option<Oid>; 4] = [None; 4];
+        while let Some(Packet::Data(line)) = packets.take()? {
+            let line = String::from_utf8_lossy(line);
+            let line = line.trim_end();
+            if let Some(said) = line.strip_prefix("ERR ") {
+                return Err(RemoteError::Said(said.to_owned()));
+            }
+            let mut words = line.split(' ');
+            let (Some(oid), Some(name)) = (words.next(), words.next()) else { continue };
+            // An annotated tag stands for the commit that it was put on.
+            let oid = words.find_map(|word| word.strip_prefix("peeled:")).unwrap_or(oid);
+            if let Some(at) = wanted.iter().position(|wanted| wanted == name) {
+                found[at] = oid.parse().ok();
+            }
+        }
+        found.into_iter().flatten().next().ok_or_else(|| RemoteError::NoReference(reference.to_owned()))
+    }
+
+    /// A commit's objects, without its history. The pack lies in a file without a name in `directory`.
+    ///
+    /// # Errors
+    /// If the server does not have it, or the pack is damaged.
+    pub async fn fetch(&self, commit: &Oid, directory: &Path, most: u64) -> Result<Pack, RemoteError> {
+        let lines = [
+            Some("command=fetch".to_owned()),
+            Some("object-format=sha1".to_owned()),
+            None,
+            Some("no-progress".to_owned()),
+            Some("ofs-delta".to_owned()),
+            Some("deepen 1".to_owned()),
+            Some(format!("want {commit}")),
+            Some("done".to_owned()),
+        ];
+        let request = self.post(&lines)?;
+        let file = tempfile_in(directory)?;
+        let receive = async {
+            let answer = self.client.open(request).await?;
+            if !answer.status().is_success() {
+                return Err(self.refused(answer.status()));
+            }
+            self.receive(answer.into_body(), file, most).await
+        };
+        let timed = tokio::time::timeout(self.deadline, receive).await;
+        let mut file =
+            timed.map_err(|_| RemoteError::Http(http_ends::Error::Deadline(self.url.clone(), self.deadline)))??;
+        let read = tokio::task::spawn_blocking(move || {
+            file.seek(SeekFrom::Start(0))?;
+            Pack::read(file)
+        });
+        // Reading a pack does not panic, and is not aborted.
+        Ok(read.await.map_err(|error| std::io::Error::other(error.to_string()))??)
+    }
+
+    async fn receive(&self, mut body: hyper::body::Incoming, mut file: File, most: u64) -> Result<File, RemoteError> {
+        let (mut packets, mut in_pack, mut written, mut ended) = (Packets::default(), false, 0u64, false);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| http_ends::Error::Exchange(self.url.clone(), error.to_string()))?;
+            let Ok(data) = frame.into_data() else { continue };
+            packets.add(&data);
+            while let Some(packet) = packets.take()? {
+                match packet {
+                    Packet::Data(line) if !in_pack => {
+                        if let Some(said) = line.strip_prefix(b"ERR ") {
+                            return Err(RemoteError::Said(String::from_utf8_lossy(said).trim_end().to_owned()));
+                        }
+                        in_pack = line.trim_ascii_end() == b"packfile";
+                    }
+                    Packet::Data([1, pack @ ..]) => {
+                        written += pack.len() as u64;
+                        if written > most {
+                            return Err(RemoteError::TooLarge(most));
+                        }
+                        file.write_all(pack)?;
+                    }
+                    Packet::Data([3, said @ ..]) => {
+                        return Err(RemoteError::Said(String::from_utf8_lossy(said).trim_end().to_owned()));
+                    }
+                    Packet::Flush => ended = in_pack,
+                    Packet::Data(_) | Packet::Delimiter => {}
+                }
+            }
+        }
+        if ended { Ok(file) } else { Err(PacketError::CutOff.into()) }
+    }
+
+    /// Asks what the server speaks.
+    async fn greet(&self) -> Result<(), RemoteError> {
+        let mut request = Request::get(format!("{}/info/refs?service=git-upload-pack", self.url))
+            .body(Bytes::new())
+            .map_err(|_| RemoteError::Address(self.url.clone()))?;
+        self.authorize(&mut request);
+        let answer = self.client.send(request, REFERENCES, self.deadline).await?;
+        if !answer.status().is_success() {
+            return Err(self.refused(answer.status()));
+        }
+        let mut packets = Packets::default();
+        packets.add(answer.body());
+        while let Some(packet) = packets.take().map_err(|_| RemoteError::Version)? {
+            if let Packet::Data(line) = packet
+                && line.trim_ascii_end() == b"version 2"
+            {
+                return Ok(());
+            }
+        }
+        Err(RemoteError::Version)
+    }
+
+    fn post(&self, lines: &[Option<String>]) -> Result<Request<Bytes>, RemoteError> {
+        let mut request = Request::post(format!("{}/git-upload-pack", self.url))
+            .header(header::CONTENT_TYPE, "application/x-git-upload-pack-request")
+            .header(header::ACCEPT, "application/x-git-upload-pack-result")
+            .body(Bytes::from(write(lines)))
+            .map_err(|_| RemoteError::Address(self.url.clone()))?;
+        self.authorize(&mut request);
+        Ok(request)
+    }
+
+    fn authorize(&self, request: &mut Request<Bytes>) {
+        // Servers tell git from browsers by its name.
+        let agent = HeaderValue::from_static(concat!("git/2.0 (hythe/", env!("CARGO_PKG_VERSION"), ")"));
+        request.headers_mut().insert(header::USER_AGENT, agent);
+        request.headers_mut().insert("git-protocol", HeaderValue::from_static("version=2"));
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
+    }
+
+    fn refused(&self, status: StatusCode) -> RemoteError {
+        RemoteError::Status(self.url.parse().unwrap_or_default(), status)
+    }
+}
+
+fn without_login(url: &str) -> String {
+    match url.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@'))) {
+        Some((scheme, Some((_, host)))) => format!("{scheme}://{host}"),
+        _ => url.to_owned(),
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// A file that is gone when it is closed.
+fn tempfile_in(directory: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    for attempt in 0u32..1000 {
+        let path = directory.join(format!(".pack-{}-{attempt}", std::process::id()));
+        match std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => {
+                std::fs::remove_file(&path)?;
+                return Ok(file);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(std::io::ErrorKind::AlreadyExists.into())
+}
