@@ -3,4 +3,15 @@
 //! It reads twemproxy's configuration file as it is and puts every key where twemproxy puts it.
 #![forbid(unsafe_code)]
 
+mod admin;
 pub mod config;
+mod container;
+mod hot_keys;
+mod listen;
+mod plan;
+pub mod protocol;
+mod resolve;
+mod stats;
+mod worker;
+
+pub use container::{Arguments, MANUAL, main};

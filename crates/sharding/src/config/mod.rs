@@ -10,10 +10,10 @@ use std::fmt;
 
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serving::ConfigError;
 
 pub use address::{Address, Listen, Malformed, Server};
 pub use pool::{Discovery, Pool, Protocol, Reads, Writes};
-pub use validate::Invalid;
 
 /// All pools by name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -28,9 +28,9 @@ impl Config {
     ///
     /// # Errors
     /// Names the line (where there is one), the pool and the key that is wrong.
-    pub fn parse(text: &str) -> Result<Config, Invalid> {
-        let config: Config = serde_yaml_ng::from_str(text).map_err(|error| Invalid::from_yaml(&error))?;
-        validate::check(&config).map_err(|problem| problem.at_line_of(text))?;
+    pub fn parse(text: &str) -> Result<Config, ConfigError> {
+        let config: Config = serving::from_yaml(text)?;
+        validate::check(&config).map_err(|error| error.located_in(text))?;
         Ok(config)
     }
 

@@ -1,0 +1,403 @@
+//! memcached's text protocol, classic and meta (its `doc/protocol.txt`): requests, and where replies end.
+
+use super::{Broken, Span};
+
+/// Longest line of a request: as many keys as fit.
+pub const LONGEST_LINE: usize = 1 << 20;
+/// Longest value, the most that memcached can be told to hold.
+pub const LONGEST_VALUE: usize = 1 << 30;
+/// Longest key.
+pub const LONGEST_KEY: usize = 250;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// `get`, `gets`, `gat`, `gats`: the words before the keys, and the keys in [`RequestParser::keys`].
+    Retrieve {
+        /// `get` or `gat 100`.
+        prefix: Span,
+        /// Whether it changes expiry times.
+        touches: bool,
+    },
+    /// One key; goes to its shard as it is, without the `noreply` in `silenced`, whose answer is dropped here.
+    Single {
+        /// Whether it reads only.
+        read: bool,
+        /// The space and word `noreply`, if it is there.
+        silenced: Option<Span>,
+    },
+    /// A meta command with the `q` flag: which answers it leaves out is for the server to know, so `mn` is sent behind it.
+    Quiet {
+        /// Whether it reads only.
+        read: bool,
+    },
+    /// Is answered here with this line.
+    Answered(&'static str),
+    /// Is answered with this line, and the connection is closed: what follows cannot be told from data.
+    Fatal(&'static str),
+    /// `quit`.
+    Quit,
+}
+
+/// A reader of requests that goes on where it stopped.
+#[derive(Debug, Default)]
+pub struct RequestParser {
+    /// The keys of the request just read.
+    pub keys: Vec<Span>,
+    /// Whether the key is base64 (meta flag `b`).
+    pub base64: bool,
+    /// Where the request's command line ends, before its CR LF.
+    pub line_end: usize,
+    searched: usize,
+}
+
+const BAD_LINE: &str = "CLIENT_ERROR bad command line format\r\n";
+
+impl RequestParser {
+    /// Reads one request from the start of `buffer`; its length and what it asks for.
+    ///
+    /// # Errors
+    /// When the line is too long to be a request.
+    pub fn parse(&mut self, buffer: &[u8]) -> Result<Option<(usize, Request)>, Broken> {
+        let searched = self.searched.min(buffer.len());
+        let Some(end) = memchr::memchr(b'\n', &buffer[searched..]).map(|at| at + searched) else {
+            self.searched = buffer.len();
+            return if buffer.len() > LONGEST_LINE { Err(Broken("the line is too long")) } else { Ok(None) };
+        };
+        self.searched = end;
+        self.keys.clear();
+        self.base64 = false;
+        let line_end = if end > 0 && buffer[end - 1] == b'\r' { end - 1 } else { end };
+        self.line_end = line_end;
+        let mut words = Words { line: &buffer[..line_end], at: 0 };
+        let Some(command) = words.next() else {
+            self.searched = 0;
+            return Ok(Some((end + 1, Request::Answered("ERROR\r\n"))));
+        };
+        let request = match command.of(buffer) {
+            b"get" | b"gets" => self.retrieve(words, Span { start: 0, end: command.end }, false),
+            b"gat" | b"gats" => match words.next() {
+                Some(expiry) => self.retrieve(words, Span { start: 0, end: expiry.end }, true),
+                None => Request::Answered("ERROR\r\n"),
+            },
+            b"set" | b"add" | b"replace" | b"append" | b"prepend" | b"cas" => {
+                let cas = command.of(buffer) == b"cas";
+                return self.store(buffer, words, end + 1, if cas { 5 } else { 4 });
+            }
+            b"delete" => self.single(buffer, words, 1),
+            b"incr" | b"decr" | b"touch" => self.single(buffer, words, 2),
+            b"mg" | b"me" => self.meta(buffer, words, true),
+            b"md" | b"ma" => self.meta(buffer, words, false),
+            b"ms" => return self.meta_set(buffer, words, end + 1),
+            b"mn" => Request::Answered("MN\r\n"),
+            b"version" => Request::Answered(concat!("VERSION hythe-", env!("CARGO_PKG_VERSION"), "\r\n")),
+            b"verbosity" => Request::Answered("OK\r\n"),
+            b"quit" => Request::Quit,
+            _ => Request::Answered("ERROR\r\n"),
+        };
+        self.searched = 0;
+        Ok(Some((end + 1, request)))
+    }
+
+    fn retrieve(&mut self, words: Words<'_>, prefix: Span, touches: bool) -> Request {
+        self.keys.extend(words);
+        if self.keys.is_empty() {
+            Request::Answered("ERROR\r\n")
+        } else if self.keys.iter().any(too_long) {
+            Request::Answered(BAD_LINE)
+        } else {
+            Request::Retrieve { prefix, touches }
+        }
+    }
+
+    /// A command of a key and some more words, and perhaps `noreply`.
+    fn single(&mut self, buffer: &[u8], words: Words<'_>, least: usize) -> Request {
+        let words: Vec<Span> = words.collect();
+        if words.len() < least || too_long(&words[0]) {
+            return Request::Answered(if words.len() < least { "ERROR\r\n" } else { BAD_LINE });
+        }
+        self.keys.push(words[0]);
+        Request::Single { read: false, silenced: noreply(buffer, &words[least..]) }
+    }
+
+    /// A storage command: key, flags, expiry, length, perhaps a unique number, perhaps `noreply`; then the data.
+    fn store(
+        &mut self,
+        buffer: &[u8],
+        words: Words<'_>,
+        data: usize,
+        least: usize,
+    ) -> Result<Option<(usize, Request)>, Broken> {
+        let words: Vec<Span> = words.collect();
+        let length = words.get(3).and_then(|span| length(span.of(buffer)));
+        let (Some(length), true) = (length, words.len() >= least) else {
+            self.searched = 0;
+            return Ok(Some((data, Request::Fatal(if words.len() < least { "ERROR\r\n" } else { BAD_LINE }))));
+        };
+        self.with_data(
+            buffer,
+            words[0],
+            data,
+            length,
+            |silenced| Request::Single { read: false, silenced },
+            || noreply(buffer, &words[least..]),
+        )
+    }
+
+    fn meta_set(&mut self, buffer: &[u8], words: Words<'_>, data: usize) -> Result<Option<(usize, Request)>, Broken> {
+        let words: Vec<Span> = words.collect();
+        let Some(length) = words.get(1).and_then(|span| length(span.of(buffer))) else {
+            self.searched = 0;
+            return Ok(Some((data, Request::Fatal(BAD_LINE))));
+        };
+        let flags = &words[2..];
+        self.base64 = has_flag(buffer, flags, b"b");
+        let quiet = has_flag(buffer, flags, b"q");
+        let request =
+            |silenced| if quiet { Request::Quiet { read: false } } else { Request::Single { read: false, silenced } };
+        self.with_data(buffer, words[0], data, length, request, || None)
+    }
+
+    /// Waits for the data behind the line.
+    fn with_data(
+        &mut self,
+        buffer: &[u8],
+        key: Span,
+        data: usize,
+        length: usize,
+        request: impl FnOnce(Option<Span>) -> Request,
+        silenced: impl FnOnce() -> Option<Span>,
+    ) -> Result<Option<(usize, Request)>, Broken> {
+        let end = data + length;
+        if buffer.len() < end + 2 {
+            return Ok(None);
+        }
+        self.searched = 0;
+        if &buffer[end..end + 2] != b"\r\n" {
+            return Ok(Some((end, Request::Fatal("CLIENT_ERROR bad data chunk\r\n"))));
+        }
+        if too_long(&key) {
+            return Ok(Some((end + 2, Request::Answered(BAD_LINE))));
+        }
+        self.keys.push(key);
+        Ok(Some((end + 2, request(silenced()))))
+    }
+
+    fn meta(&mut self, buffer: &[u8], words: Words<'_>, read: bool) -> Request {
+        let words: Vec<Span> = words.collect();
+        match words.split_first() {
+            None => Request::Answered("ERROR\r\n"),
+            Some((key, _)) if too_long(key) => Request::Answered(BAD_LINE),
+            Some((&key, flags)) => {
+                self.keys.push(key);
+                self.base64 = has_flag(buffer, flags, b"b");
+                // A miss may store, a hit may touch.
+                let read =
+                    read && !flags.iter().any(|flag| matches!(flag.of(buffer).first(), Some(b'N' | b'T' | b'R')));
+                if has_flag(buffer, flags, b"q") {
+                    Request::Quiet { read }
+                } else {
+                    Request::Single { read, silenced: None }
+                }
+            }
+        }
+    }
+}
+
+/// Where a reply ends.
+#[derive(Clone, Debug, Default)]
+pub struct ReplyScanner {
+    at: usize,
+}
+
+/// How the end of a reply is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// By its own form.
+    Itself,
+    /// By the `MN` of the `mn` that was sent behind the request.
+    AtNoop,
+}
+
+impl ReplyScanner {
+    /// Looks for the end of the reply at the start of `buffer`; its length once it is whole, and then begins anew.
+    ///
+    /// # Errors
+    /// When the bytes are no reply.
+    pub fn scan(&mut self, buffer: &[u8], ends: Ends) -> Result<Option<usize>, Broken> {
+        loop {
+            let rest = &buffer[self.at..];
+            let Some(end) = memchr::memchr(b'\n', rest) else {
+                return if rest.len() > LONGEST_LINE { Err(Broken("a line of a reply is too long")) } else { Ok(None) };
+            };
+            if end == 0 || rest[end - 1] != b'\r' {
+                return Err(Broken("a line of a reply does not end in CR LF"));
+            }
+            let line = &rest[..end - 1];
+            let mut next = self.at + end + 1;
+            let (value, classic) = if let Some(words) = line.strip_prefix(b"VALUE ") {
+                (words.split(|&byte| byte == b' ').nth(2), true)
+            } else if let Some(words) = line.strip_prefix(b"VA ") {
+                (words.split(|&byte| byte == b' ').next(), false)
+            } else {
+                (None, false)
+            };
+            let has_value = classic || line.starts_with(b"VA ");
+            if has_value {
+                let length = value.and_then(length).ok_or(Broken("a value of a reply has no length"))?;
+                next += length + 2;
+                if buffer.len() < next {
+                    return Ok(None);
+                }
+                if &buffer[next - 2..next] != b"\r\n" {
+                    return Err(Broken("a value of a reply does not end where it should"));
+                }
+            }
+            self.at = next;
+            let whole = match ends {
+                Ends::Itself => !classic,
+                Ends::AtNoop => !has_value && line == b"MN",
+            };
+            if whole {
+                self.at = 0;
+                return Ok(Some(next));
+            }
+        }
+    }
+}
+
+/// The values of a retrieval's reply, without its `END`; `None` when it is an error.
+#[must_use]
+pub fn values(reply: &[u8]) -> Option<&[u8]> {
+    reply.strip_suffix(b"END\r\n").filter(|values| values.is_empty() || values.starts_with(b"VALUE "))
+}
+
+fn too_long(key: &Span) -> bool {
+    key.end - key.start > LONGEST_KEY
+}
+
+/// A length in decimal digits, within what memcached can hold.
+fn length(digits: &[u8]) -> Option<usize> {
+    let digits = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok().filter(|&length| length <= LONGEST_VALUE)
+}
+
+/// The word `noreply`, with the space before it, when it comes last.
+fn noreply(buffer: &[u8], words: &[Span]) -> Option<Span> {
+    words.last().filter(|span| span.of(buffer) == b"noreply").map(|span| Span { start: span.start - 1, end: span.end })
+}
+
+fn has_flag(buffer: &[u8], flags: &[Span], flag: &[u8]) -> bool {
+    flags.iter().any(|span| span.of(buffer) == flag)
+}
+
+/// Words between spaces.
+struct Words<'b> {
+    line: &'b [u8],
+    at: usize,
+}
+
+impl Iterator for Words<'_> {
+    type Item = Span;
+
+    fn next(&mut self) -> Option<Span> {
+        let start = self.at + self.line[self.at..].iter().position(|&byte| byte != b' ')?;
+        let end = memchr::memchr(b' ', &self.line[start..]).map_or(self.line.len(), |length| start + length);
+        self.at = end;
+        Some(Span { start, end })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<(usize, Request, Vec<&str>)> {
+        let mut parser = RequestParser::default();
+        let (length, request) = parser.parse(text.as_bytes()).unwrap()?;
+        Some((length, request, parser.keys.iter().map(|span| &text[span.start..span.end]).collect()))
+    }
+
+    #[test]
+    fn requests_are_told_apart() {
+        let single = |silenced| Request::Single { read: false, silenced };
+        for (text, request, keys) in [
+            ("get a\r\n", Request::Retrieve { prefix: Span { start: 0, end: 3 }, touches: false }, vec!["a"]),
+            (
+                "gets a  b c\r\n",
+                Request::Retrieve { prefix: Span { start: 0, end: 4 }, touches: false },
+                vec!["a", "b", "c"],
+            ),
+            ("gat 10 a b\r\n", Request::Retrieve { prefix: Span { start: 0, end: 6 }, touches: true }, vec!["a", "b"]),
+            ("set a 0 0 5\r\nhe\r\no\r\n", single(None), vec!["a"]),
+            ("set a 0 0 1 noreply\r\nx\r\n", single(Some(Span { start: 11, end: 19 })), vec!["a"]),
+            ("cas a 0 0 1 77 noreply\r\nx\r\n", single(Some(Span { start: 14, end: 22 })), vec!["a"]),
+            ("delete a\r\n", single(None), vec!["a"]),
+            ("delete a noreply\r\n", single(Some(Span { start: 8, end: 16 })), vec!["a"]),
+            ("incr a 2\n", single(None), vec!["a"]),
+            ("mg a v t\r\n", Request::Single { read: true, silenced: None }, vec!["a"]),
+            ("mg a q v\r\n", Request::Quiet { read: true }, vec!["a"]),
+            ("mg a T30\r\n", Request::Single { read: false, silenced: None }, vec!["a"]),
+            ("ms a 2 c\r\nxx\r\n", single(None), vec!["a"]),
+            ("ms a 2 q\r\nxx\r\n", Request::Quiet { read: false }, vec!["a"]),
+            ("mn\r\n", Request::Answered("MN\r\n"), vec![]),
+            ("quit\r\n", Request::Quit, vec![]),
+            ("flush_all\r\n", Request::Answered("ERROR\r\n"), vec![]),
+            ("\r\n", Request::Answered("ERROR\r\n"), vec![]),
+            ("get\r\n", Request::Answered("ERROR\r\n"), vec![]),
+        ] {
+            assert_eq!(read(text), Some((text.len(), request, keys)), "{text:?}");
+            assert_eq!(read(&text[..text.len() - 1]), None, "{text:?} cut short");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_from_data_ends_the_connection() {
+        for text in [
+            "set a 0 0 -1\r\n",
+            "set a 0 0\r\n",
+            "ms a S2\r\nxx\r\n",
+            "set a 0 0 2\r\nxxx\r\n",
+            "set a 0 0 9999999999\r\n",
+        ] {
+            assert!(matches!(read(text), Some((_, Request::Fatal(_), _))), "{text:?}");
+        }
+        let long = format!("set {} 0 0 1\r\nx\r\n", "k".repeat(251));
+        assert_eq!(read(&long), Some((long.len(), Request::Answered(BAD_LINE), vec![])));
+        assert!(RequestParser::default().parse(&vec![b'a'; LONGEST_LINE + 1]).is_err());
+    }
+
+    #[test]
+    fn a_reply_ends_by_its_own_form_or_at_the_noop() {
+        for (reply, ends) in [
+            ("END\r\n", Ends::Itself),
+            ("VALUE a 0 3\r\nx\r\n\r\nVALUE b 0 5 77\r\nEND\r\n\r\nEND\r\n", Ends::Itself),
+            ("STORED\r\n", Ends::Itself),
+            ("SERVER_ERROR out of memory\r\n", Ends::Itself),
+            ("VA 2 t-1\r\nHD\r\n", Ends::Itself),
+            ("MN\r\n", Ends::AtNoop),
+            ("VA 4\r\nMN\r\n\r\nMN\r\n", Ends::AtNoop),
+            ("NS\r\nMN\r\n", Ends::AtNoop),
+        ] {
+            let bytes = format!("{reply}STORED\r\n").into_bytes();
+            for first in 0..bytes.len() {
+                let mut scanner = ReplyScanner::default();
+                let length = match scanner.scan(&bytes[..first], ends).unwrap() {
+                    Some(length) => length,
+                    None => scanner.scan(&bytes, ends).unwrap().unwrap(),
+                };
+                assert_eq!(length, reply.len(), "{reply:?} cut at {first}");
+            }
+        }
+        for broken in ["STORED\n", "VALUE a 0\r\n", "VA x\r\n", "VALUE a 0 2\r\nabc\r\n"] {
+            assert!(ReplyScanner::default().scan(broken.as_bytes(), Ends::Itself).is_err(), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn values_are_what_comes_before_the_end() {
+        assert_eq!(values(b"VALUE a 0 1\r\nx\r\nEND\r\n"), Some(b"VALUE a 0 1\r\nx\r\n".as_slice()));
+        assert_eq!(values(b"END\r\n"), Some(b"".as_slice()));
+        assert_eq!(values(b"SERVER_ERROR x\r\n"), None);
+    }
+}

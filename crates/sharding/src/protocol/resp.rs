@@ -1,0 +1,382 @@
+//! RESP2 and RESP3 (the Redis serialization protocol): where a request ends and where its arguments are, where a reply ends.
+
+use super::{Broken, Span};
+
+/// Most arguments of a request, as in Redis.
+pub const MOST_ARGUMENTS: i64 = 1024 * 1024;
+/// Longest bulk string, as Redis' default `proto-max-bulk-len`.
+pub const LONGEST_BULK: i64 = 512 * 1024 * 1024;
+/// Longest inline request, as in Redis.
+pub const LONGEST_INLINE: usize = 64 * 1024;
+/// Longest line that announces a number.
+const LONGEST_NUMBER: usize = 32;
+/// Longest request as a whole.
+const LONGEST_REQUEST: usize = 1 << 30;
+
+/// How large a request may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most arguments.
+    pub arguments: i64,
+    /// Longest argument.
+    pub bulk: i64,
+}
+
+impl Limits {
+    /// Redis' own.
+    pub const USUAL: Limits = Limits { arguments: MOST_ARGUMENTS, bulk: LONGEST_BULK };
+    /// Redis' own for clients that have not given their password yet.
+    pub const UNAUTHENTICATED: Limits = Limits { arguments: 10, bulk: 16 * 1024 };
+}
+
+/// A reader of requests that goes on where it stopped.
+#[derive(Debug, Default)]
+pub struct RequestParser {
+    /// The arguments read so far, the command first.
+    pub arguments: Vec<Span>,
+    wanted: usize,
+    at: usize,
+    inside: bool,
+    /// Whether the request was a line of words rather than an array.
+    pub inline: bool,
+}
+
+impl RequestParser {
+    /// Whether a request has begun.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        self.inside
+    }
+
+    /// Reads one request from the start of `buffer`, which holds all bytes since the last request. Returns its length; then
+    /// [`arguments`](Self::arguments) are its parts until [`next`](Self::next) is called. A request may have none.
+    ///
+    /// # Errors
+    /// When the bytes are no request or one larger than `limits`.
+    pub fn parse(&mut self, buffer: &[u8], limits: Limits) -> Result<Option<usize>, Broken> {
+        if !self.inside {
+            match buffer.first() {
+                None => return Ok(None),
+                Some(b'*') => {}
+                Some(_) => return self.parse_inline(buffer),
+            }
+            let Some((count, at)) = number(buffer, 1)? else { return Ok(None) };
+            if count > limits.arguments {
+                return Err(Broken("invalid multibulk length"));
+            }
+            self.inside = true;
+            self.wanted = usize::try_from(count).unwrap_or(0);
+            self.at = at;
+        }
+        while self.arguments.len() < self.wanted {
+            match buffer.get(self.at) {
+                None => return Ok(None),
+                Some(b'$') => {}
+                Some(_) => return Err(Broken("expected '$'")),
+            }
+            let Some((length, start)) = number(buffer, self.at + 1)? else { return Ok(None) };
+            if !(0..=limits.bulk).contains(&length) {
+                return Err(Broken("invalid bulk length"));
+            }
+            let end = start + usize::try_from(length).map_err(|_| Broken("invalid bulk length"))?;
+            if end > LONGEST_REQUEST {
+                return Err(Broken("the request is too long"));
+            }
+            if buffer.len() < end + 2 {
+                return Ok(None);
+            }
+            if &buffer[end..end + 2] != b"\r\n" {
+                return Err(Broken("a bulk string does not end where it should"));
+            }
+            self.arguments.push(Span { start, end });
+            self.at = end + 2;
+        }
+        Ok(Some(self.at))
+    }
+
+    fn parse_inline(&mut self, buffer: &[u8]) -> Result<Option<usize>, Broken> {
+        let Some(end) = memchr::memchr(b'\n', &buffer[..buffer.len().min(LONGEST_INLINE)]) else {
+            return if buffer.len() >= LONGEST_INLINE { Err(Broken("too big inline request")) } else { Ok(None) };
+        };
+        let mut start = None;
+        for (at, byte) in buffer[..=end].iter().enumerate() {
+            if byte.is_ascii_whitespace() {
+                if let Some(start) = start.take() {
+                    self.arguments.push(Span { start, end: at });
+                }
+            } else {
+                start.get_or_insert(at);
+            }
+        }
+        self.inside = true;
+        self.inline = true;
+        Ok(Some(end + 1))
+    }
+
+    /// Forgets the request that was read, for the one after it.
+    pub fn next(&mut self) {
+        self.arguments.clear();
+        self.inside = false;
+        self.inline = false;
+    }
+}
+
+/// A reader of replies that goes on where it stopped, however they nest.
+#[derive(Clone, Debug)]
+pub struct ReplyScanner {
+    /// Elements still to come before the reply is whole.
+    missing: u64,
+    at: usize,
+}
+
+impl Default for ReplyScanner {
+    fn default() -> Self {
+        ReplyScanner { missing: 1, at: 0 }
+    }
+}
+
+impl ReplyScanner {
+    /// Looks for the end of the reply at the start of `buffer`; its length once it is whole, and then begins anew.
+    ///
+    /// # Errors
+    /// When the bytes are no reply.
+    pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, Broken> {
+        while self.missing > 0 {
+            let Some(&kind) = buffer.get(self.at) else { return Ok(None) };
+            match kind {
+                b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {
+                    let Some(end) = line_end(buffer, self.at + 1)? else { return Ok(None) };
+                    self.at = end;
+                    self.missing -= 1;
+                }
+                b'$' | b'=' | b'!' => {
+                    let Some((length, start)) = number(buffer, self.at + 1)? else { return Ok(None) };
+                    if length > LONGEST_BULK {
+                        return Err(Broken("invalid bulk length in a reply"));
+                    }
+                    let end = match usize::try_from(length) {
+                        Ok(length) => start + length + 2,
+                        Err(_) => start,
+                    };
+                    if buffer.len() < end {
+                        return Ok(None);
+                    }
+                    if length >= 0 && &buffer[end - 2..end] != b"\r\n" {
+                        return Err(Broken("a bulk string of a reply does not end where it should"));
+                    }
+                    self.at = end;
+                    self.missing -= 1;
+                }
+                b'*' | b'~' | b'>' | b'%' | b'|' => {
+                    let Some((count, start)) = number(buffer, self.at + 1)? else { return Ok(None) };
+                    let count = u64::try_from(count).unwrap_or(0);
+                    let elements = if matches!(kind, b'%' | b'|') { count.saturating_mul(2) } else { count };
+                    // What an attribute describes still follows it.
+                    let itself = u64::from(kind != b'|');
+                    self.missing = (self.missing - itself)
+                        .checked_add(elements)
+                        .filter(|&missing| missing < u64::from(u32::MAX))
+                        .ok_or(Broken("too many elements in a reply"))?;
+                    self.at = start;
+                }
+                _ => return Err(Broken("a reply begins with an unknown byte")),
+            }
+        }
+        let length = self.at;
+        *self = ReplyScanner::default();
+        Ok(Some(length))
+    }
+}
+
+/// The elements of an array reply, each whole; `None` when `reply` is not a whole array.
+#[must_use]
+pub fn elements(reply: &[u8]) -> Option<Vec<Span>> {
+    if reply.first() != Some(&b'*') {
+        return None;
+    }
+    let (count, mut start) = number(reply, 1).ok()??;
+    let mut spans = Vec::new();
+    for _ in 0..count {
+        let length = ReplyScanner::default().scan(&reply[start..]).ok()??;
+        spans.push(Span { start, end: start + length });
+        start += length;
+    }
+    Some(spans)
+}
+
+/// The number of an integer reply.
+#[must_use]
+pub fn integer(reply: &[u8]) -> Option<i64> {
+    (reply.first() == Some(&b':')).then(|| number(reply, 1).ok().flatten()).flatten().map(|(number, _)| number)
+}
+
+/// Appends a bulk string.
+pub fn write_bulk(out: &mut Vec<u8>, text: &[u8]) {
+    write_header(out, b'$', text.len());
+    out.extend_from_slice(text);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends `kind`, a number and the end of the line.
+pub fn write_header(out: &mut Vec<u8>, kind: u8, number: usize) {
+    out.push(kind);
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The number that stands from `at` to the end of the line, and where the next line begins.
+fn number(buffer: &[u8], at: usize) -> Result<Option<(i64, usize)>, Broken> {
+    let rest = buffer.get(at..).unwrap_or_default();
+    let (negative, digits) = match rest.first() {
+        Some(b'-') => (true, &rest[1..]),
+        _ => (false, rest),
+    };
+    let mut value = 0i64;
+    for (index, &byte) in digits.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => {
+                let digit = i64::from(byte - b'0');
+                value = value
+                    .checked_mul(10)
+                    .and_then(|value| value.checked_add(digit))
+                    .ok_or(Broken("a number is too large"))?;
+            }
+            b'\r' if index > 0 => {
+                let end = at + usize::from(negative) + index;
+                return match buffer.get(end + 1) {
+                    None => Ok(None),
+                    Some(b'\n') => Ok(Some((if negative { -value } else { value }, end + 2))),
+                    Some(_) => Err(Broken("a line does not end in CR LF")),
+                };
+            }
+            _ => return Err(Broken("a number was expected")),
+        }
+        if index > LONGEST_NUMBER {
+            return Err(Broken("a number is too long"));
+        }
+    }
+    Ok(None)
+}
+
+/// Where the line from `at` on ends, past its CR LF.
+fn line_end(buffer: &[u8], at: usize) -> Result<Option<usize>, Broken> {
+    match memchr::memchr(b'\n', &buffer[at..]) {
+        Some(length) if length > 0 && buffer[at + length - 1] == b'\r' => Ok(Some(at + length + 1)),
+        Some(_) => Err(Broken("a line does not end in CR LF")),
+        None if buffer.len() - at > LONGEST_INLINE => Err(Broken("a line of a reply is too long")),
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<Option<Vec<String>>, Broken> {
+        let mut parser = RequestParser::default();
+        Ok(parser.parse(bytes, Limits::USUAL)?.map(|_| {
+            parser.arguments.iter().map(|span| String::from_utf8_lossy(span.of(bytes)).into_owned()).collect()
+        }))
+    }
+
+    #[test]
+    fn a_request_is_read_however_it_arrives_in_pieces() {
+        let bytes = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\n\r\n\r\n\r\n*1\r\n$4\r\nPING\r\n";
+        for first in 0..bytes.len() {
+            let mut parser = RequestParser::default();
+            let length = match parser.parse(&bytes[..first], Limits::USUAL).unwrap() {
+                Some(length) => length,
+                None => parser.parse(bytes, Limits::USUAL).unwrap().unwrap(),
+            };
+            assert_eq!(length, 30);
+            let arguments: Vec<_> = parser.arguments.iter().map(|span| span.of(bytes)).collect();
+            assert_eq!(arguments, [b"SET".as_slice(), b"k", b"\r\n\r\n"]);
+            parser.next();
+            assert_eq!(parser.parse(&bytes[30..], Limits::USUAL).unwrap(), Some(14));
+        }
+    }
+
+    #[test]
+    fn lines_of_words_are_requests_too() {
+        assert_eq!(read(b"SET  key value\r\n").unwrap().unwrap(), ["SET", "key", "value"]);
+        assert_eq!(read(b"\r\n").unwrap().unwrap(), Vec::<String>::new());
+        assert_eq!(read(b"PING").unwrap(), None);
+        assert!(read(&vec![b'a'; LONGEST_INLINE]).is_err());
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_before_anything_is_reserved_for_it() {
+        for broken in [
+            b"*1048577\r\n".as_slice(),
+            b"*99999999999999999999999\r\n",
+            b"*x\r\n",
+            b"*1\r\n:5\r\n",
+            b"*1\r\n$-1\r\n",
+            b"*1\r\n$536870913\r\n",
+            b"*1\r\n$4\r\nPINGxx",
+            b"*1\r\n*1\r\n",
+            b"*1\rx",
+            b"*\r\n",
+        ] {
+            assert!(read(broken).is_err(), "{}", String::from_utf8_lossy(broken));
+        }
+        // Announced, not sent: waited for in the little memory that has arrived.
+        assert_eq!(read(b"*1048576\r\n$536870912\r\nabc").unwrap(), None);
+        let mut parser = RequestParser::default();
+        assert!(parser.parse(b"*2\r\n$3\r\nSET\r\n$20000\r\n", Limits::UNAUTHENTICATED).is_err());
+    }
+
+    #[test]
+    fn a_reply_ends_where_its_last_element_ends() {
+        for reply in [
+            "+OK\r\n",
+            "-ERR no\r\n",
+            ":12\r\n",
+            "$5\r\nhello\r\n",
+            "$-1\r\n",
+            "*-1\r\n",
+            "*0\r\n",
+            "*2\r\n$1\r\na\r\n*2\r\n:1\r\n*1\r\n$-1\r\n",
+            "%2\r\n+a\r\n:1\r\n+b\r\n*1\r\n_\r\n",
+            "|1\r\n+ttl\r\n:3600\r\n*1\r\n#t\r\n",
+            "~2\r\n,1.5\r\n(123456789012345678901234567890\r\n",
+            "=7\r\ntxt:abc\r\n",
+            "!5\r\nERR x\r\n",
+            ">2\r\n+message\r\n+x\r\n",
+        ] {
+            let bytes = format!("{reply}+NEXT\r\n").into_bytes();
+            for first in 0..bytes.len() {
+                let mut scanner = ReplyScanner::default();
+                let length = match scanner.scan(&bytes[..first]).unwrap() {
+                    Some(length) => length,
+                    None => scanner.scan(&bytes).unwrap().unwrap(),
+                };
+                assert_eq!(length, reply.len(), "{reply:?} cut at {first}");
+            }
+        }
+        for broken in ["hello\r\n", "$3\r\nabcde\r\n", "*4294967296\r\n", "+OK\n", ":\r\r\n\n"] {
+            let said = ReplyScanner::default().scan(broken.as_bytes());
+            assert!(said.is_err() || broken.starts_with(':'), "{broken:?}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn nesting_costs_no_memory() {
+        let deep = b"*1\r\n".repeat(1_000_000);
+        let mut scanner = ReplyScanner::default();
+        assert_eq!(scanner.scan(&deep).unwrap(), None);
+        let mut whole = deep;
+        whole.extend(b":1\r\n");
+        assert_eq!(scanner.scan(&whole).unwrap(), Some(whole.len()));
+    }
+
+    #[test]
+    fn the_elements_of_an_array_are_cut_out_whole() {
+        let reply = b"*3\r\n$1\r\na\r\n$-1\r\n*1\r\n:1\r\n";
+        let cut: Vec<_> = elements(reply).unwrap().iter().map(|span| span.of(reply)).collect();
+        assert_eq!(cut, [b"$1\r\na\r\n".as_slice(), b"$-1\r\n", b"*1\r\n:1\r\n"]);
+        assert_eq!(elements(b"+OK\r\n"), None);
+        assert_eq!(integer(b":-42\r\n"), Some(-42));
+        assert_eq!(integer(b"+OK\r\n"), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! A client: its requests in the order in which they came, and the answers in the same order.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::gather::Gather;
+use super::io::{Out, Stream};
+use crate::config::Protocol;
+use crate::protocol::{memcached, resp};
+
+/// Most requests of one client that may wait for answers; more are not read.
+const MOST_WAITING: usize = 1024;
+/// Most bytes of one client's requests that may wait for answers; more are not read.
+const MOST_WAITING_BYTES: usize = 8 << 20;
+/// While so many bytes of answers wait for a client, no more requests of it are read.
+const SLOW: usize = 1 << 20;
+/// A client that lets so many bytes of answers pile up is closed.
+const TOO_SLOW: usize = 64 << 20;
+
+/// An answer that came before its turn. Most are short.
+pub type Reply = SmallVec<[u8; 48]>;
+
+/// A request's place in the queue of answers.
+#[derive(Debug)]
+pub enum Slot {
+    /// Its answer is still to come.
+    Waiting,
+    /// Its answer waits for those before it.
+    Ready(Reply),
+    /// Its answer is put together from several shards'.
+    Gather(Box<Gather>),
+}
+
+/// Reads requests of either protocol.
+#[derive(Debug)]
+pub enum Parser {
+    /// Redis.
+    Redis(resp::RequestParser),
+    /// memcached.
+    Memcached(memcached::RequestParser),
+}
+
+/// Who asked, so that an answer finds its way back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The client's place among clients.
+    pub client: usize,
+    /// Which of the clients that have had this place.
+    pub generation: u64,
+    /// Which of its requests.
+    pub sequence: u64,
+    /// Which part of the request.
+    pub part: u32,
+}
+
+/// A connected client.
+#[derive(Debug)]
+pub struct Client {
+    pub stream: Stream,
+    pub peer: String,
+    pub pool: usize,
+    pub generation: u64,
+    pub parser: Parser,
+    /// Bytes of a request that is not whole yet, or not yet wanted.
+    pub input: Vec<u8>,
+    pub slots: VecDeque<Slot>,
+    /// The sequence number of the first slot.
+    pub first: u64,
+    pub out: Out,
+    /// `input` holds requests that were not read because too much was under way.
+    pub unread: bool,
+    /// The other side has said that it sends nothing more.
+    pub ending: bool,
+    /// There may be something to read.
+    pub readable: bool,
+    /// All that the other side has sent is read.
+    pub ended: bool,
+    /// No more requests are read; once all answers are sent, the connection is closed.
+    pub closing: bool,
+    /// It cannot be written to any more, or is too slow.
+    pub broken: bool,
+    /// It waits in the list of those to be written to.
+    pub dirty: bool,
+    /// It waits in the list of those to be read from.
+    pub resuming: bool,
+    pub authenticated: bool,
+    /// RESP's version, 2 or 3.
+    pub version: u8,
+    pub waiting_bytes: usize,
+    pub since: Instant,
+    pub requests: u64,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+}
+
+impl Client {
+    pub fn new(stream: Stream, peer: String, pool: usize, generation: u64, protocol: Protocol, now: Instant) -> Client {
+        Client {
+            stream,
+            peer,
+            pool,
+            generation,
+            parser: match protocol {
+                Protocol::Redis => Parser::Redis(resp::RequestParser::default()),
+                Protocol::Memcached => Parser::Memcached(memcached::RequestParser::default()),
+            },
+            input: Vec::new(),
+            slots: VecDeque::new(),
+            first: 0,
+            out: Out::default(),
+            unread: false,
+            ending: false,
+            readable: false,
+            ended: false,
+            closing: false,
+            broken: false,
+            dirty: false,
+            resuming: false,
+            authenticated: false,
+            version: 2,
+            waiting_bytes: 0,
+            since: now,
+            requests: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// Whether it has so much under way that nothing more is read from it.
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= MOST_WAITING
+            || self.out.waiting() >= SLOW
+            || self.waiting_bytes >= MOST_WAITING_BYTES
+            || self.closing
+    }
+
+    /// Whether nothing more can come of it.
+    pub fn is_over(&self) -> bool {
+        self.broken
+            || ((self.closing || (self.ended && !self.unread)) && self.slots.is_empty() && self.out.waiting() == 0)
+    }
+
+    /// Takes a place in the queue of answers; its sequence number.
+    pub fn ask(&mut self, slot: Slot) -> u64 {
+        self.slots.push_back(slot);
+        self.first + self.slots.len() as u64 - 1
+    }
+
+    /// Answers at the end of the queue.
+    pub fn answer(&mut self, reply: &[u8]) {
+        if self.slots.is_empty() {
+            self.out.bytes.extend_from_slice(reply);
+        } else {
+            self.slots.push_back(Slot::Ready(Reply::from_slice(reply)));
+        }
+    }
+
+    /// Puts an answer, or a part of one, where it belongs.
+    pub fn deliver(&mut self, sequence: u64, part: u32, reply: &[u8]) {
+        let Some(index) = sequence.checked_sub(self.first).and_then(|index| usize::try_from(index).ok()) else {
+            return;
+        };
+        match self.slots.get_mut(index) {
+            Some(Slot::Waiting) if index == 0 => self.send(reply),
+            Some(slot @ Slot::Waiting) => *slot = Slot::Ready(Reply::from_slice(reply)),
+            Some(slot @ Slot::Gather(_)) => {
+                let Slot::Gather(gather) = slot else { return };
+                if !gather.add(part, reply) {
+                    return;
+                }
+                let whole = gather.join();
+                if index == 0 {
+                    self.send(&whole);
+                } else {
+                    *slot = Slot::Ready(Reply::from_vec(whole));
+                }
+            }
+            Some(Slot::Ready(_)) | None => {}
+        }
+    }
+
+    /// Sends the first answer and those behind it that are ready.
+    fn send(&mut self, reply: &[u8]) {
+        if self.out.waiting() > TOO_SLOW {
+            self.broken = true;
+            return;
+        }
+        self.out.bytes.extend_from_slice(reply);
+        self.slots.pop_front();
+        self.first += 1;
+        while let Some(Slot::Ready(reply)) = self.slots.front() {
+            self.out.bytes.extend_from_slice(reply);
+            self.slots.pop_front();
+            self.first += 1;
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What becomes of a memcached client's request.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::Core;
+use super::client::{Asker, Client, Slot};
+use super::gather::{Gather, Kind};
+use super::server::For;
+use crate::protocol::Span;
+use crate::protocol::memcached::{Ends, Request};
+use crate::protocol::redis::Access;
+
+const NO_SHARD: &[u8] = b"SERVER_ERROR no shard of this pool can be asked now\r\n";
+
+impl Core {
+    /// Answers a request or sends it on. `keys` are parts of `bytes`, the whole request.
+    pub(super) fn memcached(
+        &mut self,
+        id: usize,
+        client: &mut Client,
+        bytes: &[u8],
+        request: Request,
+        keys: &[Span],
+        base64: bool,
+    ) {
+        client.requests += 1;
+        match request {
+            Request::Quit => client.closing = true,
+            Request::Answered(line) => {
+                if line.starts_with("ERROR") || line.starts_with("CLIENT_ERROR") {
+                    self.pools[client.pool].stats.refused.add(1);
+                }
+                client.answer(line.as_bytes());
+            }
+            Request::Fatal(line) => {
+                self.pools[client.pool].stats.refused.add(1);
+                client.answer(line.as_bytes());
+                client.closing = true;
+            }
+            Request::Retrieve { prefix, touches } => {
+                let access = if touches { Access::Write } else { Access::Read };
+                self.retrieve(id, client, bytes, prefix, keys, access);
+            }
+            Request::Single { read, silenced } => {
+                let Some(shard) = self.shard_of_key(client, keys[0].of(bytes), base64) else {
+                    if silenced.is_none() {
+                        client.answer(NO_SHARD);
+                    }
+                    return;
+                };
+                let access = if read { Access::Read } else { Access::Write };
+                match silenced {
+                    None => self.forward_to(id, client, shard, access, &[bytes], Ends::Itself),
+                    Some(word) => {
+                        let parts = [&bytes[..word.start], &bytes[word.end..]];
+                        self.submit(id, client, shard, access, For::Nobody, Ends::Itself, &parts);
+                    }
+                }
+            }
+            Request::Quiet { read } => {
+                let Some(shard) = self.shard_of_key(client, keys[0].of(bytes), base64) else {
+                    client.answer(NO_SHARD);
+                    return;
+                };
+                let access = if read { Access::Read } else { Access::Write };
+                self.forward_to(id, client, shard, access, &[bytes, b"mn\r\n"], Ends::AtNoop);
+            }
+        }
+    }
+
+    /// Keys that are written in base64 belong where they belong when written plainly.
+    fn shard_of_key(&mut self, client: &Client, key: &[u8], base64: bool) -> Option<usize> {
+        match base64.then(|| STANDARD.decode(key)) {
+            Some(Ok(plain)) => self.shard_of(client.pool, &plain),
+            _ => self.shard_of(client.pool, key),
+        }
+    }
+
+    fn retrieve(&mut self, id: usize, client: &mut Client, bytes: &[u8], prefix: Span, keys: &[Span], access: Access) {
+        let mut groups: Vec<(usize, Vec<Span>)> = Vec::new();
+        for key in keys {
+            let Some(shard) = self.shard_of(client.pool, key.of(bytes)) else {
+                client.answer(NO_SHARD);
+                return;
+            };
+            match groups.iter_mut().find(|(other, _)| *other == shard) {
+                Some((_, keys)) => keys.push(*key),
+                None => groups.push((shard, vec![*key])),
+            }
+        }
+        if let [(shard, _)] = groups[..] {
+            self.forward_to(id, client, shard, access, &[bytes], Ends::Itself);
+            return;
+        }
+        let sequence = client.ask(Slot::Gather(Box::new(Gather::new(Kind::Values, groups.len()))));
+        let mut line = Vec::new();
+        for (part, (shard, keys)) in (0u32..).zip(&groups) {
+            line.clear();
+            line.extend_from_slice(prefix.of(bytes));
+            for key in keys {
+                line.push(b' ');
+                line.extend_from_slice(key.of(bytes));
+            }
+            line.extend_from_slice(b"\r\n");
+            let to = For::Client(Asker { client: id, generation: client.generation, sequence, part });
+            self.submit(id, client, *shard, access, to, Ends::Itself, &[&line]);
+        }
+    }
+}

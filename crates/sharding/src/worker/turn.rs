@@ -1,0 +1,432 @@
+//! One turn of the loop: read, decide, write.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use mio::Events;
+use mio::event::Event;
+use serving::Record;
+
+use super::client::{Client, Parser};
+use super::server::{Failure, Stage};
+use super::{Core, Order, Source};
+use crate::config::Protocol;
+use crate::protocol::{Broken, resp};
+
+/// Reads from one connection in one turn; the others want their turn too.
+const MOST_READS: usize = 8;
+/// How long accepting rests when there are no descriptors left.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+impl Core {
+    /// How long nothing needs to be done unless something happens.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let busy = [
+            &self.resuming_clients,
+            &self.resuming_servers,
+            &self.failed_servers,
+            &self.dirty_clients,
+            &self.dirty_servers,
+        ];
+        if busy.iter().any(|list| !list.is_empty()) {
+            return Some(Duration::ZERO);
+        }
+        let answers = self.servers.iter().filter_map(|(_, server)| server.as_ref()?.deadline());
+        let next = answers.chain(self.accept_again).min()?;
+        // The kernel counts whole milliseconds: a little late is better than many turns too early.
+        Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+    }
+
+    pub(super) fn turn(&mut self, events: &Events) {
+        self.now = Instant::now();
+        self.clock = u64::try_from(self.now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX);
+        for event in events {
+            match Source::of(event.token()) {
+                Source::Waker => self.take_orders(),
+                Source::Listener(pool) => self.accept(pool),
+                Source::Client(id) => self.client_event(id, event),
+                Source::Server(id) => self.server_event(id, event),
+            }
+        }
+        if self.accept_again.is_some_and(|at| at <= self.now) {
+            self.accept_again = None;
+            (0..self.pools.len()).for_each(|pool| self.accept(pool));
+        }
+        for id in std::mem::take(&mut self.resuming_servers) {
+            if let Some(Some(server)) = self.servers.get_mut(id) {
+                server.resuming = false;
+                self.read_server(id, false);
+            }
+        }
+        for id in std::mem::take(&mut self.resuming_clients) {
+            if let Some(Some(client)) = self.clients.get_mut(id) {
+                client.resuming = false;
+                self.read_client(id);
+            }
+        }
+        self.give_up_overdue();
+        self.flush_servers();
+        for id in std::mem::take(&mut self.failed_servers) {
+            self.give_up(id);
+        }
+        self.flush_clients();
+    }
+
+    fn take_orders(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Pools(pools) => self.apply(pools),
+                Order::Resolved(host, answer) => self.resolved(&host, answer),
+                Order::Stop => self.stop(),
+            }
+        }
+    }
+
+    fn accept(&mut self, pool: usize) {
+        loop {
+            let state = &self.pools[pool];
+            let Some(listener) = &state.listener else { return };
+            let (mut stream, peer) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // The client has gone already.
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, pool = %state.plan.name, "cannot accept a client, trying again soon");
+                    self.accept_again = Some(self.now + ACCEPT_REST);
+                    return;
+                }
+            };
+            let clients = state.plan.shared.clients.fetch_add(1, std::sync::atomic::Ordering::AcqRel) + 1;
+            let most = state.plan.pool.client_connections as usize;
+            let protocol = state.plan.pool.protocol();
+            state.stats.accepted.add(1);
+            state.stats.clients.add(1);
+            if state.plan.pool.tcpkeepalive {
+                stream.keep_alive();
+            }
+            self.generation += 1;
+            let id = self.clients.vacant_key();
+            let registered = stream.register(self.poll.registry(), Source::Client(id).token());
+            let mut client = Box::new(Client::new(stream, peer, pool, self.generation, protocol, self.now));
+            if let Err(error) = registered {
+                tracing::warn!(%error, "a client cannot be watched");
+                client.broken = true;
+            }
+            if most > 0 && clients > most {
+                client.answer(match protocol {
+                    Protocol::Redis => b"-ERR max number of clients reached\r\n",
+                    Protocol::Memcached => b"ERROR Too many open connections\r\n",
+                });
+                client.closing = true;
+            }
+            client.dirty = true;
+            self.clients.insert(Some(client));
+            self.dirty_clients.push(id);
+        }
+    }
+
+    fn client_event(&mut self, id: usize, event: &Event) {
+        let Some(Some(client)) = self.clients.get_mut(id) else { return };
+        if event.is_error() {
+            client.broken = true;
+        }
+        if event.is_writable() {
+            client.out.unblock();
+        }
+        if event.is_read_closed() {
+            client.ending = true;
+        }
+        client.readable |= event.is_readable() || event.is_read_closed();
+        self.touch_client(id);
+        self.read_client(id);
+    }
+
+    /// Puts a client on the list of those to be written to.
+    pub(super) fn touch_client(&mut self, id: usize) {
+        if let Some(Some(client)) = self.clients.get_mut(id)
+            && !client.dirty
+        {
+            client.dirty = true;
+            self.dirty_clients.push(id);
+        }
+    }
+
+    fn read_client(&mut self, id: usize) {
+        let Some(mut client) = self.clients.get_mut(id).and_then(Option::take) else { return };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if client.unread && !client.is_full() {
+            self.consume(id, &mut client, &[]);
+        }
+        let mut reads = 0;
+        while client.readable && !client.ended && !client.broken && !client.is_full() {
+            if reads == MOST_READS {
+                self.resume_client(id, &mut client);
+                break;
+            }
+            reads += 1;
+            match client.stream.read(&mut scratch) {
+                Ok(0) => client.ended = true,
+                Ok(count) => {
+                    // A short read has emptied the socket, unless the end of the stream is still to be read.
+                    client.readable = count == scratch.len() || client.ending;
+                    client.bytes_in += count as u64;
+                    self.consume(id, &mut client, &scratch[..count]);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => client.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => client.broken = true,
+            }
+        }
+        self.scratch = scratch;
+        if client.ended || client.broken || client.out.waiting() > 0 || client.closing {
+            if !client.dirty {
+                client.dirty = true;
+                self.dirty_clients.push(id);
+            }
+        }
+        self.clients[id] = Some(client);
+    }
+
+    fn resume_client(&mut self, id: usize, client: &mut Client) {
+        if !client.resuming {
+            client.resuming = true;
+            self.resuming_clients.push(id);
+        }
+    }
+
+    /// Deals with the requests in what a client has sent, and keeps the rest for later.
+    fn consume(&mut self, id: usize, client: &mut Client, bytes: &[u8]) {
+        if client.input.is_empty() {
+            let taken = self.requests(id, client, bytes);
+            client.input.extend_from_slice(&bytes[taken..]);
+        } else {
+            let mut input = std::mem::take(&mut client.input);
+            input.extend_from_slice(bytes);
+            let taken = self.requests(id, client, &input);
+            if taken < input.len() {
+                input.drain(..taken);
+                client.input = input;
+            }
+        }
+        if client.closing {
+            client.input = Vec::new();
+        }
+        client.unread = !client.input.is_empty() && client.is_full();
+    }
+
+    /// Deals with the whole requests in `bytes`; how many bytes they are.
+    fn requests(&mut self, id: usize, client: &mut Client, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while at < bytes.len() && !client.is_full() {
+            match self.request(id, client, &bytes[at..]) {
+                Ok(Some(length)) => at += length,
+                Ok(None) => break,
+                Err(Broken(reason)) => {
+                    self.pools[client.pool].stats.refused.add(1);
+                    let error = match client.parser {
+                        Parser::Redis(_) => format!("-ERR Protocol error: {reason}\r\n"),
+                        Parser::Memcached(_) => format!("CLIENT_ERROR {reason}\r\n"),
+                    };
+                    client.answer(error.as_bytes());
+                    client.closing = true;
+                    return bytes.len();
+                }
+            }
+        }
+        at
+    }
+
+    /// Deals with the request at the start of `bytes`, if it is whole; its length.
+    fn request(&mut self, id: usize, client: &mut Client, bytes: &[u8]) -> Result<Option<usize>, Broken> {
+        match &mut client.parser {
+            Parser::Redis(parser) => {
+                let closed = !client.authenticated && self.pools[client.pool].plan.pool.redis_auth.is_some();
+                let limits = if closed { resp::Limits::UNAUTHENTICATED } else { resp::Limits::USUAL };
+                let Some(length) = parser.parse(bytes, limits)? else { return Ok(None) };
+                let inline = parser.inline;
+                // The list goes back afterwards: most requests then need no memory of their own.
+                let arguments = std::mem::take(&mut parser.arguments);
+                self.redis(id, client, &bytes[..length], &arguments, inline);
+                if let Parser::Redis(parser) = &mut client.parser {
+                    parser.arguments = arguments;
+                    parser.next();
+                }
+                Ok(Some(length))
+            }
+            Parser::Memcached(parser) => {
+                let Some((length, request)) = parser.parse(bytes)? else { return Ok(None) };
+                let (keys, base64) = (std::mem::take(&mut parser.keys), parser.base64);
+                self.memcached(id, client, &bytes[..length], request, &keys, base64);
+                if let Parser::Memcached(parser) = &mut client.parser {
+                    parser.keys = keys;
+                }
+                Ok(Some(length))
+            }
+        }
+    }
+
+    fn server_event(&mut self, id: usize, event: &Event) {
+        let Some(Some(server)) = self.servers.get_mut(id) else { return };
+        if event.is_writable() {
+            server.out.unblock();
+        }
+        if server.stage == Stage::Connecting {
+            match server.stream.as_ref().and_then(|stream| stream.connected()) {
+                None => return,
+                Some(Ok(())) => {
+                    server.stage = Stage::Up;
+                    server.stats.connections.add(1);
+                }
+                Some(Err(error)) => {
+                    self.fail(id, Failure::of_io(&error));
+                    return;
+                }
+            }
+        }
+        self.touch_server(id);
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read_server(id, event.is_read_closed() || event.is_error());
+        }
+    }
+
+    /// Puts a server on the list of those to be written to.
+    pub(super) fn touch_server(&mut self, id: usize) {
+        if let Some(Some(server)) = self.servers.get_mut(id)
+            && !server.dirty
+        {
+            server.dirty = true;
+            self.dirty_servers.push(id);
+        }
+    }
+
+    fn read_server(&mut self, id: usize, ending: bool) {
+        let Some(mut server) = self.servers.get_mut(id).and_then(Option::take) else { return };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut reads = 0;
+        let failure = loop {
+            let Some(stream) = server.stream.as_mut().filter(|_| server.failure.is_none()) else { break None };
+            if reads == MOST_READS * 4 {
+                server.resuming = true;
+                self.resuming_servers.push(id);
+                break None;
+            }
+            reads += 1;
+            match stream.read(&mut scratch) {
+                Ok(0) => break Some(Failure::of_protocol("Connection closed by the server")),
+                Ok(count) => {
+                    server.stats.response_bytes.add(count as u64);
+                    let stats = server.stats.clone();
+                    let taken = server.take(&scratch[..count], |pending, reply| {
+                        stats.responses.add(1);
+                        stats.waiting.subtract(1);
+                        stats.took(self.now.saturating_duration_since(pending.since));
+                        self.deliver(&pending, reply);
+                    });
+                    self.judge(&mut server);
+                    if let Err(failure) = taken {
+                        break Some(failure);
+                    }
+                    if count < scratch.len() && !ending {
+                        break None;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break None,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => break Some(Failure::of_io(&error)),
+            }
+        };
+        self.scratch = scratch;
+        let drained = server.place.is_none() && server.pending.is_empty();
+        self.servers[id] = Some(server);
+        if let Some(failure) = failure {
+            self.fail(id, failure);
+        } else if drained {
+            self.close_server(id);
+        }
+    }
+
+    fn give_up_overdue(&mut self) {
+        let overdue = |server: &super::Server| server.deadline().is_some_and(|at| at <= self.now);
+        let ids: Vec<usize> = self
+            .servers
+            .iter()
+            .filter(|(_, server)| server.as_ref().is_some_and(|server| server.failure.is_none() && overdue(server)))
+            .map(|(id, _)| id)
+            .collect();
+        ids.into_iter().for_each(|id| self.fail(id, Failure::timeout()));
+    }
+
+    fn flush_servers(&mut self) {
+        for id in std::mem::take(&mut self.dirty_servers) {
+            let Some(Some(server)) = self.servers.get_mut(id) else { continue };
+            server.dirty = false;
+            let (Stage::Up, Some(stream)) = (server.stage, server.stream.as_mut()) else { continue };
+            if server.out.waiting() > 0
+                && let Err(error) = server.out.flush(stream)
+            {
+                self.fail(id, Failure::of_io(&error));
+            }
+        }
+    }
+
+    fn flush_clients(&mut self) {
+        for id in std::mem::take(&mut self.dirty_clients) {
+            let Some(Some(client)) = self.clients.get_mut(id) else { continue };
+            client.dirty = false;
+            if client.out.waiting() > 0 && !client.broken {
+                match client.out.flush(&mut client.stream) {
+                    Ok(count) => client.bytes_out += count as u64,
+                    Err(_) => client.broken = true,
+                }
+            }
+            if client.is_over() {
+                self.close_client(id);
+            } else if ((client.readable && !client.ended) || client.unread) && !client.is_full() && !client.resuming {
+                client.resuming = true;
+                self.resuming_clients.push(id);
+            }
+        }
+    }
+
+    fn close_client(&mut self, id: usize) {
+        let Some(Some(mut client)) = self.clients.try_remove(id) else { return };
+        client.stream.deregister(self.poll.registry());
+        client.stream.end();
+        let state = &self.pools[client.pool];
+        state.plan.shared.clients.fetch_sub(1, std::sync::atomic::Ordering::AcqRel);
+        state.stats.clients.subtract(1);
+        if self.access_log.is_on() {
+            let mut more = serde_json::Map::new();
+            more.insert("requests".to_owned(), client.requests.into());
+            self.access_log.write(Record {
+                protocol: if state.plan.pool.redis { "redis" } else { "memcached" },
+                client: std::mem::take(&mut client.peer),
+                host: state.plan.name.to_string(),
+                bytes_in: client.bytes_in,
+                bytes_out: client.bytes_out,
+                duration_ms: self.now.saturating_duration_since(client.since).as_secs_f64() * 1e3,
+                more: Some(more),
+                ..Record::default()
+            });
+        }
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        for state in &mut self.pools {
+            if let Some(mut listener) = state.listener.take() {
+                listener.deregister(self.poll.registry());
+            }
+        }
+        let ids: Vec<usize> = self.clients.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            // What has arrived already is still answered.
+            self.read_client(id);
+            if let Some(Some(client)) = self.clients.get_mut(id) {
+                client.closing = true;
+            }
+            self.touch_client(id);
+        }
+    }
+}
