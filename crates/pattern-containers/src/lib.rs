@@ -24,7 +24,10 @@ pub enum Command {
 
 /// Proxies.
 #[derive(Subcommand)]
-pub enum ProxyCommand {}
+pub enum ProxyCommand {
+    /// Spreads keys over Redis or memcached servers, as twemproxy does and from its file.
+    Shard(Box<sharding::Arguments>),
+}
 
 /// Sidecars.
 #[derive(Subcommand)]
@@ -44,7 +47,9 @@ pub enum AdapterCommand {}
 /// Runs the command until it ends or is told to end.
 pub fn run(command: Command) -> ExitCode {
     match command {
-        Command::Proxy(command) => match command {},
+        Command::Proxy(command) => match command {
+            ProxyCommand::Shard(arguments) => sharding::main(*arguments),
+        },
         Command::Sidecar(command) => match command {
             SidecarCommand::Topz(arguments) => sidecars::topz::main(arguments),
             SidecarCommand::Config(arguments) => sidecars::config_sync::main(arguments),

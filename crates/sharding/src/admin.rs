@@ -37,7 +37,8 @@ fn shards(plan: &Plan, stats: &Stats) -> Value {
             .iter()
             .map(|shard| {
                 let count = counts.iter().find(|(name, of, _)| *name == pool.name && **of == *shard.name);
-                let [requests, responses, errors, connections, waiting] = count.map(|count| count.2).unwrap_or_default();
+                let [requests, responses, errors, connections, waiting] =
+                    count.map(|count| count.2).unwrap_or_default();
                 json!({
                     "name": shard.name,
                     "address": shard.primary.to_string(),

@@ -61,12 +61,20 @@ pub fn main(arguments: Arguments) -> ExitCode {
     serving::run(&MANUAL, arguments.flags.clone(), |serving| serve(arguments, serving))
 }
 
-type Failure = Box<dyn Error + Send + Sync>;
+/// Why the container cannot go on.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// Tells when all event loops have ended, and how.
+type Ended = JoinHandle<Result<(), Failure>>;
 
 /// How long after a failed discovery the next one waits.
 const DISCOVER_AGAIN: Duration = Duration::from_secs(1);
 
-async fn serve(arguments: Arguments, serving: Serving) -> Result<(), Failure> {
+/// Serves until [`Serving::stopping`] is cancelled and all clients have their answers.
+///
+/// # Errors
+/// When the configuration cannot be used, or an event loop fails.
+pub async fn serve(arguments: Arguments, serving: Serving) -> Result<(), Failure> {
     let live = Live::open(&arguments.config, Config::parse)?;
     let stats = Arc::new(Stats::default());
     let (questions, asked) = unbounded_channel();
@@ -98,7 +106,7 @@ fn start(
     serving: &Serving,
     stats: &Arc<Stats>,
     questions: &UnboundedSender<Question>,
-) -> Result<(Vec<Handle>, JoinHandle<Result<(), Failure>>), Failure> {
+) -> Result<(Vec<Handle>, Ended), Failure> {
     let mut handles = Vec::new();
     let mut threads = Vec::new();
     for number in 0..serving.flags().threads() {
@@ -156,7 +164,7 @@ impl Shards {
         serving: &Serving,
         live: &Live<Config>,
         mut discovered: UnboundedReceiver<(String, Vec<Server>)>,
-        mut threads: JoinHandle<Result<(), Failure>>,
+        mut threads: Ended,
     ) -> Result<(), Failure> {
         let mut versions = live.subscribe();
         loop {
@@ -203,7 +211,8 @@ impl Shards {
     /// Starts the discoveries that are new, and ends those that are no more.
     fn follow_discoveries(&mut self, plan: &Plan) {
         self.discoveries.retain(|name, (discovery, task)| {
-            let same = plan.pools.iter().any(|pool| *pool.name == **name && pool.pool.discover.as_ref() == Some(discovery));
+            let same =
+                plan.pools.iter().any(|pool| *pool.name == **name && pool.pool.discover.as_ref() == Some(discovery));
             if !same {
                 task.abort();
             }

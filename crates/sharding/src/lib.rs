@@ -14,4 +14,4 @@ mod resolve;
 mod stats;
 mod worker;
 
-pub use container::{Arguments, MANUAL, main};
+pub use container::{Arguments, Failure, MANUAL, main, serve};

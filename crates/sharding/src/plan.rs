@@ -117,7 +117,8 @@ impl PoolPlan {
     pub fn owner(&self, key: &[u8]) -> Option<&ShardPlan> {
         let part = self.pool.hash_tag.map_or(key, |tag| tag.part(key));
         let hash = (self.pool.distribution != Placement::Random).then(|| self.pool.hash.of(part))?;
-        let index = if self.shards.len() == 1 { 0 } else { Ring::new(self.pool.distribution, &self.members).lookup(hash)? };
+        let index =
+            if self.shards.len() == 1 { 0 } else { Ring::new(self.pool.distribution, &self.members).lookup(hash)? };
         self.shards.get(index)
     }
 

@@ -73,7 +73,8 @@ impl Names {
             (Some(name), _, _) => self.services(name).await?,
             (None, Some(host), Some(port)) => {
                 let (addresses, until) = self.addresses(host).await?;
-                let server = |ip: &IpAddr| Server { address: Address::Tcp(ip.to_string(), port), weight: 1, name: None };
+                let server =
+                    |ip: &IpAddr| Server { address: Address::Tcp(ip.to_string(), port), weight: 1, name: None };
                 (addresses.iter().map(server).collect(), until)
             }
             _ => return Err("neither srv nor host and port".to_owned()),
@@ -90,9 +91,7 @@ impl Names {
             .answers()
             .iter()
             .filter_map(|record| match &record.data {
-                RData::SRV(service) => {
-                    Some((service.target.to_utf8().trim_end_matches('.').to_owned(), service.port))
-                }
+                RData::SRV(service) => Some((service.target.to_utf8().trim_end_matches('.').to_owned(), service.port)),
                 _ => None,
             })
             .collect();

@@ -88,11 +88,17 @@ pub struct PoolStats {
     pub hot_keys: Mutex<SpaceSaving>,
 }
 
+/// What each event loop counts, by its number.
+type ByLoop<T> = BTreeMap<usize, Arc<T>>;
+
+/// The names of a pool and of one of its shards.
+type PoolAndShard = (Arc<str>, Arc<str>);
+
 /// All counts of the process. They outlive reloads of the configuration.
 #[derive(Debug, Default)]
 pub struct Stats {
-    shards: Mutex<BTreeMap<(Arc<str>, Arc<str>), BTreeMap<usize, Arc<ShardStats>>>>,
-    pools: Mutex<BTreeMap<Arc<str>, BTreeMap<usize, Arc<PoolStats>>>>,
+    shards: Mutex<BTreeMap<PoolAndShard, ByLoop<ShardStats>>>,
+    pools: Mutex<BTreeMap<Arc<str>, ByLoop<PoolStats>>>,
 }
 
 impl Stats {
@@ -112,7 +118,7 @@ impl Stats {
     /// The most used keys of each pool.
     #[must_use]
     pub fn hot_keys(&self) -> Vec<(Arc<str>, SpaceSaving)> {
-        let merged = |loops: &BTreeMap<usize, Arc<PoolStats>>| {
+        let merged = |loops: &ByLoop<PoolStats>| {
             let mut all = SpaceSaving::default();
             loops.values().for_each(|stats| all.merge(&stats.hot_keys.lock()));
             all
@@ -124,7 +130,7 @@ impl Stats {
     #[must_use]
     pub fn shards(&self) -> Vec<(Arc<str>, Arc<str>, [u64; 5])> {
         let shards = self.shards.lock();
-        let sum = |loops: &BTreeMap<usize, Arc<ShardStats>>, of: fn(&ShardStats) -> &Number| {
+        let sum = |loops: &ByLoop<ShardStats>, of: fn(&ShardStats) -> &Number| {
             loops.values().map(|stats| of(stats).value()).sum()
         };
         shards

@@ -179,11 +179,9 @@ impl Core {
             }
         }
         self.scratch = scratch;
-        if client.ended || client.broken || client.out.waiting() > 0 || client.closing {
-            if !client.dirty {
-                client.dirty = true;
-                self.dirty_clients.push(id);
-            }
+        if (client.ended || client.broken || client.closing || client.out.waiting() > 0) && !client.dirty {
+            client.dirty = true;
+            self.dirty_clients.push(id);
         }
         self.clients[id] = Some(client);
     }

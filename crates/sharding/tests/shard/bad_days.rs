@@ -1,0 +1,247 @@
+//! Servers that die, stall or talk nonsense; clients that do the same.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use crate::support::{Client, Process, Proxy, directory, eventually, resp};
+
+/// A server whose every connection does what the test says.
+struct Puppet {
+    connections: Receiver<UnixStream>,
+}
+
+impl Puppet {
+    fn listen(directory: &Arc<tempfile::TempDir>, name: &str) -> Puppet {
+        let listener = UnixListener::bind(directory.path().join(name)).unwrap();
+        let (sender, connections): (Sender<UnixStream>, _) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if sender.send(stream).is_err() {
+                    return;
+                }
+            }
+        });
+        Puppet { connections }
+    }
+
+    fn next(&self) -> Client {
+        Client::over(self.connections.recv_timeout(std::time::Duration::from_secs(20)).expect("a connection"))
+    }
+}
+
+const ONE: &str = "db:\n  listen: DIR/proxy.sock\n  redis: true\n  servers: ['DIR/a.sock:1 a']\n";
+
+#[test]
+fn who_waits_for_a_server_that_dies_mid_reply_is_told_and_the_next_one_is_served() {
+    let directory = directory();
+    let puppet = Puppet::listen(&directory, "a.sock");
+    let proxy = Proxy::start_with(&directory, ONE, &["--threads", "1"]);
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    one.send(resp("GET a"));
+    let mut server = puppet.next();
+    server.read_until("a\r\n");
+    other.send(resp("GET b"));
+    server.read_until("b\r\n");
+    server.send("$5\r\nhello\r\n$100\r\nhalf of it");
+    assert_eq!(one.reply(), "$5\r\nhello\r\n");
+    drop(server);
+    assert_eq!(other.reply(), "-ERR Connection closed by the server\r\n");
+    other.send(resp("GET b"));
+    let mut server = puppet.next();
+    server.read_until("b\r\n");
+    server.send("$1\r\nb\r\n");
+    assert_eq!(other.reply(), "$1\r\nb\r\n");
+    assert_eq!(proxy.metric("hythe_shard_errors_total"), 1.0);
+}
+
+#[test]
+fn garbage_and_answers_to_nothing_cost_the_connection_to_the_server_and_nothing_else() {
+    let directory = directory();
+    let puppet = Puppet::listen(&directory, "a.sock");
+    let proxy = Proxy::start_with(&directory, ONE, &["--threads", "1"]);
+    let mut client = proxy.client();
+    for garbage in ["HTTP/1.1 400 Bad Request\r\n\r\n", "$abc\r\n", "*4294967296\r\n", "$3\r\nabcdefg", "+OK\n"] {
+        client.send(resp("GET a"));
+        let mut server = puppet.next();
+        server.read_until("a\r\n");
+        server.send(garbage);
+        assert!(client.reply().starts_with("-ERR "), "{garbage:?}");
+        assert_eq!(server.read_to_end(), "");
+    }
+    client.send(resp("GET a"));
+    let mut server = puppet.next();
+    server.read_until("a\r\n");
+    server.send("+OK\r\n+OK\r\n");
+    assert_eq!(client.reply(), "+OK\r\n");
+    assert_eq!(server.read_to_end(), "", "an answer to nothing ends the connection");
+    assert_eq!(client.ask("PING"), "+PONG\r\n");
+}
+
+#[test]
+fn a_stalled_server_is_given_up_in_time_and_the_others_never_wait_for_it() {
+    let directory = directory();
+    let puppet = Puppet::listen(&directory, "a.sock");
+    let _other = Process::redis(directory.path(), "b", &[]);
+    let proxy = Proxy::start(
+        &directory,
+        "db:\n  listen: DIR/proxy.sock\n  redis: true\n  hash: murmur\n  timeout: 300\n  servers: ['DIR/a.sock:1 a', 'DIR/b.sock:1 b']\n",
+    );
+    let (mut client, mut fresh) = (proxy.client(), proxy.client());
+    let of = |shard: &str| {
+        (0..1000)
+            .map(|index| format!("key{index}"))
+            .find(|key| {
+                proxy.admin("GET", &format!("/v1/where?key={key}")).1.contains(&format!("\"shard\":\"{shard}\""))
+            })
+            .unwrap()
+    };
+    let (stalled, good) = (of("a"), of("b"));
+    client.send(resp(&format!("SET {stalled} 1")));
+    client.send(resp(&format!("MGET {good} {stalled}")));
+    client.send(resp(&format!("SET {good} 1")));
+    let _server = puppet.next();
+    assert_eq!(fresh.ask(&format!("GET {good}")).len(), 7, "the other shard answers meanwhile");
+    assert_eq!(client.reply(), "-ERR Connection timed out\r\n");
+    assert_eq!(client.reply(), "-ERR Connection timed out\r\n");
+    assert_eq!(client.reply(), "+OK\r\n");
+    assert!(proxy.metric("hythe_shard_timeouts_total") >= 1.0);
+}
+
+#[test]
+fn a_failing_shard_is_ejected_and_comes_back() {
+    let directory = directory();
+    let servers = ["a", "b", "c"].map(|name| Process::redis(directory.path(), name, &[]));
+    let proxy = Proxy::start(
+        &directory,
+        "db:\n  listen: DIR/proxy.sock\n  redis: true\n  hash: murmur\n  timeout: 2000\n  auto_eject_hosts: true\n  server_failure_limit: 2\n  \
+         server_retry_timeout: 300\n  servers: ['DIR/a.sock:1 a', 'DIR/b.sock:1 b', 'DIR/c.sock:1 c']\n",
+    );
+    let mut client = proxy.client();
+    let [a, b, c] = servers;
+    drop(b);
+    let mut errors = 0;
+    eventually("a round without an error", || {
+        let round: Vec<String> = (0..50).map(|index| client.ask(&format!("SET key{index} x"))).collect();
+        errors += round.iter().filter(|reply| reply.starts_with("-ERR")).count();
+        round.iter().all(|reply| reply == "+OK\r\n").then_some(())
+    });
+    assert!(errors > 0, "the first requests to a dead shard fail");
+    assert!(proxy.metric("hythe_shard_ejections_total") >= 1.0);
+    let b = Process::redis(directory.path(), "b", &[]);
+    let mut direct = b.client();
+    eventually("keys on the shard that came back", || {
+        (0..50).for_each(|index| drop(client.ask(&format!("SET key{index} x"))));
+        (direct.ask("DBSIZE") != ":0\r\n").then_some(())
+    });
+    drop((a, c));
+}
+
+#[test]
+fn a_shard_that_cannot_be_reached_is_said_to_be_so() {
+    let directory = directory();
+    let text = "db:\n  listen: DIR/proxy.sock\n  redis: true\n  servers: ['127.87.0.2:1:1']\n\
+                cache:\n  listen: DIR/cache.sock\n  servers: ['127.87.0.2:1:1']\n\
+                name:\n  listen: DIR/name.sock\n  redis: true\n  servers: ['no.such.name.invalid:1:1']\n";
+    // A name server that is not there.
+    let proxy = Proxy::start_with(&directory, text, &["--nameserver", "127.87.0.2:53"]);
+    let mut client = proxy.client();
+    assert_eq!(client.ask("GET a"), "-ERR Connection refused\r\n");
+    assert_eq!(client.ask("MGET a b c"), "-ERR Connection refused\r\n");
+    let mut cache = proxy.client_of("cache.sock");
+    cache.send("get a\r\nset a 0 0 1\r\nx\r\n");
+    assert_eq!(cache.read(2 * 33), "SERVER_ERROR Connection refused\r\n".repeat(2));
+    let mut name = proxy.client_of("name.sock");
+    assert!(name.ask("GET a").starts_with("-ERR no.such.name.invalid cannot be resolved"));
+}
+
+#[test]
+fn clients_that_break_the_protocol_are_told_and_closed() {
+    let directory = directory();
+    let _redis = Process::redis(directory.path(), "a", &[]);
+    let proxy =
+        Proxy::start(&directory, &format!("{ONE}cache:\n  listen: DIR/cache.sock\n  servers: ['DIR/a.sock:1']\n"));
+    for hostile in [
+        "*3\r\n$999999999999\r\n".to_owned(),
+        "*2000000\r\n".to_owned(),
+        "*1\r\n*1\r\n*1\r\n".to_owned(),
+        "*-99999999999999999999\r\n".to_owned(),
+        format!("*1\r\n${}\r\n", "9".repeat(1000)),
+        "a".repeat(70_000),
+    ] {
+        let mut client = proxy.client();
+        client.send(&hostile);
+        assert!(client.read_to_end().starts_with("-ERR Protocol error"), "{:.40}", hostile);
+    }
+    for hostile in [
+        "set a 0 0 99999999999\r\n".to_owned(),
+        "set a 0 0 1\r\nxyz\r\n".to_owned(),
+        "get ".to_owned() + &"k".repeat(2 << 20),
+    ] {
+        let mut client = proxy.client_of("cache.sock");
+        // The proxy may close before all of it is written.
+        let _ = client.stream.write_all(hostile.as_bytes());
+        assert!(client.read_to_end().contains("ERROR"), "{:.40}", hostile);
+    }
+    assert_eq!(proxy.client().ask("PING"), "+PONG\r\n");
+}
+
+#[test]
+fn a_client_that_does_not_read_is_not_read_from() {
+    let directory = directory();
+    let _redis = Process::redis(directory.path(), "a", &[]);
+    let proxy = Proxy::start(&directory, ONE);
+    let value = "v".repeat(100_000);
+    assert_eq!(proxy.client().ask(&format!("SET big {value}")), "+OK\r\n");
+    let stream = UnixStream::connect(directory.path().join("proxy.sock")).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let requests = resp("GET big").repeat(1000);
+    let mut sent = 0;
+    // It takes as many requests as it is willing to owe answers for, and no more.
+    let mut quiet = 0;
+    while sent < 200 << 20 && quiet < 2000 {
+        match (&stream).write(&requests[sent % requests.len()..]) {
+            Ok(count) => (sent, quiet) = (sent + count, 0),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                quiet += 1;
+                assert_eq!(proxy.client().ask("PING"), "+PONG\r\n", "others are served meanwhile");
+            }
+            Err(_) => break,
+        }
+    }
+    assert!(sent < 10 << 20, "{sent} bytes of requests were taken");
+    drop(stream);
+    assert_eq!(proxy.client().ask("GET big").len(), value.len() + 11);
+}
+
+#[test]
+fn a_client_that_leaves_takes_nobody_elses_answer_with_it() {
+    let directory = directory();
+    let puppet = Puppet::listen(&directory, "a.sock");
+    let proxy = Proxy::start_with(&directory, ONE, &["--threads", "1"]);
+    let mut leaving = proxy.client();
+    leaving.send(resp("GET leaving"));
+    let mut server = puppet.next();
+    server.read_until("leaving\r\n");
+    drop(leaving);
+    // The next one may get the place of the one that left.
+    let mut staying = proxy.client();
+    staying.send(resp("GET staying"));
+    server.read_until("staying\r\n");
+    server.send("$7\r\nleaving\r\n$7\r\nstaying\r\n");
+    assert_eq!(staying.reply(), "$7\r\nstaying\r\n");
+}
+
+#[test]
+fn half_closed_clients_get_their_answers() {
+    let directory = directory();
+    let _redis = Process::redis(directory.path(), "a", &[]);
+    let proxy = Proxy::start(&directory, ONE);
+    let mut stream = UnixStream::connect(proxy.directory.path().join("proxy.sock")).unwrap();
+    stream.write_all(&resp("SET a 1").repeat(100)).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    assert_eq!(answers, "+OK\r\n".repeat(100));
+}

@@ -1,0 +1,8 @@
+//! The sharding proxy before real redis-server and memcached processes, beside nutcracker, and on bad days.
+
+mod bad_days;
+mod changes;
+mod fuzz;
+mod memcached;
+mod redis;
+mod support;
