@@ -51,7 +51,12 @@ pub(crate) async fn get(
     let content = registry.config().content.clone();
     let found: Option<(ManifestRecord, Vec<u8>)> = registry
         .blocking(repository, move |r| match r.manifest(&wanted)? {
-            Some(record) => content.read_blob(&wanted).map(|bytes| Some((record, bytes))),
+            Some(record) => {
+                if record.mirrored {
+                    r.touch_manifest(&wanted);
+                }
+                content.read_blob(&wanted).map(|bytes| Some((record, bytes)))
+            }
             None => Ok(None),
         })
         .await?;

@@ -73,7 +73,10 @@ pub(crate) async fn blob(
     if head {
         return Ok(Some(Source::Known { size }));
     }
-    let (keep, wanted) = (registry.config().keep, digest.clone());
+    // What a manifest here needs stays for its sake; a promise would keep it beyond that.
+    let grace = registry.config().mirror.as_ref().map(|mirror| mirror.grace);
+    let keep = grace.filter(|_| announced.is_some()).unwrap_or(registry.config().keep);
+    let wanted = digest.clone();
     let content = registry.config().content.clone();
     // The upstream registry has it in this repository, and the engine or another repository fetched it before.
     let here = registry
@@ -88,7 +91,12 @@ pub(crate) async fn blob(
         return Ok(here);
     }
     let (link, wanted) = (repository.clone(), digest.clone());
-    let arrived = move || link.mount(&wanted, None, keep).map(drop);
+    let grown = registry.clone();
+    let arrived = move || {
+        link.mount(&wanted, None, keep)?;
+        grown.grown();
+        Ok(())
+    };
     match upstream.blob(repository.name(), digest, size, arrived).await {
         Ok(arriving) => Ok(Some(Source::Arriving(arriving))),
         Err(ContentError::NotInRegistry { .. }) => Ok(None),
@@ -143,5 +151,6 @@ async fn fetch(
             r.mirror_manifest(&fetched.digest, &fetched.bytes, &fetched.media_type, tag.as_deref())
         })
         .await;
+    registry.grown();
     stored.map(drop).map_err(Stop::Here)
 }

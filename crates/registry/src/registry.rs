@@ -48,7 +48,15 @@ pub struct Mirror {
     pub registry: String,
     /// How to speak to it. The first credentials that let one in are used.
     pub options: PullOptions,
+    /// What is kept at most, in bytes, of what nobody but clients of the mirror needs; the longest unused goes first.
+    /// `None`: all of it.
+    pub limit: Option<u64>,
+    /// What was asked for this lately stays all the same: who asked for a manifest is about to ask for what it needs.
+    pub grace: Duration,
 }
+
+/// Longer than a client takes from one request of a pull to the next.
+const GRACE: Duration = Duration::from_secs(60);
 
 impl Mirror {
     /// From a URL (`https://host[:port]`; with `http://` it is spoken to in the clear) or a bare `host[:port]`.
@@ -66,7 +74,7 @@ impl Mirror {
             "registry-1.docker.io" | "index.docker.io" => "docker.io",
             other => other,
         };
-        Self { registry: registry.to_owned(), options }
+        Self { registry: registry.to_owned(), options, limit: None, grace: GRACE }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use engine::content::ContentError;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -52,16 +53,44 @@ impl Registry {
         });
     }
 
+    /// Has a mirror look whether it keeps too much, soon.
+    pub(crate) fn grown(&self) {
+        if self.config().mirror.as_ref().is_some_and(|mirror| mirror.limit.is_some()) {
+            self.sweep();
+        }
+    }
+
+    /// Lets go what a mirror keeps beyond its limit; answers when to look again.
+    async fn evict(&self) -> Option<SystemTime> {
+        let mirror = self.config().mirror.as_ref()?;
+        let (limit, idle_since) = (mirror.limit?, SystemTime::now() - mirror.grace);
+        let content = self.config().content.clone();
+        let evicted = tokio::task::spawn_blocking(move || content.evict_mirrored(limit, idle_since)).await;
+        match evicted.unwrap_or_else(|error| Err(ContentError::Interrupted(error.to_string()))) {
+            Ok(evicted) => {
+                if evicted.manifests > 0 {
+                    tracing::info!(evicted.manifests, evicted.bytes, "the mirror lets the longest unused go");
+                }
+                evicted.due
+            }
+            Err(error) => {
+                tracing::error!(%error, "the mirror can't be kept to its limit");
+                None
+            }
+        }
+    }
+
     /// Returns after how long it is worth another try.
     async fn sweep_once(&self) -> Option<Duration> {
+        let evict_at = self.evict().await;
         match self.collect().await {
             Ok(done) if done.postponed => Some(POSTPONED),
             Ok(done) => {
                 if done.blobs > 0 {
                     tracing::info!(blobs = done.blobs, bytes = done.bytes, "garbage collected");
                 }
-                done.due
-                    .map(|due| due.duration_since(SystemTime::now()).unwrap_or_default().max(Duration::from_secs(1)))
+                let due = done.due.into_iter().chain(evict_at).min();
+                due.map(|due| due.duration_since(SystemTime::now()).unwrap_or_default().max(Duration::from_secs(1)))
             }
             Err(error) => {
                 tracing::error!(%error, "garbage can't be collected");

@@ -50,7 +50,7 @@ pub use images::Image;
 pub use pack::{Packing, copy_attributes, pack, travelling_attributes};
 pub use pull::{Credentials, PullOptions, Say, Secret};
 pub use reference::Reference;
-pub use repositories::{ManifestError, ManifestRecord, Referrer, Repository, StoredManifest, Tag, Upload};
+pub use repositories::{Evicted, ManifestError, ManifestRecord, Referrer, Repository, StoredManifest, Tag, Upload};
 pub use snapshots::Snapshot;
 pub use upstream::{Arriving, Fetched, Progress, Upstream};
 

@@ -29,13 +29,33 @@ pub struct RegistryFlags {
     /// Fetch what is missing from this registry and keep it.
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    /// Keep no more than this of what came from there, in bytes or with a K, M, G or T (of 1024): the longest unused goes
+    /// first, and never what is in use here.
+    #[arg(long, value_name = "SIZE", requires = "mirror", value_parser = size)]
+    mirror_limit: Option<u64>,
+}
+
+/// `20G` as bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = text[digits.len()..].to_ascii_uppercase();
+    let power = match unit.trim_end_matches('B').trim_end_matches('I') {
+        "" => 0,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        _ => return Err(format!("{unit:?} is no unit")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "it is no number".to_owned())?;
+    number.checked_mul(1 << (10 * power)).ok_or_else(|| "it is too much".to_owned())
 }
 
 pub fn run(instance: &Instance, flags: RegistryFlags) -> Result<ExitCode> {
     instance.create()?;
     let mut config = Config::new(Content::open(instance.path("content"))?);
     config.htpasswd = flags.htpasswd;
-    config.mirror = flags.mirror.as_deref().map(Mirror::at);
+    config.mirror = flags.mirror.as_deref().map(|url| Mirror { limit: flags.mirror_limit, ..Mirror::at(url) });
     let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("can't read {}", path.display()));
     let tls = match (&flags.tls_cert, &flags.tls_key) {
         (Some(chain), Some(key)) => Some(Tls::from_pem(&read(chain)?, &read(key)?)?),

@@ -196,3 +196,40 @@ async fn nobody_is_given_the_whole_of_a_blob_that_is_not_what_it_is_called() {
     let left = |content: &Content| std::fs::read_dir(content.root().join("ingest")).unwrap().count();
     assert_eq!(left(&mirror.content), 0);
 }
+
+#[tokio::test]
+async fn beyond_its_limit_the_longest_unused_goes_and_never_what_is_in_use() {
+    let upstream = world().await;
+    let mut images = Vec::new();
+    for n in 0..4_u8 {
+        // Nothing that gzip makes small.
+        let text: String = noise(20_000, u64::from(n)).iter().map(|byte| char::from(b' ' + byte % 90)).collect();
+        images.push(upstream.client.image("app", &format!("v{n}"), &text).await);
+    }
+    let size = images.iter().filter_map(|image| upstream.content.blob_size(&image.layer)).max().unwrap();
+    let at = format!("http://{}", upstream.client.address);
+    let mirror = world_with(|config| {
+        let limit = Some(size * 5 / 2);
+        config.mirror = Some(Mirror { limit, grace: Duration::ZERO, ..Mirror::at(&at) });
+    })
+    .await;
+    let fetch = async |n: usize| {
+        mirror.client.get(&format!("/v2/app/manifests/v{n}")).await.is(200);
+        mirror.client.get(&format!("/v2/app/blobs/{}", images[n].layer)).await.is(200);
+        mirror.client.get(&format!("/v2/app/blobs/{}", images[n].config)).await.is(200);
+    };
+    // The first is an image of the engine's, too.
+    let name = format!("{}/app:v0", mirror.client.address);
+    mirror.content.pull(&name, &PullOptions::default()).await.unwrap();
+    for n in 1..4 {
+        fetch(n).await;
+    }
+    eventually("the longest unused is gone", async || !mirror.content.has_blob(&images[1].layer)).await;
+    for (n, image) in images.iter().enumerate().filter(|(n, _)| *n != 1) {
+        assert!(mirror.content.has_blob(&image.layer), "{n} is here");
+    }
+    // It comes back when it is wanted, and another goes.
+    fetch(1).await;
+    eventually("the next is gone", async || !mirror.content.has_blob(&images[2].layer)).await;
+    assert!(mirror.content.has_blob(&images[0].layer) && mirror.content.has_blob(&images[1].layer));
+}

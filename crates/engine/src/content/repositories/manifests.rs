@@ -27,6 +27,9 @@ pub struct ManifestRecord {
     /// The manifest's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Nobody pushed it: it came from the upstream registry and may be fetched there again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mirrored: bool,
 }
 
 /// What a tag stands for; `_tags/TAG`.
@@ -103,7 +106,7 @@ impl Repository {
         if !missing.is_empty() {
             return Err(ManifestError::Missing(missing));
         }
-        Ok(self.record(digest, bytes, media_type, outline, tag.map(|t| (t, false)))?)
+        Ok(self.record(digest, bytes, media_type, outline, tag, false)?)
     }
 
     /// Stores a manifest of the upstream registry, whose blobs may come later.
@@ -122,7 +125,7 @@ impl Repository {
         for (digest, _) in outline.blobs.iter().filter(|(d, _)| self.content.has_blob(d)) {
             self.link(digest)?;
         }
-        Ok(self.record(digest, bytes, media_type, outline, tag.map(|t| (t, true)))?)
+        Ok(self.record(digest, bytes, media_type, outline, tag, true)?)
     }
 
     /// Puts an image that the engine has into this repository under `tag`: what pushing it to the local
@@ -148,7 +151,7 @@ impl Repository {
         for (digest, _) in &outline.blobs {
             self.link(digest)?;
         }
-        Ok(self.record(&image.manifest, &bytes, &media_type, outline, Some((tag, false)))?)
+        Ok(self.record(&image.manifest, &bytes, &media_type, outline, Some(tag), false)?)
     }
 
     /// The blob, what is known of it, and last the tag: whoever sees the tag sees all of it.
@@ -158,7 +161,8 @@ impl Repository {
         bytes: &[u8],
         media_type: &str,
         outline: Outline,
-        tag: Option<(&str, bool)>,
+        tag: Option<&str>,
+        mirrored: bool,
     ) -> Result<StoredManifest, ContentError> {
         let _lock = self.lock()?;
         let actual = digest.again(bytes);
@@ -178,12 +182,14 @@ impl Repository {
             subject: outline.subject.clone(),
             artifact_type: outline.artifact_type,
             annotations: outline.annotations,
+            mirrored,
         };
-        if !self.has_manifest(digest) {
+        // What somebody pushed stays his, even if upstream has it too.
+        if self.manifest(digest)?.is_none_or(|known| known.mirrored && !mirrored) {
             let record = serde_json::to_vec(&record).expect("a record is always JSON");
             facts::put(&self.dir.join("_manifests"), digest.hex(), &record)?;
         }
-        if let Some((tag, mirrored)) = tag.filter(|(t, _)| is_tag(t)) {
+        if let Some(tag) = tag.filter(|t| is_tag(t)) {
             let fact = Tag { digest: digest.clone(), mirrored };
             if self.tag(tag)?.as_ref() != Some(&fact) {
                 let fact = serde_json::to_vec(&fact).expect("a digest is always JSON");

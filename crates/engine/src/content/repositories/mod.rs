@@ -17,6 +17,7 @@
 //! No component of a repository's name begins with `_`, nor a tag with `.`, so nothing of this can collide.
 
 mod collect;
+mod evict;
 mod facts;
 mod links;
 mod manifests;
@@ -25,6 +26,7 @@ mod uploads;
 
 use std::{fs::File, path::PathBuf};
 
+pub use evict::Evicted;
 pub use manifests::{ManifestError, ManifestRecord, Referrer, StoredManifest, Tag};
 pub use uploads::Upload;
 
