@@ -51,6 +51,13 @@ if [ -n "$missing" ]; then
     [ "$(id -u)" = 0 ] || sudo=sudo
     echo "installing:$missing"
     export DEBIAN_FRONTEND=noninteractive
+    # The tests start servers of their own: those of the packages shall not come up by being installed.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy > /dev/null
+        $sudo chmod 755 $policy
+        trap '$sudo rm -f $policy' EXIT
+    fi
     $sudo apt-get -qq update
     # shellcheck disable=SC2086 — a list of words
     $sudo apt-get -qq install -y --no-install-recommends $missing > /dev/null
