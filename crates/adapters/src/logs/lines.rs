@@ -73,6 +73,14 @@ impl Records {
         self.at
     }
 
+    /// The file begins anew.
+    pub fn restart(&mut self) {
+        self.partial.clear();
+        self.cut = false;
+        self.open = None;
+        (self.at, self.done) = (0, 0);
+    }
+
     /// Whether a record waits for whether it goes on.
     #[must_use]
     pub fn is_open(&self) -> bool {
