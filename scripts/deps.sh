@@ -38,6 +38,7 @@ for kind in "$@"; do
         need redis-server redis-server
         need redis-benchmark redis-tools
         need memcached memcached
+        ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 || missing="$missing postgresql"
         ;;
     guest)
         need qemu-system-x86_64 qemu-system-x86

@@ -75,6 +75,12 @@ impl Client {
         Self(Arc::new(Shared { plain, tls: OnceLock::new(), names, trust }))
     }
 
+    /// What it resolves names by.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.0.names
+    }
+
     /// Sends the request and gives back the answer with a body that has not been read.
     ///
     /// # Errors

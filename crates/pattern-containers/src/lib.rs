@@ -42,7 +42,14 @@ pub enum SidecarCommand {
 
 /// Adapters.
 #[derive(Subcommand)]
-pub enum AdapterCommand {}
+pub enum AdapterCommand {
+    /// Metrics for Prometheus of software that has its own way to tell them.
+    Metrics(adapters::metrics::Arguments),
+    /// Logs of all kinds as one JSON line a record on standard output.
+    Logs(adapters::logs::Arguments),
+    /// A probe that asks something real: a query, a page, a connection or a script.
+    Health(adapters::health::Arguments),
+}
 
 /// Runs the command until it ends or is told to end.
 pub fn run(command: Command) -> ExitCode {
@@ -55,7 +62,11 @@ pub fn run(command: Command) -> ExitCode {
             SidecarCommand::Config(arguments) => sidecars::config_sync::main(arguments),
             SidecarCommand::GitSync(arguments) => sidecars::git_sync::main(arguments),
         },
-        Command::Adapter(command) => match command {},
+        Command::Adapter(command) => match command {
+            AdapterCommand::Metrics(arguments) => adapters::metrics::main(arguments),
+            AdapterCommand::Logs(arguments) => adapters::logs::main(arguments),
+            AdapterCommand::Health(arguments) => adapters::health::main(arguments),
+        },
         Command::Scatter(arguments) => scatter::main(arguments),
     }
 }
