@@ -7,7 +7,7 @@
 mod access;
 mod access_control;
 mod amount;
-mod check;
+pub(crate) mod check;
 mod class;
 mod cluster;
 mod config;
