@@ -65,6 +65,8 @@ pub fn write(binary: &Binary, archive: &Path) -> io::Result<()> {
     header.set_size(size);
     header.set_mode(0o755);
     header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
     layer.append_data(&mut header, "hythe", bytes)?;
     let (layer, digest, layer_size) = layer.into_inner()?.finish()?;
     let mut layer = layer.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -110,6 +112,8 @@ pub fn write(binary: &Binary, archive: &Path) -> io::Result<()> {
         header.set_size(size);
         header.set_mode(0o644);
         header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
         out.append_data(&mut header, path, bytes)
     };
     for (path, text) in [
@@ -148,10 +152,10 @@ fn configuration(diff_id: &str) -> Value {
         labels.insert(label("endpoints"), join(lines.collect()));
         let lines = manual.all_variables().map(|v| format!("{}={} {}", v.name, v.default, v.about));
         labels.insert(label("environment"), join(lines.collect()));
-        for variable in manual.all_variables().filter(|v| !v.default.is_empty()) {
+        // Variables of one container would speak against the configuration files of others.
+        for variable in manual.all_variables().filter(|v| v.name.starts_with("HYTHE_") && !v.default.is_empty()) {
             let default = format!("{}={}", variable.name, variable.default);
-            // The same name may stand for different things in different containers: then it has no common default.
-            if manuals::has_one_default(variable.name) && !environment.contains(&default) {
+            if !environment.contains(&default) {
                 environment.push(default);
             }
         }

@@ -57,8 +57,8 @@ struct Inner {
 pub struct Watched {
     /// All Services.
     pub services: Informer<Service>,
-    /// All slices of endpoints.
-    pub slices: Informer<EndpointSlice>,
+    /// All slices of endpoints, where configuration lists them.
+    pub slices: Option<Informer<EndpointSlice>>,
     /// All Deployments.
     pub deployments: Informer<Deployment>,
     /// All StatefulSets.
@@ -107,13 +107,15 @@ impl World {
             let (client, mut tasks) = (self.client(), self.inner.tasks.lock());
             Watched {
                 services: Informer::start(client.clone(), untouched, &mut tasks),
-                slices: Informer::start(client.clone(), untouched, &mut tasks),
+                slices: self.settings().list_endpoints.then(|| Informer::start(client.clone(), untouched, &mut tasks)),
                 deployments: Informer::start(client.clone(), trim_deployment, &mut tasks),
                 stateful_sets: Informer::start(client, trim_stateful_set, &mut tasks),
             }
         };
         watched.services.synced().await;
-        watched.slices.synced().await;
+        if let Some(slices) = &watched.slices {
+            slices.synced().await;
+        }
         watched.deployments.synced().await;
         watched.stateful_sets.synced().await;
         let world = self.clone();
@@ -121,11 +123,16 @@ impl World {
             world.tell(&Touched::Service(Key::of(&**change.object())));
         });
         let world = self.clone();
-        watched.slices.listen(move |change| {
-            if let Some(service) = change.object().labels().get(SERVICE_NAME) {
-                let namespace = change.object().namespace().unwrap_or_default();
-                world.tell(&Touched::Service(Key::new(namespace, service.clone())));
-            }
+        watched.slices.iter().for_each(|slices| {
+            slices.listen({
+                let world = world.clone();
+                move |change| {
+                    if let Some(service) = change.object().labels().get(SERVICE_NAME) {
+                        let namespace = change.object().namespace().unwrap_or_default();
+                        world.tell(&Touched::Service(Key::new(namespace, service.clone())));
+                    }
+                }
+            })
         });
         let world = self.clone();
         watched.deployments.listen(move |change| {
@@ -229,9 +236,9 @@ impl Watched {
         }
         let of_port = spec.iter().flat_map(|s| s.ports.iter().flatten()).find(|p| p.port == port);
         let of_port = of_port.ok_or(Missing::Port(name.to_owned(), port))?;
-        if settings.list_endpoints {
+        if let Some(slices) = &self.slices {
             let port_name = of_port.name.clone().unwrap_or_default();
-            let slices = self.slices.in_namespace(namespace);
+            let slices = slices.in_namespace(namespace);
             let slices = slices.iter().filter(|s| s.labels().get(SERVICE_NAME).is_some_and(|n| n == name));
             return Ok(Reach::Addresses(addresses(slices.map(|slice| &**slice), &port_name)));
         }
