@@ -58,19 +58,24 @@ pub fn start<K: Pattern>(world: &World, tasks: &mut JoinSet<()>) {
     let world = world.clone();
     let (listening, queued) = (objects.clone(), queue.clone());
     world.listen(move |touched| {
-        let (namespace, depends): (&str, Box<dyn Fn(&K) -> bool>) = match touched {
+        let key = match touched {
             Touched::Owned { kind, owner } => {
                 if *kind == K::kind(&()) {
                     queued.add(owner.clone());
                 }
                 return;
             }
-            Touched::Service(key) => (&key.namespace, Box::new(|o| o.services().contains(&key.name.as_str()))),
-            Touched::StatefulSet(key) => (&key.namespace, Box::new(|o| o.stateful_set() == Some(key.name.as_str()))),
+            Touched::Service(key) | Touched::StatefulSet(key) => key,
             Touched::Deployment(_) => return,
         };
-        for object in listening.in_namespace(namespace).iter().filter(|object| depends(object)) {
-            queued.add(Key::of(&**object));
+        for object in listening.in_namespace(&key.namespace) {
+            let depends = match touched {
+                Touched::Service(_) => object.services().contains(&key.name.as_str()),
+                _ => object.stateful_set() == Some(key.name.as_str()),
+            };
+            if depends {
+                queued.add(Key::of(&*object));
+            }
         }
     });
     tasks.spawn(async move {

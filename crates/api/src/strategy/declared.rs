@@ -163,17 +163,13 @@ fn of_kind(faults: &mut Faults, path: &Path<'_>, kind: &str, spec: &Value) {
                 faults.invalid_unshown(&path.field("backends"), "at least one weight must be greater than 0");
             }
             let sticky = path.field("sticky");
-            if matches!(text_at(spec, &["sticky", "by"]), "Cookie" | "Header")
-                && text_at(spec, &["sticky", "name"]).is_empty()
-                && text_at(spec, &["sticky", "by"]) == "Header"
-            {
+            let by = text_at(spec, &["sticky", "by"]);
+            if by == "Header" && text_at(spec, &["sticky", "name"]).is_empty() {
                 faults.required(&sticky.field("name"), "when `by` is 'Header'");
             }
         }
-        "RateLimit" => {
-            if text(spec, "by") == "Header" && text(spec, "header").is_empty() {
-                faults.required(&path.field("header"), "when `by` is 'Header'");
-            }
+        "RateLimit" if text(spec, "by") == "Header" && text(spec, "header").is_empty() => {
+            faults.required(&path.field("header"), "when `by` is 'Header'");
         }
         "ScatterGather" => {
             unique(faults, &path.field("leaves"), list(spec, "leaves"), "name");

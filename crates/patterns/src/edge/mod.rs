@@ -9,6 +9,8 @@ mod grants;
 mod ingress;
 mod model;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
