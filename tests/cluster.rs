@@ -87,8 +87,13 @@ impl Cluster {
 
     pub fn try_start(&self, more: &[&str]) -> Output {
         let (port, pods, services) = (self.port().to_string(), self.pod_cidr(), self.service_cidr());
+        let (http, https) = (self.edge_http().to_string(), self.edge_https().to_string());
         let mut arguments = vec![
             "up",
+            "--edge-http-port",
+            &http,
+            "--edge-https-port",
+            &https,
             "--detach",
             "--port",
             &port,
@@ -133,6 +138,16 @@ impl Cluster {
     /// A node port that no other test uses.
     pub fn node_port(&self, index: u16) -> u16 {
         30_100 + self.slot.number * 100 + index
+    }
+
+    /// Where Ingresses and Gateways are reached on 127.0.0.1.
+    pub fn edge_http(&self) -> u16 {
+        self.node_port(90)
+    }
+
+    /// The same with TLS.
+    pub fn edge_https(&self) -> u16 {
+        self.node_port(91)
     }
 
     pub fn kubeconfig(&self) -> PathBuf {

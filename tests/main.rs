@@ -17,6 +17,7 @@ mod interop;
 mod lifecycle;
 mod logs;
 mod node;
+mod patterns;
 mod placing;
 mod pods;
 mod probes;

@@ -4,6 +4,7 @@
 //! The schema comes from the types of `k8s-openapi`, what it lacks (how lists and maps merge, defaults
 //! of key fields) from `src/schema/merge.txt`. None of this is linked into the crate itself.
 
+mod declared;
 mod definitions;
 mod facts;
 mod metrics;

@@ -55,6 +55,7 @@ pub fn definitions() -> Map<String, Value> {
     }
     let mut definitions = generator.take_definitions(false);
     definitions.extend(crate::metrics::definitions());
+    definitions.extend(crate::declared::definitions());
     for schema in definitions.values_mut() {
         metadata_is_optional(schema);
     }

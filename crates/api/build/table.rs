@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use crate::facts::{Fact, Facts};
+use crate::{
+    declared::is_declared,
+    facts::{Fact, Facts},
+};
 
 pub fn render(schema: &Map<String, Value>, facts: &Facts) -> String {
     let mut out = String::new();
@@ -28,8 +31,9 @@ pub fn render(schema: &Map<String, Value>, facts: &Facts) -> String {
                 definition["required"].as_array().is_some_and(|r| r.iter().any(|f| f.as_str() == Some(field)));
             write!(
                 out,
-                "\n    Field {{ name: {field:?}, required: {required}, default: {:?}, shape: {} }},",
-                fact.default,
+                "\n    Field {{ name: {field:?}, required: {required}, default: {:?}, limits: {}, shape: {} }},",
+                default(name, property, &fact),
+                limits(name, property),
                 shape(property, &fact, schema, facts)
             )
             .expect(INFALLIBLE);
@@ -46,6 +50,23 @@ pub fn render(schema: &Map<String, Value>, facts: &Facts) -> String {
 }
 
 const INFALLIBLE: &str = "writing to a String does not fail";
+
+/// The default as JSON: of declared kinds the schema says it, of the others only `merge.txt`.
+fn default(name: &str, property: &Value, fact: &Fact) -> Option<String> {
+    let declared = property.get("default").filter(|_| is_declared(name)).map(Value::to_string);
+    fact.default.clone().or(declared)
+}
+
+/// What the schema of a declared kind allows.
+fn limits(name: &str, property: &Value) -> String {
+    let number = |key: &str| property[key].as_i64().or(property[key].as_f64().map(|n| n as i64));
+    let one_of: Vec<&str> = property["enum"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let (least, most) = (number("minimum").or(number("minItems")), number("maximum"));
+    if !is_declared(name) || (one_of.is_empty() && least.is_none() && most.is_none()) {
+        return "Limits::NONE".into();
+    }
+    format!("Limits {{ one_of: &{one_of:?}, least: {least:?}, most: {most:?} }}")
+}
 
 /// Types with fields, or without any but closed; the rest are scalars or open.
 fn is_struct(name: &str, definition: &Value) -> bool {

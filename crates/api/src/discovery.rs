@@ -327,7 +327,7 @@ mod tests {
         let autoscaling = parsed(&group(catalogue::all(), "autoscaling").expect("it is a group"));
         assert_eq!(autoscaling["preferredVersion"]["groupVersion"], "autoscaling/v2");
         assert_eq!(autoscaling["versions"].as_array().map(Vec::len), Some(2));
-        assert_eq!(list["groups"].as_array().map(Vec::len), Some(21));
+        assert_eq!(list["groups"].as_array().map(Vec::len), Some(23));
         assert!(list["groups"].as_array().is_some_and(|all| all.iter().all(|g| g["name"] != "")));
         assert!(group(catalogue::all(), "").is_none());
     }

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod catalogue;
 pub mod discovery;
+pub mod injection;
 pub mod openapi;
 pub mod patch;
 pub mod quantity;

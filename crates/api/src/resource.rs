@@ -161,6 +161,14 @@ pub enum NameRule {
     PathSegment,
 }
 
+impl Column {
+    /// The same, found there by clusters that know the kind by its CustomResourceDefinition.
+    #[must_use]
+    pub const fn at(self, path: &'static str) -> Column {
+        Column { path, ..self }
+    }
+}
+
 /// One column of a server-side table (`meta.k8s.io/v1 Table`).
 pub struct Column {
     /// The heading.
@@ -173,6 +181,8 @@ pub struct Column {
     pub description: &'static str,
     /// 0 always, 1 with `-o wide`.
     pub priority: i32,
+    /// Where a CustomResourceDefinition finds it in the object (JSONPath); empty for kinds that are never one.
+    pub path: &'static str,
     /// The cell of an object; times become ages against `now`.
     pub cell: fn(&Value, now: jiff::Timestamp) -> Value,
 }

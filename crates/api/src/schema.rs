@@ -26,6 +26,24 @@ pub struct Field {
     pub required: bool,
     /// The schema's own default, as JSON: server-side apply needs those of key fields (a port's protocol).
     pub default: Option<&'static str>,
+    /// What the schema allows beyond the shape; declared kinds have such rules, the others' are in their strategies.
+    pub limits: Limits,
+}
+
+/// What a value may be within its shape.
+#[derive(Debug)]
+pub struct Limits {
+    /// The values of an enumeration; empty if it is none.
+    pub one_of: &'static [&'static str],
+    /// The least number, or number of items.
+    pub least: Option<i64>,
+    /// The greatest number.
+    pub most: Option<i64>,
+}
+
+impl Limits {
+    /// Anything goes.
+    pub const NONE: Limits = Limits { one_of: &[], least: None, most: None };
 }
 
 /// What a value may be.
@@ -116,7 +134,7 @@ pub fn all_types() -> &'static [&'static Type] {
 /// One static a type, named for instance `core_v1_PodSpec`.
 #[allow(non_upper_case_globals, reason = "the names are upstream's")]
 pub mod types {
-    use super::{Field, ListTopology, Shape, Type};
+    use super::{Field, Limits, ListTopology, Shape, Type};
 
     include!(concat!(env!("OUT_DIR"), "/types.rs"));
 }

@@ -55,6 +55,10 @@ enum Command {
     Logs(commands::logs::LogsFlags),
     /// Run a command in a container.
     Exec(commands::exec::ExecFlags),
+    /// Run the controllers of the patterns against any Kubernetes cluster.
+    Operator(commands::operator::OperatorFlags),
+    #[command(flatten)]
+    Pattern(pattern_containers::Command),
     /// Add nodes whose containers are only pretended, to measure a control plane.
     Simulate(simulate::SimulateFlags),
 }
@@ -90,6 +94,15 @@ pub struct UpFlags {
     /// Unix socket of the Docker API, or "none" [default: /run/hythe/docker.sock, or the instance's own]
     #[arg(long, value_name = "PATH")]
     pub docker_socket: Option<PathBuf>,
+    /// Port of this node for HTTP of Ingresses and Gateways; 0 for none.
+    #[arg(long, default_value_t = 80, value_name = "PORT")]
+    pub edge_http_port: u16,
+    /// Port of this node for HTTPS of Ingresses and Gateways; 0 for none.
+    #[arg(long, default_value_t = 443, value_name = "PORT")]
+    pub edge_https_port: u16,
+    /// Run the edge in the node's own network.
+    #[arg(long)]
+    pub edge_host_network: bool,
     /// A KubeletConfiguration (kubelet.config.k8s.io/v1beta1) for this node.
     #[arg(long, value_name = "FILE")]
     pub kubelet_config: Option<PathBuf>,
@@ -109,11 +122,17 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     // Libraries that bring no TLS provider of their own take the process's; there can be no earlier one.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    // These need no instance: they run in containers of any kind.
+    let command = match cli.command {
+        Command::Pattern(command) => return pattern_containers::run(command),
+        Command::Operator(flags) => return commands::operator::run(flags).unwrap_or_else(|error| fail(&error)),
+        other => other,
+    };
     let instance = match Instance::at(&cli.data_dir) {
         Ok(instance) => instance,
         Err(error) => return fail(&error),
     };
-    let result = match cli.command {
+    let result = match command {
         Command::Up(flags) => up::run(instance, flags),
         Command::Status => commands::status::run(&instance),
         Command::Kubeconfig => commands::kubeconfig::run(&instance),
@@ -129,6 +148,7 @@ pub fn run() -> ExitCode {
         Command::Logs(flags) => commands::logs::run(&instance, flags),
         Command::Exec(flags) => commands::exec::run(&instance, flags),
         Command::Simulate(flags) => simulate::run(&instance, flags),
+        Command::Pattern(_) | Command::Operator(_) => unreachable!("they are told apart above"),
     };
     result.unwrap_or_else(|error| fail(&error))
 }

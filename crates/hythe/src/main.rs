@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod instance;
 mod kubeconfig;
+mod patterns_image;
 mod pki;
 mod simulate;
 mod up;

@@ -2,6 +2,9 @@
 //!
 //! The full binary and the small one that is shipped as an image offer the same commands, and both take them from here.
 
+pub mod image;
+pub mod manuals;
+
 use std::process::ExitCode;
 
 use clap::Subcommand;

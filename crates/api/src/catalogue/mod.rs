@@ -1,6 +1,7 @@
 //! Every kind that Hythe serves, one entry each, and the ways to find one.
 //!
-//! The entries say what upstream's discovery of v1.36 says of the kinds that are served by default.
+//! The entries say what upstream's discovery of v1.36 says of the kinds that are served by default; the patterns and
+//! the Gateway API, which others add by CustomResourceDefinitions, are built in.
 
 mod autoscaling;
 mod cluster;
@@ -9,6 +10,7 @@ mod entry;
 mod events;
 mod extension;
 mod metrics;
+mod patterns;
 mod review;
 #[cfg(test)]
 mod tests;
@@ -87,6 +89,8 @@ static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
         cluster::resource(),
         cluster::flow_control(),
         metrics::entries(),
+        patterns::gateway(),
+        patterns::patterns(),
     ];
     let all: Vec<&'static Resource> =
         entries.into_iter().flatten().map(|entry| &*Box::leak(Box::new(entry.finish()))).collect();

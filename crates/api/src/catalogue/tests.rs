@@ -10,8 +10,8 @@ use crate::{
 
 #[test]
 fn all_built_in_kinds_are_there() {
-    assert_eq!(all().len(), 70);
-    assert_eq!(groups().len(), 22);
+    assert_eq!(all().len(), 81);
+    assert_eq!(groups().len(), 24);
     assert_eq!(groups()[0].name, "");
     let autoscaling = groups().iter().find(|g| g.name == "autoscaling").expect("it is a group");
     assert_eq!(autoscaling.versions, ["v2", "v1"]);

@@ -5,6 +5,7 @@
 //! compressed. Nothing is kept: they are asked for seldom and are large, so each call makes its document
 //! anew; callers may cache by [`hash`].
 
+mod custom;
 mod definitions;
 mod operations;
 mod parameters;
@@ -17,6 +18,8 @@ mod v3;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
+
+pub use custom::custom_resource_definitions;
 
 use crate::resource::Resource;
 

@@ -7,10 +7,11 @@
 mod access;
 mod access_control;
 mod amount;
-mod check;
+pub(crate) mod check;
 mod class;
 mod cluster;
 mod config;
+mod declared;
 mod endpoints;
 mod event;
 mod extension;
@@ -116,6 +117,16 @@ const TABLE: &[Row] = &[
     ("resource.k8s.io", "ResourceClaimTemplate", extension::RESOURCE_CLAIM_TEMPLATE),
     ("resource.k8s.io", "ResourceSlice", extension::RESOURCE_SLICE),
     ("resource.k8s.io", "DeviceClass", prepare::PLAIN),
+    ("patterns.hythe.dev", "ShardedService", declared::PATTERN),
+    ("patterns.hythe.dev", "RequestSplit", declared::PATTERN),
+    ("patterns.hythe.dev", "CacheTier", declared::PATTERN),
+    ("patterns.hythe.dev", "RateLimit", declared::PATTERN),
+    ("patterns.hythe.dev", "ScatterGather", declared::PATTERN),
+    ("patterns.hythe.dev", "Sidecar", declared::DECLARED),
+    ("gateway.networking.k8s.io", "GatewayClass", declared::GATEWAY_CLASS),
+    ("gateway.networking.k8s.io", "Gateway", declared::DECLARED),
+    ("gateway.networking.k8s.io", "HTTPRoute", declared::DECLARED),
+    ("gateway.networking.k8s.io", "ReferenceGrant", declared::GRANT),
 ];
 
 const fn copy(strategy: &Strategy) -> Strategy {

@@ -10,22 +10,22 @@ type Cell = fn(&Value, Timestamp) -> Value;
 
 /// A column of text that is always shown.
 pub(super) const fn text(name: &'static str, description: &'static str, cell: Cell) -> Column {
-    Column { name, r#type: "string", format: "", description, priority: 0, cell }
+    Column { name, r#type: "string", format: "", description, priority: 0, path: "", cell }
 }
 
 /// A column of whole numbers that is always shown.
 pub(super) const fn integer(name: &'static str, description: &'static str, cell: Cell) -> Column {
-    Column { name, r#type: "integer", format: "", description, priority: 0, cell }
+    Column { name, r#type: "integer", format: "", description, priority: 0, path: "", cell }
 }
 
 /// A column of truths that is always shown.
 pub(super) const fn boolean(name: &'static str, description: &'static str, cell: Cell) -> Column {
-    Column { name, r#type: "boolean", format: "", description, priority: 0, cell }
+    Column { name, r#type: "boolean", format: "", description, priority: 0, path: "", cell }
 }
 
 /// A column of text for wide output.
 pub(super) const fn wide(name: &'static str, description: &'static str, cell: Cell) -> Column {
-    Column { name, r#type: "string", format: "", description, priority: 1, cell }
+    Column { name, r#type: "string", format: "", description, priority: 1, path: "", cell }
 }
 
 pub(super) const NAME: Column = Column {
@@ -34,6 +34,7 @@ pub(super) const NAME: Column = Column {
     format: "name",
     description: "Name of the object, unique for its kind within a namespace.",
     priority: 0,
+    path: "",
     cell: name,
 };
 
@@ -45,6 +46,7 @@ const CREATED_AT: Column = Column {
     format: "",
     description: "Time at which the object was created.",
     priority: 0,
+    path: "",
     cell: |object, _| at(object, "/metadata/creationTimestamp").cloned().unwrap_or(Value::Null),
 };
 

@@ -12,6 +12,7 @@ mod events;
 mod identity;
 mod network;
 mod node;
+mod patterns;
 mod pod;
 mod render;
 mod scaling;
@@ -89,6 +90,16 @@ pub fn columns(group: &str, kind: &str) -> &'static [Column] {
         ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding" | "MutatingAdmissionPolicyBinding") => {
             admission::BINDINGS
         }
+        ("patterns.hythe.dev", "ShardedService") => patterns::SHARDED_SERVICES,
+        ("patterns.hythe.dev", "RequestSplit") => patterns::REQUEST_SPLITS,
+        ("patterns.hythe.dev", "CacheTier") => patterns::CACHE_TIERS,
+        ("patterns.hythe.dev", "RateLimit") => patterns::RATE_LIMITS,
+        ("patterns.hythe.dev", "ScatterGather") => patterns::SCATTER_GATHERS,
+        ("patterns.hythe.dev", "Sidecar") => patterns::SIDECARS,
+        ("gateway.networking.k8s.io", "GatewayClass") => patterns::GATEWAY_CLASSES,
+        ("gateway.networking.k8s.io", "Gateway") => patterns::GATEWAYS,
+        ("gateway.networking.k8s.io", "HTTPRoute") => patterns::HTTP_ROUTES,
+        ("gateway.networking.k8s.io", "ReferenceGrant") => patterns::REFERENCE_GRANTS,
         _ => column::PLAIN,
     }
 }

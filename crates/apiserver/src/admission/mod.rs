@@ -8,6 +8,7 @@ mod namespace_lifecycle;
 mod priority;
 mod runtime_class;
 mod service_account;
+mod sidecar;
 mod toleration;
 mod volume_claim_resize;
 
@@ -74,6 +75,7 @@ const PODS: &[(&str, &str)] = &[("", "pods")];
 /// last of all, in the transaction of the write itself: see [`crate::allocate`].
 const STEPS: &[Step] = &[
     Step { on: &[Create, Delete], of: &[("", "*")], run: namespace_lifecycle::judge },
+    Step { on: &[Create], of: PODS, run: sidecar::inject },
     Step { on: &[Create], of: PODS, run: limit_ranger::fill_in },
     Step { on: &[Create], of: PODS, run: service_account::give },
     Step { on: &[Create], of: PODS, run: priority::of_pod },

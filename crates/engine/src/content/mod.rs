@@ -17,6 +17,7 @@
 mod archive;
 mod author;
 mod blobs;
+mod built_in;
 mod collect;
 mod config;
 mod connection;
@@ -41,6 +42,7 @@ use std::{
 
 pub use author::{Authoring, Layer, Pin, encoded_config};
 pub use blobs::write_behind;
+pub use built_in::BuiltIn;
 pub use collect::Collected;
 pub use config::{Healthcheck, History, ImageConfig, ProcessConfig};
 pub use connection::{is_loopback, registry_client};
@@ -68,6 +70,8 @@ struct Inner {
     /// Keeps this process's collector apart from its promises, fairly; see [`Content::promising`].
     promises: parking_lot::RwLock<()>,
     settling: settle::Settling,
+    /// The image that comes with the program.
+    built_in: std::sync::OnceLock<Arc<dyn BuiltIn>>,
 }
 
 impl Content {
@@ -86,6 +90,7 @@ impl Content {
             flights: Default::default(),
             promises: Default::default(),
             settling: settle::Settling::default(),
+            built_in: Default::default(),
         };
         let content = Self { inner: Arc::new(inner) };
         content.mend_unsettled()?;

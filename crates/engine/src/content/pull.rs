@@ -74,6 +74,9 @@ impl Content {
     pub async fn pull(&self, name: &str, options: &PullOptions) -> Result<Image, ContentError> {
         let reference = Reference::parse(name)?;
         let _alone = self.alone(format!("pull {reference}")).await;
+        if let Some(image) = self.pull_built_in(&reference).await {
+            return image;
+        }
         let adding = self.blocking(|c| c.adding()).await?;
         let mut credentials = options.credentials.clone();
         if !credentials.iter().any(|c| matches!(c, Credentials::Anonymous)) {

@@ -28,6 +28,7 @@ pub fn run(instance: &Instance, flags: BuildFlags) -> Result<ExitCode> {
         let engine = Engine::open(up::build_engine_config(instance)).await?;
         engine.adopt().await?;
         let content = Content::open(instance.path("content"))?;
+        crate::patterns_image::provide(&content);
         let builder = Builder::open(engine, content, instance.path("build")).await?;
         let start = Instant::now();
         let display = Arc::new(Mutex::new(Display::new()));

@@ -33,6 +33,7 @@ pub fn run(instance: &Instance, flags: EngineFlags) -> Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let content = Content::open(instance.path("content"))?;
+        crate::patterns_image::provide(&content);
         let ids = up::docker::ids(instance, flags.userns_remap)?;
         println!("hythe: engine on unix://{}", socket.display());
         tokio::select! {

@@ -2,12 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
 use engine::content::{Content, Image, PullOptions, Reference};
 
 use super::session::block_on;
-use crate::instance::Instance;
+use crate::{instance::Instance, patterns_image};
 
 #[derive(Subcommand)]
 pub enum ImageCommand {
@@ -41,6 +41,12 @@ pub enum ImageCommand {
         #[arg(short, long)]
         force: bool,
     },
+    /// Save the image of the pattern containers, which comes with this program, for other engines and clusters.
+    Patterns {
+        /// The archive: an OCI layout that `docker load` takes as well.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Show an image's configuration as JSON.
     Inspect {
         /// Name or ID.
@@ -49,9 +55,16 @@ pub enum ImageCommand {
 }
 
 pub fn run(instance: &Instance, command: ImageCommand) -> Result<ExitCode> {
+    if let ImageCommand::Patterns { output } = command {
+        patterns_image::write(&output).with_context(|| output.display().to_string())?;
+        println!("{}", pattern_containers::image::NAME);
+        return Ok(ExitCode::SUCCESS);
+    }
     instance.create()?;
     let content = Content::open(instance.path("content"))?;
+    patterns_image::provide(&content);
     match command {
+        ImageCommand::Patterns { .. } => unreachable!("it needs no instance"),
         ImageCommand::Pull { reference, insecure_registry } => {
             let options = PullOptions {
                 insecure_registries: insecure_registry,

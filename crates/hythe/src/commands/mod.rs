@@ -11,6 +11,7 @@ pub mod get;
 pub mod image;
 pub mod kubeconfig;
 pub mod logs;
+pub mod operator;
 pub mod registry;
 pub mod status;
 

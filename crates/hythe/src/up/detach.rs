@@ -32,6 +32,11 @@ pub fn start(instance: &Instance, flags: &UpFlags) -> Result<ExitCode> {
     command.args(["--bind", &flags.bind.to_string(), "--port", &flags.port.to_string()]);
     command.args(["--pod-cidr", &flags.pod_cidr, "--service-cidr", &flags.service_cidr]);
     command.args(["--registry-port", &flags.registry_port.to_string()]);
+    command.args(["--edge-http-port", &flags.edge_http_port.to_string()]);
+    command.args(["--edge-https-port", &flags.edge_https_port.to_string()]);
+    if flags.edge_host_network {
+        command.arg("--edge-host-network");
+    }
     if let Some(socket) = &flags.docker_socket {
         command.arg("--docker-socket").arg(socket);
     }

@@ -126,6 +126,8 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     ));
     let controllers = controllers::Config { cluster_ca: pki.ca.clone(), event_ttl: Duration::from_secs(3600) };
     tasks.spawn(watched("controllers", stop.clone(), controllers::run(client("kube-controller-manager"), controllers)));
+    patterns::edge::ensure_classes(&client("hythe")).await?;
+    tasks.spawn(watched("patterns", stop.clone(), patterns::run(client("hythe-patterns"), pattern_settings(flags))));
     write_private(
         &instance.kubeconfig(),
         kubeconfig::administrator(&pki, &format!("https://127.0.0.1:{}", flags.port)).as_bytes(),
@@ -142,6 +144,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
 
     let dns = name_server(&settings).await;
     let content = Content::open(instance.path("content"))?;
+    crate::patterns_image::provide(&content);
     if flags.registry_port != 0 {
         tasks.spawn(registry(content.clone(), flags.registry_port));
     }
@@ -309,6 +312,17 @@ fn agent_config(instance: &Instance, settings: &Settings, flags: &UpFlags) -> Re
 fn configure(config: &mut AgentConfig, path: &Path) -> Result<()> {
     let document = serde_yaml_ng::from_slice(&std::fs::read(path)?)?;
     Ok(KubeletConfiguration::parse(document)?.apply(config)?)
+}
+
+/// How the controllers of the patterns work here: volumes follow their ConfigMaps at once, so these may list endpoints.
+fn pattern_settings(flags: &UpFlags) -> patterns::Settings {
+    let mut settings = patterns::Settings::new(pattern_containers::image::NAME);
+    settings.domain = CLUSTER_DOMAIN.to_owned();
+    settings.list_endpoints = true;
+    settings.edge.http_port = flags.edge_http_port;
+    settings.edge.https_port = flags.edge_https_port;
+    settings.edge.host_network = flags.edge_host_network;
+    settings
 }
 
 /// The registry of this machine. Pods run without it, so a port that is taken is a warning.

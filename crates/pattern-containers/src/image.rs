@@ -1,0 +1,316 @@
+//! The image of the pattern containers: one file, `/hythe`, with a configuration that tells how to use it.
+//!
+//! It is made of the small binary that a release embeds, or else of the program that runs, and written as an archive
+//! that is both an OCI layout and what `docker save` writes, so that every engine takes it.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::manuals::{self, ADMIN_PORT};
+
+/// The repository of the image; its tag is the version.
+pub const REPOSITORY: &str = "hythe.dev/patterns";
+
+/// The version of the image, that of Hythe.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The image's name with its tag.
+pub const NAME: &str = concat!("hythe.dev/patterns:", env!("CARGO_PKG_VERSION"));
+
+/// Where the one file comes from.
+#[derive(Clone, Debug)]
+pub enum Binary {
+    /// The small binary, compressed with zstd.
+    Embedded(&'static [u8]),
+    /// A program on this machine. What only a debugger reads of it is left out.
+    Program(PathBuf),
+}
+
+impl Binary {
+    /// The embedded one if there is one, else the running program.
+    pub fn of(embedded: &'static [u8]) -> Self {
+        if embedded.is_empty() { Self::Program("/proc/self/exe".into()) } else { Self::Embedded(embedded) }
+    }
+
+    /// Its bytes with their number.
+    fn open(&self) -> io::Result<(u64, Box<dyn Read>)> {
+        match self {
+            Self::Embedded(compressed) => {
+                let size = zstd::zstd_safe::get_frame_content_size(compressed)
+                    .ok()
+                    .flatten()
+                    .ok_or_else(|| io::Error::other("the embedded binary does not say its size"))?;
+                Ok((size, Box::new(zstd::stream::read::Decoder::new(*compressed)?)))
+            }
+            Self::Program(path) => loaded_part(File::open(path)?),
+        }
+    }
+}
+
+/// Writes the image as an archive.
+///
+/// # Errors
+/// The disk's.
+pub fn write(binary: &Binary, archive: &Path) -> io::Result<()> {
+    let scratch = archive.parent().unwrap_or(Path::new("."));
+    let (size, bytes) = binary.open()?;
+    let mut layer = tar::Builder::new(Hashed::new(BufWriter::new(tempfile::tempfile_in(scratch)?)));
+    let mut header = tar::Header::new_ustar();
+    header.set_size(size);
+    header.set_mode(0o755);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    layer.append_data(&mut header, "hythe", bytes)?;
+    let (layer, digest, layer_size) = layer.into_inner()?.finish()?;
+    let mut layer = layer.into_inner().map_err(io::IntoInnerError::into_error)?;
+    layer.seek(SeekFrom::Start(0))?;
+
+    let config = configuration(&digest).to_string();
+    let config_digest = hex::encode(Sha256::digest(&config));
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": format!("sha256:{config_digest}"),
+            "size": config.len(),
+        },
+        "layers": [{
+            "mediaType": "application/vnd.oci.image.layer.v1.tar",
+            "digest": format!("sha256:{digest}"),
+            "size": layer_size,
+        }],
+    })
+    .to_string();
+    let manifest_digest = hex::encode(Sha256::digest(&manifest));
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": format!("sha256:{manifest_digest}"),
+            "size": manifest.len(),
+            "annotations": {"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": VERSION},
+        }],
+    });
+    let docker = json!([{
+        "Config": format!("blobs/sha256/{config_digest}"),
+        "RepoTags": [NAME],
+        "Layers": [format!("blobs/sha256/{digest}")],
+    }]);
+
+    let mut out = tar::Builder::new(BufWriter::new(File::create(archive)?));
+    let mut add = |path: &str, size: u64, bytes: &mut dyn Read| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(size);
+        header.set_mode(0o644);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        out.append_data(&mut header, path, bytes)
+    };
+    for (path, text) in [
+        ("oci-layout".to_owned(), json!({"imageLayoutVersion": "1.0.0"}).to_string()),
+        ("index.json".to_owned(), index.to_string()),
+        ("manifest.json".to_owned(), docker.to_string()),
+        (format!("blobs/sha256/{manifest_digest}"), manifest),
+        (format!("blobs/sha256/{config_digest}"), config),
+    ] {
+        add(&path, text.len() as u64, &mut text.as_bytes())?;
+    }
+    add(&format!("blobs/sha256/{digest}"), layer_size, &mut layer)?;
+    out.into_inner()?.flush()
+}
+
+/// How the image is run, and what its containers can be told.
+fn configuration(diff_id: &str) -> Value {
+    let mut ports = serde_json::Map::from_iter([(format!("{ADMIN_PORT}/tcp"), json!({}))]);
+    let mut environment = vec!["PATH=/".to_owned()];
+    let mut labels = serde_json::Map::from_iter([
+        ("org.opencontainers.image.title".into(), "Hythe's pattern containers".into()),
+        ("org.opencontainers.image.version".into(), VERSION.into()),
+        ("org.opencontainers.image.licenses".into(), "Apache-2.0".into()),
+    ]);
+    for manual in manuals::all() {
+        for port in manual.ports {
+            ports.insert(format!("{}/{}", port.number, port.protocol), json!({}));
+        }
+        let label = |part: &str| format!("dev.hythe.patterns.{}.{part}", manual.name.replace(' ', "."));
+        let join = |lines: Vec<String>| Value::from(lines.join("\n"));
+        labels.insert(label("about"), manual.about.into());
+        labels.insert(label("version"), manual.version.into());
+        let lines = manual.ports.iter().map(|p| format!("{}/{} {}", p.number, p.protocol, p.about));
+        labels.insert(label("ports"), join(lines.collect()));
+        let lines = manual.all_endpoints().map(|e| format!("{} {} {}", e.method, e.path, e.about));
+        labels.insert(label("endpoints"), join(lines.collect()));
+        let lines = manual.all_variables().map(|v| format!("{}={} {}", v.name, v.default, v.about));
+        labels.insert(label("environment"), join(lines.collect()));
+        // Variables of one container would speak against the configuration files of others.
+        for variable in manual.all_variables().filter(|v| v.name.starts_with("HYTHE_") && !v.default.is_empty()) {
+            let default = format!("{}={}", variable.name, variable.default);
+            if !environment.contains(&default) {
+                environment.push(default);
+            }
+        }
+    }
+    json!({
+        "created": "1970-01-01T00:00:00Z",
+        "architecture": architecture(),
+        "os": "linux",
+        "config": {
+            "Entrypoint": ["/hythe"],
+            "Cmd": ["--help"],
+            "Env": environment,
+            "ExposedPorts": ports,
+            "Labels": labels,
+            "User": "65532:65532",
+            "WorkingDir": "/",
+        },
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
+        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "hythe image patterns"}],
+    })
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The part of an ELF program that the kernel loads, which is its beginning: symbols and debug information come after it.
+fn loaded_part(mut file: File) -> io::Result<(u64, Box<dyn Read>)> {
+    const HEADER: usize = 64;
+    let whole = file.metadata()?.len();
+    let mut header = [0; HEADER];
+    file.read_exact(&mut header)?;
+    // 64-bit, little-endian; anything else is taken as it is.
+    if header[..6] != [0x7f, b'E', b'L', b'F', 2, 1] {
+        file.seek(SeekFrom::Start(0))?;
+        return Ok((whole, Box::new(file)));
+    }
+    let number = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
+    let (table, entry, count) = (number(&header[32..40]), number(&header[54..56]), number(&header[56..58]));
+    let mut programs = vec![0; usize::try_from(entry * count).map_err(io::Error::other)?];
+    file.seek(SeekFrom::Start(table))?;
+    file.read_exact(&mut programs)?;
+    let ends = programs.chunks_exact(entry.max(56) as usize).map(|p| number(&p[8..16]) + number(&p[32..40]));
+    let end = ends.chain([table + entry * count, HEADER as u64]).max().unwrap_or(whole).min(whole);
+    // No table of sections any more: where it is, how many there are, which one has their names.
+    header[40..48].fill(0);
+    header[60..64].fill(0);
+    file.seek(SeekFrom::Start(HEADER as u64))?;
+    Ok((end, Box::new(io::Cursor::new(header).chain(file.take(end - HEADER as u64)))))
+}
+
+/// A writer that hashes and counts.
+struct Hashed<W> {
+    inner: W,
+    hasher: Sha256,
+    size: u64,
+}
+
+impl<W: Write> Hashed<W> {
+    fn new(inner: W) -> Self {
+        Self { inner, hasher: Sha256::new(), size: 0 }
+    }
+
+    fn finish(mut self) -> io::Result<(W, String, u64)> {
+        self.inner.flush()?;
+        Ok((self.inner, hex::encode(self.hasher.finalize()), self.size))
+    }
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..n]);
+        self.size += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(archive: &Path) -> Vec<(String, Vec<u8>)> {
+        let mut archive = tar::Archive::new(File::open(archive).unwrap());
+        archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let mut entry = entry.unwrap();
+                let mut bytes = Vec::new();
+                entry.read_to_end(&mut bytes).unwrap();
+                (entry.path().unwrap().display().to_string(), bytes)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_image_holds_one_file_that_runs_without_the_rest_of_the_program() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = directory.path().join("patterns.tar");
+        write(&Binary::Program("/proc/self/exe".into()), &archive).unwrap();
+        let members = members(&archive);
+        let manifest: Value = serde_json::from_slice(&members[2].1).unwrap();
+        let layer = manifest[0]["Layers"][0].as_str().unwrap();
+        let layer = &members.iter().find(|(name, _)| name == layer).unwrap().1;
+        let mut entries = tar::Archive::new(&layer[..]);
+        let mut entries = entries.entries().unwrap();
+        let mut file = entries.next().unwrap().unwrap();
+        assert_eq!(file.path().unwrap().to_str(), Some("hythe"));
+        let program = directory.path().join("program");
+        file.unpack(&program).unwrap();
+        assert!(entries.next().is_none());
+        let whole = std::fs::metadata("/proc/self/exe").unwrap().len();
+        assert!(std::fs::metadata(&program).unwrap().len() < whole, "symbols are left out");
+        // It is this test program: it can say what tests it has.
+        let said = std::process::Command::new(&program).arg("--list").output().unwrap();
+        assert!(String::from_utf8_lossy(&said.stdout).contains("the_image_holds_one_file"));
+    }
+
+    #[test]
+    fn the_same_binary_makes_the_same_image() {
+        let directory = tempfile::tempdir().unwrap();
+        let compressed = {
+            let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.set_pledged_src_size(Some(5)).unwrap();
+            encoder.include_contentsize(true).unwrap();
+            encoder.write_all(b"hello").unwrap();
+            encoder.finish().unwrap().leak()
+        };
+        let binary = Binary::of(compressed);
+        let (one, two) = (directory.path().join("one"), directory.path().join("two"));
+        write(&binary, &one).unwrap();
+        write(&binary, &two).unwrap();
+        assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
+        let index: Value = serde_json::from_slice(&members(&one)[1].1).unwrap();
+        assert_eq!(index["manifests"][0]["annotations"]["io.containerd.image.name"], NAME);
+    }
+
+    #[test]
+    fn the_configuration_documents_every_container() {
+        let config = configuration("00");
+        for manual in manuals::all() {
+            let label = |part: &str| format!("dev.hythe.patterns.{}.{part}", manual.name.replace(' ', "."));
+            for part in ["about", "version", "ports", "endpoints", "environment"] {
+                assert!(config["config"]["Labels"][label(part)].is_string(), "{} {part}", manual.name);
+            }
+        }
+        assert_eq!(config["config"]["Entrypoint"], json!(["/hythe"]));
+    }
+}

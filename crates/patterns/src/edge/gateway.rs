@@ -1,0 +1,318 @@
+//! Gateways: their listeners, and the routes that are attached to them.
+
+use std::sync::Arc;
+
+use controllers::queue::Key;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt;
+use pattern_kinds::gateway::{
+    Gateway, GatewayAddress, GatewayStatus, HTTPRoute, Listener, ListenerStatus, ParentReference, RouteGroupKind,
+};
+
+use super::{
+    GATEWAY_CONTROLLER,
+    grants::{End, may_refer},
+    model::{Building, Inputs, Model, by_age},
+    routes::{self, ParentSaid},
+};
+use crate::conditions::{Said, conditions};
+
+const GROUP: &str = "gateway.networking.k8s.io";
+
+/// What is said of a Gateway.
+pub struct GatewaySaid {
+    /// Which.
+    pub key: Key,
+    listeners: Vec<ListenerSaid>,
+}
+
+struct ListenerSaid {
+    name: String,
+    kinds: Vec<RouteGroupKind>,
+    attached: i32,
+    said: Vec<Said>,
+}
+
+impl GatewaySaid {
+    /// As its status.
+    pub fn status(&self, gateway: &Gateway, addresses: &[String], now: Timestamp) -> GatewayStatus {
+        let before = gateway.status.clone().unwrap_or_default();
+        let generation = gateway.metadata.generation;
+        let sound =
+            self.listeners.iter().filter(|l| l.said.iter().all(|s| s.type_ == "Conflicted" || s.status == Some(true)));
+        let any = sound.count() > 0;
+        let accepted = match any {
+            true => Said::yes("Accepted", "Accepted", "the edge serves it"),
+            false => Said::no("Accepted", "ListenersNotValid", "none of its listeners can be served"),
+        };
+        let programmed = match (any, addresses.is_empty()) {
+            (true, false) => Said::yes("Programmed", "Programmed", "the edge is ready"),
+            (true, true) => Said::no("Programmed", "Pending", "the edge is not ready yet"),
+            (false, _) => Said::no("Programmed", "Invalid", "none of its listeners can be served"),
+        };
+        let known = before.conditions.unwrap_or_default();
+        let listeners = self.listeners.iter().map(|listener| {
+            let known = before.listeners.iter().flatten().find(|l| l.name == listener.name);
+            let known = known.map_or(&[][..], |l| &l.conditions);
+            ListenerStatus {
+                name: listener.name.clone(),
+                supported_kinds: listener.kinds.clone(),
+                attached_routes: listener.attached,
+                conditions: conditions(&listener.said, known, generation, now),
+            }
+        });
+        let address = |value: &String| GatewayAddress { type_: Some("IPAddress".into()), value: Some(value.clone()) };
+        GatewayStatus {
+            addresses: Some(addresses.iter().map(address).collect()),
+            conditions: Some(conditions(&[accepted, programmed], &known, generation, now)),
+            listeners: Some(listeners.collect()),
+        }
+    }
+}
+
+/// Adds all Gateways of our classes with their routes.
+pub fn serve(inputs: &Inputs<'_>, building: &mut Building, model: &mut Model) {
+    let ours = |gateway: &Arc<Gateway>| {
+        inputs.gateway_classes.iter().any(|class| {
+            class.name_any() == gateway.spec.gateway_class_name && class.spec.controller_name == GATEWAY_CONTROLLER
+        })
+    };
+    let routes = by_age(&inputs.routes);
+    for gateway in by_age(&inputs.gateways) {
+        if !ours(&gateway) || gateway.metadata.deletion_timestamp.is_some() {
+            continue;
+        }
+        let key = Key::of(&*gateway);
+        let mut listeners: Vec<ListenerSaid> =
+            gateway.spec.listeners.iter().map(|listener| open(inputs, building, &key, listener)).collect();
+        for route in routes.iter().filter(|route| route.metadata.deletion_timestamp.is_none()) {
+            attach(inputs, building, model, &gateway, route, &mut listeners);
+        }
+        model.gateways.push(GatewaySaid { key, listeners });
+    }
+}
+
+fn http_route() -> RouteGroupKind {
+    RouteGroupKind { group: Some(GROUP.to_owned()), kind: "HTTPRoute".to_owned() }
+}
+
+/// Opens the port of a listener, with its certificates.
+fn open(inputs: &Inputs<'_>, building: &mut Building, gateway: &Key, listener: &Listener) -> ListenerSaid {
+    let mut said = ListenerSaid { name: listener.name.clone(), kinds: Vec::new(), attached: 0, said: Vec::new() };
+    let tls = match listener.protocol.as_str() {
+        "HTTP" => false,
+        "HTTPS" => true,
+        other => {
+            let why = format!("protocol {other} is not served");
+            said.said = vec![
+                Said::no("Accepted", "UnsupportedProtocol", why),
+                Said::yes("ResolvedRefs", "ResolvedRefs", ""),
+                Said::no("Programmed", "Invalid", "the listener is not accepted"),
+            ];
+            return said;
+        }
+    };
+    let asked = listener.allowed_routes.iter().flat_map(|a| a.kinds.iter().flatten());
+    let is_http = |k: &RouteGroupKind| k.kind == "HTTPRoute" && k.group.as_deref().unwrap_or(GROUP) == GROUP;
+    let (fine, odd): (Vec<_>, Vec<_>) = asked.cloned().partition(is_http);
+    if odd.is_empty() || !fine.is_empty() {
+        said.kinds.push(http_route());
+    }
+    let mut resolved = match odd.first() {
+        Some(kind) => {
+            Said::no("ResolvedRefs", "InvalidRouteKinds", format!("routes of kind {} are not served", kind.kind))
+        }
+        None => Said::yes("ResolvedRefs", "ResolvedRefs", "everything that it refers to is there"),
+    };
+    let mut certificates = Vec::new();
+    for reference in listener.tls.iter().flat_map(|tls| tls.certificate_refs.iter().flatten()) {
+        let namespace = reference.namespace.as_deref().unwrap_or(&gateway.namespace);
+        let kind = (reference.group.as_deref().unwrap_or(""), reference.kind.as_deref().unwrap_or("Secret"));
+        let from = End { group: GROUP, kind: "Gateway", namespace: &gateway.namespace };
+        let to = End { group: kind.0, kind: kind.1, namespace };
+        if kind != ("", "Secret") {
+            resolved = Said::no("ResolvedRefs", "InvalidCertificateRef", format!("{} is no Secret", kind.1));
+        } else if !may_refer(&inputs.grants, &from, &to, &reference.name) {
+            let why = format!("no ReferenceGrant lets it use Secret {namespace}/{}", reference.name);
+            resolved = Said::no("ResolvedRefs", "RefNotPermitted", why);
+        } else {
+            let hosts = listener.hostname.iter().filter(|h| !h.is_empty()).cloned().collect();
+            match building.certificate((inputs.secret)(&Key::new(namespace, &reference.name)), hosts) {
+                Ok(certificate) => certificates.push(certificate),
+                Err(why) => {
+                    let why = format!("Secret {namespace}/{} {why}", reference.name);
+                    resolved = Said::no("ResolvedRefs", "InvalidCertificateRef", why);
+                }
+            }
+        }
+    }
+    let programmed = match (tls, certificates.is_empty()) {
+        (true, true) => Said::no("Programmed", "Invalid", "there is no certificate to show"),
+        _ => Said::yes("Programmed", "Programmed", "the configuration is written"),
+    };
+    match building.open(listener.port, tls) {
+        Some(open) => {
+            open.certificates.extend(certificates);
+            said.said = vec![
+                Said::yes("Accepted", "Accepted", "the listener is served"),
+                Said::no("Conflicted", "NoConflicts", ""),
+                resolved,
+                programmed,
+            ];
+        }
+        None => {
+            let why = format!("port {} is used for another protocol", listener.port);
+            said.said = vec![
+                Said::no("Accepted", "PortUnavailable", why.clone()),
+                Said::yes("Conflicted", "ProtocolConflict", why),
+                resolved,
+                Said::no("Programmed", "Invalid", "the listener is not accepted"),
+            ];
+        }
+    }
+    said
+}
+
+fn attach(
+    inputs: &Inputs<'_>,
+    building: &mut Building,
+    model: &mut Model,
+    gateway: &Gateway,
+    route: &HTTPRoute,
+    listeners: &mut [ListenerSaid],
+) {
+    let (ours, theirs) = (Key::of(gateway), Key::of(route));
+    let mine = |parent: &&ParentReference| {
+        parent.group.as_deref().unwrap_or(GROUP) == GROUP
+            && parent.kind.as_deref().unwrap_or("Gateway") == "Gateway"
+            && parent.name == ours.name
+            && parent.namespace.as_deref().unwrap_or(&theirs.namespace) == ours.namespace
+    };
+    for parent in route.spec.parent_refs.iter().flatten().filter(mine) {
+        let chosen: Vec<(&Listener, &mut ListenerSaid)> = gateway
+            .spec
+            .listeners
+            .iter()
+            .zip(listeners.iter_mut())
+            .filter(|(listener, _)| {
+                parent.section_name.as_deref().is_none_or(|name| name == listener.name)
+                    && parent.port.is_none_or(|port| port == listener.port)
+            })
+            .collect();
+        let mut accepted = Said::no("Accepted", "NoMatchingParent", "the Gateway has no such listener");
+        let mut resolved = Said::yes("ResolvedRefs", "ResolvedRefs", "everything that it refers to is there");
+        for (listener, said) in chosen {
+            // A better reason than before, unless it is accepted by another listener already.
+            let mut refuse = |reason, message: String| {
+                if accepted.status != Some(true) {
+                    accepted = Said::no("Accepted", reason, message);
+                }
+            };
+            if said.kinds.is_empty() || !allows(inputs, listener, &ours.namespace, &theirs.namespace) {
+                refuse("NotAllowedByListeners", format!("listener {} does not allow it", listener.name));
+                continue;
+            }
+            let hosts = match meet(listener.hostname.as_deref(), route.spec.hostnames.as_deref().unwrap_or_default()) {
+                Some(hosts) => hosts,
+                None => {
+                    refuse(
+                        "NoMatchingListenerHostname",
+                        format!("no host of its is one of listener {}", listener.name),
+                    );
+                    continue;
+                }
+            };
+            said.attached += 1;
+            accepted = Said::yes("Accepted", "Accepted", "a listener serves it");
+            let (made, wrong) = routes::translate(inputs, building, route, &hosts);
+            if let Some(wrong) = wrong {
+                resolved = wrong;
+            }
+            if said.said.iter().any(|s| s.type_ == "Accepted" && s.status == Some(true))
+                && let Some(open) = building.open(listener.port, listener.protocol == "HTTPS")
+            {
+                open.routes.extend(made);
+            }
+        }
+        let said = ParentSaid { parent: parent.clone(), said: vec![accepted, resolved] };
+        model.routes.entry(theirs.clone()).or_default().push(said);
+    }
+}
+
+fn allows(inputs: &Inputs<'_>, listener: &Listener, own: &str, route: &str) -> bool {
+    let namespaces = listener.allowed_routes.as_ref().and_then(|a| a.namespaces.as_ref());
+    match namespaces.and_then(|n| n.from.as_deref()).unwrap_or("Same") {
+        "All" => true,
+        "Selector" => {
+            let labels = inputs.namespaces.get(route);
+            namespaces.and_then(|n| n.selector.as_ref()).is_some_and(|selector| {
+                labels.is_some_and(|labels| selects(selector, |key| labels.get(key).map(String::as_str)))
+            })
+        }
+        _ => own == route,
+    }
+}
+
+/// Whether a selector selects what has these labels.
+fn selects<'a>(selector: &LabelSelector, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+    let equal = selector.match_labels.iter().flatten().all(|(key, value)| label(key) == Some(value));
+    equal
+        && selector.match_expressions.iter().flatten().all(|expression| {
+            let value = label(&expression.key);
+            let listed = value.is_some_and(|v| expression.values.iter().flatten().any(|x| x == v));
+            match expression.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                "Exists" => value.is_some(),
+                _ => value.is_none(),
+            }
+        })
+}
+
+/// The hosts that both a listener and a route are for; `None` if there are none.
+fn meet(listener: Option<&str>, route: &[String]) -> Option<Vec<String>> {
+    let listener = listener.filter(|host| !host.is_empty());
+    match (listener, route) {
+        (None, hosts) => Some(hosts.to_vec()),
+        (Some(host), []) => Some(vec![host.to_owned()]),
+        (Some(host), hosts) => {
+            let common: Vec<String> = hosts.iter().filter_map(|other| narrower(host, other)).collect();
+            (!common.is_empty()).then_some(common)
+        }
+    }
+}
+
+/// What both of two hosts stand for.
+fn narrower(one: &str, other: &str) -> Option<String> {
+    let within = |wide: &str, narrow: &str| {
+        wide.strip_prefix('*')
+            .is_some_and(|suffix| narrow.trim_start_matches('*').ends_with(suffix) && narrow != suffix)
+    };
+    if one == other || within(one, other) {
+        Some(other.to_owned())
+    } else if within(other, one) {
+        Some(one.to_owned())
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_listener_and_route_meet_in_the_narrower_one() {
+        let hosts = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect::<Vec<_>>();
+        assert_eq!(meet(None, &hosts(&["a.example.com"])), Some(hosts(&["a.example.com"])));
+        assert_eq!(meet(Some("*.example.com"), &[]), Some(hosts(&["*.example.com"])));
+        assert_eq!(
+            meet(Some("*.example.com"), &hosts(&["a.example.com", "a.other.org"])),
+            Some(hosts(&["a.example.com"]))
+        );
+        assert_eq!(meet(Some("a.b.example.com"), &hosts(&["*.example.com"])), Some(hosts(&["a.b.example.com"])));
+        assert_eq!(meet(Some("*.example.com"), &hosts(&["example.com"])), None);
+        assert_eq!(meet(Some("*.example.com"), &hosts(&["*.a.example.com"])), Some(hosts(&["*.a.example.com"])));
+    }
+}

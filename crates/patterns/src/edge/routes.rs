@@ -1,0 +1,237 @@
+//! HTTPRoutes as routes of the proxy.
+
+use jiff::Timestamp;
+use pattern_kinds::gateway::{
+    BackendReference, HTTPHeaderFilter, HTTPPathModifier, HTTPRoute, HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRule,
+    HTTPValueMatch, ParentReference, RouteParentStatus, RouteStatus,
+};
+use proxy::config::{
+    Duration, Filters, HeaderEdit, HeaderMatch, HeaderValue, Match, Mirror, PathMatch, PathRewrite, Redirect, Rewrite,
+    Route, Target,
+};
+
+use super::{
+    GATEWAY_CONTROLLER,
+    grants::{End, may_refer},
+    model::{Building, Inputs, answer},
+};
+use crate::conditions::{Said, conditions};
+
+/// What is served, by the names of the Gateway API's conformance tests, sorted.
+pub const FEATURES: &[&str] = &[
+    "Gateway",
+    "HTTPRoute",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendTimeout",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestMirror",
+    "HTTPRouteRequestMultipleMirrors",
+    "HTTPRouteRequestPercentageMirror",
+    "HTTPRouteRequestTimeout",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteSchemeRedirect",
+    "ReferenceGrant",
+];
+
+const GROUP: &str = "gateway.networking.k8s.io";
+
+/// What is said of a route with respect to one parent.
+pub struct ParentSaid {
+    pub parent: ParentReference,
+    pub said: Vec<Said>,
+}
+
+/// The status of a route: ours renewed, other controllers' as they are.
+pub fn status(route: &HTTPRoute, said: &[ParentSaid], now: Timestamp) -> RouteStatus {
+    let before = route.status.clone().unwrap_or_default().parents;
+    let mut parents: Vec<RouteParentStatus> = Vec::new();
+    for one in said {
+        let known = before.iter().find(|p| p.controller_name == GATEWAY_CONTROLLER && p.parent_ref == one.parent);
+        parents.push(RouteParentStatus {
+            parent_ref: one.parent.clone(),
+            controller_name: GATEWAY_CONTROLLER.to_owned(),
+            conditions: conditions(&one.said, known.map_or(&[], |p| &p.conditions), route.metadata.generation, now),
+        });
+    }
+    parents.extend(before.into_iter().filter(|p| p.controller_name != GATEWAY_CONTROLLER));
+    RouteStatus { parents }
+}
+
+/// The proxy's routes for a route on these hosts, and what can't be resolved of it.
+pub fn translate(
+    inputs: &Inputs<'_>,
+    building: &mut Building,
+    route: &HTTPRoute,
+    hosts: &[String],
+) -> (Vec<Route>, Option<Said>) {
+    let mut wrong = None;
+    let namespace = route.metadata.namespace.clone().unwrap_or_default();
+    let name = format!("{namespace}/{}", route.metadata.name.as_deref().unwrap_or_default());
+    let rules = route.spec.rules.clone().unwrap_or_else(|| vec![HTTPRouteRule::default()]);
+    let made = rules
+        .iter()
+        .map(|rule| {
+            let mut out = Route { name: name.clone(), hosts: hosts.to_vec(), ..Default::default() };
+            out.matches = rule.matches.iter().flatten().map(matching).collect();
+            out.filters = filters(inputs, building, &namespace, rule.filters.iter().flatten(), &mut wrong);
+            if let Some(time) = rule.timeouts.as_ref().and_then(|t| t.request.as_ref()).and_then(|t| t.parse().ok()) {
+                out.timeout = time;
+            }
+            let attempt = rule.timeouts.as_ref().and_then(|t| t.backend_request.as_ref());
+            out.retry.attempt_timeout =
+                attempt.and_then(|t| t.parse::<Duration>().ok()).filter(|t| *t != Duration::default());
+            let mut broken = 0;
+            for backend in rule.backend_refs.iter().flatten() {
+                let reference = BackendReference {
+                    group: backend.group.clone(),
+                    kind: backend.kind.clone(),
+                    name: backend.name.clone(),
+                    namespace: backend.namespace.clone(),
+                    port: backend.port,
+                };
+                let Some(mut target) = resolve(inputs, building, &namespace, &reference, &mut wrong) else {
+                    broken += 1;
+                    continue;
+                };
+                target.weight = u32::try_from(backend.weight.unwrap_or(1)).unwrap_or_default();
+                let own = filters(inputs, building, &namespace, backend.filters.iter().flatten(), &mut wrong);
+                target.request_headers = own.request_headers;
+                target.response_headers = own.response_headers;
+                out.to.push(target);
+            }
+            // Without a backend that can be reached the answer is 500, as the specification has it.
+            let nowhere = out.to.is_empty() && out.filters.redirect.is_none();
+            if nowhere && (broken > 0 || rule.backend_refs.as_ref().is_none_or(Vec::is_empty)) {
+                out.filters.respond = Some(answer(500));
+            }
+            out
+        })
+        .collect();
+    (made, wrong)
+}
+
+fn resolve(
+    inputs: &Inputs<'_>,
+    building: &mut Building,
+    own: &str,
+    reference: &BackendReference,
+    wrong: &mut Option<Said>,
+) -> Option<Target> {
+    let mut refuse = |reason, message| *wrong = Some(Said::no("ResolvedRefs", reason, message));
+    let namespace = reference.namespace.as_deref().unwrap_or(own);
+    let kind = (reference.group.as_deref().unwrap_or(""), reference.kind.as_deref().unwrap_or("Service"));
+    if kind != ("", "Service") {
+        refuse("InvalidKind", format!("{} can't be a backend", kind.1));
+        return None;
+    }
+    let from = End { group: GROUP, kind: "HTTPRoute", namespace: own };
+    let to = End { group: "", kind: "Service", namespace };
+    if !may_refer(&inputs.grants, &from, &to, &reference.name) {
+        refuse("RefNotPermitted", format!("no ReferenceGrant lets it use Service {namespace}/{}", reference.name));
+        return None;
+    }
+    let (target, missing) = building.target(inputs, namespace, &reference.name, reference.port.unwrap_or(80));
+    match missing {
+        Some(missing) => {
+            refuse("BackendNotFound", missing.to_string());
+            None
+        }
+        None => Some(target),
+    }
+}
+
+fn matching(one: &HTTPRouteMatch) -> Match {
+    let path = one.path.as_ref().map(|path| {
+        let value = path.value.clone().unwrap_or_else(|| "/".to_owned());
+        match path.type_.as_deref() {
+            Some("Exact") => PathMatch::Exact(value),
+            Some("RegularExpression") => PathMatch::Regex(value),
+            _ => PathMatch::Prefix(value),
+        }
+    });
+    let values = |all: &Option<Vec<HTTPValueMatch>>| {
+        let all = all.iter().flatten().map(|m| match m.type_.as_deref() {
+            Some("RegularExpression") => {
+                HeaderMatch { name: m.name.clone(), regex: Some(m.value.clone()), ..Default::default() }
+            }
+            _ => HeaderMatch { name: m.name.clone(), exact: Some(m.value.clone()), ..Default::default() },
+        });
+        all.collect()
+    };
+    Match {
+        path,
+        methods: one.method.iter().cloned().collect(),
+        headers: values(&one.headers),
+        query: values(&one.query_params),
+    }
+}
+
+fn filters<'a>(
+    inputs: &Inputs<'_>,
+    building: &mut Building,
+    namespace: &str,
+    all: impl Iterator<Item = &'a HTTPRouteFilter>,
+    wrong: &mut Option<Said>,
+) -> Filters {
+    let mut out = Filters::default();
+    for filter in all {
+        if let Some(headers) = &filter.request_header_modifier {
+            out.request_headers = edit(headers);
+        }
+        if let Some(headers) = &filter.response_header_modifier {
+            out.response_headers = edit(headers);
+        }
+        if let Some(mirror) = &filter.request_mirror
+            && let Some(target) = resolve(inputs, building, namespace, &mirror.backend_ref, wrong)
+        {
+            let percent = match (&mirror.fraction, mirror.percent) {
+                (Some(part), _) => {
+                    f64::from(part.numerator) * 100.0 / f64::from(part.denominator.unwrap_or(100).max(1))
+                }
+                (None, Some(percent)) => f64::from(percent),
+                (None, None) => 100.0,
+            };
+            out.mirrors.push(Mirror { pool: target.pool, percent: percent.clamp(0.0, 100.0), compare: false });
+        }
+        if let Some(redirect) = &filter.request_redirect {
+            out.redirect = Some(Redirect {
+                scheme: redirect.scheme.clone(),
+                host: redirect.hostname.clone(),
+                port: redirect.port.and_then(|port| u16::try_from(port).ok()),
+                path: redirect.path.as_ref().map(path),
+                status: redirect.status_code.and_then(|status| u16::try_from(status).ok()),
+            });
+        }
+        if let Some(rewrite) = &filter.url_rewrite {
+            out.rewrite = Some(Rewrite { host: rewrite.hostname.clone(), path: rewrite.path.as_ref().map(path) });
+        }
+        if filter.extension_ref.is_some() {
+            *wrong = Some(Said::no("ResolvedRefs", "InvalidKind", "there are no filters of other kinds"));
+            out.respond = Some(answer(500));
+        }
+    }
+    out
+}
+
+fn path(modifier: &HTTPPathModifier) -> PathRewrite {
+    match modifier.type_.as_str() {
+        "ReplacePrefixMatch" => PathRewrite::Prefix(modifier.replace_prefix_match.clone().unwrap_or_default()),
+        _ => PathRewrite::Full(modifier.replace_full_path.clone().unwrap_or_default()),
+    }
+}
+
+fn edit(headers: &HTTPHeaderFilter) -> HeaderEdit {
+    let values = |all: &Option<Vec<pattern_kinds::gateway::HTTPHeader>>| {
+        all.iter().flatten().map(|h| HeaderValue { name: h.name.clone(), value: h.value.clone() }).collect()
+    };
+    HeaderEdit {
+        set: values(&headers.set),
+        add: values(&headers.add),
+        remove: headers.remove.clone().unwrap_or_default(),
+    }
+}

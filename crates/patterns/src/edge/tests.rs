@@ -1,0 +1,205 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use controllers::queue::Key;
+use k8s_openapi::api::core::v1::Secret;
+use proxy::config::{PathMatch, check};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::model::{Inputs, Model};
+use crate::world::{Missing, Reach};
+
+fn parse<K: DeserializeOwned>(objects: &[Value]) -> Vec<Arc<K>> {
+    objects.iter().map(|object| Arc::new(serde_json::from_value(object.clone()).expect("it is of that kind"))).collect()
+}
+
+#[derive(Default)]
+struct World {
+    ingresses: Vec<Value>,
+    gateways: Vec<Value>,
+    routes: Vec<Value>,
+    grants: Vec<Value>,
+}
+
+impl World {
+    fn model(&self) -> Model {
+        let secret = |key: &Key| {
+            let data = json!({"tls.crt": "LS0tLS1CRUdJTg==", "tls.key": "LS0tLS1CRUdJTg=="});
+            let secret: Secret = serde_json::from_value(
+                json!({"metadata": {"name": key.name}, "type": "kubernetes.io/tls", "data": data}),
+            )
+            .expect("it is a Secret");
+            (key.name == "tls").then(|| Arc::new(secret))
+        };
+        let reach = |namespace: &str, service: &str, port: i32| match service {
+            "gone" => Err(Missing::Service(service.to_owned())),
+            _ => Ok(Reach::Addresses(vec![format!("{service}.{namespace}:{port}")])),
+        };
+        let port_named = |_: &str, _: &str, name: &str| (name == "http").then_some(80);
+        let inputs = Inputs {
+            ingresses: parse(&self.ingresses),
+            ingress_classes: parse(&[
+                json!({"metadata": {"name": "hythe"}, "spec": {"controller": "hythe.dev/ingress"}}),
+                json!({"metadata": {"name": "other"}, "spec": {"controller": "example.com/other"}}),
+            ]),
+            gateways: parse(&self.gateways),
+            gateway_classes: parse(&[
+                json!({"metadata": {"name": "hythe"}, "spec": {"controllerName": "hythe.dev/gateway"}}),
+            ]),
+            routes: parse(&self.routes),
+            grants: parse(&self.grants),
+            namespaces: BTreeMap::from([("b".into(), BTreeMap::from([("team".into(), "web".into())]))]),
+            secret: &secret,
+            reach: &reach,
+            port_named: &port_named,
+        };
+        Model::of(&inputs)
+    }
+}
+
+fn ingress(name: &str, class: &str, spec: Value) -> Value {
+    let mut object = json!({"metadata": {"name": name, "namespace": "a"}, "spec": spec});
+    object["spec"]["ingressClassName"] = class.into();
+    object
+}
+
+fn gateway(listeners: Value) -> Value {
+    json!({"metadata": {"name": "g", "namespace": "a"}, "spec": {"gatewayClassName": "hythe", "listeners": listeners}})
+}
+
+fn route(namespace: &str, spec: Value) -> Value {
+    let mut object = json!({"metadata": {"name": "r", "namespace": namespace}, "spec": spec});
+    object["spec"]["parentRefs"] = json!([{"name": "g", "namespace": "a"}]);
+    object
+}
+
+fn said<'a>(model: &'a Model, namespace: &str, type_: &str) -> (Option<bool>, &'a str) {
+    let parents = &model.routes[&Key::new(namespace, "r")];
+    let one = parents[0].said.iter().find(|s| s.type_ == type_).expect("it is said");
+    (one.status, one.reason)
+}
+
+#[test]
+fn nothing_is_served_when_nothing_asks_for_it() {
+    assert!(World::default().model().is_empty());
+    let foreign =
+        World { ingresses: vec![ingress("i", "other", json!({"rules": [{"host": "x"}]}))], ..Default::default() };
+    assert!(foreign.model().is_empty());
+}
+
+#[test]
+fn an_ingress_becomes_routes_of_both_ports() {
+    let path = |path: &str, kind: &str, port: Value| json!({"path": path, "pathType": kind, "backend": {"service": {"name": "web", "port": port}}});
+    let world = World {
+        ingresses: vec![ingress(
+            "i",
+            "hythe",
+            json!({
+                "tls": [{"hosts": ["x.example.com"], "secretName": "tls"}, {"secretName": "none"}],
+                "defaultBackend": {"service": {"name": "fallback", "port": {"number": 8080}}},
+                "rules": [{"host": "x.example.com", "http": {"paths": [
+                    path("/a", "Exact", json!({"number": 80})),
+                    path("/b", "Prefix", json!({"name": "http"})),
+                    path("", "ImplementationSpecific", json!({"name": "nonsense"})),
+                ]}}],
+            }),
+        )],
+        ..Default::default()
+    };
+    let model = world.model();
+    check(&model.config).expect("it is a sound configuration");
+    assert_eq!(model.ports.iter().copied().collect::<Vec<_>>(), [80, 443]);
+    let http = &model.config.listeners[0];
+    assert_eq!(http.routes.len(), 4);
+    assert_eq!(http.routes[0].matches[0].path, Some(PathMatch::Exact("/a".into())));
+    assert_eq!(http.routes[1].to[0].pool, "a/web:80");
+    assert!(http.routes[2].to.is_empty(), "a port that is not there has no target");
+    assert!(http.routes[3].hosts.is_empty(), "the default backend is for all hosts");
+    let tls = model.config.listeners[1].tls.as_ref().expect("port 443 ends TLS");
+    assert_eq!(tls.certificates.len(), 1);
+    assert_eq!(tls.certificates[0].hosts, ["x.example.com"]);
+    assert_eq!(model.files.len(), 2);
+    let warnings: Vec<_> = model.warnings.iter().map(|(_, note)| note.as_str()).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("Secret \"none\" is not there"));
+}
+
+#[test]
+fn a_route_is_attached_where_listener_and_namespace_allow_it() {
+    let listeners = json!([
+        {"name": "same", "port": 80, "protocol": "HTTP", "hostname": "*.example.com"},
+        {"name": "all", "port": 8080, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}},
+    ]);
+    let backends = json!([{"name": "web", "port": 80, "weight": 9}, {"name": "new", "port": 80, "weight": 1}]);
+    let spec = json!({"hostnames": ["x.example.com"], "rules": [{"backendRefs": backends}]});
+    let world = |namespace| World {
+        gateways: vec![gateway(listeners.clone())],
+        routes: vec![route(namespace, spec.clone())],
+        ..Default::default()
+    };
+    let own = world("a").model();
+    check(&own.config).expect("it is a sound configuration");
+    assert_eq!(said(&own, "a", "Accepted"), (Some(true), "Accepted"));
+    let weights: Vec<_> = own.config.listeners[0].routes[0].to.iter().map(|t| t.weight).collect();
+    assert_eq!(weights, [9, 1]);
+    let other = world("b").model();
+    assert_eq!(said(&other, "b", "Accepted"), (Some(true), "Accepted"));
+    let routes: Vec<_> = other.config.listeners.iter().map(|l| l.routes[0].to.len()).collect();
+    assert_eq!(routes, [0, 2], "only the listener that allows other namespaces has it");
+}
+
+#[test]
+fn what_can_not_be_resolved_is_said_and_answered_with_500() {
+    let listeners =
+        json!([{"name": "all", "port": 80, "protocol": "HTTP", "allowedRoutes": {"namespaces": {"from": "All"}}}]);
+    let of = |reference: Value, grants: Vec<Value>| {
+        let world = World {
+            gateways: vec![gateway(listeners.clone())],
+            routes: vec![route("b", json!({"rules": [{"backendRefs": [reference]}]}))],
+            grants,
+            ..Default::default()
+        };
+        let model = world.model();
+        let respond = model.config.listeners[0].routes[0].filters.respond.as_ref().map(|r| r.status);
+        (said(&model, "b", "ResolvedRefs").1.to_owned(), respond)
+    };
+    assert_eq!(of(json!({"name": "gone", "port": 80}), vec![]), ("BackendNotFound".into(), Some(500)));
+    assert_eq!(of(json!({"name": "x", "kind": "Widget"}), vec![]), ("InvalidKind".into(), Some(500)));
+    let far = json!({"name": "web", "namespace": "c", "port": 80});
+    assert_eq!(of(far.clone(), vec![]), ("RefNotPermitted".into(), Some(500)));
+    let grant = json!({"metadata": {"name": "g", "namespace": "c"}, "spec": {
+        "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "b"}],
+        "to": [{"group": "", "kind": "Service"}],
+    }});
+    assert_eq!(of(far, vec![grant]), ("ResolvedRefs".into(), None));
+}
+
+#[test]
+fn listeners_say_why_they_are_not_served() {
+    let world = World {
+        gateways: vec![gateway(json!([
+            {"name": "web", "port": 80, "protocol": "HTTP"},
+            {"name": "raw", "port": 9000, "protocol": "TCP"},
+            {"name": "clash", "port": 80, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "tls"}]}},
+            {"name": "bare", "port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "none"}]}},
+        ]))],
+        ..Default::default()
+    };
+    let model = world.model();
+    let object: pattern_kinds::gateway::Gateway = serde_json::from_value(world.gateways[0].clone()).expect("a Gateway");
+    let status = model.gateways[0].status(&object, &["10.0.0.1".into()], jiff::Timestamp::UNIX_EPOCH);
+    let of = |listener: usize, type_: &str| {
+        let listeners = status.listeners.as_ref().expect("there are listeners");
+        let found = listeners[listener].conditions.iter().find(|c| c.type_ == type_).expect("it is said");
+        (found.status.clone(), found.reason.clone())
+    };
+    let pair = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    assert_eq!(of(0, "Programmed"), pair("True", "Programmed"));
+    assert_eq!(of(1, "Accepted"), pair("False", "UnsupportedProtocol"));
+    assert_eq!(of(2, "Conflicted"), pair("True", "ProtocolConflict"));
+    assert_eq!(of(3, "ResolvedRefs"), pair("False", "InvalidCertificateRef"));
+    assert_eq!(of(3, "Programmed"), pair("False", "Invalid"));
+    assert_eq!(model.ports.iter().copied().collect::<Vec<_>>(), [80]);
+    let conditions = status.conditions.expect("there are conditions");
+    assert!(conditions.iter().all(|c| c.status == "True"), "{conditions:?}");
+}

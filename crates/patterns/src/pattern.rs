@@ -1,0 +1,196 @@
+//! One way for all patterns: look at the object, plan, write what is planned, say in the status how it stands.
+
+use std::fmt::Debug;
+
+use controllers::{
+    Error,
+    informer::{Informer, untouched},
+    queue::{Key, Queue},
+    recorder::Recorder,
+};
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use pattern_kinds::patterns::{PatternStatus, Tier};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::{
+    MANAGER, Settings, apply,
+    apply::Refused,
+    conditions::{Said, conditions, transitions},
+    plan::{Plan, Refusal},
+    world::{Touched, Watched, World},
+};
+
+/// A kind whose objects are wired by a plan.
+pub trait Pattern:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+{
+    /// What `kubectl describe` shows as the source of events.
+    const CONTROLLER: &'static str;
+
+    /// The Services that it depends on.
+    fn services(&self) -> Vec<&str>;
+
+    /// The StatefulSet that it depends on.
+    fn stateful_set(&self) -> Option<&str> {
+        None
+    }
+
+    /// Its Deployment.
+    fn tier(&self) -> Option<&Tier>;
+
+    /// What is known of it.
+    fn status(&self) -> Option<&PatternStatus>;
+
+    /// What it needs. A pure function of what is there.
+    fn plan(&self, watched: &Watched, settings: &Settings) -> Result<Plan, Refusal>;
+}
+
+/// Begins to watch a kind and to work on its objects.
+pub fn start<K: Pattern>(world: &World, tasks: &mut JoinSet<()>) {
+    let objects: Informer<K> = Informer::start(world.client(), untouched, tasks);
+    let queue = Queue::default();
+    let world = world.clone();
+    let (listening, queued) = (objects.clone(), queue.clone());
+    world.listen(move |touched| {
+        let key = match touched {
+            Touched::Owned { kind, owner } => {
+                if *kind == K::kind(&()) {
+                    queued.add(owner.clone());
+                }
+                return;
+            }
+            Touched::Service(key) | Touched::StatefulSet(key) => key,
+            Touched::Deployment(_) => return,
+        };
+        for object in listening.in_namespace(&key.namespace) {
+            let depends = match touched {
+                Touched::Service(_) => object.services().contains(&key.name.as_str()),
+                _ => object.stateful_set() == Some(key.name.as_str()),
+            };
+            if depends {
+                queued.add(Key::of(&*object));
+            }
+        }
+    });
+    tasks.spawn(async move {
+        objects.synced().await;
+        let queued = queue.clone();
+        objects.listen(move |change| queued.add(Key::of(&**change.object())));
+        let recorder = Recorder::new(world.client(), K::CONTROLLER);
+        queue.work(K::CONTROLLER, 2, |key| reconcile(world.clone(), objects.clone(), recorder.clone(), key)).await;
+    });
+}
+
+async fn reconcile<K: Pattern>(world: World, objects: Informer<K>, recorder: Recorder, key: Key) -> Result<(), Error> {
+    // What it owns goes with it: the garbage collector sees to that.
+    let Some(object) = objects.get(&key).filter(|o| o.meta().deletion_timestamp.is_none()) else { return Ok(()) };
+    let watched = world.watched().await;
+    let settings = world.settings();
+    let (standing, result) = match object.plan(watched, settings) {
+        Ok(plan) => match write(&world, &*object, &plan).await {
+            Ok(()) => (standing(&*object, &plan, watched), Ok(())),
+            Err(Refused::Taken(message)) => (refused(&Refusal { reason: "NameTaken", message }), Ok(())),
+            Err(Refused::Rejected(message)) => (refused(&Refusal { reason: "Rejected", message }), Ok(())),
+            Err(Refused::Later(error)) => return Err(error),
+        },
+        Err(refusal) => (refused(&refusal), Ok(())),
+    };
+    say(&world, &*object, &recorder, standing).await?;
+    result
+}
+
+async fn write<K: Pattern>(world: &World, object: &K, plan: &Plan) -> Result<(), Refused> {
+    let client = world.client();
+    for wanted in plan.objects(object, object.tier(), world.settings()) {
+        apply::owned(&client, object, &wanted).await?;
+    }
+    Ok(())
+}
+
+struct Standing {
+    said: Vec<Said>,
+    replicas: Option<i32>,
+    ready: Option<i32>,
+    backends: Option<i32>,
+    port: Option<i32>,
+}
+
+fn refused(refusal: &Refusal) -> Standing {
+    let said = vec![
+        Said::no("Accepted", refusal.reason, &refusal.message),
+        Said::no("Programmed", refusal.reason, "the configuration is not written"),
+        Said::no("Ready", refusal.reason, "it can't be done as it is asked for"),
+    ];
+    Standing { said, replicas: None, ready: None, backends: None, port: None }
+}
+
+fn standing<K: Pattern>(object: &K, plan: &Plan, watched: &Watched) -> Standing {
+    let deployment = watched.deployments.get(&Key::of(object));
+    let ready = deployment.and_then(|d| d.status.as_ref().and_then(|s| s.ready_replicas)).unwrap_or(0);
+    let replicas = plan.replicas(object.tier());
+    let is_ready = if !plan.missing.is_empty() {
+        Said::no("Ready", "BackendNotFound", plan.missing.join("; "))
+    } else if ready == 0 {
+        Said::no("Ready", "NoPodReady", format!("0 of {replicas} pods are ready"))
+    } else {
+        Said::yes("Ready", "Serving", format!("{ready} of {replicas} pods are ready"))
+    };
+    let said = vec![
+        Said::yes("Accepted", "Accepted", "it can be done as it is asked for"),
+        Said::yes("Programmed", "Programmed", "the configuration is written"),
+        is_ready,
+    ];
+    Standing {
+        said,
+        replicas: Some(replicas),
+        ready: Some(ready),
+        backends: Some(plan.backends),
+        port: Some(plan.port.port),
+    }
+}
+
+async fn say<K: Pattern>(world: &World, object: &K, recorder: &Recorder, standing: Standing) -> Result<(), Error> {
+    let none = PatternStatus::default();
+    let before = object.status().unwrap_or(&none);
+    let known = before.conditions.as_deref().unwrap_or_default();
+    let generation = object.meta().generation;
+    let now = conditions(&standing.said, known, generation, jiff::Timestamp::now());
+    let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+    let status = PatternStatus {
+        observed_generation: generation,
+        replicas: standing.replicas,
+        ready_replicas: standing.ready,
+        backends: standing.backends,
+        address: standing.port.map(|port| format!("{name}.{namespace}.svc:{port}")),
+        conditions: Some(now),
+    };
+    if status == *before {
+        return Ok(());
+    }
+    let api: Api<K> = Api::namespaced(world.client(), &namespace);
+    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..Default::default() };
+    match api.patch_status(&name, &parameters, &Patch::Merge(json!({"status": status}))).await.map_err(Error::from) {
+        Err(error) if !error.is_not_found() => return Err(error),
+        _ => {}
+    }
+    for condition in transitions(status.conditions.as_deref().unwrap_or_default(), known) {
+        event(recorder, object, condition);
+    }
+    Ok(())
+}
+
+/// Tells of a condition that changed.
+fn event<K: Resource<DynamicType = ()>>(recorder: &Recorder, object: &K, condition: &Condition) {
+    // That something new isn't ready yet is no news.
+    if condition.status == "True" {
+        recorder.normal(object, &condition.reason, &condition.type_, condition.message.clone());
+    } else if condition.reason != "NoPodReady" {
+        recorder.warning(object, &condition.reason, &condition.type_, condition.message.clone());
+    }
+}
