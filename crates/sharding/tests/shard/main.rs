@@ -3,6 +3,7 @@
 mod bad_days;
 mod changes;
 mod fuzz;
+mod manual;
 mod memcached;
 mod redis;
 mod support;
