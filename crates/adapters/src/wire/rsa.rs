@@ -162,4 +162,24 @@ mod tests {
         assert_eq!(encrypt("", b"x", [0; 20]), None);
         assert_eq!(encrypt("-----BEGIN PUBLIC KEY-----\nMAA=\n-----END PUBLIC KEY-----\n", b"x", [0; 20]), None);
     }
+
+    /// A key and a text whose encryption `openssl pkeyutl -decrypt -pkeyopt rsa_padding_mode:oaep` has read back.
+    const KEY: &str = "\
+-----BEGIN PUBLIC KEY-----\n\
+MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAvXGI8ycwftkChYGixsi0\n\
+GIrKq8G/GpseY7JBS4MjKhoMGeWWByaces/HwIyftVLbpEchLIGkY9WM+85KGJFE\n\
+PDyTNqgefy5uE089y66f+XuZM3NJEwoLIwnHkwHIMVm/C52m6zcMFTKdHJcV+Vol\n\
+/kkeVdevi9EtHVulvRKwA3r4lLV8TI2PYu5XchKVTlcnrRrsCbPw1BpdPuAdg2iD\n\
+xKnODwHg0K1DBkoh4cm89qBhzWBpa2vVAGxlQY/Ov7vtyDbKbVWL6ckBVjao8BjT\n\
+ha643vHYKirSjn0rJT++SEaguEnv8wND62pQHWMvRoK9qcvRXQchS/TUHJyLLFZz\n\
+IwIDAQAB\n\
+-----END PUBLIC KEY-----\n\n";
+
+    #[test]
+    fn what_is_encrypted_is_what_openssl_decrypts() {
+        let sealed = encrypt(KEY, b"the password\0", [7; 20]).unwrap();
+        let hash = hex::encode(digest::digest(&digest::SHA256, &sealed));
+        assert_eq!(hash, "556628c9e51209d79d1c8e804d752633ecc40671c66997c2fb7079061e031c63");
+        assert_eq!(encrypt(KEY, &[0; 215], [7; 20]), None, "a message that does not fit is not cut");
+    }
 }
