@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Content, ContentError, Digest};
+use super::{Content, ContentError, Digest, pull::Download};
 
 impl Content {
     /// Where a blob lies, if it is here.
@@ -72,8 +72,11 @@ impl Content {
 
     /// Begins, or takes up again, the download of a known blob: what is there already was hashed again.
     /// Waits for another process that downloads the same.
-    pub(super) fn ingest_resumable(&self, digest: &Digest) -> Result<Ingest, ContentError> {
-        let path = self.path("ingest").join(format!("{}.part", digest.hex()));
+    pub(super) fn ingest_resumable(&self, digest: &Digest, download: Download) -> Result<Ingest, ContentError> {
+        let path = self.path("ingest").join(match download {
+            Download::Pull => format!("{}.part", digest.hex()),
+            Download::Mirror => format!("{}.mirror.part", digest.hex()),
+        });
         let fail = |e| ContentError::io("lock", &path, e);
         loop {
             let file = OpenOptions::new().append(true).create(true).open(&path).map_err(fail)?;

@@ -192,7 +192,7 @@ impl Content {
     }
 
     async fn fetch(&self, source: &Source, blob: &Descriptor) -> Result<(), ContentError> {
-        self.fetch_watched(source, &blob.digest, blob.size, &|_| ()).await
+        self.fetch_watched(source, &blob.digest, blob.size, Download::Pull, &|_| ()).await
     }
 
     /// Fetches a blob unless it is here; `watch` is shown it as it begins and after each piece.
@@ -201,14 +201,15 @@ impl Content {
         source: &Source,
         blob: &Digest,
         size: u64,
+        download: Download,
         watch: &(dyn Fn(&Ingest) + Send + Sync),
     ) -> Result<(), ContentError> {
-        let _alone = self.alone(format!("fetch {blob}")).await;
+        let _alone = self.alone(format!("fetch {blob} {download:?}")).await;
         if self.has_blob(blob) {
             return Ok(());
         }
         let digest = blob.clone();
-        let mut ingest = self.blocking(move |c| c.ingest_resumable(&digest)).await?;
+        let mut ingest = self.blocking(move |c| c.ingest_resumable(&digest, download)).await?;
         if self.has_blob(blob) {
             // Another process fetched it.
             return self.blocking(move |_| ingest.discard()).await;
@@ -242,6 +243,14 @@ impl Content {
         let digest = blob.clone();
         self.blocking(move |_| ingest.commit(Some(&digest)).map(drop)).await
     }
+}
+
+/// On whose behalf a blob is fetched. One of each may be under way: a pull through the mirror of the same store waits for
+/// what the mirror fetches, and must not keep it from beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Download {
+    Pull,
+    Mirror,
 }
 
 /// One repository of one registry, logged in.

@@ -10,7 +10,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Content, ContentError, Credentials, Digest, PullOptions, Reference, manifest, pull::Source};
+use super::{
+    Content, ContentError, Credentials, Digest, PullOptions, Reference, manifest,
+    pull::{Download, Source},
+};
 
 /// Another registry. Cheap to clone.
 #[derive(Clone)]
@@ -158,7 +161,7 @@ impl Upstream {
                 }
             });
         };
-        content.fetch_watched(source, blob, size, &watch).await?;
+        content.fetch_watched(source, blob, size, Download::Mirror, &watch).await?;
         let (path, expected) = (content.blob_path(blob), blob.clone());
         let file = content
             .blocking(move |content| {
