@@ -32,6 +32,8 @@ pub struct Failpoint {
     writes: AtomicUsize,
     armed: watch::Sender<bool>,
     tripped: watch::Sender<bool>,
+    /// Writes that the API is at.
+    under_way: watch::Sender<usize>,
 }
 
 impl Failpoint {
@@ -43,6 +45,7 @@ impl Failpoint {
             writes: AtomicUsize::new(0),
             armed: watch::Sender::new(false),
             tripped: watch::Sender::new(false),
+            under_way: watch::Sender::new(0),
         })
     }
 
@@ -68,7 +71,15 @@ impl Failpoint {
                 if *failpoint.tripped.borrow() && failpoint.side != Side::Lost {
                     return std::future::pending().await;
                 }
-                let answer = api.oneshot(request).await;
+                // What has begun goes on, whatever becomes of who asked for it.
+                failpoint.under_way.send_modify(|count| *count += 1);
+                let over = failpoint.clone();
+                let answer = tokio::spawn(async move {
+                    let answer = api.oneshot(request).await;
+                    over.under_way.send_modify(|count| *count -= 1);
+                    answer
+                });
+                let answer = answer.await.expect("the API does not panic");
                 if last && failpoint.side == Side::Lost {
                     failpoint.tripped.send_replace(true);
                     return Ok(lost());
@@ -92,6 +103,11 @@ impl Failpoint {
     pub async fn tripped(&self) {
         // The sender lives as long as this.
         let _ = self.tripped.subscribe().wait_for(|tripped| *tripped).await;
+    }
+
+    /// Returns once no write is under way any more.
+    pub async fn quiet(&self) {
+        let _ = self.under_way.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// How many writes there were.

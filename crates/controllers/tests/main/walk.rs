@@ -73,6 +73,7 @@ async fn disturbed(world: &World, steps: &[Step], wanted: &[Value], at: usize, s
                     tripped = true;
                     if failpoint.is_end() {
                         controllers.shutdown().await;
+                        failpoint.quiet().await;
                         controllers = start(world, &Failpoint::new("", 0, Side::Before));
                     }
                 }

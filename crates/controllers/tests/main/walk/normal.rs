@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// Fields that say nothing about the end.
 const DROPPED: [&str; 8] =
@@ -40,11 +40,11 @@ pub fn normal(state: Value, namespace: &str) -> Value {
     normal.collect()
 }
 
-/// Whether the status is about the newest spec says more than its number; and what else an autoscaler's status says
-/// depends on how often it has looked.
+/// Whether the status is about the newest spec says more than its number; and what an autoscaler's status says depends
+/// on how often it has looked.
 fn of_object(plural: &str, mut object: Value) -> Value {
     if plural == "horizontalpodautoscalers" {
-        object["status"] = json!({"desiredReplicas": object["status"]["desiredReplicas"]});
+        object["status"] = Value::Null;
         return object;
     }
     let generation = object["metadata"]["generation"].clone();
