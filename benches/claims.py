@@ -2,34 +2,18 @@
 """A StatefulSet with a claim a pod, ordered: POST accepted -> its status shows all of them ready. The claims are of the
 default class, so each is provisioned on the way.
 usage: claims.py SERVER TOKEN IMAGE REPLICAS"""
-import http.client, json, ssl, sys, time
-from urllib.parse import urlparse
+import json, sys, time
+
+from client import Client, pod_spec, say
 
 server, token, image, replicas = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-url = urlparse(server)
-context = ssl._create_unverified_context()
-headers = {"Content-Type": "application/json", "Authorization": "Bearer " + token}
+client = Client(server, token)
 sets = "/apis/apps/v1/namespaces/default/statefulsets"
 
 
-def connect():
-    return http.client.HTTPSConnection(url.hostname, url.port, context=context, timeout=180)
-
-
-def call(method, path, body=None):
-    connection = connect()
-    connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-    answer = connection.getresponse()
-    text = answer.read()
-    if answer.status >= 300:
-        sys.exit(f"{method} {path}: {answer.status} {text[:300]}")
-    return json.loads(text)
-
-
 def stateful_set(name):
-    container = {"name": "c", "image": image, "command": ["/bin/sleep", "3600"], "imagePullPolicy": "IfNotPresent",
-                 "volumeMounts": [{"name": "data", "mountPath": "/data"}]}
-    spec = {"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False, "containers": [container]}
+    spec = pod_spec(image, ["/bin/sleep", "3600"])
+    spec["containers"][0]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
     claim = {"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "hythe-local",
              "resources": {"requests": {"storage": "1Mi"}}}}
     return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": name}, "spec": {
@@ -41,16 +25,12 @@ def stateful_set(name):
 times = []
 for turn in range(3):
     name = f"claims-{turn}"
-    watch = connect()
-    version = call("GET", sets)["metadata"]["resourceVersion"]
-    watch.request("GET", f"{sets}?watch=1&resourceVersion={version}", headers=headers)
-    stream = watch.getresponse()
+    events = client.watch(sets)
     begin = time.perf_counter()
-    call("POST", sets, stateful_set(name))
-    for line in iter(stream.readline, b""):
-        status = json.loads(line)["object"].get("status", {})
-        if status.get("readyReplicas") == replicas:
+    client.call("POST", sets, stateful_set(name))
+    for line in events:
+        if json.loads(line)["object"].get("status", {}).get("readyReplicas") == replicas:
             break
     times.append(time.perf_counter() - begin)
-    call("DELETE", f"{sets}/{name}?propagationPolicy=Foreground")
-print(f"{f'StatefulSet of {replicas} with claims, ordered':46} {sorted(times)[1]:>12.2f} s   (the promise: 3 s)")
+    client.call("DELETE", f"{sets}/{name}?propagationPolicy=Foreground")
+say(f"StatefulSet of {replicas} with claims, ordered", f"{sorted(times)[1]:.2f} s", "the promise: 3 s")

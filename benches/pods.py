@@ -1,35 +1,18 @@
 #!/usr/bin/env python3
 """Pods as a user of the API sees them: POST accepted -> watch shows Ready; and what a running pod costs.
 usage: pods.py SERVER TOKEN IMAGE BURST DATA-DIR"""
-import http.client, json, os, ssl, statistics, sys, threading, time
-from urllib.parse import urlparse
+import json, os, statistics, sys, threading, time
+
+from client import Client, pod_spec
+from client import say as tell
 
 server, token, image, burst, data = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5]
-url = urlparse(server)
-context = ssl._create_unverified_context()
-headers = {"Content-Type": "application/json", "Authorization": "Bearer " + token}
 pods = "/api/v1/namespaces/default/pods"
 changed, ready, gone = threading.Condition(), {}, {}
 
 
-def connect():
-    return http.client.HTTPSConnection(url.hostname, url.port, context=context, timeout=180)
-
-
-def call(connection, method, path, body=None):
-    connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-    answer = connection.getresponse()
-    text = answer.read()
-    if answer.status >= 300:
-        sys.exit(f"{method} {path}: {answer.status} {text[:300]}")
-    return json.loads(text)
-
-
-def watch(version):
-    connection = connect()
-    connection.request("GET", f"{pods}?watch=1&resourceVersion={version}", headers=headers)
-    stream = connection.getresponse()
-    for line in iter(stream.readline, b""):
+def watch(events):
+    for line in events:
         now, event = time.perf_counter(), json.loads(line)
         name, status = event["object"]["metadata"]["name"], event["object"].get("status", {})
         with changed:
@@ -47,8 +30,7 @@ def wait(where, names):
 
 
 def pod(name):
-    container = {"name": "c", "image": image, "command": ["/bin/sleep", "3600"], "imagePullPolicy": "IfNotPresent"}
-    spec = {"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": False, "containers": [container]}
+    spec = pod_spec(image, ["/bin/sleep", "3600"])
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
 
 
@@ -66,31 +48,31 @@ def shims():
 
 
 def say(what, value, peer):
-    print(f"{what:46} {value:>14}   (Kubernetes: {peer})", flush=True)
+    tell(what, value, "Kubernetes: " + peer)
 
 
-connection = connect()
-threading.Thread(target=watch, args=(call(connection, "GET", pods)["metadata"]["resourceVersion"],), daemon=True).start()
+client = Client(server, token)
+threading.Thread(target=watch, args=(client.watch(pods),), daemon=True).start()
 starts, deletes = [], []
 for i in range(20):
     name, begin = f"one-{i}", time.perf_counter()
-    call(connection, "POST", pods, pod(name))
+    client.call("POST", pods, pod(name))
     wait(ready, [name])
     starts.append((ready[name] - begin) * 1e3)
     begin = time.perf_counter()
-    call(connection, "DELETE", f"{pods}/{name}", {"gracePeriodSeconds": 0})
+    client.call("DELETE", f"{pods}/{name}", {"gracePeriodSeconds": 0})
     wait(gone, [name])
     deletes.append((gone[name] - begin) * 1e3)
 say("one pod, POST to Ready, p50", f"{statistics.median(starts):.0f} ms", "1,000 ms")
 say("one pod, DELETE to gone, p50", f"{statistics.median(deletes):.0f} ms", "14 ms, the API object only")
 names, begin = [f"many-{i}" for i in range(burst)], time.perf_counter()
 for name in names:
-    call(connection, "POST", pods, pod(name))
+    client.call("POST", pods, pod(name))
 wait(ready, names)
 say(f"burst of {burst}, pods per second until Ready", f"{burst / (max(ready[n] for n in names) - begin):.1f} /s", "4.5 /s")
 costs = shims()
 if costs:
     say("memory of the platform per running pod, PSS", f"{sum(costs) / burst:.2f} MiB", "~14 MiB")
 for name in names:
-    call(connection, "DELETE", f"{pods}/{name}", {"gracePeriodSeconds": 0})
+    client.call("DELETE", f"{pods}/{name}", {"gracePeriodSeconds": 0})
 wait(gone, names)

@@ -9,6 +9,7 @@ command -v wrk > /dev/null || apt-get -qq install -y wrk > /dev/null
 work=$(mktemp -d)
 data=$work/data
 port=18443
+export PYTHONDONTWRITEBYTECODE=1
 h="$hythe --data-dir $data"
 trap '$h down --purge > /dev/null 2>&1; rm -rf "$work"' EXIT INT TERM
 
@@ -32,5 +33,7 @@ say "CPU when idle, of one core" "$(awk "BEGIN{printf \"%.2f\", ($after-$before)
 token=$(cat "$data/admin.token")
 python3 "$here/pods.py" "https://127.0.0.1:$port" "$token" busybox:1 "$burst" "$data"
 python3 "$here/claims.py" "https://127.0.0.1:$port" "$token" busybox:1 10
+python3 "$here/jobs.py" "https://127.0.0.1:$port" "$token" busybox:1 200 20
+python3 "$here/jobs.py" "https://127.0.0.1:$port" "$token" busybox:1 20 1
 sh "$here/api.sh" "https://127.0.0.1:$port" "$token"
 say "memory after the load, PSS" "$(pss "$pid") MiB" "1,033 MiB"

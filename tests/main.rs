@@ -7,6 +7,7 @@ mod attach;
 mod bad_days;
 mod bad_input;
 mod building;
+mod churn;
 mod csi;
 mod csi_driver;
 mod debug;

@@ -86,7 +86,17 @@ async fn route(
     if let Some(deprecation) = resource.deprecation {
         call.warn(deprecation);
     }
-    let outcome = dispatch(&call, verb).await;
+    let outcome = match verb {
+        "get" | "list" | "watch" => dispatch(&call, verb).await,
+        "create" | "patch" | "update" if resource.plural == "events" => {
+            let _yielding = server.precedence.give_way().await;
+            dispatch(&call, verb).await
+        }
+        _ => {
+            let _urgent = server.precedence.urgent();
+            dispatch(&call, verb).await
+        }
+    };
     let response = respond::respond(&call, outcome);
     server.metrics.request(verb, resource.plural, response.status().as_u16());
     Ok(response)

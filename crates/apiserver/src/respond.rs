@@ -18,6 +18,7 @@ use crate::{
     call::{Call, Reply},
     failure::Outcome,
     negotiate::{Accept, Shape},
+    scan,
     verbs::list::Page,
     version,
 };
@@ -48,7 +49,7 @@ fn shaped(call: &Call<'_>, reply: Reply) -> Outcome<Response<Body>> {
     let one = |code: u16, bytes: Bytes| -> Outcome<Response<Body>> {
         match accept.shape {
             Shape::Object => Ok(json_response(code, bytes, accept)),
-            Shape::Metadata => Ok(tree_response(code, &metadata_only(&bytes), accept)),
+            Shape::Metadata => Ok(json_response(code, Bytes::from(metadata_only(&bytes)), accept)),
             Shape::Table => {
                 let tree: Value = serde_json::from_slice(&bytes).unwrap_or_default();
                 let revision = tree["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
@@ -122,14 +123,14 @@ fn list_response(resource: &Resource, page: &Page, accept: Accept) -> Response<B
 }
 
 fn metadata_list(resource: &Resource, page: &Page, accept: Accept) -> Response<Body> {
-    let mut text = list_head("PartialObjectMetadataList", "meta.k8s.io/v1", page);
+    let mut text = list_head("PartialObjectMetadataList", "meta.k8s.io/v1", page).into_bytes();
     for (index, object) in page.objects.iter().enumerate() {
         if index > 0 {
-            text.push(',');
+            text.push(b',');
         }
-        text.push_str(&metadata_only(&version::served_bytes(resource, &object.bytes)).to_string());
+        text.extend_from_slice(&metadata_only(&version::served_bytes(resource, &object.bytes)));
     }
-    text.push_str("]}\n");
+    text.extend_from_slice(b"]}\n");
     json_response(200, Bytes::from(text), accept)
 }
 
@@ -147,9 +148,15 @@ fn table_list(call: &Call<'_>, page: &Page) -> Outcome<Response<Body>> {
 }
 
 /// The object's `PartialObjectMetadata`.
-pub(crate) fn metadata_only(object: &[u8]) -> Value {
+pub(crate) fn metadata_only(object: &[u8]) -> Vec<u8> {
+    if let Some(metadata) = scan::metadata(object) {
+        const HEAD: &[u8] = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#;
+        return [HEAD, metadata, b"}"].concat();
+    }
     let mut tree: Value = serde_json::from_slice(object).unwrap_or_default();
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": tree["metadata"].take()})
+    let shown =
+        json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": tree["metadata"].take()});
+    shown.to_string().into_bytes()
 }
 
 /// A failure as the client reads it.

@@ -47,6 +47,11 @@ impl Selection {
         })
     }
 
+    /// The value that a field must have, if the selector says so.
+    pub fn required(&self, field: &str) -> Option<&str> {
+        self.fields.required(field)
+    }
+
     /// Whether every object of the collection is meant.
     pub fn is_everything(&self) -> bool {
         self.by_key && self.name.is_none() && self.namespace.is_none()

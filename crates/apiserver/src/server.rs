@@ -10,6 +10,7 @@ use crate::{
     config::{Config, User},
     in_process::InProcess,
     metrics::Metrics,
+    precedence::Precedence,
     token::Tokens,
     usage::Usage,
     version,
@@ -24,6 +25,7 @@ pub struct ApiServer {
     pub(crate) tokens: Tokens,
     pub(crate) static_tokens: HashMap<String, Arc<User>>,
     pub(crate) metrics: Metrics,
+    pub(crate) precedence: Precedence,
     pub(crate) usage: Usage,
 }
 
@@ -64,6 +66,7 @@ impl ApiServer {
             tokens,
             static_tokens,
             metrics: Metrics::default(),
+            precedence: Precedence::default(),
             usage: Usage::default(),
         });
         bootstrap::run(&server).await?;

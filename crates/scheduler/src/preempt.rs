@@ -15,17 +15,20 @@ use crate::{
     schedule::scramble,
     selector::Selector,
     snapshot::Snapshot,
-    unschedulable::Preemption,
+    unschedulable::{Preemption, Unschedulable},
 };
 
 /// Nodes on which the search is carried through: this share of all, but at least so many.
 const CANDIDATES_PERCENT: usize = 10;
 const CANDIDATES_AT_LEAST: usize = 100;
 
+const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
+
 /// A disruption budget, as far as it protects pods from being pushed out.
 #[derive(Clone, Debug)]
 pub struct Budget {
     namespace: String,
+    name: String,
     selector: Selector,
     /// `status.disruptionsAllowed`.
     allowed: i32,
@@ -53,10 +56,17 @@ impl Budget {
         let status = budget.status.clone().unwrap_or_default();
         Some(Self {
             namespace: budget.metadata.namespace.clone()?,
+            name: budget.metadata.name.clone()?,
             selector,
             allowed: status.disruptions_allowed.unwrap_or(0),
             disrupted: status.disrupted_pods.unwrap_or_default().into_keys().collect(),
         })
+    }
+
+    /// Whether it is read from this object.
+    pub(crate) fn is_of(&self, budget: &PodDisruptionBudget) -> bool {
+        let meta = &budget.metadata;
+        meta.namespace.as_ref() == Some(&self.namespace) && meta.name.as_ref() == Some(&self.name)
     }
 
     fn protects(&self, pod: &PodInfo) -> bool {
@@ -65,26 +75,30 @@ impl Budget {
 }
 
 /// Finds the least harm that makes room for a pod that no node would take. The snapshot is changed while
-/// the search tries things out, and is as before when it ends.
+/// the search tries things out, and is as before when it ends. `refused` is the verdict over this snapshot.
 ///
 /// # Errors
 /// Why there is none.
-pub fn preempt(pod: &PodInfo, snapshot: &mut Snapshot, budgets: &[Budget], turn: u64) -> Result<Victims, Preemption> {
+pub fn preempt(
+    pod: &PodInfo,
+    refused: &Unschedulable,
+    snapshot: &mut Snapshot,
+    budgets: &[Budget],
+    turn: u64,
+) -> Result<Victims, Preemption> {
     if pod.never_preempts {
         return Err(Preemption::NotEligible("preemptionPolicy=Never"));
     }
     if room_is_being_made(pod, snapshot) {
         return Err(Preemption::NotEligible("terminating pod on the nominated node"));
     }
-    let mut candidates: Vec<Arc<str>> = {
-        let filters = Filters::new(pod, snapshot);
-        if filters.nowhere().is_some() {
-            return Err(Preemption::Unhelpful(BTreeMap::new()));
-        }
-        let may_help = |refusal: Option<Refusal>, node| refusal.is_some_and(|r| !r.is_unresolvable(pod, node));
-        let nodes = snapshot.nodes().iter().filter(|node| may_help(filters.refusal(node), node));
-        nodes.map(|node| node.name.clone()).collect()
-    };
+    if refused.resolvable.is_empty() {
+        return Err(Preemption::Unhelpful(BTreeMap::new()));
+    }
+    if snapshot.lowest_priority().is_none_or(|lowest| lowest >= pod.priority) {
+        return Err(Preemption::Unhelpful(BTreeMap::from([(NO_VICTIMS.into(), refused.resolvable.len())])));
+    }
+    let mut candidates = refused.resolvable.clone();
     let wanted = (snapshot.len() * CANDIDATES_PERCENT / 100).max(CANDIDATES_AT_LEAST);
     let start = (scramble(turn) % (candidates.len() as u64).max(1)) as usize;
     candidates.rotate_left(start);
@@ -121,7 +135,7 @@ fn victims_on(
     let mut lower: Vec<Arc<PodInfo>> =
         snapshot.pods_on(node).filter(|other| other.priority < pod.priority).cloned().collect();
     if lower.is_empty() {
-        return Err(vec!["No preemption victims found for incoming pod".into()]);
+        return Err(vec![NO_VICTIMS.into()]);
     }
     lower.sort_by_key(|other| importance(other));
     lower.iter().for_each(|other| snapshot.remove_pod(&other.uid));

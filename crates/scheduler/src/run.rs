@@ -75,7 +75,7 @@ pub async fn run(client: Client, config: Config) -> Infallible {
         recorder,
         requests,
         snapshot: Snapshot::new(),
-        budgets: HashMap::new(),
+        budgets: Vec::new(),
         queue: Queue::default(),
         waiting: Waiting::default(),
         listing: Listing::default(),
@@ -126,8 +126,7 @@ struct Scheduler {
     /// Bindings and status patches under way, and the publisher of events.
     requests: JoinSet<Outcome>,
     snapshot: Snapshot,
-    /// By namespace and name.
-    budgets: HashMap<(String, String), Budget>,
+    budgets: Vec<Budget>,
     queue: Queue,
     /// Pods that have a node and wait for their volumes.
     waiting: Waiting,
@@ -264,20 +263,14 @@ impl Scheduler {
     }
 
     fn budget_changed(&mut self, change: watcher::Event<PodDisruptionBudget>) {
-        let key = |budget: &PodDisruptionBudget| {
-            let meta = &budget.metadata;
-            (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
-        };
         match change {
             watcher::Event::Init => self.budgets.clear(),
             watcher::Event::InitDone => {}
             watcher::Event::InitApply(budget) | watcher::Event::Apply(budget) => {
-                match Budget::new(&budget) {
-                    Some(read) => self.budgets.insert(key(&budget), read),
-                    None => self.budgets.remove(&key(&budget)),
-                };
+                self.budgets.retain(|known| !known.is_of(&budget));
+                self.budgets.extend(Budget::new(&budget));
             }
-            watcher::Event::Delete(budget) => _ = self.budgets.remove(&key(&budget)),
+            watcher::Event::Delete(budget) => self.budgets.retain(|known| !known.is_of(&budget)),
         }
     }
 
@@ -306,8 +299,7 @@ impl Scheduler {
     }
 
     fn refuse(&mut self, pod: Arc<PodInfo>, mut refused: Unschedulable, now: Instant) {
-        let budgets: Vec<Budget> = self.budgets.values().cloned().collect();
-        let victims = preempt(&pod, &mut self.snapshot, &budgets, self.decisions);
+        let victims = preempt(&pod, &refused, &mut self.snapshot, &self.budgets, self.decisions);
         refused.preemption = match &victims {
             Ok(_) => Preemption::Underway,
             Err(why) => why.clone(),

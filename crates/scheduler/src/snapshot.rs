@@ -1,7 +1,7 @@
 //! The cluster as far as scheduling cares, kept true step by step.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -24,6 +24,8 @@ pub struct Snapshot {
     by_label: HashMap<String, HashMap<String, HashSet<usize>>>,
     /// By UID.
     pods: HashMap<Arc<str>, (Arc<PodInfo>, Arc<str>)>,
+    /// How many of them have a priority.
+    priorities: BTreeMap<i32, usize>,
     /// UIDs by namespace.
     by_namespace: HashMap<Arc<str>, HashSet<Arc<str>>>,
     /// UIDs by node, also of nodes that are not (yet, or any more) known.
@@ -143,6 +145,7 @@ impl Snapshot {
             self.count(&pod, at, 1);
         }
         self.volumes.count(&pod, 1);
+        *self.priorities.entry(pod.priority).or_default() += 1;
         self.pods.insert(uid, (pod, node));
     }
 
@@ -150,6 +153,12 @@ impl Snapshot {
     pub fn remove_pod(&mut self, uid: &str) {
         let Some((pod, node)) = self.pods.remove(uid) else { return };
         self.volumes.count(&pod, -1);
+        if let Some(count) = self.priorities.get_mut(&pod.priority) {
+            *count -= 1;
+            if *count == 0 {
+                self.priorities.remove(&pod.priority);
+            }
+        }
         if let Some(&at) = self.by_name.get(&node) {
             self.count(&pod, at, -1);
         }
@@ -167,6 +176,11 @@ impl Snapshot {
         }
         self.repelling_beyond.remove(uid);
         self.preferring.remove(uid);
+    }
+
+    /// The least important pod's priority.
+    pub(crate) fn lowest_priority(&self) -> Option<i32> {
+        self.priorities.keys().next().copied()
     }
 
     /// Keeps room on a node for a pod that is not there yet, against pods that are less important.

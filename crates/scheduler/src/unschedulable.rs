@@ -23,6 +23,8 @@ pub struct Unschedulable {
     /// Why none of them was even asked.
     nowhere: Option<Arc<str>>,
     pub(crate) blocks: Blocks,
+    /// The nodes where evicting pods could help.
+    pub(crate) resolvable: Vec<Arc<str>>,
 }
 
 /// The last words of the verdict.
@@ -60,15 +62,21 @@ impl Unschedulable {
                 nowhere: Some(why.into()),
                 preemption: Preemption::Unhelpful(BTreeMap::new()),
                 blocks: Blocks { volumes: true, ..Blocks::default() },
+                resolvable: Vec::new(),
             };
         }
         let mut reasons: BTreeMap<Arc<str>, usize> = BTreeMap::new();
         let mut counts: Vec<(Refusal, usize)> = Vec::new();
         let mut lacking = [0; 64];
         let mut unresolvable = 0;
+        let mut resolvable = Vec::new();
         for node in snapshot.nodes() {
             let Some(refusal) = filters.refusal(node) else { continue };
-            unresolvable += usize::from(refusal.is_unresolvable(pod, node));
+            if refusal.is_unresolvable(pod, node) {
+                unresolvable += 1;
+            } else {
+                resolvable.push(node.name.clone());
+            }
             match counts.iter_mut().find(|(r, _)| *r == refusal) {
                 Some((_, count)) => *count += 1,
                 None => counts.push((refusal, 1)),
@@ -92,7 +100,7 @@ impl Unschedulable {
             }
         }
         let (nowhere, preemption) = (None, Preemption::Unhelpful(BTreeMap::new()));
-        Self { nodes: snapshot.len(), reasons, unresolvable, nowhere, preemption, blocks }
+        Self { nodes: snapshot.len(), reasons, unresolvable, nowhere, preemption, blocks, resolvable }
     }
 }
 

@@ -25,6 +25,7 @@ pub fn prepare_create(object: &mut Value, uid: &str, now: &str) {
     }
     set(metadata, "uid", uid);
     set(metadata, "creationTimestamp", now);
+    omit_empty(metadata);
 }
 
 /// Before an update: what only the server changes is kept, and a uid that is not given is filled in.
@@ -39,6 +40,21 @@ pub fn prepare_update(new: &mut Value, old: &Value) {
     remove(metadata, "selfLink");
     if text(metadata, "uid").is_empty() {
         copy(metadata, from, "uid");
+    }
+    omit_empty(metadata);
+}
+
+/// As upstream's encoding, which leaves out what is empty.
+fn omit_empty(metadata: &mut Value) {
+    for field in ["labels", "annotations", "ownerReferences", "finalizers"] {
+        let is_empty = match metadata.get(field) {
+            Some(Value::Object(fields)) => fields.is_empty(),
+            Some(Value::Array(items)) => items.is_empty(),
+            _ => false,
+        };
+        if is_empty {
+            remove(metadata, field);
+        }
     }
 }
 

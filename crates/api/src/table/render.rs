@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{cell, pod};
+use super::pod;
 use crate::resource::{Column, Resource};
 
 /// What a row carries of its object (`includeObject`).
@@ -96,6 +96,14 @@ pub fn row(resource: &Resource, object: &Value, include: IncludeObject, now: Tim
     row_of(resource, resource.columns, object, include, now)
 }
 
+/// The metadata that a row carries: all but `managedFields`, which no printer looks at and which would be most of the
+/// answer. (Upstream sends it along.)
+fn shown_metadata(object: &Value) -> Value {
+    let metadata = object.get("metadata").and_then(Value::as_object);
+    let shown = metadata.into_iter().flatten().filter(|(field, _)| *field != "managedFields");
+    shown.map(|(field, value)| (field.clone(), value.clone())).collect()
+}
+
 fn row_of(resource: &Resource, columns: &[Column], object: &Value, include: IncludeObject, now: Timestamp) -> Value {
     let cells: Vec<Value> = columns.iter().map(|c| (c.cell)(object, now)).collect();
     let mut row = Map::with_capacity(3);
@@ -111,7 +119,7 @@ fn row_of(resource: &Resource, columns: &[Column], object: &Value, include: Incl
         IncludeObject::Metadata => json!({
             "kind": "PartialObjectMetadata",
             "apiVersion": "meta.k8s.io/v1",
-            "metadata": cell::at(object, "/metadata").cloned().unwrap_or_else(|| json!({})),
+            "metadata": shown_metadata(object),
         }),
         IncludeObject::Object => object.clone(),
     };

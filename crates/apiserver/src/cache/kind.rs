@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::{
     ROOT,
     object::{Cached, Change, Selectable},
+    route::Routes,
 };
 
 /// Changes kept at most.
@@ -41,6 +42,7 @@ struct Inner {
     ring_from: Revision,
     /// Revision of the last change.
     last: Revision,
+    routes: Routes,
 }
 
 /// Objects as they were at one moment.
@@ -156,37 +158,49 @@ impl KindCache {
         Snapshot { objects, last: inner.last, more, total }
     }
 
-    /// Changes after `position`, at most `max`.
-    pub fn tail(&self, position: Revision, max: usize) -> Tail {
+    /// Whether watchers of one value of [`FIELD`](super::route::FIELD) are told apart.
+    pub fn is_routed(&self) -> bool {
+        Routes::apply_to(self.selectable)
+    }
+
+    /// Changes after `position`, at most `max`; those that concern a value of the routed field, if one is given.
+    pub fn tail(&self, route: Option<&str>, position: Revision, max: usize) -> Tail {
         let inner = self.inner.read();
-        if position < inner.ring_from {
-            return Tail::Gone;
-        }
-        let first = inner.ring.partition_point(|change| change.revision <= position);
-        // A revision is never split: whoever remembers only the revision must have seen all of it.
-        let mut out: Vec<Arc<Change>> = Vec::new();
-        for change in inner.ring.iter().skip(first) {
-            if out.len() >= max && out.last().is_some_and(|last| last.revision != change.revision) {
-                break;
+        match route {
+            Some(value) => match inner.routes.tail(value, position) {
+                Some(changes) => Tail::Changes(whole_revisions(changes, max)),
+                None => Tail::Gone,
+            },
+            None if position < inner.ring_from => Tail::Gone,
+            None => {
+                let first = inner.ring.partition_point(|change| change.revision <= position);
+                Tail::Changes(whole_revisions(inner.ring.iter().skip(first), max))
             }
-            out.push(change.clone());
         }
-        Tail::Changes(out)
     }
 
     /// Whether [`KindCache::tail`] can start from there.
-    pub fn covers(&self, position: Revision) -> bool {
-        position >= self.inner.read().ring_from
+    pub fn covers(&self, route: Option<&str>, position: Revision) -> bool {
+        let inner = self.inner.read();
+        match route {
+            Some(value) => inner.routes.tail(value, position).is_some(),
+            None => position >= inner.ring_from,
+        }
     }
 
-    /// Revision of the last change.
-    pub fn last(&self) -> Revision {
-        self.inner.read().last
+    /// Revision of the last change; of the last that concerns a value of the routed field, if one is given.
+    pub fn last(&self, route: Option<&str>) -> Revision {
+        let inner = self.inner.read();
+        route.map_or(inner.last, |value| inner.routes.last(value))
     }
 
-    /// Wakes on every change.
-    pub fn changes(&self) -> watch::Receiver<Revision> {
-        self.changed.subscribe()
+    /// Wakes on every change, or on those that concern a value of the routed field. What was given here is to be
+    /// given to the other methods: a route is kept as long as the receiver is.
+    pub fn changes(&self, route: Option<&str>) -> watch::Receiver<Revision> {
+        let Some(value) = route else { return self.changed.subscribe() };
+        let mut inner = self.inner.write();
+        let Inner { routes, ring, ring_from, .. } = &mut *inner;
+        routes.subscribe(value, self.selectable, ring.iter(), *ring_from)
     }
 
     /// Starts over from these objects, which are the state at `revision`. Watchers from before must list again.
@@ -230,7 +244,9 @@ impl KindCache {
             };
             inner.last = change.revision;
             inner.ring_bytes += change.weight();
-            inner.ring.push_back(Arc::new(change));
+            let change = Arc::new(change);
+            inner.routes.take(&change, self.selectable);
+            inner.ring.push_back(change);
         }
         while inner.ring.len() > RING_CHANGES || (inner.ring_bytes > RING_BYTES && inner.ring.len() > 16) {
             let Some(old) = inner.ring.pop_front() else { break };
@@ -242,7 +258,22 @@ impl KindCache {
     /// Tells those who wait.
     pub fn wake(&self) {
         if self.changed.receiver_count() > 0 {
-            self.changed.send_replace(self.last());
+            self.changed.send_replace(self.last(None));
+        }
+        if self.is_routed() && self.inner.read().routes.any() {
+            self.inner.write().routes.wake();
         }
     }
+}
+
+/// The first `max` changes. A revision is never split: whoever remembers only the revision must have seen all of it.
+fn whole_revisions<'c>(changes: impl Iterator<Item = &'c Arc<Change>>, max: usize) -> Vec<Arc<Change>> {
+    let mut out: Vec<Arc<Change>> = Vec::new();
+    for change in changes {
+        if out.len() >= max && out.last().is_some_and(|last| last.revision != change.revision) {
+            break;
+        }
+        out.push(change.clone());
+    }
+    out
 }

@@ -4,6 +4,7 @@
 mod feed;
 mod kind;
 mod object;
+mod route;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 pub(crate) use kind::{KindCache, Tail};
 pub(crate) use object::{Cached, Change, ChangeKind, frame};
+pub(crate) use route::FIELD as ROUTED_FIELD;
 
 /// Everything below this prefix is an object of the API: `/registry/{storage prefix}/[namespace/]name`.
 pub(crate) const ROOT: &str = "/registry/";

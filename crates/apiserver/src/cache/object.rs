@@ -3,10 +3,10 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::Revision;
 
-use crate::encode;
+use crate::{encode, scan};
 
 /// Field selectors of a kind: (label, JSON pointer).
 pub(crate) type Selectable = &'static [(&'static str, &'static str)];
@@ -36,29 +36,12 @@ impl Cached {
     /// The object cut down to its name, labels and selectable fields.
     pub fn facts(&self, selectable: Selectable) -> &Value {
         self.facts.get_or_init(|| {
-            let object = self.parse();
-            let mut facts = json!({"metadata": {}});
             let always = ["/metadata/name", "/metadata/namespace", "/metadata/labels"];
-            for pointer in always.into_iter().chain(selectable.iter().map(|(_, pointer)| *pointer)) {
-                if let Some(value) = object.pointer(pointer) {
-                    put(&mut facts, pointer, value.clone());
-                }
-            }
-            facts
+            let pointers: Vec<&str> =
+                always.into_iter().chain(selectable.iter().map(|(_, pointer)| *pointer)).collect();
+            scan::pick(&self.bytes, &pointers)
         })
     }
-}
-
-fn put(tree: &mut Value, pointer: &str, value: Value) {
-    let mut at = tree;
-    for step in pointer.split('/').skip(1) {
-        // Lists are not selectable: every step is a field.
-        if !at.is_object() {
-            *at = json!({});
-        }
-        at = &mut at[step];
-    }
-    *at = value;
 }
 
 /// What happened to an object.

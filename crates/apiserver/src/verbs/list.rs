@@ -96,9 +96,9 @@ async fn page_after(call: &Call<'_>, options: &ListOptions, selection: &Selectio
         call.server.cache.fresh().await;
         return Ok(newest(call, options, selection, Some(&after)));
     };
-    if call.kind.last() <= revision && call.server.cache.applied() >= revision {
+    if call.kind.last(None) <= revision && call.server.cache.applied() >= revision {
         let mut page = newest(call, options, selection, Some(&after));
-        if call.kind.last() <= revision {
+        if call.kind.last(None) <= revision {
             page.revision = revision;
             if !page.continue_token.is_empty() {
                 page.continue_token = token(call, revision, &page.objects);

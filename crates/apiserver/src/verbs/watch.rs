@@ -17,7 +17,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     body::{Body, BoxError},
-    cache::{Cached, Change, ChangeKind, KindCache, Tail, frame},
+    cache::{Cached, Change, ChangeKind, KindCache, ROUTED_FIELD, Tail, frame},
     call::{Call, Reply},
     failure::Outcome,
     metrics::Open,
@@ -50,6 +50,8 @@ struct Watcher {
     resource: &'static Resource,
     kind: Arc<KindCache>,
     prefix: String,
+    /// The only value of the routed field that is watched.
+    route: Option<String>,
     selection: Selection,
     shape: Shape,
     include: IncludeObject,
@@ -73,12 +75,15 @@ pub(crate) async fn watch(call: &Call<'_>, options: &ListOptions) -> Outcome<Rep
     let cache = &call.server.cache;
     let kind = call.kind.clone();
     // Before anything is read, so that no change is missed.
-    let changes = kind.changes();
+    let routed = kind.is_routed() && version::is_stored(call.resource);
+    let route = selection.required(ROUTED_FIELD).filter(|value| routed && !value.is_empty()).map(str::to_owned);
+    let changes = kind.changes(route.as_deref());
     let seconds = options.timeout_seconds.unwrap_or_else(|| LASTS_SECONDS + rand::random_range(0..LASTS_SECONDS));
     let mut watcher = Watcher {
         server: call.server.clone(),
         resource: call.resource,
         prefix: kind.prefix(&call.path.namespace),
+        route,
         selection,
         shape: call.accept.shape,
         include: respond::include_object(call)?,
@@ -106,7 +111,7 @@ pub(crate) async fn watch(call: &Call<'_>, options: &ListOptions) -> Outcome<Rep
     match asked {
         Some(from) if from > 0 && !initial => watcher.start_from(from).await?,
         _ if initial => watcher.start_with_all(&call.path.namespace, options.initial_events == Some(true)),
-        _ => watcher.source = Source::Cache(cache.applied().max(watcher.kind.last())),
+        _ => watcher.source = Source::Cache(cache.applied().max(watcher.last())),
     }
     let frames = stream::unfold(watcher, |mut watcher| async move { Some((watcher.next().await?, watcher)) });
     let frames = frames.map(Ok::<Bytes, BoxError>).boxed();
@@ -114,8 +119,13 @@ pub(crate) async fn watch(call: &Call<'_>, options: &ListOptions) -> Outcome<Rep
 }
 
 impl Watcher {
+    /// Revision of the last change that it may have to look at.
+    fn last(&self) -> Revision {
+        self.kind.last(self.route.as_deref())
+    }
+
     async fn start_from(&mut self, from: Revision) -> Outcome<()> {
-        if self.kind.covers(from) {
+        if self.kind.covers(self.route.as_deref(), from) {
             self.source = Source::Cache(from);
             return Ok(());
         }
@@ -181,7 +191,7 @@ impl Watcher {
             Source::Cache(position) => {
                 let position = *position;
                 self.changes.borrow_and_update();
-                match self.kind.tail(position, BATCH) {
+                match self.kind.tail(self.route.as_deref(), position, BATCH) {
                     Tail::Gone => self.ended = true,
                     Tail::Changes(changes) if changes.is_empty() => self.wait(position).await,
                     Tail::Changes(changes) => {
@@ -210,7 +220,7 @@ impl Watcher {
                 // What has been applied but not looked at yet must not be skipped: the bookmark names the
                 // last revision that this kind's tail was known to be empty at.
                 let applied = self.server.cache.applied();
-                if raised && self.kind.last() <= position {
+                if raised && self.last() <= position {
                     self.source = Source::Cache(applied.max(position));
                     let frame = self.bookmark(applied.max(position), false);
                     self.ready.push_back(frame);
@@ -219,7 +229,7 @@ impl Watcher {
             () = tokio::time::sleep_until(self.deadline) => {
                 self.ended = true;
                 let applied = self.server.cache.applied();
-                if self.bookmarks.is_some() && self.kind.last() <= position {
+                if self.bookmarks.is_some() && self.last() <= position {
                     let frame = self.bookmark(applied.max(position), false);
                     self.ready.push_back(frame);
                 }
@@ -239,7 +249,7 @@ impl Watcher {
             };
             self.take(&change);
         }
-        if self.kind.covers(revision) {
+        if self.kind.covers(self.route.as_deref(), revision) {
             self.source = Source::Cache(revision);
         }
     }
@@ -282,7 +292,7 @@ impl Watcher {
         let bytes = version::served_bytes(self.resource, &object.bytes);
         match self.shape {
             Shape::Object => frame(kind, &bytes),
-            Shape::Metadata => frame(kind, respond::metadata_only(&bytes).to_string().as_bytes()),
+            Shape::Metadata => frame(kind, &respond::metadata_only(&bytes)),
             Shape::Table => {
                 let tree: Value = serde_json::from_slice(&bytes).unwrap_or_default();
                 let revision = object.revision.to_string();

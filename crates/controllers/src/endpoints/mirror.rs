@@ -62,16 +62,7 @@ pub(crate) async fn run(shared: Shared) {
 }
 
 async fn reconcile(shared: Shared, written: Written, key: Key) -> Result<(), Error> {
-    let last = written.lock().get(&key).copied().unwrap_or(0);
-    if !shared.slices.has_seen(last) {
-        return Err(Error::NotYet("the cache lags behind the last write"));
-    }
-    let existing: Vec<Arc<EndpointSlice>> = shared
-        .slices
-        .in_namespace(&key.namespace)
-        .into_iter()
-        .filter(|s| is_ours(s) && s.labels().get(SERVICE_NAME) == Some(&key.name))
-        .collect();
+    let existing = written.slices(&shared, &key, is_ours)?;
     let service = shared.services.get(&key);
     let endpoints = match service.as_deref().is_some_and(is_mirrored_for) {
         true => {
@@ -86,7 +77,7 @@ async fn reconcile(shared: Shared, written: Written, key: Key) -> Result<(), Err
     };
     let done = carry_out(&shared, &key, &written, steps).await;
     if endpoints.is_none() {
-        written.lock().remove(&key);
+        written.forget(&key);
     }
     done
 }

@@ -58,12 +58,42 @@ pub(crate) async fn run(shared: Shared) {
 }
 
 /// The newest write on behalf of each Service: until the cache shows it, the cache is too old to act on.
-pub(super) type Written = Arc<parking_lot::Mutex<HashMap<Key, u64>>>;
+#[derive(Clone, Default)]
+pub(super) struct Written(Arc<parking_lot::Mutex<HashMap<Key, u64>>>);
+
+impl Written {
+    /// The Service's slices in the cache.
+    ///
+    /// # Errors
+    /// [`Error::NotYet`] as long as the cache lags behind what was written for it.
+    pub fn slices(&self, shared: &Shared, key: &Key, is_ours: fn(&EndpointSlice) -> bool) -> Result<Slices, Error> {
+        let last = self.0.lock().get(key).copied().unwrap_or(0);
+        if !shared.slices.has_seen(last) {
+            return Err(Error::NotYet("the cache lags behind the last write"));
+        }
+        let mut slices = shared.slices.in_namespace(&key.namespace);
+        slices.retain(|slice| is_ours(slice) && slice.labels().get(SERVICE_NAME) == Some(&key.name));
+        Ok(slices)
+    }
+
+    fn note(&self, key: &Key, slice: &EndpointSlice) {
+        let mut written = self.0.lock();
+        let newest = written.entry(key.clone()).or_insert(0);
+        *newest = (*newest).max(version(slice));
+    }
+
+    /// Nothing is written for the Service any more.
+    pub fn forget(&self, key: &Key) {
+        self.0.lock().remove(key);
+    }
+}
+
+type Slices = Vec<Arc<EndpointSlice>>;
 
 async fn reconcile(shared: Shared, written: Written, key: Key) -> Result<(), Error> {
     let Some(service) = shared.services.get(&key) else {
         // Garbage collection removes the slices with their owner.
-        written.lock().remove(&key);
+        written.forget(&key);
         return Ok(());
     };
     let has_selector = service.spec.as_ref().and_then(|s| s.selector.as_ref()).is_some_and(|s| !s.is_empty());
@@ -71,16 +101,8 @@ async fn reconcile(shared: Shared, written: Written, key: Key) -> Result<(), Err
     if !has_selector || external || service.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
-    let last = written.lock().get(&key).copied().unwrap_or(0);
-    if !shared.slices.has_seen(last) {
-        return Err(Error::NotYet("the cache lags behind the last write"));
-    }
-    let existing: Vec<Arc<EndpointSlice>> = shared
-        .slices
-        .in_namespace(&key.namespace)
-        .into_iter()
-        .filter(|s| is_ours(s) && s.labels().get(SERVICE_NAME) == Some(&key.name) && is_controlled_by(&**s, &*service))
-        .collect();
+    let mut existing = written.slices(&shared, &key, is_ours)?;
+    existing.retain(|slice| is_controlled_by(&**slice, &*service));
     let zone_of = |node: &str| shared.nodes.get(&Key::new("", node)).as_deref().and_then(zone);
     let wanted = group(&service, &backends(&service, &shared.pods.in_namespace(&key.namespace)), zone_of);
     let steps = plan(&template(&service), wanted, &existing);
@@ -90,11 +112,7 @@ async fn reconcile(shared: Shared, written: Written, key: Key) -> Result<(), Err
 /// Writes; remembers the newest one.
 pub(super) async fn carry_out(shared: &Shared, key: &Key, written: &Written, steps: Vec<Step>) -> Result<(), Error> {
     let api: Api<EndpointSlice> = Api::namespaced(shared.client.clone(), &key.namespace);
-    let note = |slice: &EndpointSlice| {
-        let mut written = written.lock();
-        let newest = written.entry(key.clone()).or_insert(0);
-        *newest = (*newest).max(version(slice));
-    };
+    let note = |slice: &EndpointSlice| written.note(key, slice);
     let results = join_all(steps.into_iter().map(|step| async {
         match step {
             Step::Create(slice) => match api.create(&PostParams::default(), &slice).await.map_err(Error::from) {

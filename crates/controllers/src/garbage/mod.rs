@@ -17,7 +17,7 @@ use kube::{
 };
 use parking_lot::{Mutex, RwLock};
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     Error,
@@ -61,6 +61,8 @@ struct Collector {
     kinds: Vec<Kind>,
     graph: Mutex<Graph>,
     queue: Queue,
+    /// How many kinds the graph knows completely.
+    known: watch::Sender<usize>,
 }
 
 pub(crate) async fn run(client: Client, comings: Comings) {
@@ -73,11 +75,17 @@ pub(crate) async fn run(client: Client, comings: Comings) {
             }
         }
     };
-    let collector = Arc::new(Collector { comings, client, kinds, graph: Mutex::default(), queue: Queue::default() });
+    let (graph, queue, known) = (Mutex::default(), Queue::default(), watch::Sender::new(0));
+    let collector = Arc::new(Collector { comings, client, kinds, graph, queue, known });
     let mut watches = JoinSet::new();
     for index in 0..collector.kinds.len() {
         watches.spawn(collector.clone().watch(index));
     }
+    // Who seems to have no dependents may have some of a kind that is not listed yet: an owner that orphans them would
+    // be let go, and they would be collected.
+    let mut known = collector.known.subscribe();
+    // The sender lives in the collector.
+    let _ = known.wait_for(|known| *known == collector.kinds.len()).await;
     let queue = collector.queue.clone();
     queue.work("garbage", 8, |key| collector.clone().reconcile(key.name)).await;
 }
@@ -102,6 +110,7 @@ impl Collector {
         let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &self.kinds[kind].resource);
         let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
         let mut listed: Vec<String> = Vec::new();
+        let mut known = false;
         while let Some(event) = events.next().await {
             match event {
                 Ok(watcher::Event::Init) => listed.clear(),
@@ -113,6 +122,9 @@ impl Collector {
                     // What vanished while the watch was broken.
                     let gone = self.graph.lock().missing_of(kind, &std::mem::take(&mut listed));
                     gone.iter().for_each(|uid| self.gone(uid));
+                    if !std::mem::replace(&mut known, true) {
+                        self.known.send_modify(|known| *known += 1);
+                    }
                 }
                 Ok(watcher::Event::Apply(object)) => self.seen(kind, &object),
                 Ok(watcher::Event::Delete(object)) => {

@@ -23,7 +23,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use store::{Embedded, EmbeddedConfig};
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 use tower::ServiceExt;
 
 /// Nothing takes longer than this, however busy the machine.
@@ -61,7 +61,10 @@ pub struct World {
     pub client: Client,
     /// What `metrics.k8s.io` says of pods: a list, or nothing at all.
     pub metrics: Arc<Mutex<Value>>,
-    _tasks: JoinSet<()>,
+    /// Counts the writes that have been answered, whoever made them.
+    pub writes: watch::Sender<u64>,
+    server: Arc<ApiServer>,
+    tasks: JoinSet<()>,
     _dir: tempfile::TempDir,
 }
 
@@ -77,24 +80,35 @@ impl World {
 
     /// Events are kept for `event_ttl`.
     pub async fn with(nodes: &[&str], event_ttl: Duration) -> Self {
+        let mut world = Self::without_controllers(nodes).await;
+        let config = controllers::Config { cluster_ca: "CA".into(), event_ttl };
+        world.tasks.spawn(controllers::run(world.client.clone(), config));
+        world
+            .until("the default account", |all: &[ServiceAccount]| all.iter().any(|a| a.name_any() == "default"))
+            .await;
+        world
+    }
+
+    /// The API and the kubelet alone.
+    pub async fn without_controllers(nodes: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let store = Embedded::open(EmbeddedConfig::new(dir.path())).expect("an empty store opens");
         let server = ApiServer::new(Config::default(), store).await.expect("an empty store is enough to start");
         let metrics: Arc<Mutex<Value>> = Arc::default();
-        let client = Client::new(with_metrics(server.in_process(), metrics.clone()), "default");
+        let writes = watch::Sender::new(0);
+        let client = Client::new(service(server.in_process(), metrics.clone(), writes.clone()), "default");
         for name in nodes {
             let api: Api<Node> = Api::all(client.clone());
             api.create(&PostParams::default(), &node(name)).await.expect("a node can be made");
         }
         let mut tasks = JoinSet::new();
-        let config = controllers::Config { cluster_ca: "CA".into(), event_ttl };
-        tasks.spawn(controllers::run(client.clone(), config));
         tasks.spawn(kubelet(client.clone(), Arc::from(nodes.first().copied().unwrap_or_default())));
-        let world = Self { client, metrics, _tasks: tasks, _dir: dir };
-        world
-            .until("the default account", |all: &[ServiceAccount]| all.iter().any(|a| a.name_any() == "default"))
-            .await;
-        world
+        Self { client, metrics, writes, server, tasks, _dir: dir }
+    }
+
+    /// The API as a service, for clients with something in between.
+    pub fn service(&self) -> impl Service {
+        service(self.server.in_process(), self.metrics.clone(), self.writes.clone())
     }
 
     pub fn api<K: Kind>(&self) -> Api<K> {
@@ -140,24 +154,45 @@ impl World {
     }
 }
 
+/// What such a client hears.
+pub type Answer = http::Response<Either<apiserver::Body, Full<Bytes>>>;
+
+/// What a client of these tests speaks to.
+pub trait Service:
+    tower::Service<http::Request<kube::client::Body>, Response = Answer, Error = std::convert::Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+impl<S> Service for S where
+    S: tower::Service<
+            http::Request<kube::client::Body>,
+            Response = Answer,
+            Error = std::convert::Infallible,
+            Future: Send,
+        > + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// The API, with pod metrics beside it once there are some.
-fn with_metrics(
-    api: apiserver::InProcess,
-    metrics: Arc<Mutex<Value>>,
-) -> impl tower::Service<
-    http::Request<kube::client::Body>,
-    Response = http::Response<Either<apiserver::Body, Full<Bytes>>>,
-    Error = std::convert::Infallible,
-    Future: Send,
-> + Clone
-+ Send {
+fn service(api: apiserver::InProcess, metrics: Arc<Mutex<Value>>, writes: watch::Sender<u64>) -> impl Service {
     tower::service_fn(move |request: http::Request<kube::client::Body>| {
         let (api, metrics) = (api.clone(), metrics.lock().expect("no test panics with it").clone());
+        let writes = (request.method() != http::Method::GET).then(|| writes.clone());
         async move {
             if request.uri().path().starts_with("/apis/metrics.k8s.io/") && !metrics.is_null() {
                 return Ok(http::Response::new(Either::Right(Full::new(Bytes::from(metrics.to_string())))));
             }
-            Ok(api.oneshot(request).await?.map(Either::Left))
+            let answer = api.oneshot(request).await?.map(Either::Left);
+            if let Some(writes) = writes {
+                writes.send_modify(|count| *count += 1);
+            }
+            Ok(answer)
         }
     })
 }

@@ -48,7 +48,8 @@ impl Cluster {
 
     fn why(&self, pod: &Value) -> String {
         let mut refused = schedule(&info(pod.clone()), &self.snapshot, 1).expect_err("no node will do");
-        refused.preemption = preempt(&info(pod.clone()), &mut self.snapshot.clone(), &[], 1).expect_err("no way");
+        let mut snapshot = self.snapshot.clone();
+        refused.preemption = preempt(&info(pod.clone()), &refused, &mut snapshot, &[], 1).expect_err("no way");
         refused.to_string()
     }
 }

@@ -43,9 +43,12 @@ fn names(victims: &Victims) -> Vec<&str> {
 }
 
 fn found(snapshot: &mut Snapshot, pod: &Value, budgets: &[Budget]) -> Victims {
-    let pod = info(pod);
-    assert!(schedule(&pod, snapshot, 1).is_err(), "there is room anyway");
-    preempt(&pod, snapshot, budgets, 1).expect("there are victims")
+    sought(&info(pod), snapshot, budgets, 1).expect("there are victims")
+}
+
+fn sought(pod: &PodInfo, snapshot: &mut Snapshot, budgets: &[Budget], turn: u64) -> Result<Victims, Preemption> {
+    let refused = schedule(pod, snapshot, 1).expect_err("there is no room otherwise");
+    preempt(pod, &refused, snapshot, budgets, turn)
 }
 
 #[test]
@@ -82,7 +85,7 @@ fn of_equals_the_youngest_go() {
     young["status"]["startTime"] = "2026-06-01T00:00:00Z".into();
     place(&mut snapshot, "young", young);
     for turn in 0..4 {
-        let victims = preempt(&info(&pod("new", 10, "1")), &mut snapshot, &[], turn).expect("there are victims");
+        let victims = sought(&info(&pod("new", 10, "1")), &mut snapshot, &[], turn).expect("there are victims");
         assert_eq!(&*victims.node, "young");
     }
 }
@@ -104,12 +107,12 @@ fn where_it_would_not_help_nobody_goes() {
     let mut snapshot = cluster(&["n"]);
     place(&mut snapshot, "n", pod("low", 1, "1"));
     place(&mut snapshot, "n", pod("high", 20, "3"));
-    let refused = preempt(&info(&pod("new", 10, "2")), &mut snapshot, &[], 1).expect_err("the other stays");
+    let refused = sought(&info(&pod("new", 10, "2")), &mut snapshot, &[], 1).expect_err("the other stays");
     let Preemption::Unhelpful(reasons) = refused else { panic!("{refused:?}") };
     assert_eq!(reasons.into_iter().collect::<Vec<_>>(), [("Insufficient cpu".into(), 1)]);
     let mut polite = pod("new", 10, "1");
     polite["spec"]["preemptionPolicy"] = "Never".into();
-    assert!(matches!(preempt(&info(&polite), &mut snapshot, &[], 1), Err(Preemption::NotEligible(_))));
+    assert!(matches!(sought(&info(&polite), &mut snapshot, &[], 1), Err(Preemption::NotEligible(_))));
 }
 
 #[test]
@@ -149,6 +152,6 @@ fn while_its_victims_end_a_pod_pushes_out_nobody_else() {
     place(&mut snapshot, "n", going);
     let new = info(&pod("new", 10, "4"));
     snapshot.nominate(new.clone(), "n");
-    let refused = preempt(&new, &mut snapshot, &[], 1).expect_err("it waits");
+    let refused = sought(&new, &mut snapshot, &[], 1).expect_err("it waits");
     assert_eq!(refused, Preemption::NotEligible("terminating pod on the nominated node"));
 }

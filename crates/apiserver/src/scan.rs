@@ -1,0 +1,195 @@
+//! Parts of an encoded object, found without building all of it as a tree.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+/// The bytes of the object's `metadata`; `None` if they are not where our encoding puts them: behind `kind` and
+/// `apiVersion`, which hold no quotes.
+pub(crate) fn metadata(object: &[u8]) -> Option<&[u8]> {
+    const MARK: &[u8] = b",\"metadata\":";
+    let from = object.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
+    let rest = &object[from..];
+    if rest.first() != Some(&b'{') || object[1..from].contains(&b'{') {
+        return None;
+    }
+    Some(&rest[..object_length(rest)?])
+}
+
+/// How long the JSON object is that `text` begins with.
+fn object_length(text: &[u8]) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while at < text.len() {
+        match text[at] {
+            b'{' => depth += 1,
+            b'}' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            b'"' => {
+                at += 1;
+                while *text.get(at)? != b'"' {
+                    at += if text[at] == b'\\' { 2 } else { 1 };
+                }
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The object cut down to what these JSON pointers (without escapes, through objects alone) lead to.
+pub(crate) fn pick(object: &[u8], pointers: &[&str]) -> Value {
+    let paths = pointers.iter().filter_map(|pointer| pointer.strip_prefix('/')).collect();
+    let picked = Pick { paths }.deserialize(&mut serde_json::Deserializer::from_slice(object));
+    picked.ok().flatten().unwrap_or(Value::Object(Map::new()))
+}
+
+/// What is wanted below one place.
+struct Pick<'p> {
+    paths: Vec<&'p str>,
+}
+
+/// What is wanted below one field.
+enum Wanted<'p> {
+    Nothing,
+    All,
+    Parts(Vec<&'p str>),
+}
+
+impl<'de> DeserializeSeed<'de> for Pick<'_> {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pick<'_> {
+    type Value = Option<Value>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("anything")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut picked = Map::new();
+        while let Some((name, wanted)) = fields.next_key_seed(Name(&self.paths))? {
+            let value = match wanted {
+                Wanted::Nothing => {
+                    fields.next_value::<IgnoredAny>()?;
+                    None
+                }
+                Wanted::All => Some(fields.next_value()?),
+                Wanted::Parts(paths) => fields.next_value_seed(Pick { paths })?,
+            };
+            if let Some(value) = value {
+                picked.insert(name, value);
+            }
+        }
+        Ok(Some(Value::Object(picked)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+/// A field's name, and what is wanted of it; the name of one that nobody wants is not kept.
+struct Name<'n, 'p>(&'n [&'p str]);
+
+impl<'de, 'p> DeserializeSeed<'de> for Name<'_, 'p> {
+    type Value = (String, Wanted<'p>);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'p> Visitor<'_> for Name<'_, 'p> {
+    type Value = (String, Wanted<'p>);
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a field's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        let mut parts = Vec::new();
+        for path in self.0 {
+            match path.strip_prefix(name) {
+                Some("") => return Ok((name.to_owned(), Wanted::All)),
+                Some(rest) => parts.extend(rest.strip_prefix('/')),
+                None => {}
+            }
+        }
+        if parts.is_empty() {
+            return Ok((String::new(), Wanted::Nothing));
+        }
+        Ok((name.to_owned(), Wanted::Parts(parts)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_metadata_is_cut_out_whatever_its_strings_say() {
+        let object = br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"p","annotations":{"a":"}\"{\\","b":"{"}},"spec":{"metadata":{}}}"#;
+        let metadata = metadata(object).unwrap();
+        let tree: Value = serde_json::from_slice(object).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(metadata).unwrap(), tree["metadata"]);
+    }
+
+    #[test]
+    fn other_layouts_are_left_to_the_parser() {
+        assert_eq!(metadata(br#"{"spec":{"a":1,"metadata":{"name":"x"}},"metadata":{"name":"p"}}"#), None);
+        assert_eq!(metadata(br#"{"kind":"Pod","apiVersion":"v1","metadata":null}"#), None);
+        assert_eq!(metadata(br#"{"kind":"Pod"}"#), None);
+    }
+
+    #[test]
+    fn only_what_the_pointers_lead_to_is_kept() {
+        let object = json!({
+            "kind": "Pod", "metadata": {"name": "p", "labels": {"a": "b", "x/y": "z"}, "uid": "u"},
+            "spec": {"nodeName": "n", "containers": [{"name": "c"}], "hostNetwork": true}, "status": "odd",
+        });
+        let pointers = ["/metadata/name", "/metadata/labels", "/spec/nodeName", "/spec/absent", "/status/phase"];
+        let picked = pick(object.to_string().as_bytes(), &pointers);
+        assert_eq!(
+            picked,
+            json!({"metadata": {"name": "p", "labels": {"a": "b", "x/y": "z"}}, "spec": {"nodeName": "n"}})
+        );
+    }
+}

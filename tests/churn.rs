@@ -1,0 +1,73 @@
+//! Pods that come and go leave nothing behind.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    cluster::{Cluster, eventually},
+    lifecycle::{instance_name, processes_of},
+};
+
+/// Runs so many pods to their end, ten at a time, and removes them.
+fn churn(cluster: &Cluster, name: &str, pods: usize) {
+    cluster.apply(&format!(
+        "{{apiVersion: batch/v1, kind: Job, metadata: {{name: {name}}}, spec: {{completions: {pods}, parallelism: 10, template: {{spec: {{restartPolicy: Never, \
+         volumes: [{{name: d, emptyDir: {{}}}}], containers: [{{name: c, image: 'busybox:1', command: ['true'], volumeMounts: [{{name: d, mountPath: /d}}]}}]}}}}}}}}"
+    ));
+    cluster.kubectl(&["wait", "--for=condition=Complete", &format!("job/{name}"), "--timeout=180s"]);
+    assert_eq!(cluster.jsonpath(&format!("job/{name}"), "{.status.succeeded}"), pods.to_string());
+    cluster.kubectl(&["delete", "job", name]);
+    eventually("the end of its pods", || cluster.kubectl(&["get", "pods", "-o", "name"]).is_empty());
+}
+
+/// What the instance holds of the machine, by its kind.
+fn holdings(cluster: &Cluster) -> Vec<(&'static str, usize)> {
+    let name = instance_name(cluster);
+    let data = cluster.data_dir();
+    let run = Path::new("/run/hythe").join(&name);
+    let entries = |path: PathBuf| fs::read_dir(path).map_or(0, Iterator::count);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let of_instance = |line: &&str| line.contains(&name) || line.contains(data.to_str().unwrap());
+    let hash = name.bytes().fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    let bridge = format!("/sys/class/net/hy-{hash:08x}/brif");
+    assert!(Path::new(&bridge).exists(), "the test would not see a link that is left");
+    let unified = PathBuf::from("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(&unified).unwrap().flatten().map(|entry| entry.path()).chain([unified]);
+    vec![
+        ("mounts", mounts.lines().filter(of_instance).count()),
+        ("cgroups", hierarchies.map(|hierarchy| directories(&hierarchy.join(&name))).sum()),
+        ("links", entries(bridge.into())),
+        ("processes", processes_of(cluster).len()),
+        ("run directories", directories(&run)),
+        ("pods' directories", entries(data.join("agent/pods"))),
+        ("logs", entries(data.join("agent/logs"))),
+    ]
+}
+
+fn directories(path: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    let inner = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    1 + inner.map(|entry| directories(&entry.path())).sum::<usize>()
+}
+
+#[test]
+fn pods_that_come_and_go_leave_nothing_behind() {
+    let cluster = Cluster::up();
+    churn(&cluster, "first", 10);
+    eventually("an end of the first", || processes_of(&cluster).len() == 1);
+    let before = holdings(&cluster);
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", cluster.pid())).unwrap().count();
+    let open = descriptors();
+    churn(&cluster, "many", 100);
+    eventually("nothing more than before", || {
+        let now = holdings(&cluster);
+        if now != before {
+            eprintln!("{before:?} became {now:?}");
+        }
+        now == before
+    });
+    // Some are connections of clients, which come and go.
+    eventually("no more descriptors than before", || descriptors() <= open + 8);
+}
