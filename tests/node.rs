@@ -184,7 +184,7 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn a_mount_made_on_the_host_shows_where_propagation_says() {
+fn mounts_made_on_one_side_show_on_the_other_where_propagation_says() {
     use nix::mount::{MsFlags, mount};
     let cluster = Cluster::up();
     let shared = cluster.scratch().join("shared");
@@ -196,18 +196,52 @@ fn a_mount_made_on_the_host_shows_where_propagation_says() {
     let made = shared.join("made");
     fs::create_dir(&made).unwrap();
     let dir = shared.display();
-    cluster.apply(&format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{terminationGracePeriodSeconds: 0, \
-         volumes: [{{name: v, hostPath: {{path: {dir}}}}}], containers: [{{name: c, image: 'busybox:1', \
-         command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v, mountPropagation: HostToContainer}}]}}]}}}}"
-    ));
-    cluster.wait_ready("pod/p");
+    for (name, more) in [
+        ("none", ""),
+        ("to-container", ", mountPropagation: HostToContainer"),
+        ("both", ", mountPropagation: Bidirectional"),
+    ] {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 0, \
+             volumes: [{{name: v, hostPath: {{path: {dir}}}}}], containers: [{{name: c, image: 'busybox:1', \
+             securityContext: {{privileged: true}}, command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v{more}}}]}}]}}}}"
+        ));
+    }
+    ["none", "to-container", "both"].iter().for_each(|pod| cluster.wait_ready(&format!("pod/{pod}")));
     mount(Some("none"), &made, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
     mounted.0.push(made.clone());
     fs::write(made.join("here"), "").unwrap();
-    let sees = || cluster.try_kubectl(&["exec", "p", "--", "ls", "/v/made/here"]).status.success();
-    eventually("the mount in the container", sees);
-    cluster.kubectl(&["delete", "pod", "p"]);
+    let sees = |pod: &str, file: &str| cluster.try_kubectl(&["exec", pod, "--", "ls", file]).status.success();
+    assert!(sees("to-container", "/v/made/here") && sees("both", "/v/made/here"));
+    assert!(!sees("none", "/v/made/here"));
+    // The other way: what containers mount.
+    for pod in ["none", "to-container", "both"] {
+        let script = format!("mkdir /v/{pod} && mount -t tmpfs none /v/{pod} && touch /v/{pod}/inside");
+        cluster.kubectl(&["exec", pod, "--", "sh", "-c", &script]);
+        mounted.0.push(shared.join(pod));
+    }
+    let inside = |pod: &str| shared.join(pod).join("inside").exists();
+    assert_eq!([inside("none"), inside("to-container"), inside("both")], [false, false, true]);
+    assert!(sees("to-container", "/v/both/inside") && !sees("none", "/v/both/inside"));
+    cluster.kubectl(&["delete", "pod", "none", "to-container", "both"]);
+    assert!(inside("both"), "what is on the host stays there");
+
+    // What is on no shared mount cannot be shared.
+    let alone = cluster.scratch().join("alone");
+    fs::create_dir(&alone).unwrap();
+    mount(Some(&alone), &alone, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    mounted.0.push(alone.clone());
+    mount(None::<&str>, &alone, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: refused}}, spec: {{terminationGracePeriodSeconds: 0, \
+         volumes: [{{name: v, hostPath: {{path: {0}}}}}], containers: [{{name: c, image: 'busybox:1', \
+         securityContext: {{privileged: true}}, command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v, \
+         mountPropagation: Bidirectional}}]}}]}}}}",
+        alone.display()
+    ));
+    let told = format!("path \"{0}\" is mounted on \"{0}\" but it is not a shared mount", alone.display());
+    eventually("the refusal", || cluster.told().contains(&told));
+    cluster.kubectl(&["delete", "pod", "refused"]);
 }
 
 /// What the daemon and the machine hold: descriptors, mounts, cgroups, directories, shims.

@@ -20,8 +20,7 @@ spec: {limits: [{type: Container, default: {cpu: 200m, memory: 64Mi}, defaultReq
     cluster.until("resourcequota/small", "{.status.used.pods} {.status.used.requests\\.cpu}", "2 100m");
     cluster.until("deployment/web", "{.status.readyReplicas}", "2");
     eventually("the event of the refusal", || {
-        let events = cluster.kubectl(&["events"]);
-        events.contains("exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2")
+        cluster.told().contains("exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2")
     });
     let resources = cluster.jsonpath("pods -l app=web", "{.items[0].spec.containers[0].resources.limits.memory}");
     assert_eq!(resources, "64Mi");
@@ -82,7 +81,10 @@ spec:
     cluster.kubectl(&["delete", "hpa", "busy"]);
     cluster.kubectl(&["scale", "deployment/busy", "--replicas=1"]);
     cluster.until("deployment/busy", "{.status.replicas} {.status.readyReplicas}", "1 1");
-    cluster.kubectl(&["create", "pdb", "busy", "--selector=app=busy", "--min-available=1"]);
+    cluster.apply(
+        "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: busy}, \
+         spec: {selector: {matchLabels: {app: busy}}, minAvailable: 1}}",
+    );
     cluster.until("pdb/busy", "{.status.currentHealthy}", "1");
     let drained = cluster.try_kubectl(&["drain", "node", "--ignore-daemonsets", "--timeout=1s"]);
     let said = text(&drained.stderr);
