@@ -146,7 +146,7 @@ fn a_block_volume_is_a_device_in_its_containers_and_a_late_driver_or_disk_is_wai
         .replace("accessModes:", "volumeMode: Block, accessModes:")
         .replace("  volumeMode: Block, access", "  volumeMode: Block\n  access");
     let pod = |name: &str, claim: &str| {
-        busybox(name, "echo written by $0 > /dev/disk && sleep 1000")
+        busybox(name, "echo written by $0 | dd of=/dev/disk conv=fsync && sleep 1000")
             .replace("command:", "volumeDevices: [{name: v, devicePath: /dev/disk}], command:")
             .replace(
                 "containers:",

@@ -21,9 +21,15 @@ fn a_manifest_on_the_node_runs_whatever_the_api_does() {
     cluster.wait_ready("pod/web-node");
     assert_eq!(cluster.kubectl(&["logs", "web-node"]), "first\n");
     assert_eq!(cluster.kubectl(&["exec", "web-node", "--", "echo", "in"]), "in\n");
-    // Deleting the mirror ends nothing.
-    cluster.kubectl(&["delete", "pod", "web-node", "--wait=false"]);
-    eventually("the mirror again", || cluster.try_kubectl(&["get", "pod", "web-node"]).status.success());
+    // Deleting the mirror ends nothing, and is over although another one has its name at once.
+    for _ in 0..5 {
+        let uid = cluster.jsonpath("pod/web-node", "{.metadata.uid}");
+        cluster.kubectl(&["delete", "pod", "web-node", "--timeout=60s"]);
+        eventually("the mirror again", || {
+            let found = cluster.try_kubectl(&["get", "pod", "web-node", "-o", "jsonpath={.metadata.uid}"]);
+            found.status.success() && text(&found.stdout) != uid
+        });
+    }
     cluster.until("pod/web-node", "{.status.containerStatuses[0].restartCount}", "0");
     fs::write(dir.join("web.yaml"), manifest("second")).unwrap();
     eventually("the change", || text(&cluster.try_kubectl(&["logs", "web-node"]).stdout) == "second\n");
@@ -170,6 +176,54 @@ fn what_pods_are_refused_or_told_has_upstreams_words() {
     cluster.until("pod/labelled", "{.status.phase}", "Succeeded");
     eventually("a word about SELinux", || cluster.kubectl(&["get", "events"]).contains("SELinux"));
     cluster.until("pod/missing", "{.status.containerStatuses[0].state.waiting.reason}", "CreateContainerError");
+}
+
+#[test]
+fn a_node_short_of_memory_gives_up_what_was_promised_least_and_takes_no_more_until_it_is_over() {
+    let cluster = Cluster::prepare();
+    cluster.import("busybox", "busybox:1");
+    cluster.start();
+    let pod = |name: &str, resources: &str| {
+        busybox(name, "exec sleep 1000").replace("command:", &format!("resources: {{{resources}}}, command:"))
+    };
+    cluster.apply(&(pod("promised", "limits: {cpu: 10m, memory: 64Mi}") + &pod("best-effort", "")));
+    ["pod/promised", "pod/best-effort"].iter().for_each(|p| cluster.wait_ready(p));
+    let config = cluster.scratch().join("kubelet.yaml");
+    // More than the machine has: whatever is free is too little.
+    fs::write(
+        &config,
+        "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nevictionHard: {memory.available: '4Ti'}\n\
+         evictionPressureTransitionPeriod: 1s\n",
+    )
+    .unwrap();
+    cluster.kill_daemon();
+    let started = cluster.try_start(&["--kubelet-config", config.to_str().unwrap()]);
+    assert!(started.status.success(), "{started:?}");
+    cluster.until("pod/best-effort", "{.status.phase} {.status.reason}", "Failed Evicted");
+    let message = cluster.jsonpath("pod/best-effort", "{.status.message}");
+    assert!(
+        message.starts_with("The node was low on resource: memory. Threshold quantity: 4Ti, available: "),
+        "{message}"
+    );
+    assert!(message.contains("Container c was using ") && message.contains("request is 0"), "{message}");
+    cluster.until(
+        "pod/best-effort",
+        "{.status.conditions[?(@.type==\"DisruptionTarget\")].reason}",
+        "TerminationByKubelet",
+    );
+    let condition = "{.status.conditions[?(@.type==\"MemoryPressure\")].status}";
+    cluster.until("node/node", condition, "True");
+    let taint = "{.spec.taints[?(@.key==\"node.kubernetes.io/memory-pressure\")].effect}";
+    cluster.until("node/node", taint, "NoSchedule");
+    cluster.apply(&pod("late", ""));
+    let told = "1 node(s) had untolerated taint {node.kubernetes.io/memory-pressure: }";
+    eventually("why the late one waits", || cluster.told().contains(told));
+    // With a threshold that can be kept, it is over.
+    cluster.kill_daemon();
+    cluster.start();
+    cluster.until("node/node", condition, "False");
+    cluster.until("node/node", taint, "");
+    cluster.wait_ready("pod/late");
 }
 
 /// Ends what a test has mounted, the innermost first.
