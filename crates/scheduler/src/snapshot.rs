@@ -142,14 +142,14 @@ impl Snapshot {
         if let Some(&at) = self.by_name.get(&node) {
             self.count(&pod, at, 1);
         }
-        self.volumes.count(&pod, 1);
+        self.volumes.count(&pod, &node, 1);
         self.pods.insert(uid, (pod, node));
     }
 
     /// Takes a pod off its node: it was deleted, has finished, or was assumed there in vain.
     pub fn remove_pod(&mut self, uid: &str) {
         let Some((pod, node)) = self.pods.remove(uid) else { return };
-        self.volumes.count(&pod, -1);
+        self.volumes.count(&pod, &node, -1);
         if let Some(&at) = self.by_name.get(&node) {
             self.count(&pod, at, -1);
         }

@@ -65,6 +65,7 @@ async fn take_back(context: &Context, directory: &Path, published: &Published) -
     let target = published.device.clone().unwrap_or_else(|| directory.join("mount"));
     driver::unpublish(endpoint, volume, &target).await.map_err(|e| e.to_string())?;
     if published.device.is_some() {
+        let _ = fs::remove_file(directory.join("device"));
         let _ = fs::remove_file(&target);
         let _ = target.parent().map(fs::remove_dir);
     } else {

@@ -1,6 +1,12 @@
 //! A CSI volume for a pod: attached by others, staged on the node, published to the pod.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use futures::StreamExt;
 use k8s_openapi::api::{
@@ -11,6 +17,7 @@ use kube::{
     Api, ResourceExt,
     runtime::{WatchStreamExt, watcher},
 };
+use nix::sys::stat::{Mode, SFlag, mknod};
 use tokio::task::AbortHandle;
 
 use super::{
@@ -89,6 +96,11 @@ impl Place<'_> {
         self.context.data_dir().join(DEVICES).join("publish").join(&self.name).join(uid)
     }
 
+    /// Where the driver was told to publish it.
+    fn published(&self, block: bool) -> PathBuf {
+        if block { self.device() } else { self.directory().join("mount") }
+    }
+
     fn directory(&self) -> PathBuf {
         self.context.paths(self.pod).volume("csi", &self.name)
     }
@@ -124,10 +136,27 @@ impl Place<'_> {
             fs::create_dir_all(parent).map_err(|e| self.fail(e.to_string()))?;
         }
         let block = device.is_some();
-        let path = device.unwrap_or_else(|| directory.join("mount"));
+        let path = self.published(block);
         driver.publish(request, &path, read_only).await.map_err(|error| self.fail(error.to_string()))?;
+        // The driver's node is a mount on the host, which a sandbox from before does not see: its twin is a file.
+        let path =
+            if block { twin(&path, &directory.join("device")).map_err(|e| self.fail(e.to_string()))? } else { path };
         Ok(Source { path, read_only, block, memory: false })
     }
+}
+
+/// Another node of the same block device.
+fn twin(device: &Path, at: &Path) -> io::Result<PathBuf> {
+    let found = fs::metadata(device)?;
+    if !found.file_type().is_block_device() {
+        return Err(io::Error::other(format!("{} is not a block device", device.display())));
+    }
+    match fs::remove_file(at) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    mknod(at, SFlag::S_IFBLK, Mode::from_bits_truncate(0o600), found.rdev())?;
+    Ok(at.to_owned())
 }
 
 /// The volume of a claim.
@@ -213,7 +242,7 @@ pub async fn persistent(
         volume: place.name.clone(),
         driver,
         request,
-        path: out.path.clone(),
+        path: place.published(block),
     };
     growth.catch_up(&bound.volume).await.map_err(|message| VolumeError::Expansion { volume: place.name, message })?;
     Ok((out, Some(growth.follow())))

@@ -1,5 +1,5 @@
 use futures::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::{Api, revision};
 
