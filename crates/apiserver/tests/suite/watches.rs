@@ -206,6 +206,7 @@ async fn whoever_lists_and_then_watches_hears_of_the_end_of_what_was_seen_though
                 if over.load(std::sync::atomic::Ordering::SeqCst) {
                     return heard;
                 }
+                tokio::task::yield_now().await;
                 continue;
             };
             let mut events = api.watch(&format!("{named}&watch=1&resourceVersion={}", revision(&list))).await;

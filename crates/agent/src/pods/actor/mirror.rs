@@ -18,6 +18,10 @@ use crate::{
 /// Before the API is asked again.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Between a mirror's end and its successor. `kubectl delete` asks for the pod, then lists and watches: were there another
+/// one of the name in between, it would wait for the end of that one.
+const SUCCESSION: Duration = Duration::from_secs(1);
+
 /// What the API shows of a static pod.
 #[derive(Default)]
 pub struct Mirror {
@@ -59,7 +63,11 @@ impl Actor {
                 self.take_reported(&pod);
                 self.mirror.pod = Some(pod);
             }
-            None => self.mirror.pod = None,
+            None => {
+                if self.mirror.pod.take().is_some() {
+                    self.mirror.retry_at = Some(Instant::now() + SUCCESSION);
+                }
+            }
         }
     }
 
