@@ -3,6 +3,7 @@
 use crate::{
     cluster::{Cluster, busybox, eventually},
     csi_driver::{Driver, NAME},
+    loop_device::LoopDevice,
 };
 
 const VOLUME: &str = "
@@ -47,8 +48,9 @@ fn a_driver_registers_and_its_volumes_are_attached_staged_and_published_and_all_
     let attachment = cluster.kubectl(&["get", "volumeattachments", "-o", "name"]).trim().to_owned();
     assert_eq!(cluster.jsonpath(&attachment, "{.spec.attacher} {.spec.nodeName}"), format!("{NAME} node"));
     // The part of the driver's attacher.
-    let attached = "{\"status\":{\"attached\":true}}";
-    cluster.kubectl(&["patch", &attachment, "--subresource=status", "--type=merge", "-p", attached]);
+    let name = attachment.rsplit('/').next().unwrap();
+    let path = format!("/apis/storage.k8s.io/v1/volumeattachments/{name}");
+    cluster.merge_part(&path, "status", &serde_json::json!({"status": {"attached": true}}));
     eventually("the missing driver's event", || {
         let notes = cluster.kubectl(&["get", "events", "-o", "jsonpath={.items[*].message}"]);
         notes.contains("driver name disks.example.com not found in the list of registered CSI drivers")
@@ -76,6 +78,13 @@ fn a_driver_registers_and_its_volumes_are_attached_staged_and_published_and_all_
     eventually("the first pod's file", || cluster.kubectl(&["logs", "q"]) == "kept\n");
     cluster.kubectl(&["delete", "pod", "q"]);
     assert_eq!(driver.called("NodeUnstageVolume"), 0);
+
+    // The part of the driver's resizer; the rest is the node's.
+    let larger = r#"{"spec":{"capacity":{"storage":"2Gi"}}}"#;
+    cluster.kubectl(&["patch", "pv", "disk", "-p", larger]);
+    cluster.until("pvc/disk", "{.status.capacity.storage}", "2Gi");
+    assert_eq!(driver.called("NodeExpandVolume vol-1"), 1);
+    eventually("the event", || cluster.told().contains("MountVolume.NodeExpandVolume succeeded for volume \"disk\""));
 
     // The daemon's crash changes nothing, and its next run takes back what it did not publish itself.
     cluster.kill_daemon();
@@ -122,4 +131,54 @@ fn a_driver_that_does_not_attach_needs_no_attachment_and_one_that_fails_is_quote
     assert_eq!(cluster.kubectl(&["get", "volumeattachments", "-o", "name"]), "");
     cluster.kubectl(&["delete", "pod", "p"]);
     assert!(driver.calls().iter().any(|c| c == "NodeUnpublishVolume broken"), "{:?}", driver.calls());
+}
+
+#[test]
+fn a_block_volume_is_a_device_in_its_containers_and_a_late_driver_or_disk_is_waited_for() {
+    let cluster = Cluster::up();
+    let (agent, backing) = (cluster.data_dir().join("agent"), cluster.scratch().join("backing"));
+    std::fs::create_dir(&backing).unwrap();
+    let (first, second) = (backing.join("first"), backing.join("second"));
+    let (csi, local) = (LoopDevice::over(&first, 1 << 20), LoopDevice::over(&second, 1 << 20));
+    std::os::unix::fs::symlink(&csi.path, backing.join("device")).unwrap();
+    cluster.apply(&driver_object(false));
+    let block = VOLUME
+        .replace("accessModes:", "volumeMode: Block, accessModes:")
+        .replace("  volumeMode: Block, access", "  volumeMode: Block\n  access");
+    let pod = |name: &str, claim: &str| {
+        busybox(name, "echo written by $0 | dd of=/dev/disk conv=fsync && sleep 1000")
+            .replace("command:", "volumeDevices: [{name: v, devicePath: /dev/disk}], command:")
+            .replace(
+                "containers:",
+                &format!("volumes: [{{name: v, persistentVolumeClaim: {{claimName: {claim}}}}}], containers:"),
+            )
+    };
+    // Nothing is there yet: not the driver of one, not the claim of the other.
+    cluster.apply(&(block + &pod("one", "disk") + &pod("two", "late")));
+    eventually("the missing driver's event", || {
+        cluster.told().contains("not found in the list of registered CSI drivers")
+    });
+    eventually("the registry's directory", || agent.join("plugins").exists());
+    let driver = Driver::start(&agent, &backing);
+    cluster.wait_ready("pod/one");
+    eventually("what the first has written", || std::fs::read(&first).unwrap().starts_with(b"written by sh\n"));
+    let path = local.path.display();
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: PersistentVolume, metadata: {{name: late}}, spec: {{capacity: {{storage: 1Mi}}, volumeMode: Block, \
+         accessModes: [ReadWriteOnce], storageClassName: '', local: {{path: {path}}}, nodeAffinity: {{required: {{nodeSelectorTerms: \
+         [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: In, values: [node]}}]}}]}}}}}}}}\n---\n\
+         {{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{name: late}}, spec: {{volumeMode: Block, accessModes: [ReadWriteOnce], \
+         storageClassName: '', volumeName: late, resources: {{requests: {{storage: 1Mi}}}}}}}}\n---\n"
+    ));
+    cluster.wait_ready("pod/two");
+    eventually("what the second has written", || std::fs::read(&second).unwrap().starts_with(b"written by sh\n"));
+    // A device is not to be mounted.
+    let mounted = pod("three", "late").replace("volumeDevices", "volumeMounts").replace("devicePath", "mountPath");
+    cluster.apply(&mounted);
+    let told = "volume v has volumeMode Block, but is specified in volumeMounts";
+    eventually("the refusal", || cluster.told().contains(told));
+    cluster.kubectl(&["delete", "pod", "one", "two", "three"]);
+    assert_eq!((driver.called("NodeUnpublishVolume vol-1"), driver.called("NodeUnstageVolume vol-1")), (1, 1));
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("volumeDevices"), "{mounts}");
 }

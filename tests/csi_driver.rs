@@ -126,7 +126,8 @@ fn answer(
     };
     let unmount = |path: String| {
         let _ = umount2(Path::new(&path), MntFlags::MNT_DETACH);
-        let _ = fs::remove_dir(path);
+        let _ = fs::remove_dir(&path);
+        let _ = fs::remove_file(path);
     };
     match method {
         "GetInfo" => {
@@ -140,8 +141,20 @@ fn answer(
             let entry = [put(1, b"disks.example.com/rack"), put(2, b"r7")].concat();
             return Ok([put(1, b"id-of-node"), vec![2 << 3, 16], put(3, &put(1, &entry))].concat());
         }
-        // STAGE_UNSTAGE_VOLUME
-        "NodeGetCapabilities" => return Ok(put(1, &put(1, &[1 << 3, 1]))),
+        // STAGE_UNSTAGE_VOLUME, EXPAND_VOLUME
+        "NodeGetCapabilities" => {
+            return Ok([1, 3].map(|ability| put(1, &put(1, &[1 << 3, ability]))).concat());
+        }
+        "NodeStageVolume" | "NodePublishVolume" if is_block(fields, method) => {
+            let (device, target) = (backing.join("device"), PathBuf::from(text(4)));
+            if method == "NodePublishVolume" && !target.exists() {
+                let device = fs::read_link(device).map_err(|e| e.to_string())?;
+                fs::File::create(&target).map_err(|e| e.to_string())?;
+                mount(Some(&device), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                    .map_err(|e| e.to_string())?;
+            }
+        }
+        "NodeExpandVolume" => {}
         "NodeStageVolume" => {
             let directory = backing.join(&volume);
             if volume == "broken" {
@@ -171,6 +184,12 @@ fn answer(
         other => return Err(format!("{other} is not known")),
     }
     Ok(Vec::new())
+}
+
+/// Whether the capability that is asked for is a block device's.
+fn is_block(fields: &[(u32, Vec<u8>)], method: &str) -> bool {
+    let capability = if method == "NodeStageVolume" { 4 } else { 5 };
+    fields.iter().any(|(f, v)| *f == capability && read(v).iter().any(|(f, _)| *f == 1))
 }
 
 /// A length-delimited field; nothing here is longer than 16,383 bytes.

@@ -1,6 +1,7 @@
 //! End-to-end: the real binary, stock kubectl, real containers and a real network. Needs root and the images that
 //! `make images` assembles. Each test has an instance of its own, which is gone when the test ends, however it ends.
 
+mod client;
 mod cluster;
 
 mod attach;
@@ -17,6 +18,7 @@ mod images;
 mod interop;
 mod lifecycle;
 mod logs;
+mod loop_device;
 mod node;
 mod patterns;
 mod placing;

@@ -21,9 +21,15 @@ fn a_manifest_on_the_node_runs_whatever_the_api_does() {
     cluster.wait_ready("pod/web-node");
     assert_eq!(cluster.kubectl(&["logs", "web-node"]), "first\n");
     assert_eq!(cluster.kubectl(&["exec", "web-node", "--", "echo", "in"]), "in\n");
-    // Deleting the mirror ends nothing.
-    cluster.kubectl(&["delete", "pod", "web-node", "--wait=false"]);
-    eventually("the mirror again", || cluster.try_kubectl(&["get", "pod", "web-node"]).status.success());
+    // Deleting the mirror ends nothing, and is over although another one has its name at once.
+    for _ in 0..5 {
+        let uid = cluster.jsonpath("pod/web-node", "{.metadata.uid}");
+        cluster.kubectl(&["delete", "pod", "web-node", "--timeout=60s"]);
+        eventually("the mirror again", || {
+            let found = cluster.try_kubectl(&["get", "pod", "web-node", "-o", "jsonpath={.metadata.uid}"]);
+            found.status.success() && text(&found.stdout) != uid
+        });
+    }
     cluster.until("pod/web-node", "{.status.containerStatuses[0].restartCount}", "0");
     fs::write(dir.join("web.yaml"), manifest("second")).unwrap();
     eventually("the change", || text(&cluster.try_kubectl(&["logs", "web-node"]).stdout) == "second\n");
@@ -172,6 +178,54 @@ fn what_pods_are_refused_or_told_has_upstreams_words() {
     cluster.until("pod/missing", "{.status.containerStatuses[0].state.waiting.reason}", "CreateContainerError");
 }
 
+#[test]
+fn a_node_short_of_memory_gives_up_what_was_promised_least_and_takes_no_more_until_it_is_over() {
+    let cluster = Cluster::prepare();
+    cluster.import("busybox", "busybox:1");
+    cluster.start();
+    let pod = |name: &str, resources: &str| {
+        busybox(name, "exec sleep 1000").replace("command:", &format!("resources: {{{resources}}}, command:"))
+    };
+    cluster.apply(&(pod("promised", "limits: {cpu: 10m, memory: 64Mi}") + &pod("best-effort", "")));
+    ["pod/promised", "pod/best-effort"].iter().for_each(|p| cluster.wait_ready(p));
+    let config = cluster.scratch().join("kubelet.yaml");
+    // More than the machine has: whatever is free is too little.
+    fs::write(
+        &config,
+        "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nevictionHard: {memory.available: '4Ti'}\n\
+         evictionPressureTransitionPeriod: 1s\n",
+    )
+    .unwrap();
+    cluster.kill_daemon();
+    let started = cluster.try_start(&["--kubelet-config", config.to_str().unwrap()]);
+    assert!(started.status.success(), "{started:?}");
+    cluster.until("pod/best-effort", "{.status.phase} {.status.reason}", "Failed Evicted");
+    let message = cluster.jsonpath("pod/best-effort", "{.status.message}");
+    assert!(
+        message.starts_with("The node was low on resource: memory. Threshold quantity: 4Ti, available: "),
+        "{message}"
+    );
+    assert!(message.contains("Container c was using ") && message.contains("request is 0"), "{message}");
+    cluster.until(
+        "pod/best-effort",
+        "{.status.conditions[?(@.type==\"DisruptionTarget\")].reason}",
+        "TerminationByKubelet",
+    );
+    let condition = "{.status.conditions[?(@.type==\"MemoryPressure\")].status}";
+    cluster.until("node/node", condition, "True");
+    let taint = "{.spec.taints[?(@.key==\"node.kubernetes.io/memory-pressure\")].effect}";
+    cluster.until("node/node", taint, "NoSchedule");
+    cluster.apply(&pod("late", ""));
+    let told = "0/1 nodes are available: 1 node(s) had untolerated taint(s).";
+    eventually("why the late one waits", || cluster.told().contains(told));
+    // With a threshold that can be kept, it is over.
+    cluster.kill_daemon();
+    cluster.start();
+    cluster.until("node/node", condition, "False");
+    cluster.until("node/node", taint, "");
+    cluster.wait_ready("pod/late");
+}
+
 /// Ends what a test has mounted, the innermost first.
 struct Mounted(Vec<std::path::PathBuf>);
 
@@ -184,7 +238,7 @@ impl Drop for Mounted {
 }
 
 #[test]
-fn a_mount_made_on_the_host_shows_where_propagation_says() {
+fn mounts_made_on_one_side_show_on_the_other_where_propagation_says() {
     use nix::mount::{MsFlags, mount};
     let cluster = Cluster::up();
     let shared = cluster.scratch().join("shared");
@@ -196,18 +250,52 @@ fn a_mount_made_on_the_host_shows_where_propagation_says() {
     let made = shared.join("made");
     fs::create_dir(&made).unwrap();
     let dir = shared.display();
-    cluster.apply(&format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{terminationGracePeriodSeconds: 0, \
-         volumes: [{{name: v, hostPath: {{path: {dir}}}}}], containers: [{{name: c, image: 'busybox:1', \
-         command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v, mountPropagation: HostToContainer}}]}}]}}}}"
-    ));
-    cluster.wait_ready("pod/p");
+    for (name, more) in [
+        ("none", ""),
+        ("to-container", ", mountPropagation: HostToContainer"),
+        ("both", ", mountPropagation: Bidirectional"),
+    ] {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{terminationGracePeriodSeconds: 0, \
+             volumes: [{{name: v, hostPath: {{path: {dir}}}}}], containers: [{{name: c, image: 'busybox:1', \
+             securityContext: {{privileged: true}}, command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v{more}}}]}}]}}}}"
+        ));
+    }
+    ["none", "to-container", "both"].iter().for_each(|pod| cluster.wait_ready(&format!("pod/{pod}")));
     mount(Some("none"), &made, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
     mounted.0.push(made.clone());
     fs::write(made.join("here"), "").unwrap();
-    let sees = || cluster.try_kubectl(&["exec", "p", "--", "ls", "/v/made/here"]).status.success();
-    eventually("the mount in the container", sees);
-    cluster.kubectl(&["delete", "pod", "p"]);
+    let sees = |pod: &str, file: &str| cluster.try_kubectl(&["exec", pod, "--", "ls", file]).status.success();
+    assert!(sees("to-container", "/v/made/here") && sees("both", "/v/made/here"));
+    assert!(!sees("none", "/v/made/here"));
+    // The other way: what containers mount.
+    for pod in ["none", "to-container", "both"] {
+        let script = format!("mkdir /v/{pod} && mount -t tmpfs none /v/{pod} && touch /v/{pod}/inside");
+        cluster.kubectl(&["exec", pod, "--", "sh", "-c", &script]);
+        mounted.0.push(shared.join(pod));
+    }
+    let inside = |pod: &str| shared.join(pod).join("inside").exists();
+    assert_eq!([inside("none"), inside("to-container"), inside("both")], [false, false, true]);
+    assert!(sees("to-container", "/v/both/inside") && !sees("none", "/v/both/inside"));
+    cluster.kubectl(&["delete", "pod", "none", "to-container", "both"]);
+    assert!(inside("both"), "what is on the host stays there");
+
+    // What is on no shared mount cannot be shared.
+    let alone = cluster.scratch().join("alone");
+    fs::create_dir(&alone).unwrap();
+    mount(Some(&alone), &alone, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    mounted.0.push(alone.clone());
+    mount(None::<&str>, &alone, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: refused}}, spec: {{terminationGracePeriodSeconds: 0, \
+         volumes: [{{name: v, hostPath: {{path: {0}}}}}], containers: [{{name: c, image: 'busybox:1', \
+         securityContext: {{privileged: true}}, command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v, \
+         mountPropagation: Bidirectional}}]}}]}}}}",
+        alone.display()
+    ));
+    let told = format!("path \"{0}\" is mounted on \"{0}\" but it is not a shared mount", alone.display());
+    eventually("the refusal", || cluster.told().contains(&told));
+    cluster.kubectl(&["delete", "pod", "refused"]);
 }
 
 /// What the daemon and the machine hold: descriptors, mounts, cgroups, directories, shims.

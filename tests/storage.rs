@@ -64,8 +64,8 @@ fn a_claim_is_provisioned_for_its_first_pod_outlives_it_grows_and_goes_with_its_
          preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
     );
     cluster.kubectl(&["delete", "pod", "late", "one"]);
-    cluster.kubectl(&["wait", "--for=delete", "pvc/data", "--timeout=60s"]);
-    cluster.kubectl(&["wait", "--for=delete", &format!("pv/{volume}"), "--timeout=60s"]);
+    cluster.until_gone("pvc/data");
+    cluster.until_gone(&format!("pv/{volume}"));
     assert!(!path.exists(), "reclaimed");
 
     // Growth, and what is too much.

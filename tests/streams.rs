@@ -2,7 +2,7 @@
 
 use std::{fs, io::Write, process::Stdio};
 
-use crate::cluster::{Cluster, busybox, http_get, text};
+use crate::cluster::{Cluster, Running, busybox, http_get, text};
 
 #[test]
 fn exec_passes_streams_and_exit_codes() {
@@ -104,4 +104,48 @@ fn the_small_client_does_what_a_machine_without_kubectl_needs() {
     assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("out\n", Some(4)));
     assert_eq!(cluster.hythe(&["delete", "pod", "p"]), "pod/p deleted\n");
     assert!(!cluster.try_hythe(&["get", "pod", "p"]).status.success());
+}
+
+#[test]
+fn clients_that_know_spdy_alone_are_served_as_well() {
+    let cluster = Cluster::up();
+    cluster.apply(
+        &busybox("p", "echo hi > /tmp/index.html; httpd -p 8080 -h /tmp; while read line; do echo got $line; done")
+            .replace("command:", "stdin: true, command:"),
+    );
+    cluster.wait_ready("pod/p");
+    // What a newer kubectl would rather do is switched off; older ones do not know these.
+    let spdy = |arguments: &[&str]| {
+        let mut command = cluster.kubectl_command(arguments);
+        for name in ["KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS"] {
+            command.env(name, "false");
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let said = |arguments: &[&str], input: &[u8]| {
+        let mut child = spdy(arguments).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let asked = said(&["-v=8", "exec", "-i", "p", "--", "cat"], b"x");
+    assert!(text(&asked.stderr).contains("SPDY/3.1"), "{}", text(&asked.stderr));
+    let output = said(&["exec", "-i", "p", "--", "sh", "-c", "cat; echo err >&2; exit 7"], b"through\n");
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("through\n", Some(7)));
+    assert!(text(&output.stderr).starts_with("err\n"), "{}", text(&output.stderr));
+    let many: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    assert!(said(&["exec", "-i", "p", "--", "cat"], &many).stdout == many);
+
+    let mut attached = Running(spdy(&["attach", "-i", "p"]).spawn().unwrap());
+    attached.0.stdin.as_mut().unwrap().write_all(b"one\n").unwrap();
+    attached.read_until("got one\n");
+
+    let mut forward = Running(spdy(&["port-forward", "pod/p", ":8080"]).spawn().unwrap());
+    let line = forward.read_until("-> 8080");
+    let port: u16 = line.split("127.0.0.1:").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..20 {
+            scope.spawn(|| assert_eq!(http_get(&format!("127.0.0.1:{port}"), "/index.html").unwrap(), "hi\n"));
+        }
+    });
 }

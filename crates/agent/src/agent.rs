@@ -78,6 +78,7 @@ impl Agent {
         let context = Context {
             pods: pods.clone(),
             room: tokio::sync::watch::channel(0).0,
+            storage: tokio::sync::watch::channel(0).0,
             devices: DevicePlugins::default(),
             pulled_images: PulledImages::load(config.data_dir.join("pulled-images.json")),
             health: tokio::sync::watch::channel(Health::default()).0,

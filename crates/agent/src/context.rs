@@ -59,6 +59,8 @@ pub struct Context {
     pub health: tokio::sync::watch::Sender<Health>,
     /// Changes when a pod leaves the node or takes less of it.
     pub room: tokio::sync::watch::Sender<u64>,
+    /// Changes when a claim, a PersistentVolume or a CSI driver does: volumes that could not be had may be there now.
+    pub storage: tokio::sync::watch::Sender<u64>,
 }
 
 impl Context {

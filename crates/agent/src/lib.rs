@@ -11,6 +11,7 @@ mod context;
 mod csi;
 mod device_plugins;
 mod events;
+mod grpc;
 mod hooks;
 mod kubelet_configuration;
 mod local_storage;

@@ -12,6 +12,7 @@
 //! - `CGROUP_ROOT[/PARENT]/SANDBOX/CONTAINER` in every mounted cgroup hierarchy.
 
 mod client;
+mod detached;
 mod directory;
 mod engine;
 mod error;

@@ -3,29 +3,14 @@
 //! On disk, a container's root owns files as root, whatever ids it has on the host. So images are unpacked once for all,
 //! volumes change hands without `chown`, and a snapshot can be copied, compared and committed as any other.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::mount::{MntFlags, umount2};
 
+use crate::detached::{self, Detached};
 use crate::overlay::Layers;
-
-const OPEN_TREE_CLONE: libc::c_uint = 1;
-const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
-const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
-
-/// `struct mount_attr` of mount_setattr(2).
-#[repr(C)]
-struct MountAttributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
-}
 
 /// Binds `source` at `target` (made, a directory or a file as the source is) with the mapping of a user namespace, or
 /// without one as it is. With `recursive`, all mounts below it come along.
@@ -33,12 +18,12 @@ struct MountAttributes {
 /// # Errors
 /// The kernel's; `InvalidInput` names a file system that cannot be id-mapped.
 pub(crate) fn bind(source: &Path, target: &Path, recursive: bool, users: Option<&File>) -> io::Result<()> {
-    let tree = open_tree(source, recursive)?;
+    let tree = Detached::of(source, recursive)?;
     if let Some(users) = users {
-        set_mapping(&tree, recursive, users).map_err(|error| unmappable(source, error))?;
+        tree.set(detached::IDMAP, recursive, Some(users)).map_err(|error| unmappable(source, error))?;
     }
     make_target(source, target)?;
-    attach(&tree, target)
+    tree.attach(target)
 }
 
 /// As [`crate::overlay::mount`], with all layers mapped: what is root's in a layer is the container's root's in the
@@ -136,51 +121,4 @@ fn unmappable(path: &Path, error: io::Error) -> io::Error {
         ),
         _ => error,
     }
-}
-
-fn open_tree(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
-    let path = CString::new(source.as_os_str().as_bytes())?;
-    let mut flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint;
-    if recursive {
-        flags |= libc::AT_RECURSIVE as libc::c_uint;
-    }
-    // SAFETY: the path is a terminated string that outlives the call, which returns a new descriptor or -1.
-    let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
-    let tree = i32::try_from(tree).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: the call has just made this descriptor; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(tree) })
-}
-
-fn set_mapping(tree: &OwnedFd, recursive: bool, users: &File) -> io::Result<()> {
-    let user_namespace = users.as_fd().as_raw_fd() as u64;
-    let attributes = MountAttributes { set: MOUNT_ATTR_IDMAP, clear: 0, propagation: 0, user_namespace };
-    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: the empty path and the attributes outlive the call, and the size is that of the attributes.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &attributes,
-            size_of::<MountAttributes>(),
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-fn attach(tree: &OwnedFd, target: &Path) -> io::Result<()> {
-    let path = CString::new(target.as_os_str().as_bytes())?;
-    // SAFETY: both paths are terminated strings that outlive the call.
-    let moved = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    };
-    if moved < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

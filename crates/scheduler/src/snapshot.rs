@@ -144,7 +144,7 @@ impl Snapshot {
         if let Some(&at) = self.by_name.get(&node) {
             self.count(&pod, at, 1);
         }
-        self.volumes.count(&pod, 1);
+        self.volumes.count(&pod, &node, 1);
         *self.priorities.entry(pod.priority).or_default() += 1;
         self.pods.insert(uid, (pod, node));
     }
@@ -152,7 +152,7 @@ impl Snapshot {
     /// Takes a pod off its node: it was deleted, has finished, or was assumed there in vain.
     pub fn remove_pod(&mut self, uid: &str) {
         let Some((pod, node)) = self.pods.remove(uid) else { return };
-        self.volumes.count(&pod, -1);
+        self.volumes.count(&pod, &node, -1);
         if let Some(count) = self.priorities.get_mut(&pod.priority) {
             *count -= 1;
             if *count == 0 {

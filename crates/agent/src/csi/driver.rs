@@ -5,16 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    call::{CallError, call},
-    message::{Fields, Message},
-};
+use super::call::call;
+use crate::grpc::{Fields, Message, Status};
 
 /// What a driver can do beyond publishing (`NodeServiceCapability.RPC.Type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Abilities {
     /// `STAGE_UNSTAGE_VOLUME`
     pub stages: bool,
+    /// `EXPAND_VOLUME`
+    pub expands: bool,
     /// `SINGLE_NODE_MULTI_WRITER`
     pub single_node_writers: bool,
     /// `VOLUME_MOUNT_GROUP`: it applies `fsGroup` itself.
@@ -51,15 +51,21 @@ pub struct Capability {
     pub group: String,
     /// CSI's number of the access mode.
     pub mode: u64,
+    /// It is to be a block device; the rest but the mode means nothing then.
+    pub block: bool,
 }
 
 impl Capability {
     fn encode(&self) -> Message {
+        let mode = Message::default().number(1, self.mode);
+        if self.block {
+            return Message::default().message(1, &Message::default()).message(3, &mode);
+        }
         let mount = Message::default()
             .text(1, &self.fs_type)
             .texts(2, self.mount_flags.iter().map(String::as_str))
             .text(3, &self.group);
-        Message::default().message(2, &mount).message(3, &Message::default().number(1, self.mode))
+        Message::default().message(2, &mount).message(3, &mode)
     }
 }
 
@@ -82,21 +88,22 @@ pub struct Request {
 
 impl Driver {
     /// Asks a driver what it is.
-    pub async fn ask(name: String, endpoint: PathBuf, registered_by: PathBuf) -> Result<Self, CallError> {
+    pub async fn ask(name: String, endpoint: PathBuf, registered_by: PathBuf) -> Result<Self, Status> {
         let info = call(&endpoint, "csi.v1.Node/NodeGetInfo", &Message::default()).await?;
         let info = Fields::read(&info);
         let answer = call(&endpoint, "csi.v1.Node/NodeGetCapabilities", &Message::default()).await?;
         let mut abilities = Abilities::default();
         for capability in Fields::read(&answer).all(1) {
-            let rpc = Fields::read(capability).all(1).next().map_or(0, |rpc| Fields::read(rpc).number(1));
+            let rpc = Fields::read(capability).message(1).map_or(0, |rpc| rpc.number(1));
             match rpc {
                 1 => abilities.stages = true,
+                3 => abilities.expands = true,
                 5 => abilities.single_node_writers = true,
                 6 => abilities.mount_group = true,
                 _ => {}
             }
         }
-        let topology = info.all(3).next().map(|t| Fields::read(t).map(1)).unwrap_or_default();
+        let topology = info.message(3).map(|t| t.map(1)).unwrap_or_default();
         Ok(Self {
             name,
             endpoint,
@@ -109,7 +116,7 @@ impl Driver {
     }
 
     /// Makes the volume ready on the node, once for all pods.
-    pub async fn stage(&self, request: &Request) -> Result<(), CallError> {
+    pub async fn stage(&self, request: &Request) -> Result<(), Status> {
         let message = Message::default()
             .text(1, &request.volume_id)
             .map(2, &request.publish_context)
@@ -121,7 +128,7 @@ impl Driver {
     }
 
     /// Makes it ready for a pod.
-    pub async fn publish(&self, request: &Request, target: &Path, read_only: bool) -> Result<(), CallError> {
+    pub async fn publish(&self, request: &Request, target: &Path, read_only: bool) -> Result<(), Status> {
         let message = Message::default()
             .text(1, &request.volume_id)
             .map(2, &request.publish_context)
@@ -133,23 +140,35 @@ impl Driver {
             .map(8, &request.context);
         call(&self.endpoint, "csi.v1.Node/NodePublishVolume", &message).await.map(drop)
     }
+
+    /// The volume, published at `path`, has `bytes` now: its file system is to follow.
+    pub async fn expand(&self, request: &Request, path: &Path, bytes: u64) -> Result<(), Status> {
+        let message = Message::default()
+            .text(1, &request.volume_id)
+            .text(2, &path.to_string_lossy())
+            .message(3, &Message::default().number(1, bytes))
+            .text(4, &request.staging)
+            .message(5, &request.capability.encode())
+            .map(6, &request.secrets);
+        call(&self.endpoint, "csi.v1.Node/NodeExpandVolume", &message).await.map(drop)
+    }
 }
 
 /// Takes it from a pod.
-pub async fn unpublish(endpoint: &Path, volume_id: &str, target: &Path) -> Result<(), CallError> {
+pub async fn unpublish(endpoint: &Path, volume_id: &str, target: &Path) -> Result<(), Status> {
     let message = Message::default().text(1, volume_id).text(2, &target.to_string_lossy());
     gone_is_fine(call(endpoint, "csi.v1.Node/NodeUnpublishVolume", &message).await)
 }
 
 /// Takes it from the node.
-pub async fn unstage(endpoint: &Path, volume_id: &str, staging: &Path) -> Result<(), CallError> {
+pub async fn unstage(endpoint: &Path, volume_id: &str, staging: &Path) -> Result<(), Status> {
     let message = Message::default().text(1, volume_id).text(2, &staging.to_string_lossy());
     gone_is_fine(call(endpoint, "csi.v1.Node/NodeUnstageVolume", &message).await)
 }
 
-fn gone_is_fine<T>(result: Result<T, CallError>) -> Result<(), CallError> {
+fn gone_is_fine<T>(result: Result<T, Status>) -> Result<(), Status> {
     match result {
-        Err(error) if error.code == 5 => Ok(()),
+        Err(error) if error.code == Status::NOT_FOUND => Ok(()),
         other => other.map(drop),
     }
 }

@@ -4,7 +4,7 @@
 mod announce;
 mod call;
 mod driver;
-mod message;
+mod expand;
 mod record;
 mod registry;
 mod shared_mount;

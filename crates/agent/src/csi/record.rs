@@ -25,6 +25,9 @@ pub struct Published {
     pub endpoint: PathBuf,
     /// Where it is staged, if the driver stages.
     pub staging: Option<PathBuf>,
+    /// Where a block device is published; a file system is beside this record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<PathBuf>,
 }
 
 impl Published {
@@ -58,9 +61,16 @@ async fn take_back(context: &Context, directory: &Path, published: &Published) -
     let _one = context.csi_staging.lock().await;
     let known = context.csi.get(&published.driver_name);
     let endpoint = known.as_ref().map_or(&published.endpoint, |d| &d.endpoint);
-    let (volume, target) = (&published.volume_handle, directory.join("mount"));
+    let volume = &published.volume_handle;
+    let target = published.device.clone().unwrap_or_else(|| directory.join("mount"));
     driver::unpublish(endpoint, volume, &target).await.map_err(|e| e.to_string())?;
-    let _ = fs::remove_dir(&target);
+    if published.device.is_some() {
+        let _ = fs::remove_file(directory.join("device"));
+        let _ = fs::remove_file(&target);
+        let _ = target.parent().map(fs::remove_dir);
+    } else {
+        let _ = fs::remove_dir(&target);
+    }
     if let Some(staging) = published.staging.as_ref().filter(|s| s.exists()) {
         let pods = context.data_dir().join("pods");
         if !used_elsewhere(&pods, directory, staging) {

@@ -12,14 +12,11 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    announce,
-    call::call,
-    driver::Driver,
-    message::{Fields, Message},
-    registry_dir,
+use super::{announce, call::call, driver::Driver, registry_dir};
+use crate::{
+    context::Context,
+    grpc::{Fields, Message},
 };
-use crate::context::Context;
 
 /// Between tries to register one driver.
 const FIRST_REST: Duration = Duration::from_millis(200);
@@ -150,5 +147,6 @@ async fn try_register(context: &Arc<Context>, socket: &Path) -> Result<Option<St
     let endpoint = if endpoint.is_empty() { socket.to_path_buf() } else { PathBuf::from(endpoint) };
     let driver = Driver::ask(name.clone(), endpoint, socket.to_path_buf()).await.map_err(|e| e.to_string())?;
     context.csi.put(Arc::new(driver));
+    context.storage.send_modify(|n| *n += 1);
     Ok(Some(name))
 }

@@ -1,6 +1,12 @@
 //! A CSI volume for a pod: attached by others, staged on the node, published to the pod.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use futures::StreamExt;
 use k8s_openapi::api::{
@@ -11,17 +17,23 @@ use kube::{
     Api, ResourceExt,
     runtime::{WatchStreamExt, watcher},
 };
+use nix::sys::stat::{Mode, SFlag, mknod};
+use tokio::task::AbortHandle;
 
 use super::{
     call::PATIENCE,
     digest,
     driver::{Capability, Driver, Request},
+    expand::Growth,
     record::Published,
 };
 use crate::{
     context::Context,
     volumes::{Bound, Source, VolumeError, give_to_group_of},
 };
+
+/// Where block devices are staged and published, below the agent's directory as below the kubelet's.
+const DEVICES: &str = "plugins/kubernetes.io/csi/volumeDevices";
 
 /// Who wants a volume, and under which name.
 struct Place<'a> {
@@ -78,6 +90,17 @@ impl Place<'_> {
         .collect()
     }
 
+    /// Where the driver is to put the node of a block device.
+    fn device(&self) -> PathBuf {
+        let uid = self.pod.uid().unwrap_or_default();
+        self.context.data_dir().join(DEVICES).join("publish").join(&self.name).join(uid)
+    }
+
+    /// Where the driver was told to publish it.
+    fn published(&self, block: bool) -> PathBuf {
+        if block { self.device() } else { self.directory().join("mount") }
+    }
+
     fn directory(&self) -> PathBuf {
         self.context.paths(self.pod).volume("csi", &self.name)
     }
@@ -91,11 +114,13 @@ impl Place<'_> {
     ) -> Result<Source, VolumeError> {
         let directory = self.directory();
         let staging = stage.is_some().then(|| PathBuf::from(&request.staging));
+        let device = request.capability.block.then(|| self.device());
         let published = Published {
             driver_name: driver.name.clone(),
             volume_handle: request.volume_id.clone(),
             endpoint: driver.endpoint.clone(),
             staging: staging.clone(),
+            device: device.clone(),
         };
         // Not while another pod's teardown decides whether it is the last to have the volume.
         let _one = self.context.csi_staging.lock().await;
@@ -107,10 +132,31 @@ impl Place<'_> {
                 .await
                 .map_err(|error| VolumeError::Device { volume: self.name.clone(), message: error.to_string() })?;
         }
-        let path = directory.join("mount");
+        if let Some(parent) = device.as_ref().and_then(|d| d.parent()) {
+            fs::create_dir_all(parent).map_err(|e| self.fail(e.to_string()))?;
+        }
+        let block = device.is_some();
+        let path = self.published(block);
         driver.publish(request, &path, read_only).await.map_err(|error| self.fail(error.to_string()))?;
-        Ok(Source { path, read_only, memory: false })
+        // The driver's node is a mount on the host, which a sandbox from before does not see: its twin is a file.
+        let path =
+            if block { twin(&path, &directory.join("device")).map_err(|e| self.fail(e.to_string()))? } else { path };
+        Ok(Source { path, read_only, block, memory: false })
     }
+}
+
+/// Another node of the same block device.
+fn twin(device: &Path, at: &Path) -> io::Result<PathBuf> {
+    let found = fs::metadata(device)?;
+    if !found.file_type().is_block_device() {
+        return Err(io::Error::other(format!("{} is not a block device", device.display())));
+    }
+    match fs::remove_file(at) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    mknod(at, SFlag::S_IFBLK, Mode::from_bits_truncate(0o600), found.rdev())?;
+    Ok(at.to_owned())
 }
 
 /// The volume of a claim.
@@ -119,13 +165,10 @@ pub async fn persistent(
     pod: &Pod,
     bound: &Bound,
     source: &CSIPersistentVolumeSource,
-) -> Result<Source, VolumeError> {
+) -> Result<(Source, Option<AbortHandle>), VolumeError> {
     let place = Place { context, pod, name: bound.volume.name_any() };
     let none = PersistentVolumeSpec::default();
     let spec = bound.volume.spec.as_ref().unwrap_or(&none);
-    if spec.volume_mode.as_deref() == Some("Block") {
-        return Err(place.fail("volumeMode Block is not supported on this node"));
-    }
     let facts = place.facts(&source.driver).await?;
     let publish_context = match facts.attach_required {
         Some(false) => BTreeMap::new(),
@@ -136,12 +179,16 @@ pub async fn persistent(
         secret.as_ref().map(|s| (s.namespace.clone().unwrap_or_default(), s.name.clone().unwrap_or_default()))
     };
     let group = fs_group(pod);
-    let staging = context
-        .data_dir()
-        .join("plugins/kubernetes.io/csi")
-        .join(&source.driver)
-        .join(digest(&[&source.volume_handle]))
-        .join("globalmount");
+    let block = bound.is_block();
+    let staging = match block {
+        true => context.data_dir().join(DEVICES).join("staging").join(&place.name),
+        false => context
+            .data_dir()
+            .join("plugins/kubernetes.io/csi")
+            .join(&source.driver)
+            .join(digest(&[&source.volume_handle]))
+            .join("globalmount"),
+    };
     let mut request = Request {
         volume_id: source.volume_handle.clone(),
         publish_context,
@@ -151,6 +198,7 @@ pub async fn persistent(
             mount_flags: spec.mount_options.clone().unwrap_or_default(),
             group: group.filter(|_| driver.abilities.mount_group).map(|g| g.to_string()).unwrap_or_default(),
             mode: access_mode(spec, driver.abilities.single_node_writers),
+            block,
         },
         secrets: BTreeMap::new(),
         context: source.volume_attributes.clone().unwrap_or_default(),
@@ -176,12 +224,28 @@ pub async fn persistent(
         Some("File") => true,
         _ => one_writer && source.fs_type.as_ref().is_some_and(|t| !t.is_empty()),
     };
-    if give && !read_only && !driver.abilities.mount_group {
+    if give && !read_only && !block && !driver.abilities.mount_group {
         give_to_group_of(pod, out.path.clone())
             .await
             .map_err(|e| place.fail(format!("applyFSGroup failed for vol {}: {e}", source.volume_handle)))?;
     }
-    Ok(out)
+    if !driver.abilities.expands || read_only {
+        return Ok((out, None));
+    }
+    let secret = namespaced(&source.node_expand_secret_ref).unwrap_or_default();
+    let name = Some(secret.1.as_str()).filter(|n| !n.is_empty());
+    request.secrets = place.secret(&secret.0, name).await?;
+    let growth = Growth {
+        context: Arc::clone(context),
+        pod: pod.clone(),
+        claim: bound.claim.clone(),
+        volume: place.name.clone(),
+        driver,
+        request,
+        path: place.published(block),
+    };
+    growth.catch_up(&bound.volume).await.map_err(|message| VolumeError::Expansion { volume: place.name, message })?;
+    Ok((out, Some(growth.follow())))
 }
 
 /// A volume that lives and dies with its pod.

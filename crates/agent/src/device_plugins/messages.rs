@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-
-use super::wire::{Writer, fields};
+use crate::grpc::{Fields, Message};
 
 /// `RegisterRequest`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,40 +20,30 @@ pub struct Registration {
 impl Registration {
     /// Reads one.
     pub fn decode(message: &[u8]) -> Self {
-        let mut out = Self::default();
-        for (field, value) in fields(message) {
-            match field {
-                1 => out.version = value.text(),
-                2 => out.endpoint = value.text(),
-                3 => out.resource = value.text(),
-                4 => out.pre_start = fields(value.raw()).iter().any(|(f, v)| *f == 1 && v.truth()),
-                _ => {}
-            }
+        let fields = Fields::read(message);
+        Self {
+            version: fields.text(1),
+            endpoint: fields.text(2),
+            resource: fields.text(3),
+            pre_start: fields.message(4).is_some_and(|options| options.number(1) != 0),
         }
-        out
     }
 }
 
 /// `ListAndWatchResponse`: whether each device is healthy.
 pub fn devices(message: &[u8]) -> BTreeMap<String, bool> {
-    let devices = fields(message).into_iter().filter(|(field, _)| *field == 1);
-    devices
-        .map(|(_, device)| {
-            let parts = fields(device.raw());
-            let text = |n| parts.iter().find(|(f, _)| *f == n).map(|(_, v)| v.text()).unwrap_or_default();
-            (text(1), text(2) == "Healthy")
-        })
-        .collect()
+    let devices = Fields::read(message).all(1).map(Fields::read).collect::<Vec<_>>();
+    devices.iter().map(|device| (device.text(1), device.text(2) == "Healthy")).collect()
 }
 
 /// `AllocateRequest` for one container.
-pub fn allocate(ids: &[String]) -> Bytes {
-    Writer::default().bytes(1, &pre_start(ids)).done()
+pub fn allocate(ids: &[String]) -> Message {
+    Message::default().message(1, &pre_start(ids))
 }
 
 /// `PreStartContainerRequest`, and the part of an `AllocateRequest` that is about one container.
-pub fn pre_start(ids: &[String]) -> Bytes {
-    ids.iter().fold(Writer::default(), |message, id| message.bytes(1, id.as_bytes())).done()
+pub fn pre_start(ids: &[String]) -> Message {
+    Message::default().texts(1, ids.iter().map(String::as_str))
 }
 
 /// What a container needs to use its devices.
@@ -74,21 +62,15 @@ pub struct Allocation {
 impl Allocation {
     /// Reads the first container's part of an `AllocateResponse`.
     pub fn decode(message: &[u8]) -> Self {
-        let mut out = Self::default();
-        let all = fields(message);
-        let Some((_, container)) = all.iter().find(|(field, _)| *field == 1) else { return out };
-        for (field, value) in fields(container.raw()) {
-            let parts = fields(value.raw());
-            let text = |n| parts.iter().find(|(f, _)| *f == n).map(|(_, v)| v.text()).unwrap_or_default();
-            match field {
-                1 => drop(out.env.insert(text(1), text(2))),
-                2 => out.mounts.push((text(1), text(2), parts.iter().any(|(f, v)| *f == 3 && v.truth()))),
-                3 => out.devices.push((text(1), text(2), text(3))),
-                4 => drop(out.annotations.insert(text(1), text(2))),
-                _ => {}
-            }
+        let answer = Fields::read(message);
+        let Some(container) = answer.message(1) else { return Self::default() };
+        let parts = |field| container.all(field).map(Fields::read).collect::<Vec<_>>();
+        Self {
+            env: container.map(1),
+            mounts: parts(2).iter().map(|m| (m.text(1), m.text(2), m.number(3) != 0)).collect(),
+            devices: parts(3).iter().map(|d| (d.text(1), d.text(2), d.text(3))).collect(),
+            annotations: container.map(4),
         }
-        out
     }
 
     /// Adds another resource's.

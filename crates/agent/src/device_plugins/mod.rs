@@ -1,10 +1,8 @@
 //! Device plugins (`v1beta1`): programs that know hardware register over a socket, tell of their devices, and say what
 //! a container needs to use one. Their resources are the node's; which pod has which device is decided here.
 
-mod grpc;
 mod messages;
 mod plugin;
-mod wire;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -20,9 +18,12 @@ use tokio_util::sync::CancellationToken;
 pub use messages::Allocation;
 
 use self::messages::Registration;
-use crate::spec::{
-    quantity,
-    resources::{Side, amount},
+use crate::{
+    grpc,
+    spec::{
+        quantity,
+        resources::{Side, amount},
+    },
 };
 
 /// Ids of devices by resource.
@@ -59,11 +60,11 @@ impl DevicePlugins {
         let plugins = self.clone();
         let register = {
             let (dir, stop) = (dir.clone(), stop.clone());
-            move |registration: Registration| plugins.register(&dir, registration, stop.clone())
+            move |message: &[u8]| plugins.register(&dir, Registration::decode(message), stop.clone())
         };
         let socket = dir.join("kubelet.sock");
         tokio::select! {
-            result = grpc::serve(&socket, "/v1beta1.Registration/Register", register) => {
+            result = registrations(&socket, register) => {
                 if let Err(error) = result {
                     tracing::warn!(%error, dir = %dir.display(), "device plugins can't register");
                 }
@@ -239,6 +240,23 @@ pub fn is_extended(name: &str) -> bool {
 fn wanted(container: &Container, name: &str) -> usize {
     let asked = amount(container.resources.as_ref(), Side::Limits, name, quantity::whole).unwrap_or(0);
     usize::try_from(asked).unwrap_or(0)
+}
+
+/// Serves registrations on a socket, which is made anew: plugins take that for the word to register again.
+async fn registrations(
+    socket: &Path,
+    register: impl Fn(&[u8]) -> Result<(), String> + Send + Sync + 'static,
+) -> std::io::Result<()> {
+    if let Some(dir) = socket.parent() {
+        std::fs::create_dir_all(dir)?;
+        // Sockets of plugins of another time would be taken for live ones.
+        for entry in std::fs::read_dir(dir)?.flatten() {
+            if std::os::unix::fs::FileTypeExt::is_socket(&entry.file_type()?) {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    grpc::serve(socket, "v1beta1.Registration/Register", register).await
 }
 
 #[cfg(test)]

@@ -2,34 +2,57 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use super::{
-    grpc,
-    messages::{self, Allocation},
-};
+use tokio::net::UnixStream;
+
+use super::messages::{self, Allocation};
+use crate::grpc::{self, CallError, Message, Status, Target};
 
 /// How long a plugin may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Follows the plugin's devices until it goes, or `told` says that nobody wants to hear it any more.
 pub async fn list_and_watch(endpoint: &Path, told: impl Fn(BTreeMap<String, bool>) -> bool) -> Result<(), String> {
-    let on_message = |message: &[u8]| told(messages::devices(message));
-    grpc::stream(endpoint, "/v1beta1.DevicePlugin/ListAndWatch", on_message).await
+    let stream = connect(endpoint).await?;
+    let each = |message: bytes::Bytes| told(messages::devices(&message));
+    let result = grpc::stream(stream, method("v1beta1.DevicePlugin/ListAndWatch"), &Message::default(), each).await;
+    result.map_err(|error| describe(endpoint, error))
 }
 
 /// What a container needs to use these devices.
 pub async fn allocate(endpoint: &Path, ids: &[String]) -> Result<Allocation, String> {
-    let request = messages::allocate(ids);
-    let answer = within(grpc::call(endpoint, "/v1beta1.DevicePlugin/Allocate", request)).await?;
+    let answer = call(endpoint, "v1beta1.DevicePlugin/Allocate", &messages::allocate(ids)).await?;
     Ok(Allocation::decode(&answer))
 }
 
 /// A container with these devices is about to start.
 pub async fn pre_start(endpoint: &Path, ids: &[String]) -> Result<(), String> {
-    let request = messages::pre_start(ids);
-    within(grpc::call(endpoint, "/v1beta1.DevicePlugin/PreStartContainer", request)).await.map(drop)
+    call(endpoint, "v1beta1.DevicePlugin/PreStartContainer", &messages::pre_start(ids)).await.map(drop)
 }
 
-async fn within<T>(call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let late = || "rpc error: code = DeadlineExceeded desc = context deadline exceeded".to_owned();
+async fn call(endpoint: &Path, name: &str, message: &Message) -> Result<bytes::Bytes, String> {
+    let call = async {
+        let stream = connect(endpoint).await?;
+        grpc::call(stream, method(name), message).await.map_err(|error| describe(endpoint, error))
+    };
+    let late = || Status::new(Status::DEADLINE_EXCEEDED, "context deadline exceeded").to_string();
     tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn method(name: &str) -> Target<'_> {
+    Target { authority: "localhost", method: name, user_agent: "hythe" }
+}
+
+async fn connect(endpoint: &Path) -> Result<UnixStream, String> {
+    UnixStream::connect(endpoint).await.map_err(|error| unavailable(endpoint, &error))
+}
+
+fn describe(endpoint: &Path, error: CallError) -> String {
+    match error {
+        CallError::Refused(status) => status.to_string(),
+        other => unavailable(endpoint, &other),
+    }
+}
+
+fn unavailable(endpoint: &Path, error: &dyn std::fmt::Display) -> String {
+    Status::new(Status::UNAVAILABLE, format!("connection error: {}: {error}", endpoint.display())).to_string()
 }

@@ -75,11 +75,17 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            Some(event) = claims.next() => if let Ok(claim) = event && local.concerns(&claim) {
-                work.look_at(&local, (claim.namespace().unwrap_or_default(), claim.name_any()));
+            Some(event) = claims.next() => if let Ok(claim) = event {
+                local.context.storage.send_modify(|n| *n += 1);
+                if local.concerns(&claim) {
+                    work.look_at(&local, (claim.namespace().unwrap_or_default(), claim.name_any()));
+                }
             },
-            Some(event) = volumes.next() => if let Ok(volume) = event && local.owns(&volume) {
-                work.look_at(&local, (String::new(), volume.name_any()));
+            Some(event) = volumes.next() => if let Ok(volume) = event {
+                local.context.storage.send_modify(|n| *n += 1);
+                if local.owns(&volume) {
+                    work.look_at(&local, (String::new(), volume.name_any()));
+                }
             },
             Some(done) = work.tasks.join_next(), if !work.tasks.is_empty() => if let Ok(key) = done {
                 work.done(&local, key);

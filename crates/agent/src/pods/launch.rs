@@ -96,7 +96,8 @@ async fn create_and_start(
         volumes::mounts_of(container, volumes, &environment, &paths.sub_paths(&container.name, attempt))
             .map_err(|e| config(e.to_string()))?;
     let id = runtime_id(&container.name, attempt);
-    let devices = context.devices.allocate(uid, &container.name).await.map_err(LaunchError::Create)?;
+    let mut devices = context.devices.allocate(uid, &container.name).await.map_err(LaunchError::Create)?;
+    devices.devices.extend(volumes::devices_of(container, volumes).map_err(|e| config(e.to_string()))?);
     let parts = Parts {
         devices,
         pod,

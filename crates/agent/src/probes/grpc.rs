@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http::Request;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
 use super::{port, state::Outcome};
+use crate::grpc::{self, CallError, Fields, Message, Status, Target};
 
 /// Asks for the health of `service` (empty for the server as a whole).
 pub async fn probe(host: &str, port: u16, service: &str, timeout: Duration) -> Outcome {
@@ -30,71 +27,23 @@ pub async fn probe(host: &str, port: u16, service: &str, timeout: Duration) -> O
 }
 
 async fn check(stream: TcpStream, address: &str, service: &str) -> Result<u64, String> {
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .map_err(|e| e.to_string())?;
-    let connection = tokio::spawn(connection);
-    let result = async {
-        let request = Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .header("user-agent", "kube-probe/1.36")
-            .body(Full::new(message(service)))
-            .map_err(|e| e.to_string())?;
-        let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
-        let early = status(response.headers());
-        let body = Limited::new(response.into_body(), 64 << 10).collect().await.map_err(|e| e.to_string())?;
-        let code = early.or_else(|| body.trailers().and_then(status));
-        match code.as_deref() {
-            Some("0") => Ok(serving_status(&body.to_bytes())),
-            Some("12") => {
-                Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".to_owned())
-            }
-            Some("5") => {
-                Err(format!("error: health rpc failed: rpc error: code = NotFound desc = unknown service {service}"))
-            }
-            Some(code) => Err(format!("error: health rpc failed: rpc error: code = Code({code})")),
-            None => Err("error: health rpc failed: the answer is not a gRPC one".to_owned()),
+    let target = Target { authority: address, method: "grpc.health.v1.Health/Check", user_agent: "kube-probe/1.36" };
+    // `HealthCheckRequest { string service = 1; }`, `HealthCheckResponse { ServingStatus status = 1; }`
+    let request = Message::default().text(1, service);
+    let answer = grpc::call(stream, target, &request).await.map_err(|error| match error {
+        CallError::Refused(Status { code: Status::UNIMPLEMENTED, .. }) => {
+            "error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".to_owned()
         }
-    }
-    .await;
-    connection.abort();
-    result
-}
-
-fn status(headers: &http::HeaderMap) -> Option<String> {
-    headers.get("grpc-status").and_then(|v| v.to_str().ok()).map(str::to_owned)
-}
-
-/// `HealthCheckRequest { string service = 1; }` in gRPC's framing.
-fn message(service: &str) -> Bytes {
-    let mut body = BytesMut::new();
-    if !service.is_empty() {
-        body.put_u8(0x0a);
-        put_varint(&mut body, service.len() as u64);
-        body.put_slice(service.as_bytes());
-    }
-    let mut frame = BytesMut::with_capacity(body.len() + 5);
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
-    frame.put(body);
-    frame.freeze()
-}
-
-fn put_varint(out: &mut BytesMut, mut value: u64) {
-    while value >= 0x80 {
-        out.put_u8((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    out.put_u8(value as u8);
-}
-
-/// `HealthCheckResponse { ServingStatus status = 1; }`: 0 unknown, 1 serving, 2 not serving.
-fn serving_status(frame: &[u8]) -> u64 {
-    match frame.get(5..) {
-        Some([0x08, value, ..]) => u64::from(*value),
-        _ => 0,
-    }
+        CallError::Refused(Status { code: Status::NOT_FOUND, .. }) => {
+            format!(
+                "error: health rpc failed: {}",
+                Status::new(Status::NOT_FOUND, format!("unknown service {service}"))
+            )
+        }
+        CallError::Transport(text) => text,
+        other => format!("error: health rpc failed: {other}"),
+    })?;
+    Ok(Fields::read(&answer).number(1))
 }
 
 fn name(status: u64) -> &'static str {
@@ -108,6 +57,11 @@ fn name(status: u64) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http::Request;
+    use http_body_util::BodyExt;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
     use super::*;
 
     /// A server that gives each service the status of its name, as a number, and knows no other.
@@ -151,13 +105,5 @@ mod tests {
         assert_eq!(ask("2").await, Outcome::Failure(unhealthy.into()));
         let unknown = "error: health rpc failed: rpc error: code = NotFound desc = unknown service other";
         assert_eq!(ask("other").await, Outcome::Failure(unknown.into()));
-    }
-
-    #[test]
-    fn messages_are_framed_by_the_specification() {
-        assert_eq!(&message("")[..], [0, 0, 0, 0, 0]);
-        assert_eq!(&message("ab")[..], [0, 0, 0, 0, 4, 0x0a, 2, b'a', b'b']);
-        assert_eq!(serving_status(&[0, 0, 0, 0, 2, 8, 1]), 1);
-        assert_eq!(serving_status(&[0, 0, 0, 0, 0]), 0);
     }
 }

@@ -1,6 +1,13 @@
 //! One connection: a task reads frames and hands data to streams, another writes what the streams send.
 
-use std::{collections::HashMap, io};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
@@ -65,6 +72,8 @@ impl Connection {
                 updates,
                 streams,
                 open: HashMap::new(),
+                resets: HashMap::new(),
+                leaving: false,
                 decoder: Decoder::new(),
                 encoder: Encoder::default(),
             };
@@ -85,7 +94,12 @@ struct Peer {
     frames: mpsc::Sender<Frame>,
     updates: mpsc::UnboundedSender<(u32, u32)>,
     streams: mpsc::Sender<Incoming>,
+    /// Streams on which the peer may still send.
     open: HashMap<u32, mpsc::Sender<Bytes>>,
+    /// Streams that are written to, and whether the peer has given them up.
+    resets: HashMap<u32, Arc<AtomicBool>>,
+    /// The peer opens no more streams; those it has opened go on.
+    leaving: bool,
     decoder: Decoder,
     encoder: Encoder,
 }
@@ -112,9 +126,14 @@ impl Peer {
                         self.open.remove(&id);
                     }
                 }
-                Frame::Reset { id, .. } => drop(self.open.remove(&id)),
+                Frame::Reset { id, .. } => {
+                    self.open.remove(&id);
+                    if let Some(reset) = self.resets.remove(&id) {
+                        reset.store(true, Ordering::Release);
+                    }
+                }
                 Frame::Ping(id) => self.send(Frame::Ping(id)).await?,
-                Frame::GoAway { .. } => return Ok(()),
+                Frame::GoAway { .. } => self.leaving = true,
                 Frame::SynReply { block, .. } => drop(self.decoder.decode(&block).map_err(io::Error::other)?),
                 Frame::WindowUpdate { .. } | Frame::Other => {}
             }
@@ -127,7 +146,11 @@ impl Peer {
         if id.is_multiple_of(2) || self.open.contains_key(&id) {
             return self.send(Frame::Reset { id, status: PROTOCOL_ERROR }).await;
         }
-        if self.open.len() >= STREAMS {
+        // A stream's writer holds its mark: what nobody but this map holds is over.
+        if self.resets.len() >= STREAMS {
+            self.resets.retain(|_, reset| Arc::strong_count(reset) > 1);
+        }
+        if self.leaving || self.resets.len().max(self.open.len()) >= STREAMS {
             return self.send(Frame::Reset { id, status: REFUSED }).await;
         }
         let (sender, chunks) = mpsc::channel(CHUNKS);
@@ -137,7 +160,9 @@ impl Peer {
         let block = self.encoder.encode(&Headers::new()).into();
         self.send(Frame::SynReply { id, block }).await?;
         let reader = Reader { chunks, current: Bytes::new(), updates: self.updates.clone(), id };
-        let writer = Writer { frames: PollSender::new(self.frames.clone()), id, closed: false };
+        let reset = Arc::<AtomicBool>::default();
+        self.resets.insert(id, Arc::clone(&reset));
+        let writer = Writer { frames: PollSender::new(self.frames.clone()), id, closed: false, reset };
         if self.streams.send(Incoming { headers, reader, writer }).await.is_err() {
             return self.send(Frame::Reset { id, status: REFUSED }).await;
         }
@@ -214,6 +239,82 @@ mod tests {
             }
         }
         assert_eq!(answer, b"answer");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_leaves_ends_its_streams_in_peace_and_one_that_resets_a_stream_is_sent_no_more() {
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let mut connection = Connection::serve(server);
+        let (read, write) = tokio::io::split(client);
+        let (mut source, mut sink) = (FramedRead::new(read, Codec), FramedWrite::new(write, Codec));
+        let mut encoder = Encoder::default();
+        let mut open = |id| Frame::SynStream { id, flags: 0, block: encoder.encode(&Headers::new()).into() };
+        let frames = [open(1), open(3), Frame::GoAway { last: 0, status: 0 }, open(5)];
+        for frame in frames {
+            sink.send(frame).await.expect("sent");
+        }
+        let mut first = connection.accept().await.expect("a stream");
+        let mut second = connection.accept().await.expect("another");
+        let refused = async {
+            loop {
+                if let Frame::Reset { id: 5, status } = source.next().await.expect("a frame").expect("read") {
+                    return status;
+                }
+            }
+        };
+        assert_eq!(refused.await, REFUSED);
+        sink.send(Frame::Data { id: 1, flags: FIN, bytes: Bytes::from_static(b"late") }).await.expect("sent");
+        let mut late = String::new();
+        first.reader.read_to_string(&mut late).await.expect("read");
+        assert_eq!(late, "late");
+        sink.send(Frame::Reset { id: 3, status: 5 }).await.expect("sent");
+        assert_eq!(second.reader.read_to_end(&mut Vec::new()).await.expect("ended"), 0);
+        assert!(second.writer.write_all(b"x").await.is_err());
+        first.writer.write_all(b"x").await.expect("the other goes on");
+    }
+
+    #[tokio::test]
+    async fn whatever_comes_the_connection_only_ends() {
+        let mut valid = bytes::BytesMut::new();
+        let block = || Bytes::from(Encoder::default().encode(&vec![("streamtype".to_owned(), "data".to_owned())]));
+        let frames = [
+            Frame::SynStream { id: 1, flags: 0, block: block() },
+            Frame::Headers { id: 1, flags: 0, block: block() },
+            Frame::Data { id: 1, flags: 0, bytes: Bytes::from_static(b"some bytes") },
+            Frame::Ping(9),
+            Frame::WindowUpdate { id: 1, delta: 7 },
+            Frame::Reset { id: 1, status: 5 },
+            Frame::SynStream { id: 3, flags: FIN, block: block() },
+            Frame::GoAway { last: 1, status: 0 },
+        ];
+        for frame in frames {
+            tokio_util::codec::Encoder::encode(&mut Codec, frame, &mut valid).expect("encoded");
+        }
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = |below: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed % below as u64).unwrap_or_default()
+        };
+        for _ in 0..2_000 {
+            let mut bytes = valid.to_vec();
+            for _ in 0..=random(8) {
+                let at = random(bytes.len());
+                match random(3) {
+                    0 => bytes[at] = random(256) as u8,
+                    1 => drop(bytes.drain(at..(at + random(16)).min(bytes.len()))),
+                    _ => bytes.insert(at, random(256) as u8),
+                }
+            }
+            let (mut client, server) = tokio::io::duplex(1 << 16);
+            let mut connection = Connection::serve(server);
+            client.write_all(&bytes).await.expect("sent");
+            client.shutdown().await.expect("ended");
+            while let Some(stream) = connection.accept().await {
+                drop(stream);
+            }
+        }
     }
 
     #[tokio::test]

@@ -168,6 +168,18 @@ mod tests {
     }
 
     #[test]
+    fn a_small_block_that_grows_without_end_is_refused() {
+        let mut deflate = flate2::Compress::new(flate2::Compression::best(), false);
+        let mut small = Vec::with_capacity(64 << 10);
+        let plain = vec![0; 16 << 20];
+        deflate.compress_vec(&plain, &mut small, flate2::FlushCompress::Sync).expect("compressed");
+        assert!(small.len() < 32 << 10);
+        let mut decoder = Decoder::new();
+        decoder.decode(&Encoder::default().encode(&Headers::new())).expect("begun");
+        assert_eq!(decoder.decode(&small), Err("a header block that is too long"));
+    }
+
+    #[test]
     fn damaged_blocks_are_refused() {
         assert!(Decoder::new().decode(b"").is_err());
         assert!(Decoder::new().decode(&[0x78, 0x9c, 0, 0, 0, 0, 1]).is_err());

@@ -3,6 +3,10 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -28,6 +32,7 @@ pub struct Writer {
     pub(super) frames: PollSender<Frame>,
     pub(super) id: u32,
     pub(super) closed: bool,
+    pub(super) reset: Arc<AtomicBool>,
 }
 
 /// Bytes in one frame.
@@ -64,7 +69,7 @@ impl Writer {
 
 impl AsyncWrite for Writer {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.closed {
+        if self.closed || self.reset.load(Ordering::Acquire) {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let count = bytes.len().min(CHUNK);
@@ -80,7 +85,7 @@ impl AsyncWrite for Writer {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.closed {
+        if self.closed || self.reset.load(Ordering::Acquire) {
             return Poll::Ready(Ok(()));
         }
         let last = Frame::Data { id: self.id, flags: FIN, bytes: Bytes::new() };
@@ -93,6 +98,7 @@ impl AsyncWrite for Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.closed
+            && !self.reset.load(Ordering::Acquire)
             && let Some(frames) = self.frames.get_ref().cloned()
         {
             let last = Frame::Data { id: self.id, flags: FIN, bytes: Bytes::new() };

@@ -1,6 +1,6 @@
 //! Volumes that a claim stands for: the claim's PersistentVolume is looked up, checked, and found on this node.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, os::unix::fs::FileTypeExt, path::PathBuf};
 
 use k8s_openapi::api::core::v1::{
     HostPathVolumeSource, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod, Volume,
@@ -35,6 +35,15 @@ pub struct Bound {
     pub volume: PersistentVolume,
     /// The pod must not write to it.
     pub read_only: bool,
+    /// The claim's namespace and name.
+    pub claim: (String, String),
+}
+
+impl Bound {
+    /// It is handed to containers as a device.
+    pub fn is_block(&self) -> bool {
+        self.volume.spec.as_ref().is_some_and(|s| s.volume_mode.as_deref() == Some("Block"))
+    }
 }
 
 /// Looks both up and checks that the pod may have them here.
@@ -84,8 +93,24 @@ pub async fn find(context: &Context, pod: &Pod, volume: &str, wanted: &Wanted) -
     if !claims::reaches(&found, &context.config.node_name, &labels) {
         return Err(VolumeError::Elsewhere { volume: name });
     }
-    let read_only = wanted.read_only;
-    Ok(Bound { volume: found, read_only })
+    let bound = Bound { volume: found, read_only: wanted.read_only, claim: (namespace.clone(), wanted.claim.clone()) };
+    let (mode, elsewhere) = if bound.is_block() { ("Block", "volumeMounts") } else { ("Filesystem", "volumeDevices") };
+    if uses(pod, volume, elsewhere) {
+        return Err(VolumeError::Unprocessed {
+            volume: volume.to_owned(),
+            message: format!("volume {volume} has volumeMode {mode}, but is specified in {elsewhere}"),
+        });
+    }
+    Ok(bound)
+}
+
+/// Whether a container names the volume in its `volumeMounts` or `volumeDevices`.
+fn uses(pod: &Pod, volume: &str, field: &str) -> bool {
+    let spec = pod.spec.iter();
+    spec.flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten())).any(|c| match field {
+        "volumeMounts" => c.volume_mounts.iter().flatten().any(|m| m.name == volume),
+        _ => c.volume_devices.iter().flatten().any(|d| d.name == volume),
+    })
 }
 
 fn has_begun(pod: &Pod) -> bool {
@@ -111,10 +136,11 @@ pub async fn on_this_node(pod: &Pod, bound: &Bound) -> Result<Source, VolumeErro
     let fail = |message: String| VolumeError::SetUp { volume: name.clone(), message };
     let none = PersistentVolumeSpec::default();
     let spec = bound.volume.spec.as_ref().unwrap_or(&none);
-    if spec.volume_mode.as_deref() == Some("Block") {
-        return Err(fail("volumeMode Block is not supported on this node".to_owned()));
+    let block = bound.is_block();
+    let source = |path: &str| Source { path: PathBuf::from(path), read_only: bound.read_only, block, memory: false };
+    if block && spec.local.is_none() {
+        return Err(fail("no volume plugin matched that can map a block device".to_owned()));
     }
-    let source = |path: &str| Source { path: PathBuf::from(path), read_only: bound.read_only, memory: false };
     if let Some(host) = &spec.host_path {
         host_path::check(&HostPathVolumeSource { path: host.path.clone(), type_: host.type_.clone() }).map_err(fail)?;
         return Ok(source(&host.path));
@@ -126,12 +152,15 @@ pub async fn on_this_node(pod: &Pod, bound: &Bound) -> Result<Source, VolumeErro
         }
         match std::fs::metadata(&path) {
             Err(_) => return Err(fail(format!("path \"{}\" does not exist", local.path))),
-            Ok(found) if !found.is_dir() => {
+            Ok(found) if block && !found.file_type().is_block_device() => {
+                return Err(fail(format!("path \"{}\" is not a block device", local.path)));
+            }
+            Ok(found) if !block && !found.is_dir() => {
                 return Err(fail(format!("path \"{}\" is not a directory", local.path)));
             }
             Ok(_) => {}
         }
-        if !bound.read_only {
+        if !bound.read_only && !block {
             ownership::give(pod, path).await.map_err(|e| fail(format!("applyFSGroup failed for vol {name}: {e}")))?;
         }
         return Ok(source(&local.path));

@@ -22,7 +22,7 @@ use tokio::{sync::watch, task::AbortHandle};
 
 pub use claim::Bound;
 pub use memory::keep_in_memory;
-pub use mounts::{MountError, Mounts, mounts_of};
+pub use mounts::{MountError, Mounts, devices_of, mounts_of};
 pub use objects::Objects;
 pub use ownership::give as give_to_group_of;
 pub use remove::remove_tree;
@@ -51,6 +51,16 @@ pub enum VolumeError {
     /// Its driver can't stage it on this node.
     #[error("MountVolume.MountDevice failed for volume \"{volume}\" : {message}")]
     Device {
+        /// The PersistentVolume.
+        volume: String,
+        /// Why.
+        message: String,
+    },
+    /// The volume has grown and its driver can't make its file system follow.
+    #[error(
+        "MountVolume.NodeExpandVolume failed for volume \"{volume}\" : Expander.NodeExpand failed to expand the volume : {message}"
+    )]
+    Expansion {
         /// The PersistentVolume.
         volume: String,
         /// Why.
@@ -91,7 +101,7 @@ impl PodVolumes {
 }
 
 /// Where a volume lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
     /// On the host (or, for a memory file system, in the sandbox's view of it).
     pub path: PathBuf,
@@ -99,6 +109,8 @@ pub struct Source {
     pub read_only: bool,
     /// Lives in the sandbox's own memory file system.
     pub memory: bool,
+    /// A block device, for containers to open rather than to mount.
+    pub block: bool,
 }
 
 impl Drop for PodVolumes {
@@ -145,14 +157,14 @@ async fn set_up_one(
 ) -> Result<(String, Source, Option<AbortHandle>), VolumeError> {
     let fail = |message: String| VolumeError::SetUp { volume: volume.name.clone(), message };
     let fs_group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|c| c.fs_group);
-    let source = |path: PathBuf| Source { path, read_only: false, memory: false };
+    let source = |path: PathBuf| Source { path, ..Source::default() };
     if let Some(empty) = &volume.empty_dir {
         let path = paths.volume("empty-dir", &volume.name);
         let memory = empty.medium.as_deref() == Some("Memory");
         if !memory {
             make_empty_dir(&path, fs_group).map_err(|e| fail(e.to_string()))?;
         }
-        return Ok((volume.name.clone(), Source { path, read_only: false, memory }, None));
+        return Ok((volume.name.clone(), Source { path, memory, ..Source::default() }, None));
     }
     if let Some(host) = &volume.host_path {
         host_path::check(host).map_err(fail)?;
@@ -161,15 +173,15 @@ async fn set_up_one(
     if let Some(live) = live::Live::of(volume) {
         let path = paths.volume(live.kind, &volume.name);
         let task = live.start(context, pods.clone(), path.clone(), fs_group).await.map_err(fail)?;
-        return Ok((volume.name.clone(), Source { path, read_only: true, memory: false }, Some(task)));
+        return Ok((volume.name.clone(), Source { path, read_only: true, ..Source::default() }, Some(task)));
     }
     if let Some(wanted) = claim::wanted(pod, volume) {
         let bound = claim::find(context, pod, &volume.name, &wanted).await?;
-        let source = match bound.volume.spec.as_ref().and_then(|s| s.csi.as_ref()) {
+        let (source, task) = match bound.volume.spec.as_ref().and_then(|s| s.csi.as_ref()) {
             Some(source) => csi::persistent(context, pod, &bound, source).await?,
-            None => claim::on_this_node(pod, &bound).await?,
+            None => (claim::on_this_node(pod, &bound).await?, None),
         };
-        return Ok((volume.name.clone(), source, None));
+        return Ok((volume.name.clone(), source, task));
     }
     if let Some(source) = &volume.csi {
         return Ok((volume.name.clone(), csi::inline(context, pod, &volume.name, source).await?, None));

@@ -19,6 +19,14 @@ pub enum MountError {
         /// The container.
         container: String,
     },
+    /// No block device of that name is set up.
+    #[error("cannot find volume {volume:?} to pass into container {container:?}")]
+    NoDevice {
+        /// The volume.
+        volume: String,
+        /// The container.
+        container: String,
+    },
     /// `subPathExpr` names a variable that is not set.
     #[error("missing value for \"{0}\"")]
     MissingVariable(String),
@@ -51,7 +59,7 @@ pub fn mounts_of(
 ) -> Result<Mounts, MountError> {
     let mut out = Mounts::default();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let Some(source) = volumes.sources.get(&mount.name) else {
+        let Some(source) = volumes.sources.get(&mount.name).filter(|s| !s.block) else {
             return Err(MountError::NoVolume { volume: mount.name.clone(), container: container.name.clone() });
         };
         let lookup = |name: &str| environment.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str());
@@ -93,6 +101,18 @@ pub fn mounts_of(
     Ok(out)
 }
 
+/// The block devices of `container`: (path in the container, path on the host, cgroup permissions).
+pub fn devices_of(container: &Container, volumes: &PodVolumes) -> Result<Vec<(String, String, String)>, MountError> {
+    let devices = container.volume_devices.iter().flatten().map(|device| {
+        let Some(source) = volumes.sources.get(&device.name).filter(|s| s.block) else {
+            return Err(MountError::NoDevice { volume: device.name.clone(), container: container.name.clone() });
+        };
+        let permissions = if source.read_only { "mr" } else { "mrw" };
+        Ok((device.device_path.clone(), source.path.to_string_lossy().into_owned(), permissions.to_owned()))
+    });
+    devices.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -102,7 +122,8 @@ mod tests {
     #[test]
     fn parts_of_volumes_are_to_be_bound_before_they_are_mounted() {
         let mut volumes = PodVolumes::default();
-        volumes.sources.insert("v".into(), Source { path: "/vol".into(), read_only: false, memory: false });
+        volumes.sources.insert("b".into(), Source { path: "/disk".into(), block: true, ..Source::default() });
+        volumes.sources.insert("v".into(), Source { path: "/vol".into(), ..Source::default() });
         let mounts = |extra: serde_json::Value| {
             let mut mount = json!({"name": "v", "mountPath": "/data"});
             mount.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
@@ -118,6 +139,13 @@ mod tests {
         assert_eq!(part.sub_paths, [("v".to_owned(), expected)]);
         assert_eq!((part.mounts[0].source.as_str(), part.mounts[0].options[1].as_str()), ("/subs/0", "rslave"));
         assert_eq!(mounts(json!({"subPathExpr": "$(X)"})), Err(MountError::MissingVariable("X".into())));
+        let device = |name: &str| {
+            let container = json!({"name": "c", "volumeDevices": [{"name": name, "devicePath": "/dev/xvda"}]});
+            devices_of(&serde_json::from_value(container).expect("a container"), &volumes)
+        };
+        assert_eq!(device("b"), Ok(vec![("/dev/xvda".into(), "/disk".into(), "mrw".into())]));
+        let missing = device("v").expect_err("no device").to_string();
+        assert_eq!(missing, "cannot find volume \"v\" to pass into container \"c\"");
         for path in ["../x", "/abs", "a/.."] {
             assert!(mounts(json!({"subPath": path})).is_err(), "{path}");
         }

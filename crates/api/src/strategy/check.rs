@@ -135,6 +135,21 @@ pub fn non_special_ip(faults: &mut Faults, path: &Path<'_>, text: &str) {
     }
 }
 
+/// A path below a domain, such as `acme.io/foo`.
+pub fn domain_prefixed_path(faults: &mut Faults, path: &Path<'_>, text: &str) {
+    if text.is_empty() {
+        return faults.required(path, "");
+    }
+    let Some((host, rest)) = text.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty()) else {
+        return faults.invalid(path, text, "must be a domain-prefixed path (such as \"acme.io/foo\")");
+    };
+    faults.invalid_each(path, host, names::dns1123_subdomain(host));
+    if !rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b)) {
+        let why = names::regex("Invalid path", r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+", &[]);
+        faults.invalid(path, rest, why);
+    }
+}
+
 /// A `metav1.LabelSelector`.
 pub fn label_selector(faults: &mut Faults, path: &Path<'_>, selector: &Value) {
     validate_labels(faults, path, selector, "matchLabels");

@@ -219,20 +219,11 @@ fn validate_class(object: &Value) -> Vec<Cause> {
     let spec = get(object, "spec").unwrap_or(&none);
     let path = Path::root("spec");
     let at = path.field("controller");
-    match text(spec, "controller") {
-        "" => faults.required(&at, ""),
-        controller => {
-            if controller.len() > 250 {
-                faults.too_long(&at, 250);
-            }
-            match controller.split_once('/') {
-                Some((host, rest)) if !host.is_empty() && !rest.is_empty() => {
-                    faults.invalid_each(&at, host, names::dns1123_subdomain(host));
-                }
-                _ => faults.invalid(&at, controller, "must be a domain-prefixed path (such as \"acme.io/foo\")"),
-            }
-        }
+    let controller = text(spec, "controller");
+    if controller.len() > 250 {
+        faults.too_long(&at, 250);
     }
+    check::domain_prefixed_path(&mut faults, &at, controller);
     if let Some(parameters) = get(spec, "parameters") {
         let at = path.field("parameters");
         typed_reference(&mut faults, &at, parameters);

@@ -1,5 +1,7 @@
 //! PersistentVolumes, their claims, and what is in `storage.k8s.io`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
 use super::{
@@ -11,7 +13,12 @@ use super::{
     check::{IMMUTABLE, label_selector, optional_one_of},
     field::{Faults, Path},
     names,
-    pod::{defaults::default_remote_disk, placement::node_selector, update::difference, volume::host_path},
+    pod::{
+        defaults::default_remote_disk,
+        placement::node_selector,
+        update::difference,
+        volume::{fibre_channel, host_path},
+    },
     prepare::{self, PLAIN, WITH_STATUS},
     resources,
 };
@@ -318,6 +325,7 @@ fn volume_source(faults: &mut Faults, spec: &Path<'_>, path: &Path<'_>, kind: &s
     }
     match kind {
         "hostPath" => host_path(faults, path, source),
+        "fc" => fibre_channel(faults, path, source),
         "nfs" if !text(source, "path").starts_with('/') => {
             faults.invalid(&path.field("path"), text(source, "path"), "must be an absolute path");
         }
@@ -388,7 +396,40 @@ fn validate_class(object: &Value) -> Vec<Cause> {
     }
     optional_one_of(&mut faults, &root, object, "reclaimPolicy", &["Delete", "Retain"]);
     optional_one_of(&mut faults, &root, object, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"]);
+    topologies(&mut faults, &root.field("allowedTopologies"), list(object, "allowedTopologies"));
     faults.into_causes()
+}
+
+fn topologies(faults: &mut Faults, path: &Path<'_>, terms: &[Value]) {
+    // Values by key: neither the order of keys nor that of values tells terms apart.
+    let mut seen: Vec<BTreeMap<&str, BTreeSet<&str>>> = Vec::new();
+    for (i, term) in terms.iter().enumerate() {
+        let at = path.index(i);
+        let at = at.field("matchLabelExpressions");
+        let mut keys = BTreeMap::new();
+        for (j, expression) in list(term, "matchLabelExpressions").iter().enumerate() {
+            let at = at.index(j);
+            let (key, values) = (text(expression, "key"), list(expression, "values"));
+            let mut set = BTreeSet::new();
+            if values.is_empty() {
+                faults.required(&at.field("values"), "");
+            }
+            for (k, value) in values.iter().enumerate() {
+                let value = value.as_str().unwrap_or_default();
+                if !set.insert(value) {
+                    faults.duplicate(&at.field("values").index(k), value);
+                }
+            }
+            faults.invalid_each(&at.field("key"), key, names::qualified_name(key));
+            if keys.insert(key, set).is_some() {
+                faults.duplicate(&at.field("key"), key);
+            }
+        }
+        if seen.contains(&keys) {
+            faults.duplicate(&at, "");
+        }
+        seen.push(keys);
+    }
 }
 
 fn validate_class_update(new: &Value, old: &Value) -> Vec<Cause> {

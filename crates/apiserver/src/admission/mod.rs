@@ -5,6 +5,7 @@ mod default_class;
 mod in_use_protection;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod node_taint;
 mod priority;
 mod runtime_class;
 mod service_account;
@@ -78,6 +79,7 @@ const STEPS: &[Step] = &[
     Step { on: &[Create], of: PODS, run: sidecar::inject },
     Step { on: &[Create], of: PODS, run: limit_ranger::fill_in },
     Step { on: &[Create], of: PODS, run: service_account::give },
+    Step { on: &[Create], of: &[("", "nodes")], run: node_taint::add },
     Step { on: &[Create], of: PODS, run: priority::of_pod },
     Step { on: &[Create], of: PODS, run: toleration::give },
     Step { on: &[Create], of: &[("", "persistentvolumeclaims")], run: default_class::of_claim },

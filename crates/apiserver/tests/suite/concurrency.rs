@@ -1,5 +1,5 @@
 use futures::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::{Api, revision};
 
@@ -90,5 +90,40 @@ async fn a_writer_reads_what_it_wrote() {
         let (_, list) = api.get(MAPS).await;
         assert_eq!(list["items"].as_array().map(Vec::len), Some(n + 1));
         assert!(revision(&list) >= revision(&made));
+    }
+}
+
+/// The protocol of client libraries' leader election: whoever writes an expired Lease first has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_take_an_expired_lease_one_has_it() {
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let api = Api::new().await;
+    let term = |holder: &str, transitions: u64, micros: u64| {
+        json!({"holderIdentity": holder, "leaseDurationSeconds": 15, "leaseTransitions": transitions,
+            "acquireTime": "2026-01-01T00:00:00.000000Z", "renewTime": format!("2026-01-01T00:00:00.{micros:06}Z")})
+    };
+    // Nobody has one yet: of those who make it, one does.
+    let lease = json!({"metadata": {"name": "leader"}, "spec": term("0", 0, 1)});
+    let made = futures::future::join_all((0..5).map(|_| api.post(LEASES, &lease))).await;
+    let codes = |answers: &[(u16, Value)], code: u16| answers.iter().filter(|(c, _)| *c == code).count();
+    assert_eq!((codes(&made, 201), codes(&made, 409)), (1, 4));
+    let path = format!("{LEASES}/leader");
+    for round in 1..=20 {
+        let (_, seen) = api.get(&path).await;
+        assert_eq!(seen["spec"]["leaseTransitions"], round - 1);
+        let take = |candidate: u64| {
+            let mut lease = seen.clone();
+            lease["spec"] = term(&candidate.to_string(), round, round * 10 + candidate);
+            let (api, path) = (&api, &path);
+            async move { (candidate, api.put(path, &lease).await) }
+        };
+        let answers = futures::future::join_all((0..5).map(take)).await;
+        let won: Vec<u64> = answers.iter().filter(|(_, (code, _))| *code == 200).map(|(who, _)| *who).collect();
+        let [winner] = won.as_slice() else { panic!("{won:?} have it") };
+        assert!(answers.iter().all(|(_, (code, _))| [200, 409].contains(code)), "{answers:?}");
+        let (_, now) = api.get(&path).await;
+        assert_eq!(now["spec"]["holderIdentity"], winner.to_string());
+        // Terms are told apart by the microsecond.
+        assert_eq!(now["spec"]["renewTime"], format!("2026-01-01T00:00:00.{:06}Z", round * 10 + winner));
     }
 }

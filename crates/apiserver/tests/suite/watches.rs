@@ -184,3 +184,43 @@ async fn a_thousand_watchers_see_every_change() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_lists_and_then_watches_hears_of_the_end_of_what_was_seen_though_the_name_is_taken_at_once() {
+    let api = Api::new().await;
+    let named = format!("{MAPS}?fieldSelector=metadata.name%3Da");
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let churn = async {
+        for _ in 0..300 {
+            api.made(MAPS, &json!({"metadata": {"name": "a"}})).await;
+            api.delete(&format!("{MAPS}/a"), &Value::Null).await;
+        }
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+    };
+    // As `kubectl delete` waits.
+    let follow = async || {
+        let mut heard = 0;
+        loop {
+            let (_, list) = api.get(&named).await;
+            let Some(uid) = list["items"][0]["metadata"]["uid"].as_str() else {
+                if over.load(std::sync::atomic::Ordering::SeqCst) {
+                    return heard;
+                }
+                tokio::task::yield_now().await;
+                continue;
+            };
+            let mut events = api.watch(&format!("{named}&watch=1&resourceVersion={}", revision(&list))).await;
+            loop {
+                let event = events.next().await.expect("the watch goes on");
+                if event["type"] == "DELETED" && event["object"]["metadata"]["uid"] == uid {
+                    break;
+                }
+            }
+            heard += 1;
+        }
+    };
+    let all = async { tokio::join!(churn, follow(), follow(), follow(), follow()) };
+    let ((), a, b, c, d) =
+        tokio::time::timeout(std::time::Duration::from_secs(60), all).await.expect("every end is heard of");
+    assert!(a + b + c + d > 0, "none was seen");
+}

@@ -16,6 +16,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 
 use super::filter::Filter;
 use super::mapping::{IDMAP, Mapped};
+use super::propagation::Propagation;
 use super::protocol::{self, Failure, Setup};
 use super::trace::Trace;
 use crate::cgroup::Cgroups;
@@ -33,6 +34,8 @@ pub(super) const RUNTIME_ID: &str = "c";
 pub(super) struct Order<'a> {
     pub directory: &'a Directory,
     pub cgroups: &'a Cgroups,
+    /// The host's mount namespace.
+    pub host: &'a fs::File,
     pub container: &'a str,
     /// As in [`Surroundings::pid_namespace`].
     pub pid_namespace: Option<String>,
@@ -79,6 +82,7 @@ fn build(
         None => mount_rootfs(home, &spec.rootfs),
     };
     let rootfs = rootfs.map_err(|error| create_failure("mount the root file system", error))?;
+    let mounts = spec.mounts.clone();
     match mapped {
         Some(mapped) => mapped.binds(&mut spec.mounts).map_err(Failure::Create)?,
         None => spec.mounts.iter_mut().for_each(|mount| mount.options.retain(|option| option != IDMAP)),
@@ -140,6 +144,7 @@ fn build(
         None => Failure::Create(describe(&error)),
     })?;
     let pid = container.pid().ok_or_else(|| Failure::Create("the container has no process".to_owned()))?;
+    Propagation::of(&mounts).apply(order.host, pid.as_raw()).map_err(Failure::Create)?;
     let master = console.map(Console::receive).transpose().map_err(|error| create_failure("terminal", error))?;
     Ok((pid.as_raw(), master))
 }
@@ -370,7 +375,7 @@ impl Order<'_> {
     /// The descriptors a worker needs.
     pub fn descriptors(&self) -> Vec<RawFd> {
         let mut fds: Vec<RawFd> = self.stdio.iter().map(AsRawFd::as_raw_fd).collect();
-        fds.push(self.error.as_raw_fd());
+        fds.extend([self.error.as_raw_fd(), self.host.as_raw_fd()]);
         fds
     }
 }

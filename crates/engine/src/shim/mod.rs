@@ -12,6 +12,7 @@ pub(crate) mod log;
 mod mapping;
 mod namespaces;
 mod pause;
+mod propagation;
 pub(crate) mod protocol;
 mod server;
 mod stdio;
@@ -19,6 +20,7 @@ mod trace;
 mod user_namespace;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -56,8 +58,8 @@ fn run(directory: Directory, first: OwnedFd) -> Result<(), String> {
     let socket = take_over(first).map_err(|error| format!("stdin is no socket: {error}"))?;
     let cgroups = Cgroups::detect();
     match prepare(&directory, &cgroups) {
-        Ok((setup, pause)) => {
-            let server = server::Server::new(directory, setup, cgroups, pause, socket)
+        Ok((setup, host, pause)) => {
+            let server = server::Server::new(directory, setup, cgroups, host, pause, socket)
                 .map_err(|error| format!("cannot serve: {error}"))?;
             server.run()
         }
@@ -74,7 +76,7 @@ fn take_over(first: OwnedFd) -> nix::Result<OwnedFd> {
     let moved = fcntl(&first, FcntlArg::F_DUPFD_CLOEXEC(3))?;
     // SAFETY: fcntl has just made this descriptor; nobody else owns it.
     let socket = unsafe { OwnedFd::from_raw_fd(moved) };
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null").map_err(|_| nix::Error::ENODEV)?;
+    let null = File::options().read(true).write(true).open("/dev/null").map_err(|_| nix::Error::ENODEV)?;
     // Dropping `first` would leave descriptor 0 free for the next file opened: replace it instead.
     std::mem::forget(first);
     nix::unistd::dup2_stdin(&null)?;
@@ -82,7 +84,8 @@ fn take_over(first: OwnedFd) -> nix::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn prepare(directory: &Directory, cgroups: &Cgroups) -> Result<(Setup, Option<i32>), String> {
+/// Makes the sandbox; answers its record, the mount namespace of the host, and process 1 of a shared PID namespace.
+fn prepare(directory: &Directory, cgroups: &Cgroups) -> Result<(Setup, File, Option<i32>), String> {
     let because = |what: &'static str| move |error: std::io::Error| format!("{what}: {error}");
     let mut setup: Setup = load(&directory.setup()).map_err(because("read the sandbox's record"))?;
     isolate().map_err(|error| format!("detach from the engine: {error}"))?;
@@ -90,6 +93,7 @@ fn prepare(directory: &Directory, cgroups: &Cgroups) -> Result<(Setup, Option<i3
         eprintln!("shim: stays in the engine's cgroup: {error}");
     }
     cgroups.group(&setup.cgroup).create(&setup.spec.resources).map_err(because("make the sandbox's cgroup"))?;
+    let host = File::open("/proc/self/ns/mnt").map_err(because("open the mount namespace"))?;
     namespaces::enter(directory, &setup.spec)?;
     let pause = match setup.spec.pid {
         crate::PidMode::Shared => {
@@ -100,7 +104,7 @@ fn prepare(directory: &Directory, cgroups: &Cgroups) -> Result<(Setup, Option<i3
     };
     setup.pid = Some(nix::unistd::getpid().as_raw());
     save(&directory.setup(), &setup).map_err(because("write the sandbox's record"))?;
-    Ok((setup, pause))
+    Ok((setup, host, pause))
 }
 
 /// Own session, parent of every orphan below it, deaf to signals meant for the engine.

@@ -128,7 +128,7 @@ impl Refusal {
             Self::Unschedulable | Self::NodeName | Self::Taint | Self::NodeAffinity => true,
             Self::SpreadLabel | Self::Affinity => true,
             Self::Fit => fit::never_fits(pod, node),
-            Self::Volumes(obstacle) => obstacle != Obstacle::InUse,
+            Self::Volumes(obstacle) => !matches!(obstacle, Obstacle::InUse | Obstacle::TooMany),
             Self::Ports | Self::Spread | Self::AntiAffinity | Self::ExistingAntiAffinity => false,
         }
     }
@@ -145,6 +145,7 @@ impl Refusal {
             Self::Volumes(Obstacle::InUse) => {
                 "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
             }
+            Self::Volumes(Obstacle::TooMany) => "node(s) exceed max volume count",
             Self::Volumes(Obstacle::NoVolume) => {
                 "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
             }

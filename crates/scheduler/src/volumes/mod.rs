@@ -12,7 +12,7 @@ use claims::{SELECTED_NODE, annotation, is_bound, volume_name, waits_for_consume
 use k8s_openapi::{
     api::{
         core::v1::{PersistentVolume, PersistentVolumeClaim, PodSpec},
-        storage::v1::StorageClass,
+        storage::v1::{CSINode, StorageClass},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -50,8 +50,17 @@ pub(crate) struct Volumes {
     pub classes: Kept<StorageClass>,
     /// Volumes that were chosen for a claim (by UID), though they do not say so yet.
     chosen: HashMap<String, String>,
+    /// What each node's CSI drivers can have.
+    pub limits: Kept<CSINode>,
     /// How many placed pods use a claim.
     users: HashMap<Name, usize>,
+    /// The same by node.
+    on_nodes: HashMap<Arc<str>, HashMap<Name, usize>>,
+}
+
+fn csi_of(volume: &PersistentVolume) -> Option<(&str, &str)> {
+    let csi = volume.spec.as_ref()?.csi.as_ref()?;
+    Some((&csi.driver, &csi.volume_handle))
 }
 
 /// What a pod's claims ask of a node.
@@ -67,6 +76,7 @@ pub(crate) struct Demand<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Obstacle {
     InUse,
+    TooMany,
     NoVolume,
     NodeConflict,
     NothingToBind,
@@ -95,19 +105,53 @@ impl Plan {
 impl Volumes {
     /// Whether all lists have been seen.
     pub fn known(&self) -> bool {
-        self.claims.known() && self.volumes.known() && self.classes.known()
+        self.claims.known() && self.volumes.known() && self.classes.known() && self.limits.known()
     }
 
     /// A pod takes its place, or (`-1`) leaves it.
-    pub fn count(&mut self, pod: &PodInfo, by: isize) {
+    pub fn count(&mut self, pod: &PodInfo, node: &Arc<str>, by: isize) {
+        if pod.claims.is_empty() {
+            return;
+        }
+        let on_node = self.on_nodes.entry(node.clone()).or_default();
         for claim in &pod.claims {
             let name = (pod.namespace.to_string(), claim.name.clone());
-            let count = self.users.entry(name.clone()).or_default();
-            *count = count.saturating_add_signed(by);
-            if *count == 0 {
-                self.users.remove(&name);
+            for users in [&mut self.users, &mut *on_node] {
+                let count = users.entry(name.clone()).or_default();
+                *count = count.saturating_add_signed(by);
+                if *count == 0 {
+                    users.remove(&name);
+                }
             }
         }
+        if on_node.is_empty() {
+            self.on_nodes.remove(node);
+        }
+    }
+
+    /// Driver and handle of the volume of a claim, if it is a CSI one.
+    fn csi(&self, claim: &Name) -> Option<(&str, &str)> {
+        let claim = self.claims.get(claim).filter(|claim| is_bound(claim))?;
+        csi_of(self.volumes.get(&(String::new(), volume_name(claim).to_owned()))?)
+    }
+
+    /// Whether a driver would have more volumes on the node than it can have there, with these and as many more.
+    fn exceeds(&self, node: &str, bound: &[Option<&PersistentVolume>], delayed: &[&PersistentVolumeClaim]) -> bool {
+        let Some(drivers) = self.limits.get(&(String::new(), node.to_owned())).map(|node| &node.spec.drivers) else {
+            return false;
+        };
+        let used = || self.on_nodes.get(node).into_iter().flat_map(|users| users.keys()).filter_map(|c| self.csi(c));
+        drivers.iter().any(|driver| {
+            let Some(most) = driver.allocatable.as_ref().and_then(|a| a.count) else { return false };
+            let of_driver = |(name, handle): (&'_ str, &str)| (name == driver.name).then(|| handle.to_owned());
+            let mut handles: BTreeSet<String> = used().filter_map(of_driver).collect();
+            let before = handles.len();
+            handles.extend(bound.iter().flatten().filter_map(|v| csi_of(v)).filter_map(of_driver));
+            let made =
+                |claim: &&&PersistentVolumeClaim| self.class(claim).is_some_and(|c| c.provisioner == driver.name);
+            let after = handles.len() + delayed.iter().filter(made).count();
+            after > before && after > usize::try_from(most).unwrap_or_default()
+        })
     }
 
     /// What the pod asks for; the reason if no node at all will do, in upstream's words.
@@ -196,6 +240,9 @@ impl Demand<'_> {
     pub fn obstacle(&self, node: &NodeInfo) -> Option<Obstacle> {
         if self.in_use {
             return Some(Obstacle::InUse);
+        }
+        if self.all.exceeds(&node.name, &self.bound, &self.delayed) {
+            return Some(Obstacle::TooMany);
         }
         for volume in &self.bound {
             match volume {

@@ -241,6 +241,7 @@ impl FakeApi {
             "persistentvolumeclaims",
             "persistentvolumes",
             "storageclasses",
+            "csinodes",
         ];
         let plural = kinds.into_iter().find(|p| *p == plural).expect("known");
         state.watches.push((plural, sender));
@@ -286,6 +287,7 @@ fn plural_of(object: &Value) -> &'static str {
         Some("PersistentVolumeClaim") => "persistentvolumeclaims",
         Some("PersistentVolume") => "persistentvolumes",
         Some("StorageClass") => "storageclasses",
+        Some("CSINode") => "csinodes",
         other => panic!("no plural of {other:?}"),
     }
 }

@@ -177,3 +177,31 @@ async fn a_claim_for_one_pod_is_not_given_to_a_second() {
     api.delete("Pod", "first");
     assert_eq!(api.until_bound("second").await, "n1");
 }
+
+#[tokio::test]
+async fn a_node_has_no_more_volumes_of_a_driver_than_that_can_have_there() {
+    let api = FakeApi::default();
+    api.put(node("n1"));
+    api.put(json!({"kind": "CSINode", "apiVersion": "storage.k8s.io/v1", "metadata": {"name": "n1"},
+        "spec": {"drivers": [{"name": "disks.example.com", "nodeID": "n1", "allocatable": {"count": 1}}]}}));
+    for name in ["one", "two"] {
+        let mut volume = volume(name, "", "n1");
+        volume["spec"]["local"] = Value::Null;
+        volume["spec"]["csi"] = json!({"driver": "disks.example.com", "volumeHandle": name});
+        api.put(volume);
+        api.put(claim(name, ""));
+        bind(&api, name, name);
+    }
+    let _running = start(&api);
+    api.put(pod("first", "one"));
+    api.until_bound("first").await;
+    // The same volume again is no more.
+    api.put(pod("beside", "one"));
+    api.until_bound("beside").await;
+    api.put(pod("second", "two"));
+    let message = refusal(&api, "second").await;
+    assert!(message.starts_with("0/1 nodes are available: 1 node(s) exceed max volume count."), "{message}");
+    api.delete("Pod", "first");
+    api.delete("Pod", "beside");
+    assert_eq!(api.until_bound("second").await, "n1");
+}

@@ -106,6 +106,8 @@ pub enum Message {
     },
     /// Another pod has left the node, or takes less of it.
     Room,
+    /// What the volumes may have waited for has changed.
+    Storage,
     /// A status patch came back.
     Written(Written),
     /// Everything of the pod is removed from the node, or not yet.
@@ -133,6 +135,7 @@ impl Message {
             Self::Probe { .. } => "probe",
             Self::Resized { .. } => "resized",
             Self::Room => "room",
+            Self::Storage => "storage",
             Self::Written(_) => "written",
             Self::TornDown(_) => "torn down",
             Self::Deleted(_) => "deleted",

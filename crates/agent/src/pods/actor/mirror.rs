@@ -9,7 +9,7 @@ use kube::{
 };
 use tokio::time::Instant;
 
-use super::{Actor, Message};
+use super::{Actor, Message, revision};
 use crate::{
     pods::status_writer::StatusWriter,
     static_pods::{CONFIG_HASH, CONFIG_MIRROR, is_static, mirror_of},
@@ -17,6 +17,10 @@ use crate::{
 
 /// Before the API is asked again.
 const RETRY: Duration = Duration::from_secs(5);
+
+/// Between a mirror's end and its successor. `kubectl delete` asks for the pod, then lists and watches: were there another
+/// one of the name in between, it would wait for the end of that one.
+const SUCCESSION: Duration = Duration::from_secs(1);
 
 /// What the API shows of a static pod.
 #[derive(Default)]
@@ -47,6 +51,9 @@ impl Actor {
     pub(super) fn mirrored(&mut self, mirror: Option<Arc<Pod>>) {
         let known = self.mirror.uid();
         match mirror {
+            // The answer to a write may come after the word of what happened to the mirror since, above all that it is
+            // to go: who took it for the present state would never let it go.
+            Some(pod) if is_past(&pod, self.mirror.pod.as_deref()) => {}
             Some(pod) => {
                 if known != pod.metadata.uid {
                     self.writer = StatusWriter::new(&pod);
@@ -56,7 +63,11 @@ impl Actor {
                 self.take_reported(&pod);
                 self.mirror.pod = Some(pod);
             }
-            None => self.mirror.pod = None,
+            None => {
+                if self.mirror.pod.take().is_some() {
+                    self.mirror.retry_at = Some(Instant::now() + SUCCESSION);
+                }
+            }
         }
     }
 
@@ -140,6 +151,12 @@ impl Actor {
     }
 }
 
+/// Whether a version is older than the one that is known. Versions are those of the whole store, so that this also
+/// tells a mirror from its successor.
+fn is_past(pod: &Pod, known: Option<&Pod>) -> bool {
+    known.is_some_and(|known| revision(pod) < revision(known))
+}
+
 /// Removes a mirror at once.
 pub async fn remove(api: &Api<Pod>, mirror: &Pod) -> Result<(), String> {
     let preconditions = Preconditions { uid: mirror.metadata.uid.clone(), resource_version: None };
@@ -149,5 +166,27 @@ pub async fn remove(api: &Api<Pod>, mirror: &Pod) -> Result<(), String> {
         // Gone already, or another one has the name now.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_late_answer_does_not_hide_that_a_mirror_is_to_go() {
+        let version = |version: &str, deleted: Option<&str>| -> Pod {
+            serde_json::from_value(
+                json!({"metadata": {"uid": "u", "resourceVersion": version, "deletionTimestamp": deleted}}),
+            )
+            .expect("a pod")
+        };
+        let leaving = version("10", Some("2026-01-01T00:00:00Z"));
+        assert!(is_past(&version("9", None), Some(&leaving)));
+        assert!(!is_past(&version("10", None), Some(&leaving)));
+        assert!(!is_past(&version("12", None), Some(&leaving)), "its successor");
+        assert!(!is_past(&version("9", None), None));
     }
 }

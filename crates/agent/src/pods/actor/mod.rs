@@ -19,6 +19,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
+use tokio_util::task::AbortOnDropHandle;
 
 pub use message::{Eviction, Message};
 pub use mirror::remove as remove_mirror;
@@ -79,7 +80,17 @@ enum Need<T> {
     Failed { at: Instant },
 }
 
+/// Between a change of what volumes wait for and the next try: such changes come in twos and threes.
+const SETTLE: Duration = Duration::from_millis(50);
+
 impl<T> Need<T> {
+    /// What has failed is tried again no later than that.
+    fn hasten(&mut self, by: Instant) {
+        if let Self::Failed { at } = self {
+            *at = by.min(*at);
+        }
+    }
+
     fn up(&self) -> Option<&T> {
         match self {
             Self::Up(value) => Some(value),
@@ -116,6 +127,8 @@ pub(super) struct Actor {
     sandbox_delay: Duration,
     volumes: Need<Arc<PodVolumes>>,
     volumes_delay: Duration,
+    /// What was known of claims, volumes and drivers when the volumes were last tried.
+    storage_seen: Option<(watch::Receiver<u64>, Option<AbortOnDropHandle<()>>)>,
     ending: Option<Ending>,
     gone: bool,
     resize: Resize,
@@ -174,6 +187,7 @@ impl Actor {
             sandbox_delay: Duration::ZERO,
             volumes: Need::Absent,
             volumes_delay: Duration::ZERO,
+            storage_seen: None,
             ending: None,
             gone: false,
             resize: Resize::default(),
@@ -241,6 +255,7 @@ impl Actor {
             Message::PostStarted { slot, attempt, result } => self.post_started(slot, attempt, result),
             Message::Probe { slot, attempt, kind, passes } => self.probed(slot, attempt, kind, passes),
             Message::Resized { slot, attempt, resources, result } => self.resized(slot, attempt, *resources, result),
+            Message::Storage => self.volumes.hasten(Instant::now() + SETTLE),
             Message::Room => self.resize.waits_for_room = false,
             Message::Written(result) => self.status_written(&result),
             Message::TornDown(result) => self.torn_down(result),

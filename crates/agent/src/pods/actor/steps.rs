@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use engine::ExitStatus;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Actor, Eviction, Message, Need, slot::Stage};
+use super::{Actor, Eviction, Message, Need, SETTLE, slot::Stage};
 use crate::{
     events::Severity,
     hooks::{self, Place},
@@ -94,6 +95,14 @@ impl Actor {
             return;
         }
         let (context, pods) = (Arc::clone(&self.context), self.pods.subscribe());
+        // What changes from here on may be what this try does not see yet.
+        self.storage_seen = Some(match self.storage_seen.take() {
+            Some((mut seen, listener)) => {
+                seen.mark_unchanged();
+                (seen, listener)
+            }
+            None => (self.context.storage.subscribe(), None),
+        });
         self.spawn(async move { Message::Volumes(volumes::set_up(&context, &pods).await) });
     }
 
@@ -110,6 +119,7 @@ impl Actor {
                     up.keep(tokio::spawn(task).abort_handle());
                 }
                 self.volumes = Need::Up(Arc::new(up));
+                self.storage_seen = None;
                 self.volumes_delay = Duration::ZERO;
             }
             Err(error) => {
@@ -117,7 +127,22 @@ impl Actor {
                 self.volumes_delay =
                     next_delay(self.volumes_delay, Duration::from_millis(500), Duration::from_secs(122));
                 self.volumes = Need::Failed { at: Instant::now() + self.volumes_delay };
+                self.listen_for_storage();
             }
+        }
+    }
+
+    /// The volumes that could not be had are tried again as soon as what they may wait for changes.
+    fn listen_for_storage(&mut self) {
+        let Some((seen, listener)) = &mut self.storage_seen else { return };
+        if seen.has_changed().unwrap_or(false) {
+            self.volumes.hasten(Instant::now() + SETTLE);
+        }
+        if listener.is_none() {
+            let (mut changes, outbox) = (self.context.storage.subscribe(), self.outbox.clone());
+            *listener = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+                while changes.changed().await.is_ok() && outbox.send(Message::Storage).is_ok() {}
+            })));
         }
     }
 

@@ -74,6 +74,10 @@ pub fn init_containers(faults: &mut Faults, path: &Path<'_>, around: &Surroundin
                         .forbidden(&at.field(field), "may not be set for init containers without restartPolicy=Always");
                 }
             }
+            if !is_empty(container, "resizePolicy") {
+                let policies = get(container, "resizePolicy").unwrap_or(&Value::Null);
+                faults.invalid(&at.field("resizePolicy"), policies, "must not be set for init containers");
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod security;
 pub mod spec;
 pub mod update;
 pub mod volume;
+mod windows;
 
 use serde_json::{Value, json};
 

@@ -2,11 +2,14 @@
 
 use serde_json::Value;
 
-use super::super::{
-    access::{flag, get, int, list, text},
-    check::optional_one_of,
-    field::{Faults, Path},
-    names,
+use super::{
+    super::{
+        access::{flag, get, int, list, text},
+        check::optional_one_of,
+        field::{Faults, Path},
+        names,
+    },
+    windows,
 };
 
 const MOST_ID: i64 = 0xffff_ffff;
@@ -30,6 +33,7 @@ pub fn pod(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
     sysctls(faults, &path.field("sysctls"), spec, list(context, "sysctls"));
     optional_one_of(faults, path, context, "fsGroupChangePolicy", &["Always", "OnRootMismatch"]);
     seccomp(faults, &path.field("seccompProfile"), get(context, "seccompProfile"));
+    windows::options(faults, &path.field("windowsOptions"), get(context, "windowsOptions"));
     app_armor(faults, &path.field("appArmorProfile"), get(context, "appArmorProfile"));
     optional_one_of(faults, path, context, "supplementalGroupsPolicy", &["Merge", "Strict"]);
     optional_one_of(faults, path, context, "seLinuxChangePolicy", &["MountOption", "Recursive"]);
@@ -61,6 +65,7 @@ pub fn container(faults: &mut Faults, path: &Path<'_>, container: &Value, host_u
             );
         }
     }
+    windows::options(faults, &path.field("windowsOptions"), get(context, "windowsOptions"));
     app_armor(faults, &path.field("appArmorProfile"), get(context, "appArmorProfile"));
 }
 

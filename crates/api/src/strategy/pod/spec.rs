@@ -11,7 +11,7 @@ use super::{
         names, resources,
     },
     container::{self, Surroundings},
-    placement, security, volume,
+    placement, security, volume, windows,
 };
 
 /// A pod template at `path`: labels, annotations and spec.
@@ -120,9 +120,11 @@ pub fn pod_spec(faults: &mut Faults, path: &Path<'_>, spec: &Value, pod: &str, i
         resources::container_resource_name(faults, &limits.key(name), name);
         resources::quantity_value(faults, &limits.key(name), name, quantity);
     }
-    if let Some(os) = get(spec, "os") {
-        match text(os, "name") {
-            "linux" | "windows" => {}
+    windows::host_process(faults, path, spec);
+    if get(spec, "os").is_some() {
+        match windows::system(spec) {
+            "linux" => windows::not_for_linux(faults, path, spec),
+            "windows" => windows::not_for_windows(faults, path, spec),
             "" => faults.required(&path.field("os").field("name"), "cannot be empty"),
             other => faults.not_supported(&path.field("os"), other, &["linux", "windows"]),
         }

@@ -179,6 +179,7 @@ fn remote(faults: &mut Faults, path: &Path<'_>, kind: &str, source: &Value) {
         "nfs" if !text(source, "path").starts_with('/') => {
             faults.invalid(&path.field("path"), text(source, "path"), "must be an absolute path");
         }
+        "fc" => fibre_channel(faults, path, source),
         "iscsi" => {
             let lun = int(source, "lun").unwrap_or(0);
             if !(0..=255).contains(&lun) {
@@ -205,6 +206,28 @@ fn remote(faults: &mut Faults, path: &Path<'_>, kind: &str, source: &Value) {
             }
         }
         _ => {}
+    }
+}
+
+/// An `fc`, of a pod or a PersistentVolume.
+pub fn fibre_channel(faults: &mut Faults, path: &Path<'_>, source: &Value) {
+    let at = path.field("targetWWNs");
+    let (names, ids) = (!is_empty(source, "targetWWNs"), !is_empty(source, "wwids"));
+    if !names && !ids {
+        faults.required(&at, "must specify either targetWWNs or wwids, but not both");
+    }
+    if names && ids {
+        let names = get(source, "targetWWNs").unwrap_or(&Value::Null);
+        faults.invalid(&at, names, "targetWWNs and wwids can not be specified simultaneously");
+    }
+    match int(source, "lun") {
+        _ if !names => {}
+        None => faults.required(&path.field("lun"), "lun is required if targetWWNs is specified"),
+        Some(lun) => {
+            for fault in super::super::names::in_range(lun, 0, 255) {
+                faults.invalid(&path.field("lun"), lun, fault);
+            }
+        }
     }
 }
 

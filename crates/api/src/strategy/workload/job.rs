@@ -8,7 +8,7 @@ use super::{
             at, copy, ensure_object, fill, fill_text, flag, get, int, is_empty, items_mut, list, object_mut, same,
             same_field, set, text, text_at,
         },
-        check::{IMMUTABLE, label_selector, nonnegative, selects},
+        check::{IMMUTABLE, domain_prefixed_path, label_selector, nonnegative, selects},
         field::{Faults, Path},
         names,
         pod::{defaults::default_template, spec},
@@ -138,6 +138,9 @@ fn generated_selector(faults: &mut Faults, job: &Value, spec: &Value) {
     }
 }
 
+/// Bytes in `managedBy`.
+const LONGEST_MANAGER: usize = 63;
+
 /// A Job's spec, or that of a CronJob's template: all but the selector.
 pub fn job_spec(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
     for field in [
@@ -149,6 +152,13 @@ pub fn job_spec(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
         "backoffLimitPerIndex",
     ] {
         nonnegative(faults, path, spec, field);
+    }
+    if let Some(manager) = get(spec, "managedBy").and_then(Value::as_str) {
+        let at = path.field("managedBy");
+        domain_prefixed_path(faults, &at, manager);
+        if manager.len() > LONGEST_MANAGER {
+            faults.too_long(&at, LONGEST_MANAGER);
+        }
     }
     completion(faults, path, spec);
     if let Some(policy) = get(spec, "podFailurePolicy") {

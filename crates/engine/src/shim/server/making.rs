@@ -43,6 +43,7 @@ impl Server {
         let order = create::Order {
             directory: &self.directory,
             cgroups: &self.cgroups,
+            host: &self.host,
             container: &id,
             pid_namespace,
             stdio: theirs,

@@ -36,6 +36,8 @@ pub(super) struct Server {
     directory: Directory,
     setup: Setup,
     cgroups: Cgroups,
+    /// The host's mount namespace.
+    host: File,
     /// Process 1 of the shared PID namespace.
     pause: Option<i32>,
     listener: UnixListener,
@@ -100,6 +102,7 @@ impl Server {
         directory: Directory,
         setup: Setup,
         cgroups: Cgroups,
+        host: File,
         pause: Option<i32>,
         first: OwnedFd,
     ) -> io::Result<Self> {
@@ -116,6 +119,7 @@ impl Server {
             directory,
             setup,
             cgroups,
+            host,
             pause,
             listener,
             signals,

@@ -1,4 +1,4 @@
-//! Protocol buffers' wire format, as far as the few messages of CSI's node service need it.
+//! Protocol buffers' wire format, as far as the few messages of these services need it.
 
 use std::collections::BTreeMap;
 
@@ -117,6 +117,11 @@ impl<'a> Fields<'a> {
     /// All values of a repeated string or message.
     pub fn all(&self, field: u32) -> impl Iterator<Item = &'a [u8]> {
         self.bytes.iter().filter(move |(f, _)| *f == field).map(|(_, v)| *v)
+    }
+
+    /// The first message of that field, if there is one.
+    pub fn message(&self, field: u32) -> Option<Fields<'a>> {
+        self.all(field).next().map(Fields::read)
     }
 
     /// `map<string, string>`.

@@ -1,0 +1,166 @@
+//! What is mounted later below a bind mount: whether it shows on the other side (OCI runtime specification, config.md,
+//! "Mounts"; Kubernetes' mount propagation).
+//!
+//! libcontainer leaves every bind mount a slave of the host's: mounts of the host show inside, never the other way. So
+//! once a container's mounts stand, and before its program starts, private ones are cut off, and shared ones replaced by
+//! a copy that was made on the host, which is a peer of the original.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns};
+
+use crate::detached::{Detached, READ_ONLY};
+use crate::spec::Mount;
+
+/// What is to be done inside once the mounts stand.
+pub(super) struct Propagation<'a> {
+    private: Vec<&'a Path>,
+    shared: Vec<Shared<'a>>,
+}
+
+struct Shared<'a> {
+    mount: &'a Mount,
+    /// Other mounts of the container within it.
+    within: Vec<&'a Path>,
+}
+
+impl<'a> Propagation<'a> {
+    /// Of a container's mounts, as they were asked for.
+    pub fn of(mounts: &'a [Mount]) -> Self {
+        let binds = || mounts.iter().filter(|m| m.fstype == "bind" || has(m, &["bind", "rbind"]));
+        let private = binds().filter(|m| has(m, &["rprivate", "private"])).map(|m| Path::new(&m.destination)).collect();
+        let shared = binds().filter(|m| has(m, &["rshared", "shared"])).map(|mount| {
+            let inside = |m: &&Mount| {
+                m.destination != mount.destination && Path::new(&m.destination).starts_with(&mount.destination)
+            };
+            Shared { mount, within: mounts.iter().filter(inside).map(|m| Path::new(&m.destination)).collect() }
+        });
+        Self { private, shared: shared.collect() }
+    }
+
+    /// Visits the mount namespaces of the host and of the container whose process is `pid`, and comes back. The caller
+    /// has one thread.
+    ///
+    /// # Errors
+    /// What the container is not to be started with.
+    pub fn apply(&self, host: &File, pid: i32) -> Result<(), String> {
+        if self.private.is_empty() && self.shared.is_empty() {
+            return Ok(());
+        }
+        let open = |path: &str| File::open(path).map_err(|error| format!("open {path}: {error}"));
+        let (before, inside) = (open("/proc/self/ns/mnt")?, open(&format!("/proc/{pid}/ns/mnt"))?);
+        let place = open(".")?;
+        let trees = if self.shared.is_empty() { Ok(Vec::new()) } else { enter(host).and_then(|()| self.copies()) };
+        let outcome = trees.and_then(|trees| {
+            enter(&inside)?;
+            self.change(trees)
+        });
+        enter(&before)?;
+        nix::unistd::fchdir(place.as_fd()).map_err(|error| format!("return to the directory: {error}"))?;
+        outcome
+    }
+
+    /// On the host: peers of what is to be shared.
+    fn copies(&self) -> Result<Vec<Detached>, String> {
+        let table = fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("read the mounts: {error}"))?;
+        let copy = |Shared { mount, .. }: &Shared<'_>| {
+            let fail = |error: io::Error| format!("mount {}: {error}", mount.source);
+            let source = fs::canonicalize(&mount.source).map_err(fail)?;
+            let (on, peers) = governing(&table, &source);
+            if !peers.contains("shared:") {
+                return Err(format!("path {:?} is mounted on {on:?} but it is not a shared mount", mount.source));
+            }
+            let tree = Detached::of(&source, has(mount, &["rbind"])).map_err(fail)?;
+            if has(mount, &["ro", "rro"]) {
+                tree.set(READ_ONLY, has(mount, &["rro"]), None::<&File>).map_err(fail)?;
+            }
+            Ok(tree)
+        };
+        self.shared.iter().map(copy).collect()
+    }
+
+    /// In the container.
+    fn change(&self, trees: Vec<Detached>) -> Result<(), String> {
+        for place in &self.private {
+            mount(None::<&str>, *place, None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
+                .map_err(|error| format!("make {} private: {error}", place.display()))?;
+        }
+        for (Shared { mount, within }, tree) in self.shared.iter().zip(trees) {
+            let fail = |error: io::Error| format!("share {}: {error}", mount.destination);
+            let kept: Vec<(&Path, Detached)> =
+                within.iter().filter_map(|place| Some((*place, Detached::of(place, true).ok()?))).collect();
+            let place = Path::new(&mount.destination);
+            umount2(place, MntFlags::MNT_DETACH).map_err(|error| fail(error.into()))?;
+            tree.attach(place).map_err(fail)?;
+            for (place, tree) in kept {
+                tree.attach(place).map_err(fail)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn enter(namespace: &File) -> Result<(), String> {
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNS).map_err(|error| format!("enter a mount namespace: {error}"))
+}
+
+fn has(mount: &Mount, options: &[&str]) -> bool {
+    mount.options.iter().any(|option| options.contains(&option.as_str()))
+}
+
+/// The mount that a path is on, and the optional fields of its line (proc(5), `mountinfo`): `shared:N`, `master:N`.
+fn governing(table: &str, path: &Path) -> (PathBuf, String) {
+    let mut found = (PathBuf::from("/"), String::new());
+    for line in table.lines() {
+        let mut fields = line.split(' ');
+        let Some(place) = fields.nth(4) else { continue };
+        let place = PathBuf::from(place.replace("\\040", " "));
+        // A later mount at the same place covers the earlier one.
+        if path.starts_with(&place) && place.as_os_str().len() >= found.0.as_os_str().len() {
+            let peers: Vec<&str> = fields.skip(1).take_while(|field| *field != "-").collect();
+            found = (place, peers.join(" "));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 27 0:30 / /srv rw shared:5 - tmpfs t rw
+31 30 0:31 / /srv/in\\040side rw master:7 propagate_from:2 - tmpfs t rw
+32 27 0:32 / /srv2 rw - tmpfs t rw";
+
+    #[test]
+    fn the_mount_that_a_path_is_on_is_the_longest_whole_prefix_and_the_last_of_equals() {
+        let on = |path: &str| governing(TABLE, Path::new(path));
+        assert_eq!(on("/etc/x"), ("/".into(), String::new()));
+        assert_eq!(on("/srv/a"), ("/srv".into(), "shared:5".into()));
+        assert_eq!(on("/srv/in side"), ("/srv/in side".into(), "master:7 propagate_from:2".into()));
+        assert_eq!(on("/srv2/a").0, Path::new("/srv2"));
+        let twice = TABLE.to_owned() + "\n40 30 0:40 / /srv rw - tmpfs t rw";
+        assert_eq!(governing(&twice, Path::new("/srv/a")).1, "");
+    }
+
+    #[test]
+    fn private_and_shared_binds_are_told_from_the_rest_with_what_lies_within() {
+        let bind = |destination: &str, propagation: &str| {
+            let mut mount = Mount::bind("/srv", destination, false);
+            mount.options[1] = propagation.to_owned();
+            mount
+        };
+        let tmpfs = Mount { destination: "/tmp".into(), fstype: "tmpfs".into(), ..Mount::default() };
+        let mounts =
+            [bind("/a", "rprivate"), bind("/b", "rslave"), bind("/c", "rshared"), bind("/c/d", "rslave"), tmpfs];
+        let found = Propagation::of(&mounts);
+        assert_eq!(found.private, [Path::new("/a")]);
+        assert_eq!((found.shared.len(), found.shared[0].within.as_slice()), (1, &[Path::new("/c/d")][..]));
+    }
+}
