@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serving::{ConfigError, Endpoint, FileWatch, Flags, Live, Manual, Port, Serving, text};
+use serving::{ConfigError, Endpoint, FileWatch, Flags, Live, Manual, Port, Serving, Variable, text};
 
 use crate::config::{Config, Duration, Size};
 use crate::edge::Proxy;
@@ -199,19 +199,26 @@ pub struct Plain {
 }
 
 macro_rules! manual {
-    ($name:literal, $about:literal, $protocol:literal, $speaks:literal, [$($endpoint:expr),*]) => {{
+    ($name:literal, $about:literal, $protocol:literal, $speaks:literal, [$($endpoint:expr),*], [$($variable:expr),* $(,)?]) => {{
         static MANUAL: Manual = Manual {
             name: $name,
             about: $about,
             version: "v1",
             ports: &[Port { number: 8080, protocol: $protocol, about: $speaks }],
             endpoints: &[$($endpoint),*],
-            variables: &[],
+            variables: &[CONFIG, LISTEN, $($variable),*],
         };
         &MANUAL
     }};
 }
 
+const fn variable(name: &'static str, default: &'static str, about: &'static str) -> Variable {
+    Variable { name, default, about }
+}
+
+const CONFIG: Variable = variable("PROXY_CONFIG", "", "the configuration file; in place of the variables below");
+const LISTEN: Variable = variable("PROXY_LISTEN", ":8080", "where to listen");
+const TO: Variable = variable("PROXY_TO", "", "endpoints, HOST:PORT, separated by commas");
 const COMPARISON: Endpoint =
     Endpoint { method: "GET", path: "/v1/comparison", about: "statuses and latencies of production and experiment" };
 
@@ -224,35 +231,89 @@ impl Command {
                 "HTTP edge: TLS, routes, balancing, health, retries, limits.",
                 "tcp",
                 "HTTP/1.1 and HTTP/2",
-                [COMPARISON]
+                [COMPARISON],
+                [
+                    TO,
+                    variable("PROXY_CERTIFICATE", "", "certificate chain, PEM file"),
+                    variable("PROXY_KEY", "", "its key, PEM file")
+                ]
             ),
             Self::Split(_) => {
-                manual!("proxy split", "Request splitter: shares of requests to several versions.", "tcp", "HTTP", [])
+                manual!(
+                    "proxy split",
+                    "Request splitter: shares of requests to several versions.",
+                    "tcp",
+                    "HTTP",
+                    [],
+                    [
+                        variable("SPLIT_TO", "", "WEIGHT=HOST:PORT, separated by commas"),
+                        variable("SPLIT_STICK", "address", "what keeps a user with one version")
+                    ]
+                )
             }
             Self::Tee(_) => manual!(
                 "proxy tee",
                 "Requests are copied to an experiment, production answers.",
                 "tcp",
                 "HTTP",
-                [COMPARISON]
+                [COMPARISON],
+                [
+                    variable("TEE_PRODUCTION", "", "who answers, HOST:PORT"),
+                    variable("TEE_EXPERIMENT", "", "who gets copies, HOST:PORT"),
+                    variable("TEE_PERCENT", "100", "how many of a hundred requests are copied")
+                ]
             ),
             Self::Broker(_) => manual!(
                 "proxy broker",
                 "A port on localhost to whatever the environment provides.",
                 "tcp",
                 "whatever the service speaks",
-                []
+                [],
+                [
+                    variable("BROKER_BINDING", "", "Service binding by name"),
+                    variable("BROKER_TYPE", "", "Service binding by type"),
+                    variable("BROKER_SRV", "", "SRV records"),
+                    variable("BROKER_ENVIRONMENT", "", "prefix of variables"),
+                    variable("BROKER_TO", "", "HOST:PORT"),
+                    variable("BROKER_TLS", "", "name in the service's certificate"),
+                    variable("BROKER_AUTHORITIES", "", "authorities, PEM file")
+                ]
             ),
             Self::Cache(_) => manual!(
                 "proxy cache",
                 "HTTP cache in front of a service.",
                 "tcp",
                 "HTTP; PURGE from allowed networks",
-                []
+                [],
+                [
+                    TO,
+                    variable("CACHE_MEMORY", "64MiB", "memory for stored responses"),
+                    variable("CACHE_DEFAULT_TTL", "0s", "freshness of responses that do not say"),
+                    variable("CACHE_PURGE_FROM", "", "networks that may PURGE")
+                ]
             ),
-            Self::Limit(_) => manual!("proxy limit", "Rate limits in front of a service.", "tcp", "HTTP", []),
-            Self::Tcp(_) => manual!("proxy tcp", "TCP balancing.", "tcp", "bytes", []),
-            Self::Udp(_) => manual!("proxy udp", "UDP balancing.", "udp", "datagrams", []),
+            Self::Limit(_) => manual!(
+                "proxy limit",
+                "Rate limits in front of a service.",
+                "tcp",
+                "HTTP",
+                [],
+                [
+                    TO,
+                    variable("LIMIT_REQUESTS", "100", "requests"),
+                    variable("LIMIT_PER", "1m", "in this time"),
+                    variable("LIMIT_BURST", "", "at once after a rest"),
+                    variable("LIMIT_BY", "address", "what is counted apart"),
+                    variable("LIMIT_ALGORITHM", "token_bucket", "or sliding_window"),
+                    variable("LIMIT_AUTHENTICATED", "", "requests of those who send Authorization"),
+                    variable("LIMIT_PEERS_LISTEN", ":8081", "where replicas ask this one"),
+                    variable("LIMIT_PEER", "", "replicas"),
+                    variable("LIMIT_PEERS", "", "headless Service of the replicas"),
+                    variable("LIMIT_OWN", "", "what this replica is called among them")
+                ]
+            ),
+            Self::Tcp(_) => manual!("proxy tcp", "TCP balancing.", "tcp", "bytes", [], [TO]),
+            Self::Udp(_) => manual!("proxy udp", "UDP balancing.", "udp", "datagrams", [], [TO]),
         }
     }
 

@@ -163,6 +163,8 @@ pub(crate) enum Next {
     KeepAlive,
     /// It closes.
     Close,
+    /// The answer broke off: the client must see that it is not whole.
+    Broken,
     /// It is a tunnel from now on.
     Tunnel(Idle, Arc<Listener>),
 }
@@ -194,7 +196,7 @@ pub(crate) async fn serve(
             tally.status.set(failure.status());
             *tally.error.borrow_mut() = Some(failure.to_string());
             if reply.started() || failure.status() == 0 {
-                Next::Close
+                Next::Broken
             } else {
                 if !body.is_end() {
                     reply.close();
@@ -313,7 +315,7 @@ async fn route(
     };
     let mirrors = !route.mirrors.is_empty();
     if mirrors && !body.is_end() {
-        let known = body.whole().map(<[u8]>::to_vec);
+        let known = body.whole().filter(|whole| whole.len() <= upstream::WHOLE).map(<[u8]>::to_vec);
         *x.tally.copy.borrow_mut() = Some(known.unwrap_or_default());
     }
     let whole = body.whole().is_some();

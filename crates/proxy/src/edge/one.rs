@@ -86,6 +86,7 @@ pub(super) async fn serve(conn: Rc<Conn>, stream: Stream, open: Open) {
         drop((site, listener));
         match next {
             Next::KeepAlive => {}
+            Next::Broken => return,
             Next::Close => {
                 linger(&stream, &deadline).await;
                 return;

@@ -85,9 +85,11 @@ async fn stream_served(conn: Rc<Conn>, request: http::Request<RecvStream>, mut r
     }
     let body = BodyIn::two(&mut incoming);
     let next = exchange::serve(&conn, &site, &listener, &deadline, &request, body, reply).await;
-    if matches!(next, Next::Close) {
+    match next {
         // An answer that came before the request's end tells the client to stop sending.
-        respond.send_reset(h2::Reason::NO_ERROR);
+        Next::Close => respond.send_reset(h2::Reason::NO_ERROR),
+        Next::Broken => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+        Next::KeepAlive | Next::Tunnel(..) => {}
     }
     give(std::mem::take(&mut request.text));
 }

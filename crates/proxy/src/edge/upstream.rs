@@ -23,7 +23,7 @@ use crate::pool::{ConnectError, Idle, Lease, Pool, Wish, reuse, shelve};
 use crate::site::{Route, Sink, Target, key_of, write_edited};
 
 /// Bodies up to this size that are here as a whole are sent with the head, and can be sent again.
-const WHOLE: usize = 64 << 10;
+pub(super) const WHOLE: usize = 64 << 10;
 /// Response heads.
 const HEAD: usize = 64 << 10;
 
@@ -88,7 +88,8 @@ pub(super) async fn forward(
         });
     let hash = if pool.config.balance == crate::config::Balance::Hash { key_of(hash, x.request, x.client) } else { 0 };
     let mut tried: Vec<u64> = Vec::new();
-    let mut response = Response { text: take(), ..Default::default() };
+    let mut scratch = Scratch(SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default());
+    let response = &mut scratch.0;
     let end = (!route.config.timeout.0.is_zero()).then(|| Instant::now() + route.config.timeout.0);
     let mut last = Failure::NoEndpoint;
     for attempt in 0..=route.config.retry.attempts {
@@ -117,12 +118,9 @@ pub(super) async fn forward(
             sticky: sticky.is_some() && sticky.flatten() != Some(lease.endpoint.digest),
         };
         x.tally.upstream(&lease.endpoint);
-        let result = job.attempt(&mut response, body, reply, purpose).await;
+        let result = job.attempt(response, body, reply, purpose).await;
         match result {
-            Ok(served) => {
-                give(std::mem::take(&mut response.text));
-                return Ok(served);
-            }
+            Ok(served) => return Ok(served),
             Err(Attempted { failure, repeatable }) => {
                 let theirs = !matches!(failure, Failure::Client(..));
                 if theirs {
@@ -138,6 +136,27 @@ pub(super) async fn forward(
         }
     }
     Err(last)
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Response>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A response's head whose memory is used again; its text goes back to the shelf.
+struct Scratch(Response);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        give(std::mem::take(&mut self.0.text));
+        self.0.clear();
+        let head = std::mem::take(&mut self.0);
+        let _ = SCRATCH.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < 64 {
+                kept.push(head);
+            }
+        });
+    }
 }
 
 /// One attempt.
@@ -396,7 +415,10 @@ impl Job<'_> {
             .or_else(|| self.target.request_edits.sets("host"));
         match rewritten {
             Some(host) => host.as_bytes(),
-            None if self.route.config.preserve_host => self.x.request.host.of(&self.x.request.text),
+            // HTTP/1.0 needs none.
+            None if self.route.config.preserve_host && !self.x.request.host.is_empty() => {
+                self.x.request.host.of(&self.x.request.text)
+            }
             None => self.lease.endpoint.authority.as_bytes(),
         }
     }

@@ -23,7 +23,9 @@ pub fn take() -> Vec<u8> {
 pub fn give(mut buffer: Vec<u8>) {
     if buffer.capacity() >= SIZE && buffer.capacity() <= 4 * SIZE {
         buffer.clear();
-        SHELF.with_borrow_mut(|shelf| {
+        // A thread that ends has no shelf any more.
+        let _ = SHELF.try_with(|shelf| {
+            let mut shelf = shelf.borrow_mut();
             if shelf.len() < KEPT {
                 shelf.push(buffer);
             }
