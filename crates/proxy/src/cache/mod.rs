@@ -43,6 +43,9 @@ pub struct Counts {
 impl Cache {
     /// An empty cache.
     pub fn new(config: config::Cache) -> Self {
+        if config.disk.is_some() {
+            tracing::warn!(cache = config.name, "there is no tier on disk yet: what leaves memory is fetched again");
+        }
         Self {
             store: Store::new(&config),
             purgers: config.purge_from.iter().filter_map(|n| Network::parse(n)).collect(),

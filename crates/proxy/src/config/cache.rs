@@ -1,5 +1,7 @@
 //! Caches.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Duration, Size, is_default};
@@ -31,6 +33,9 @@ pub struct Cache {
     pub purge_from: Vec<String>,
     /// How long other requests for the same wait for the first one's answer before they go on by themselves.
     pub collapse_timeout: Duration,
+    /// A second tier on disk for what leaves memory. Not carried out yet: it is warned of, and memory alone is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
 }
 
 impl Default for Cache {
@@ -45,6 +50,17 @@ impl Default for Cache {
             tag_headers: vec!["surrogate-key".into(), "cache-tag".into()],
             purge_from: Vec::new(),
             collapse_timeout: Duration::seconds(5),
+            disk: None,
         }
     }
+}
+
+/// A cache's tier on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// A directory of its own.
+    pub path: PathBuf,
+    /// How much it may hold.
+    pub size: Size,
 }

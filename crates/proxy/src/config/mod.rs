@@ -12,7 +12,7 @@ mod pool;
 mod route;
 mod units;
 
-pub use cache::Cache;
+pub use cache::{Cache, Disk};
 pub use check::{Problem, check};
 pub use limit::{Algorithm, LimitBy, Peers, RateLimit, Tier};
 pub use listener::{Certificate, Limits, Listener, Protocol, Tls};
