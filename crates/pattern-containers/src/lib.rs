@@ -30,6 +30,9 @@ pub enum Command {
 pub enum ProxyCommand {
     /// Spreads keys over Redis or memcached servers, as twemproxy does and from its file.
     Shard(Box<sharding::Arguments>),
+    /// Those of one data plane.
+    #[command(flatten)]
+    Plane(proxy::Command),
 }
 
 /// Sidecars.
@@ -59,6 +62,7 @@ pub fn run(command: Command) -> ExitCode {
     match command {
         Command::Proxy(command) => match command {
             ProxyCommand::Shard(arguments) => sharding::main(*arguments),
+            ProxyCommand::Plane(command) => proxy::main(command),
         },
         Command::Sidecar(command) => match command {
             SidecarCommand::Topz(arguments) => sidecars::topz::main(arguments),

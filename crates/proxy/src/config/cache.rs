@@ -33,7 +33,7 @@ pub struct Cache {
     pub purge_from: Vec<String>,
     /// How long other requests for the same wait for the first one's answer before they go on by themselves.
     pub collapse_timeout: Duration,
-    /// A second tier on disk for what leaves memory.
+    /// A second tier on disk for what leaves memory. Not carried out yet: it is warned of, and memory alone is used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
 }
@@ -55,7 +55,7 @@ impl Default for Cache {
     }
 }
 
-/// A cache's tier on disk. It starts empty.
+/// A cache's tier on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {

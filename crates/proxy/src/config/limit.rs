@@ -59,8 +59,8 @@ pub enum LimitBy {
     Header(String),
     /// The path without its query.
     Path,
-    /// Who the client says or proves to be: the subject of its TLS certificate, else the user of `Authorization: Basic`,
-    /// else a digest of any other `Authorization`; who has none is counted by address.
+    /// Who the client proves to be: the subject of its TLS certificate, else its whole `Authorization` (so that nobody uses
+    /// up another's share by a name alone); who has neither is counted by address.
     Identity,
 }
 
@@ -95,7 +95,7 @@ pub struct Tier {
 }
 
 /// The replicas of a limiter: each key is counted by one of them, found by a consistent hash ring.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Peers {
     /// Where this replica answers the others, `ADDRESS:PORT`.
@@ -112,4 +112,10 @@ pub struct Peers {
     pub discovery: Option<Discovery>,
     /// How long another replica may take; beyond it this one counts by itself.
     pub timeout: Duration,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self { address: String::new(), own: None, members: Vec::new(), discovery: None, timeout: Duration::millis(20) }
+    }
 }

@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 /// ").unwrap();
 /// assert!(proxy::config::check(&config).is_ok());
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where connections are accepted.
@@ -53,12 +53,39 @@ pub struct Config {
     /// The replicas among which shared rate limits are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peers: Option<Peers>,
-    /// One JSON line a request or connection on standard output.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// One JSON line a request or connection on standard output, unless the command's flags say `--access-log off`. Read at
+    /// start only.
+    #[serde(skip_serializing_if = "Clone::clone")]
     pub access_log: bool,
-    /// Threads that carry traffic; 0 is one a processor. Read at start only.
+    /// Threads that carry traffic; 0 is what the command's flags say, one a processor. Read at start only.
     #[serde(skip_serializing_if = "is_zero")]
     pub threads: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listeners: Vec::new(),
+            pools: Vec::new(),
+            caches: Vec::new(),
+            rate_limits: Vec::new(),
+            peers: None,
+            access_log: true,
+            threads: 0,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration from YAML, and checks what can be checked without looking elsewhere.
+    ///
+    /// # Errors
+    /// What is wrong, with its line or field.
+    pub fn parse(text: &str) -> Result<Self, serving::ConfigError> {
+        let config: Self = serving::from_yaml(text)?;
+        check(&config).map_err(|problem| serving::ConfigError::field(problem.field, problem.reason))?;
+        Ok(config)
+    }
 }
 
 fn is_zero(number: &usize) -> bool {

@@ -1,0 +1,100 @@
+#!/bin/sh
+# Compares the proxies with HAProxy, nginx and Varnish, side by side in one run on loopback, and prints ratios.
+#   benches/proxy.sh [SECONDS a run, 5] [CONNECTIONS, 32]
+# Needs haproxy, nginx, varnish, wrk, openssl. PROXY names another binary (with the commands of `hythe proxy`).
+set -eu
+cd "$(dirname "$0")/.."
+seconds=${1:-5} connections=${2:-32} rounds=${ROUNDS:-3}
+if [ -z "${PROXY:-}" ]; then
+    cargo build -q --release -p proxy --example proxy
+    PROXY=${CARGO_TARGET_DIR:-target}/$(rustc -vV | sed -n 's/^host: //p')/release/examples/proxy
+fi
+dir=$(mktemp -d)
+pids=""
+finish() {
+    # shellcheck disable=SC2086 — a list of processes
+    [ -z "$pids" ] || kill $pids 2> /dev/null || true
+    wait 2> /dev/null || true
+    rm -rf "$dir"
+}
+trap finish EXIT INT TERM
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost \
+    -keyout "$dir/key.pem" -out "$dir/cert.pem" 2> /dev/null
+cat "$dir/cert.pem" "$dir/key.pem" > "$dir/both.pem"
+nginx_head="daemon off; worker_processes 2; error_log /dev/null; events { worker_connections 4096; }
+http { access_log off; keepalive_requests 1000000000; client_body_temp_path $dir/t1; proxy_temp_path $dir/t2;
+fastcgi_temp_path $dir/t3; uwsgi_temp_path $dir/t4; scgi_temp_path $dir/t5;"
+cat > "$dir/backend.conf" << END
+pid $dir/backend.pid; $nginx_head
+server { listen 127.0.0.1:19100 reuseport; location / { default_type text/plain; add_header Cache-Control max-age=600;
+return 200 "hello, a small body of sixty-four bytes that is served forever.\n"; } } }
+END
+cat > "$dir/nginx.conf" << END
+pid $dir/nginx.pid; $nginx_head
+upstream b { server 127.0.0.1:19100; keepalive 256; keepalive_requests 1000000000; }
+server { listen 127.0.0.1:19101 reuseport; listen 127.0.0.1:19111 ssl reuseport;
+ssl_certificate $dir/cert.pem; ssl_certificate_key $dir/key.pem;
+location / { proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host \$host;
+proxy_set_header X-Forwarded-For \$remote_addr; proxy_set_header X-Real-IP \$remote_addr; } } }
+END
+cat > "$dir/haproxy.cfg" << END
+global
+  nbthread 2
+defaults
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+frontend web
+  mode http
+  option forwardfor
+  bind 127.0.0.1:19102
+  default_backend servers
+backend servers
+  mode http
+  http-reuse always
+  server a 127.0.0.1:19100
+listen bytes
+  mode tcp
+  bind 127.0.0.1:19122
+  server a 127.0.0.1:19100
+END
+cat > "$dir/proxy.yaml" << END
+access_log: false
+listeners:
+- {address: '127.0.0.1:19103', routes: [{to: [{pool: app}]}]}
+- {address: '127.0.0.1:19113', tls: {certificates: [{certificate: $dir/cert.pem, key: $dir/key.pem}]}, routes: [{to: [{pool: app}]}]}
+- {address: '127.0.0.1:19123', protocol: tcp, pool: app}
+- {address: '127.0.0.1:19133', routes: [{to: [{pool: app}], cache: c}]}
+pools: [{name: app, endpoints: [{address: '127.0.0.1:19100'}]}]
+caches: [{name: c}]
+END
+nginx -c "$dir/backend.conf" & pids="$pids $!"
+nginx -c "$dir/nginx.conf" & pids="$pids $!"
+haproxy -f "$dir/haproxy.cfg" > /dev/null 2>&1 & pids="$pids $!"
+varnishd -F -n "$dir/varnish" -a 127.0.0.1:19134 -b 127.0.0.1:19100 -s malloc,64m > /dev/null 2>&1 & pids="$pids $!"
+"$PROXY" http --config "$dir/proxy.yaml" --admin off --threads 2 2> "$dir/proxy.log" & ours=$!; pids="$pids $ours"
+for port in 19100 19101 19102 19103 19134 19133; do
+    tries=0
+    until curl -sf --noproxy '*' -o /dev/null "http://127.0.0.1:$port/"; do
+        tries=$((tries + 1)); [ $tries -lt 100 ] || { echo "nothing answers on port $port" >&2; cat "$dir/proxy.log" >&2; exit 1; }
+        sleep 0.1
+    done
+done
+echo "resident memory after a request each: $(sed -n 's/^VmRSS:[[:space:]]*//p' "/proc/$ours/status")"
+one() { wrk -t1 -c"$connections" -d"$seconds" "$@" | sed -n 's,^Requests/sec: *,,p'; }
+# compare NAME BAR PEER PEER-URL OUR-URL [wrk's arguments]: the median of rounds that take turns.
+compare() {
+    name=$1 bar=$2 peer=$3 theirs=$4 mine=$5; shift 5
+    : > "$dir/theirs"; : > "$dir/mine"
+    for _ in $(seq "$rounds"); do
+        one "$@" "$theirs" >> "$dir/theirs"; one "$@" "$mine" >> "$dir/mine"
+    done
+    a=$(sort -n "$dir/theirs" | sed -n "$(((rounds + 1) / 2))p"); b=$(sort -n "$dir/mine" | sed -n "$(((rounds + 1) / 2))p")
+    echo "$name $peer $a hythe $b bar $bar" | awk '{printf "%-16s %-8s %9.0f/s   hythe %9.0f/s   ratio %.2f (bar %s)\n", $1, $2, $3, $5, $5 / $3, $7}'
+}
+compare balancing 0.9 haproxy http://127.0.0.1:19102/ http://127.0.0.1:19103/
+compare balancing 1.0 nginx http://127.0.0.1:19101/ http://127.0.0.1:19103/
+compare tcp 0.9 haproxy http://127.0.0.1:19122/ http://127.0.0.1:19123/
+compare cached-hits 1.0 varnish http://127.0.0.1:19134/ http://127.0.0.1:19133/
+compare tls-handshakes 0.9 nginx https://127.0.0.1:19111/ https://127.0.0.1:19113/ -H "Connection: close"
+echo "resident memory after that: $(sed -n 's/^VmRSS:[[:space:]]*//p' "/proc/$ours/status")"

@@ -1,0 +1,450 @@
+//! `hythe proxy …`: one data plane under several names. Flags expand to the configuration that `--config` would read.
+
+mod expand;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serving::{ConfigError, Endpoint, FileWatch, Flags, Live, Manual, Port, Serving, Variable, text};
+
+use crate::config::{Config, Duration, Size};
+use crate::edge::Proxy;
+use crate::metrics::SiteCollector;
+use crate::site::Site;
+
+/// Proxies of this data plane.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// HTTP edge: TLS, routes, balancing, health, retries, limits. Also the TLS sidecar of an application on localhost.
+    Http(Http),
+    /// Request splitter: shares of requests to several versions; a user never flips.
+    Split(Split),
+    /// Tee: requests are copied to an experiment, production answers.
+    Tee(Tee),
+    /// Service broker: a port on localhost to whatever the environment provides.
+    Broker(Broker),
+    /// HTTP cache in front of a service.
+    Cache(CacheArguments),
+    /// Rate limits in front of a service.
+    Limit(Limit),
+    /// TCP balancing.
+    Tcp(Plain),
+    /// UDP balancing.
+    Udp(Plain),
+}
+
+/// What all of them have.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// The configuration file (YAML); it is followed. In place of the flags below.
+    #[arg(long, env = "PROXY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to listen.
+    #[arg(long, env = "PROXY_LISTEN", value_name = "ADDR", default_value = ":8080")]
+    pub listen: String,
+    #[command(flatten)]
+    serving: Flags,
+}
+
+/// `hythe proxy http`.
+#[derive(Args, Clone, Debug)]
+pub struct Http {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Endpoints, HOST:PORT.
+    #[arg(long, env = "PROXY_TO", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub to: Vec<String>,
+    /// Certificate chain (PEM): TLS is ended here.
+    #[arg(long, env = "PROXY_CERTIFICATE", value_name = "FILE", requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, env = "PROXY_KEY", value_name = "FILE", requires = "certificate")]
+    pub key: Option<PathBuf>,
+    /// `round_robin`, `weighted`, `least_connections`, `random_two_choices` or `hash`.
+    #[arg(long, value_name = "WAY", default_value = "round_robin")]
+    pub balance: String,
+    /// A path that is asked for to find out whether endpoints are well.
+    #[arg(long, value_name = "PATH")]
+    pub health: Option<String>,
+}
+
+/// `hythe proxy split`.
+#[derive(Args, Clone, Debug)]
+pub struct Split {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// A share and its endpoint: `90=HOST:PORT`; may be given several times.
+    #[arg(long, env = "SPLIT_TO", value_name = "WEIGHT=HOST:PORT", value_delimiter = ',')]
+    pub to: Vec<String>,
+    /// What keeps a user with one version: `address`, `cookie:NAME` or `header:NAME`.
+    #[arg(long, env = "SPLIT_STICK", value_name = "KEY", default_value = "address")]
+    pub stick: String,
+}
+
+/// `hythe proxy tee`.
+#[derive(Args, Clone, Debug)]
+pub struct Tee {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Who answers.
+    #[arg(long, env = "TEE_PRODUCTION", value_name = "HOST:PORT")]
+    pub production: Option<String>,
+    /// Who gets copies.
+    #[arg(long, env = "TEE_EXPERIMENT", value_name = "HOST:PORT")]
+    pub experiment: Option<String>,
+    /// How many of a hundred requests are copied.
+    #[arg(long, env = "TEE_PERCENT", value_name = "N", default_value = "100")]
+    pub percent: f64,
+}
+
+/// `hythe proxy broker`.
+#[derive(Args, Clone, Debug)]
+pub struct Broker {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// A Service binding below $SERVICE_BINDING_ROOT, by name.
+    #[arg(long, env = "BROKER_BINDING", value_name = "NAME")]
+    pub binding: Option<String>,
+    /// A Service binding below $SERVICE_BINDING_ROOT, by type.
+    #[arg(long = "type", env = "BROKER_TYPE", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// SRV records.
+    #[arg(long, env = "BROKER_SRV", value_name = "NAME")]
+    pub srv: Option<String>,
+    /// Environment variables with this prefix: PREFIX_HOST and PREFIX_PORT, or PREFIX_URL.
+    #[arg(long, env = "BROKER_ENVIRONMENT", value_name = "PREFIX")]
+    pub environment: Option<String>,
+    /// An address or name.
+    #[arg(long, env = "BROKER_TO", value_name = "HOST:PORT")]
+    pub to: Option<String>,
+    /// TLS to the service, which must show a certificate for this name.
+    #[arg(long, env = "BROKER_TLS", value_name = "NAME")]
+    pub tls: Option<String>,
+    /// Authorities that are believed (PEM); the machine's own if not said.
+    #[arg(long, env = "BROKER_AUTHORITIES", value_name = "FILE", requires = "tls")]
+    pub authorities: Option<PathBuf>,
+}
+
+/// `hythe proxy cache`.
+#[derive(Args, Clone, Debug)]
+pub struct CacheArguments {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Endpoints, HOST:PORT.
+    #[arg(long, env = "PROXY_TO", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub to: Vec<String>,
+    /// Memory for stored responses.
+    #[arg(long, env = "CACHE_MEMORY", value_name = "SIZE", default_value = "64MiB")]
+    pub memory: Size,
+    /// Freshness of responses that say nothing about it.
+    #[arg(long, env = "CACHE_DEFAULT_TTL", value_name = "TIME", default_value = "0s")]
+    pub default_ttl: Duration,
+    /// Networks that may PURGE.
+    #[arg(long, env = "CACHE_PURGE_FROM", value_name = "NETWORK", value_delimiter = ',')]
+    pub purge_from: Vec<String>,
+}
+
+/// `hythe proxy limit`.
+#[derive(Args, Clone, Debug)]
+pub struct Limit {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Endpoints, HOST:PORT.
+    #[arg(long, env = "PROXY_TO", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub to: Vec<String>,
+    /// Requests …
+    #[arg(long, env = "LIMIT_REQUESTS", value_name = "N", default_value = "100")]
+    pub requests: u64,
+    /// … in this time.
+    #[arg(long, env = "LIMIT_PER", value_name = "TIME", default_value = "1m")]
+    pub per: Duration,
+    /// How many at once after a rest.
+    #[arg(long, env = "LIMIT_BURST", value_name = "N")]
+    pub burst: Option<u64>,
+    /// What is counted apart: `address`, `path`, `identity`, `header:NAME`.
+    #[arg(long, env = "LIMIT_BY", value_name = "KEY", default_value = "address", value_delimiter = ',')]
+    pub by: Vec<String>,
+    /// `token_bucket` or `sliding_window`.
+    #[arg(long, env = "LIMIT_ALGORITHM", value_name = "WAY", default_value = "token_bucket")]
+    pub algorithm: String,
+    /// Requests of those who send `Authorization`, in the same time.
+    #[arg(long, env = "LIMIT_AUTHENTICATED", value_name = "N")]
+    pub authenticated: Option<u64>,
+    /// Where other replicas ask this one; with --peer or --peers the limit is shared.
+    #[arg(long, env = "LIMIT_PEERS_LISTEN", value_name = "ADDR", default_value = ":8081")]
+    pub peers_listen: String,
+    /// A replica, this one too; may be given several times.
+    #[arg(long = "peer", env = "LIMIT_PEER", value_name = "ADDR", value_delimiter = ',')]
+    pub peer: Vec<String>,
+    /// A headless Service of the replicas.
+    #[arg(long, env = "LIMIT_PEERS", value_name = "NAME:PORT", conflicts_with = "peer")]
+    pub peers: Option<String>,
+    /// What this replica is called among them.
+    #[arg(long, env = "LIMIT_OWN", value_name = "ADDR")]
+    pub own: Option<String>,
+}
+
+/// `hythe proxy tcp` and `hythe proxy udp`.
+#[derive(Args, Clone, Debug)]
+pub struct Plain {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Endpoints, HOST:PORT.
+    #[arg(long, env = "PROXY_TO", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub to: Vec<String>,
+    /// `round_robin`, `weighted`, `least_connections`, `random_two_choices` or `hash` (of the client's address).
+    #[arg(long, value_name = "WAY", default_value = "round_robin")]
+    pub balance: String,
+}
+
+macro_rules! manual {
+    ($name:literal, $about:literal, $protocol:literal, $speaks:literal, [$($endpoint:expr),*], [$($variable:expr),* $(,)?]) => {{
+        static MANUAL: Manual = Manual {
+            name: $name,
+            about: $about,
+            version: "v1",
+            ports: &[Port { number: 8080, protocol: $protocol, about: $speaks }],
+            endpoints: &[$($endpoint),*],
+            variables: &[CONFIG, LISTEN, $($variable),*],
+        };
+        &MANUAL
+    }};
+}
+
+const fn variable(name: &'static str, default: &'static str, about: &'static str) -> Variable {
+    Variable { name, default, about }
+}
+
+const CONFIG: Variable = variable("PROXY_CONFIG", "", "the configuration file; in place of the variables below");
+const LISTEN: Variable = variable("PROXY_LISTEN", ":8080", "where to listen");
+const TO: Variable = variable("PROXY_TO", "", "endpoints, HOST:PORT, separated by commas");
+const COMPARISON: Endpoint =
+    Endpoint { method: "GET", path: "/v1/comparison", about: "statuses and latencies of production and experiment" };
+
+impl Command {
+    /// What a user must know of it.
+    pub fn manual(&self) -> &'static Manual {
+        match self {
+            Self::Http(_) => manual!(
+                "proxy http",
+                "HTTP edge: TLS, routes, balancing, health, retries, limits.",
+                "tcp",
+                "HTTP/1.1 and HTTP/2",
+                [COMPARISON],
+                [
+                    TO,
+                    variable("PROXY_CERTIFICATE", "", "certificate chain, PEM file"),
+                    variable("PROXY_KEY", "", "its key, PEM file")
+                ]
+            ),
+            Self::Split(_) => {
+                manual!(
+                    "proxy split",
+                    "Request splitter: shares of requests to several versions.",
+                    "tcp",
+                    "HTTP",
+                    [],
+                    [
+                        variable("SPLIT_TO", "", "WEIGHT=HOST:PORT, separated by commas"),
+                        variable("SPLIT_STICK", "address", "what keeps a user with one version")
+                    ]
+                )
+            }
+            Self::Tee(_) => manual!(
+                "proxy tee",
+                "Requests are copied to an experiment, production answers.",
+                "tcp",
+                "HTTP",
+                [COMPARISON],
+                [
+                    variable("TEE_PRODUCTION", "", "who answers, HOST:PORT"),
+                    variable("TEE_EXPERIMENT", "", "who gets copies, HOST:PORT"),
+                    variable("TEE_PERCENT", "100", "how many of a hundred requests are copied")
+                ]
+            ),
+            Self::Broker(_) => manual!(
+                "proxy broker",
+                "A port on localhost to whatever the environment provides.",
+                "tcp",
+                "whatever the service speaks",
+                [],
+                [
+                    variable("BROKER_BINDING", "", "Service binding by name"),
+                    variable("BROKER_TYPE", "", "Service binding by type"),
+                    variable("BROKER_SRV", "", "SRV records"),
+                    variable("BROKER_ENVIRONMENT", "", "prefix of variables"),
+                    variable("BROKER_TO", "", "HOST:PORT"),
+                    variable("BROKER_TLS", "", "name in the service's certificate"),
+                    variable("BROKER_AUTHORITIES", "", "authorities, PEM file")
+                ]
+            ),
+            Self::Cache(_) => manual!(
+                "proxy cache",
+                "HTTP cache in front of a service.",
+                "tcp",
+                "HTTP; PURGE from allowed networks",
+                [],
+                [
+                    TO,
+                    variable("CACHE_MEMORY", "64MiB", "memory for stored responses"),
+                    variable("CACHE_DEFAULT_TTL", "0s", "freshness of responses that do not say"),
+                    variable("CACHE_PURGE_FROM", "", "networks that may PURGE")
+                ]
+            ),
+            Self::Limit(_) => manual!(
+                "proxy limit",
+                "Rate limits in front of a service.",
+                "tcp",
+                "HTTP",
+                [],
+                [
+                    TO,
+                    variable("LIMIT_REQUESTS", "100", "requests"),
+                    variable("LIMIT_PER", "1m", "in this time"),
+                    variable("LIMIT_BURST", "", "at once after a rest"),
+                    variable("LIMIT_BY", "address", "what is counted apart"),
+                    variable("LIMIT_ALGORITHM", "token_bucket", "or sliding_window"),
+                    variable("LIMIT_AUTHENTICATED", "", "requests of those who send Authorization"),
+                    variable("LIMIT_PEERS_LISTEN", ":8081", "where replicas ask this one"),
+                    variable("LIMIT_PEER", "", "replicas"),
+                    variable("LIMIT_PEERS", "", "headless Service of the replicas"),
+                    variable("LIMIT_OWN", "", "what this replica is called among them")
+                ]
+            ),
+            Self::Tcp(_) => manual!("proxy tcp", "TCP balancing.", "tcp", "bytes", [], [TO]),
+            Self::Udp(_) => manual!("proxy udp", "UDP balancing.", "udp", "datagrams", [], [TO]),
+        }
+    }
+
+    fn common(&self) -> &Common {
+        match self {
+            Self::Http(c) => &c.common,
+            Self::Split(c) => &c.common,
+            Self::Tee(c) => &c.common,
+            Self::Broker(c) => &c.common,
+            Self::Cache(c) => &c.common,
+            Self::Limit(c) => &c.common,
+            Self::Tcp(c) | Self::Udp(c) => &c.common,
+        }
+    }
+
+    /// The configuration that its flags stand for.
+    ///
+    /// # Errors
+    /// The flag that cannot be used, and why.
+    pub fn expand(&self) -> Result<Config, ConfigError> {
+        let config = expand::expand(self)?;
+        crate::config::check(&config).map_err(|problem| ConfigError::field(problem.field, problem.reason))?;
+        Ok(config)
+    }
+}
+
+/// Runs a proxy until it ends or is told to end.
+pub fn main(command: Command) -> ExitCode {
+    let flags = command.common().serving.clone();
+    serving::run(command.manual(), flags, |serving| async move {
+        let live = command.common().config.as_ref().map(|file| Live::open(file, read)).transpose()?;
+        let config = match &live {
+            Some(live) => (*live.current()).clone(),
+            None => command.expand()?,
+        };
+        serve(config, live, serving).await
+    })
+}
+
+/// Reads a configuration as far as it can be judged before it is in force: the files it names, too.
+fn read(text: &str) -> Result<Config, ConfigError> {
+    let config = Config::parse(text)?;
+    Site::new(config.clone(), None).map_err(|problem| ConfigError::field(problem.field, problem.reason))?;
+    Ok(config)
+}
+
+/// Serves a configuration, and follows its file and certificates, until the container is told to end.
+///
+/// # Errors
+/// When it cannot begin.
+pub async fn serve(
+    config: Config,
+    live: Option<Live<Config>>,
+    serving: Serving,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let proxy = Proxy::start(config, &serving)?;
+    let collected = SiteCollector(proxy.shared().clone());
+    serving.admin().metrics(|registry| registry.register_collector(Box::new(collected)));
+    let shared = proxy.shared().clone();
+    serving.admin().route(http::Method::GET, "/v1/comparison", move |_| {
+        let site = shared.site();
+        let reports: Vec<_> = site
+            .listeners
+            .iter()
+            .flat_map(|l| l.routes())
+            .flat_map(|r| &r.mirrors)
+            .map(|m| m.comparison.report())
+            .collect();
+        async move {
+            match serde_json::to_vec_pretty(&reports) {
+                Ok(json) => {
+                    let mut answer = text(http::StatusCode::OK, json);
+                    let kind = http::HeaderValue::from_static("application/json");
+                    answer.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+                    answer
+                }
+                Err(error) => text(http::StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            }
+        }
+    });
+    if let Some(live) = &live {
+        live.follow(&serving);
+        let (mut versions, proxy) = (live.subscribe(), proxy.clone());
+        tokio::spawn(async move {
+            while versions.changed().await.is_ok() {
+                let next = (**versions.borrow_and_update()).clone();
+                if let Err(error) = proxy.reload(next) {
+                    tracing::error!(%error, "the new configuration cannot be taken up, the old one goes on");
+                }
+            }
+        });
+    }
+    tokio::spawn(follow_certificates(proxy.clone()));
+    serving.ready();
+    serving.stopping().cancelled().await;
+    proxy.ended().await;
+    Ok(())
+}
+
+/// Reads certificates again when their files change.
+async fn follow_certificates(proxy: Proxy) {
+    loop {
+        let site = proxy.shared().site();
+        let files: Vec<PathBuf> = site
+            .listeners
+            .iter()
+            .filter_map(|l| l.tls.as_ref())
+            .flat_map(|(_, c)| c.files().cloned().collect::<Vec<_>>())
+            .collect();
+        drop(site);
+        let mut replaced = proxy.shared().replaced();
+        let watch = if files.is_empty() { None } else { FileWatch::new(&files).ok() };
+        match watch {
+            None => {
+                if replaced.changed().await.is_err() {
+                    return;
+                }
+            }
+            Some(mut watch) => tokio::select! {
+                changed = watch.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    match proxy.refresh_certificates() {
+                        Ok(true) => tracing::info!("new certificates are in force"),
+                        Ok(false) => {}
+                        Err(error) => tracing::error!(error, "new certificates cannot be used, the old ones go on"),
+                    }
+                }
+                gone = replaced.changed() => if gone.is_err() { return },
+            },
+        }
+    }
+}

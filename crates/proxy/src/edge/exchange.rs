@@ -1,0 +1,445 @@
+//! A request from its head to the end of its answer: route, limits, filters, cache, endpoint, log.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serving::{Record, TraceContext};
+use tokio::time::Instant;
+
+use super::connection::Conn;
+use super::forwarded;
+use super::reply::Reply;
+use super::upstream::{self, Failure, Served, forward};
+use crate::cache::Fetch;
+use crate::http1::{Framing, Known, Request, Response};
+use crate::io::{BodyIn, Deadline};
+use crate::limit::Asked;
+use crate::pool::{Endpoint, Idle};
+use crate::site::{Listener, Mirror, Route, Site, Target};
+
+/// Bodies up to this size are copied for mirrors.
+const COPIED: usize = 1 << 20;
+/// Copies of one mirror under way at once, on one thread or all.
+const COPIES: u64 = 256;
+
+/// What one request is served with.
+pub(crate) struct Exchange<'a> {
+    pub(crate) conn: &'a Rc<Conn>,
+    pub(crate) site: &'a Arc<Site>,
+    pub(crate) listener: &'a Arc<Listener>,
+    pub(crate) deadline: &'a Deadline,
+    pub(crate) request: &'a Request,
+    pub(crate) client: IpAddr,
+    pub(crate) tally: &'a Tally,
+    trace: OnceCell<TraceContext>,
+}
+
+impl<'a> Exchange<'a> {
+    pub(crate) fn new(
+        (conn, site, listener): (&'a Rc<Conn>, &'a Arc<Site>, &'a Arc<Listener>),
+        deadline: &'a Deadline,
+        request: &'a Request,
+        client: IpAddr,
+        tally: &'a Tally,
+    ) -> Self {
+        Self { conn, site, listener, deadline, request, client, tally, trace: OnceCell::new() }
+    }
+
+    pub(crate) fn trace(&self) -> TraceContext {
+        *self.trace.get_or_init(|| TraceContext::continued(self.request.known(Known::TraceParent)))
+    }
+}
+
+/// What is counted of one request.
+#[derive(Default)]
+pub(crate) struct Tally {
+    pub(crate) status: Cell<u16>,
+    pub(crate) bytes_in: Cell<u64>,
+    pub(crate) bytes_out: Cell<u64>,
+    pub(crate) cached: Cell<bool>,
+    upstream: RefCell<Option<Arc<Endpoint>>>,
+    error: RefCell<Option<String>>,
+    /// What passed of a body that a mirror is to have; `None` if none is, or it became too large.
+    copy: RefCell<Option<Vec<u8>>>,
+}
+
+impl Tally {
+    /// Counts body bytes; returns how many there were by now.
+    pub(crate) fn add_in(&self, bytes: u64) -> u64 {
+        self.bytes_in.set(self.bytes_in.get() + bytes);
+        self.bytes_in.get()
+    }
+
+    pub(crate) fn copy(&self, data: &[u8]) {
+        let mut copy = self.copy.borrow_mut();
+        if let Some(kept) = copy.as_mut() {
+            if kept.len() + data.len() > COPIED {
+                *copy = None;
+            } else {
+                kept.extend_from_slice(data);
+            }
+        }
+    }
+
+    pub(crate) fn upstream(&self, endpoint: &Arc<Endpoint>) {
+        *self.upstream.borrow_mut() = Some(Arc::clone(endpoint));
+    }
+}
+
+/// What a response is for, beside the client.
+pub(crate) enum Purpose<'a> {
+    /// Nothing.
+    Plain,
+    /// A cache.
+    Cache(&'a mut Fetch),
+}
+
+impl Purpose<'_> {
+    /// Fields of the request that are not passed on.
+    pub(super) fn hides(&self, name: &[u8]) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Cache(fetch) => fetch.hides(name),
+        }
+    }
+
+    /// Fields that the request gets.
+    pub(super) fn request_fields(&self) -> &[(&'static str, Vec<u8>)] {
+        match self {
+            Self::Plain => &[],
+            Self::Cache(fetch) => fetch.request_fields(),
+        }
+    }
+
+    /// Sees a response's head. Returns whether it is not for the client.
+    pub(super) fn head(&mut self, response: &Response, x: &Exchange<'_>) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Cache(fetch) => fetch.head(response, x.request),
+        }
+    }
+
+    pub(super) fn data(&mut self, data: &[u8]) {
+        if let Self::Cache(fetch) = self {
+            fetch.data(data);
+        }
+    }
+
+    pub(super) fn end(&mut self, complete: bool) {
+        if let Self::Cache(fetch) = self {
+            fetch.end(complete);
+        }
+    }
+
+    /// Fields that the response gets.
+    pub(super) fn response_fields(&self) -> Vec<(&'static str, Vec<u8>)> {
+        match self {
+            Self::Plain => Vec::new(),
+            Self::Cache(fetch) => fetch.response_fields(),
+        }
+    }
+
+    /// A field of the response that these replace.
+    pub(super) fn replaces(&self) -> Option<&'static str> {
+        None
+    }
+
+    pub(super) fn swallowed(&self) -> bool {
+        match self {
+            Self::Plain => false,
+            Self::Cache(fetch) => fetch.swallowed(),
+        }
+    }
+}
+
+/// What the connection does next.
+pub(crate) enum Next {
+    /// Another request.
+    KeepAlive,
+    /// It closes.
+    Close,
+    /// The answer broke off: the client must see that it is not whole.
+    Broken,
+    /// It is a tunnel from now on.
+    Tunnel(Idle, Arc<Listener>),
+}
+
+/// Serves one request.
+pub(crate) async fn serve(
+    conn: &Rc<Conn>,
+    site: &Arc<Site>,
+    listener: &Arc<Listener>,
+    deadline: &Deadline,
+    request: &Request,
+    mut body: BodyIn<'_>,
+    mut reply: Reply<'_>,
+) -> Next {
+    let started = Instant::now();
+    let tally = Tally::default();
+    let client = forwarded::client(conn, listener, request);
+    let x = Exchange::new((conn, site, listener), deadline, request, client, &tally);
+    let found = listener.find(request);
+    let result = match &found {
+        None => answer(&x, &mut reply, 404, "no route fits", &[]).await,
+        Some(found) => route(&x, found.route, found.prefix, &mut body, &mut reply, started).await,
+    };
+    let next = match result {
+        Ok(Served::Switched(idle)) => Next::Tunnel(idle, Arc::clone(listener)),
+        Ok(Served::Answered { clean }) if clean && body.is_end() && reply.keeps_alive() => Next::KeepAlive,
+        Ok(_) => Next::Close,
+        Err(failure) => {
+            tally.status.set(failure.status());
+            *tally.error.borrow_mut() = Some(failure.to_string());
+            if reply.started() || failure.status() == 0 {
+                Next::Broken
+            } else {
+                if !body.is_end() {
+                    reply.close();
+                }
+                deadline.set(Duration::from_secs(10));
+                let why = match &failure {
+                    // What is wrong inside is told in the log, not to the client.
+                    Failure::Broken(_) | Failure::Connect(_) => "the endpoint gave no good answer".to_owned(),
+                    other => other.to_string(),
+                };
+                let sent = deadline.guard(reply.error(failure.status(), &why, &[])).await;
+                if matches!(sent, Ok(Ok(()))) && body.is_end() && reply.keeps_alive() {
+                    Next::KeepAlive
+                } else {
+                    Next::Close
+                }
+            }
+        }
+    };
+    finish(&x, found.as_ref().map(|f| f.route), started);
+    next
+}
+
+/// Counts and logs.
+fn finish(x: &Exchange<'_>, route: Option<&Arc<Route>>, started: Instant) {
+    let (tally, took) = (x.tally, started.elapsed());
+    match route {
+        Some(route) => route.metrics.count(tally.status.get(), tally.bytes_in.get(), tally.bytes_out.get(), took),
+        None => {
+            x.listener.metrics.bad_requests.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let log = &x.conn.worker.shared.log;
+    if log.is_on() {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let upstream = if tally.cached.get() {
+            "cache".to_owned()
+        } else {
+            tally.upstream.borrow().as_ref().map(|e| e.address.to_string()).unwrap_or_default()
+        };
+        log.write(Record {
+            protocol: match x.request.version {
+                10 => "http/1.0",
+                11 => "http/1.1",
+                _ => "h2",
+            },
+            client: x.client.to_string(),
+            method: text(x.request.method()),
+            host: text(x.request.host.of(&x.request.text)),
+            path: text(x.request.target()),
+            status: (tally.status.get() > 0).then(|| tally.status.get()),
+            bytes_in: tally.bytes_in.get(),
+            bytes_out: tally.bytes_out.get(),
+            duration_ms: (took.as_secs_f64() * 1e6).round() / 1e3,
+            upstream,
+            trace_id: x.trace().trace_id(),
+            error: tally.error.borrow_mut().take().unwrap_or_default(),
+            ..Record::default()
+        });
+    }
+}
+
+/// An answer of the proxy's own.
+async fn answer(
+    x: &Exchange<'_>,
+    reply: &mut Reply<'_>,
+    status: u16,
+    why: &str,
+    fields: &[(&'static str, Vec<u8>)],
+) -> Result<Served, Failure> {
+    x.tally.status.set(status);
+    x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
+    if x.request.framing != Framing::None {
+        reply.close();
+    }
+    let sent = x.deadline.guard(reply.error(status, why, fields)).await;
+    if matches!(sent, Ok(Ok(()))) {
+        Ok(Served::Answered { clean: true })
+    } else {
+        Err(Failure::Client(0, "the client left"))
+    }
+}
+
+async fn route(
+    x: &Exchange<'_>,
+    route: &Arc<Route>,
+    prefix: &str,
+    body: &mut BodyIn<'_>,
+    reply: &mut Reply<'_>,
+    started: Instant,
+) -> Result<Served, Failure> {
+    if let (Framing::Length(length), Some(limit)) = (x.request.framing, x.listener.config.limits.body_bytes)
+        && length > limit.0
+    {
+        return answer(x, reply, 413, "the request body is larger than allowed", &[]).await;
+    }
+    if !route.config.rate_limits.is_empty() {
+        let asked = Asked { request: x.request, client: x.client, identity: x.conn.identity.as_deref() };
+        let verdict = x.site.limits.ask(&route.config.rate_limits, &asked).await;
+        if let Some(refusal) = verdict.refusal {
+            return answer(x, reply, 429, "too many requests", &refusal.fields()).await;
+        }
+    }
+    let filters = &route.config.filters;
+    if let Some((status, location)) = route.redirect(x.request, prefix, x.conn.tls, x.listener.address.port()) {
+        return own(x, reply, status, vec![("location", location)], b"", route).await;
+    }
+    if let Some(fixed) = &filters.respond {
+        return respond(x, reply, fixed, route).await;
+    }
+    if route.targets.is_empty() {
+        return answer(x, reply, 503, "the route leads nowhere", &[]).await;
+    }
+    let Some(target) = route.target(x.request, x.client) else {
+        return answer(x, reply, 500, "the route has no target with a share", &[]).await;
+    };
+    let mirrors = !route.mirrors.is_empty();
+    if mirrors && !body.is_end() {
+        let known = body.whole().filter(|whole| whole.len() <= upstream::WHOLE).map(<[u8]>::to_vec);
+        *x.tally.copy.borrow_mut() = Some(known.unwrap_or_default());
+    }
+    let whole = body.whole().is_some();
+    let result = match &route.cache {
+        Some(cache) => super::caching::through(cache, x, route, prefix, target, body, reply).await,
+        None => forward(x, route, prefix, target, body, reply, &mut Purpose::Plain).await,
+    };
+    if mirrors {
+        let production = (result.as_ref().map_or_else(Failure::status, |_| x.tally.status.get()), started.elapsed());
+        let copy = x.tally.copy.borrow_mut().take();
+        let complete = whole || body.is_end();
+        for i in 0..route.mirrors.len() {
+            mirror(x, route, i, copy.as_deref(), complete, production);
+        }
+    }
+    result
+}
+
+async fn own(
+    x: &Exchange<'_>,
+    reply: &mut Reply<'_>,
+    status: u16,
+    fields: Vec<(&'static str, Vec<u8>)>,
+    body: &[u8],
+    route: &Route,
+) -> Result<Served, Failure> {
+    x.tally.status.set(status);
+    x.tally.bytes_out.set(body.len() as u64);
+    x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
+    if x.request.framing != Framing::None {
+        reply.close();
+    }
+    let sent = x.deadline.guard(reply.own(status, &fields, body, &route.response_edits)).await;
+    if matches!(sent, Ok(Ok(()))) {
+        Ok(Served::Answered { clean: true })
+    } else {
+        Err(Failure::Client(0, "the client left"))
+    }
+}
+
+async fn respond(
+    x: &Exchange<'_>,
+    reply: &mut Reply<'_>,
+    fixed: &crate::config::Respond,
+    route: &Route,
+) -> Result<Served, Failure> {
+    x.tally.status.set(fixed.status);
+    x.tally.bytes_out.set(fixed.body.len() as u64);
+    x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
+    if x.request.framing != Framing::None {
+        reply.close();
+    }
+    let mut head = Response::default();
+    for header in &fixed.headers {
+        head.push_field(header.name.as_bytes(), header.value.as_bytes());
+    }
+    if head.header("content-type").is_none() && !fixed.body.is_empty() {
+        head.push_field(b"content-type", b"text/plain; charset=utf-8");
+    }
+    head.status = fixed.status;
+    head.framing =
+        if matches!(fixed.status, 204 | 304) { Framing::None } else { Framing::Length(fixed.body.len() as u64) };
+    let sent = async {
+        let mut out = reply.head(&head, &route.response_edits, &Default::default())?;
+        out.write(fixed.body.as_bytes()).await?;
+        out.end(&Default::default()).await
+    };
+    let sent = x.deadline.guard(sent).await;
+    if matches!(sent, Ok(Ok(()))) {
+        Ok(Served::Answered { clean: true })
+    } else {
+        Err(Failure::Client(0, "the client left"))
+    }
+}
+
+/// Sends a copy to a mirror, beside everything: production's answer is under way or gone already.
+fn mirror(
+    x: &Exchange<'_>,
+    route: &Arc<Route>,
+    index: usize,
+    copy: Option<&[u8]>,
+    complete: bool,
+    production: (u16, Duration),
+) {
+    let mirror = &route.mirrors[index];
+    let Mirror { config, comparison, .. } = mirror;
+    if config.percent < 100.0 && rand::random::<f64>() * 100.0 >= config.percent {
+        return;
+    }
+    let bodiless = x.request.framing == Framing::None || x.request.framing == Framing::Length(0);
+    if (!bodiless && (copy.is_none() || !complete))
+        || comparison.active.load(Ordering::Relaxed) >= COPIES
+        || x.request.upgrade
+    {
+        comparison.skipped.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    comparison.copied.fetch_add(1, Ordering::Relaxed);
+    comparison.active.fetch_add(1, Ordering::Relaxed);
+    let body = Bytes::copy_from_slice(copy.unwrap_or_default());
+    let mut request = x.request.duplicate();
+    request.framing = if bodiless { Framing::None } else { Framing::Length(body.len() as u64) };
+    let (conn, site, listener, client) = (Rc::clone(x.conn), Arc::clone(x.site), Arc::clone(x.listener), x.client);
+    let route = Arc::clone(route);
+    tokio::task::spawn_local(async move {
+        let mirror = &route.mirrors[index];
+        let (deadline, tally) = (upstream::deadline(), Tally::default());
+        let x = Exchange::new((&conn, &site, &listener), &deadline, &request, client, &tally);
+        let target = Target {
+            pool: Arc::clone(&mirror.pool),
+            weight: 1,
+            request_edits: crate::site::Edits::new(&[&route.config.filters.request_headers]),
+            response_edits: crate::site::Edits::default(),
+        };
+        let started = Instant::now();
+        let mut body = if body.is_empty() { BodyIn::End } else { BodyIn::Memory(body) };
+        let result = forward(&x, &route, "", &target, &mut body, &mut Reply::Nobody, &mut Purpose::Plain).await;
+        let status = if result.is_ok() { tally.status.get() } else { 0 };
+        mirror.comparison.active.fetch_sub(1, Ordering::Relaxed);
+        if mirror.config.compare {
+            let name = || {
+                format!("{} {}", String::from_utf8_lossy(request.method()), String::from_utf8_lossy(request.target()))
+            };
+            mirror.comparison.record(name, production, (status, started.elapsed()));
+        }
+    });
+}

@@ -1,0 +1,11 @@
+//! Bytes in and out: streams, buffers, deadlines, and bodies in whatever framing.
+
+mod body;
+mod buffer;
+mod deadline;
+mod stream;
+
+pub use body::{BodyError, BodyIn, BodyOut, PumpError, pump};
+pub use buffer::{Input, give, take};
+pub use deadline::Deadline;
+pub use stream::Stream;

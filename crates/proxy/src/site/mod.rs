@@ -1,0 +1,168 @@
+//! A configuration at work: what was read, compiled for use by every request.
+
+mod headers;
+mod matching;
+mod route;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::address::Network;
+use crate::cache::Cache;
+use crate::config::{self, Config, Protocol};
+use crate::limit::Limits;
+use crate::metrics::ListenerMetrics;
+use crate::pool::Pool;
+use crate::tls::{self, Certificates};
+
+pub use headers::{Edits, Sink, write_edited};
+pub use matching::Found;
+pub use route::{Mirror, Route, Target, key_of};
+
+/// Everything that serving needs. Requests hold the one they began with.
+pub struct Site {
+    /// What it was made of.
+    pub config: Config,
+    /// Where connections arrive.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Where they go.
+    pub pools: HashMap<String, Arc<Pool>>,
+    /// Caches.
+    pub caches: HashMap<String, Arc<Cache>>,
+    /// Rate limits.
+    pub limits: Arc<Limits>,
+}
+
+/// A listener at work.
+pub struct Listener {
+    /// What it was told.
+    pub config: config::Listener,
+    /// What it is called.
+    pub name: String,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// TLS, where it is ended here.
+    pub tls: Option<(Arc<rustls::ServerConfig>, Arc<Certificates>)>,
+    trusted: Vec<Network>,
+    /// Routes in the order in which they are looked at.
+    routes: matching::Table,
+    /// Where TCP and UDP go.
+    pub pool: Option<Arc<Pool>>,
+    /// Counts.
+    pub metrics: Arc<ListenerMetrics>,
+}
+
+impl Site {
+    /// Makes a site of a configuration. What did not change since `former` goes on as it is: pools with their health,
+    /// caches with what they hold, limits with what they counted.
+    ///
+    /// # Errors
+    /// What is wrong, with its field.
+    pub fn new(config: Config, former: Option<&Self>) -> Result<Self, config::Problem> {
+        config::check(&config)?;
+        let problem = |field: String| move |reason: String| config::Problem { field, reason };
+        let mut pools = HashMap::new();
+        for (i, pool) in config.pools.iter().enumerate() {
+            let known = former.and_then(|f| f.pools.get(&pool.name));
+            let made = match known {
+                Some(known) if known.config == *pool => Arc::clone(known),
+                _ => Pool::new(pool.clone(), known.map(Arc::as_ref)).map_err(problem(format!("pools[{i}].tls")))?,
+            };
+            pools.insert(pool.name.clone(), made);
+        }
+        let mut caches = HashMap::new();
+        for cache in &config.caches {
+            let made = match former.and_then(|f| f.caches.get(&cache.name)) {
+                Some(known) if known.config == *cache => Arc::clone(known),
+                _ => Arc::new(Cache::new(cache.clone())),
+            };
+            caches.insert(cache.name.clone(), made);
+        }
+        let limits = match former {
+            Some(former) if former.config.rate_limits == config.rate_limits && former.config.peers == config.peers => {
+                Arc::clone(&former.limits)
+            }
+            _ => Arc::new(Limits::new(&config.rate_limits, config.peers.as_ref())),
+        };
+        let mut listeners = Vec::new();
+        for (i, listener) in config.listeners.iter().enumerate() {
+            let at = format!("listeners[{i}]");
+            let address = crate::address::bind(&listener.address)
+                .ok_or_else(|| problem(format!("{at}.address"))("is no address".into()))?;
+            let name = if listener.name.is_empty() { listener.address.clone() } else { listener.name.clone() };
+            let known = former.and_then(|f| {
+                f.listeners
+                    .iter()
+                    .find(|l| l.config.address == listener.address && l.config.protocol == listener.protocol)
+            });
+            let tls = match &listener.tls {
+                None => None,
+                Some(tls) => {
+                    let same = known.filter(|l| l.config.tls.as_ref() == Some(tls)).and_then(|l| l.tls.clone());
+                    Some(match same {
+                        Some(same) => same,
+                        None => {
+                            let certificates =
+                                Certificates::new(tls).map_err(problem(format!("{at}.tls.certificates")))?;
+                            let mut server =
+                                tls::server(tls, Arc::clone(&certificates)).map_err(problem(format!("{at}.tls")))?;
+                            if listener.protocol == Protocol::Tcp {
+                                Arc::make_mut(&mut server).alpn_protocols.clear();
+                            }
+                            (server, certificates)
+                        }
+                    })
+                }
+            };
+            listeners.push(Arc::new(Listener {
+                name,
+                // A port of the system's own choice stays the one it chose.
+                address: known.map_or(address, |l| l.address),
+                trusted: listener.trusted_proxies.iter().filter_map(|n| Network::parse(n)).collect(),
+                routes: matching::Table::new(&listener.routes, &pools, &caches, known.map(|l| &l.routes)),
+                pool: listener.pool.as_ref().and_then(|name| pools.get(name).cloned()),
+                metrics: known.map_or_else(Arc::default, |l| Arc::clone(&l.metrics)),
+                tls,
+                config: listener.clone(),
+            }));
+        }
+        Ok(Self { config, listeners, pools, caches, limits })
+    }
+
+    /// Starts what keeps the pools true. Pools that go on are left alone.
+    pub fn start(&self, former: Option<&Self>) {
+        for (name, pool) in &self.pools {
+            if former.and_then(|f| f.pools.get(name)).is_none_or(|known| !Arc::ptr_eq(known, pool)) {
+                pool.start();
+            }
+        }
+    }
+}
+
+impl Listener {
+    /// Whether what a peer says about others is believed.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether a connection's PROXY protocol header is believed.
+    pub fn trusts_proxy_header(&self, address: IpAddr) -> bool {
+        self.trusted.is_empty() || self.trusts(address)
+    }
+
+    /// The route of a request.
+    pub fn find(&self, request: &crate::http1::Request) -> Option<Found<'_>> {
+        self.routes.find(request)
+    }
+
+    /// All routes.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes.all()
+    }
+
+    /// With another address: where the system chose the port.
+    pub fn at(&self, address: SocketAddr) -> bool {
+        self.address == address
+    }
+}

@@ -1,0 +1,152 @@
+//! The cache between clients and a server that counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::stage::*;
+
+const CACHE: &str = "caches: [{name: c, purge_from: [127.0.0.0/8]}]";
+
+fn counted(answer: impl Fn(&str, usize) -> String + Send + Sync + 'static) -> (Stage, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&count);
+    let app = app(move |head, _| answer(head, counter.fetch_add(1, Ordering::SeqCst) + 1));
+    (Stage::simple(&[app], "cache: c", "", CACHE), count)
+}
+
+fn with(fields: &str, body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{fields}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn a_fresh_response_answers_without_the_server_and_tells_its_age() {
+    let (stage, count) = counted(|_, n| with("cache-control: max-age=60\r\nage: 5", &format!("answer {n}")));
+    let first = get(stage.address(), "/");
+    assert_eq!((first.text().as_str(), first.header("cache-status")), ("answer 1", Some("c; fwd=uri-miss; stored")));
+    let second = get(stage.address(), "/");
+    assert_eq!((second.text().as_str(), second.header("cache-status")), ("answer 1", Some("c; hit")));
+    let age: u64 = second.header("age").unwrap().parse().unwrap();
+    assert!((5..30).contains(&age));
+    assert_eq!(get(stage.address(), "/?other").text(), "answer 2");
+    let head = {
+        let mut client = Client::new(stage.address());
+        client.send("HEAD / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
+        String::from_utf8(client.rest()).unwrap()
+    };
+    assert!(head.contains("content-length: 8") && head.ends_with("\r\n\r\n"), "{head}");
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn what_must_not_be_stored_is_not() {
+    for fields in [
+        "cache-control: no-store",
+        "cache-control: private, max-age=9",
+        "x: y",
+        "cache-control: max-age=9\r\nvary: *",
+        "cache-control: max-age=9\r\nset-cookie: a=b",
+    ] {
+        let (stage, count) = counted(move |_, _| with(fields, "x"));
+        for _ in 0..3 {
+            assert_eq!(get(stage.address(), "/").text(), "x");
+        }
+        assert_eq!(count.load(Ordering::SeqCst), 3, "{fields}");
+    }
+}
+
+#[test]
+fn variants_are_kept_apart() {
+    let (stage, count) = counted(|head, _| {
+        let language = head.lines().find_map(|l| l.strip_prefix("accept-language: ")).unwrap_or("none").to_owned();
+        with("cache-control: max-age=60\r\nvary: Accept-Language", &language)
+    });
+    for _ in 0..2 {
+        for language in ["de", "fr"] {
+            assert_eq!(
+                ask(stage.address(), &format!("GET / HTTP/1.1\r\nhost: a\r\naccept-language: {language}\r\n\r\n"))
+                    .text(),
+                language
+            );
+        }
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn what_is_old_is_renewed_by_its_tag_and_clients_that_have_it_are_told_so() {
+    let (stage, count) = counted(|head, _| {
+        if head.contains("if-none-match: \"v1\"") {
+            return "HTTP/1.1 304 Not Modified\r\ncache-control: max-age=60\r\nx-renewed: yes\r\n\r\n".into();
+        }
+        with("cache-control: max-age=0\r\netag: \"v1\"", "body")
+    });
+    assert_eq!(get(stage.address(), "/").text(), "body");
+    let renewed = get(stage.address(), "/");
+    assert_eq!(
+        (renewed.text().as_str(), renewed.header("x-renewed"), renewed.header("cache-status")),
+        ("body", Some("yes"), Some("c; hit; fwd=stale; fwd-status=304"))
+    );
+    assert_eq!(get(stage.address(), "/").header("cache-status"), Some("c; hit"));
+    let known = ask(stage.address(), "GET / HTTP/1.1\r\nhost: test\r\nif-none-match: \"v1\"\r\n\r\n");
+    assert_eq!((known.status, known.body.len()), (304, 0));
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn many_who_ask_for_the_same_at_once_cost_one_request() {
+    let (stage, count) = counted(|_, _| {
+        std::thread::sleep(Duration::from_millis(100));
+        with("cache-control: max-age=60", "x")
+    });
+    let address = stage.address();
+    let clients: Vec<_> = (0..20).map(|_| std::thread::spawn(move || get(address, "/").text())).collect();
+    assert!(clients.into_iter().all(|c| c.join().unwrap() == "x"));
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_is_stale_serves_while_it_is_renewed_and_when_the_server_fails() {
+    let broken = Arc::new(AtomicBool::new(false));
+    let state = Arc::clone(&broken);
+    let (stage, count) = counted(move |head, n| {
+        if state.load(Ordering::SeqCst) {
+            return "HTTP/1.1 500 Broken\r\ncontent-length: 0\r\n\r\n".into();
+        }
+        if head.starts_with("GET /swr") {
+            return with("cache-control: max-age=0, stale-while-revalidate=60", &format!("answer {n}"));
+        }
+        with("cache-control: max-age=0, stale-if-error=60", &format!("answer {n}"))
+    });
+    assert_eq!(get(stage.address(), "/swr").text(), "answer 1");
+    assert_eq!(get(stage.address(), "/swr").text(), "answer 1");
+    until("it is renewed beside", || count.load(Ordering::SeqCst) >= 2);
+    until("what was renewed serves", || get(stage.address(), "/swr").text() != "answer 1");
+    let first = get(stage.address(), "/sie").text();
+    broken.store(true, Ordering::SeqCst);
+    let stale = get(stage.address(), "/sie");
+    assert_eq!((stale.status, stale.text()), (200, first));
+    assert_eq!(get(stage.address(), "/other").status, 500);
+}
+
+#[test]
+fn urls_and_tags_are_purged_by_those_who_may() {
+    let (stage, _) = counted(|head, n| {
+        let tag = if head.starts_with("GET /a") { "red blue" } else { "green" };
+        with(&format!("cache-control: max-age=60\r\nsurrogate-key: {tag}"), &n.to_string())
+    });
+    let purge = |path: &str, more: &str| {
+        ask(stage.address(), &format!("PURGE {path} HTTP/1.1\r\nhost: test\r\n{more}\r\n")).status
+    };
+    let (a, b) = (get(stage.address(), "/a").text(), get(stage.address(), "/b").text());
+    assert_eq!(purge("/a", ""), 200);
+    let again = get(stage.address(), "/a").text();
+    assert!(again != a && get(stage.address(), "/b").text() == b);
+    assert_eq!(purge("/", "surrogate-key: blue\r\n"), 200);
+    assert!(get(stage.address(), "/a").text() != again && get(stage.address(), "/b").text() == b);
+    assert_eq!(ask(stage.address(), "POST /b HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n").status, 200);
+    assert_ne!(get(stage.address(), "/b").text(), b, "a POST makes what is stored old");
+    let app = named("x").0;
+    let closed = Stage::simple(&[app], "cache: c", "", "caches: [{name: c}]");
+    assert_eq!(ask(closed.address(), "PURGE / HTTP/1.1\r\nhost: test\r\n\r\n").status, 403);
+}

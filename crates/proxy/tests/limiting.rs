@@ -1,0 +1,72 @@
+//! Rate limits, alone and shared.
+
+use std::net::SocketAddr;
+
+use crate::stage::*;
+
+#[test]
+fn too_many_requests_are_told_when_to_come_back() {
+    let (app, _) = named("x");
+    let stage = Stage::simple(&[app], "rate_limits: [l]", "", "rate_limits: [{name: l, requests: 3, per: 1h}]");
+    let mut client = Client::new(stage.address());
+    for _ in 0..3 {
+        assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n").status, 200);
+    }
+    let refused = client.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(
+        (refused.status, refused.header("x-ratelimit-limit"), refused.header("x-ratelimit-remaining")),
+        (429, Some("3"), Some("0"))
+    );
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1000..=1200).contains(&wait), "{wait}");
+    assert!(refused.header("x-ratelimit-reset").unwrap().parse::<u64>().unwrap() > 3000);
+}
+
+#[test]
+fn keys_and_tiers_are_counted_apart() {
+    let (app, _) = named("x");
+    let limit = "rate_limits: [{name: l, by: [identity, path], requests: 1, per: 1h, tiers: [{requests: 3}]}]";
+    let stage = Stage::simple(&[app], "rate_limits: [l]", "", limit);
+    let status =
+        |path: &str, who: &str| ask(stage.address(), &format!("GET {path} HTTP/1.1\r\nhost: a\r\n{who}\r\n")).status;
+    assert_eq!([status("/a", ""), status("/a", ""), status("/b", "")], [200, 429, 200]);
+    let ann = "authorization: Bearer ann\r\n";
+    assert_eq!([status("/a", ann), status("/a", ann), status("/a", ann), status("/a", ann)], [200, 200, 200, 429]);
+    assert_eq!(status("/a", "authorization: Bearer bob\r\n"), 200);
+}
+
+fn free() -> SocketAddr {
+    nobody()
+}
+
+#[test]
+fn replicas_share_a_limit_and_go_on_alone_when_the_others_are_gone() {
+    let (app, _) = named("x");
+    let peers = [free(), free()];
+    let start = |own: usize, also: SocketAddr| {
+        Stage::simple(
+            &[app],
+            "rate_limits: [l]",
+            "",
+            &format!(
+                "rate_limits: [{{name: l, by: [{{header: k}}], requests: 10, per: 1h, shared: true}}]\npeers: {{address: '{}', own: '{}', members: ['{}', '{also}'], timeout: 2s}}",
+                peers[own], peers[own], peers[own]
+            ),
+        )
+    };
+    let (a, b) = (start(0, peers[1]), start(1, peers[0]));
+    until("both answer", || peers.iter().all(|p| std::net::TcpStream::connect(p).is_ok()));
+    for key in 0..8 {
+        let allowed = (0..20)
+            .filter(|i| {
+                let at = if i % 2 == 0 { a.address() } else { b.address() };
+                ask(at, &format!("GET / HTTP/1.1\r\nhost: a\r\nk: {key}\r\n\r\n")).status == 200
+            })
+            .count();
+        assert_eq!(allowed, 10, "key {key}");
+    }
+    drop(b);
+    for key in 100..108 {
+        assert_eq!(ask(a.address(), &format!("GET / HTTP/1.1\r\nhost: a\r\nk: {key}\r\n\r\n")).status, 200);
+    }
+}
