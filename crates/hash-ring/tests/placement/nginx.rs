@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use hash_ring::{Hash, Member, Placement};
 
 use crate::cases::{Case, Golden, letter, plain_keys};
-use crate::nutcracker::connect;
+use crate::nutcracker::{alone, connect};
 
 pub fn cases() -> Vec<Case> {
     let member = |name: &str, weight| Member::new(name, weight);
@@ -115,6 +115,7 @@ fn ask(stream: &TcpStream, answers: &mut impl BufRead, key: &str) -> char {
 
 #[test]
 fn the_kept_table_is_what_nginx_does() {
+    let _alone = alone();
     let cases = cases();
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("nginx.conf");

@@ -79,6 +79,10 @@ pub struct Client {
     pub ended: bool,
     /// No more requests are read; once all answers are sent, the connection is closed.
     pub closing: bool,
+    /// It has broken the protocol: what it still sends is read and dropped for a while, so that the error reaches it.
+    pub faulty: bool,
+    /// It is told all, and only what it still sends is being dropped.
+    pub lingering: bool,
     /// It cannot be written to any more, or is too slow.
     pub broken: bool,
     /// It waits in the list of those to be written to.
@@ -115,6 +119,8 @@ impl Client {
             readable: false,
             ended: false,
             closing: false,
+            faulty: false,
+            lingering: false,
             broken: false,
             dirty: false,
             resuming: false,

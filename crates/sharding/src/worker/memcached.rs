@@ -37,6 +37,7 @@ impl Core {
                 self.pools[client.pool].stats.refused.add(1);
                 client.answer(line.as_bytes());
                 client.closing = true;
+                client.faulty = true;
             }
             Request::Retrieve { prefix, touches } => {
                 let access = if touches { Access::Write } else { Access::Read };

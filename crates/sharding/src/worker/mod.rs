@@ -113,6 +113,8 @@ pub struct Core {
     resuming_clients: Vec<usize>,
     resuming_servers: Vec<usize>,
     failed_servers: Vec<usize>,
+    /// Clients that have broken the protocol, their generations, and when they are closed at the latest.
+    lingering: Vec<(usize, u64, Instant)>,
     /// When listeners that could not accept for want of descriptors are tried again.
     accept_again: Option<Instant>,
     stopping: bool,
@@ -196,6 +198,7 @@ impl Core {
             resuming_clients: Vec::new(),
             resuming_servers: Vec::new(),
             failed_servers: Vec::new(),
+            lingering: Vec::new(),
             accept_again: None,
             stopping: false,
         };

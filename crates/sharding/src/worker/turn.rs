@@ -15,6 +15,8 @@ use crate::protocol::{Broken, resp};
 
 /// Reads from one connection in one turn; the others want their turn too.
 const MOST_READS: usize = 8;
+/// How long a client that has broken the protocol is listened to, so that it can read why it is closed.
+const LINGER: Duration = Duration::from_secs(1);
 /// How long accepting rests when there are no descriptors left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -32,7 +34,8 @@ impl Core {
             return Some(Duration::ZERO);
         }
         let answers = self.servers.iter().filter_map(|(_, server)| server.as_ref()?.deadline());
-        let next = answers.chain(self.accept_again).min()?;
+        let lingering = self.lingering.iter().map(|&(_, _, until)| until);
+        let next = answers.chain(self.accept_again).chain(lingering).min()?;
         // The kernel counts whole milliseconds: a little late is better than many turns too early.
         Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
     }
@@ -63,6 +66,9 @@ impl Core {
                 client.resuming = false;
                 self.read_client(id);
             }
+        }
+        if !self.lingering.is_empty() {
+            self.close_lingering();
         }
         self.give_up_overdue();
         self.flush_servers();
@@ -159,7 +165,7 @@ impl Core {
             self.consume(id, &mut client, &[]);
         }
         let mut reads = 0;
-        while client.readable && !client.ended && !client.broken && !client.is_full() {
+        while client.readable && !client.ended && !client.broken && (client.lingering || !client.is_full()) {
             if reads == MOST_READS {
                 self.resume_client(id, &mut client);
                 break;
@@ -171,6 +177,9 @@ impl Core {
                     // A short read has emptied the socket, unless the end of the stream is still to be read.
                     client.readable = count == scratch.len() || client.ending;
                     client.bytes_in += count as u64;
+                    if client.lingering {
+                        continue;
+                    }
                     self.consume(id, &mut client, &scratch[..count]);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => client.readable = false,
@@ -228,6 +237,7 @@ impl Core {
                     };
                     client.answer(error.as_bytes());
                     client.closing = true;
+                    client.faulty = true;
                     return bytes.len();
                 }
             }
@@ -378,11 +388,40 @@ impl Core {
                     Err(_) => client.broken = true,
                 }
             }
-            if client.is_over() {
+            if client.is_over() && client.faulty && !client.broken && !client.ended {
+                self.linger(id);
+            } else if client.is_over() {
                 self.close_client(id);
             } else if ((client.readable && !client.ended) || client.unread) && !client.is_full() && !client.resuming {
                 client.resuming = true;
                 self.resuming_clients.push(id);
+            }
+        }
+    }
+
+    /// Ends a client that has broken the protocol: closing at once, with bytes of it unread, would take our last words back.
+    fn linger(&mut self, id: usize) {
+        let Some(Some(client)) = self.clients.get_mut(id) else { return };
+        if client.lingering {
+            return;
+        }
+        client.lingering = true;
+        client.stream.end();
+        self.lingering.push((id, client.generation, self.now + LINGER));
+        if client.readable && !client.resuming {
+            client.resuming = true;
+            self.resuming_clients.push(id);
+        }
+    }
+
+    fn close_lingering(&mut self) {
+        let now = self.now;
+        for (id, generation, until) in std::mem::take(&mut self.lingering) {
+            let there = matches!(self.clients.get(id), Some(Some(client)) if client.generation == generation);
+            if there && until <= now {
+                self.close_client(id);
+            } else if there {
+                self.lingering.push((id, generation, until));
             }
         }
     }

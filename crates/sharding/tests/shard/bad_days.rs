@@ -245,3 +245,24 @@ fn half_closed_clients_get_their_answers() {
     stream.read_to_string(&mut answers).unwrap();
     assert_eq!(answers, "+OK\r\n".repeat(100));
 }
+
+#[test]
+fn whoever_breaks_the_protocol_can_read_why_it_is_closed_however_much_it_goes_on_sending() {
+    let directory = directory();
+    let _redis = Process::redis(directory.path(), "a", &[]);
+    // A port that is free now.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let proxy = Proxy::start(&directory, &ONE.replace("DIR/proxy.sock", &format!("127.0.0.1:{port}")));
+    for _ in 0..20 {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        stream.write_all(b"*1\r\n$-5\r\n").unwrap();
+        let rest = vec![b'x'; 300_000];
+        stream.write_all(&rest).expect("it is still read");
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).expect("no reset takes the answer away");
+        assert_eq!(said, "-ERR Protocol error: invalid bulk length\r\n");
+    }
+    drop(proxy);
+}

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Process, Proxy, directory, eventually, resp};
+use crate::support::{Process, Proxy, alone, directory, eventually, resp};
 
 fn pool(shards: usize) -> String {
     let servers: String = (0..shards).map(|index| format!("   - DIR/s{index}.sock:1 db-{index}\n")).collect();
@@ -163,6 +163,7 @@ fn encode(name: &str) -> Vec<u8> {
 #[test]
 fn shards_are_found_in_dns_and_followed_there() {
     let directory = directory();
+    let _alone = alone("127.88.0.200:6399");
     let names = NameServer::start(2);
     let _shards: Vec<Process> = (0..3)
         .map(|pod| {

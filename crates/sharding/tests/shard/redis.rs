@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::support::{Client, Process, Proxy, directory, resp};
+use crate::support::{Client, Process, Proxy, alone, directory, resp};
 
 const THREE: &str = "db:\n  listen: DIR/proxy.sock\n  hash: murmur\n  hash_tag: \"{}\"\n  distribution: ketama\n  redis: true\n  \
                      timeout: 20000\n  servers:\n   - DIR/a.sock:1 db-0\n   - DIR/b.sock:1 db-1\n   - DIR/c.sock:1 db-2\n";
@@ -176,6 +176,7 @@ fn the_password_and_the_database_of_the_pool_hold() {
 fn twemproxy_finds_what_was_stored_here_and_the_other_way_round() {
     let directory = directory();
     let _shards = three(&directory, &[]);
+    let _alone = alone("127.87.0.1:22223");
     let pool = THREE.replace("hash: murmur", "hash: fnv1a_64");
     let proxy = Proxy::start(&directory, &pool);
     let socket = directory.path().join("nutcracker.sock");

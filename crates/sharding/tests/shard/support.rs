@@ -268,6 +268,11 @@ pub fn resp(command: &str) -> Vec<u8> {
     bytes.into_bytes()
 }
 
+/// Waits for other runs of these tests on this machine, where an address has to be a certain one.
+pub fn alone(address: &str) -> std::net::TcpListener {
+    eventually("the end of another run", || std::net::TcpListener::bind(address).ok())
+}
+
 pub fn directory() -> Arc<tempfile::TempDir> {
     Arc::new(tempfile::tempdir().unwrap())
 }
