@@ -85,6 +85,8 @@ fn at_the_end_what_was_asked_is_still_answered() {
 /// A name server that knows as many pods of a StatefulSet as it is told to, each at an address of its own.
 struct NameServer {
     pods: Arc<AtomicUsize>,
+    /// How far the pods' addresses have moved on.
+    moved: Arc<AtomicUsize>,
     address: std::net::SocketAddr,
 }
 
@@ -93,20 +95,21 @@ impl NameServer {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let pods = Arc::new(AtomicUsize::new(pods));
-        let known = pods.clone();
+        let moved = Arc::new(AtomicUsize::new(0));
+        let (known, shift) = (pods.clone(), moved.clone());
         std::thread::spawn(move || {
             let mut question = [0; 512];
             while let Ok((length, from)) = socket.recv_from(&mut question) {
-                let answer = answer(&question[..length], known.load(Ordering::Acquire));
+                let answer = answer(&question[..length], known.load(Ordering::Acquire), shift.load(Ordering::Acquire));
                 let _ = socket.send_to(&answer, from);
             }
         });
-        NameServer { pods, address }
+        NameServer { pods, moved, address }
     }
 }
 
-/// Answers SRV of `_redis._tcp.db.test` with the pods, and A of `db-N.db.test` with 127.88.0.N+1; all for one second.
-fn answer(question: &[u8], pods: usize) -> Vec<u8> {
+/// Answers SRV of `_redis._tcp.db.test` with the pods, and A of `db-N.db.test` with 127.88.0.N+1, moved on; all for one second.
+fn answer(question: &[u8], pods: usize, moved: usize) -> Vec<u8> {
     let (name, end) = name_at(question, 12);
     let kind = u16::from_be_bytes([question[end], question[end + 1]]);
     let mut records = Vec::new();
@@ -121,7 +124,7 @@ fn answer(question: &[u8], pods: usize) -> Vec<u8> {
         }
         1 => {
             if let Some(pod) = name.strip_prefix("db-").and_then(|rest| rest.split('.').next()?.parse::<u8>().ok()) {
-                records.push(vec![127, 88, 0, pod + 1]);
+                records.push(vec![127, 88, 0, pod + 1 + u8::try_from(moved).unwrap()]);
             }
         }
         _ => {}
@@ -194,5 +197,35 @@ fn shards_are_found_in_dns_and_followed_there() {
     eventually("one shard alone", || {
         assert!(!client.ask("SET key0 x").starts_with("-ERR"), "no request fails meanwhile");
         (!shards().contains("\"db-1\"")).then_some(())
+    });
+}
+
+#[test]
+fn a_shard_that_moves_to_another_address_is_followed_there() {
+    let directory = directory();
+    let _alone = alone("127.88.0.200:6399");
+    let names = NameServer::start(1);
+    let shards: Vec<Process> = (0..2)
+        .map(|at| {
+            let address = format!("127.88.0.{}", at + 1);
+            Process::redis(directory.path(), &format!("at{at}"), &["--bind", &address, "--port", "6399"])
+        })
+        .collect();
+    for (at, shard) in shards.iter().enumerate() {
+        assert_eq!(shard.client().ask(&format!("SET place {at}")), "+OK\r\n");
+    }
+    let nameserver = names.address.to_string();
+    let proxy = Proxy::start_with(
+        &directory,
+        "db:\n  listen: DIR/proxy.sock\n  redis: true\n  timeout: 5000\n  servers: ['db-0.db.test:6399:1 db-0']\n",
+        &["--nameserver", &nameserver],
+    );
+    let mut client = proxy.client();
+    assert_eq!(client.ask("GET place"), "$1\r\n0\r\n");
+    names.moved.store(1, Ordering::Release);
+    eventually("the answer from the new address", || {
+        let place = client.ask("GET place");
+        assert!(!place.starts_with("-ERR"), "no request fails meanwhile: {place}");
+        (place == "$1\r\n1\r\n").then_some(())
     });
 }
