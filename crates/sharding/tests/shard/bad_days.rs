@@ -86,7 +86,7 @@ fn a_stalled_server_is_given_up_in_time_and_the_others_never_wait_for_it() {
     let _other = Process::redis(directory.path(), "b", &[]);
     let proxy = Proxy::start(
         &directory,
-        "db:\n  listen: DIR/proxy.sock\n  redis: true\n  hash: murmur\n  timeout: 300\n  servers: ['DIR/a.sock:1 a', 'DIR/b.sock:1 b']\n",
+        "db:\n  listen: DIR/proxy.sock\n  redis: true\n  hash: murmur\n  timeout: 2000\n  servers: ['DIR/a.sock:1 a', 'DIR/b.sock:1 b']\n",
     );
     let (mut client, mut fresh) = (proxy.client(), proxy.client());
     let of = |shard: &str| {
@@ -102,7 +102,7 @@ fn a_stalled_server_is_given_up_in_time_and_the_others_never_wait_for_it() {
     client.send(resp(&format!("MGET {good} {stalled}")));
     client.send(resp(&format!("SET {good} 1")));
     let _server = puppet.next();
-    assert_eq!(fresh.ask(&format!("GET {good}")).len(), 7, "the other shard answers meanwhile");
+    assert_eq!(fresh.ask(&format!("SET {good} 1")), "+OK\r\n", "the other shard answers meanwhile");
     assert_eq!(client.reply(), "-ERR Connection timed out\r\n");
     assert_eq!(client.reply(), "-ERR Connection timed out\r\n");
     assert_eq!(client.reply(), "+OK\r\n");

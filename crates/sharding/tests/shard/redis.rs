@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::support::{Client, Process, Proxy, alone, directory, resp};
+use crate::support::{Client, Process, Proxy, alone, directory, eventually, resp};
 
 const THREE: &str = "db:\n  listen: DIR/proxy.sock\n  hash: murmur\n  hash_tag: \"{}\"\n  distribution: ketama\n  redis: true\n  \
                      timeout: 20000\n  servers:\n   - DIR/a.sock:1 db-0\n   - DIR/b.sock:1 db-1\n   - DIR/c.sock:1 db-2\n";
@@ -222,4 +222,31 @@ fn hot_keys_and_the_load_of_shards_are_told_of() {
     assert!(proxy.metric(&format!("hythe_shard_requests_total{{pool=\"db\",shard=\"{shard}\"}}")) >= 4000.0);
     assert_eq!(proxy.admin("GET", "/v1/where").0, 400);
     assert_eq!(proxy.admin("GET", "/v1/where?key=a&pool=none").0, 404);
+}
+
+#[test]
+fn replicas_answer_reads_also_while_the_primary_does_not_answer() {
+    let directory = directory();
+    let _alone = alone("127.88.1.200:6399");
+    let primary = Process::redis(directory.path(), "a", &["--bind", "127.88.1.1", "--port", "6399"]);
+    let replica = Process::redis(directory.path(), "b", &["--replicaof", "127.88.1.1 6399"]);
+    let proxy = Proxy::start(
+        &directory,
+        "db:\n  listen: DIR/proxy.sock\n  redis: true\n  reads: replicas\n  servers: ['DIR/a.sock:1 db-0']\n  \
+         replicas: {db-0: [DIR/b.sock]}\n",
+    );
+    let mut client = proxy.client();
+    assert_eq!(client.ask("MSET a 1 b 2"), "+OK\r\n");
+    let mut direct = replica.client();
+    eventually("the copy on the replica", || (direct.ask("MGET a b") == "*2\r\n$1\r\n1\r\n$1\r\n2\r\n").then_some(()));
+    primary.signal("STOP");
+    assert_eq!(client.ask("MGET a b"), "*2\r\n$1\r\n1\r\n$1\r\n2\r\n");
+    assert_eq!(client.ask("GET a"), "$1\r\n1\r\n");
+    client.send(resp("INCR a"));
+    primary.signal("CONT");
+    assert_eq!(client.reply(), ":2\r\n", "writes go to the primary");
+    drop(replica);
+    eventually("reads from the primary while no replica is there", || {
+        (client.ask("GET a") == "$1\r\n2\r\n").then_some(())
+    });
 }
