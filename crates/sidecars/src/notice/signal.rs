@@ -80,7 +80,7 @@ pub fn main_process() -> Result<i32, SignalError> {
     let own = std::process::id().cast_signed();
     let mut candidates: Vec<(u64, i32)> = others(own)?
         .into_iter()
-        .filter(|pid| !(*pid == 1 && is_pause(*pid)) && !is_this_program(*pid))
+        .filter(|pid| !is_this_program(*pid) && (*pid != 1 || !is_pause(*pid)))
         .filter_map(|pid| Some((started(pid)?, pid)))
         .collect();
     candidates.sort_unstable();
