@@ -67,9 +67,22 @@ pub fn main(arguments: Arguments) -> ExitCode {
             Some(live) => (*live.current()).clone(),
             None => arguments.config()?,
         };
-        let listener = http_ends::bind(config.listen).map_err(|error| format!("{}: {error}", config.listen))?;
-        serve(config, live, listener, serving).await;
-        Ok(())
+        let threads = serving.flags().threads();
+        if threads == 1 {
+            let listener = http_ends::bind(config.listen).map_err(|error| format!("{}: {error}", config.listen))?;
+            serve(config, live, listener, serving).await;
+            return Ok(());
+        }
+        // Parsing and merging are work: each core takes its part of the requests.
+        let workers = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+        let served = workers.spawn(async move {
+            let listener = http_ends::bind(config.listen).map_err(|error| format!("{}: {error}", config.listen))?;
+            serve(config, live, listener, serving).await;
+            Ok::<(), String>(())
+        });
+        let ended = served.await;
+        workers.shutdown_background();
+        Ok(ended??)
     })
 }
 

@@ -136,3 +136,37 @@ async fn a_leaf_that_is_full_is_missing_at_once_and_has_room_again_later() {
     assert!(leaf.ask(&asker, &(), true, deadline, &rules).await.0.is_ok());
     assert_eq!(leaf.in_hand(), 0);
 }
+
+/// Answers after 10 ms, but for one replica of one leaf, which takes a second.
+struct OneSlowReplica;
+
+impl Ask for OneSlowReplica {
+    /// The leaf's number.
+    type Call = usize;
+
+    async fn ask(&self, replica: SocketAddr, leaf: &usize, _: Duration) -> Result<Value, Failure> {
+        let time = if *leaf == 4 && replica.port() == 2 { 1000 } else { 10 };
+        tokio::time::sleep(Duration::from_millis(time)).await;
+        Ok(Value::Null)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_search_over_nine_leaves_does_not_wait_for_one_slow_replica() {
+    let rules = rules(true, 10);
+    let leaves: Vec<Leaf> = (0..9).map(|number| leaf(&format!("shard-{number}"), 2)).collect();
+    let mut took = Vec::new();
+    for _ in 0..2000 {
+        let began = Instant::now();
+        let deadline = began + Duration::from_secs(5);
+        let asked = leaves.iter().enumerate().map(|(number, leaf)| async move { (number, leaf) });
+        let answers = join_all(asked.map(|one| async {
+            let (number, leaf) = one.await;
+            leaf.ask(&OneSlowReplica, &number, true, deadline, &rules).await.0
+        }));
+        assert!(answers.await.iter().all(Result::is_ok));
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    assert!(took[2000 * 99 / 100] <= Duration::from_millis(50), "{:?}", took[2000 * 99 / 100]);
+}

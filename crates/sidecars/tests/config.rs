@@ -4,7 +4,8 @@ use std::{path::Path, time::Duration};
 
 use clap::Parser;
 use http::StatusCode;
-use sidecars::config_sync::{Arguments, SyncError, run};
+use http_ends::{Client, Names, Trust};
+use sidecars::config_sync::{Api, ApiError, Arguments, SyncError, run};
 use tokio::sync::mpsc;
 
 use crate::{git_server::GitServer, git_sync::serving};
@@ -165,4 +166,53 @@ async fn a_repositorys_directory_or_file_is_taken_and_no_link_leads_out_of_it() 
     let source = format!("git+{}#main:secret", server.url());
     let refused = once(&["--source", &source, "--target", file.to_str().unwrap()]).await.unwrap_err();
     assert!(refused.to_string().contains("leads out"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_config_map_is_read_and_watched_by_the_kubernetes_api() {
+    let (change, _) = tokio::sync::broadcast::channel::<()>(1);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let changes = change.clone();
+    let server = tokio::spawn(http_ends::serve(listener, Default::default(), move |request, _| {
+        let mut changes = changes.subscribe();
+        async move {
+            assert_eq!(request.headers()["authorization"], "Bearer token");
+            let status = |code: StatusCode, message: &str| {
+                http_ends::json(code, serde_json::json!({"kind": "Status", "message": message}).to_string())
+            };
+            match request.uri().to_string().as_str() {
+                "/api/v1/namespaces/web/configmaps/app" => http_ends::json(
+                    StatusCode::OK,
+                    r#"{"kind":"ConfigMap","data":{"a.yaml":"x: 1\n"},"binaryData":{"b":"AP8="}}"#,
+                ),
+                "/api/v1/namespaces/web/configmaps?watch=1&fieldSelector=metadata.name%3Dapp&timeoutSeconds=300" => {
+                    // What is there, and, once the test says so, a change: the body comes whole here.
+                    changes.recv().await.unwrap();
+                    http_ends::json(StatusCode::OK, "{\"type\":\"ADDED\"}\n{\"type\":\"MODIFIED\"}\n")
+                }
+                path if path.contains("watch=1") => status(StatusCode::FORBIDDEN, "no watching"),
+                _ => status(StatusCode::NOT_FOUND, "configmaps \"other\" not found"),
+            }
+        }
+    }));
+    let api = Api::at(Client::new(Names::default(), Trust::System), base, "token", "web").unwrap();
+    let files = api.config_map(None, "app", LONG).await.unwrap();
+    assert_eq!(files["a.yaml"], b"x: 1\n");
+    assert_eq!(files["b"], [0, 255]);
+    let missing = api.config_map(None, "other", LONG).await.unwrap_err();
+    assert!(matches!(missing, ApiError::Status(404, _, _)) && missing.to_string().contains("not found"), "{missing}");
+    assert!(matches!(api.changed(Some("db"), "app").await, Err(ApiError::Status(403, ..))));
+    let mut changed = tokio::spawn(async move { api.changed(None, "app").await });
+    let deadline = tokio::time::Instant::now() + LONG;
+    // Sent until the watch that listens for it is there.
+    loop {
+        let _ = change.send(());
+        if let Ok(ended) = tokio::time::timeout(Duration::from_millis(20), &mut changed).await {
+            ended.unwrap().unwrap();
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the watch tells of the change");
+    }
+    server.abort();
 }

@@ -67,14 +67,19 @@ impl Api {
             std::fs::read_to_string(&path).map_err(|error| ApiError::NoAccount(format!("{}: {error}", path.display())))
         };
         let host = if host.contains(':') { format!("[{host}]") } else { host };
-        let token = HeaderValue::from_str(&format!("Bearer {}", file("token")?.trim()))
-            .map_err(|_| ApiError::NoAccount("the token is not one".into()))?;
-        Ok(Self {
-            client: Client::new(Names::default(), Trust::File(directory.join("ca.crt"))),
-            base: format!("https://{host}:{port}"),
-            token,
-            namespace: file("namespace").map_or_else(|_| "default".into(), |text| text.trim().to_owned()),
-        })
+        let client = Client::new(Names::default(), Trust::File(directory.join("ca.crt")));
+        let namespace = file("namespace").unwrap_or_else(|_| "default".into());
+        Self::at(client, format!("https://{host}:{port}"), file("token")?.trim(), namespace.trim())
+    }
+
+    /// The API at an address, asked with a token.
+    ///
+    /// # Errors
+    /// If the token is none.
+    pub fn at(client: Client, base: String, token: &str, namespace: &str) -> Result<Self, ApiError> {
+        let token = HeaderValue::from_str(&format!("Bearer {token}"));
+        let token = token.map_err(|_| ApiError::NoAccount("the token is not one".into()))?;
+        Ok(Self { client, base, token, namespace: namespace.to_owned() })
     }
 
     /// A ConfigMap's files.

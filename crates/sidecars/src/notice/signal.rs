@@ -15,7 +15,8 @@ pub enum Target {
     Name(String),
     /// The one whose number a file holds.
     PidFile(PathBuf),
-    /// The pod's main process: the oldest that is neither this one nor the pod's own pause process.
+    /// The pod's main process: the oldest that is neither this program, here or in another sidecar, nor the pod's own pause
+    /// process.
     Main,
 }
 
@@ -79,7 +80,7 @@ pub fn main_process() -> Result<i32, SignalError> {
     let own = std::process::id().cast_signed();
     let mut candidates: Vec<(u64, i32)> = others(own)?
         .into_iter()
-        .filter(|pid| !(*pid == 1 && is_pause(*pid)))
+        .filter(|pid| !is_this_program(*pid) && (*pid != 1 || !is_pause(*pid)))
         .filter_map(|pid| Some((started(pid)?, pid)))
         .collect();
     candidates.sort_unstable();
@@ -118,6 +119,12 @@ fn is_named(pid: i32, name: &str) -> bool {
     }
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     file(&first) == name || file(titled) == name || (comm.trim_end() == name && !first.is_empty())
+}
+
+/// Sidecars beside this one are this program too.
+fn is_this_program(pid: i32) -> bool {
+    let comm = |of: &str| fs::read_to_string(format!("/proc/{of}/comm")).ok();
+    comm(&pid.to_string()).is_some_and(|theirs| Some(theirs) == comm("self"))
 }
 
 fn is_pause(pid: i32) -> bool {
