@@ -32,7 +32,7 @@ pub enum ProxyCommand {
     Shard(Box<sharding::Arguments>),
     /// Those of one data plane.
     #[command(flatten)]
-    Plane(proxy::Command),
+    Plane(Box<proxy::Command>),
 }
 
 /// Sidecars.
@@ -62,7 +62,7 @@ pub fn run(command: Command) -> ExitCode {
     match command {
         Command::Proxy(command) => match command {
             ProxyCommand::Shard(arguments) => sharding::main(*arguments),
-            ProxyCommand::Plane(command) => proxy::main(command),
+            ProxyCommand::Plane(command) => proxy::main(*command),
         },
         Command::Sidecar(command) => match command {
             SidecarCommand::Topz(arguments) => sidecars::topz::main(arguments),

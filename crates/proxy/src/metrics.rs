@@ -91,6 +91,8 @@ impl fmt::Debug for SiteCollector {
 }
 
 type Labels<'a> = Vec<(&'a str, String)>;
+/// A result's name, and where it is counted.
+type Counted = (&'static str, fn(&crate::cache::Counts) -> u64);
 
 /// Writes one metric with all its samples.
 fn counters<'a>(
@@ -264,7 +266,7 @@ impl Collector for SiteCollector {
             each().map(|(l, e)| (l.clone(), i64::from(e.is_open(now)))),
         )?;
         let caches: Vec<_> = site.caches.values().map(|c| (vec![("cache", c.name().to_owned())], c.counts())).collect();
-        let results: [(&str, fn(&crate::cache::Counts) -> u64); 5] = [
+        let results: [Counted; 5] = [
             ("hit", |c| c.hits),
             ("stale", |c| c.stale),
             ("miss", |c| c.misses),

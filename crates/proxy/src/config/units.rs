@@ -59,10 +59,10 @@ impl FromStr for Duration {
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.as_micros();
-        if micros % 1000 != 0 {
+        if !micros.is_multiple_of(1000) {
             return write!(f, "{micros}us");
         }
-        if micros % 1_000_000 != 0 {
+        if !micros.is_multiple_of(1_000_000) {
             return write!(f, "{}ms", micros / 1000);
         }
         let seconds = micros / 1_000_000;
@@ -105,7 +105,7 @@ impl FromStr for Size {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
-            if self.0 != 0 && self.0 % (1 << shift) == 0 {
+            if self.0 != 0 && self.0.is_multiple_of(1 << shift) {
                 return write!(f, "{}{unit}", self.0 >> shift);
             }
         }

@@ -159,12 +159,12 @@ async fn linger(stream: &Stream, deadline: &Deadline) {
             return;
         }
         let mut sink = take();
-        let mut left = 256 << 10;
+        let mut left: usize = 256 << 10;
         while left > 0 {
             sink.clear();
             match stream.read(&mut sink).await {
                 Ok(0) | Err(_) => break,
-                Ok(read) => left = (left as usize).saturating_sub(read),
+                Ok(read) => left = left.saturating_sub(read),
             }
         }
         give(sink);
