@@ -85,5 +85,9 @@ mod tests {
         assert_eq!(expiry(&job(Some(5), "Suspended")), None);
         assert_eq!(expiry(&job(None, "Complete")), None);
         assert_eq!(until(at, at), None);
+        // A clock that jumps: forward, and it goes; back, and it stays until the time has come again.
+        let hour = SignedDuration::from_hours(1);
+        assert_eq!(until(at, at + hour), None);
+        assert_eq!(until(at, at - hour), Some(Duration::from_secs(3600)));
     }
 }

@@ -99,7 +99,10 @@ impl Controller {
         };
         let silent = now - last >= GRACE;
         let node = if silent { self.mark_unknown(node).await? } else { node };
-        if !silent {
+        if silent {
+            // Also when the node is known to be silent: whoever marked it may not have come this far.
+            self.mark_pods_not_ready(&key.name).await?;
+        } else {
             self.queue.add_after(key.clone(), GRACE.saturating_sub(now - last) + Duration::from_millis(100));
         }
         let node = self.put_taints(node).await?;
@@ -137,7 +140,6 @@ impl Controller {
             "NodeNotReady",
             format!("Node {} status is now: NodeNotReady", node.name_any()),
         );
-        self.mark_pods_not_ready(&node.name_any()).await?;
         Ok(Arc::new(written))
     }
 

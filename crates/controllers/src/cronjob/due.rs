@@ -96,6 +96,14 @@ mod tests {
                 "2026-01-01T00:35:00Z",
                 (time("2026-01-01T00:30:00Z"), time("2026-01-01T00:40:00Z"), false),
             ),
+            // A clock that was set back: what was acted on is not acted on again.
+            (Some("2026-01-01T00:30:00Z"), None, "2025-12-31T23:00:00Z", (None, time("2026-01-01T00:40:00Z"), false)),
+            (
+                Some("2026-01-01T00:30:00Z"),
+                Some(60),
+                "2026-01-01T00:05:00Z",
+                (None, time("2026-01-01T00:40:00Z"), false),
+            ),
             (None, None, "2026-01-31T00:05:00Z", (time("2026-01-31T00:00:00Z"), time("2026-01-31T00:10:00Z"), true)),
         ] {
             assert_eq!(look(last, deadline, now), expected, "{last:?} {deadline:?} {now}");
