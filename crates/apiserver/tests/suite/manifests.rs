@@ -107,6 +107,25 @@ pub fn body(group: &str, kind: &str) -> Option<Value> {
         ("resource.k8s.io", "ResourceSlice") => json!({"spec": {
             "driver": "d.example.com", "nodeName": "n", "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1},
         }}),
+        ("gateway.networking.k8s.io", "GatewayClass") => json!({"spec": {"controllerName": "example.com/gateway"}}),
+        ("gateway.networking.k8s.io", "Gateway") => json!({"spec": {
+            "gatewayClassName": "c", "listeners": [{"name": "l", "port": 80, "protocol": "HTTP"}],
+        }}),
+        ("gateway.networking.k8s.io", "HTTPRoute") => {
+            json!({"spec": {"rules": [{"backendRefs": [{"name": "s", "port": 80}]}]}})
+        }
+        ("gateway.networking.k8s.io", "ReferenceGrant") => json!({"spec": {
+            "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "n"}],
+            "to": [{"group": "", "kind": "Service"}],
+        }}),
+        ("patterns.hythe.dev", "ShardedService") => json!({"spec": {"shards": {"statefulSet": {"name": "s"}}}}),
+        ("patterns.hythe.dev", "RequestSplit") => json!({"spec": {"backends": [{"name": "s"}]}}),
+        ("patterns.hythe.dev", "CacheTier") => json!({"spec": {"service": {"name": "s"}}}),
+        ("patterns.hythe.dev", "RateLimit") => json!({"spec": {"service": {"name": "s"}, "limit": {"requests": 1}}}),
+        ("patterns.hythe.dev", "ScatterGather") => json!({"spec": {"leaves": [{"name": "s"}]}}),
+        ("patterns.hythe.dev", "Sidecar") => {
+            json!({"spec": {"selector": {"matchLabels": {"a": "b"}}, "containers": [{"name": "c", "image": "i"}]}})
+        }
         _ => return None,
     })
 }
