@@ -16,9 +16,9 @@ run: deps build ## build, start, and bring the sample application up
 stop: ## end what `make run` started, and leave no trace
 	$(HYTHE) down --purge
 
-build: deps ## first the small binary of the pattern containers, then the whole with that embedded
-	cargo build --release --locked --bin hythe-patterns
-	HYTHE_PATTERNS=$(abspath $(OUT))/release/hythe-patterns cargo build --release --locked --bin hythe
+build: deps ## the small binary of the pattern containers, then the whole with that embedded; as one workspace, so that they share what is built
+	cargo build --release --locked --workspace --bin hythe-patterns
+	HYTHE_PATTERNS=$(abspath $(OUT))/release/hythe-patterns cargo build --release --locked --workspace --bin hythe
 
 test: test-deps images ## all tests, end-to-end included (as root: they make namespaces, mounts and links)
 	HYTHE_TEST_IMAGES=$(CURDIR)/$(IMAGES) cargo nextest run --workspace --locked --no-fail-fast

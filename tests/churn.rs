@@ -13,7 +13,7 @@ use crate::{
 /// Runs so many pods to their end, ten at a time, and removes them.
 fn churn(cluster: &Cluster, name: &str, pods: usize) {
     cluster.apply(&format!(
-        "{{apiVersion: batch/v1, kind: Job, metadata: {{name: {name}}}, spec: {{completions: {pods}, parallelism: 10, template: {{spec: {{restartPolicy: Never, \
+        "---\n{{apiVersion: batch/v1, kind: Job, metadata: {{name: {name}}}, spec: {{completions: {pods}, parallelism: 10, template: {{spec: {{restartPolicy: Never, \
          volumes: [{{name: d, emptyDir: {{}}}}], containers: [{{name: c, image: 'busybox:1', command: ['true'], volumeMounts: [{{name: d, mountPath: /d}}]}}]}}}}}}}}"
     ));
     cluster.kubectl(&["wait", "--for=condition=Complete", &format!("job/{name}"), "--timeout=180s"]);
@@ -30,7 +30,9 @@ fn holdings(cluster: &Cluster) -> Vec<(&'static str, usize)> {
     let entries = |path: PathBuf| fs::read_dir(path).map_or(0, Iterator::count);
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let of_instance = |line: &&str| line.contains(&name) || line.contains(data.to_str().unwrap());
-    let hash = name.bytes().fold(0x811c_9dc5u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    // The bridge's name: FNV-1a of the instance's in 64 bits, folded.
+    let wide = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let hash = (wide >> 32) as u32 ^ wide as u32;
     let bridge = format!("/sys/class/net/hy-{hash:08x}/brif");
     assert!(Path::new(&bridge).exists(), "the test would not see a link that is left");
     let unified = PathBuf::from("/sys/fs/cgroup");

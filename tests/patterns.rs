@@ -259,8 +259,9 @@ fn an_http_route_splits_by_weight_and_edits_on_the_way() {
     // 20 are expected of 200; fewer than 5 or more than 45 come once in a hundred thousand runs.
     assert!((5..=45).contains(&canary), "{canary} of 200 requests went to the canary");
     assert_eq!(get(&["-H", "X-Version: canary"], "/index.html").0, "canary");
-    let redirected = curl(&["-H", "Host: shop.example.com", "-o", "/dev/null", "-w", "%{redirect_url}", &url("/old")]);
-    assert!(redirected.0.contains("/index.html") || redirected.1.contains("/index.html"), "{redirected:?}");
+    let told = "%{redirect_url}\n%{http_code}";
+    let redirected = curl(&["-H", "Host: shop.example.com", "-o", "/dev/null", "-w", told, &url("/old")]);
+    assert!(redirected.0.ends_with("/index.html") && redirected.1 == "301", "{redirected:?}");
     // A Service of another namespace needs a grant there.
     cluster.kubectl(&["create", "namespace", "apart"]);
     cluster.kubectl(&[
@@ -310,11 +311,12 @@ fn redis_is_sharded_by_twemproxys_own_file() {
         text(&output.stdout).trim().to_owned()
     };
     eventually("the first answer", || redis(&["set", "first", "1"]) == "OK");
+    // What differs must not stand at a key's very end: twemproxy's 32 bits of FNV hardly move for it.
     for key in 0..60 {
-        assert_eq!(redis(&["set", &format!("key-{key}"), &key.to_string()]), "OK");
+        assert_eq!(redis(&["set", &format!("user-{key}-name"), &key.to_string()]), "OK");
     }
     for key in 0..60 {
-        assert_eq!(redis(&["get", &format!("key-{key}")]), key.to_string());
+        assert_eq!(redis(&["get", &format!("user-{key}-name")]), key.to_string());
     }
     let sizes: Vec<u32> = (0..3)
         .map(|i| {

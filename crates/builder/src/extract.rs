@@ -174,12 +174,11 @@ impl Unpacking<'_> {
     }
 
     fn owner<R: Read>(&self, entry: &Entry<R>) -> io::Result<(Uid, Gid)> {
-        let number = |id: u64| u32::try_from(id).map_err(|_| invalid("an owner that is no number of 32 bits"));
-        let owner = match self.extraction.owner {
-            Some(owner) => owner,
-            None => Owner { uid: number(entry.header().uid()?)?, gid: number(entry.header().gid()?)? },
+        let (uid, gid) = match self.extraction.owner {
+            Some(owner) => (owner.uid, owner.gid),
+            None => engine::content::owner_of(entry.header())?,
         };
-        Ok((Uid::from_raw(owner.uid), Gid::from_raw(owner.gid)))
+        Ok((Uid::from_raw(uid), Gid::from_raw(gid)))
     }
 
     fn mode<R: Read>(&self, entry: &Entry<R>, directory: bool) -> io::Result<Mode> {

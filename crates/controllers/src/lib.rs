@@ -58,6 +58,19 @@ pub struct Config {
     pub cluster_ca: String,
     /// How long an event is kept after it was last seen (upstream: one hour).
     pub event_ttl: Duration,
+    /// How often autoscalers ask for metrics (upstream: `horizontal-pod-autoscaler-sync-period`, 15 s).
+    pub autoscaler_period: Duration,
+}
+
+impl Config {
+    /// Upstream's times.
+    pub fn new(cluster_ca: impl Into<String>) -> Self {
+        Self {
+            cluster_ca: cluster_ca.into(),
+            event_ttl: Duration::from_secs(3600),
+            autoscaler_period: Duration::from_secs(15),
+        }
+    }
 }
 
 /// The informers that controllers share: one watch a kind.
@@ -115,7 +128,7 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(job_ttl::run(shared.clone()));
     tasks.spawn(cronjob::run(shared.clone()));
     tasks.spawn(disruption::run(shared.clone()));
-    tasks.spawn(hpa::run(shared.clone()));
+    tasks.spawn(hpa::run(shared.clone(), config.autoscaler_period));
     tasks.spawn(endpoints::slices::run(shared.clone()));
     tasks.spawn(endpoints::legacy::run(shared.clone()));
     tasks.spawn(endpoints::mirror::run(shared.clone()));

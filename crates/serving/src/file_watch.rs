@@ -14,8 +14,10 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-/// How long after the first event further ones are awaited: editors and kubelets change several names for one change.
+/// How long it must be quiet after an event: editors and kubelets change several names for one change.
 const SETTLE: Duration = Duration::from_millis(50);
+/// A directory in which it is never quiet is told of after so long all the same.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Wakes when something happens in the directories that hold some files: plain writes, renames over a name, and the flip of
 /// the symbolic link by which mounted ConfigMaps and Secrets change. It may wake without a change: compare what you read.
@@ -64,7 +66,8 @@ impl FileWatch {
     /// If the host's watch breaks.
     pub async fn changed(&mut self) -> io::Result<()> {
         self.event().await?;
-        while tokio::time::timeout(SETTLE, self.event()).await.is_ok_and(|event| event.is_ok()) {}
+        let quiet = async { while tokio::time::timeout(SETTLE, self.event()).await.is_ok_and(|event| event.is_ok()) {} };
+        let _ = tokio::time::timeout(PATIENCE, quiet).await;
         // A link may point into another directory now; one that is gone was told of already.
         let _ = self.follow();
         Ok(())

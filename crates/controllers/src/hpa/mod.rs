@@ -39,19 +39,17 @@ use behavior::Memory;
 use evaluate::{Scaled, Silent, split};
 use metrics::Metrics;
 
-/// How often metrics are asked for, as upstream (`horizontal-pod-autoscaler-sync-period`); only while there is an
-/// autoscaler.
-const PERIOD: Duration = Duration::from_secs(15);
-
 struct Controller {
     shared: Shared,
     autoscalers: Informer<HorizontalPodAutoscaler>,
     queue: Queue,
     recorder: Recorder,
     memory: Mutex<HashMap<Key, Memory>>,
+    period: Duration,
 }
 
-pub(crate) async fn run(shared: Shared) {
+/// Asks for metrics once a period, only while there is an autoscaler.
+pub(crate) async fn run(shared: Shared, period: Duration) {
     let mut tasks = JoinSet::new();
     let autoscalers: Informer<HorizontalPodAutoscaler> =
         Informer::start(shared.client.clone(), informer::untouched, &mut tasks);
@@ -69,7 +67,7 @@ pub(crate) async fn run(shared: Shared) {
     });
     let recorder = Recorder::new(shared.client.clone(), "horizontal-pod-autoscaler");
     let controller =
-        Arc::new(Controller { shared, autoscalers, queue: queue.clone(), recorder, memory: Mutex::default() });
+        Arc::new(Controller { shared, autoscalers, queue: queue.clone(), recorder, memory: Mutex::default(), period });
     queue.work("horizontalpodautoscaler", 4, |key| controller.clone().reconcile(key)).await;
 }
 
@@ -111,7 +109,7 @@ impl Controller {
             self.memory.lock().remove(&key);
             return Ok(());
         };
-        self.queue.add_after(key.clone(), PERIOD);
+        self.queue.add_after(key.clone(), self.period);
         let now = Timestamp::now();
         let mut status = autoscaler.status.clone().unwrap_or_default();
         let mut conditions = Conditions { list: status.conditions.take().unwrap_or_default(), now };

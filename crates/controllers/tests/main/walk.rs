@@ -93,7 +93,8 @@ async fn disturbed(world: &World, steps: &[Step], wanted: &[Value], at: usize, s
 
 fn start(world: &World, failpoint: &std::sync::Arc<Failpoint>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let config = controllers::Config { cluster_ca: "CA".into(), event_ttl: Duration::from_secs(3600) };
+    let config =
+        controllers::Config { autoscaler_period: Duration::from_millis(200), ..controllers::Config::new("CA") };
     tasks.spawn(controllers::run(failpoint.client(world.service()), config));
     tasks
 }

@@ -81,7 +81,7 @@ impl World {
     /// Events are kept for `event_ttl`.
     pub async fn with(nodes: &[&str], event_ttl: Duration) -> Self {
         let mut world = Self::without_controllers(nodes).await;
-        let config = controllers::Config { cluster_ca: "CA".into(), event_ttl };
+        let config = controllers::Config { event_ttl, ..controllers::Config::new("CA") };
         world.tasks.spawn(controllers::run(world.client.clone(), config));
         world
             .until("the default account", |all: &[ServiceAccount]| all.iter().any(|a| a.name_any() == "default"))

@@ -54,6 +54,7 @@ pub use pull::{Credentials, PullOptions, Say, Secret};
 pub use reference::Reference;
 pub use repositories::{Evicted, ManifestError, ManifestRecord, Referrer, Repository, StoredManifest, Tag, Upload};
 pub use snapshots::Snapshot;
+pub use unpack::owner_of;
 pub use upstream::{Arriving, Fetched, Progress, Upstream};
 
 /// The content of one data directory. Cheap to clone. Methods that touch the disk block unless they are

@@ -384,6 +384,21 @@ fn remove_directory(parent: &OwnedFd, name: &std::ffi::OsStr) -> io::Result<()> 
     Ok(rfs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
+/// User and group that an archive's entry belongs to. A field without digits is 0, as GNU tar and Go's reader take it.
+///
+/// # Errors
+/// A number that is none, or that has more than 32 bits.
+pub fn owner_of(header: &tar::Header) -> io::Result<(u32, u32)> {
+    let old = header.as_old();
+    let id = |field: &[u8], read: &dyn Fn() -> io::Result<u64>| {
+        if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+            return Ok(0);
+        }
+        u32::try_from(read()?).map_err(|_| invalid("an owner that is no number of 32 bits"))
+    };
+    Ok((id(&old.uid, &|| header.uid())?, id(&old.gid, &|| header.gid())?))
+}
+
 /// Owner first, because it clears set-user-ID bits and capabilities; then mode, attributes and times.
 /// With a name the object is that entry of the directory `at`, else `at` itself.
 fn apply_metadata<R: Read>(
@@ -393,9 +408,8 @@ fn apply_metadata<R: Read>(
     pax: &Pax,
 ) -> io::Result<()> {
     let header = entry.header();
-    let (uid, gid) = (header.uid()?, header.gid()?);
-    let id = |id: u64| u32::try_from(id).map_err(|_| invalid("an owner that is no number of 32 bits"));
-    let (uid, gid) = (Uid::from_raw(id(uid)?), Gid::from_raw(id(gid)?));
+    let (uid, gid) = owner_of(header)?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     let mode = Mode::from_raw_mode(header.mode()? & 0o7777);
     let stamps = times(entry, pax);
     match name {

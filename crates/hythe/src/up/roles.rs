@@ -124,7 +124,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
         stop.clone(),
         scheduler::run(client("kube-scheduler"), scheduler::Config::default()),
     ));
-    let controllers = controllers::Config { cluster_ca: pki.ca.clone(), event_ttl: Duration::from_secs(3600) };
+    let controllers = controllers::Config::new(pki.ca.clone());
     tasks.spawn(watched("controllers", stop.clone(), controllers::run(client("kube-controller-manager"), controllers)));
     patterns::edge::ensure_classes(&client("hythe")).await?;
     tasks.spawn(watched("patterns", stop.clone(), patterns::run(client("hythe-patterns"), pattern_settings(flags))));

@@ -75,6 +75,9 @@ pub(super) async fn serve(conn: Rc<Conn>, stream: Stream, open: Open) {
             linger(&stream, &deadline).await;
             return;
         }
+        // The connection may have been idle for long: what is in force now counts.
+        let (site, listener) = conn.now().unwrap_or((site, listener));
+        let limits = &listener.config.limits;
         count += 1;
         let last = limits.requests_per_connection > 0 && count >= limits.requests_per_connection;
         let keep_alive = request.keep_alive && !last && !conn.is_ending();

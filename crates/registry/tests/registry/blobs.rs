@@ -42,7 +42,11 @@ async fn a_blob_is_pushed_with_a_single_post() {
     let path = format!("/v2/x/blobs/uploads/?digest={wrong}");
     world.client.send(Method::POST, &path, &[], "hello").await.fails(400, "DIGEST_INVALID");
     world.client.head(&format!("/v2/x/blobs/{wrong}")).await.is(404);
-    assert_eq!(std::fs::read_dir(world.dir.path().join("content/registry/x/_uploads")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(world.dir.path().join("content/registry/x/_uploads")).map_or(0, Iterator::count),
+        0,
+        "one that is empty may be gone"
+    );
 }
 
 #[tokio::test]

@@ -88,5 +88,9 @@ async fn blobs_that_are_here_already_are_stored_once_however_they_come() {
     // A client that does not know better uploads all of it.
     Client::image(&world.client, "todo", "v1", "text").await;
     assert_eq!(blobs(&world.content).len(), count);
-    assert_eq!(std::fs::read_dir(world.content.root().join("registry/todo/_uploads")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(world.content.root().join("registry/todo/_uploads")).map_or(0, Iterator::count),
+        0,
+        "one that is empty may be gone"
+    );
 }
