@@ -43,7 +43,7 @@ pub enum SidecarCommand {
     /// Keeps configuration files as their source has them, and tells the application.
     Config(sidecars::config_sync::Arguments),
     /// Keeps a directory as a branch, a tag or a commit of a git repository has it.
-    GitSync(sidecars::git_sync::Arguments),
+    GitSync(Box<sidecars::git_sync::Arguments>),
 }
 
 /// Adapters.
@@ -67,7 +67,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Sidecar(command) => match command {
             SidecarCommand::Topz(arguments) => sidecars::topz::main(arguments),
             SidecarCommand::Config(arguments) => sidecars::config_sync::main(arguments),
-            SidecarCommand::GitSync(arguments) => sidecars::git_sync::main(arguments),
+            SidecarCommand::GitSync(arguments) => sidecars::git_sync::main(*arguments),
         },
         Command::Adapter(command) => match command {
             AdapterCommand::Metrics(arguments) => adapters::metrics::main(arguments),

@@ -13,19 +13,14 @@ fn hostile(what: &'static str) -> (std::net::SocketAddr, Arc<AtomicUsize>) {
     let counter = Arc::clone(&count);
     let address = server(move |mut stream| {
         let mut input = Vec::new();
-        while read_message(&mut stream, &mut input, false).is_some() {
-            counter.fetch_add(1, Ordering::SeqCst);
-            match what {
-                "stall" => {
-                    let _ = stream.read(&mut [0]);
-                    return;
-                }
-                "reset" => return,
-                answer => {
-                    let _ = stream.write_all(answer.as_bytes());
-                    return;
-                }
-            }
+        if read_message(&mut stream, &mut input, false).is_none() {
+            return;
+        }
+        counter.fetch_add(1, Ordering::SeqCst);
+        match what {
+            "stall" => drop(stream.read(&mut [0])),
+            "reset" => {}
+            answer => drop(stream.write_all(answer.as_bytes())),
         }
     });
     (address, count)

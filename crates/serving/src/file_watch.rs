@@ -66,7 +66,8 @@ impl FileWatch {
     /// If the host's watch breaks.
     pub async fn changed(&mut self) -> io::Result<()> {
         self.event().await?;
-        let quiet = async { while tokio::time::timeout(SETTLE, self.event()).await.is_ok_and(|event| event.is_ok()) {} };
+        let quiet =
+            async { while tokio::time::timeout(SETTLE, self.event()).await.is_ok_and(|event| event.is_ok()) {} };
         let _ = tokio::time::timeout(PATIENCE, quiet).await;
         // A link may point into another directory now; one that is gone was told of already.
         let _ = self.follow();

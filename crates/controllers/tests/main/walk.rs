@@ -94,7 +94,7 @@ async fn disturbed(world: &World, steps: &[Step], wanted: &[Value], at: usize, s
 fn start(world: &World, failpoint: &std::sync::Arc<Failpoint>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let config =
-        controllers::Config { autoscaler_period: Duration::from_millis(200), ..controllers::Config::new("CA") };
+        controllers::Config { autoscaler_period: Duration::from_millis(1500), ..controllers::Config::new("CA") };
     tasks.spawn(controllers::run(failpoint.client(world.service()), config));
     tasks
 }
