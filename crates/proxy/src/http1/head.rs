@@ -188,6 +188,22 @@ impl Broken {
     }
 }
 
+/// Adds a field to a head's text and fields.
+fn push_field(text: &mut Vec<u8>, fields: &mut Vec<Field>, name: &[u8], value: &[u8]) {
+    let start = text.len();
+    text.extend_from_slice(name);
+    let middle = text.len();
+    text.extend_from_slice(value);
+    let known = Known::named(name);
+    let (name, value) = (Span::new(start, middle), Span::new(middle, text.len()));
+    fields.push(Field { name, value, known, hop: is_hop(known) });
+}
+
+/// The value of the first field of a name, which must be in lower case.
+fn header<'t>(text: &'t [u8], fields: &[Field], name: &str) -> Option<&'t [u8]> {
+    fields.iter().find(|f| f.name.of(text).eq_ignore_ascii_case(name.as_bytes())).map(|f| f.value.of(text))
+}
+
 /// Reads a request head at the beginning of `request.text`. Returns its length, or `None` if more bytes are needed.
 ///
 /// # Errors
@@ -258,10 +274,7 @@ impl Request {
 
     /// The value of the first field of a name, which must be in lower case.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.fields
-            .iter()
-            .find(|f| f.name.of(&self.text).eq_ignore_ascii_case(name.as_bytes()))
-            .map(|f| f.value.of(&self.text))
+        header(&self.text, &self.fields, name)
     }
 
     /// The value of the first field that is `known`.
@@ -317,17 +330,7 @@ impl Request {
 
     /// Adds a field that came in another way (HTTP/2).
     pub fn push_field(&mut self, name: &[u8], value: &[u8]) {
-        let start = self.text.len();
-        self.text.extend_from_slice(name);
-        let middle = self.text.len();
-        self.text.extend_from_slice(value);
-        let known = Known::named(name);
-        self.fields.push(Field {
-            name: Span::new(start, middle),
-            value: Span::new(middle, self.text.len()),
-            known,
-            hop: is_hop(known),
-        });
+        push_field(&mut self.text, &mut self.fields, name, value);
     }
 
     /// Adds text and returns where it stands.
@@ -510,25 +513,12 @@ impl Response {
 
     /// The value of the first field of a name, which must be in lower case.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
-        self.fields
-            .iter()
-            .find(|f| f.name.of(&self.text).eq_ignore_ascii_case(name.as_bytes()))
-            .map(|f| f.value.of(&self.text))
+        header(&self.text, &self.fields, name)
     }
 
     /// Adds a field that came in another way (HTTP/2, the cache).
     pub fn push_field(&mut self, name: &[u8], value: &[u8]) {
-        let start = self.text.len();
-        self.text.extend_from_slice(name);
-        let middle = self.text.len();
-        self.text.extend_from_slice(value);
-        let known = Known::named(name);
-        self.fields.push(Field {
-            name: Span::new(start, middle),
-            value: Span::new(middle, self.text.len()),
-            known,
-            hop: is_hop(known),
-        });
+        push_field(&mut self.text, &mut self.fields, name, value);
     }
 
     /// What the fields mean together: body and connection (RFC 9112 section 6.3).
