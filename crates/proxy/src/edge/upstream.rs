@@ -252,20 +252,7 @@ impl Job<'_> {
                 Framing::Length(_) => BodyOut::Plain { stream, out: &mut out },
                 _ => BodyOut::Chunked { stream, out: &mut out },
             };
-            let limit = self.x.listener.config.limits.body_bytes.map_or(u64::MAX, |limit| limit.0);
-            let patience = self.x.listener.config.limits.idle_body_timeout.0;
-            let (deadline, tally) = (self.x.deadline, self.x.tally);
-            deadline.set(patience);
-            let mut done = pin!(async {
-                let result = pump(body, &mut body_out, |data| {
-                    deadline.set(patience);
-                    tally.copy(data);
-                    if tally.add_in(data.len() as u64) > limit { Err(BodyError::TooLarge) } else { Ok(()) }
-                })
-                .await;
-                self.set_deadline();
-                result
-            });
+            let mut done = pin!(self.upload(body, &mut body_out));
             let mut upload: Upload<'_> = Some(done.as_mut());
             let mut source = Source::One { stream, input };
             self.receive(&mut source, response, reply, &mut upload, false).await?;
@@ -312,12 +299,26 @@ impl Job<'_> {
             return finish_two(delivered, purpose);
         }
         let mut body_out = BodyOut::Two { stream: Some(stream) };
+        let mut done = pin!(self.upload(body, &mut body_out));
+        let mut upload: Upload<'_> = Some(done.as_mut());
+        self.receive(&mut source, response, reply, &mut upload, false).await?;
+        let delivered = self.deliver(source, response, reply, &mut upload, purpose).await;
+        finish_two(delivered, purpose)
+    }
+
+    /// Passes the request's body on, within the limits of its listener.
+    fn upload<'b>(
+        &'b self,
+        body: &'b mut BodyIn<'_>,
+        body_out: &'b mut BodyOut<'_>,
+    ) -> impl Future<Output = Result<(), PumpError>> + 'b {
         let limit = self.x.listener.config.limits.body_bytes.map_or(u64::MAX, |limit| limit.0);
         let patience = self.x.listener.config.limits.idle_body_timeout.0;
         let (deadline, tally) = (self.x.deadline, self.x.tally);
+        // From now on, not only once it is polled: the response may be awaited first.
         deadline.set(patience);
-        let mut done = pin!(async {
-            let result = pump(body, &mut body_out, |data| {
+        async move {
+            let result = pump(body, body_out, |data| {
                 deadline.set(patience);
                 tally.copy(data);
                 if tally.add_in(data.len() as u64) > limit { Err(BodyError::TooLarge) } else { Ok(()) }
@@ -325,11 +326,7 @@ impl Job<'_> {
             .await;
             self.set_deadline();
             result
-        });
-        let mut upload: Upload<'_> = Some(done.as_mut());
-        self.receive(&mut source, response, reply, &mut upload, false).await?;
-        let delivered = self.deliver(source, response, reply, &mut upload, purpose).await;
-        finish_two(delivered, purpose)
+        }
     }
 
     /// By when the response must begin.
