@@ -3,5 +3,6 @@
 pub mod config_sync;
 pub mod git;
 pub mod git_sync;
+mod look;
 pub mod notice;
 pub mod topz;

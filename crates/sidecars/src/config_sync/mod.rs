@@ -342,16 +342,7 @@ fn announce(serving: &Serving, arguments: &Arguments, state: &Arc<Mutex<State>>,
         });
         async move { http_ends::json(StatusCode::OK, body.to_string()) }
     });
-    let asked = look.clone();
-    serving.admin().route(Method::POST, "/api/v1/config", move |_| {
-        asked.notify_one();
-        async { http_ends::json(StatusCode::ACCEPTED, r#"{"kind":"Accepted","apiVersion":"v1"}"#) }
-    });
-    let asked = look.clone();
-    serving.admin().on_reload(move || {
-        asked.notify_one();
-        Ok(false)
-    });
+    crate::look::when_asked(serving, "/api/v1/config", look);
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -303,16 +303,7 @@ fn announce(serving: &Serving, arguments: &Arguments, url: &str, state: &Arc<Mut
         });
         async move { http_ends::json(StatusCode::OK, body.to_string()) }
     });
-    let asked = look.clone();
-    serving.admin().route(Method::POST, "/api/v1/sync", move |_| {
-        asked.notify_one();
-        async { http_ends::json(StatusCode::ACCEPTED, r#"{"kind":"Accepted","apiVersion":"v1"}"#) }
-    });
-    let asked = look.clone();
-    serving.admin().on_reload(move || {
-        asked.notify_one();
-        Ok(false)
-    });
+    crate::look::when_asked(serving, "/api/v1/sync", look);
 }
 
 /// The last part of the address, without `.git`.
