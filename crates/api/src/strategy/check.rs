@@ -157,21 +157,8 @@ pub fn label_selector(faults: &mut Faults, path: &Path<'_>, selector: &Value) {
     for (i, requirement) in list(selector, "matchExpressions").iter().enumerate() {
         let at = path.index(i);
         let values = list(requirement, "values");
-        match text(requirement, "operator") {
-            "In" | "NotIn" => {
-                if values.is_empty() {
-                    faults.required(&at.field("values"), "must be specified when `operator` is 'In' or 'NotIn'");
-                }
-            }
-            "Exists" | "DoesNotExist" => {
-                if !values.is_empty() {
-                    faults.forbidden(
-                        &at.field("values"),
-                        "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-                    );
-                }
-            }
-            other => faults.invalid(&at.field("operator"), other, "not a valid selector operator"),
+        if !values_suit_operator(faults, &at, requirement) {
+            faults.invalid(&at.field("operator"), text(requirement, "operator"), "not a valid selector operator");
         }
         let key = text(requirement, "key");
         faults.invalid_each(&at.field("key"), key, names::qualified_name(key));
@@ -179,6 +166,29 @@ pub fn label_selector(faults: &mut Faults, path: &Path<'_>, selector: &Value) {
             faults.invalid_each(&at.field("values").index(j), value, names::label_value(value));
         }
     }
+}
+
+/// Whether the requirement has one of the operators that labels' and nodes' selectors share; if so, its number of values is
+/// checked against it.
+pub(crate) fn values_suit_operator(faults: &mut Faults, at: &Path<'_>, requirement: &Value) -> bool {
+    let values = list(requirement, "values");
+    match text(requirement, "operator") {
+        "In" | "NotIn" => {
+            if values.is_empty() {
+                faults.required(&at.field("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+            }
+        }
+        "Exists" | "DoesNotExist" => {
+            if !values.is_empty() {
+                faults.forbidden(
+                    &at.field("values"),
+                    "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+                );
+            }
+        }
+        _ => return false,
+    }
+    true
 }
 
 /// Whether a label selector (`metav1.LabelSelector`) selects these labels; an empty one selects everything.

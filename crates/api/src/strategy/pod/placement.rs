@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::{
     access::{entries, get, int, list, text},
-    check::{label_selector, optional_one_of},
+    check::{label_selector, optional_one_of, values_suit_operator},
     field::{Faults, Path},
     names,
 };
@@ -68,29 +68,18 @@ fn node_selector_term(faults: &mut Faults, path: &Path<'_>, term: &Value, check_
         let at = path.field("matchExpressions");
         let at = at.index(i);
         let values = list(requirement, "values");
-        match text(requirement, "operator") {
-            "In" | "NotIn" => {
-                if values.is_empty() {
-                    faults.required(&at.field("values"), "must be specified when `operator` is 'In' or 'NotIn'");
+        if !values_suit_operator(faults, &at, requirement) {
+            match text(requirement, "operator") {
+                "Gt" | "Lt" => {
+                    if values.len() != 1 {
+                        faults.required(
+                            &at.field("values"),
+                            "must be specified single value when `operator` is 'Lt' or 'Gt'",
+                        );
+                    }
                 }
+                other => faults.invalid(&at.field("operator"), other, "not a valid selector operator"),
             }
-            "Exists" | "DoesNotExist" => {
-                if !values.is_empty() {
-                    faults.forbidden(
-                        &at.field("values"),
-                        "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-                    );
-                }
-            }
-            "Gt" | "Lt" => {
-                if values.len() != 1 {
-                    faults.required(
-                        &at.field("values"),
-                        "must be specified single value when `operator` is 'Lt' or 'Gt'",
-                    );
-                }
-            }
-            other => faults.invalid(&at.field("operator"), other, "not a valid selector operator"),
         }
         let key = text(requirement, "key");
         faults.invalid_each(&at.field("key"), key, names::qualified_name(key));
