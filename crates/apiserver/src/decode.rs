@@ -18,7 +18,7 @@ use crate::{
 /// The body as an object of the call's kind; its namespace is checked against the path.
 pub(crate) fn object(call: &Call<'_>, options: &WriteOptions) -> Outcome<Value> {
     let mut tree = body_as(call, options, call.resource)?;
-    check_namespace(call, &mut tree)?;
+    settle_namespace(call, &mut tree)?;
     Ok(tree)
 }
 
@@ -95,18 +95,23 @@ fn unreadable(error: protobuf::Error) -> Status {
     Status::bad_request(error.to_string())
 }
 
-fn check_namespace(call: &Call<'_>, tree: &mut Value) -> Outcome<()> {
+/// The namespace of the request is the object's: filled in where the object names none, taken away where the kind has none
+/// (upstream's `EnsureObjectNamespaceMatchesRequestNamespace`).
+pub(crate) fn settle_namespace(call: &Call<'_>, tree: &mut Value) -> Outcome<()> {
     let namespace = tree["metadata"]["namespace"].as_str().unwrap_or("");
-    if call.resource.namespaced && !namespace.is_empty() && namespace != call.path.namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
-    if call.resource.namespaced && namespace.is_empty() {
+    if !call.resource.namespaced {
+        if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("namespace");
+        }
+    } else if namespace.is_empty() {
         if tree["metadata"].is_null() {
             tree["metadata"] = serde_json::json!({});
         }
         tree["metadata"]["namespace"] = call.path.namespace.as_str().into();
+    } else if namespace != call.path.namespace {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     Ok(())
 }

@@ -80,14 +80,7 @@ pub(crate) fn applied_object(call: &Call<'_>, options: &WriteOptions) -> Outcome
             call.path.name
         )));
     }
-    let namespace = tree["metadata"]["namespace"].as_str().unwrap_or("");
-    if resource.namespaced && namespace.is_empty() {
-        tree["metadata"]["namespace"] = call.path.namespace.as_str().into();
-    } else if resource.namespaced && namespace != call.path.namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
-    }
+    decode::settle_namespace(call, &mut tree)?;
     Ok(tree)
 }
 

@@ -79,6 +79,8 @@ fn from_v2(object: &mut Value) {
         }
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+        // Always written in v1, unlike in v2.
+        status.entry("currentReplicas").or_insert_with(|| 0.into());
         if let Some(Value::Array(metrics)) = status.remove("currentMetrics") {
             let (percent, others) = split(metrics, "/resource/current/averageUtilization");
             if let Some(percent) = percent {
@@ -158,7 +160,7 @@ mod tests {
                 ],
                 "behavior": {"scaleDown": {"stabilizationWindowSeconds": 1}},
             },
-            "status": {"conditions": [{"type": "AbleToScale", "status": "True"}]},
+            "status": {"currentReplicas": 0, "conditions": [{"type": "AbleToScale", "status": "True"}]},
         });
         let mut converted = v2.clone();
         from_v2(&mut converted);

@@ -82,6 +82,9 @@ fn default_container(container: &mut Value) {
             if let Some(field) = object_mut(from, "fieldRef") {
                 fill_text(field, "apiVersion", "v1");
             }
+            if let Some(resource) = object_mut(from, "resourceFieldRef") {
+                default_divisor(resource);
+            }
             if let Some(file) = object_mut(from, "fileKeyRef") {
                 fill(file, "optional", false);
             }
@@ -199,7 +202,15 @@ fn default_downward_items(source: &mut Value) {
         if let Some(field) = object_mut(item, "fieldRef") {
             fill_text(field, "apiVersion", "v1");
         }
+        if let Some(resource) = object_mut(item, "resourceFieldRef") {
+            default_divisor(resource);
+        }
     }
+}
+
+/// A quantity that is no pointer is always written; zero means one.
+fn default_divisor(resource: &mut Value) {
+    fill(resource, "divisor", "0");
 }
 
 /// `Always` for `:latest`, spelled out or meant; else `IfNotPresent`.

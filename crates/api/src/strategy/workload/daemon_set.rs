@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        access::{at, copy, ensure_object, fill, fill_text, get, same_field, set, text},
+        access::{copy, ensure_object, fill, fill_text, get, same_field, set, text, text_at},
         check::{at_most_100_percent, int_or_percent, is_none_at_all, label_selector, nonnegative, selects_all},
         field::{Faults, Path},
         pod::defaults::default_template,
@@ -26,41 +26,35 @@ pub const DAEMON_SET: Strategy = Strategy {
     ..PLAIN
 };
 
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
 fn prepare_create(object: &mut Value) {
     prepare::first_generation(object);
     prepare::empty_status(
         object,
         json!({"currentNumberScheduled": 0, "numberMisscheduled": 0, "desiredNumberScheduled": 0, "numberReady": 0}),
     );
+    let generation = template_generation(object).max(1);
+    set_template_generation(object, generation);
 }
 
-/// The template's generation grows with the template, which old clients rely on.
+/// The template's generation grows with the template, which old clients rely on; nobody else sets it.
 fn prepare_update(new: &mut Value, old: &Value) {
     let none = json!({});
     let old_spec = get(old, "spec").unwrap_or(&none);
-    if let Some(metadata) = new.as_object_mut().and_then(|map| map.get_mut("metadata")) {
-        let key = "deprecated.daemonset.template.generation";
-        let before = at(old, &["metadata", "annotations", key])
-            .and_then(Value::as_str)
-            .and_then(|text| text.parse::<i64>().ok());
-        if let Some(before) = before {
-            let annotations = ensure_object(metadata, "annotations");
-            fill(annotations, key, before.to_string());
-        }
-    }
     let template_changed = get(new, "spec").is_some_and(|spec| !same_field(spec, old_spec, "template"));
     prepare::next_generation(new, old);
-    if template_changed {
-        let generation = at(old, &["metadata", "annotations", "deprecated.daemonset.template.generation"])
-            .and_then(Value::as_str)
-            .and_then(|text| text.parse::<i64>().ok())
-            .unwrap_or(0)
-            + 1;
-        let metadata = ensure_object(new, "metadata");
-        let annotations = ensure_object(metadata, "annotations");
-        set(annotations, "deprecated.daemonset.template.generation", generation.to_string());
-    }
+    set_template_generation(new, template_generation(old).max(1) + i64::from(template_changed));
     copy(new, old, "status");
+}
+
+fn template_generation(object: &Value) -> i64 {
+    text_at(object, &["metadata", "annotations", TEMPLATE_GENERATION]).parse().unwrap_or(0)
+}
+
+fn set_template_generation(object: &mut Value, generation: i64) {
+    let annotations = ensure_object(ensure_object(object, "metadata"), "annotations");
+    set(annotations, TEMPLATE_GENERATION, generation.to_string());
 }
 
 fn default(object: &mut Value) {

@@ -74,9 +74,7 @@ fn spec(faults: &mut Faults, spec: &Value) {
     let path = Path::root("spec");
     nonnegative(faults, &path, spec, "replicas");
     template::selector(faults, &path, spec, "deployment");
-    if get(spec, "selector").is_some_and(|selector| !super::super::check::selects_all(selector)) {
-        template::selector_matches(faults, &path, spec);
-    }
+    template::selector_matches(faults, &path, spec);
     template::endless_template(faults, &path, spec, "ReplicaSet");
     strategy(faults, &path.field("strategy"), get(spec, "strategy").unwrap_or(&Value::Null));
     nonnegative(faults, &path, spec, "minReadySeconds");

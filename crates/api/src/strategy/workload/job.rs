@@ -31,7 +31,6 @@ pub const JOB: Strategy = Strategy {
 };
 
 fn default(object: &mut Value) {
-    let labels = at(object, &["spec", "template", "metadata", "labels"]).cloned();
     let spec = ensure_object(object, "spec");
     if get(spec, "completions").is_none() && get(spec, "parallelism").is_none() {
         set(spec, "completions", 1);
@@ -45,8 +44,14 @@ fn default(object: &mut Value) {
     let replacement = if get(spec, "podFailurePolicy").is_some() { "Failed" } else { "TerminatingOrFailed" };
     fill(spec, "podReplacementPolicy", replacement);
     default_job_parts(spec);
+    label_as_the_template(object);
+}
+
+/// A Job without labels has its template's.
+fn label_as_the_template(job: &mut Value) {
+    let labels = at(job, &["spec", "template", "metadata", "labels"]).cloned();
     if let Some(labels) = labels.filter(|labels| labels.as_object().is_some_and(|map| !map.is_empty())) {
-        let metadata = ensure_object(object, "metadata");
+        let metadata = ensure_object(job, "metadata");
         if is_empty(metadata, "labels") {
             set(metadata, "labels", labels);
         }
@@ -81,6 +86,8 @@ pub fn after_identity(job: &mut Value) {
     fill(labels, "batch.kubernetes.io/controller-uid", uid.as_str());
     let selector = ensure_object(ensure_object(spec, "selector"), "matchLabels");
     fill(selector, "batch.kubernetes.io/controller-uid", uid);
+    // Upstream's defaults see the object again when it is read back.
+    label_as_the_template(job);
 }
 
 fn validate(job: &Value) -> Vec<Cause> {

@@ -74,9 +74,7 @@ fn validate(object: &Value) -> Vec<Cause> {
     nonnegative(&mut faults, &path, spec, "replicas");
     nonnegative(&mut faults, &path, spec, "minReadySeconds");
     template::selector(&mut faults, &path, spec, "deployment");
-    if get(spec, "selector").is_some_and(|selector| !super::super::check::selects_all(selector)) {
-        template::selector_matches(&mut faults, &path, spec);
-    }
+    template::selector_matches(&mut faults, &path, spec);
     template::endless_template(&mut faults, &path, spec, "ReplicaSet");
     faults.into_causes()
 }

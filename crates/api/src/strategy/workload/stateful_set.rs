@@ -97,9 +97,7 @@ fn validate(object: &Value) -> Vec<Cause> {
         faults.invalid(&path.field("ordinals.start"), start, super::super::check::NEGATIVE);
     }
     template::selector(&mut faults, &path, object_spec, "statefulset");
-    if get(object_spec, "selector").is_some_and(|selector| !super::super::check::selects_all(selector)) {
-        template::selector_matches(&mut faults, &path, object_spec);
-    }
+    template::selector_matches(&mut faults, &path, object_spec);
     let at = path.field("template");
     spec::template(&mut faults, &at, &with_claims(object_spec));
     template::endless(&mut faults, &at, object_spec, "StatefulSet");

@@ -30,7 +30,7 @@ pub fn selector_matches(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
     if !matches {
         faults.invalid(
             &path.field("template").field("metadata").field("labels"),
-            labels.unwrap_or(&Value::Object(serde_json::Map::new())),
+            labels.unwrap_or(&Value::Null),
             "`selector` does not match template `labels`",
         );
     }

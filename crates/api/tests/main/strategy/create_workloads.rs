@@ -3,7 +3,14 @@ use super::{check_creates, row};
 #[test]
 fn a_workload_must_select_its_pods() {
     check_creates(&[
-        row("deployment", &[("/spec/selector", "-")], &["Required spec.selector: Required value"]),
+        row(
+            "deployment",
+            &[("/spec/selector", "-")],
+            &[
+                "Required spec.selector: Required value",
+                r#"Invalid spec.template.metadata.labels: Invalid value: {"app":"web"}: `selector` does not match template `labels`"#,
+            ],
+        ),
         row(
             "deployment",
             &[("/spec/selector", "{}")],
