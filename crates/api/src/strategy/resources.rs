@@ -128,6 +128,13 @@ pub fn quantity_value(faults: &mut Faults, path: &Path<'_>, name: &str, quantity
     }
 }
 
+/// Any amount (`validateBasicResource`).
+pub fn not_negative(faults: &mut Faults, path: &Path<'_>, quantity: &Value) {
+    if let Some(amount) = amount::of(quantity).filter(|amount| amount.signum() < 0) {
+        faults.invalid(path, amount.value(), "must be a valid resource quantity");
+    }
+}
+
 /// An amount above nothing.
 pub fn positive(faults: &mut Faults, path: &Path<'_>, quantity: &Value) -> bool {
     let sound = amount::of(quantity).is_some_and(|amount| amount.signum() > 0);

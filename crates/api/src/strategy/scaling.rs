@@ -133,10 +133,16 @@ fn validate_autoscaler(object: &Value) -> Vec<Cause> {
     }
     reference(&mut faults, &path.field("scaleTargetRef"), get(spec, "scaleTargetRef").unwrap_or(&none));
     if let Some(percent) = int(spec, "targetCPUUtilizationPercentage").filter(|percent| *percent < 1) {
-        faults.invalid(&path.field("targetCPUUtilizationPercentage"), percent, "must be greater than 0");
+        // Upstream validates what v1 is converted to.
+        let at = path.field("metrics[0].resource.target.averageUtilization");
+        faults.invalid(&at, percent, "must be greater than 0");
     }
     for (i, metric) in list(spec, "metrics").iter().enumerate() {
         metric_spec(&mut faults, &path.field("metrics").index(i), metric);
+    }
+    if least == Some(0) && !to_zero {
+        let detail = "must specify at least one Object or External metric to support scaling to zero replicas";
+        faults.forbidden(&path.field("metrics"), detail);
     }
     if let Some(behavior) = get(spec, "behavior") {
         for direction in ["scaleUp", "scaleDown"] {

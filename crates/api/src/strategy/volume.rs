@@ -17,7 +17,7 @@ use super::{
         defaults::default_remote_disk,
         placement::node_selector,
         update::difference,
-        volume::{fibre_channel, host_path},
+        volume::{host_path, remote},
     },
     prepare::{self, PLAIN, WITH_STATUS},
     resources,
@@ -50,6 +50,8 @@ pub const STORAGE_CLASS: Strategy =
 pub const CSI_DRIVER: Strategy = Strategy {
     default: default_driver,
     prepare_update: |new, old| prepare::count_generation(new, old, &["spec"]),
+    validate: validate_driver,
+    validate_update: |new, _| validate_driver(new),
     unconditional_update: false,
     ..PLAIN
 };
@@ -265,17 +267,17 @@ fn validate_volume(object: &Value) -> Vec<Cause> {
     let spec = get(object, "spec").unwrap_or(&none);
     let path = Path::root("spec");
     access_modes(&mut faults, &path, spec, "");
-    match map(spec, "capacity") {
-        None => faults.required(&path.field("capacity"), ""),
-        Some(capacity) if capacity.is_empty() => faults.required(&path.field("capacity"), ""),
-        Some(capacity) => {
-            if !capacity.contains_key("storage") || capacity.len() > 1 {
-                faults.not_supported(&path.field("capacity"), get(spec, "capacity").unwrap_or(&none), &["storage"]);
-            }
-            for (name, quantity) in entries(spec, "capacity") {
-                resources::positive(&mut faults, &path.field("capacity").key(name), quantity);
-            }
-        }
+    if is_empty(spec, "capacity") {
+        faults.required(&path.field("capacity"), "");
+    }
+    if map(spec, "capacity").is_none_or(|capacity| !capacity.contains_key("storage") || capacity.len() > 1) {
+        faults.not_supported(&path.field("capacity"), get(spec, "capacity").unwrap_or(&none), &["storage"]);
+    }
+    for (name, quantity) in entries(spec, "capacity") {
+        let at = path.field("capacity");
+        let at = at.key(name);
+        resources::not_negative(&mut faults, &at, quantity);
+        resources::positive(&mut faults, &at, quantity);
     }
     optional_one_of(&mut faults, &path, spec, "persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"]);
     let host_path = get(spec, "hostPath").map(|source| text(source, "path"));
@@ -311,29 +313,39 @@ fn validate_volume(object: &Value) -> Vec<Cause> {
 }
 
 fn volume_source(faults: &mut Faults, spec: &Path<'_>, path: &Path<'_>, kind: &str, source: &Value, affinity: bool) {
-    let required: &[&str] = match kind {
-        "nfs" => &["server", "path"],
-        "local" => &["path"],
-        "csi" => &["driver", "volumeHandle"],
-        "iscsi" => &["targetPortal", "iqn"],
-        _ => &[],
-    };
-    for field in required {
-        if text(source, field).is_empty() {
-            faults.required(&path.field(field), "");
-        }
-    }
     match kind {
         "hostPath" => host_path(faults, path, source),
-        "fc" => fibre_channel(faults, path, source),
-        "nfs" if !text(source, "path").starts_with('/') => {
-            faults.invalid(&path.field("path"), text(source, "path"), "must be an absolute path");
+        "local" => {
+            if text(source, "path").is_empty() {
+                faults.required(&path.field("path"), "");
+            }
+            if !affinity {
+                faults.required(&spec.field("nodeAffinity"), "Local volume requires node affinity");
+            }
         }
-        "local" if !affinity => {
-            faults.required(&spec.field("nodeAffinity"), "Local volume requires node affinity");
+        "csi" => {
+            for field in ["driver", "volumeHandle"] {
+                if text(source, field).is_empty() {
+                    faults.required(&path.field(field), "");
+                }
+            }
         }
-        _ => {}
+        _ => remote(faults, path, kind, source),
     }
+}
+
+fn validate_driver(object: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    let none = Value::Null;
+    let spec = get(object, "spec").unwrap_or(&none);
+    let path = Path::root("spec");
+    optional_one_of(&mut faults, &path, spec, "fsGroupPolicy", &["File", "None", "ReadWriteOnceWithFSType"]);
+    for mode in list(spec, "volumeLifecycleModes") {
+        if mode != "Persistent" && mode != "Ephemeral" {
+            faults.not_supported(&path.field("volumeLifecycleModes"), mode, &["Persistent", "Ephemeral"]);
+        }
+    }
+    faults.into_causes()
 }
 
 fn validate_volume_update(new: &Value, old: &Value) -> Vec<Cause> {
@@ -379,7 +391,7 @@ fn validate_class(object: &Value) -> Vec<Cause> {
     let mut faults = Faults::new();
     let root = Path::root("");
     match text(object, "provisioner") {
-        "" => faults.required(&root.field("provisioner"), "provisioner"),
+        "" => faults.required(&root.field("provisioner"), ""),
         name => {
             let lower = name.to_lowercase();
             faults.invalid_each(&root.field("provisioner"), name, names::qualified_name(&lower));

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     access::{get, int, is_empty, list, text},
-    check::{label_selector, optional_one_of, port},
+    check::{label_selector, optional_one_of},
     field::{Faults, Path},
     names,
 };
@@ -32,17 +32,6 @@ fn webhook(faults: &mut Faults, path: &Path<'_>, hook: &Value) {
         let at = path.field("rules");
         operations(faults, &at.index(i), rule);
     }
-    let versions = list(hook, "admissionReviewVersions");
-    let at = path.field("admissionReviewVersions");
-    if versions.is_empty() {
-        faults.required(&at, "must specify one of v1, v1beta1");
-    } else if !versions.iter().any(|version| version == "v1" || version == "v1beta1") {
-        faults.invalid(
-            &at,
-            get(hook, "admissionReviewVersions").unwrap_or(&Value::Null),
-            "must include at least one of v1, v1beta1",
-        );
-    }
     optional_one_of(faults, path, hook, "failurePolicy", &["Fail", "Ignore"]);
     optional_one_of(faults, path, hook, "matchPolicy", &["Equivalent", "Exact"]);
     optional_one_of(faults, path, hook, "reinvocationPolicy", &["IfNeeded", "Never"]);
@@ -60,6 +49,25 @@ fn webhook(faults: &mut Faults, path: &Path<'_>, hook: &Value) {
         }
     }
     client(faults, &path.field("clientConfig"), get(hook, "clientConfig").unwrap_or(&Value::Null));
+    review_versions(faults, &path.field("admissionReviewVersions"), list(hook, "admissionReviewVersions"));
+}
+
+fn review_versions(faults: &mut Faults, path: &Path<'_>, versions: &[Value]) {
+    if versions.is_empty() {
+        faults.required(path, "must specify one of v1, v1beta1");
+        return;
+    }
+    for (i, version) in versions.iter().enumerate() {
+        let text = version.as_str().unwrap_or("");
+        if versions[..i].contains(version) {
+            faults.invalid(&path.index(i), text, "duplicate version");
+        } else {
+            faults.invalid_each(&path.index(i), text, names::dns1035_label(text));
+        }
+    }
+    if !versions.iter().any(|version| version == "v1" || version == "v1beta1") {
+        faults.invalid(path, &Value::from(versions), "must include at least one of v1, v1beta1");
+    }
 }
 
 /// A name of at least three labels (`IsFullyQualifiedName`).
@@ -79,7 +87,7 @@ fn qualified(faults: &mut Faults, path: &Path<'_>, name: &str) {
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
 
 fn operations(faults: &mut Faults, path: &Path<'_>, rule: &Value) {
-    for (field, one) in [("apiGroups", true), ("apiVersions", true), ("resources", true), ("operations", false)] {
+    for (field, one) in [("operations", false), ("apiGroups", true), ("apiVersions", true), ("resources", true)] {
         let at = path.field(field);
         let values = list(rule, field);
         if values.is_empty() {
@@ -136,7 +144,37 @@ fn client(faults: &mut Faults, path: &Path<'_>, config: &Value) {
                     faults.required(&at.field(field), detail);
                 }
             }
-            port(faults, &at, service, "port");
+            let number = int(service, "port").unwrap_or(0);
+            for fault in names::port_number(number) {
+                faults.invalid(&at.field("port"), number, format!("port is not valid: {fault}"));
+            }
+            service_path(faults, &at.field("path"), text(service, "path"));
+        }
+    }
+}
+
+/// The path at a service: `/`, or names between slashes.
+fn service_path(faults: &mut Faults, at: &Path<'_>, path: &str) {
+    match path {
+        "" | "/" => return,
+        "//" => return faults.invalid(at, path, "segment[0] may not be empty"),
+        _ => {}
+    }
+    if !path.starts_with('/') {
+        faults.invalid(at, path, "must start with a '/'");
+    }
+    // Upstream drops the first character, whatever it is.
+    let mut rest = path.chars();
+    rest.next();
+    let rest = rest.as_str();
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    for (i, step) in rest.split('/').enumerate() {
+        if step.is_empty() {
+            faults.invalid(at, path, format!("segment[{i}] may not be empty"));
+            continue;
+        }
+        for fault in names::dns1123_subdomain(step) {
+            faults.invalid(at, path, format!("segment[{i}]: {fault}"));
         }
     }
 }

@@ -145,8 +145,10 @@ pub fn object_field(faults: &mut Faults, path: &Path<'_>, reference: &Value, all
         Some(_) => matches!(base, "metadata.annotations" | "metadata.labels"),
         None => CONVERTIBLE.contains(&base),
     };
-    if !convertible {
+    let version = text(reference, "apiVersion");
+    if version != "v1" || !convertible {
         let reason = match subscript {
+            _ if version != "v1" => format!("unsupported pod version: {version}"),
             Some(_) => format!("field label does not support subscript: {field}"),
             None => format!("field label not supported: {field}"),
         };

@@ -147,8 +147,8 @@ const SOURCES: [&str; 30] = [
     "local",
 ];
 
-/// What must be filled in of the sources that need no more than that.
-fn remote(faults: &mut Faults, path: &Path<'_>, kind: &str, source: &Value) {
+/// What must be filled in of the sources that need little more than that, in a pod or a PersistentVolume.
+pub fn remote(faults: &mut Faults, path: &Path<'_>, kind: &str, source: &Value) {
     let required: &[&str] = match kind {
         "gitRepo" => &["repository"],
         "gcePersistentDisk" => &["pdName"],

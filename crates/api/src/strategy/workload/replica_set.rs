@@ -7,7 +7,10 @@ use super::{
         access::{at, ensure_object, entries, fill, get, int, is_empty, set},
         check::nonnegative,
         field::{Faults, Path},
-        pod::{defaults::default_pod_spec, spec},
+        pod::{
+            defaults::{default_pod_spec, default_template},
+            spec,
+        },
         prepare::{self, PLAIN},
     },
     template,
@@ -46,6 +49,13 @@ fn prepare_create(object: &mut Value) {
 fn default_replica_set(object: &mut Value) {
     let spec = ensure_object(object, "spec");
     fill(spec, "replicas", 1);
+    default_template(spec);
+}
+
+/// As a ReplicaSet's, but for the template, which may be missing.
+fn default_replicas_and_template(object: &mut Value) {
+    let spec = ensure_object(object, "spec");
+    fill(spec, "replicas", 1);
     if let Some(template) = super::super::access::object_mut(spec, "template") {
         default_pod_spec(ensure_object(template, "spec"));
     }
@@ -63,7 +73,7 @@ fn default_replication_controller(object: &mut Value) {
             set(metadata, "labels", labels);
         }
     }
-    default_replica_set(object);
+    default_replicas_and_template(object);
 }
 
 fn validate(object: &Value) -> Vec<Cause> {
