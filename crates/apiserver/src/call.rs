@@ -50,6 +50,23 @@ impl Call<'_> {
         Status::conflict(self.resource.group, self.resource.plural, &self.path.name)
     }
 
+    /// What is written must bear the name in the path.
+    ///
+    /// # Errors
+    /// 400, if it bears another name or none.
+    pub fn check_name(&self, object: &Value) -> Outcome<()> {
+        let on_url = &self.path.name;
+        match object["metadata"]["name"].as_str().unwrap_or("") {
+            "" => Err(Status::bad_request(format!(
+                "the name of the object ({on_url} based on URL) was undeterminable: name must be provided"
+            ))),
+            name if name == on_url => Ok(()),
+            name => Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({on_url})"
+            ))),
+        }
+    }
+
     /// The client's program, from which the field manager is named.
     pub fn user_agent(&self) -> &str {
         self.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or("")

@@ -58,7 +58,7 @@ async fn route(
     let verb = verb_of(&parts.method, &path, &query);
     authorize(server, &user, &path, verb, url).map_err(plain)?;
     let resource = resource.ok_or_else(|| plain(Status::no_such_resource()))?;
-    check_scope(resource, &path).map_err(plain)?;
+    check_scope(resource, &path, verb).map_err(plain)?;
     if subresources::is_stream(resource, &path.subresource) {
         let (uri, headers, method) = (parts.uri.clone(), parts.headers.clone(), parts.method.clone());
         let query = Query::parse(uri.query());
@@ -201,14 +201,19 @@ fn authorize(server: &ApiServer, user: &User, path: &ResourcePath, verb: &str, u
     Err(Status::forbidden(&path.group, &path.resource, &path.name, why))
 }
 
-/// Namespaced resources are named in a namespace, the others are not.
-fn check_scope(resource: &Resource, path: &ResourcePath) -> Outcome<()> {
+/// Namespaced resources are in a namespace (over all of them they are listed and watched, no more); the others are not.
+fn check_scope(resource: &Resource, path: &ResourcePath, verb: &str) -> Outcome<()> {
     let within = !path.namespace.is_empty();
     if within && !resource.namespaced {
         return Err(Status::no_such_resource());
     }
-    if resource.namespaced && !within && !path.name.is_empty() && !path.watch {
-        return Err(Status::no_such_resource());
+    if resource.namespaced && !within && !path.watch {
+        if !path.name.is_empty() {
+            return Err(Status::no_such_resource());
+        }
+        if !matches!(verb, "list" | "watch") {
+            return Err(Status::method_not_allowed());
+        }
     }
     Ok(())
 }

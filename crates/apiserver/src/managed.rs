@@ -71,15 +71,10 @@ pub(crate) fn applied_object(call: &Call<'_>, options: &WriteOptions) -> Outcome
         }
         FieldValidation::Ignore => decoded.object,
     };
-    let name = tree["metadata"]["name"].as_str().unwrap_or("");
-    if name.is_empty() {
+    if tree["metadata"]["name"].as_str().unwrap_or("").is_empty() {
         tree["metadata"]["name"] = call.path.name.as_str().into();
-    } else if name != call.path.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.path.name
-        )));
     }
+    call.check_name(&tree)?;
     decode::settle_namespace(call, &mut tree)?;
     Ok(tree)
 }

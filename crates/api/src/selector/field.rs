@@ -38,7 +38,10 @@ pub enum FieldError {
     /// A bare `,` or `=` in a value; the number is its code point, as upstream prints it.
     #[error("invalid field selector: unescaped character in value: {0}")]
     Unescaped(u32),
-    /// The kind can't be selected by that field.
+    /// The kind can be selected by nothing but its name, and was asked for that field.
+    #[error("\"{0}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")]
+    Unknown(String),
+    /// The kind can't be selected by that field, though by some of its own.
     #[error("field label not supported: {0}")]
     Unsupported(String),
 }
@@ -69,7 +72,12 @@ impl FieldSelector {
                 || (namespaced && field == "metadata.namespace")
                 || selectable.iter().any(|(label, _)| *label == field);
             if !known {
-                return Err(FieldError::Unsupported(field.to_owned()));
+                let field = field.to_owned();
+                return Err(if selectable.is_empty() {
+                    FieldError::Unknown(field)
+                } else {
+                    FieldError::Unsupported(field)
+                });
             }
         }
         Ok(())

@@ -39,7 +39,9 @@ pub(super) async fn plan(call: &Call<'_>, new: Option<&mut Value>, old: Option<&
         plan.takes.push(Take { key: ip_key(&ip), refusal: None });
     } else if needs_ip(new) {
         set_ips(new);
-        for ip in wanted.iter().filter(|ip| !had_ips.contains(ip)) {
+        // An address that is set does not change: validation refuses that, with nothing taken.
+        let set = !had_ips.is_empty() && wanted.first() != had_ips.first();
+        for ip in wanted.iter().filter(|ip| !set && !had_ips.contains(ip)) {
             let shown = json!([ip]);
             let invalid =
                 |why: &str| Cause::invalid("spec.clusterIPs", &shown, &format!("failed to allocate IP {ip}: {why}"));

@@ -15,6 +15,7 @@ use crate::{
 pub(super) async fn finalize(call: &Call<'_>) -> Outcome<Reply> {
     let options = WriteOptions::parse(&call.query, call.user_agent(), "UpdateOptions")?;
     let given = decode::object(call, &options)?;
+    call.check_name(&given)?;
     let pinned = given["metadata"]["resourceVersion"].as_str().is_some_and(|v| !v.is_empty());
     let how = Modify {
         part: Part::Exact,

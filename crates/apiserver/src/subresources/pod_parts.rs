@@ -49,13 +49,7 @@ pub(super) async fn change(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
                 decode::patched(call, &options, asked, None)?
             }
         };
-        let name = asked["metadata"]["name"].as_str().unwrap_or("");
-        if name != call.path.name {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                call.path.name
-            )));
-        }
+        call.check_name(&asked)?;
         let mut new = old.clone();
         new["spec"] = asked["spec"].take();
         for field in ["resourceVersion", "uid"] {

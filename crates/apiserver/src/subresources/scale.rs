@@ -37,6 +37,7 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
             Some(given) => scale = given.clone(),
             None => patch::patch_tree(call, &mut scale)?,
         }
+        call.check_name(&scale)?;
         let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
         if replicas < 0 {
             let fault = Cause::invalid("spec.replicas", replicas, "must be greater than or equal to 0");

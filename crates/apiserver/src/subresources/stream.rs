@@ -39,7 +39,7 @@ pub(super) async fn stream(call: &Call<'_>, method: Method, parts: Parts, body: 
             let container = container_of(call, &pod)?;
             if node.is_empty() {
                 // As upstream: nothing ran yet, so nothing was said.
-                return Ok(Reply::Response(crate::respond::with_type(200, "text/plain", crate::body::Body::Empty)));
+                return Ok(Reply::Response(crate::respond::with_type(204, "text/plain", crate::body::Body::Empty)));
             }
             format!("/containerLogs/{namespace}/{name}/{container}{}", log_query(call))
         }
@@ -52,7 +52,8 @@ pub(super) async fn stream(call: &Call<'_>, method: Method, parts: Parts, body: 
         }
         action => {
             let container = container_of(call, &pod)?;
-            let query = session_query(call)?;
+            // A pod that runs nowhere is the first thing to say.
+            let query = if node.is_empty() { String::new() } else { session_query(call)? };
             format!("/{action}/{namespace}/{name}/{container}{query}")
         }
     };

@@ -114,7 +114,7 @@ impl DeleteOptions {
             faults.push(Cause::not_supported(
                 "propagationPolicy",
                 policy,
-                &["Background", "Foreground", "Orphan", "nil"],
+                &["Foreground", "Background", "Orphan", "nil"],
             ));
         }
         if faults.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", faults)) }
@@ -249,15 +249,22 @@ pub(crate) fn check_preconditions(
     options: &DeleteOptions,
     old: &Value,
 ) -> Outcome<()> {
-    for (what, wanted, field) in
-        [("UID", &options.uid, "uid"), ("ResourceVersion", &options.resource_version, "resourceVersion")]
-    {
-        let present = old["metadata"][field].as_str().unwrap_or("");
-        if let Some(wanted) = wanted.as_deref().filter(|w| *w != present) {
-            let why =
-                format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {present}");
-            return Err(Status::conflict_because(resource.group, resource.plural, name, &why));
-        }
+    let present = |field: &str| old["metadata"][field].as_str().unwrap_or("");
+    // Upstream names the kind here, where other conflicts name the resource.
+    let refuse = |why: String| Err(Status::conflict_because(resource.group, resource.kind, name, &why));
+    if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != present("uid")) {
+        return refuse(format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({}). \
+             The object might have been deleted and then recreated",
+            present("uid")
+        ));
+    }
+    if let Some(wanted) = options.resource_version.as_deref().filter(|wanted| *wanted != present("resourceVersion")) {
+        return refuse(format!(
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({}). \
+             The object might have been modified",
+            present("resourceVersion")
+        ));
     }
     Ok(())
 }

@@ -163,7 +163,8 @@ impl Continue {
     }
 
     fn decode(token: &str) -> Outcome<Continue> {
-        let fault = |what: &str| Status::bad_request(format!("continue key is not valid: {what}"));
+        let fault =
+            |what: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {what}"));
         let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| fault(&e.to_string()))?;
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| fault(&e.to_string()))?;
         if value["v"] != "meta.k8s.io/v1" {

@@ -3,6 +3,7 @@
 use api::{
     patch::{json, merge, strategic},
     status::{Cause, Details, Status},
+    strategy::metadata::IMMUTABLE,
     strict,
 };
 use serde_json::Value;
@@ -51,10 +52,21 @@ pub(crate) async fn patch(call: &Call<'_>, part: Part) -> Outcome<Reply> {
         run(call, &document, &mut new)?;
         let strategic = if let Document::Strategic(patch) = &document { Some(patch) } else { None };
         let new = decode::patched(call, &options, new, strategic)?;
-        check_name(call, &new)?;
+        call.check_name(&new)?;
+        check_uid(call, &new, old)?;
         Ok(new)
     })
     .await
+}
+
+/// A patch can't name another object; unlike an update's, its uid is no precondition.
+fn check_uid(call: &Call<'_>, new: &Value, old: &Value) -> Outcome<()> {
+    let (uid, before) = (&new["metadata"]["uid"], &old["metadata"]["uid"]);
+    if uid.as_str().unwrap_or("").is_empty() || uid == before {
+        return Ok(());
+    }
+    let fault = Cause::invalid("metadata.uid", uid, IMMUTABLE);
+    Err(Status::invalid(call.resource.group, call.resource.kind, &call.path.name, vec![fault]))
 }
 
 /// The patch in the body, applied to any tree (of a subresource such as `scale`).
@@ -112,17 +124,6 @@ fn unprocessable(call: &Call<'_>, text: &str) -> Status {
     call.warn(text);
     Status::new(422, "Invalid", "the server rejected our request due to an error in our request")
         .details(Details::default())
-}
-
-fn check_name(call: &Call<'_>, new: &Value) -> Outcome<()> {
-    let name = new["metadata"]["name"].as_str().unwrap_or("");
-    if name == call.path.name {
-        return Ok(());
-    }
-    Err(Status::bad_request(format!(
-        "the name of the object ({name}) does not match the name on the URL ({})",
-        call.path.name
-    )))
 }
 
 /// Server-side apply: creates what does not exist.

@@ -1,6 +1,5 @@
 //! PUT: replaces an object.
 
-use api::status::Status;
 use serde_json::Value;
 
 use crate::{
@@ -19,16 +18,7 @@ use crate::{
 pub(crate) async fn update(call: &Call<'_>, part: Part) -> Outcome<Reply> {
     let options = WriteOptions::parse(&call.query, call.user_agent(), "UpdateOptions")?;
     let tree = decode::object(call, &options)?;
-    let name = tree["metadata"]["name"].as_str().unwrap_or("");
-    if name.is_empty() {
-        return Err(Status::bad_request("name must be provided"));
-    }
-    if name != call.path.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.path.name
-        )));
-    }
+    call.check_name(&tree)?;
     let how = Modify {
         part,
         options: &options,
