@@ -157,7 +157,9 @@ impl Plan {
         let mut volumes = vec![json!({"name": "config", "configMap": {"name": config_map}})];
         if let Some(bytes) = self.disk {
             mounts.push(json!({"name": "scratch", "mountPath": "/var/cache/hythe"}));
-            volumes.push(json!({"name": "scratch", "emptyDir": {"sizeLimit": bytes.to_string()}}));
+            // What is stored keeps to its bytes; directories take some too, and who takes more than the limit is evicted.
+            let limit = bytes.saturating_add(bytes / 8).saturating_add(4 << 20);
+            volumes.push(json!({"name": "scratch", "emptyDir": {"sizeLimit": limit.to_string()}}));
         }
         let resources = match tier.and_then(|t| t.resources.as_ref()) {
             Some(resources) => json!(resources),

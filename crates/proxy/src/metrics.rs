@@ -93,6 +93,8 @@ impl fmt::Debug for SiteCollector {
 type Labels<'a> = Vec<(&'a str, String)>;
 /// A result's name, and where it is counted.
 type Counted = (&'static str, fn(&crate::cache::Counts) -> u64);
+/// A metric of a cache's disk: its name, its help, and where it is counted.
+type Told = (&'static str, &'static str, fn(&crate::cache::DiskCounts) -> u64);
 
 /// Writes one metric with all its samples.
 fn counters<'a>(
@@ -299,6 +301,26 @@ impl Collector for SiteCollector {
             "Stored responses",
             caches.iter().map(|(l, c)| (l.clone(), c.entries as i64)),
         )?;
+        let disks = || caches.iter().filter_map(|(labels, counts)| Some((labels.clone(), counts.disk?)));
+        let told: [Told; 4] = [
+            ("hythe_proxy_cache_disk_hits", "Responses read from disk", |d| d.hits),
+            ("hythe_proxy_cache_disk_writes", "Responses written to disk", |d| d.writes),
+            ("hythe_proxy_cache_disk_evictions", "Responses that left the disk for lack of room", |d| d.evictions),
+            ("hythe_proxy_cache_disk_errors", "Writes that failed, and files that were broken", |d| d.errors),
+        ];
+        for (name, help, value) in told {
+            counters(encoder, name, help, disks().map(|(labels, disk)| (labels, value(&disk))))?;
+        }
+        let told: [Told; 3] = [
+            ("hythe_proxy_cache_disk_up", "1 if the disk takes responses; 0: memory alone is used", |d| {
+                u64::from(d.up)
+            }),
+            ("hythe_proxy_cache_disk_bytes", "Disk that stored responses take", |d| d.bytes),
+            ("hythe_proxy_cache_disk_entries", "Responses on disk", |d| d.entries),
+        ];
+        for (name, help, value) in told {
+            gauges(encoder, name, help, disks().map(|(labels, disk)| (labels, value(&disk) as i64)))?;
+        }
         let limits = site.limits.counts();
         let samples = limits.into_iter().map(|(name, allowed, count)| {
             (

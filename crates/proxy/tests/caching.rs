@@ -150,3 +150,87 @@ fn urls_and_tags_are_purged_by_those_who_may() {
     let closed = Stage::simple(&[app], "cache: c", "", "caches: [{name: c}]");
     assert_eq!(ask(closed.address(), "PURGE / HTTP/1.1\r\nhost: test\r\n\r\n").status, 403);
 }
+
+#[test]
+fn a_field_for_caches_like_this_counts_in_place_of_the_one_for_all() {
+    for (fields, asked) in [
+        ("cdn-cache-control: max-age=60\r\ncache-control: no-store", 1),
+        ("cdn-cache-control: max-age=60\r\nexpires: Thu, 01 Jan 1970 00:00:00 GMT", 1),
+        ("cdn-cache-control: no-store\r\ncache-control: max-age=60", 2),
+        ("cdn-cache-control: max-age=60, &&\r\ncache-control: no-store", 2),
+    ] {
+        let (stage, count) = counted(move |_, _| with(fields, "x"));
+        for _ in 0..2 {
+            assert_eq!(get(stage.address(), "/").text(), "x");
+        }
+        assert_eq!(count.load(Ordering::SeqCst), asked, "{fields}");
+    }
+}
+
+#[test]
+fn parts_of_what_is_stored_are_served_from_it() {
+    let (stage, count) = counted(|head, _| {
+        if head.contains("range: bytes=") {
+            return "HTTP/1.1 206 Partial Content\r\ncontent-range: bytes 0-0/10\r\ncontent-length: 1\r\ncache-control: max-age=60\r\n\r\n0".into();
+        }
+        with("cache-control: max-age=60\r\netag: \"v1\"\r\nlast-modified: Sun, 06 Nov 1994 08:49:37 GMT", "0123456789")
+    });
+    let part = |range: &str, more: &str| {
+        let answer = ask(stage.address(), &format!("GET / HTTP/1.1\r\nhost: test\r\nrange: {range}\r\n{more}\r\n"));
+        (answer.status, answer.text(), answer.header("content-range").unwrap_or_default().to_owned())
+    };
+    assert_eq!(part("bytes=0-0", ""), (206, "0".into(), "bytes 0-0/10".into()), "by the server: nothing is stored");
+    assert_eq!(get(stage.address(), "/").text(), "0123456789", "a part was not taken for the whole");
+    assert_eq!(part("bytes=2-4", ""), (206, "234".into(), "bytes 2-4/10".into()));
+    assert_eq!(part("bytes=-2", ""), (206, "89".into(), "bytes 8-9/10".into()));
+    assert_eq!(part("bytes=10-", ""), (416, "".into(), "bytes */10".into()));
+    assert_eq!(part("bytes=2-4", "if-range: \"v1\"\r\n").0, 206);
+    assert_eq!(part("bytes=2-4", "if-range: Sun, 06 Nov 1994 08:49:37 GMT\r\n").0, 206);
+    assert_eq!(part("bytes=2-4", "if-range: \"v2\"\r\n"), (200, "0123456789".into(), "".into()));
+    assert_eq!(part("bytes=2-4", "if-none-match: \"v1\"\r\n").0, 304);
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn what_a_change_names_is_old_too_before_its_answer_is_seen() {
+    let (stage, _) = counted(|head, n| {
+        if head.starts_with("POST") {
+            return "HTTP/1.1 201 Created\r\nlocation: /list\r\ncontent-location: item\r\ncontent-length: 0\r\n\r\n"
+                .into();
+        }
+        with("cache-control: max-age=60", &n.to_string())
+    });
+    let paths = ["/list", "/item", "/add", "/other"];
+    let before = paths.map(|path| get(stage.address(), path).text());
+    assert_eq!(ask(stage.address(), "POST /add HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n").status, 201);
+    let after = paths.map(|path| get(stage.address(), path).text());
+    let changed: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before != after).collect();
+    assert_eq!(changed, [true, true, true, false]);
+}
+
+#[test]
+fn what_was_asked_for_before_a_purge_is_not_stored_after_it() {
+    for purge in
+        ["PURGE /page HTTP/1.1\r\nhost: test\r\n\r\n", "PURGE / HTTP/1.1\r\nhost: test\r\ncache-tag: red\r\n\r\n"]
+    {
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let ends = std::sync::Mutex::new((wait, begun));
+        let (stage, _) = counted(move |_, n| {
+            if n == 1 {
+                let (wait, begun) = &*ends.lock().unwrap();
+                begun.send(()).unwrap();
+                wait.recv_timeout(DEADLINE).unwrap();
+            }
+            with("cache-control: max-age=60\r\ncache-tag: red", &n.to_string())
+        });
+        let address = stage.address();
+        let slow = std::thread::spawn(move || get(address, "/page").text());
+        begins.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(ask(address, purge).status, 200);
+        go.send(()).unwrap();
+        assert_eq!(slow.join().unwrap(), "1");
+        assert_eq!(get(address, "/page").text(), "2", "what was on its way is old");
+        assert_eq!(get(address, "/page").text(), "2");
+    }
+}

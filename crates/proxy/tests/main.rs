@@ -2,6 +2,7 @@
 
 mod bytes;
 mod caching;
+mod disk;
 mod documents;
 mod framing;
 mod limiting;

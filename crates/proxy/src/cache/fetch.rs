@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::freshness::{self, Defaults, Directives, Facts};
 use super::store::{Entry, Key, joined};
-use super::{Cache, now};
+use super::{Cache, date, now, targeted};
 use crate::http1::{Field, Framing, Request, Response};
 
 /// A fetch under way.
@@ -23,6 +23,8 @@ pub struct Fetch {
     instead: Option<Arc<Entry>>,
     failed: bool,
     status: u16,
+    /// When it began, as the store counts: what was dropped since is not stored again.
+    began: u64,
     /// Others wait for this one.
     leads: Option<watch::Sender<()>>,
 }
@@ -60,6 +62,7 @@ impl Fetch {
             instead: None,
             failed: false,
             status: 0,
+            began: cache.store.epoch(),
             leads,
         }
     }
@@ -82,7 +85,7 @@ impl Fetch {
             if response.status == 304 {
                 let renewed = Arc::new(renew(stored, response, &self.cache, request, self.asked));
                 Cache::count(&self.cache.revalidated);
-                self.cache.store.insert(&self.key, copy(&renewed));
+                self.cache.store.insert(&self.key, Arc::clone(&renewed), self.began);
                 self.instead = Some(renewed);
                 return true;
             }
@@ -134,7 +137,7 @@ impl Fetch {
         {
             filling.body.shrink_to_fit();
             filling.entry.body = Bytes::from(filling.body);
-            self.cache.store.insert(&self.key, filling.entry);
+            self.cache.store.insert(&self.key, Arc::new(filling.entry), self.began);
         }
         self.release();
     }
@@ -197,13 +200,19 @@ fn entry(
         .map(|name| String::from_utf8_lossy(name.trim_ascii()).to_ascii_lowercase())
         .filter(|name| !name.is_empty())
         .collect();
+    let targeted = config.targeted.iter().find_map(|name| {
+        let named = fields.clone().filter(|f| f.name.of(text).eq_ignore_ascii_case(name.as_bytes()));
+        targeted::parse(named.map(|f| f.value.of(text)))
+    });
     let facts = Facts {
         status,
-        directives: Directives::parse(all("cache-control")),
-        date: first("date").and_then(freshness::date),
-        expires: first("expires").map(freshness::date),
-        last_modified: first("last-modified").and_then(freshness::date),
-        age: first("age").and_then(|v| std::str::from_utf8(v).ok()?.parse().ok()).unwrap_or(0),
+        // Where a field is for caches like this one, neither `Cache-Control` nor `Expires` counts (RFC 9213 section 2.2).
+        expires: if targeted.is_some() { None } else { first("expires").map(date::parse) },
+        directives: targeted.unwrap_or_else(|| Directives::parse(all("cache-control"))),
+        date: first("date").and_then(date::parse),
+        last_modified: first("last-modified").and_then(date::parse),
+        age: first("age").map_or(0, freshness::age),
+        tagged: first("etag").is_some(),
         sets_cookies: first("set-cookie").is_some(),
         varies_by_all: vary.iter().any(|name| name == "*"),
         authorized: request.header("authorization").is_some(),

@@ -10,6 +10,7 @@ pub struct Directives {
     pub private: bool,
     pub public: bool,
     pub must_revalidate: bool,
+    pub must_understand: bool,
     pub only_if_cached: bool,
     pub max_age: Option<u64>,
     pub s_maxage: Option<u64>,
@@ -46,6 +47,7 @@ impl Directives {
                 b"private" => found.private = true,
                 b"public" => found.public = true,
                 b"must-revalidate" | b"proxy-revalidate" => found.must_revalidate = true,
+                b"must-understand" => found.must_understand = true,
                 b"only-if-cached" => found.only_if_cached = true,
                 b"max-age" => found.max_age = stricter(found.max_age, span()),
                 b"s-maxage" => found.s_maxage = stricter(found.s_maxage, span()),
@@ -86,6 +88,8 @@ pub struct Facts {
     pub last_modified: Option<u64>,
     /// `Age`, in seconds.
     pub age: u64,
+    /// It can be renewed by its tag.
+    pub tagged: bool,
     /// It sets cookies.
     pub sets_cookies: bool,
     /// It varies by everything.
@@ -124,6 +128,12 @@ pub struct Lifetime {
     pub must_revalidate: bool,
 }
 
+/// Statuses whose meaning for a cache is known here.
+fn understood(status: u16) -> bool {
+    heuristically(status)
+        || matches!(status, 302 | 303 | 307 | 400..=403 | 406..=413 | 415..=431 | 451 | 500 | 502..=505)
+}
+
 /// Statuses with which a response may be stored although it says nothing about it (RFC 9110 section 15.1).
 fn heuristically(status: u16) -> bool {
     matches!(status, 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
@@ -132,9 +142,11 @@ fn heuristically(status: u16) -> bool {
 /// Whether a response to GET may be stored, and for how long it may be used (section 3). `now` in seconds.
 pub fn lifetime(facts: &Facts, defaults: &Defaults, now: u64) -> Option<Lifetime> {
     let d = &facts.directives;
-    let explicit = d.s_maxage.is_some() || d.max_age.is_some() || facts.expires.is_some();
+    let renewable = facts.tagged || facts.last_modified.is_some();
+    let explicit = d.s_maxage.is_some() || d.max_age.is_some() || facts.expires.is_some() || (d.no_cache && renewable);
     let shared = d.public || d.s_maxage.is_some() || d.must_revalidate;
-    let refused = d.no_store
+    // Section 5.2.2.3: who understands the status may take no notice of `no-store`, who does not must not store.
+    let refused = (if d.must_understand { !understood(facts.status) } else { d.no_store })
         || d.private
         || facts.unwanted
         || facts.varies_by_all
@@ -143,7 +155,7 @@ pub fn lifetime(facts: &Facts, defaults: &Defaults, now: u64) -> Option<Lifetime
         || (facts.authorized && !shared)
         // Not the RFC's rule but every careful cache's: a cookie is somebody's.
         || (facts.sets_cookies && !(d.public || d.s_maxage.is_some()));
-    if refused || !(explicit || heuristically(facts.status)) {
+    if refused || !(explicit || d.public || heuristically(facts.status)) {
         return None;
     }
     let date = facts.date.unwrap_or(now);
@@ -227,10 +239,13 @@ pub fn tag_matches(list: &[u8], tag: &[u8]) -> bool {
     list.trim_ascii() == b"*" || split_list(list).any(|one| strong(one.trim_ascii()) == strong(tag))
 }
 
-/// Seconds since 1970 of an HTTP date.
-pub fn date(value: &[u8]) -> Option<u64> {
-    let time = httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()?;
-    time.duration_since(std::time::UNIX_EPOCH).ok().map(|d| d.as_secs())
+/// Seconds of an `Age`: the first where there are several (section 5.1); 0 of what is no number.
+pub fn age(value: &[u8]) -> u64 {
+    let first = value.split(|b| *b == b',').next().unwrap_or_default().trim_ascii();
+    if first.is_empty() || !first.iter().all(u8::is_ascii_digit) {
+        return 0;
+    }
+    first.iter().fold(0u64, |n, d| n.saturating_mul(10).saturating_add(u64::from(d - b'0'))).min(1 << 31)
 }
 
 #[cfg(test)]
@@ -277,6 +292,11 @@ mod tests {
         assert_eq!(fresh_for("max-age=60", |f| f.unwanted = true), None);
         assert_eq!(fresh_for("max-age=60", |f| f.status = 206), None);
         assert_eq!(fresh_for("max-age=60", |f| f.status = 500), Some(60));
+        assert_eq!(fresh_for("max-age=60, no-store, must-understand", |_| ()), Some(60));
+        assert_eq!(fresh_for("max-age=60, must-understand", |f| f.status = 599), None);
+        assert_eq!(fresh_for("no-cache", |_| ()), None, "it could not even be renewed");
+        assert_eq!(fresh_for("no-cache", |f| f.tagged = true), Some(0));
+        assert_eq!(fresh_for("public", |f| (f.status, f.last_modified) = (599, Some(NOW - 1000))), Some(100));
         assert_eq!(fresh_for("", |f| (f.status, f.last_modified) = (500, Some(1))), None);
     }
 
@@ -316,6 +336,21 @@ mod tests {
             70_000,
             &directives("")
         ));
+    }
+
+    #[test]
+    fn the_first_age_counts_and_none_is_too_large() {
+        for (text, seconds) in [
+            ("7200, 0", 7200),
+            ("0, 7200", 0),
+            ("abc", 0),
+            ("-1", 0),
+            ("7200.0", 0),
+            ("", 0),
+            ("99999999999999999999999", 1 << 31),
+        ] {
+            assert_eq!(age(text.as_bytes()), seconds, "{text}");
+        }
     }
 
     #[test]

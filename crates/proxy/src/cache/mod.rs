@@ -1,14 +1,21 @@
 //! An HTTP cache shared by all clients (RFC 9111).
 
+pub(crate) mod date;
+mod disk;
 mod fetch;
 pub mod freshness;
+pub(crate) mod range;
 mod store;
+mod targeted;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::address::Network;
 use crate::config;
 
+use disk::Disk;
+pub use disk::DiskCounts;
 pub use fetch::Fetch;
 pub(crate) use fetch::split_tags;
 use store::Store;
@@ -38,14 +45,12 @@ pub struct Counts {
     pub evicted: u64,
     pub bytes: u64,
     pub entries: u64,
+    pub disk: Option<DiskCounts>,
 }
 
 impl Cache {
-    /// An empty cache.
+    /// An empty cache. It has no tier on disk until it is [started](Self::start).
     pub fn new(config: config::Cache) -> Self {
-        if config.disk.is_some() {
-            tracing::warn!(cache = config.name, "there is no tier on disk yet: what leaves memory is fetched again");
-        }
         Self {
             store: Store::new(&config),
             purgers: config.purge_from.iter().filter_map(|n| Network::parse(n)).collect(),
@@ -55,6 +60,23 @@ impl Cache {
             revalidated: AtomicU64::new(0),
             passed: AtomicU64::new(0),
             config,
+        }
+    }
+
+    /// Opens its tier on disk, if it has one. What `former` has in the same place goes on.
+    pub fn start(&self, former: Option<&Self>) {
+        let Some(disk) = &self.config.disk else { return };
+        let kept = former.filter(|f| f.config.disk.as_ref().is_some_and(|d| d.path == disk.path));
+        if let Some(kept) = kept.and_then(|f| f.store.disk()) {
+            kept.resize(disk.size.0);
+            return self.store.use_disk(Arc::clone(kept));
+        }
+        match Disk::open(disk) {
+            Ok(opened) => self.store.use_disk(opened),
+            Err(error) => {
+                let (cache, path) = (self.name(), disk.path.display());
+                tracing::warn!(cache, %path, %error, "no tier on disk: memory alone is used");
+            }
         }
     }
 
@@ -81,6 +103,12 @@ impl Cache {
             evicted,
             bytes,
             entries,
+            disk: match (self.store.disk(), &self.config.disk) {
+                (Some(disk), _) => Some(disk.counts()),
+                // It is told that the tier is down.
+                (None, Some(_)) => Some(DiskCounts::default()),
+                (None, None) => None,
+            },
         }
     }
 

@@ -4,7 +4,7 @@ use serving::ConfigError;
 
 use super::{Broker, CacheArguments, Command, Http, Limit, Plain, Split, Tee};
 use crate::config::{
-    Algorithm, Balance, Binding, Cache, Certificate, Config, Discovery, Endpoint, Filters, Health, Key, LimitBy,
+    Algorithm, Balance, Binding, Cache, Certificate, Config, Discovery, Disk, Endpoint, Filters, Health, Key, LimitBy,
     Listener, Mirror, Peers, Pool, Protocol, RateLimit, Route, Target, Tier, Tls, UpstreamTls,
 };
 
@@ -127,6 +127,7 @@ fn cache(arguments: &CacheArguments) -> Result<Config, ConfigError> {
     let cache = Cache {
         name: "cache".into(),
         memory: arguments.memory,
+        disk: arguments.disk.clone().map(|path| Disk { path, size: arguments.disk_size }),
         default_ttl: arguments.default_ttl,
         purge_from: arguments.purge_from.clone(),
         ..Default::default()

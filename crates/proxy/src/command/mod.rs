@@ -137,6 +137,12 @@ pub struct CacheArguments {
     /// Memory for stored responses.
     #[arg(long, env = "CACHE_MEMORY", value_name = "SIZE", default_value = "64MiB")]
     pub memory: Size,
+    /// Directory of the tier on disk; none: memory alone.
+    #[arg(long, env = "CACHE_DISK", value_name = "DIR")]
+    pub disk: Option<PathBuf>,
+    /// How much the tier on disk may hold.
+    #[arg(long, env = "CACHE_DISK_SIZE", value_name = "SIZE", default_value = "1GiB")]
+    pub disk_size: Size,
     /// Freshness of responses that say nothing about it.
     #[arg(long, env = "CACHE_DEFAULT_TTL", value_name = "TIME", default_value = "0s")]
     pub default_ttl: Duration,
@@ -288,6 +294,8 @@ impl Command {
                 [
                     TO,
                     variable("CACHE_MEMORY", "64MiB", "memory for stored responses"),
+                    variable("CACHE_DISK", "", "directory of the tier on disk"),
+                    variable("CACHE_DISK_SIZE", "1GiB", "how much the tier on disk may hold"),
                     variable("CACHE_DEFAULT_TTL", "0s", "freshness of responses that do not say"),
                     variable("CACHE_PURGE_FROM", "", "networks that may PURGE")
                 ]

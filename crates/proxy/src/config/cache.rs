@@ -33,7 +33,10 @@ pub struct Cache {
     pub purge_from: Vec<String>,
     /// How long other requests for the same wait for the first one's answer before they go on by themselves.
     pub collapse_timeout: Duration,
-    /// A second tier on disk for what leaves memory. Not carried out yet: it is warned of, and memory alone is used.
+    /// Response fields that are for caches like this one: where one is there, it counts in place of `Cache-Control` and
+    /// `Expires` (RFC 9213). The first that is there does.
+    pub targeted: Vec<String>,
+    /// A second tier on disk: what is stored is there after a restart, and what leaves memory is not lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
 }
@@ -49,6 +52,7 @@ impl Default for Cache {
             stale_if_error: Duration::default(),
             tag_headers: vec!["surrogate-key".into(), "cache-tag".into()],
             purge_from: Vec::new(),
+            targeted: vec!["cdn-cache-control".into()],
             collapse_timeout: Duration::seconds(5),
             disk: None,
         }
@@ -59,8 +63,8 @@ impl Default for Cache {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
-    /// A directory of its own.
+    /// A directory of its own; made if it is not there.
     pub path: PathBuf,
-    /// How much it may hold.
+    /// How much it may hold, in whole blocks of 4 KiB a response. When the disk takes less, less is stored.
     pub size: Size,
 }

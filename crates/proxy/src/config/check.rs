@@ -59,6 +59,15 @@ pub fn check(config: &Config) -> Checked {
         if cache.memory.0 < cache.max_response.0 {
             return refuse(format!("caches[{i}].max_response"), "is more than the cache's memory");
         }
+        if let Some(disk) = &cache.disk {
+            if disk.path.as_os_str().is_empty() {
+                return refuse(format!("caches[{i}].disk.path"), "is missing");
+            }
+            let others = config.caches[..i].iter().filter_map(|c| c.disk.as_ref());
+            if others.into_iter().any(|other| other.path == disk.path) {
+                return refuse(format!("caches[{i}].disk.path"), "is another cache's already");
+            }
+        }
     }
     for (i, limit) in config.rate_limits.iter().enumerate() {
         check_limit(&format!("rate_limits[{i}]"), limit)?;

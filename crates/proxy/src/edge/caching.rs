@@ -7,8 +7,9 @@ use super::exchange::{Exchange, Purpose, Tally};
 use super::reply::{Extra, Reply};
 use super::upstream::{self, Failure, Served, forward};
 use crate::cache::freshness::{self, Directives, Use};
-use crate::cache::{Cache, Entry, Fetch, Key, now, split_tags};
-use crate::http1::{Framing, Request};
+use crate::cache::range::{self, Part};
+use crate::cache::{Cache, Entry, Fetch, Key, date, now, split_tags};
+use crate::http1::{Framing, Request, Response};
 use crate::io::BodyIn;
 use crate::site::{Route, Target};
 
@@ -28,10 +29,6 @@ pub(super) async fn through(
     if method == b"PURGE" {
         return purge(cache, x, &key, reply).await;
     }
-    let plain = !matches!(method, b"GET" | b"HEAD")
-        || request.upgrade
-        || request.framing != Framing::None
-        || request.header("range").is_some();
     let asked = Directives::parse(
         request
             .fields
@@ -39,26 +36,30 @@ pub(super) async fn through(
             .filter(|f| f.name.of(&request.text).eq_ignore_ascii_case(b"cache-control"))
             .map(|f| f.value.of(&request.text)),
     );
+    if !matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE") {
+        Cache::count(&cache.passed);
+        let change = Change { cache, key: &key };
+        return forward(x, route, prefix, target, body, reply, &mut Purpose::Change(&change)).await;
+    }
+    let plain = !matches!(method, b"GET" | b"HEAD")
+        || request.upgrade
+        || request.framing != Framing::None
+        // These are for the server alone to judge (section 4.3.2).
+        || request.header("if-match").is_some()
+        || request.header("if-unmodified-since").is_some();
     if plain || asked.no_store {
         Cache::count(&cache.passed);
-        let served = forward(x, route, prefix, target, body, reply, &mut Purpose::Plain).await;
-        // Section 4.4: what changed a resource makes what is stored of it old.
-        if !matches!(method, b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE")
-            && served.is_ok()
-            && (200..400).contains(&x.tally.status.get())
-        {
-            cache.store.remove(&key);
-        }
-        return served;
+        return forward(x, route, prefix, target, body, reply, &mut Purpose::Plain).await;
     }
     let mut waited = false;
     loop {
-        let stored = cache.store.find(&key, request);
-        if let Some(entry) = &stored {
+        let stored = cache.store.find(&key, request).await;
+        if let Some((entry, from_disk)) = &stored {
             match freshness::judge(&entry.lifetime, now().saturating_sub(entry.stored), &asked) {
                 Use::Fresh => {
                     Cache::count(&cache.hits);
-                    return serve(cache, x, route, entry, "hit", reply).await;
+                    let how = if *from_disk { "hit; detail=disk" } else { "hit" };
+                    return serve(cache, x, route, entry, how, reply).await;
                 }
                 Use::WhileRenewed => {
                     Cache::count(&cache.stale);
@@ -70,13 +71,14 @@ pub(super) async fn through(
                 Use::Renew => {}
             }
         }
+        let stored = stored.map(|(entry, _)| entry);
         if asked.only_if_cached {
             x.tally.status.set(504);
             let _ = x.deadline.guard(reply.error(504, "it is not stored", &[])).await;
             return Ok(Served::Answered { clean: true });
         }
-        if method == b"HEAD" {
-            // A response without its body is of no use to others.
+        if method == b"HEAD" || request.header("range").is_some() {
+            // A response without its body, or with a part of it, is of no use to others.
             Cache::count(&cache.misses);
             return forward(x, route, prefix, target, body, reply, &mut Purpose::Plain).await;
         }
@@ -133,21 +135,35 @@ async fn serve(
     reply: &mut Reply<'_>,
 ) -> Result<Served, Failure> {
     let age = (entry.lifetime.initial_age + now().saturating_sub(entry.stored)) / 1000;
-    let extra =
-        [("age", age.to_string().into_bytes()), ("cache-status", format!("{}; {how}", cache.name()).into_bytes())];
+    let mut extra =
+        vec![("age", age.to_string().into_bytes()), ("cache-status", format!("{}; {how}", cache.name()).into_bytes())];
+    let length = entry.body.len() as u64;
+    let (status, body) = match () {
+        () if entry.status == 200 && not_modified(x.request, entry) => (304, &entry.body[..0]),
+        () if entry.status == 200 => match range::asked(x.request, entry) {
+            Part::Whole => (200, &entry.body[..]),
+            Part::Bytes(first, end) => {
+                extra.push(("content-range", format!("bytes {first}-{}/{length}", end - 1).into_bytes()));
+                (206, &entry.body[first as usize..end as usize])
+            }
+            Part::None => {
+                extra.push(("content-range", format!("bytes */{length}").into_bytes()));
+                (416, &entry.body[..0])
+            }
+        },
+        () => (entry.status, &entry.body[..]),
+    };
     let extra = Extra { fields: &extra, instead: None };
-    let same = entry.status == 200 && not_modified(x.request, entry);
-    let status = if same { 304 } else { entry.status };
     x.tally.cached.set(true);
     x.tally.status.set(status);
     x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
-    let framing = if same || entry.status == 204 { Framing::None } else { Framing::Length(entry.body.len() as u64) };
+    let framing = if matches!(status, 204 | 304) { Framing::None } else { Framing::Length(body.len() as u64) };
     let head = x.request.method() == b"HEAD";
     let sent = async {
         let mut out = reply.head_of(status, b"", &entry.text, &entry.fields, framing, &route.response_edits, &extra)?;
         if framing != Framing::None && !head {
-            x.tally.bytes_out.set(entry.body.len() as u64);
-            out.write(&entry.body).await?;
+            x.tally.bytes_out.set(body.len() as u64);
+            out.write(body).await?;
         }
         out.end(&Default::default()).await
     };
@@ -164,9 +180,63 @@ fn not_modified(request: &Request, entry: &Entry) -> bool {
     if let Some(list) = request.header("if-none-match") {
         return entry.header("etag").is_some_and(|tag| freshness::tag_matches(list, tag));
     }
-    let since = request.header("if-modified-since").and_then(freshness::date);
-    let modified = entry.header("last-modified").and_then(freshness::date);
-    matches!((since, modified), (Some(since), Some(modified)) if modified <= since)
+    // RFC 9111 section 4.3.2: without `Last-Modified` its `Date` counts, without that when it came.
+    let of = |name| entry.header(name).and_then(date::parse);
+    let modified = || of("last-modified").or_else(|| of("date")).unwrap_or(entry.stored / 1000);
+    request.header("if-modified-since").and_then(date::parse).is_some_and(|since| modified() <= since)
+}
+
+/// A request that may change what is stored.
+pub(super) struct Change<'a> {
+    cache: &'a Cache,
+    key: &'a Key,
+}
+
+impl Change<'_> {
+    /// Before the client learns that something changed, nothing is stored of it any more (section 4.4): nor of what the
+    /// answer names, where that is on the same host.
+    pub(super) fn head(&self, response: &Response) {
+        if !(200..400).contains(&response.status) {
+            return;
+        }
+        self.cache.store.forget(self.key);
+        for name in ["location", "content-location"] {
+            if let Some(other) = response.header(name).and_then(|to| named_by(self.key, to)) {
+                self.cache.store.forget(&other);
+            }
+        }
+    }
+}
+
+/// The key of what a response to `key` names, if it is on the same host.
+fn named_by(key: &Key, reference: &[u8]) -> Option<Key> {
+    let space = memchr::memchr(b' ', key)?;
+    let (origin, target) = (&key[..space], &key[space + 1..]);
+    let reference = reference.split(|b| *b == b'#').next().unwrap_or_default();
+    let path = match reference {
+        // Of the same scheme and host, written out.
+        [b'h' | b'H', ..] if reference.windows(3).any(|w| w == b"://") => {
+            let scheme: &[u8] = if origin[0] == b's' { b"https://" } else { b"http://" };
+            let (written, rest) = reference.split_at_checked(scheme.len())?;
+            let host = &origin[1..];
+            let (its, path) = rest.split_at_checked(host.len())?;
+            (written.eq_ignore_ascii_case(scheme) && its.eq_ignore_ascii_case(host)).then_some(())?;
+            match path.first() {
+                None => b"/".to_vec(),
+                Some(b'/') => path.to_vec(),
+                Some(_) => return None,
+            }
+        }
+        [b'/', b'/', ..] | [] => return None,
+        [b'/', ..] => reference.to_vec(),
+        // Beside the request's own path.
+        _ => {
+            let path = target.split(|b| *b == b'?').next().unwrap_or_default();
+            let slash = memchr::memrchr(b'/', path)?;
+            [&path[..=slash], reference].concat()
+        }
+    };
+    Some([origin, b" ", &path].concat().into())
 }
 
 /// Renews what is stored, beside the request that it has answered.
@@ -204,7 +274,7 @@ fn renew_beside(
 }
 
 /// Drops a URL, or whatever bears one of the tags that the request names.
-async fn purge(cache: &Cache, x: &Exchange<'_>, key: &[u8], reply: &mut Reply<'_>) -> Result<Served, Failure> {
+async fn purge(cache: &Arc<Cache>, x: &Exchange<'_>, key: &Key, reply: &mut Reply<'_>) -> Result<Served, Failure> {
     let (status, text) = if cache.may_purge(x.client) {
         let tags: Vec<String> = cache
             .config
@@ -213,8 +283,13 @@ async fn purge(cache: &Cache, x: &Exchange<'_>, key: &[u8], reply: &mut Reply<'_
             .filter_map(|name| x.request.header(&name.to_ascii_lowercase()))
             .flat_map(split_tags)
             .collect();
-        let purged =
-            if tags.is_empty() { usize::from(cache.store.remove(key)) } else { cache.store.remove_tagged(&tags) };
+        // What is on disk must be gone when the answer says so.
+        let (store, key) = (Arc::clone(cache), Arc::clone(key));
+        let purging = tokio::task::spawn_blocking(move || match tags.is_empty() {
+            true => usize::from(store.store.purge(&key)),
+            false => store.store.purge_tagged(&tags),
+        });
+        let purged = purging.await.unwrap_or(0);
         (200, format!("purged {purged}"))
     } else {
         (403, "who asks may not purge".to_owned())
@@ -228,5 +303,29 @@ async fn purge(cache: &Cache, x: &Exchange<'_>, key: &[u8], reply: &mut Reply<'_
         Ok(Served::Answered { clean: true })
     } else {
         Err(Failure::Client(0, "the client left"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_answer_names_is_of_the_same_host_or_not_forgotten() {
+        let key: Key = Arc::from(&b"pexample.com:8080 /shop/cart?x=1"[..]);
+        let named =
+            |reference: &str| named_by(&key, reference.as_bytes()).map(|k| String::from_utf8(k.to_vec()).unwrap());
+        for (reference, path) in [
+            ("/items", "/items"),
+            ("/items?a#b", "/items?a"),
+            ("other", "/shop/other"),
+            ("http://example.com:8080/x", "/x"),
+            ("HTTP://EXAMPLE.com:8080", "/"),
+        ] {
+            assert_eq!(named(reference), Some(format!("pexample.com:8080 {path}")), "{reference}");
+        }
+        for reference in ["", "//example.com/x", "https://example.com:8080/x", "http://example.com/x", "http://e/x"] {
+            assert_eq!(named(reference), None, "{reference}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serving::{Record, TraceContext};
 use tokio::time::Instant;
 
+use super::caching::Change;
 use super::connection::Conn;
 use super::forwarded;
 use super::reply::Reply;
@@ -97,13 +98,15 @@ pub(crate) enum Purpose<'a> {
     Plain,
     /// A cache.
     Cache(&'a mut Fetch),
+    /// A cache that forgets what the request changes.
+    Change(&'a Change<'a>),
 }
 
 impl Purpose<'_> {
     /// Fields of the request that are not passed on.
     pub(super) fn hides(&self, name: &[u8]) -> bool {
         match self {
-            Self::Plain => false,
+            Self::Plain | Self::Change(_) => false,
             Self::Cache(fetch) => fetch.hides(name),
         }
     }
@@ -111,7 +114,7 @@ impl Purpose<'_> {
     /// Fields that the request gets.
     pub(super) fn request_fields(&self) -> &[(&'static str, Vec<u8>)] {
         match self {
-            Self::Plain => &[],
+            Self::Plain | Self::Change(_) => &[],
             Self::Cache(fetch) => fetch.request_fields(),
         }
     }
@@ -121,6 +124,10 @@ impl Purpose<'_> {
         match self {
             Self::Plain => false,
             Self::Cache(fetch) => fetch.head(response, x.request),
+            Self::Change(change) => {
+                change.head(response);
+                false
+            }
         }
     }
 
@@ -139,7 +146,7 @@ impl Purpose<'_> {
     /// Fields that the response gets.
     pub(super) fn response_fields(&self) -> Vec<(&'static str, Vec<u8>)> {
         match self {
-            Self::Plain => Vec::new(),
+            Self::Plain | Self::Change(_) => Vec::new(),
             Self::Cache(fetch) => fetch.response_fields(),
         }
     }
@@ -151,7 +158,7 @@ impl Purpose<'_> {
 
     pub(super) fn swallowed(&self) -> bool {
         match self {
-            Self::Plain => false,
+            Self::Plain | Self::Change(_) => false,
             Self::Cache(fetch) => fetch.swallowed(),
         }
     }

@@ -130,11 +130,17 @@ impl Site {
         Ok(Self { config, listeners, pools, caches, limits })
     }
 
-    /// Starts what keeps the pools true. Pools that go on are left alone.
+    /// Starts what keeps the pools true, and caches' tiers on disk. Those that go on are left alone.
     pub fn start(&self, former: Option<&Self>) {
         for (name, pool) in &self.pools {
             if former.and_then(|f| f.pools.get(name)).is_none_or(|known| !Arc::ptr_eq(known, pool)) {
                 pool.start();
+            }
+        }
+        for (name, cache) in &self.caches {
+            let known = former.and_then(|f| f.caches.get(name));
+            if known.is_none_or(|known| !Arc::ptr_eq(known, cache)) {
+                cache.start(known.map(Arc::as_ref));
             }
         }
     }
