@@ -100,6 +100,7 @@ impl Content {
         };
         let ingest = self.path("ingest");
         self.sweep("ingest", |name| fresh(&ingest.join(name)))?;
+        self.remove_soon();
         Ok(Collected { blobs: count, bytes, postponed: false, due })
     }
 
@@ -151,8 +152,10 @@ impl Content {
             let path = entry.path();
             count += 1;
             bytes += entry.metadata().map(|m| m.len()).unwrap_or_default();
-            let result = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-            result.map_err(|e| ContentError::io("remove", &path, e))?;
+            match path.is_dir() {
+                true => self.take_out(&path)?,
+                false => std::fs::remove_file(&path).map_err(|e| ContentError::io("remove", &path, e))?,
+            }
         }
         Ok((count, bytes))
     }

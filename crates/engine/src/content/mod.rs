@@ -8,12 +8,14 @@
 //! ingest/              blobs under way (kept, so that a broken download resumes)
 //! layers/HEX/fs        a layer unpacked, HEX being its diff ID; shared by all images and containers
 //! unsettled/HEX.BOOT   a layer that may not be on the disk yet; see [`settle`]
+//! removed/             trees taken out of the store whose files are being removed
 //! snapshots/ID/        a container's writable layer: upper, work, and the layers below it
 //! images.json          name → manifest digest
 //! pins/                what builds keep without an image's name
 //! registry/            which repository of the local registry holds what; see [`Repository`]
 //! ```
 
+mod ahead;
 mod archive;
 mod author;
 mod blobs;
@@ -23,12 +25,14 @@ mod config;
 mod connection;
 mod digest;
 mod error;
+mod follow;
 mod images;
 mod import;
 mod manifest;
 mod pack;
 mod pull;
 mod reference;
+mod removal;
 mod repositories;
 mod settle;
 mod snapshots;
@@ -71,6 +75,7 @@ struct Inner {
     /// Keeps this process's collector apart from its promises, fairly; see [`Content::promising`].
     promises: parking_lot::RwLock<()>,
     settling: settle::Settling,
+    removal: removal::Removal,
     /// The image that comes with the program.
     built_in: std::sync::OnceLock<Arc<dyn BuiltIn>>,
 }
@@ -82,19 +87,23 @@ impl Content {
     /// [`ContentError::Io`] if the directories can't be made.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ContentError> {
         let root = root.into();
-        for dir in ["blobs/sha256", "blobs/sha512", "ingest", "layers", "snapshots", "unsettled"] {
+        for dir in ["blobs/sha256", "blobs/sha512", "ingest", "layers", "snapshots", "unsettled", "removed"] {
             let path = root.join(dir);
             std::fs::create_dir_all(&path).map_err(|e| ContentError::io("create", &path, e))?;
         }
+        spread(&root.join("layers"));
+        spread(&root.join("snapshots"));
         let inner = Inner {
             root,
             flights: Default::default(),
             promises: Default::default(),
             settling: settle::Settling::default(),
+            removal: Default::default(),
             built_in: Default::default(),
         };
         let content = Self { inner: Arc::new(inner) };
         content.mend_unsettled()?;
+        content.remove_soon();
         Ok(content)
     }
 
@@ -133,5 +142,17 @@ impl Content {
         tokio::task::spawn_blocking(move || work(&content))
             .await
             .unwrap_or_else(|e| Err(ContentError::Interrupted(e.to_string())))
+    }
+}
+
+/// Tells a file system of the ext family that the trees in a directory have nothing to do with each other: each gets a
+/// region of the disk of its own, rather than all one that is full of what was just removed. Others don't ask.
+fn spread(directory: &Path) {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let Ok(directory) = std::fs::File::open(directory) else { return };
+    if let Ok(flags) = ioctl_getflags(&directory)
+        && !flags.contains(IFlags::TOPDIR)
+    {
+        let _ = ioctl_setflags(&directory, flags | IFlags::TOPDIR);
     }
 }

@@ -1,8 +1,9 @@
 //! Pulling from a registry: the manifest, then all blobs at once, each resumed where it broke off, verified
 //! while it streams, and unpacked as soon as it is whole.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs::File, io, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use oci_client::{
     RegistryOperation,
@@ -15,6 +16,7 @@ use super::{
     Content, ContentError, Digest, Image, ImageConfig, Reference,
     blobs::Ingest,
     connection::registry_client,
+    follow::arrival,
     manifest::{self, Descriptor, Document, Manifest},
 };
 
@@ -148,8 +150,7 @@ impl Content {
             let source = source.clone();
             let say = &say;
             async move {
-                self.fetch(&source, &layer).await?;
-                self.unpack_once(layer.digest.clone(), diff_id).await?;
+                self.fetch_layer(&source, &layer, &diff_id).await?;
                 say(format!("{}: pull complete", &layer.digest.hex()[..12]));
                 Ok::<_, ContentError>(())
             }
@@ -185,10 +186,30 @@ impl Content {
         self.image(&reference.to_string())
     }
 
-    /// Unpacks a layer unless it is there; two users of one layer wait for one unpacking.
-    pub(super) async fn unpack_once(&self, blob: Digest, diff_id: Digest) -> Result<(), ContentError> {
+    /// Fetches a layer and unpacks it while it arrives, unless it is here; two users of one layer wait for one unpacking.
+    async fn fetch_layer(&self, source: &Source, layer: &Descriptor, diff_id: &Digest) -> Result<(), ContentError> {
         let _alone = self.alone(format!("unpack {diff_id}")).await;
-        self.blocking(move |content| content.unpack_layer(&blob, &diff_id).map(drop)).await
+        let (blob, diff_id) = (layer.digest.clone(), diff_id.clone());
+        if self.has_blob(&blob) || self.layer_directory(&diff_id).is_some() {
+            self.fetch(source, layer).await?;
+            return self.blocking(move |content| content.unpack_layer(&blob, &diff_id).map(drop)).await;
+        }
+        let (arrival, follower) = arrival();
+        let unpacking = self.blocking(move |content| content.unpack_stream(follower, &blob, &diff_id));
+        let fetching = async move {
+            let watch = |ingest: &Ingest| arrival.show(ingest);
+            self.fetch_watched(source, &layer.digest, layer.size, Download::Pull, &watch).await?;
+            let path = self.blob_path(&layer.digest);
+            let file =
+                self.blocking(move |_| File::open(&path).map_err(|e| ContentError::io("open", &path, e))).await?;
+            arrival.finish(file);
+            Ok::<_, ContentError>(())
+        };
+        let (fetched, unpacked) = futures::join!(fetching, unpacking);
+        // What was wrong with the download is the cause of what was wrong with the archive.
+        fetched?;
+        let unpacked = unpacked?;
+        self.blocking(move |content| content.install(unpacked)).await
     }
 
     async fn fetch(&self, source: &Source, blob: &Descriptor) -> Result<(), ContentError> {
@@ -218,12 +239,14 @@ impl Content {
             ingest.restart()?;
         }
         watch(&ingest);
+        let failed = |message: String| source.failed(message);
         let mut resumes = 0;
         while ingest.length() < size {
             let before = ingest.length();
-            let result = source.copy(blob, size, &mut ingest, watch).await;
+            let result;
+            (ingest, result) = source.copy(blob, size, ingest, watch).await?;
             if ingest.length() > size {
-                return Err(source.failed(format!("blob {blob} is longer than {size} bytes")));
+                return Err(failed(format!("blob {blob} is longer than {size} bytes")));
             }
             match result {
                 Ok(()) if ingest.length() == size => break,
@@ -232,7 +255,7 @@ impl Content {
                     @ (ContentError::Denied { .. } | ContentError::Io { .. } | ContentError::NotInRegistry { .. }),
                 ) => return Err(error),
                 result if resumes >= RESUMES => {
-                    return Err(result.err().unwrap_or_else(|| source.failed(format!("blob {blob} breaks off"))));
+                    return Err(result.err().unwrap_or_else(|| failed(format!("blob {blob} breaks off"))));
                 }
                 _ => {
                     resumes = if ingest.length() > before { 1 } else { resumes + 1 };
@@ -251,6 +274,31 @@ impl Content {
 pub(super) enum Download {
     Pull,
     Mirror,
+}
+
+/// Bytes of a blob that wait in memory while others are written.
+const AHEAD: usize = 4 << 20;
+
+/// Pieces of a blob that were received and not written yet.
+#[derive(Default)]
+struct Received {
+    pieces: Vec<Bytes>,
+    length: usize,
+    over: bool,
+    failure: Option<io::Error>,
+}
+
+impl Received {
+    fn take(&mut self, piece: Option<io::Result<Bytes>>) {
+        match piece {
+            Some(Ok(piece)) => {
+                self.length += piece.len();
+                self.pieces.push(piece);
+            }
+            Some(Err(error)) => (self.over, self.failure) = (true, Some(error)),
+            None => self.over = true,
+        }
+    }
 }
 
 /// One repository of one registry, logged in.
@@ -321,41 +369,80 @@ impl Source {
         }
     }
 
-    /// Appends what is missing of the blob.
+    /// Appends what is missing of the blob, and gives it back with what went wrong. An error is of the process alone.
     async fn copy(
         &self,
         blob: &Digest,
         size: u64,
-        ingest: &mut Ingest,
+        mut ingest: Ingest,
         watch: &(dyn Fn(&Ingest) + Send + Sync),
-    ) -> Result<(), ContentError> {
+    ) -> Result<(Ingest, Result<(), ContentError>), ContentError> {
+        let mut stream = match self.begin(blob, size, &mut ingest).await {
+            Ok(stream) => stream,
+            Err(error) => return Ok((ingest, Err(error))),
+        };
+        watch(&ingest);
+        // The next pieces are received while a thread that may wait for the disk hashes and writes those before.
+        let mut received = Received::default();
+        let mut outcome = Ok(());
+        loop {
+            if !received.over && received.pieces.is_empty() {
+                received.take(stream.next().await);
+            }
+            if received.pieces.is_empty() {
+                break;
+            }
+            let pieces = std::mem::take(&mut received.pieces);
+            received.length = 0;
+            let mut writing = tokio::task::spawn_blocking(move || {
+                let written = pieces.iter().try_for_each(|piece| ingest.write(piece));
+                (ingest, written)
+            });
+            let written = loop {
+                tokio::select! {
+                    written = &mut writing => break written,
+                    piece = stream.next(), if !received.over && received.length < AHEAD => received.take(piece),
+                }
+            };
+            let written_outcome;
+            (ingest, written_outcome) = written.map_err(|e| ContentError::Interrupted(e.to_string()))?;
+            watch(&ingest);
+            if written_outcome.is_err() || ingest.length() > size {
+                outcome = written_outcome;
+                break;
+            }
+        }
+        if let (Ok(()), Some(error)) = (&outcome, received.failure) {
+            outcome = Err(self.failed(deepest(&error)));
+        }
+        Ok((ingest, outcome))
+    }
+
+    /// The stream of what is missing of the blob.
+    async fn begin(
+        &self,
+        blob: &Digest,
+        size: u64,
+        ingest: &mut Ingest,
+    ) -> Result<futures::stream::BoxStream<'static, io::Result<Bytes>>, ContentError> {
         let image = self.image(None);
         let descriptor = oci_client::manifest::OciDescriptor {
             digest: blob.to_string(),
             size: i64::try_from(size).unwrap_or(i64::MAX),
             ..Default::default()
         };
-        let mut stream = if ingest.length() == 0 {
-            self.client.pull_blob_stream(&image, &descriptor).await.map_err(|e| self.explain(e))?.stream
-        } else {
-            match self.client.pull_blob_stream_partial(&image, &descriptor, ingest.length(), None).await {
-                Ok(BlobResponse::Partial(stream)) => stream.stream,
-                Ok(BlobResponse::Full(stream)) => {
-                    ingest.restart()?;
-                    stream.stream
-                }
-                Err(error) => return Err(self.explain(error)),
-            }
-        };
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|e| self.failed(deepest(&e)))?;
-            ingest.write(&chunk)?;
-            if ingest.length() > size {
-                return Ok(());
-            }
-            watch(ingest);
+        if ingest.length() == 0 {
+            let stream = self.client.pull_blob_stream(&image, &descriptor).await;
+            return Ok(stream.map_err(|e| self.explain(e))?.stream);
         }
-        Ok(())
+        match self.client.pull_blob_stream_partial(&image, &descriptor, ingest.length(), None).await {
+            Ok(BlobResponse::Partial(stream)) => Ok(stream.stream),
+            Ok(BlobResponse::Full(stream)) => {
+                ingest.restart()?;
+                Ok(stream.stream)
+            }
+            Err(error) => Err(self.explain(error)),
+        }
     }
 
     fn failed(&self, message: String) -> ContentError {

@@ -68,10 +68,7 @@ impl Content {
     /// The disk's.
     pub fn remove_snapshot(&self, id: &str) -> Result<(), ContentError> {
         let dir = self.snapshot_dir(id)?;
-        match std::fs::remove_dir_all(&dir) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(ContentError::io("remove", &dir, e)),
-            _ => Ok(()),
-        }
+        self.take_out(&dir)
     }
 
     /// The IDs of all snapshots.

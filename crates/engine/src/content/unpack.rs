@@ -25,7 +25,7 @@ use tar::{Archive, Entry, EntryType};
 
 use self::limits::{Budget, Budgeted, Limits};
 use self::sparse::Sparse;
-use super::{Content, ContentError, Digest};
+use super::{Content, ContentError, Digest, ahead::Ahead};
 
 /// Directories in directories: what removes a tree needs a descriptor and a frame of the stack for each.
 const MAX_DEPTH: usize = 256;
@@ -41,15 +41,28 @@ impl Content {
         }
         let blob_path = self.blob_path(blob);
         let file = File::open(&blob_path).map_err(|e| ContentError::io("open", &blob_path, e))?;
+        self.install(self.unpack_stream(file, blob, diff_id)?)?;
+        Ok(root)
+    }
+
+    /// Unpacks the bytes of a blob, which whoever reads them verifies, to where nobody sees it yet.
+    pub(super) fn unpack_stream(
+        &self,
+        bytes: impl Read + Send + 'static,
+        blob: &Digest,
+        diff_id: &Digest,
+    ) -> Result<Unpacked, ContentError> {
+        let layers = self.path("layers");
         let staging = tempfile::Builder::new()
             .prefix("unpacking-")
-            .tempdir_in(self.path("layers"))
-            .map_err(|e| ContentError::io("create", &layer, e))?;
+            .tempdir_in(&layers)
+            .map_err(|e| ContentError::io("create", &layers, e))?;
         let fs = staging.path().join("fs");
         std::fs::create_dir(&fs).map_err(|e| ContentError::io("create", &fs, e))?;
-        let (mut plain, compressed) = decompressed(file)?;
+        let (mut plain, compressed) = decompressed(bytes)?;
         if compressed || blob != diff_id {
-            let mut hashed = Hashed { inner: plain, hasher: Sha256::new() };
+            let ahead = Ahead::of(plain).map_err(|e| ContentError::io("read", &layers, e))?;
+            let mut hashed = Hashed { inner: ahead, hasher: Sha256::new() };
             unpack(&mut hashed, &fs, &Limits::default())?;
             let actual = Digest::finish(hashed.hasher);
             if actual != *diff_id {
@@ -59,26 +72,39 @@ impl Content {
             // A blob is what its name says.
             unpack(&mut plain, &fs, &Limits::default())?;
         }
-        self.note_unsettled(diff_id)?;
+        Ok(Unpacked { staging, diff_id: diff_id.clone() })
+    }
+
+    /// Gives an unpacked layer its name.
+    pub(super) fn install(&self, unpacked: Unpacked) -> Result<(), ContentError> {
+        let Unpacked { staging, diff_id } = unpacked;
+        let layer = self.path("layers").join(diff_id.hex());
+        self.note_unsettled(&diff_id)?;
         match std::fs::rename(staging.path(), &layer) {
             Ok(()) => {
                 let _ = staging.keep();
                 self.settle_soon();
+                Ok(())
             }
             // Another process was faster, with the same content.
-            Err(_) if root.exists() => {}
-            Err(e) => return Err(ContentError::io("rename", &layer, e)),
+            Err(_) if layer.join("fs").exists() => Ok(()),
+            Err(e) => Err(ContentError::io("rename", &layer, e)),
         }
-        Ok(root)
     }
 }
 
+/// A layer that has no name yet; gone if dropped.
+pub(super) struct Unpacked {
+    staging: tempfile::TempDir,
+    diff_id: Digest,
+}
+
 /// A reader of the plain bytes of a plain, gzip or zstd stream, and whether it is one of the latter.
-pub(super) fn decompressed(file: File) -> Result<(Box<dyn Read + Send>, bool), ContentError> {
-    let mut reader = BufReader::with_capacity(1 << 17, file);
+pub(super) fn decompressed(bytes: impl Read + Send + 'static) -> Result<(Box<dyn Read + Send>, bool), ContentError> {
+    let mut reader = BufReader::with_capacity(1 << 17, bytes);
     let head = io::BufRead::fill_buf(&mut reader).map_err(|e| ContentError::io("read", Path::new("layer"), e))?;
     let plain: Box<dyn Read + Send> = match head {
-        [0x1f, 0x8b, ..] => Box::new(BufReader::with_capacity(1 << 17, flate2::bufread::MultiGzDecoder::new(reader))),
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(
             zstd::stream::read::Decoder::with_buffer(reader)
                 .map_err(|e| ContentError::io("decompress", Path::new("layer"), e))?,
@@ -108,7 +134,14 @@ pub(super) fn unpack(archive: impl Read, root: &Path, limits: &Limits) -> Result
     let base = descriptor_path(&root_fd).map_err(|e| ContentError::io("resolve", root, e))?;
     let disk = root_fd.try_clone().map_err(|e| ContentError::io("open", root, e))?;
     let budget = Budget::new(limits, disk);
-    let mut tree = Tree { root: root_fd, base, most: limits.file, last: None, directories: HashMap::new() };
+    let mut tree = Tree {
+        root: root_fd,
+        base,
+        most: limits.file,
+        last: None,
+        directories: HashMap::new(),
+        buffer: vec![0; 1 << 17].into(),
+    };
     let mut archive = Archive::new(Budgeted { inner: archive, budget: budget.clone() });
     archive.set_ignore_zeros(false);
     let damaged = |e: io::Error| ContentError::Unpack { entry: "archive".into(), message: e.to_string() };
@@ -184,6 +217,8 @@ struct Tree {
     last: Option<(PathBuf, OwnedFd)>,
     /// Times of directories, set at the end because filling them changes them.
     directories: HashMap<PathBuf, Timestamps>,
+    /// For bodies.
+    buffer: Box<[u8]>,
 }
 
 impl Tree {
@@ -211,8 +246,7 @@ impl Tree {
                 return Err(invalid("a whiteout of nothing"));
             }
             let gone = std::ffi::OsStr::from_bytes(gone);
-            remove(&parent, gone)?;
-            return Ok(rfs::mknodat(&parent, gone, FileType::CharacterDevice, Mode::empty(), 0)?);
+            return anew(&parent, gone, || rfs::mknodat(&parent, gone, FileType::CharacterDevice, Mode::empty(), 0));
         }
         if kind == EntryType::Directory {
             match rfs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
@@ -231,23 +265,23 @@ impl Tree {
             self.directories.insert(path.clone(), times(entry, pax));
             return Ok(());
         }
-        remove(&parent, name)?;
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = File::from(rfs::openat(&parent, name, flags, Mode::from_raw_mode(0o600))?);
+                let open = || rfs::openat(&parent, name, flags, Mode::from_raw_mode(0o600));
+                let file = File::from(anew(&parent, name, open)?);
                 if pax.sparse.is_sparse() {
-                    sparse::copy_pieces(entry, &file, &pax.sparse, self.most)?;
+                    sparse::copy_pieces(entry, &file, &pax.sparse, self.most, &mut self.buffer)?;
                 } else if entry.size() > self.most {
                     return Err(io::Error::new(io::ErrorKind::FileTooLarge, "a file is larger than files may be"));
                 } else {
-                    sparse::copy(entry, &file, self.most)?;
+                    sparse::copy(entry, &file, self.most, &mut self.buffer)?;
                 }
                 apply_metadata(&file, None, entry, pax)
             }
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().ok_or_else(|| invalid("a symbolic link to nothing"))?.into_owned();
-                rfs::symlinkat(std::ffi::OsStr::from_bytes(&target), &parent, name)?;
+                anew(&parent, name, || rfs::symlinkat(std::ffi::OsStr::from_bytes(&target), &parent, name))?;
                 apply_metadata(&parent, Some(name), entry, pax)
             }
             EntryType::Link => {
@@ -257,7 +291,7 @@ impl Tree {
                     return Err(invalid("a hard link to the root"));
                 };
                 let target_parent = self.directory(target_parent)?;
-                Ok(rfs::linkat(&target_parent, target_name, &parent, name, AtFlags::empty())?)
+                anew(&parent, name, || rfs::linkat(&target_parent, target_name, &parent, name, AtFlags::empty()))
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
                 let (file_type, device) = match kind {
@@ -271,7 +305,7 @@ impl Tree {
                         (file_type, rfs::makedev(major, minor))
                     }
                 };
-                rfs::mknodat(&parent, name, file_type, Mode::from_raw_mode(0o600), device)?;
+                anew(&parent, name, || rfs::mknodat(&parent, name, file_type, Mode::from_raw_mode(0o600), device))?;
                 apply_metadata(&parent, Some(name), entry, pax)
             }
             other => Err(invalid(&format!("entries of type {other:?} have no meaning in a layer"))),
@@ -360,6 +394,17 @@ fn inside(path: &Path) -> io::Result<PathBuf> {
 /// `O_PATH` descriptors can't be changed through; a real one can.
 fn reopen(directory: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(rfs::openat(directory, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Makes something under a name, in the place of whatever an earlier entry left there.
+fn anew<T>(parent: &OwnedFd, name: &std::ffi::OsStr, make: impl Fn() -> rustix::io::Result<T>) -> io::Result<T> {
+    match make() {
+        Err(rustix::io::Errno::EXIST) => {
+            remove(parent, name)?;
+            Ok(make()?)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Removes whatever an earlier entry left under this name.

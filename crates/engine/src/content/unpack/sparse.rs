@@ -54,13 +54,20 @@ impl Sparse {
 
 /// Copies a body that is a file's content, zeros as holes; no longer than `most` (tar's own sparse entries have their
 /// holes filled in by now).
-pub(super) fn copy(body: &mut impl Read, file: &File, most: u64) -> io::Result<()> {
-    let length = copy_at(body, file, 0, most)?;
-    file.set_len(length)
+pub(super) fn copy(body: &mut impl Read, file: &File, most: u64, buffer: &mut [u8]) -> io::Result<()> {
+    let copied = copy_at(body, file, 0, most, buffer)?;
+    // A hole at the end has to be made.
+    if copied.written < copied.end { file.set_len(copied.end) } else { Ok(()) }
 }
 
 /// Copies a body that is a sparse file's pieces.
-pub(super) fn copy_pieces(body: &mut impl Read, file: &File, sparse: &Sparse, most: u64) -> io::Result<()> {
+pub(super) fn copy_pieces(
+    body: &mut impl Read,
+    file: &File,
+    sparse: &Sparse,
+    most: u64,
+    buffer: &mut [u8],
+) -> io::Result<()> {
     let map = match &sparse.map {
         Some(map) if !sparse.map_in_body => map.clone(),
         _ => read_map(body)?,
@@ -73,26 +80,34 @@ pub(super) fn copy_pieces(body: &mut impl Read, file: &File, sparse: &Sparse, mo
     for (offset, size) in map {
         let next = offset.checked_add(size).filter(|next| offset >= end && *next <= length);
         end = next.ok_or_else(|| invalid("a sparse file's pieces overlap or go beyond its end"))?;
-        if copy_at(&mut body.take(size), file, offset, u64::MAX)? != end {
+        if copy_at(&mut body.take(size), file, offset, u64::MAX, buffer)?.end != end {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     file.set_len(length)
 }
 
-/// Copies to an offset; answers where it ended.
-fn copy_at(body: &mut impl Read, file: &File, mut offset: u64, most: u64) -> io::Result<u64> {
-    let mut buffer = vec![0; 1 << 16];
+/// How far a body went, as offsets of its file.
+struct Copied {
+    end: u64,
+    /// Of the last byte that is not of a hole.
+    written: u64,
+}
+
+/// Copies to an offset.
+fn copy_at(body: &mut impl Read, file: &File, mut offset: u64, most: u64, buffer: &mut [u8]) -> io::Result<Copied> {
+    let mut written = 0;
     loop {
-        let n = body.read(&mut buffer)?;
+        let n = body.read(buffer)?;
         if n == 0 {
-            return Ok(offset);
+            return Ok(Copied { end: offset, written });
         }
         if offset + n as u64 > most {
             return Err(too_long());
         }
         if buffer[..n].iter().any(|byte| *byte != 0) {
             file.write_all_at(&buffer[..n], offset)?;
+            written = offset + n as u64;
         }
         offset += n as u64;
     }
