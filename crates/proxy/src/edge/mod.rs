@@ -79,7 +79,7 @@ impl Proxy {
         let sockets = listen::open(&mut site, threads)?;
         site.start(None);
         let site = Arc::new(site);
-        site.limits.start(serving);
+        site.limits.start(serving, &site.names);
         let (changed, _) = watch::channel(0);
         let shared = Arc::new(Shared {
             site: RwLock::new(site),
@@ -109,7 +109,7 @@ impl Proxy {
         listen::probe(&mut site, &former)?;
         site.start(Some(&former));
         if !Arc::ptr_eq(&site.limits, &former.limits) {
-            site.limits.start(&self.shared.serving);
+            site.limits.start(&self.shared.serving, &site.names);
         }
         self.shared.replace(site);
         Ok(())

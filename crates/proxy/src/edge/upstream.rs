@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::exchange::{Exchange, Purpose};
 use super::forwarded;
 use super::reply::{Extra, Reply, itoa};
-use crate::config::HttpVersion;
+use crate::config::{Balance, HttpVersion};
 use crate::http1::{Framing, Known, Response, parse_response};
 use crate::io::{BodyError, BodyIn, BodyOut, Deadline, PumpError, Stream, give, pump, take};
 use crate::pool::{ConnectError, Idle, Lease, Pool, Wish, reuse, shelve};
@@ -81,19 +81,27 @@ pub(super) async fn forward(
 ) -> Result<Served, Failure> {
     let pool = &target.pool;
     let _permit = pool.admit().await.map_err(|_| Failure::Full)?;
-    let hash = pool.config.hash.as_ref().unwrap_or(&crate::config::Key::Address);
     let sticky =
         pool.config.sticky.as_ref().map(|s| {
             x.request.cookie(&s.cookie).and_then(|c| u64::from_str_radix(std::str::from_utf8(c).ok()?, 16).ok())
         });
-    let hash = if pool.config.balance == crate::config::Balance::Hash { key_of(hash, x.request, x.client) } else { 0 };
+    let point = match pool.config.balance {
+        Balance::Hash => {
+            let key = pool.config.hash.as_ref().and_then(|key| key_of(key, x.request));
+            key.map_or_else(
+                || pool.config.ring.point(x.client.to_string().as_bytes()),
+                |key| pool.config.ring.point(key),
+            )
+        }
+        _ => 0,
+    };
     let mut tried: Vec<u64> = Vec::new();
     let mut scratch = Scratch(SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default());
     let response = &mut scratch.0;
     let end = (!route.config.timeout.0.is_zero()).then(|| Instant::now() + route.config.timeout.0);
     let mut last = Failure::NoEndpoint;
     for attempt in 0..=route.config.retry.attempts {
-        let wish = Wish { hash, sticky: sticky.flatten(), tried: &tried };
+        let wish = Wish { point, sticky: sticky.flatten(), tried: &tried };
         let lease = match pool.choose(&wish) {
             Some(lease) => lease,
             // Where no other is left, the same may be tried again.
