@@ -2,7 +2,9 @@
 
 mod bytes;
 mod caching;
+mod certificates;
 mod documents;
+mod flags;
 mod framing;
 mod hashing;
 mod limiting;

@@ -146,8 +146,21 @@ impl Site {
         Ok(Self { config, listeners, pools, caches, limits, names })
     }
 
-    /// Starts what keeps the pools true. Pools that go on are left alone.
+    /// Starts what keeps the pools true, and tells of names that no certificate is for. What goes on is left alone.
     pub fn start(&self, former: Option<&Self>) {
+        for listener in &self.listeners {
+            let Some((_, certificates)) = &listener.tls else { continue };
+            let known = |host: &str| former.is_some_and(|f| f.listeners.iter().any(|l| l.serves_with_tls(host)));
+            let hosts: std::collections::BTreeSet<&String> =
+                listener.config.routes.iter().flat_map(|route| &route.hosts).collect();
+            for host in hosts.into_iter().filter(|host| !certificates.covers(host) && !known(host)) {
+                tracing::warn!(
+                    listener = listener.name,
+                    host,
+                    "no certificate is for this name: the first one is shown"
+                );
+            }
+        }
         for (name, pool) in &self.pools {
             if former.and_then(|f| f.pools.get(name)).is_none_or(|known| !Arc::ptr_eq(known, pool)) {
                 pool.start(&self.names);
@@ -175,6 +188,10 @@ impl Listener {
     /// All routes.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.all()
+    }
+
+    fn serves_with_tls(&self, host: &str) -> bool {
+        self.tls.is_some() && self.config.routes.iter().any(|route| route.hosts.iter().any(|h| h == host))
     }
 
     /// With another address: where the system chose the port.
