@@ -7,6 +7,8 @@ PORT    ?= 6443
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 HYTHE   := $(SUDO) $(OUT)/release/hythe --data-dir $(DATA)
 IMAGES  := target/images
+# How long each parser is fed with mutations of its kept corpus in `make test`.
+FUZZ_SECONDS ?= 20
 
 .PHONY: run test test-cgroup2 stop build deps test-deps images lint bench bench-docker clean
 
@@ -21,7 +23,7 @@ build: deps ## the small binary of the pattern containers, then the whole with t
 	HYTHE_PATTERNS=$(abspath $(OUT))/release/hythe-patterns cargo build --release --locked --workspace --bin hythe
 
 test: test-deps images ## all tests, end-to-end included (as root: they make namespaces, mounts and links)
-	HYTHE_TEST_IMAGES=$(CURDIR)/$(IMAGES) cargo nextest run --workspace --locked --no-fail-fast
+	HYTHE_TEST_IMAGES=$(CURDIR)/$(IMAGES) FUZZ_SECONDS=$(FUZZ_SECONDS) cargo nextest run --workspace --locked --no-fail-fast
 	$(MAKE) test-cgroup2
 
 test-cgroup2: test-deps images ## what depends on cgroups, in a virtual machine that has cgroup v2 only

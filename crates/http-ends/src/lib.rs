@@ -8,7 +8,8 @@ mod names;
 mod server;
 mod trust;
 
+pub use ::names::NameError;
 pub use client::{Answer, Client, Error};
-pub use names::{NameError, Names};
+pub use names::Names;
 pub use server::{BodyError, Whole, answer, bind, json, serve, whole};
 pub use trust::{Trust, TrustError};

@@ -192,6 +192,30 @@ impl Collector for SiteCollector {
             "TLS handshakes that failed",
             listeners(|m| &m.handshakes_failed),
         )?;
+        let secured = || site.listeners.iter().filter_map(|l| Some((l, &l.tls.as_ref()?.1)));
+        counters(
+            encoder,
+            "hythe_proxy_handshakes_unmatched",
+            "TLS handshakes that asked for a name no certificate is for",
+            secured().map(|(l, c)| (vec![("listener", l.name.clone())], load(&c.unmatched))),
+        )?;
+        counters(
+            encoder,
+            "hythe_proxy_certificate_failures",
+            "Times that changed certificate files could not be used",
+            secured().map(|(l, c)| (vec![("listener", l.name.clone())], load(&c.failures))),
+        )?;
+        gauges(
+            encoder,
+            "hythe_proxy_certificate_end_seconds",
+            "When a certificate ends to hold, since the epoch",
+            secured().flat_map(|(l, c)| {
+                c.shown().into_iter().map(|one| {
+                    let labels = vec![("listener", l.name.clone()), ("certificate", one.file.display().to_string())];
+                    (labels, i64::try_from(one.not_after).unwrap_or(i64::MAX))
+                })
+            }),
+        )?;
         counters(
             encoder,
             "hythe_proxy_bad_requests",
@@ -232,13 +256,21 @@ impl Collector for SiteCollector {
             "Attempts after the first",
             pools().map(|p| (pool(&p.config.name), load(&p.retries))),
         )?;
+        counters(
+            encoder,
+            "hythe_proxy_pool_certificates_refused",
+            "Connections given up because an endpoint's certificate is not to be trusted",
+            pools().map(|p| (pool(&p.config.name), load(&p.connector.refused))),
+        )?;
         let now = now_millis();
         let endpoints: Vec<_> = pools()
             .flat_map(|p| {
                 p.members()
                     .endpoints
                     .iter()
-                    .map(|e| (vec![("pool", p.config.name.clone()), ("endpoint", e.authority.clone())], Arc::clone(e)))
+                    .map(|e| {
+                        (vec![("pool", p.config.name.clone()), ("endpoint", e.address.to_string())], Arc::clone(e))
+                    })
                     .collect::<Vec<_>>()
             })
             .collect();

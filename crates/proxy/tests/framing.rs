@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use proxy::http1::{Chunked, Framing, Request, Step, parse_request};
+use proxy::http1::{Chunked, Framing, Request, Response, Step, parse_request, parse_response};
+use proxy::proxy_protocol;
 
 use crate::stage::*;
 
@@ -67,6 +68,56 @@ fn what_two_readers_could_read_differently_is_refused_and_the_connection_ends() 
     }
     assert_eq!(count.load(Ordering::SeqCst), 0, "no endpoint has seen any of it");
     assert_eq!(get(stage.address(), "/").text(), "reached");
+}
+
+#[test]
+fn the_target_of_a_request_counts_more_than_its_host_field_and_both_pass_on_as_one() {
+    let stage = Stage::simple(&[mirror_of_heads()], "", "", "");
+    for (request, first, host) in [
+        ("GET http://a.example/x HTTP/1.1\r\nhost: b.example\r\n\r\n", "GET /x HTTP/1.1", "a.example"),
+        ("GET http://a.example?q HTTP/1.1\r\nhost: b.example\r\n\r\n", "GET /?q HTTP/1.1", "a.example"),
+        ("GET HTTP://a.example:81/ HTTP/1.1\r\nhost: a.example\r\n\r\n", "GET / HTTP/1.1", "a.example:81"),
+        ("OPTIONS * HTTP/1.1\r\nhost: b.example\r\n\r\n", "OPTIONS * HTTP/1.1", "b.example"),
+    ] {
+        let text = ask(stage.address(), request).text();
+        let hosts: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("host: ")).collect();
+        assert_eq!((text.lines().next(), hosts), (Some(first), vec![host]), "{request}");
+    }
+}
+
+#[test]
+fn chunks_are_passed_on_without_their_extensions_and_trailers_of_routing() {
+    let stage = Stage::simple(&[mirror_of_heads()], "", "", "");
+    let mut client = Client::new(stage.address());
+    let answer = client.ask(
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: Chunked\r\n\r\n5;a=b;c=\"d\"\r\nhello\r\n00;x\r\ncontent-length: 9\r\nhost: evil\r\n\r\n",
+    );
+    assert_eq!(answer.status, 200);
+    assert!(answer.text().ends_with("hello") && !answer.text().contains("evil"), "{}", answer.text());
+    // The request has ended where it did: the next one is one of its own.
+    assert_eq!(client.ask("GET /next HTTP/1.1\r\nhost: a\r\n\r\n").text().lines().next(), Some("GET /next HTTP/1.1"));
+    for size in ["5;a=\nb", "5 5", "5;\x01", "0x5", " 5", "5\t", "+5"] {
+        let text =
+            format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{size}\r\nhello\r\n0\r\n\r\n");
+        assert_eq!(ask(stage.address(), &text).status, 400, "{size:?}");
+    }
+}
+
+#[test]
+fn what_an_endpoint_sends_beyond_its_answer_is_nobodys_answer() {
+    let app = app(|head, _| {
+        if head.starts_with("GET /first") {
+            format!("{}HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison", ok("first"))
+        } else {
+            ok("second")
+        }
+    });
+    let stage = Stage::simple(&[app], "", "", "");
+    let mut client = Client::new(stage.address());
+    for _ in 0..5 {
+        assert_eq!(client.ask("GET /first HTTP/1.1\r\nhost: a\r\n\r\n").text(), "first");
+        assert_eq!(client.ask("GET /second HTTP/1.1\r\nhost: a\r\n\r\n").text(), "second");
+    }
 }
 
 #[test]
@@ -162,6 +213,11 @@ const PIECES: &[&[u8]] = &[
     b"Connection: close, content-length\r\n",
     b"\x80",
     b"5\r\nhello\r\n",
+    b"HTTP/1.1 200 OK\r\n",
+    b"HTTP/1.1 101 x\r\nUpgrade: y\r\n",
+    b"PROXY TCP4 1.2.3.4 5.6.7.8 9 10\r\n",
+    b"PROXY UNKNOWN\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
 ];
 
 fn parsed(text: &[u8]) -> Option<Result<(usize, Request), ()>> {
@@ -217,6 +273,25 @@ fn hold(input: &[u8]) {
         }
         None => {}
     }
+    let response = |text: &[u8]| {
+        let mut response = Response::default();
+        response.text.extend_from_slice(text);
+        parse_response(&mut response, false, 8192).map(|length| length.map(|length| (length, response)))
+    };
+    if let Ok(Some((length, answer))) = response(input) {
+        assert!(length <= input.len() && input[..length].ends_with(b"\r\n\r\n"));
+        assert!((100..1000).contains(&answer.status));
+        for end in 0..length {
+            assert!(matches!(response(&input[..end]), Ok(None)), "{:?}", String::from_utf8_lossy(input));
+        }
+        for field in &answer.fields {
+            assert!(!field.value.of(&answer.text).iter().any(|b| matches!(b, b'\r' | b'\n' | 0)));
+        }
+    }
+    if let Ok(Some(told)) = proxy_protocol::read(input) {
+        assert!(told.length <= input.len());
+        assert!((0..told.length).all(|end| matches!(proxy_protocol::read(&input[..end]), Ok(None))));
+    }
     let (mut decoder, mut trailers, mut at) = (Chunked::default(), Vec::new(), 0);
     for _ in 0..input.len() + 2 {
         match decoder.step(&input[at..], &mut trailers) {
@@ -244,9 +319,10 @@ fn the_parsers_keep_their_rules_for_whatever_comes() {
         corpus.push(std::fs::read(entry.path()).unwrap());
     }
     corpus.iter().for_each(|input| hold(input));
-    // Longer in CI: FUZZ_SECONDS.
+    // Longer in `make test`: FUZZ_SECONDS. Other inputs: FUZZ_SEED.
     let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
-    let (end, mut numbers) = (Instant::now() + Duration::from_secs(seconds), Numbers(0x9e37_79b9_7f4a_7c15));
+    let seed = std::env::var("FUZZ_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(0x9e37_79b9_7f4a_7c15);
+    let (end, mut numbers) = (Instant::now() + Duration::from_secs(seconds), Numbers(seed));
     let mut tried = 0;
     while Instant::now() < end {
         let mut input = corpus[numbers.next(corpus.len())].clone();

@@ -1,5 +1,6 @@
 //! Rate limits, alone and shared.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use crate::stage::*;
@@ -69,4 +70,41 @@ fn replicas_share_a_limit_and_go_on_alone_when_the_others_are_gone() {
     for key in 100..108 {
         assert_eq!(ask(a.address(), &format!("GET / HTTP/1.1\r\nhost: a\r\nk: {key}\r\n\r\n")).status, 200);
     }
+}
+
+/// A question as another replica would ask it; the answer's status, 0 if the connection is closed without one.
+fn asked(address: SocketAddr, secret: &str) -> u16 {
+    let mut client = Client::new(address);
+    let authorization = if secret.is_empty() { String::new() } else { format!("authorization: Bearer {secret}\r\n") };
+    let _ = client.stream.write_all(
+        format!("POST /v1/take?limit=l&key=7&algorithm=token_bucket&requests=5&per=1000&burst=5 HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n{authorization}\r\n").as_bytes(),
+    );
+    client.receive().map_or(0, |answer| answer.status)
+}
+
+#[test]
+fn only_replicas_may_ask_a_replica() {
+    let (app, _) = named("x");
+    let directory = tempfile::tempdir().unwrap();
+    let secret = directory.path().join("secret");
+    std::fs::write(&secret, "opensesame\n").unwrap();
+    let start = |members: &str, more: &str| {
+        let peers = free();
+        let stage = Stage::simple(
+            &[app],
+            "rate_limits: [l]",
+            "",
+            &format!(
+                "rate_limits: [{{name: l, requests: 5, per: 1h, shared: true}}]\npeers: {{address: '{peers}', own: '{peers}', members: [{members}]{more}}}"
+            ),
+        );
+        until("it listens", || std::net::TcpStream::connect(peers).is_ok());
+        (stage, peers)
+    };
+    let (_stage, peers) = start("'127.0.0.1:1'", "");
+    assert_eq!(asked(peers, ""), 200, "a member's address");
+    let (_stage, peers) = start("'127.0.0.9:1'", "");
+    assert_eq!(asked(peers, ""), 0, "somebody else's");
+    let (_stage, peers) = start("'127.0.0.9:1'", &format!(", secret: '{}'", secret.display()));
+    assert_eq!((asked(peers, ""), asked(peers, "opensesamf"), asked(peers, "opensesame")), (401, 401, 200));
 }

@@ -2,11 +2,15 @@
 
 mod bytes;
 mod caching;
+mod certificates;
 mod disk;
 mod documents;
+mod flags;
 mod framing;
+mod hashing;
 mod limiting;
 mod mirroring;
+mod names;
 mod retrying;
 mod routing;
 mod serving;

@@ -66,6 +66,11 @@ impl Drop for Stage {
 pub fn server(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
+    handle_on(listener, handle);
+    address
+}
+
+fn handle_on(listener: TcpListener, handle: impl Fn(TcpStream) + Send + Sync + 'static) {
     let handle = Arc::new(handle);
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -74,19 +79,26 @@ pub fn server(handle: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr 
             std::thread::spawn(move || handle(stream));
         }
     });
-    address
 }
 
 /// An HTTP server: each request's head and body become an answer, written as it is. The connection stays open.
 pub fn app(answer: impl Fn(&str, &[u8]) -> String + Send + Sync + 'static) -> SocketAddr {
-    server(move |mut stream| {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    serve_on(listener, answer);
+    address
+}
+
+/// The same on a listener of one's own.
+pub fn serve_on(listener: TcpListener, answer: impl Fn(&str, &[u8]) -> String + Send + Sync + 'static) {
+    handle_on(listener, move |mut stream| {
         let mut input = Vec::new();
         while let Some((head, body)) = read_message(&mut stream, &mut input, false) {
             if stream.write_all(answer(&head, &body).as_bytes()).is_err() {
                 return;
             }
         }
-    })
+    });
 }
 
 /// A server that answers with its name and counts.

@@ -110,3 +110,39 @@ fn http2_clients_reach_http1_servers() {
         );
     });
 }
+
+#[test]
+fn a_client_that_lets_its_stream_go_lets_the_endpoints_go_too() {
+    // An endpoint that answers nothing, one whose answer goes on for ever; each tells when it is let go.
+    for (answer, status) in
+        [("", None), ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n", Some(200))]
+    {
+        let (told, tells) = std::sync::mpsc::channel();
+        let told = std::sync::Mutex::new(told);
+        let app = server(move |mut stream| {
+            let mut input = Vec::new();
+            read_message(&mut stream, &mut input, false).unwrap();
+            std::io::Write::write_all(&mut stream, answer.as_bytes()).unwrap();
+            told.lock().unwrap().send("asked").unwrap();
+            let ended = std::io::Read::read(&mut stream, &mut [0]);
+            assert!(matches!(ended, Ok(0)) || ended.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset));
+            told.lock().unwrap().send("let go").unwrap();
+        });
+        let stage = Stage::simple(&[app], "", "", "");
+        tokio::runtime::Runtime::new().unwrap().block_on(async {
+            let stream = TcpStream::connect(stage.address()).await.unwrap();
+            let (client, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            let mut client = client.ready().await.unwrap();
+            let request = Request::builder().uri("http://shop.example/wait").body(()).unwrap();
+            let (answer, mut out) = client.send_request(request, true).unwrap();
+            assert_eq!(tells.recv_timeout(DEADLINE), Ok("asked"));
+            if let Some(status) = status {
+                assert_eq!(answer.await.unwrap().status(), status);
+            }
+            out.send_reset(h2::Reason::CANCEL);
+            let let_go = tokio::task::spawn_blocking(move || tells.recv_timeout(DEADLINE));
+            assert_eq!(let_go.await.unwrap(), Ok("let go"));
+        });
+    }
+}

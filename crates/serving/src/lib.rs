@@ -15,6 +15,7 @@ mod file_watch;
 mod live;
 mod manual;
 mod process;
+mod resident;
 mod run;
 mod span;
 mod trace;

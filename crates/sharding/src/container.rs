@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
+use names::Names;
 use parking_lot::RwLock;
 use serving::{Endpoint, Flags, Live, Manual, Port, Serving, Variable};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -19,7 +20,7 @@ use crate::admin;
 use crate::config::{Config, Discovery, Server};
 use crate::listen::Sockets;
 use crate::plan::{Plan, PoolPlan};
-use crate::resolve::{Found, Names};
+use crate::resolve::{Found, discover as look};
 use crate::stats::{Stats, StatsCollector};
 use crate::worker::{Core, Handle, Order, Question, Start};
 
@@ -79,7 +80,7 @@ pub async fn serve(arguments: Arguments, serving: Serving) -> Result<(), Failure
     let stats = Arc::new(Stats::default());
     let (questions, asked) = unbounded_channel();
     let (handles, threads) = start(&serving, &stats, &questions)?;
-    let names = Arc::new(Names::new(arguments.nameserver));
+    let names = Names::new(arguments.nameserver);
     tokio::spawn(resolve(asked, names.clone(), handles.clone()));
 
     let (found, discovered) = unbounded_channel();
@@ -136,11 +137,12 @@ fn start(
 }
 
 /// Answers the loops' questions about names.
-async fn resolve(mut asked: UnboundedReceiver<Question>, names: Arc<Names>, handles: Vec<Handle>) {
+async fn resolve(mut asked: UnboundedReceiver<Question>, names: Names, handles: Vec<Handle>) {
     while let Some(Question { worker, host }) = asked.recv().await {
         let (names, handle) = (names.clone(), handles[worker].clone());
         tokio::spawn(async move {
             let answer = names.addresses(&host).await;
+            let answer = answer.map(|found| (found.records, found.until)).map_err(|error| error.reason);
             handle.order(Order::Resolved(host, answer));
         });
     }
@@ -153,7 +155,7 @@ struct Shards {
     plan: Arc<RwLock<Plan>>,
     discovered: HashMap<String, Vec<Server>>,
     discoveries: HashMap<String, (Discovery, JoinHandle<()>)>,
-    names: Arc<Names>,
+    names: Names,
     found: UnboundedSender<(String, Vec<Server>)>,
 }
 
@@ -233,12 +235,12 @@ impl Shards {
 async fn discover(
     pool: Arc<PoolPlan>,
     discovery: Discovery,
-    names: Arc<Names>,
+    names: Names,
     found: UnboundedSender<(String, Vec<Server>)>,
 ) {
     let mut told = false;
     loop {
-        match names.discover(&discovery).await {
+        match look(&names, &discovery).await {
             Ok(Found { servers, until }) => {
                 told = false;
                 if found.send((pool.name.to_string(), servers)).is_err() {
@@ -251,7 +253,7 @@ async fn discover(
             Err(reason) => {
                 // The shards that are known go on: a name server that is away takes none of them away.
                 if !told {
-                    tracing::warn!(pool = %pool.name, reason, "DNS does not tell of the pool's shards");
+                    tracing::warn!(pool = %pool.name, %reason, "DNS does not tell of the pool's shards");
                 }
                 told = true;
                 tokio::time::sleep(DISCOVER_AGAIN).await;

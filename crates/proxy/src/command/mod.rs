@@ -433,14 +433,27 @@ async fn follow_certificates(proxy: Proxy) {
             .collect();
         drop(site);
         let mut replaced = proxy.shared().replaced();
+        let news = proxy.report_certificates(std::time::SystemTime::now());
+        let turn = async {
+            match news {
+                // A little later, so that it is true by then; the machine may have slept.
+                Some(after) => {
+                    tokio::time::sleep(
+                        after.min(std::time::Duration::from_secs(86_400)) + std::time::Duration::from_secs(1),
+                    )
+                    .await
+                }
+                None => std::future::pending().await,
+            }
+        };
         let watch = if files.is_empty() { None } else { FileWatch::new(&files).ok() };
         match watch {
-            None => {
-                if replaced.changed().await.is_err() {
-                    return;
-                }
-            }
+            None => tokio::select! {
+                gone = replaced.changed() => if gone.is_err() { return },
+                () = turn => {}
+            },
             Some(mut watch) => tokio::select! {
+                () = turn => {}
                 changed = watch.changed() => {
                     if changed.is_err() {
                         return;

@@ -1,5 +1,7 @@
 //! Rate limits.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Discovery, Duration, is_default};
@@ -104,7 +106,7 @@ pub struct Peers {
     /// `address` if not said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own: Option<String>,
-    /// All replicas, `ADDRESS:PORT`.
+    /// All replicas, `ADDRESS:PORT` or `NAME:PORT`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
     /// Or where they are learnt from.
@@ -112,10 +114,21 @@ pub struct Peers {
     pub discovery: Option<Discovery>,
     /// How long another replica may take; beyond it this one counts by itself.
     pub timeout: Duration,
+    /// A file with a secret that the replicas share. With it, who knows it may ask this one; without it, who asks from the
+    /// address of a member. Everyone else is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<PathBuf>,
 }
 
 impl Default for Peers {
     fn default() -> Self {
-        Self { address: String::new(), own: None, members: Vec::new(), discovery: None, timeout: Duration::millis(20) }
+        Self {
+            address: String::new(),
+            own: None,
+            members: Vec::new(),
+            discovery: None,
+            timeout: Duration::millis(20),
+            secret: None,
+        }
     }
 }

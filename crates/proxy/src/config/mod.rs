@@ -17,7 +17,8 @@ pub use check::{Problem, check};
 pub use limit::{Algorithm, LimitBy, Peers, RateLimit, Tier};
 pub use listener::{Certificate, Limits, Listener, Protocol, Tls};
 pub use pool::{
-    Balance, Binding, Discovery, Endpoint, Health, HttpVersion, Outlier, Pool, ProxyVersion, Sticky, UpstreamTls,
+    Balance, Binding, Discovery, Endpoint, Health, HttpVersion, Outlier, Pool, ProxyVersion, RingConfig, Sticky,
+    UpstreamTls,
 };
 pub use route::{
     Filters, HeaderEdit, HeaderMatch, HeaderValue, Key, Match, Mirror, PathMatch, PathRewrite, Redirect, Respond,
@@ -53,6 +54,9 @@ pub struct Config {
     /// The replicas among which shared rate limits are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peers: Option<Peers>,
+    /// `ADDRESS:PORT` of the server that is asked about names, in place of the machine's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nameserver: Option<String>,
     /// One JSON line a request or connection on standard output, unless the command's flags say `--access-log off`. Read at
     /// start only.
     #[serde(skip_serializing_if = "Clone::clone")]
@@ -70,6 +74,7 @@ impl Default for Config {
             caches: Vec::new(),
             rate_limits: Vec::new(),
             peers: None,
+            nameserver: None,
             access_log: true,
             threads: 0,
         }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use hash_ring::{Hash, HashTag, Placement};
 use serde::{Deserialize, Serialize};
 
 use super::{Duration, Key, is_default};
@@ -24,6 +25,9 @@ pub struct Pool {
     /// What decides in `balance: hash`; the client's address if not said.
     #[serde(with = "serde_yaml_ng::with::singleton_map_recursive", skip_serializing_if = "Option::is_none")]
     pub hash: Option<Key>,
+    /// Where keys and endpoints are placed in `balance: hash`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub ring: RingConfig,
     /// A cookie of the proxy's own keeps a client at its endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
@@ -71,6 +75,7 @@ impl Default for Pool {
             discovery: None,
             balance: Balance::default(),
             hash: None,
+            ring: RingConfig::default(),
             sticky: None,
             health: None,
             outlier: Outlier::default(),
@@ -156,6 +161,35 @@ pub enum Balance {
     RandomTwoChoices,
     /// The one a consistent hash of `hash` names: few clients move when endpoints come and go.
     Hash,
+}
+
+/// The ring of `balance: hash`. Left as it is, keys go where nginx's `hash KEY consistent` puts them among the same servers,
+/// which are known by their addresses as they are written here; one that is looked up and has several addresses, by those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RingConfig {
+    /// `nginx_consistent`, or twemproxy's `ketama`, `modula` and `random`.
+    pub distribution: Placement,
+    /// twemproxy's names; `crc32a` with `nginx_consistent`, else `fnv1a_64` if not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash: Option<Hash>,
+    /// Two characters: only what stands between them in a key is hashed, where both are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_tag: Option<HashTag>,
+}
+
+impl Default for RingConfig {
+    fn default() -> Self {
+        Self { distribution: Placement::NginxConsistent, hash: None, hash_tag: None }
+    }
+}
+
+impl RingConfig {
+    /// Where on the ring a key is.
+    pub fn point(&self, key: &[u8]) -> u32 {
+        let own = if self.distribution == Placement::NginxConsistent { Hash::Crc32a } else { Hash::default() };
+        self.hash.unwrap_or(own).of(self.hash_tag.map_or(key, |tag| tag.part(key)))
+    }
 }
 
 /// Stickiness by a cookie of the proxy's own. It holds a digest of the endpoint's address, not the address.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use crate::config::Protocol;
-use crate::pool::{Wish, digest};
+use crate::pool::Wish;
 
 /// Largest datagram.
 const LARGEST: usize = 65_535;
@@ -46,11 +46,8 @@ pub(super) async fn serve(worker: Rc<Worker>, at: SocketAddr, socket: UdpSocket,
                 }
                 listener.metrics.accepted.fetch_add(1, Ordering::Relaxed);
                 let Some(pool) = listener.pool.clone() else { continue };
-                let hash = match peer.ip() {
-                    std::net::IpAddr::V4(v4) => digest(&v4.octets()),
-                    std::net::IpAddr::V6(v6) => digest(&v6.octets()),
-                };
-                let Some(lease) = pool.choose(&Wish { hash, ..Default::default() }) else { continue };
+                let point = pool.config.ring.point(peer.ip().to_canonical().to_string().as_bytes());
+                let Some(lease) = pool.choose(&Wish { point, ..Default::default() }) else { continue };
                 let (sender, receiver) = mpsc::channel(WAITING);
                 sessions.borrow_mut().insert(peer, sender.clone());
                 let patience = listener.config.limits.tunnel_timeout.0.min(std::time::Duration::from_secs(300));

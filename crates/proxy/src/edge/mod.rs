@@ -6,11 +6,14 @@
 mod caching;
 mod connection;
 mod datagram;
+mod deliver;
 mod exchange;
 mod forwarded;
+mod heads;
 mod listen;
 mod one;
 mod reply;
+mod senders;
 mod tcp;
 mod tunnel;
 mod two;
@@ -79,7 +82,7 @@ impl Proxy {
         let sockets = listen::open(&mut site, threads)?;
         site.start(None);
         let site = Arc::new(site);
-        site.limits.start(serving);
+        site.limits.start(serving, &site.names);
         let (changed, _) = watch::channel(0);
         let shared = Arc::new(Shared {
             site: RwLock::new(site),
@@ -109,7 +112,7 @@ impl Proxy {
         listen::probe(&mut site, &former)?;
         site.start(Some(&former));
         if !Arc::ptr_eq(&site.limits, &former.limits) {
-            site.limits.start(&self.shared.serving);
+            site.limits.start(&self.shared.serving, &site.names);
         }
         self.shared.replace(site);
         Ok(())
@@ -127,6 +130,17 @@ impl Proxy {
             }
         }
         Ok(changed)
+    }
+
+    /// Tells of certificates that do not hold, will soon hold no more, or are for none of the names that routes serve, each
+    /// once. Returns how long it stays at that.
+    pub fn report_certificates(&self, now: std::time::SystemTime) -> Option<std::time::Duration> {
+        let site = self.shared.site();
+        let each = site.listeners.iter().filter_map(|listener| {
+            let (_, certificates) = listener.tls.as_ref()?;
+            certificates.report(&listener.name, now)
+        });
+        each.min()
     }
 
     /// Where it listens, listener by listener.

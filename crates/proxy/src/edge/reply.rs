@@ -1,5 +1,7 @@
 //! Answers to a client, over whichever HTTP it speaks.
 
+use std::task::Context;
+
 use bytes::Bytes;
 use h2::server::SendResponse;
 use http::HeaderMap;
@@ -50,6 +52,15 @@ impl Reply<'_> {
     /// Whether the connection can take another request after this answer.
     pub(crate) fn keeps_alive(&self) -> bool {
         matches!(self, Self::One { keep_alive: true, .. } | Self::Two { .. })
+    }
+
+    /// Whether the client has let its stream go before an answer began. HTTP/1 clients tell so only by closing, which may
+    /// as well mean that they have said all.
+    pub(crate) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Two { respond, started: false, .. } => respond.poll_reset(cx).is_ready(),
+            _ => false,
+        }
     }
 
     /// The connection closes after this answer.

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::connection::{Open, establish};
 use super::{Worker, tunnel};
 use crate::io::Input;
-use crate::pool::{Wish, digest};
+use crate::pool::Wish;
 
 /// Attempts to connect, each to another endpoint where there is one.
 const ATTEMPTS: usize = 3;
@@ -21,15 +21,12 @@ pub(super) async fn serve(worker: Rc<Worker>, at: SocketAddr, stream: TcpStream,
     let Some((_site, listener)) = conn.now() else { return };
     let Some(pool) = listener.pool.clone() else { return };
     let Ok(_permit) = pool.admit().await else { return };
-    let hash = match conn.peer.ip() {
-        std::net::IpAddr::V4(v4) => digest(&v4.octets()),
-        std::net::IpAddr::V6(v6) => digest(&v6.octets()),
-    };
+    let point = pool.config.ring.point(conn.peer_text.as_bytes());
     let mut tried = Vec::new();
     let mut error = "no endpoint of the pool is well".to_owned();
     let mut found = None;
     for _ in 0..ATTEMPTS {
-        let Some(lease) = pool.choose(&Wish { hash, sticky: None, tried: &tried }) else { break };
+        let Some(lease) = pool.choose(&Wish { point, sticky: None, tried: &tried }) else { break };
         match pool.connector.connect(&lease.endpoint, conn.peer, conn.local).await {
             Ok(other) => {
                 lease.endpoint.succeeded();

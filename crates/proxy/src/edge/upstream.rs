@@ -1,31 +1,30 @@
 //! One request carried to an endpoint, and its response back.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use bytes::Bytes;
 use h2::RecvStream;
-use h2::client::{ResponseFuture, SendRequest};
+use h2::client::ResponseFuture;
 use tokio::time::Instant;
 
+use super::deliver::Delivered;
 use super::exchange::{Exchange, Purpose};
-use super::forwarded;
-use super::reply::{Extra, Reply, itoa};
-use crate::config::HttpVersion;
-use crate::http1::{Framing, Known, Response, parse_response};
+use super::heads::{Head, read_head};
+use super::reply::Reply;
+use super::senders::connection;
+use crate::config::{Balance, HttpVersion};
+use crate::http1::{Framing, Response};
 use crate::io::{BodyError, BodyIn, BodyOut, Deadline, PumpError, Stream, give, pump, take};
-use crate::pool::{ConnectError, Idle, Lease, Pool, Wish, reuse, shelve};
-use crate::site::{Route, Sink, Target, key_of, write_edited};
+use crate::pool::{ConnectError, Idle, Lease, Wish, reuse, shelve};
+use crate::site::{Route, Target, key_of};
 
 /// Bodies up to this size that are here as a whole are sent with the head, and can be sent again.
 pub(super) const WHOLE: usize = 64 << 10;
 /// Response heads.
-const HEAD: usize = 64 << 10;
+pub(super) const HEAD: usize = 64 << 10;
 
 /// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
@@ -81,19 +80,27 @@ pub(super) async fn forward(
 ) -> Result<Served, Failure> {
     let pool = &target.pool;
     let _permit = pool.admit().await.map_err(|_| Failure::Full)?;
-    let hash = pool.config.hash.as_ref().unwrap_or(&crate::config::Key::Address);
     let sticky =
         pool.config.sticky.as_ref().map(|s| {
             x.request.cookie(&s.cookie).and_then(|c| u64::from_str_radix(std::str::from_utf8(c).ok()?, 16).ok())
         });
-    let hash = if pool.config.balance == crate::config::Balance::Hash { key_of(hash, x.request, x.client) } else { 0 };
+    let point = match pool.config.balance {
+        Balance::Hash => {
+            let key = pool.config.hash.as_ref().and_then(|key| key_of(key, x.request));
+            key.map_or_else(
+                || pool.config.ring.point(x.client.to_string().as_bytes()),
+                |key| pool.config.ring.point(key),
+            )
+        }
+        _ => 0,
+    };
     let mut tried: Vec<u64> = Vec::new();
     let mut scratch = Scratch(SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default());
     let response = &mut scratch.0;
     let end = (!route.config.timeout.0.is_zero()).then(|| Instant::now() + route.config.timeout.0);
     let mut last = Failure::NoEndpoint;
     for attempt in 0..=route.config.retry.attempts {
-        let wish = Wish { hash, sticky: sticky.flatten(), tried: &tried };
+        let wish = Wish { point, sticky: sticky.flatten(), tried: &tried };
         let lease = match pool.choose(&wish) {
             Some(lease) => lease,
             // Where no other is left, the same may be tried again.
@@ -160,17 +167,17 @@ impl Drop for Scratch {
 }
 
 /// One attempt.
-struct Job<'a> {
-    x: &'a Exchange<'a>,
-    route: &'a Route,
-    prefix: &'a str,
-    target: &'a Target,
-    lease: &'a Lease,
+pub(super) struct Job<'a> {
+    pub(super) x: &'a Exchange<'a>,
+    pub(super) route: &'a Route,
+    pub(super) prefix: &'a str,
+    pub(super) target: &'a Target,
+    pub(super) lease: &'a Lease,
     /// Another attempt would be made.
-    again: bool,
-    end: Option<Instant>,
+    pub(super) again: bool,
+    pub(super) end: Option<Instant>,
     /// The client is to be told which endpoint it sticks to.
-    sticky: bool,
+    pub(super) sticky: bool,
 }
 
 struct Attempted {
@@ -180,12 +187,12 @@ struct Attempted {
 }
 
 /// What a response is read from.
-enum Source<'a> {
+pub(super) enum Source<'a> {
     One { stream: &'a Stream, input: &'a mut crate::io::Input },
     Two { response: ResponseFuture, body: Option<RecvStream> },
 }
 
-type Upload<'a> = Option<Pin<&'a mut dyn Future<Output = Result<(), PumpError>>>>;
+pub(super) type Upload<'a> = Option<Pin<&'a mut dyn Future<Output = Result<(), PumpError>>>>;
 
 impl Job<'_> {
     async fn attempt(
@@ -343,100 +350,8 @@ impl Job<'_> {
         self.again && repeatable && self.route.config.retry.statuses.contains(&response.status)
     }
 
-    /// The request's head as HTTP/1.1.
-    fn write_request(&self, out: &mut Vec<u8>, purpose: &Purpose<'_>) {
-        let request = self.x.request;
-        out.extend_from_slice(request.method());
-        out.push(b' ');
-        match self.route.rewritten(request, self.prefix) {
-            Some(target) => out.extend_from_slice(&target),
-            None => {
-                // A target without a path, `http://host?query`, has one here.
-                if !matches!(request.target().first(), Some(b'/' | b'*')) {
-                    out.push(b'/');
-                }
-                out.extend_from_slice(request.target());
-            }
-        }
-        out.extend_from_slice(b" HTTP/1.1\r\n");
-        out.field(b"host", self.host());
-        self.write_fields(out, purpose, false);
-        match request.framing {
-            Framing::Length(length) => out.field(b"content-length", itoa(length, &mut [0; 20])),
-            Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
-            _ => {}
-        }
-        if request.upgrade
-            && let Some(protocol) = request.known(Known::Upgrade)
-        {
-            out.extend_from_slice(b"connection: upgrade\r\n");
-            out.field(b"upgrade", protocol);
-        }
-        out.extend_from_slice(b"\r\n");
-    }
-
-    /// The request's head for HTTP/2.
-    fn request_two(&self, purpose: &Purpose<'_>) -> Result<http::Request<()>, &'static str> {
-        let request = self.x.request;
-        let target = self.route.rewritten(request, self.prefix).unwrap_or_else(|| request.target().to_vec());
-        let target: &[u8] = if target.is_empty() { b"/" } else { &target };
-        let scheme = if self.target.pool.connector.is_tls() { "https" } else { "http" };
-        let uri = http::Uri::builder().scheme(scheme).authority(self.host()).path_and_query(target).build();
-        let mut made = http::Request::new(());
-        *made.uri_mut() = uri.map_err(|_| "host and path make no address")?;
-        *made.method_mut() = http::Method::from_bytes(request.method()).map_err(|_| "the method is none")?;
-        *made.version_mut() = http::Version::HTTP_2;
-        let headers = made.headers_mut();
-        self.write_fields(headers, purpose, true);
-        if let Framing::Length(length) = request.framing {
-            headers.field(b"content-length", itoa(length, &mut [0; 20]));
-        }
-        if request
-            .fields
-            .iter()
-            .any(|f| f.known == Known::Te && f.value.of(&request.text).eq_ignore_ascii_case(b"trailers"))
-        {
-            headers.field(b"te", b"trailers");
-        }
-        Ok(made)
-    }
-
-    fn host(&self) -> &[u8] {
-        let rewritten = self
-            .route
-            .config
-            .filters
-            .rewrite
-            .as_ref()
-            .and_then(|r| r.host.as_deref())
-            .or_else(|| self.target.request_edits.sets("host"));
-        match rewritten {
-            Some(host) => host.as_bytes(),
-            // HTTP/1.0 needs none.
-            None if self.route.config.preserve_host && !self.x.request.host.is_empty() => {
-                self.x.request.host.of(&self.x.request.text)
-            }
-            None => self.lease.endpoint.authority.as_bytes(),
-        }
-    }
-
-    fn write_fields(&self, sink: &mut impl Sink, purpose: &Purpose<'_>, two: bool) {
-        let request = self.x.request;
-        let edits = &self.target.request_edits;
-        write_edited(sink, &request.text, &request.fields, edits, |field| {
-            matches!(field.known, Known::Host | Known::ContentLength | Known::TraceParent)
-                || (two && field.known == Known::Expect)
-                || forwarded::is_one(field.known)
-                || purpose.hides(field.name.of(&request.text))
-        });
-        for (name, value) in purpose.request_fields() {
-            sink.field(name.as_bytes(), value);
-        }
-        forwarded::write(sink, self.x.conn, self.x.listener, request, self.x.client);
-        sink.field(b"traceparent", self.x.trace().to_string().as_bytes());
-    }
-
-    /// Waits for the response's head, while the request's body goes on.
+    /// Waits for the response's head, while the request's body goes on. Interim ones are passed on. Ends early when the
+    /// client lets its stream go.
     async fn receive(
         &self,
         source: &mut Source<'_>,
@@ -447,122 +362,43 @@ impl Job<'_> {
     ) -> Result<(), Attempted> {
         let to_head = self.x.request.method() == b"HEAD";
         let switching = self.x.request.upgrade;
-        let waited = {
-            let mut head = pin!(read_head(source, response, reply, to_head, switching));
-            let both = std::future::poll_fn(|cx| {
-                if let Some(future) = upload.as_mut()
-                    && let Poll::Ready(result) = future.as_mut().poll(cx)
-                {
-                    *upload = None;
-                    // What the endpoint does not want to read it may still answer.
-                    if let Err(PumpError::From(error)) = result {
-                        return Poll::Ready(Err(client_failure(&error)));
+        loop {
+            let waited = {
+                let mut head = pin!(read_head(source, response, to_head, switching));
+                let both = std::future::poll_fn(|cx| {
+                    if let Some(future) = upload.as_mut()
+                        && let Poll::Ready(result) = future.as_mut().poll(cx)
+                    {
+                        *upload = None;
+                        // What the endpoint does not want to read it may still answer.
+                        if let Err(PumpError::From(error)) = result {
+                            return Poll::Ready(Err(client_failure(&error)));
+                        }
+                    }
+                    match head.as_mut().poll(cx) {
+                        Poll::Pending if reply.is_gone(cx) => Poll::Ready(Err(Failure::Client(0, "the client left"))),
+                        polled => polled.map_err(Failure::Broken),
+                    }
+                });
+                self.x.deadline.guard(both).await
+            };
+            match waited {
+                Ok(Ok(Head::Final)) => return Ok(()),
+                Ok(Ok(Head::Interim)) => {
+                    let sent = self.x.deadline.guard(reply.interim(response)).await;
+                    if !matches!(sent, Ok(Ok(()))) {
+                        return Err(Attempted { failure: Failure::Client(0, "the client left"), repeatable: false });
                     }
                 }
-                head.as_mut().poll(cx).map_err(Failure::Broken)
-            });
-            self.x.deadline.guard(both).await
-        };
-        match waited {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(failure)) => Err(Attempted { failure, repeatable }),
-            Err(_) if upload.is_some() => {
-                Err(Attempted { failure: Failure::Client(408, "the request body stalled"), repeatable: false })
-            }
-            Err(_) => Err(Attempted { failure: Failure::Timeout, repeatable }),
-        }
-    }
-
-    /// Passes a response on.
-    async fn deliver(
-        &self,
-        source: Source<'_>,
-        response: &mut Response,
-        reply: &mut Reply<'_>,
-        upload: &mut Upload<'_>,
-        purpose: &mut Purpose<'_>,
-    ) -> Result<Delivered, Failure> {
-        let endpoint = &self.lease.endpoint;
-        if matches!(response.status, 502..=504) {
-            self.target.pool.failed(endpoint);
-        } else {
-            endpoint.succeeded();
-        }
-        self.x.tally.status.set(response.status);
-        let swallow = purpose.head(response, self.x);
-        if upload.is_some() {
-            // The rest of the request may never be read: the connection cannot be trusted to begin another.
-            if matches!(reply, Reply::One { .. }) && response.status >= 300 {
-                reply.close();
-            }
-        }
-        let mut extra = purpose.response_fields();
-        if self.sticky
-            && let Some(sticky) = &self.target.pool.config.sticky
-        {
-            let mut cookie =
-                format!("{}={:016x}; Path={}; HttpOnly; SameSite=Lax", sticky.cookie, endpoint.digest, sticky.path);
-            if let Some(age) = sticky.max_age {
-                cookie.push_str(&format!("; Max-Age={}", age.0.as_secs()));
-            }
-            if self.x.conn.tls {
-                cookie.push_str("; Secure");
-            }
-            extra.push(("set-cookie", cookie.into_bytes()));
-        }
-        let patience = self.x.listener.config.limits.idle_body_timeout.0;
-        let off = |reason: String| Failure::BrokenOff(reason);
-        let mut out = if swallow {
-            BodyOut::Discard
-        } else {
-            let extra = Extra { fields: &extra, instead: purpose.replaces() };
-            reply.head(response, &self.target.response_edits, &extra).map_err(|e| off(e.to_string()))?
-        };
-        let mut kept;
-        let mut incoming = match source {
-            Source::One { stream, input } => BodyIn::one(response.framing, stream, input),
-            Source::Two { body, .. } => {
-                kept = body;
-                kept.as_mut().map_or(BodyIn::End, BodyIn::two)
-            }
-        };
-        let (deadline, tally) = (self.x.deadline, self.x.tally);
-        deadline.set(patience);
-        let result = {
-            let mut download = pin!(pump(&mut incoming, &mut out, |data| {
-                deadline.set(patience);
-                tally.bytes_out.set(tally.bytes_out.get() + data.len() as u64);
-                purpose.data(data);
-                Ok(())
-            }));
-            let both = std::future::poll_fn(|cx| {
-                if let Some(future) = upload.as_mut()
-                    && future.as_mut().poll(cx).is_ready()
-                {
-                    *upload = None;
+                Ok(Err(failure)) => return Err(Attempted { failure, repeatable }),
+                Err(_) if upload.is_some() => {
+                    let failure = Failure::Client(408, "the request body stalled");
+                    return Err(Attempted { failure, repeatable: false });
                 }
-                download.as_mut().poll(cx)
-            });
-            deadline.guard(both).await
-        };
-        purpose.end(matches!(result, Ok(Ok(()))));
-        match result {
-            Ok(Ok(())) => Ok(Delivered { clean: upload.is_none(), reusable: upload.is_none() }),
-            Ok(Err(PumpError::From(error))) => {
-                self.target.pool.failed(endpoint);
-                Err(off(error.to_string()))
+                Err(_) => return Err(Attempted { failure: Failure::Timeout, repeatable }),
             }
-            Ok(Err(PumpError::To(error))) => {
-                Err(Failure::Client(0, if error.to_string().is_empty() { "left" } else { "the client left" }))
-            }
-            Err(_) => Err(off("nothing moved for too long".into())),
         }
     }
-}
-
-struct Delivered {
-    clean: bool,
-    reusable: bool,
 }
 
 fn finish_two(delivered: Result<Delivered, Failure>, purpose: &Purpose<'_>) -> Result<Served, Attempted> {
@@ -579,99 +415,6 @@ fn client_failure(error: &BodyError) -> Failure {
         BodyError::Broken(_) => Failure::Client(400, "the request body is broken"),
         BodyError::Io(_) | BodyError::Stream(_) => Failure::Client(0, "the client left"),
     }
-}
-
-/// Reads a response's head; interim ones are passed on.
-async fn read_head(
-    source: &mut Source<'_>,
-    response: &mut Response,
-    reply: &mut Reply<'_>,
-    to_head: bool,
-    switching: bool,
-) -> Result<(), String> {
-    match source {
-        Source::One { stream, input } => loop {
-            response.clear();
-            if input.rest().is_empty() {
-                if response.text.capacity() == 0 {
-                    response.text = take();
-                }
-            } else {
-                input.move_into(&mut response.text);
-            }
-            let length = loop {
-                if !response.text.is_empty()
-                    && let Some(length) = parse_response(response, to_head, HEAD).map_err(|e| e.to_string())?
-                {
-                    break length;
-                }
-                if response.text.len() == response.text.capacity() {
-                    response.text.reserve(8 << 10);
-                }
-                if stream.read(&mut response.text).await.map_err(|e| e.to_string())? == 0 {
-                    return Err("the connection ended before the response's head did".into());
-                }
-            };
-            input.put_back(&response.text[length..]);
-            response.text.truncate(length);
-            match response.status {
-                101 if switching => return Ok(()),
-                101 => return Err("it switches protocols unasked".into()),
-                100..=199 => reply.interim(response).await.map_err(|e| e.to_string())?,
-                _ => return Ok(()),
-            }
-        },
-        Source::Two { response: answer, body } => {
-            let (head, stream) = answer.await.map_err(|e| e.to_string())?.into_parts();
-            response.clear();
-            response.status = head.status.as_u16();
-            response.version = 20;
-            response.keep_alive = true;
-            let mut length = None;
-            for (name, value) in &head.headers {
-                response.push_field(name.as_str().as_bytes(), value.as_bytes());
-                if name == http::header::CONTENT_LENGTH {
-                    length = value.to_str().ok().and_then(|v| v.parse().ok());
-                }
-            }
-            response.framing = match length {
-                _ if to_head || matches!(response.status, 204 | 304) => Framing::None,
-                Some(length) => Framing::Length(length),
-                None if stream.is_end_stream() => Framing::Length(0),
-                None => Framing::Chunked,
-            };
-            *body = Some(stream);
-            Ok(())
-        }
-    }
-}
-
-thread_local! {
-    static SENDERS: RefCell<HashMap<(u64, u64), SendRequest<Bytes>>> = RefCell::new(HashMap::new());
-}
-
-/// This thread's HTTP/2 connection to an endpoint.
-async fn connection(pool: &Arc<Pool>, lease: &Lease, x: &Exchange<'_>) -> Result<SendRequest<Bytes>, ConnectError> {
-    let key = (pool.id, lease.endpoint.id);
-    let kept = SENDERS.with_borrow(|senders| senders.get(&key).cloned());
-    if let Some(kept) = kept
-        && let Ok(Ok(ready)) = tokio::time::timeout(pool.config.connect_timeout.0, kept.ready()).await
-    {
-        return Ok(ready);
-    }
-    let stream = pool.connector.connect(&lease.endpoint, x.conn.peer, x.conn.local).await?;
-    let lost = |error: h2::Error| ConnectError::Io(std::io::Error::other(error));
-    let mut builder = h2::client::Builder::new();
-    builder.initial_window_size(1 << 20).initial_connection_window_size(4 << 20).enable_push(false);
-    let (sender, connection) = builder.handshake::<_, Bytes>(stream).await.map_err(lost)?;
-    tokio::task::spawn_local(async move {
-        // How it ended is told to each of its streams.
-        let _ = connection.await;
-        SENDERS.with_borrow_mut(|senders| senders.remove(&key));
-    });
-    let sender = sender.ready().await.map_err(lost)?;
-    SENDERS.with_borrow_mut(|senders| senders.insert(key, sender.clone()));
-    Ok(sender)
 }
 
 /// For copies of requests that a mirror gets later.

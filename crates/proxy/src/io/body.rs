@@ -1,6 +1,9 @@
 //! Bodies, in whatever framing they come and go.
 
+use std::future::Future;
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
@@ -263,6 +266,17 @@ impl BodyOut<'_> {
         }
     }
 
+    /// Tells when nobody wants the rest any more: a stream of HTTP/2 that was reset.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        match self {
+            Self::Two { stream: Some(stream) } => stream.poll_reset(cx).map(|reset| match reset {
+                Ok(reason) => h2::Error::from(reason).into(),
+                Err(error) => error.into(),
+            }),
+            _ => Poll::Pending,
+        }
+    }
+
     /// Ends the body.
     pub async fn end(&mut self, trailers: &HeaderMap) -> Result<(), BodyError> {
         match self {
@@ -327,7 +341,12 @@ pub async fn pump(
             return out.end(&trailers).await.map_err(PumpError::To);
         }
         out.flush().await.map_err(PumpError::To)?;
-        body.fill(&mut trailers).await.map_err(PumpError::From)?;
+        let mut fill = pin!(body.fill(&mut trailers));
+        let filled = std::future::poll_fn(|cx| match fill.as_mut().poll(cx) {
+            Poll::Pending => out.poll_gone(cx).map(|error| Err(PumpError::To(error))),
+            Poll::Ready(filled) => Poll::Ready(filled.map_err(PumpError::From)),
+        });
+        filled.await?;
     }
 }
 

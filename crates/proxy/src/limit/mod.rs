@@ -72,20 +72,24 @@ impl Refusal {
 
 impl Limits {
     /// Limits that have counted nothing.
-    pub fn new(limits: &[RateLimit], peers: Option<&config::Peers>) -> Self {
+    ///
+    /// # Errors
+    /// When the file of the replicas' secret cannot be used.
+    pub fn new(limits: &[RateLimit], peers: Option<&config::Peers>) -> Result<Self, String> {
         let limit = |config: &RateLimit| Limit {
             keys: Arc::new(Keys::new(config.keys)),
             config: config.clone(),
             allowed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         };
-        Self { limits: limits.iter().map(limit).collect(), peers: peers.map(|p| Arc::new(Ring::new(p))) }
+        let peers = peers.map(Ring::new).transpose()?.map(Arc::new);
+        Ok(Self { limits: limits.iter().map(limit).collect(), peers })
     }
 
     /// Answers the other replicas, and follows who they are, until the limits are replaced.
-    pub fn start(self: &Arc<Self>, serving: &serving::Serving) {
+    pub fn start(self: &Arc<Self>, serving: &serving::Serving, names: &names::Names) {
         if let Some(ring) = &self.peers {
-            ring.start(Arc::downgrade(self), serving);
+            ring.start(Arc::downgrade(self), serving, names);
         }
     }
 

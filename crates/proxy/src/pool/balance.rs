@@ -6,8 +6,8 @@ use crate::config::{self, Balance};
 /// What a request wants of the choice.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish<'a> {
-    /// The digest that decides in `balance: hash`.
-    pub hash: u64,
+    /// Where the key is on the ring, in `balance: hash`.
+    pub point: u32,
     /// The digest of the endpoint that the client sticks to.
     pub sticky: Option<u64>,
     /// Those that failed this request already.
@@ -94,22 +94,13 @@ pub fn choose(
                 }
             }
         }
-        Balance::Hash => (0..count).filter(|i| open(*i)).max_by(|a, b| {
-            let score = |i: &usize| rendezvous(wish.hash, endpoints[*i].digest, endpoints[*i].weight());
-            score(a).total_cmp(&score(b))
-        }),
+        // Who cannot take it is passed over, as if it had no place: its keys go where they would go without it.
+        Balance::Hash => {
+            let ring = members.ring.as_ref()?;
+            let point = if ring.placement() == hash_ring::Placement::Random { draw() } else { wish.point };
+            ring.lookup(point).filter(|i| open(*i)).or_else(|| ring.candidates(point).find(|i| open(*i)))
+        }
     }
-}
-
-/// An endpoint's score for a key (weighted rendezvous hashing): the highest wins, and a key moves only from or to an
-/// endpoint that comes, goes, or changes its weight.
-fn rendezvous(key: u64, endpoint: u64, weight: u32) -> f64 {
-    let mut mixed = (key ^ endpoint).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^= mixed >> 31;
-    let uniform = ((mixed >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    f64::from(weight) / -uniform.ln()
 }
 
 /// Turns by weight, interleaved (smooth weighted round robin): 3:1 is a a b a, not a a a b.
@@ -159,14 +150,22 @@ mod tests {
                 false,
             ))
         });
-        Members { endpoints: endpoints.collect(), turns: turns(weights) }
+        Members::new(&config::Pool { balance: Balance::Weighted, ..Default::default() }, endpoints.collect())
+    }
+
+    fn placed(weights: &[u32]) -> Members {
+        Members::new(&pool(Balance::Hash), members(weights).endpoints)
+    }
+
+    fn point(key: usize) -> u32 {
+        config::RingConfig::default().point(&key.to_le_bytes())
     }
 
     fn pool(balance: Balance) -> config::Pool {
         config::Pool { balance, ..Default::default() }
     }
 
-    fn count(config: &config::Pool, members: &Members, requests: usize, hash: impl Fn(usize) -> u64) -> Vec<usize> {
+    fn count(config: &config::Pool, members: &Members, requests: usize, point: impl Fn(usize) -> u32) -> Vec<usize> {
         let mut counts = vec![0; members.endpoints.len()];
         let (turn, draw) = (Cell::new(0usize), Cell::new(12_345u64));
         for request in 0..requests {
@@ -175,7 +174,7 @@ mod tests {
                 draw.set(draw.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
                 (draw.get() >> 32) as u32
             };
-            let wish = Wish { hash: hash(request), ..Default::default() };
+            let wish = Wish { point: point(request), ..Default::default() };
             if let Some(i) = choose(config, members, &wish, 1, next_turn, next_draw) {
                 counts[i] += 1;
             }
@@ -198,22 +197,20 @@ mod tests {
         assert_eq!(count(&pool(Balance::LeastConnections), &members(&[1, 1]), 100, |_| 0), [50, 50]);
         let two = count(&pool(Balance::RandomTwoChoices), &members(&[1, 1, 1]), 3000, |_| 0);
         assert!(two.iter().all(|n| (800..1200).contains(n)), "{two:?}");
-        let hashed =
-            count(&pool(Balance::Hash), &members(&[3, 1]), 4000, |i| super::super::endpoint::digest(&i.to_le_bytes()));
+        let hashed = count(&pool(Balance::Hash), &placed(&[3, 1]), 4000, point);
         assert!((2800..3200).contains(&hashed[0]), "{hashed:?}");
     }
 
     #[test]
     fn an_endpoint_that_goes_takes_only_its_own_keys_along() {
-        let (three, config) = (members(&[1, 1, 1]), pool(Balance::Hash));
-        let pick = |members: &Members, key: u64| {
-            choose(&config, members, &Wish { hash: key, ..Default::default() }, 1, || 0, || 0).unwrap()
+        let (three, config) = (placed(&[1, 1, 1]), pool(Balance::Hash));
+        let pick = |members: &Members, key: usize| {
+            choose(&config, members, &Wish { point: point(key), ..Default::default() }, 1, || 0, || 0).unwrap()
         };
-        let before: Vec<usize> =
-            (0..3000).map(|k| pick(&three, super::super::endpoint::digest(&[k as u8, (k >> 8) as u8]))).collect();
+        let before: Vec<usize> = (0..3000).map(|key| pick(&three, key)).collect();
         three.endpoints[2].set_health(false, 1);
         for (key, before) in before.iter().enumerate().filter(|(_, b)| **b != 2) {
-            assert_eq!(pick(&three, super::super::endpoint::digest(&[key as u8, (key >> 8) as u8])), *before);
+            assert_eq!(pick(&three, key), *before);
         }
     }
 

@@ -3,8 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -31,6 +33,10 @@ pub struct Connector {
     tls: Option<(Arc<ClientConfig>, Option<String>)>,
     timeout: Duration,
     proxy: Option<ProxyVersion>,
+    /// Connections given up because the endpoint's certificate is not to be trusted: expired, for another name, unknown.
+    pub refused: AtomicU64,
+    /// Why the last one was, so that each reason is told of once.
+    told: Mutex<String>,
 }
 
 impl Connector {
@@ -43,7 +49,13 @@ impl Connector {
             Some(tls) => Some((tls::client(tls, config.http == HttpVersion::Http2)?, tls.server_name.clone())),
             None => None,
         };
-        Ok(Self { tls, timeout: config.connect_timeout.0, proxy: config.send_proxy_protocol })
+        Ok(Self {
+            tls,
+            timeout: config.connect_timeout.0,
+            proxy: config.send_proxy_protocol,
+            refused: AtomicU64::new(0),
+            told: Mutex::default(),
+        })
     }
 
     /// Whether TLS is spoken.
@@ -75,6 +87,26 @@ impl Connector {
         let Some((tls, name)) = &self.tls else { return Ok(stream.into()) };
         let name = name.as_deref().unwrap_or(&endpoint.host).to_owned();
         let name = ServerName::try_from(name).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-        Ok(TlsConnector::from(Arc::clone(tls)).connect(name, stream).await?.into())
+        match TlsConnector::from(Arc::clone(tls)).connect(name, stream).await {
+            Ok(stream) => Ok(stream.into()),
+            Err(error) => {
+                self.refuse(endpoint, &error);
+                Err(error)
+            }
+        }
+    }
+
+    fn refuse(&self, endpoint: &Endpoint, error: &io::Error) {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if !matches!(inner, Some(rustls::Error::InvalidCertificate(_))) {
+            return;
+        }
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let reason = format!("{} {error}", endpoint.address);
+        let mut told = self.told.lock();
+        if *told != reason {
+            tracing::error!(endpoint = %endpoint.address, host = endpoint.host, %error, "the endpoint's certificate is refused");
+            *told = reason;
+        }
     }
 }

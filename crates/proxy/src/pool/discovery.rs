@@ -5,159 +5,188 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::proto::rr::{RData, RecordType};
+use names::{NameError, Names};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{Member, Pool};
+use super::Member;
 use crate::config::{Binding, Discovery, Endpoint};
 
 /// Names are not looked up more often than this, whatever their time to live.
 const SOONEST: Duration = Duration::from_secs(1);
 /// Nor less often, so that endpoints that left are not kept for a day.
 const LATEST: Duration = Duration::from_secs(60);
-/// Files and variables that are not there yet are looked for again.
+/// Look-ups that failed, files and variables that are not there yet, are tried again.
 const AGAIN: Duration = Duration::from_secs(2);
 
-/// Follows what a pool's names stand for, until it ends. Where all are addresses, there is nothing to do.
-pub(super) fn start(pool: &Arc<Pool>, ended: CancellationToken, fixed: Vec<Member>) {
-    let names: Vec<Endpoint> = pool
-        .config
-        .endpoints
-        .iter()
-        .filter(|e| {
-            crate::address::host_port(&e.address).is_some_and(|(host, _)| host.parse::<std::net::IpAddr>().is_err())
-        })
-        .cloned()
-        .collect();
-    let discovery = pool.config.discovery.clone();
-    if names.is_empty() && discovery.is_none() {
-        return;
+/// Something that names endpoints, with those that it named last.
+#[derive(Clone, Debug)]
+pub struct Source {
+    what: What,
+    known: Vec<Member>,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Name(Endpoint),
+    Discovery(Discovery),
+}
+
+impl Source {
+    /// What has to be looked up among these, and in `discovery`. `known`: members of before, which go on until the first
+    /// look-up has brought others.
+    pub fn all(endpoints: &[Endpoint], discovery: Option<&Discovery>, known: &[Member]) -> Vec<Self> {
+        let parts = |endpoint: &Endpoint| {
+            let (host, port) = crate::address::host_port(&endpoint.address)?;
+            host.parse::<std::net::IpAddr>().is_err().then(|| (host.to_owned(), port))
+        };
+        let named: Vec<_> = endpoints.iter().filter_map(|e| Some((e, parts(e)?))).collect();
+        let is_of =
+            |member: &Member, (host, port): &(String, u16)| member.host == *host && member.address.port() == *port;
+        let mut all: Vec<Self> = named
+            .iter()
+            .map(|(endpoint, name)| Self {
+                what: What::Name((*endpoint).clone()),
+                known: known.iter().filter(|m| is_of(m, name)).cloned().collect(),
+            })
+            .collect();
+        if let Some(discovery) = discovery {
+            let others = known.iter().filter(|m| {
+                let fixed = m.host == m.address.ip().to_string()
+                    && endpoints.iter().any(|e| e.address == m.address.to_string());
+                !fixed && !named.iter().any(|(_, name)| is_of(m, name))
+            });
+            all.push(Self { what: What::Discovery(discovery.clone()), known: others.cloned().collect() });
+        }
+        all
     }
-    let pool = Arc::downgrade(pool);
-    tokio::spawn(async move {
-        let follow = async {
-            let mut resolver = None;
-            let mut known: Vec<Option<Vec<Member>>> = vec![None; names.len() + 1];
+
+    /// Those that it named last.
+    pub fn known(&self) -> &[Member] {
+        &self.known
+    }
+
+    fn name(&self) -> String {
+        match &self.what {
+            What::Name(endpoint) => endpoint.address.clone(),
+            What::Discovery(Discovery::Dns(name) | Discovery::Srv(name)) => name.clone(),
+            What::Discovery(Discovery::Binding(binding)) => format!("binding {} {}", binding.name, binding.kind),
+            What::Discovery(Discovery::Environment(prefix)) => format!("{prefix}_HOST"),
+        }
+    }
+
+    /// What it names now, and until when that holds.
+    async fn look(&self, names: &Names) -> Result<(Vec<Member>, Instant), NameError> {
+        let missing = |reason: &str| NameError { name: self.name(), reason: reason.to_owned() };
+        match &self.what {
+            What::Name(endpoint) => by_name(names, &endpoint.address, endpoint.weight, endpoint.drain).await,
+            What::Discovery(Discovery::Dns(name)) => by_name(names, name, 1, false).await,
+            What::Discovery(Discovery::Srv(name)) => by_service(names, name, &self.known).await,
+            What::Discovery(Discovery::Binding(binding)) => {
+                let address = bound(binding).ok_or_else(|| missing("there is no such binding with an address"))?;
+                // A file may change without telling.
+                let (members, until) = by_name(names, &address, 1, false).await?;
+                Ok((members, until.min(Instant::now() + AGAIN)))
+            }
+            What::Discovery(Discovery::Environment(prefix)) => {
+                let address = from_environment(prefix, |name| std::env::var(name).ok());
+                by_name(names, &address.ok_or_else(|| missing("no such variables are set"))?, 1, false).await
+            }
+        }
+    }
+}
+
+/// Follows sources until `ended`, each in its own time, and tells `apply` of all members, `fixed` before those that were
+/// looked up. A look-up that fails changes nothing: what was known stays.
+pub fn follow(
+    names: &Names,
+    fixed: Vec<Member>,
+    sources: Vec<Source>,
+    ended: &CancellationToken,
+    apply: impl Fn(&[Member]) + Send + Sync + 'static,
+) {
+    let all: Vec<Vec<Member>> = sources.iter().map(|source| source.known.clone()).collect();
+    let shared = Arc::new((Mutex::new(all), fixed, apply));
+    for (i, mut source) in sources.into_iter().enumerate() {
+        let (names, shared, ended) = (names.clone(), Arc::clone(&shared), ended.clone());
+        let one = async move {
+            let (mut first, mut failing) = (true, false);
             loop {
-                let mut next = LATEST;
-                for (i, endpoint) in names.iter().enumerate() {
-                    let (found, valid) =
-                        by_name(&mut resolver, &endpoint.address, endpoint.weight, endpoint.drain).await;
-                    next = next.min(valid);
-                    known[i] = found.or(known[i].take());
-                }
-                if let Some(discovery) = &discovery {
-                    let (found, valid) = discover(&mut resolver, discovery).await;
-                    next = next.min(valid);
-                    let last = names.len();
-                    known[last] = found.or(known[last].take());
-                }
-                let Some(pool) = pool.upgrade() else { return };
-                let members: Vec<Member> = fixed.iter().chain(known.iter().flatten().flatten()).cloned().collect();
-                pool.set_members(&members);
-                drop(pool);
-                tokio::time::sleep(next.max(SOONEST)).await;
+                let wait = match source.look(&names).await {
+                    Ok((members, until)) => {
+                        if failing {
+                            tracing::info!(name = source.name(), "is found again");
+                        }
+                        failing = false;
+                        if first || members != source.known {
+                            let (all, fixed, apply) = &*shared;
+                            let mut all = all.lock();
+                            all[i].clone_from(&members);
+                            apply(&fixed.iter().chain(all.iter().flatten()).cloned().collect::<Vec<_>>());
+                            source.known = members;
+                        }
+                        first = false;
+                        until.saturating_duration_since(Instant::now()).clamp(SOONEST, LATEST)
+                    }
+                    Err(error) => {
+                        if !failing {
+                            tracing::warn!(%error, "look-up failed, what was known stays");
+                        }
+                        failing = true;
+                        AGAIN
+                    }
+                };
+                tokio::time::sleep(wait).await;
             }
         };
-        tokio::select! {
-            () = ended.cancelled() => {}
-            () = follow => {}
-        }
-    });
-}
-
-/// What a discovery finds now, and for how long that holds. `None`: it failed, and what was known stays.
-pub async fn discover(resolver: &mut Option<TokioResolver>, discovery: &Discovery) -> (Option<Vec<Member>>, Duration) {
-    match discovery {
-        Discovery::Dns(name) => by_name(resolver, name, 1, false).await,
-        Discovery::Srv(name) => by_service(resolver, name).await,
-        Discovery::Binding(binding) => match bound(binding) {
-            Some(address) => by_name(resolver, &address, 1, false).await,
-            None => (None, AGAIN),
-        },
-        Discovery::Environment(prefix) => match from_environment(prefix, |name| std::env::var(name).ok()) {
-            Some(address) => by_name(resolver, &address, 1, false).await,
-            None => (None, AGAIN),
-        },
-    }
-}
-
-fn resolver(kept: &mut Option<TokioResolver>) -> Option<&TokioResolver> {
-    if kept.is_none() {
-        let built = TokioResolver::builder_tokio().and_then(|mut builder| {
-            // The answers' time to live is kept here; a second memory would only make changes late.
-            builder.options_mut().cache_size = 0;
-            builder.build()
-        });
-        match built {
-            Ok(built) => *kept = Some(built),
-            Err(error) => tracing::warn!(%error, "names cannot be looked up"),
-        }
-    }
-    kept.as_ref()
-}
-
-async fn by_name(
-    kept: &mut Option<TokioResolver>,
-    name: &str,
-    weight: u32,
-    drain: bool,
-) -> (Option<Vec<Member>>, Duration) {
-    let Some((host, port)) = crate::address::host_port(name) else { return (None, LATEST) };
-    let member = |address| Member { address: SocketAddr::new(address, port), host: host.to_owned(), weight, drain };
-    if let Ok(address) = host.parse() {
-        return (Some(vec![member(address)]), LATEST);
-    }
-    let Some(resolver) = resolver(kept) else { return (None, AGAIN) };
-    match resolver.lookup_ip(host).await {
-        Ok(found) => {
-            let mut members: Vec<Member> = found.iter().map(member).collect();
-            members.sort_by_key(|m| m.address);
-            (Some(members), found.valid_until().saturating_duration_since(Instant::now()).min(LATEST))
-        }
-        Err(error) => {
-            tracing::warn!(name, %error, "look-up failed, what was known stays");
-            (None, AGAIN)
-        }
-    }
-}
-
-async fn by_service(kept: &mut Option<TokioResolver>, name: &str) -> (Option<Vec<Member>>, Duration) {
-    let Some(resolver) = resolver(kept) else { return (None, AGAIN) };
-    let found = match resolver.lookup(name, RecordType::SRV).await {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::warn!(name, %error, "look-up failed, what was known stays");
-            return (None, AGAIN);
-        }
-    };
-    let valid = found.valid_until().saturating_duration_since(Instant::now()).min(LATEST);
-    let mut targets: Vec<(u16, u16, u16, String)> = found
-        .answers()
-        .iter()
-        .filter_map(|record| match &record.data {
-            RData::SRV(srv) => {
-                Some((srv.priority, srv.weight, srv.port, srv.target.to_utf8().trim_end_matches('.').to_owned()))
+        tokio::spawn(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = one => {}
             }
-            _ => None,
-        })
-        .collect();
-    // The lowest priority serves; the others stand by for it (RFC 2782).
-    targets.sort();
-    let mut members = Vec::new();
-    let mut served = None;
-    for (priority, weight, port, target) in targets {
-        if served.is_some_and(|p| p != priority) {
+        });
+    }
+}
+
+async fn by_name(names: &Names, name: &str, weight: u32, drain: bool) -> Result<(Vec<Member>, Instant), NameError> {
+    let bad = || NameError { name: name.to_owned(), reason: "is no name with a port".to_owned() };
+    let (host, port) = crate::address::host_port(name).ok_or_else(bad)?;
+    let found = names.addresses(host).await?;
+    let member = |address| Member { address: SocketAddr::new(address, port), host: host.to_owned(), weight, drain };
+    Ok((found.records.into_iter().map(member).collect(), found.until))
+}
+
+/// The targets of SRV records: of the lowest priority that has any, the others stand by for it (RFC 2782).
+async fn by_service(names: &Names, name: &str, known: &[Member]) -> Result<(Vec<Member>, Instant), NameError> {
+    let found = names.services(name).await?;
+    let (mut members, mut until, mut served, mut failure) = (Vec::new(), found.until, None, None);
+    for service in found.records {
+        if served.is_some_and(|priority| priority != service.priority) {
             break;
         }
-        let (found, _) = Box::pin(by_name(kept, &format!("{target}:{port}"), u32::from(weight).max(1), false)).await;
-        if let Some(found) = found.filter(|f| !f.is_empty()) {
-            served = Some(priority);
-            members.extend(found);
+        let (target, weight) = (format!("{}:{}", service.target, service.port), u32::from(service.weight).max(1));
+        let of_target = match by_name(names, &target, weight, false).await {
+            Ok((of_target, valid)) => {
+                until = until.min(valid);
+                of_target
+            }
+            // A target that cannot be looked up for now is still where it was.
+            Err(error) => {
+                until = until.min(Instant::now() + AGAIN);
+                failure = Some(error);
+                let same = |m: &&Member| m.host == service.target && m.address.port() == service.port;
+                known.iter().filter(same).cloned().collect()
+            }
+        };
+        if !of_target.is_empty() {
+            served = Some(service.priority);
+            members.extend(of_target);
         }
     }
-    (Some(members), valid)
+    match failure {
+        Some(error) if members.is_empty() => Err(error),
+        _ => Ok((members, until)),
+    }
 }
 
 /// The address in a Service binding's directory: `host` and `port`, else `uri`, `url` or `jdbc-url`.

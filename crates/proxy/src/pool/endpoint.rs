@@ -69,6 +69,12 @@ impl Endpoint {
         }
     }
 
+    /// As configuration or discovery named it.
+    pub fn member(&self) -> Member {
+        let drain = self.drain.load(Ordering::Relaxed);
+        Member { address: self.address, host: self.host.clone(), weight: self.weight(), drain }
+    }
+
     pub(super) fn set(&self, weight: u32, drain: bool) {
         self.weight.store(weight, Ordering::Relaxed);
         self.drain.store(drain, Ordering::Relaxed);

@@ -27,6 +27,8 @@ pub(super) fn start(pool: &Arc<Pool>, ended: CancellationToken) {
 
 async fn follow(pool: Weak<Pool>) {
     let mut counts: HashMap<u64, (Verdict, Instant)> = HashMap::new();
+    // What the pool was told does not change as long as it lives.
+    let client = pool.upgrade().and_then(|pool| pool.config.tls.as_ref().map(|tls| tls::client(tls, false)));
     loop {
         let mut next = Instant::now() + Duration::from_secs(1);
         {
@@ -41,7 +43,9 @@ async fn follow(pool: Weak<Pool>) {
                 .filter(|e| counts.get(&e.id).is_none_or(|(_, at)| *at <= now))
                 .cloned()
                 .collect();
-            let results = futures::future::join_all(due.iter().map(|endpoint| check(&pool, &health, endpoint))).await;
+            let results =
+                futures::future::join_all(due.iter().map(|endpoint| check(&pool, &health, client.as_ref(), endpoint)))
+                    .await;
             for (endpoint, result) in due.iter().zip(results) {
                 let entry = counts.entry(endpoint.id).or_insert_with(|| (Verdict::default(), now));
                 if let Err(reason) = &result {
@@ -87,22 +91,25 @@ impl Verdict {
     }
 }
 
+/// How endpoints are spoken to with TLS, or why they cannot be.
+type Client = Result<Arc<rustls::ClientConfig>, String>;
+
 /// Asks once.
-async fn check(pool: &Pool, health: &Health, endpoint: &Endpoint) -> Result<(), String> {
-    let asked = tokio::time::timeout(health.timeout.0, ask(pool, health, endpoint)).await;
+async fn check(pool: &Pool, health: &Health, client: Option<&Client>, endpoint: &Endpoint) -> Result<(), String> {
+    let asked = tokio::time::timeout(health.timeout.0, ask(pool, health, client, endpoint)).await;
     asked.unwrap_or_else(|_| Err(format!("no answer within {}", health.timeout)))
 }
 
-async fn ask(pool: &Pool, health: &Health, endpoint: &Endpoint) -> Result<(), String> {
+async fn ask(pool: &Pool, health: &Health, client: Option<&Client>, endpoint: &Endpoint) -> Result<(), String> {
     let stream = TcpStream::connect(endpoint.address).await.map_err(|e| e.to_string())?;
     let Some(path) = &health.path else { return Ok(()) };
     let host = health.host.as_deref().unwrap_or(&endpoint.authority);
     let request =
         format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: hythe-health\r\nconnection: close\r\n\r\n");
-    let status = match &pool.config.tls {
+    let status = match pool.config.tls.as_ref().zip(client) {
         None => exchange(stream, &request).await?,
-        Some(config) => {
-            let client = tls::client(config, false)?;
+        Some((config, client)) => {
+            let client = Arc::clone(client.as_ref().map_err(Clone::clone)?);
             let name = config.server_name.clone().unwrap_or_else(|| endpoint.host.clone());
             let name = rustls_pki_types::ServerName::try_from(name).map_err(|e| e.to_string())?;
             let stream =

@@ -12,11 +12,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use hash_ring::{Placement, Ring};
+use names::Names;
 use parking_lot::RwLock;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::config;
+use crate::config::{self, Balance};
+use discovery::Source;
 
 pub use balance::Wish;
 pub use connect::{ConnectError, Connector};
@@ -41,6 +44,10 @@ pub struct Pool {
     pub empty: AtomicU64,
     /// Attempts after the first.
     pub retries: AtomicU64,
+    /// What has to be looked up.
+    sources: Vec<Source>,
+    /// Whether it is known who is there: a name was looked up, or there is none.
+    looked: watch::Sender<bool>,
     ended: CancellationToken,
 }
 
@@ -51,6 +58,34 @@ pub struct Members {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Indices in the order of their turns, for `balance: weighted`.
     pub turns: Vec<u16>,
+    /// Their places, for `balance: hash`.
+    pub ring: Option<Ring>,
+}
+
+impl Members {
+    /// These endpoints, with what the pool's way of balancing needs to know of them.
+    pub fn new(config: &config::Pool, endpoints: Vec<Arc<Endpoint>>) -> Self {
+        let weights = || endpoints.iter().map(|e| e.weight()).collect::<Vec<_>>();
+        let turns = if config.balance == Balance::Weighted { balance::turns(&weights()) } else { Vec::new() };
+        let ring = (config.balance == Balance::Hash).then(|| {
+            let named = endpoints.iter().map(|e| hash_ring::Member::new(ring_name(config, &endpoints, e), e.weight()));
+            Ring::new(config.ring.distribution, &named.collect::<Vec<_>>())
+        });
+        Self { endpoints, turns, ring }
+    }
+}
+
+/// What an endpoint is known by on the ring: as it is configured, so that it keeps its keys when its address changes, or
+/// by its address where several have one name.
+fn ring_name(config: &config::Pool, endpoints: &[Arc<Endpoint>], endpoint: &Endpoint) -> String {
+    let alone = endpoints.iter().filter(|e| e.authority == endpoint.authority).count() == 1;
+    let address = endpoint.address.ip().to_string();
+    let host = if alone { endpoint.host.as_str() } else { address.as_str() };
+    match config.ring.distribution {
+        Placement::NginxConsistent if host.contains(':') => format!("[{host}]:{}", endpoint.address.port()),
+        Placement::NginxConsistent => format!("{host}:{}", endpoint.address.port()),
+        _ => hash_ring::twemproxy_name(host, endpoint.address.port()),
+    }
 }
 
 /// An endpoint as configuration or discovery names it.
@@ -81,6 +116,12 @@ impl Pool {
     pub fn new(config: config::Pool, former: Option<&Self>) -> Result<Arc<Self>, String> {
         let connector = Connector::new(&config)?;
         let slots = (config.max_requests > 0).then(|| Semaphore::new(config.max_requests));
+        let known: Vec<Member> = former
+            .filter(|former| former.config.discovery == config.discovery || config.discovery.is_none())
+            .map(|former| former.members().endpoints.iter().map(|e| e.member()).collect())
+            .unwrap_or_default();
+        let sources = Source::all(&config.endpoints, config.discovery.as_ref(), &known);
+        let looked = sources.is_empty() || sources.iter().any(|source| !source.known().is_empty());
         let pool = Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             connector,
@@ -91,10 +132,14 @@ impl Pool {
             overflows: AtomicU64::new(0),
             empty: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            sources,
+            looked: watch::Sender::new(looked),
             ended: CancellationToken::new(),
             config,
         };
-        pool.set_members(&pool.fixed_members());
+        let mut members = pool.fixed_members();
+        members.extend(pool.sources.iter().flat_map(|source| source.known().iter().cloned()));
+        pool.set_members(&members);
         Ok(Arc::new(pool))
     }
 
@@ -109,10 +154,24 @@ impl Pool {
     }
 
     /// Starts what keeps the pool true: look-ups and health checks. They end with the pool.
-    pub fn start(self: &Arc<Self>) {
-        discovery::start(self, self.ended.clone(), self.fixed_members());
+    pub fn start(self: &Arc<Self>, names: &Names) {
+        let pool = Arc::downgrade(self);
+        discovery::follow(names, self.fixed_members(), self.sources.clone(), &self.ended, move |members| {
+            if let Some(pool) = pool.upgrade() {
+                pool.set_members(members);
+                pool.looked.send_replace(true);
+            }
+        });
         if self.config.health.is_some() {
             health::start(self, self.ended.clone());
+        }
+    }
+
+    /// Waits until something is known of who is there, for as long as a connection may take. Costs nothing afterwards.
+    pub async fn looked(&self) {
+        if !self.sources.is_empty() && !*self.looked.borrow() {
+            let known = async { self.looked.subscribe().wait_for(|looked| *looked).await.is_ok() };
+            let _ = tokio::time::timeout(self.config.connect_timeout.0, known).await;
         }
     }
 
@@ -142,8 +201,7 @@ impl Pool {
             endpoint.set(member.weight, member.drain);
             endpoints.push(endpoint);
         }
-        let turns = balance::turns(&endpoints.iter().map(|e| e.weight()).collect::<Vec<_>>());
-        *self.members.write() = Arc::new(Members { endpoints, turns });
+        *self.members.write() = Arc::new(Members::new(&self.config, endpoints));
     }
 
     /// The next endpoint. `None`: none is there, or none is well.
@@ -159,11 +217,12 @@ impl Pool {
         Some(Lease::new(Arc::clone(&members.endpoints[chosen])))
     }
 
-    /// Waits for room. Where nothing bounds the pool this costs nothing.
+    /// Waits for room, and in the beginning for names to be looked up. Where nothing bounds the pool this costs nothing.
     ///
     /// # Errors
     /// [`Full`], at once when enough wait already, or when it took too long.
     pub async fn admit(&self) -> Result<Option<SemaphorePermit<'_>>, Full> {
+        self.looked().await;
         let Some(slots) = &self.slots else { return Ok(None) };
         if let Ok(permit) = slots.try_acquire() {
             return Ok(Some(permit));

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use names::Names;
+
 use crate::address::Network;
 use crate::cache::Cache;
 use crate::config::{self, Config, Protocol};
@@ -32,6 +34,8 @@ pub struct Site {
     pub caches: HashMap<String, Arc<Cache>>,
     /// Rate limits.
     pub limits: Arc<Limits>,
+    /// Who is asked about names.
+    pub names: Names,
 }
 
 /// A listener at work.
@@ -62,11 +66,21 @@ impl Site {
     pub fn new(config: Config, former: Option<&Self>) -> Result<Self, config::Problem> {
         config::check(&config)?;
         let problem = |field: String| move |reason: String| config::Problem { field, reason };
+        let nameserver = match &config.nameserver {
+            Some(text) => Some(
+                text.parse()
+                    .map_err(|_| problem("nameserver".to_owned())(format!("{text:?} is no address with a port")))?,
+            ),
+            None => None,
+        };
+        let names = former.map(|f| f.names.clone()).filter(|names| names.nameserver() == nameserver);
+        let same_names = names.is_some();
+        let names = names.unwrap_or_else(|| Names::new(nameserver));
         let mut pools = HashMap::new();
         for (i, pool) in config.pools.iter().enumerate() {
             let known = former.and_then(|f| f.pools.get(&pool.name));
             let made = match known {
-                Some(known) if known.config == *pool => Arc::clone(known),
+                Some(known) if known.config == *pool && same_names => Arc::clone(known),
                 _ => Pool::new(pool.clone(), known.map(Arc::as_ref)).map_err(problem(format!("pools[{i}].tls")))?,
             };
             pools.insert(pool.name.clone(), made);
@@ -83,7 +97,9 @@ impl Site {
             Some(former) if former.config.rate_limits == config.rate_limits && former.config.peers == config.peers => {
                 Arc::clone(&former.limits)
             }
-            _ => Arc::new(Limits::new(&config.rate_limits, config.peers.as_ref())),
+            _ => Arc::new(
+                Limits::new(&config.rate_limits, config.peers.as_ref()).map_err(problem("peers.secret".to_owned()))?,
+            ),
         };
         let mut listeners = Vec::new();
         for (i, listener) in config.listeners.iter().enumerate() {
@@ -127,14 +143,28 @@ impl Site {
                 config: listener.clone(),
             }));
         }
-        Ok(Self { config, listeners, pools, caches, limits })
+        Ok(Self { config, listeners, pools, caches, limits, names })
     }
 
-    /// Starts what keeps the pools true, and caches' tiers on disk. Those that go on are left alone.
+    /// Starts what keeps the pools true, and caches' tiers on disk; tells of names that no certificate is for. What goes on
+    /// is left alone.
     pub fn start(&self, former: Option<&Self>) {
+        for listener in &self.listeners {
+            let Some((_, certificates)) = &listener.tls else { continue };
+            let known = |host: &str| former.is_some_and(|f| f.listeners.iter().any(|l| l.serves_with_tls(host)));
+            let hosts: std::collections::BTreeSet<&String> =
+                listener.config.routes.iter().flat_map(|route| &route.hosts).collect();
+            for host in hosts.into_iter().filter(|host| !certificates.covers(host) && !known(host)) {
+                tracing::warn!(
+                    listener = listener.name,
+                    host,
+                    "no certificate is for this name: the first one is shown"
+                );
+            }
+        }
         for (name, pool) in &self.pools {
             if former.and_then(|f| f.pools.get(name)).is_none_or(|known| !Arc::ptr_eq(known, pool)) {
-                pool.start();
+                pool.start(&self.names);
             }
         }
         for (name, cache) in &self.caches {
@@ -165,6 +195,10 @@ impl Listener {
     /// All routes.
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.all()
+    }
+
+    fn serves_with_tls(&self, host: &str) -> bool {
+        self.tls.is_some() && self.config.routes.iter().any(|route| route.hosts.iter().any(|h| h == host))
     }
 
     /// With another address: where the system chose the port.

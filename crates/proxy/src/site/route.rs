@@ -105,7 +105,13 @@ impl Route {
             return None;
         }
         let draw = match &self.config.stick {
-            Some(key) => key_of(key, request, client),
+            Some(key) => match key_of(key, request) {
+                Some(value) => crate::pool::digest(value),
+                None => match client {
+                    IpAddr::V4(v4) => crate::pool::digest(&v4.octets()),
+                    IpAddr::V6(v6) => crate::pool::digest(&v6.octets()),
+                },
+            },
             None => rand::random(),
         };
         // A point in 0..1 rather than a remainder: 90/10 to 80/20 moves a tenth of the clients and no others.
@@ -170,21 +176,14 @@ fn rewrite(path: &PathRewrite, request: &Request, prefix: &str) -> Vec<u8> {
     out
 }
 
-/// The digest of what of a request decides. Who lacks it is told by address.
-pub fn key_of(key: &Key, request: &Request, client: IpAddr) -> u64 {
-    let found = match key {
+/// What of a request decides; `None`: the client's address does, also for who lacks what should.
+pub fn key_of<'a>(key: &Key, request: &'a Request) -> Option<&'a [u8]> {
+    match key {
         Key::Address => None,
         Key::Header(name) => request.header(name),
         Key::Cookie(name) => request.cookie(name),
         Key::Uri => Some(request.target()),
         Key::Path => Some(request.path()),
         Key::Query(name) => request.query().and_then(|query| super::matching::parameter(query, name)),
-    };
-    match found {
-        Some(value) => crate::pool::digest(value),
-        None => match client {
-            IpAddr::V4(v4) => crate::pool::digest(&v4.octets()),
-            IpAddr::V6(v6) => crate::pool::digest(&v6.octets()),
-        },
     }
 }

@@ -1,0 +1,154 @@
+//! TLS: certificates by server name, from files that may change, and clients for endpoints.
+
+mod certificates;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::config;
+use certificates::{certificates as read_certificates, pair, subject_names};
+
+pub use certificates::{Certificates, Shown, State};
+
+/// Where Linux distributions keep the authorities they trust.
+const AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// For clients that leave the choice to us, suites whose hash is SHA-256 come first: they are as strong as the keys around
+/// them, and a handshake, which is mostly hashing and two multiplications on a curve, costs a sixth less than with SHA-384.
+fn server_provider() -> Arc<CryptoProvider> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite().as_str().is_some_and(|name| name.ends_with("SHA384")));
+    Arc::new(provider)
+}
+
+/// What a listener does with TLS.
+///
+/// # Errors
+/// When a file cannot be read or used, with its name and the reason.
+pub fn server(config: &config::Tls, shown: Arc<Certificates>) -> Result<Arc<ServerConfig>, String> {
+    let versions: &[&rustls::SupportedProtocolVersion] =
+        if config.min_version == "1.3" { &[&rustls::version::TLS13] } else { rustls::ALL_VERSIONS };
+    let builder = ServerConfig::builder_with_provider(server_provider())
+        .with_protocol_versions(versions)
+        .map_err(|e| e.to_string())?;
+    let builder = match &config.client_authorities {
+        Some(file) => {
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(file)?), provider());
+            builder.with_client_cert_verifier(verifier.build().map_err(|e| format!("{}: {e}", file.display()))?)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut server = builder.with_cert_resolver(shown);
+    server.alpn_protocols =
+        if config.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    if let Ok(ticketer) = rustls::crypto::ring::Ticketer::new() {
+        server.ticketer = ticketer;
+    }
+    server.send_tls13_tickets = 1;
+    server.ignore_client_order = true;
+    Ok(Arc::new(server))
+}
+
+/// How endpoints are spoken to with TLS.
+///
+/// # Errors
+/// When a file cannot be read or used, with its name and the reason.
+pub fn client(config: &config::UpstreamTls, http2: bool) -> Result<Arc<ClientConfig>, String> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?;
+    let builder = if config.insecure {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(Everyone(provider())))
+    } else {
+        let store = match &config.authorities {
+            Some(file) => roots(file)?,
+            None => {
+                AUTHORITIES.iter().find_map(|file| roots(Path::new(file)).ok()).unwrap_or_else(RootCertStore::empty)
+            }
+        };
+        builder.with_root_certificates(store)
+    };
+    let mut client = match (&config.certificate, &config.key) {
+        (Some(certificate), Some(key)) => {
+            let (chain, key) = pair(certificate, key)?;
+            builder.with_client_auth_cert(chain, key).map_err(|e| format!("{}: {e}", certificate.display()))?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    client.alpn_protocols = if http2 { vec![b"h2".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    Ok(Arc::new(client))
+}
+
+fn roots(file: &Path) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    let (added, _) = store.add_parsable_certificates(read_certificates(file)?);
+    if added == 0 { Err(format!("{}: no certificate in it can be used", file.display())) } else { Ok(store) }
+}
+
+/// Believes every certificate: only where configuration says so.
+#[derive(Debug)]
+struct Everyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Everyone {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The subject's common name of a client's certificate, or its first DNS name.
+pub fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let name = parsed.subject().iter_common_name().next().and_then(|name| name.as_str().ok()).map(str::to_owned);
+    name.or_else(|| subject_names(certificate).into_iter().next())
+}
