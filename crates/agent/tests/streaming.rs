@@ -1,5 +1,6 @@
 //! Logs, exec and port-forward over the streaming server.
 
+use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,6 +57,27 @@ async fn logs_are_read_and_their_absence_is_explained() {
     assert!(get(&node, "/containerLogs/default/none/c").await.starts_with("HTTP/1.1 404"));
     assert!(get(&node, "/healthz").await.ends_with("ok"));
     assert!(get(&node, "/pods").await.contains("\"kind\":\"PodList\""));
+}
+
+#[tokio::test]
+async fn logs_are_carried_by_web_sockets_as_bytes_or_as_base64() {
+    let node = Node::start();
+    let uid = node.declare("web", |_| {});
+    node.ready("web").await;
+    let log = node.fake.spec(&format!("{uid}.0"), "c.0").and_then(|s| s.log).expect("a log");
+    std::fs::create_dir_all(log.path.parent().expect("a parent")).expect("made");
+    std::fs::write(&log.path, "2024-01-01T00:00:01Z stdout F one\n2024-01-01T00:00:02Z stdout F:E two\n")
+        .expect("written");
+    for (protocol, wanted) in [
+        ("binary.k8s.io", vec![Message::Binary(Bytes::new()), Message::Binary("one\ntwo".into())]),
+        ("base64.binary.k8s.io", vec![Message::Text("".into()), Message::Text("b25lCnR3bw==".into())]),
+    ] {
+        let socket = socket(&node, "/containerLogs/default/web/c", protocol).await;
+        let messages: Vec<Message> = socket.map(|m| m.expect("a message")).collect().await;
+        let (close, messages) = messages.split_last().expect("a close");
+        assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 1000), "{close:?}");
+        assert_eq!(messages, wanted);
+    }
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ pub(crate) async fn answer(
         ["openapi", rest @ ..] => return open_api(rest, wants, query, headers).await,
         _ => return Err(Status::no_such_resource()),
     };
-    Ok(respond::json_response(200, Bytes::from(document), Accept::parse(headers, query.flag("pretty"))?))
+    Ok(respond::json_response(200, Bytes::from(document), Accept::parse(headers, query.flag("pretty"), false)?))
 }
 
 /// Makes a document; `None` if there is no such group or version.

@@ -66,7 +66,9 @@ async fn route(
         let code_of = subresources::stream(&call, method, parts, body).await;
         return Ok(respond::respond(&call, code_of));
     }
-    let accept = Accept::parse(&parts.headers, query.flag("pretty")).map_err(plain)?;
+    // Questions, which are answered and never kept, have no columns.
+    let tables = resource.allows("get") || resource.allows("list");
+    let accept = Accept::parse(&parts.headers, query.flag("pretty"), tables).map_err(plain)?;
     let body = match parts.method {
         Method::GET | Method::HEAD => Bytes::new(),
         _ => match body.read().await {

@@ -6,6 +6,7 @@
 
 mod admission;
 mod allocate;
+mod anyone;
 mod authn;
 mod authz;
 mod body;
@@ -21,6 +22,7 @@ mod guard;
 mod handler;
 mod health;
 mod in_process;
+mod links;
 mod managed;
 mod metrics;
 mod negotiate;

@@ -40,8 +40,9 @@ impl Accept {
         value.is_some_and(|v| v.split(',').any(|e| e.split(';').next().is_some_and(|e| e.trim() == "gzip")))
     }
 
-    /// Reads `Accept`, `Accept-Encoding` and `?pretty`. The first clause that can be served wins.
-    pub fn parse(headers: &HeaderMap, pretty: bool) -> Outcome<Accept> {
+    /// Reads `Accept`, `Accept-Encoding` and `?pretty`. The first clause that can be served wins; what has no columns is
+    /// not served as a table.
+    pub fn parse(headers: &HeaderMap, pretty: bool, tables: bool) -> Outcome<Accept> {
         let gzip = Accept::wants_gzip(headers);
         let base = Accept { pretty, gzip, ..Accept::JSON };
         let Some(accept) = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).filter(|v| !v.trim().is_empty())
@@ -53,7 +54,7 @@ impl Accept {
         }
         accept
             .split(',')
-            .find_map(|clause| clause_accepts(clause, base))
+            .find_map(|clause| clause_accepts(clause, base).filter(|accept| tables || accept.shape != Shape::Table))
             .ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"]))
     }
 }

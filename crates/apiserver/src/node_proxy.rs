@@ -12,6 +12,7 @@ use tokio::{io, net::TcpStream};
 use api::status::Status;
 
 use crate::{
+    anyone,
     body::{Body, BoxError, RequestBody},
     config::NodeStream,
     failure::Outcome,
@@ -20,6 +21,8 @@ use crate::{
 
 /// Headers that are between the client and this server alone.
 const PRIVATE: [header::HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::HOST];
+/// What agents are called.
+const NODE: &str = "node";
 
 /// To the agent of a node.
 pub(crate) async fn to_node(
@@ -32,25 +35,35 @@ pub(crate) async fn to_node(
     let stream = server.config.nodes.connect(node).await.map_err(|error| {
         Status::internal_error(format!("error dialing backend: the agent of node {node} can't be reached: {error}"))
     })?;
-    forward(stream, target, parts, body).await
+    forward(stream, NODE, target, parts, body).await
 }
 
-/// To an address within the cluster.
+/// To an address within the cluster, as `host`; over TLS without asking who answers, since pods have no names that an
+/// authority would vouch for (as upstream).
 pub(crate) async fn to_address(
     address: &str,
+    tls: bool,
+    host: &str,
     target: &str,
     parts: Parts,
     body: RequestBody,
 ) -> Outcome<Response<Body>> {
-    let stream = TcpStream::connect(address).await.map_err(|error| {
-        Status::service_unavailable(format!("error trying to reach service: dial tcp {address}: {error}"))
-    })?;
-    forward(Box::new(stream), target, parts, body).await
+    let unreachable = |why: String| Status::service_unavailable(format!("error trying to reach service: {why}"));
+    let stream = TcpStream::connect(address).await.map_err(|e| unreachable(format!("dial tcp {address}: {e}")))?;
+    if !tls {
+        return forward(Box::new(stream), host, target, parts, body).await;
+    }
+    let ip = stream.peer_addr().map_err(|e| unreachable(e.to_string()))?.ip();
+    let stream = anyone::connector()
+        .map(|connector| connector.connect(ip.into(), stream))
+        .map_err(|e| unreachable(e.to_string()))?;
+    let stream = stream.await.map_err(|e| unreachable(e.to_string()))?;
+    forward(Box::new(stream), host, target, parts, body).await
 }
 
 /// A node's answer, its complaints in plain text turned into errors as upstream words them.
 pub(crate) async fn checked(response: Response<Body>) -> Outcome<Response<Body>> {
-    if response.status().is_success() {
+    if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
@@ -79,6 +92,7 @@ const COMPLAINT: usize = 10_000;
 
 async fn forward(
     stream: Box<dyn NodeStream>,
+    host: &str,
     target: &str,
     parts: Parts,
     body: RequestBody,
@@ -91,7 +105,7 @@ async fn forward(
     parts.uri = target.parse().map_err(|_| Status::bad_request(format!("{target:?} is no path")))?;
     parts.version = http::Version::HTTP_11;
     PRIVATE.iter().for_each(|name| drop(parts.headers.remove(name)));
-    parts.headers.insert(header::HOST, HeaderValue::from_static("node"));
+    parts.headers.insert(header::HOST, HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static(NODE)));
     parts.extensions.clear();
     let body: UnsyncBoxBody<Bytes, BoxError> = match body {
         RequestBody::Wire(body) => body.map_err(|e| Box::new(e) as BoxError).boxed_unsync(),

@@ -154,10 +154,12 @@ pub fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     serde_json::from_value(template).ok()
 }
 
-/// The patch that gives an owner this template (what `kubectl rollout undo` applies).
+/// The patch that gives an owner this template (what `kubectl rollout undo` applies). Its bytes are upstream's, keys in
+/// order, because clients compare them to tell which revision an owner is at.
 fn data_of(template: &PodTemplateSpec) -> Value {
     let mut template = serde_json::to_value(template).expect("a pod template is always JSON");
     template["$patch"] = "replace".into();
+    template.sort_all_objects();
     json!({"spec": {"template": template}})
 }
 
@@ -189,7 +191,8 @@ mod tests {
         )
         .unwrap();
         let data = data_of(&template);
-        assert_eq!(data["spec"]["template"]["$patch"], "replace");
+        let bytes = r#"{"spec":{"template":{"$patch":"replace","metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c"}]}}}}"#;
+        assert_eq!(data.to_string(), bytes, "what upstream's clients compare");
         let revision = ControllerRevision { data: Some(RawExtension(data)), ..ControllerRevision::default() };
         assert_eq!(template_of(&revision), Some(template));
     }

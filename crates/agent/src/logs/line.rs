@@ -9,7 +9,7 @@ pub struct Line<'a> {
     pub time: &'a str,
     /// `stdout` or `stderr`.
     pub stream: &'a str,
-    /// The text goes on in the next line.
+    /// The text goes on in the next line, or ended without a line's end.
     pub partial: bool,
     /// Without the line's end.
     pub text: &'a [u8],
@@ -33,7 +33,8 @@ pub fn parse(line: &[u8]) -> Option<Line<'_>> {
     if stream != "stdout" && stream != "stderr" {
         return None;
     }
-    Some(Line { time, stream, partial: tag.split(|b| *b == b':').next() == Some(b"P"), text })
+    let partial = tag.split(|b| *b == b':').any(|tag| tag == b"P" || tag == b"E");
+    Some(Line { time, stream, partial, text })
 }
 
 #[cfg(test)]
@@ -48,7 +49,7 @@ mod tests {
         assert_eq!(parse(b"2024-01-02T03:04:05Z stdout F ").map(|l| l.text), Some(&b""[..]));
         assert_eq!(
             parse(b"2024-01-02T03:04:05Z stdout F:E last").map(|l| (l.partial, l.text)),
-            Some((false, &b"last"[..]))
+            Some((true, &b"last"[..]))
         );
         for damaged in ["", "x", "2024 stdout F", "2024-01-02T03:04:05Z other F text"] {
             assert_eq!(parse(damaged.as_bytes()), None, "{damaged}");

@@ -2,6 +2,7 @@
 
 mod conditions;
 pub mod eviction;
+mod extended;
 pub mod image_gc;
 mod lease;
 mod machine;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
@@ -12,12 +13,17 @@ use k8s_openapi::{
 use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
+    runtime::{WatchStreamExt, watcher},
 };
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::conditions::{self, Health};
-use crate::{config::AgentConfig, context::Context, device_plugins::is_extended, events::Severity, runtime::ImageInfo};
+use super::{
+    conditions::{self, Health},
+    extended::Extended,
+};
+use crate::{config::AgentConfig, context::Context, events::Severity, runtime::ImageInfo};
 
 /// Between reports when nothing changed.
 const REPORT_EVERY: Duration = Duration::from_secs(300);
@@ -55,14 +61,14 @@ async fn create_or_adopt(api: &Api<Node>, name: &str, wanted: &Node) -> Result<N
         Ok(created) => {
             // Status is dropped on create by a server that keeps it apart.
             let has = created.status.as_ref().and_then(|s| s.conditions.as_ref()).is_some_and(|c| !c.is_empty());
-            if has { Ok(created) } else { write_status(api, name, wanted.status.as_ref()).await }
+            if has { Ok(created) } else { write_status(api, name, &json!(wanted.status)).await }
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let labels = serde_json::json!({"metadata": {"labels": wanted.metadata.labels}});
+            let labels = json!({"metadata": {"labels": wanted.metadata.labels}});
             let known = api.patch(name, &PatchParams::default(), &Patch::Merge(labels)).await?;
             let mut status = wanted.status.clone().unwrap_or_default();
             keep_transitions(&mut status, known.status.as_ref());
-            write_status(api, name, Some(&status)).await
+            write_status(api, name, &json!(status)).await
         }
         Err(error) => Err(error),
     }
@@ -77,18 +83,22 @@ fn keep_transitions(status: &mut NodeStatus, known: Option<&NodeStatus>) {
     }
 }
 
-async fn write_status(api: &Api<Node>, name: &str, status: Option<&NodeStatus>) -> Result<Node, kube::Error> {
-    let patch = serde_json::json!({"status": status});
+async fn write_status(api: &Api<Node>, name: &str, status: &Value) -> Result<Node, kube::Error> {
+    let patch = json!({"status": status});
     api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await
 }
 
-/// Keeps the status true until `stop`: written when something changed, and every five minutes.
+/// Keeps the status true until `stop`: written when something changed, the resources that others declare included, and
+/// every five minutes.
 pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationToken) {
     let api: Api<Node> = Api::all(context.client.clone());
     let name = context.config.node_name.clone();
     let mut known = registered.status.unwrap_or_default();
     let mut changes = context.health.subscribe();
     let mut devices = context.devices.changes();
+    let mut extended = Extended::after(&known);
+    let own = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut nodes = watcher(api.clone(), own).default_backoff().applied_objects().boxed();
     let mut report_at = Instant::now() + REPORT_EVERY;
     loop {
         tokio::select! {
@@ -98,21 +108,28 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
             // The sender is in the context, so this cannot fail.
             _ = changes.changed() => {}
             _ = devices.changed() => {}
+            seen = nodes.next() => {
+                let Some(Ok(Node { status: Some(seen), .. })) = seen else { continue };
+                if extended.amounts(&context.devices.amounts(), &seen).hold_in(&seen) {
+                    continue;
+                }
+                (known.capacity, known.allocatable) = (seen.capacity, seen.allocatable);
+            }
         }
         let health = *changes.borrow_and_update();
         report_at = Instant::now() + REPORT_EVERY;
         let images = context.images.list().await.unwrap_or_default();
         let old = known.conditions.clone().unwrap_or_default();
-        let (capacity, allocatable) = device_amounts(&context, known.capacity.as_ref());
         let status = NodeStatus {
             conditions: Some(conditions::of(health, &old, Timestamp::now())),
-            capacity: Some(capacity).filter(|c| !c.is_empty()),
-            allocatable: Some(allocatable).filter(|a| !a.is_empty()),
             images: Some(image_list(&images)),
             ..NodeStatus::default()
         };
-        match write_status(&api, &name, Some(&status)).await {
+        let mut status = json!(status);
+        extended.amounts(&context.devices.amounts(), &known).put_into(&mut status);
+        match write_status(&api, &name, &status).await {
             Ok(node) => {
+                extended.written();
                 tell(&context, &node, known.conditions.as_deref().unwrap_or_default());
                 known = node.status.unwrap_or_default();
             }
@@ -129,22 +146,6 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
         }
     }
 }
-
-/// Capacity and allocatable amounts of what device plugins bring. What an earlier agent knew of and this one does not
-/// (yet) is nothing.
-fn device_amounts(context: &Context, known: Option<&Amounts>) -> (Amounts, Amounts) {
-    let quantity = |n: usize| Quantity(n.to_string());
-    let gone = known.into_iter().flatten().map(|(name, _)| name).filter(|name| is_extended(name));
-    let none = || gone.clone().map(|name| (name.clone(), quantity(0)));
-    let (mut capacity, mut allocatable): (Amounts, Amounts) = (none().collect(), none().collect());
-    for (name, (all, healthy)) in context.devices.amounts() {
-        capacity.insert(name.clone(), quantity(all));
-        allocatable.insert(name, quantity(healthy));
-    }
-    (capacity, allocatable)
-}
-
-type Amounts = BTreeMap<String, Quantity>;
 
 /// Records an event for each pressure that began or ended.
 fn tell(context: &Context, node: &Node, before: &[k8s_openapi::api::core::v1::NodeCondition]) {

@@ -68,6 +68,9 @@ mod tests {
         container.termination_message_policy = Some("FallbackToLogsOnError".into());
         assert_eq!(read(&container, &file, &log, 0), None);
         assert_eq!(read(&container, &file, &log, 1).as_deref(), Some("one\ntwo\n"));
+        fs::write(&log, "2024-01-01T00:00:00.0Z stdout F one\n2024-01-01T00:00:00.0Z stdout F:E two\n")
+            .expect("written");
+        assert_eq!(read(&container, &file, &log, 1).as_deref(), Some("one\ntwo"), "a last line without end stays so");
         fs::write(&file, "own words").expect("written");
         assert_eq!(read(&container, &file, &log, 1).as_deref(), Some("own words"));
     }

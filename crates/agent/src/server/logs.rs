@@ -1,10 +1,12 @@
 //! `GET /containerLogs/{namespace}/{pod}/{container}`.
 
-use http::Response;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    log_socket,
     query::Query,
     respond::{Body, Refusal, streamed},
 };
@@ -23,7 +25,9 @@ pub(super) async fn answer(
     pod: &str,
     container: &str,
     query: &Query,
+    request: Request<Incoming>,
 ) -> Result<Response<Body>, Refusal> {
+    let upgrade = log_socket::wanted(request.headers())?;
     let options = options(query, Timestamp::now())?;
     let view =
         agent.pods.named(namespace, pod).ok_or_else(|| Refusal::not_found(format!("pod \"{pod}\" not found")))?;
@@ -43,7 +47,10 @@ pub(super) async fn answer(
             tracing::debug!(%error, "a log could not be read to its end");
         }
     });
-    Ok(streamed("text/plain", chunks))
+    match upgrade {
+        Some(upgrade) => log_socket::accept(&upgrade, request, chunks),
+        None => Ok(streamed("text/plain", chunks)),
+    }
 }
 
 /// What a container waits for that says nothing of its own, as the pod's status shows it.

@@ -3,6 +3,7 @@
 
 mod channels;
 mod exec;
+mod log_socket;
 mod logs;
 mod port_forward;
 mod query;
@@ -52,7 +53,7 @@ impl Agent {
             ["pods"] if read => Ok(summary::pods(self)),
             ["stats", "summary"] if read => Ok(summary::stats(self).await),
             ["containerLogs", namespace, pod, container] if read => {
-                logs::answer(self, namespace, pod, container, &query).await
+                logs::answer(self, namespace, pod, container, &query, request).await
             }
             ["exec", namespace, pod, container] if stream => {
                 exec::exec(self, namespace, pod, container, &query, request).await

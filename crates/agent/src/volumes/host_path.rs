@@ -2,13 +2,14 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
     path::Path,
 };
 
 use k8s_openapi::api::core::v1::HostPathVolumeSource;
 
-/// Checks (and, for the `OrCreate` types, makes) the path.
+/// Checks the path, and makes it for the `OrCreate` types. Without a type, nothing is checked, and what is not there
+/// becomes a directory: upstream leaves it to container runtimes, which all do so.
 pub fn check(source: &HostPathVolumeSource) -> Result<(), String> {
     let path = Path::new(&source.path);
     if source.path.split('/').any(|part| part == "..") {
@@ -20,7 +21,14 @@ pub fn check(source: &HostPathVolumeSource) -> Result<(), String> {
         if is { Ok(()) } else { Err(format!("hostPath type check failed: {} is not {what}", source.path)) }
     };
     match kind {
-        "" => Ok(()),
+        "" => match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(path)
+                .map_err(|e| format!("mkdir {}: {e}", source.path)),
+            _ => Ok(()),
+        },
         "DirectoryOrCreate" => match mode {
             Ok(found) => expect(found.is_dir(), "a directory"),
             Err(_) => make_directory(path).map_err(|e| format!("mkdir {}: {e}", source.path)),
@@ -60,7 +68,6 @@ mod tests {
             check(&HostPathVolumeSource { path: path.clone(), type_: Some(kind.into()) })
                 .map_err(|e| e.replace(&path, "P"))
         };
-        assert_eq!(check("none", ""), Ok(()));
         assert_eq!(check("none", "Directory"), Err("hostPath type check failed: P is not a directory".into()));
         assert_eq!(check("none", "File"), Err("hostPath type check failed: P is not a file".into()));
         assert_eq!(check("none", "Socket"), Err("hostPath type check failed: P is not a socket file".into()));
@@ -69,5 +76,18 @@ mod tests {
         assert_eq!(check("d/f", "FileOrCreate"), Ok(()));
         assert_eq!(check("d/f", "File"), Ok(()));
         assert_eq!(check("d/f", "DirectoryOrCreate"), Err("hostPath type check failed: P is not a directory".into()));
+        assert_eq!(check("d/f", ""), Ok(()));
+    }
+
+    #[test]
+    fn a_path_without_type_that_is_not_there_becomes_a_directory() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a/b");
+        let source = HostPathVolumeSource { path: path.to_string_lossy().into_owned(), type_: None };
+        assert_eq!(check(&source), Ok(()));
+        assert!(path.is_dir());
+        fs::write(path.join("kept"), "").expect("written");
+        assert_eq!(check(&source), Ok(()));
+        assert!(path.join("kept").exists());
     }
 }

@@ -28,6 +28,7 @@ pub fn entries() -> Vec<Entry> {
             ("reason", "/reason"),
             ("reportingComponent", "/reportingComponent"),
             ("source", "/source/component"),
+            ("source", "/reportingComponent"),
             ("type", "/type"),
         ]),
         namespaced("", "v1", "LimitRange", "limitranges", &core_v1_LimitRange).short(&["limits"]),

@@ -83,13 +83,17 @@ impl FieldSelector {
         Ok(())
     }
 
-    /// Whether an object is selected; an absent field counts as empty text.
+    /// Whether an object is selected; an absent field counts as empty text. Of a label's several places, the first that
+    /// says something counts.
     pub fn matches(&self, object: &Value, selectable: &[(&str, &str)]) -> bool {
         self.requirements.iter().all(|requirement| {
             let found = match requirement.field.as_str() {
                 "metadata.name" => object.get("metadata").and_then(|m| m.get("name")),
                 "metadata.namespace" => object.get("metadata").and_then(|m| m.get("namespace")),
-                field => selectable.iter().find(|(label, _)| *label == field).and_then(|(_, at)| object.pointer(at)),
+                field => {
+                    let mut said = selectable.iter().filter(|(label, _)| *label == field);
+                    said.find_map(|(_, at)| object.pointer(at).filter(|value| *value != ""))
+                }
             };
             let same = match found {
                 Some(Value::String(text)) => *text == requirement.value,

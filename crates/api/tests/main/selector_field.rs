@@ -25,6 +25,17 @@ fn fields_select_objects() {
 }
 
 #[test]
+fn of_a_labels_several_places_the_first_that_says_something_counts() {
+    let fields: &[(&str, &str)] = &[("source", "/source/component"), ("source", "/reportingComponent")];
+    let selects = |text: &str, event| FieldSelector::parse(text).unwrap().matches(&event, fields);
+    assert!(selects("source=a", json!({"source": {"component": "a"}, "reportingComponent": "b"})));
+    assert!(!selects("source=b", json!({"source": {"component": "a"}, "reportingComponent": "b"})));
+    assert!(selects("source=b", json!({"source": {"component": ""}, "reportingComponent": "b"})));
+    assert!(selects("source=b", json!({"source": {}, "reportingComponent": "b"})));
+    assert!(selects("source=", json!({})));
+}
+
+#[test]
 fn an_absent_truth_is_false() {
     let fields: &[(&str, &str)] = &[("spec.unschedulable", "/spec/unschedulable")];
     let node = json!({"metadata": {"name": "n"}, "spec": {}});

@@ -5,6 +5,7 @@ mod binding;
 mod eviction;
 mod finalize;
 mod pod_parts;
+mod proxy;
 mod scale;
 mod stream;
 mod token_request;

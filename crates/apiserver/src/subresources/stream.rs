@@ -1,11 +1,12 @@
-//! `log`, `exec`, `attach`, `portforward` and `proxy`: the request goes on to the agent of the pod's node (at
-//! the kubelet's paths), or to the pod itself, upgrades included.
+//! `log`, `exec`, `attach` and `portforward`: the request goes on to the agent of the pod's node, at the kubelet's
+//! paths, upgrades included. `proxy` is beside this file.
 
 use api::status::{Cause, Status};
 use form_urlencoded::Serializer;
 use http::{Method, request::Parts};
 use serde_json::Value;
 
+use super::proxy;
 use crate::{
     body::RequestBody,
     call::{Call, Reply},
@@ -28,7 +29,7 @@ pub(super) async fn stream(call: &Call<'_>, method: Method, parts: Parts, body: 
     }
     call.server.cache.fresh().await;
     if call.path.subresource == "proxy" {
-        return proxy(call, parts, body).await.map(Reply::Response);
+        return proxy::proxy(call, parts, body).await.map(Reply::Response);
     }
     let pod = call.kind.get(&call.key()).ok_or_else(|| call.not_found())?.parse();
     let node = pod["spec"]["nodeName"].as_str().unwrap_or("");
@@ -155,89 +156,4 @@ fn session_query(call: &Call<'_>) -> Outcome<String> {
 
 fn suffix(query: String) -> String {
     if query.is_empty() { query } else { format!("?{query}") }
-}
-
-/// `nodes/NAME/proxy/…`, `pods/[SCHEME:]NAME[:PORT]/proxy/…`, `services/[SCHEME:]NAME[:PORT]/proxy/…`.
-async fn proxy(call: &Call<'_>, parts: Parts, body: RequestBody) -> Outcome<http::Response<crate::body::Body>> {
-    let query = parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
-    let target = format!("/{}{query}", call.path.rest);
-    let (scheme, name, port) = split_name(&call.path.name)?;
-    if scheme == "https" {
-        return Err(Status::service_unavailable("proxying to https is not supported"));
-    }
-    let object =
-        |storage: &str, namespace: &str| call.server.cache.kind(storage).named(namespace, name).map(|o| o.parse());
-    let missing = || Status::not_found("", call.resource.plural, name);
-    match call.resource.plural {
-        "nodes" => {
-            object("nodes", "").ok_or_else(missing)?;
-            node_proxy::to_node(call.server, name, &target, parts, body).await
-        }
-        "pods" => {
-            let pod = object("pods", &call.path.namespace).ok_or_else(missing)?;
-            let address = pod["status"]["podIP"].as_str().unwrap_or("");
-            if address.is_empty() {
-                return Err(Status::bad_request("address not allowed"));
-            }
-            let first = pod.pointer("/spec/containers/0/ports/0/containerPort").and_then(Value::as_u64).unwrap_or(80);
-            let port = if port.is_empty() { first } else { number_or_named(&pod, port)? };
-            node_proxy::to_address(&format!("{address}:{port}"), &target, parts, body).await
-        }
-        _ => {
-            object("services", &call.path.namespace).ok_or_else(missing)?;
-            let address = service_endpoint(call, name, port).ok_or_else(|| {
-                Status::service_unavailable(format!("no endpoints available for service {:?}", call.path.name))
-            })?;
-            node_proxy::to_address(&address, &target, parts, body).await
-        }
-    }
-}
-
-fn split_name(text: &str) -> Outcome<(&str, &str, &str)> {
-    let parts: Vec<&str> = text.split(':').collect();
-    match parts.as_slice() {
-        [name] => Ok(("http", name, "")),
-        [name, port] => Ok(("http", name, port)),
-        [scheme, name, port] => Ok((scheme, name, port)),
-        _ => Err(Status::bad_request(format!("invalid name {text:?}"))),
-    }
-}
-
-fn number_or_named(pod: &Value, port: &str) -> Outcome<u64> {
-    if let Ok(number) = port.parse() {
-        return Ok(number);
-    }
-    let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
-    let mut ports = containers.flat_map(|c| c["ports"].as_array().into_iter().flatten());
-    let named = ports.find(|p| p["name"] == port).and_then(|p| p["containerPort"].as_u64());
-    named.ok_or_else(|| Status::service_unavailable(format!("no port named {port:?} in the pod")))
-}
-
-/// A ready endpoint of the service's port (by name or number; the first one if none is named).
-fn service_endpoint(call: &Call<'_>, name: &str, port: &str) -> Option<String> {
-    let service = call.server.cache.kind("services").named(&call.path.namespace, name)?.parse();
-    let ports = service["spec"]["ports"].as_array()?;
-    let number: Option<u64> = port.parse().ok();
-    let fits = |p: &&Value| port.is_empty() || p["name"] == port || (number.is_some() && p["port"].as_u64() == number);
-    let wanted = ports.iter().find(fits)?;
-    let port_name = wanted["name"].as_str().unwrap_or("");
-    let slices = call.server.cache.kind("endpointslices.discovery.k8s.io");
-    let slices = slices.snapshot(&call.path.namespace, None, 0, |_| true).objects;
-    let mut found: Vec<String> = Vec::new();
-    for slice in
-        slices.iter().map(|s| s.parse()).filter(|s| s["metadata"]["labels"]["kubernetes.io/service-name"] == name)
-    {
-        let mut its_ports = slice["ports"].as_array().into_iter().flatten();
-        let Some(number) =
-            its_ports.find(|p| p["name"].as_str().unwrap_or("") == port_name).and_then(|p| p["port"].as_u64())
-        else {
-            continue;
-        };
-        for endpoint in
-            slice["endpoints"].as_array().into_iter().flatten().filter(|e| e["conditions"]["ready"] != false)
-        {
-            found.extend(endpoint["addresses"][0].as_str().map(|address| format!("{address}:{number}")));
-        }
-    }
-    (!found.is_empty()).then(|| found.swap_remove(rand::random_range(0..found.len())))
 }

@@ -10,6 +10,7 @@ mod limits;
 mod lists;
 mod manifests;
 mod node_streams;
+mod proxying;
 mod quotas;
 mod services;
 mod subresources;

@@ -173,3 +173,22 @@ async fn programs_of_the_same_process_own_what_they_write_under_their_names() {
     let managers = patched.metadata.managed_fields.unwrap_or_default();
     assert!(managers.iter().any(|m| m.manager.as_deref() == Some("mine")), "{managers:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_has_no_columns() {
+    let api = Api::new().await;
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let review = json!({"spec": {"nonResourceAttributes": {"path": "/", "verb": "get"}}}).to_string();
+    for (accept, code) in [
+        ("application/json;as=Table;v=v1;g=meta.k8s.io", 406),
+        ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", 201),
+    ] {
+        let headers = [("accept", accept), ("content-type", "application/json")];
+        let response = api.send(http::Method::POST, path, &headers, review.clone()).await;
+        assert_eq!(response.status().as_u16(), code, "{accept}");
+        let bytes = response.into_body().collect_bytes().await.expect("a body");
+        let answer: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+        let kind = if code == 406 { "Status" } else { "SelfSubjectAccessReview" };
+        assert_eq!(answer["kind"], kind, "{accept}: {answer}");
+    }
+}
