@@ -1,6 +1,6 @@
 //! Who gives memory. What serves (the API server, controllers, agents) makes and frees millions of small objects on
-//! all cores: jemalloc spends half the time on them that the C library does, and gives back what a burst left behind.
-//! A shim makes a few and then sleeps, many times over: the C library's allocator has the smaller footprint.
+//! all cores: that is what jemalloc is made for, and it gives back what a burst left behind. A shim makes a few and then
+//! sleeps, many times over: the C library's allocator has the smaller footprint.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
