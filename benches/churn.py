@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Jobs of pods that do nothing, one after another; counts after the first and after the last.
+"""Jobs of pods that do nothing, one after another; counts before them and after each round.
 usage: churn.py SERVER TOKEN IMAGE PODS DATA-DIR"""
 import json, os, shutil, subprocess, sys, time
 
@@ -42,6 +42,14 @@ def cgroups():
     return sum(sum(1 for _ in os.walk(f"{root}/{name}")) for root in roots)
 
 
+def links():
+    """The bridge's name: FNV-1a of the instance's in 64 bits, folded."""
+    wide = 0xCBF29CE484222325
+    for byte in name.encode():
+        wide = ((wide ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return len(os.listdir(f"/sys/class/net/hy-{(wide >> 32) ^ (wide & 0xFFFFFFFF):08x}/brif"))
+
+
 def rules():
     if not shutil.which("nft"):
         return 0
@@ -50,7 +58,7 @@ def rules():
 
 def memory():
     rollup = open(f"/proc/{daemon}/smaps_rollup").read().splitlines()
-    return next(int(line.split()[1]) for line in rollup if line.startswith("Pss:")) // 1024
+    return next(int(line.split()[1]) for line in rollup if line.startswith("Pss:")) / 1024
 
 
 def holdings():
@@ -58,26 +66,33 @@ def holdings():
         "file descriptors": len(os.listdir(f"/proc/{daemon}/fd")),
         "mounts": sum(data in line or name in line for line in open("/proc/self/mountinfo")),
         "cgroups": cgroups(),
-        "links": len(os.listdir("/sys/class/net")),
+        "links in the pods' bridge": links(),
         "lines of nft's rules": rules(),
         "entries below /run/hythe": tree(f"/run/hythe/{name}"),
         "entries of the agent": tree(f"{data}/agent"),
     }
 
 
+ROUND = 200
 run("warm", max(20, count // 10))
 time.sleep(2)
-before, mib, begin = holdings(), memory(), time.perf_counter()
-for turn in range(max(1, count // 100)):
-    run(f"churn-{turn}", min(100, count))
+before, first, begin = holdings(), memory(), time.perf_counter()
+rounds = max(1, count // ROUND)
+header = ["", "before"] + [f"round {turn + 1}" for turn in range(rounds)]
+seen, sizes = [], []
+for turn in range(rounds):
+    run(f"churn-{turn}", min(ROUND, count))
+    time.sleep(2)
+    seen.append(holdings())
+    sizes.append(memory())
 took = time.perf_counter() - begin
-time.sleep(2)
-after, grown = holdings(), False
 print(f"{'pods run to their end and removed':46} {count:>8} in {took:.0f} s, {count / took:.0f} /s")
+print(f"{header[0]:32}" + "".join(f"{title:>10}" for title in header[1:]))
+grown = False
 for what, was in before.items():
     # A few connections and their like come and go.
-    more = after[what] > was + (8 if what == "file descriptors" else 0)
+    more = seen[-1][what] > was + (8 if what == "file descriptors" else 0)
     grown |= more
-    print(f"{what:46} {was:>8} -> {after[what]}{'   GROWN' if more else ''}")
-print(f"{'memory of the platform, PSS':46} {mib:>8} -> {memory()} MiB")
+    print(f"{what:32}{was:>10}" + "".join(f"{now[what]:>10}" for now in seen) + ("   GROWN" if more else ""))
+print(f"{'memory of the platform, PSS MiB':32}{first:>10.1f}" + "".join(f"{size:>10.1f}" for size in sizes))
 sys.exit(grown)

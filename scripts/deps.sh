@@ -16,6 +16,7 @@ command -v cargo > /dev/null 2>&1 || {
     exit 1
 }
 need cc gcc
+need make make
 need curl curl
 need "/usr/lib/$(uname -m)-linux-gnu/libseccomp.a" libseccomp-dev
 for kind in "$@"; do

@@ -34,3 +34,36 @@ fn simulated_nodes_take_pods_and_go_without_a_trace() {
     let left: Vec<_> = names.filter(|name| name.to_string_lossy().contains("simulate")).collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+/// The node is taken for lost after 50 s, as upstream does it.
+#[test]
+fn a_frozen_node_sets_itself_right_as_soon_as_it_wakes() {
+    let cluster = Cluster::prepare();
+    cluster.start();
+    let mut command = cluster.hythe_command();
+    command.args(["simulate", "--nodes", "1", "--prefix", "sleeper"]).env("TMPDIR", cluster.scratch());
+    let mut simulation = Running(command.stdout(Stdio::piped()).spawn().unwrap());
+    simulation.read_until("1 simulated nodes are ready");
+    for (name, seconds) in [("leaves", "tolerationSeconds: 0"), ("stays", "")] {
+        cluster.apply(&format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{nodeSelector: {{hythe.io/simulated: 'true'}}, \
+             tolerations: [{{key: node.kubernetes.io/unreachable, operator: Exists, effect: NoExecute, {seconds}}}], \
+             containers: [{{name: c, image: 'nowhere/nothing:1'}}]}}}}"
+        ));
+    }
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/leaves", "pod/stays", "--timeout=90s"]);
+    let signal = |signal| signal::kill(Pid::from_raw(simulation.0.id().cast_signed()), signal).unwrap();
+    signal(signal::Signal::SIGSTOP);
+    cluster.kubectl(&["wait", "--for=condition=Ready=Unknown", "node/sleeper-0", "--timeout=120s"]);
+    eventually("the pod to be on its way", || {
+        !cluster.jsonpath("pod/leaves", "{.metadata.deletionTimestamp}").is_empty()
+    });
+    cluster.kubectl(&["wait", "--for=condition=Ready=False", "pod/stays", "--timeout=60s"]);
+
+    signal(signal::Signal::SIGCONT);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "node/sleeper-0", "pod/stays", "--timeout=60s"]);
+    eventually("no taint", || cluster.jsonpath("node/sleeper-0", "{.spec.taints}").is_empty());
+    cluster.kubectl(&["wait", "--for=delete", "pod/leaves", "--timeout=60s"]);
+    let events = cluster.kubectl(&["get", "events", "--field-selector", "involvedObject.name=sleeper-0"]);
+    assert!(events.contains("NodeNotReady") && events.contains("NodeReady"), "{events}");
+}

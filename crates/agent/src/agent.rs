@@ -88,6 +88,7 @@ impl Agent {
             csi: csi::Drivers::default(),
             csi_staging: tokio::sync::Mutex::default(),
             images_changed: tokio::sync::Notify::new(),
+            returned: tokio::sync::Notify::new(),
             machine,
             ids,
             config,
@@ -108,7 +109,7 @@ impl Agent {
     pub async fn run(&self, stop: CancellationToken) {
         let node = async {
             if let Some(node) = node::register(&self.context, &stop).await {
-                let lease = node::renew(self.context.client.clone(), node.clone(), stop.clone());
+                let lease = node::renew(Arc::clone(&self.context), node.clone(), stop.clone());
                 let guard = eviction::watch(Arc::clone(&self.context), node.clone(), stop.clone());
                 let status = node::keep(Arc::clone(&self.context), node, stop.clone());
                 futures::join!(lease, status, guard);

@@ -49,6 +49,8 @@ pub struct Context {
     pub csi_staging: tokio::sync::Mutex<()>,
     /// Tells that the set of images on the node changed.
     pub images_changed: tokio::sync::Notify,
+    /// Tells that the node was silent for so long that others may take it for lost.
+    pub returned: tokio::sync::Notify,
     /// The pods of this node.
     pub pods: Pods,
     /// Devices that plugins bring.

@@ -45,15 +45,16 @@ pub(crate) fn patched(
     strategic: Option<&Value>,
 ) -> Outcome<Value> {
     let resource: &Resource = call.resource;
-    let refuse = |made: &Value, why: &str| {
+    let made = if strategic.is_none() { tree.clone() } else { Value::Null };
+    let refuse = |why: &str| {
         let shown = strategic.map_or_else(|| made.to_string(), api::patch::go_text);
         let cause = api::status::Cause::invalid("patch", shown, why);
         Status::invalid("", "", "", vec![cause])
     };
-    let decoded = strict::decode_patched(resource, tree.clone())
-        .map_err(|fault| refuse(&tree, if strategic.is_some() { &fault.conversion } else { &fault.decoding }))?;
+    let decoded = strict::decode_patched(resource, tree)
+        .map_err(|fault| refuse(if strategic.is_some() { &fault.conversion } else { &fault.decoding }))?;
     if options.field_validation == FieldValidation::Strict && !decoded.issues.is_empty() {
-        return Err(refuse(&tree, &format!("strict decoding error: {}", decoded.issues.join(", "))));
+        return Err(refuse(&format!("strict decoding error: {}", decoded.issues.join(", "))));
     }
     judge(call, options, decoded, resource.into())
 }

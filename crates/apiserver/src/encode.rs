@@ -10,7 +10,7 @@ const MARK: &[u8] = b"\"resourceVersion\":\"";
 
 /// Encodes `object` with an empty resourceVersion, into which the store stamps the revision of the write.
 pub fn encode(object: &Value) -> store::Value {
-    let mut out = Vec::with_capacity(1024);
+    let mut out = Vec::with_capacity(4096);
     let empty = Map::new();
     let fields = object.as_object().unwrap_or(&empty);
     out.extend_from_slice(b"{\"kind\":");

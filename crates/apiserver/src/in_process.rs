@@ -18,6 +18,7 @@ use crate::{
     config::User,
     guard::guarded,
     handler,
+    negotiate::OMIT,
     server::ApiServer,
 };
 
@@ -27,17 +28,26 @@ pub struct InProcess {
     server: Arc<ApiServer>,
     user: Arc<User>,
     program: Option<HeaderValue>,
+    lean: bool,
 }
 
 impl InProcess {
     pub(crate) fn new(server: Arc<ApiServer>, user: User) -> InProcess {
-        InProcess { server, user: Arc::new(user), program: None }
+        InProcess { server, user: Arc::new(user), program: None, lean: false }
     }
 
     /// The same in the name of a program: what it writes is its own, as `managedFields` show it.
     #[must_use]
     pub fn named(mut self, program: &'static str) -> InProcess {
         self.program = Some(HeaderValue::from_static(program));
+        self
+    }
+
+    /// The same for who does not read `metadata.managedFields`: they are left out of what it gets, and need not be
+    /// taken apart.
+    #[must_use]
+    pub fn lean(mut self) -> InProcess {
+        self.lean = true;
         self
     }
 }
@@ -61,6 +71,9 @@ where
         let mut request = request.map(|body| RequestBody::Local(body.map_err(Into::into).boxed_unsync()));
         if let Some(program) = &self.program {
             request.headers_mut().entry(header::USER_AGENT).or_insert_with(|| program.clone());
+        }
+        if self.lean {
+            request.headers_mut().insert(OMIT, HeaderValue::from_static("managedFields"));
         }
         Box::pin(async move { Ok(guarded(handler::handle(server, request, peer)).await) })
     }

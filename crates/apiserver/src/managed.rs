@@ -91,6 +91,22 @@ pub(crate) fn apply(call: &Call<'_>, live: Option<&Value>, applied: &Value, opti
         .map_err(|error| error.to_status())
 }
 
+/// A copy without the managed fields, for a change through a subresource: [`updated`] gives it the list again.
+pub(crate) fn without(object: &Value) -> Value {
+    let Some(fields) = object.as_object() else { return object.clone() };
+    let copy = |(name, value): (&String, &Value)| {
+        let value = match value.as_object() {
+            Some(metadata) if name == "metadata" => {
+                let kept = metadata.iter().filter(|(field, _)| *field != "managedFields");
+                kept.map(|(field, value)| (field.clone(), value.clone())).collect()
+            }
+            _ => value.clone(),
+        };
+        (name.clone(), value)
+    };
+    fields.iter().map(copy).collect()
+}
+
 /// Whether a write would change nothing: all is equal but for when managers were last seen.
 pub(crate) fn same(new: &Value, old: &Value) -> bool {
     let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return false };

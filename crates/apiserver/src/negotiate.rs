@@ -28,11 +28,16 @@ pub(crate) struct Accept {
     pub pretty: bool,
     /// The client takes gzip.
     pub gzip: bool,
+    /// The client does not look at `metadata.managedFields`, which it need not be sent then.
+    pub lean: bool,
 }
+
+/// The header by which a client says what of objects it does without; `managedFields` is all that is known.
+pub(crate) const OMIT: &str = "hythe-omit";
 
 impl Accept {
     /// JSON, plain.
-    pub const JSON: Accept = Accept { shape: Shape::Object, yaml: false, pretty: false, gzip: false };
+    pub const JSON: Accept = Accept { shape: Shape::Object, yaml: false, pretty: false, gzip: false, lean: false };
 
     /// Whether the client takes gzip.
     pub fn wants_gzip(headers: &HeaderMap) -> bool {
@@ -44,7 +49,8 @@ impl Accept {
     /// not served as a table.
     pub fn parse(headers: &HeaderMap, pretty: bool, tables: bool) -> Outcome<Accept> {
         let gzip = Accept::wants_gzip(headers);
-        let base = Accept { pretty, gzip, ..Accept::JSON };
+        let lean = headers.get(OMIT).is_some_and(|omitted| omitted == "managedFields");
+        let base = Accept { pretty, gzip, lean, ..Accept::JSON };
         let Some(accept) = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).filter(|v| !v.trim().is_empty())
         else {
             return Ok(base);

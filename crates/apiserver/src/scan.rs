@@ -17,14 +17,31 @@ pub(crate) fn metadata(object: &[u8]) -> Option<&[u8]> {
     Some(&rest[..object_length(rest)?])
 }
 
-/// How long the JSON object is that `text` begins with.
+/// The object without `metadata.managedFields`; `None` if it has none, or not where our encoding puts it.
+pub(crate) fn without_managers(object: &[u8]) -> Option<Vec<u8>> {
+    let metadata = metadata(object)?;
+    let (from, to) = managers(metadata)?;
+    let offset = metadata.as_ptr() as usize - object.as_ptr() as usize;
+    Some([&object[..offset + from], &object[offset + to..]].concat())
+}
+
+/// Where in an encoded `metadata` the managed fields stand, with the comma before them.
+fn managers(metadata: &[u8]) -> Option<(usize, usize)> {
+    // No string can hold this: its first quote would have to be escaped. Nothing else in there is a list of that name.
+    const MARK: &[u8] = b",\"managedFields\":[";
+    let from = memchr::memmem::rfind(metadata, MARK)?;
+    let list = from + MARK.len() - 1;
+    Some((from, list + object_length(&metadata[list..])?))
+}
+
+/// How long the JSON object or array is that `text` begins with.
 fn object_length(text: &[u8]) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = 0;
     while at < text.len() {
         match text[at] {
-            b'{' => depth += 1,
-            b'}' => {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
                 depth -= 1;
                 if depth == 0 {
                     return Some(at + 1);
@@ -170,6 +187,16 @@ mod tests {
         let metadata = metadata(object).unwrap();
         let tree: Value = serde_json::from_slice(object).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(metadata).unwrap(), tree["metadata"]);
+    }
+
+    #[test]
+    fn managed_fields_are_cut_out_and_nothing_else_is() {
+        let with = br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"p","annotations":{"managedFields":"[","a":",\"managedFields\":[{"},"managedFields":[{"fieldsV1":{"k:{\"a\":\"]\"}":{"f:managedFields":{}}}},{}],"generation":1},"spec":{"template":{"metadata":{"name":"t","managedFields":[{}]}}}}"#;
+        let cut = without_managers(with).unwrap();
+        let mut tree: Value = serde_json::from_slice(with).unwrap();
+        tree["metadata"].as_object_mut().unwrap().shift_remove("managedFields");
+        assert_eq!(serde_json::from_slice::<Value>(&cut).unwrap(), tree);
+        assert_eq!(without_managers(&cut), None);
     }
 
     #[test]

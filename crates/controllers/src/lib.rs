@@ -60,6 +60,8 @@ pub struct Config {
     pub event_ttl: Duration,
     /// How often autoscalers ask for metrics (upstream: `horizontal-pod-autoscaler-sync-period`, 15 s).
     pub autoscaler_period: Duration,
+    /// A node is taken for lost when its lease is older (upstream: `node-monitor-grace-period`, 50 s).
+    pub node_grace: Duration,
 }
 
 impl Config {
@@ -69,6 +71,7 @@ impl Config {
             cluster_ca: cluster_ca.into(),
             event_ttl: Duration::from_secs(3600),
             autoscaler_period: Duration::from_secs(15),
+            node_grace: Duration::from_secs(50),
         }
     }
 }
@@ -132,7 +135,7 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(endpoints::slices::run(shared.clone()));
     tasks.spawn(endpoints::legacy::run(shared.clone()));
     tasks.spawn(endpoints::mirror::run(shared.clone()));
-    tasks.spawn(node_lifecycle::run(shared.clone()));
+    tasks.spawn(node_lifecycle::run(shared.clone(), config.node_grace));
     tasks.spawn(pod_collection::run(shared.clone()));
     tasks.spawn(volume::run(shared.clone()));
     tasks.spawn(volume::protection::claims(shared.clone()));

@@ -30,19 +30,18 @@ use crate::{
     recorder::Recorder,
 };
 
-/// A node is taken for lost when its lease is older (upstream's `node-monitor-grace-period`).
-const GRACE: Duration = Duration::from_secs(50);
 const LEASES: &str = "kube-node-lease";
 
 struct Controller {
     shared: Shared,
     queue: Queue,
     recorder: Recorder,
+    grace: Duration,
     /// When each node's lease was last seen to change, by this process's clock: the node's own may be off.
     renewed: Mutex<HashMap<String, (String, Instant)>>,
 }
 
-pub(crate) async fn run(shared: Shared) {
+pub(crate) async fn run(shared: Shared, grace: Duration) {
     let mut tasks = JoinSet::new();
     let leases: Informer<Lease> = Informer::start(shared.client.clone(), informer::untouched, &mut tasks);
     let queue = Queue::default();
@@ -50,8 +49,8 @@ pub(crate) async fn run(shared: Shared) {
     shared.pods.synced().await;
     leases.synced().await;
     let recorder = Recorder::new(shared.client.clone(), "node-controller");
-    let controller =
-        Arc::new(Controller { shared: shared.clone(), queue: queue.clone(), recorder, renewed: Mutex::default() });
+    let (renewed, shared_too) = (Mutex::default(), shared.clone());
+    let controller = Arc::new(Controller { shared: shared_too, queue: queue.clone(), recorder, grace, renewed });
     let on_node = queue.clone();
     shared.nodes.listen(move |change| on_node.add(Key::of(&**change.object())));
     let on_lease = controller.clone();
@@ -82,7 +81,7 @@ impl Controller {
         let stamp = lease.resource_version().unwrap_or_default();
         let now = Instant::now();
         let before = self.renewed.lock().insert(name.clone(), (stamp, now));
-        if before.is_none_or(|(_, at)| now - at > GRACE) {
+        if before.is_none_or(|(_, at)| now - at > self.grace) {
             self.queue.add(Key::new("", name));
         }
     }
@@ -97,13 +96,13 @@ impl Controller {
             let mut renewed = self.renewed.lock();
             renewed.entry(key.name.clone()).or_insert_with(|| (String::new(), now)).1
         };
-        let silent = now - last >= GRACE;
+        let silent = now - last >= self.grace;
         let node = if silent { self.mark_unknown(node).await? } else { node };
         if silent {
             // Also when the node is known to be silent: whoever marked it may not have come this far.
             self.mark_pods_not_ready(&key.name).await?;
         } else {
-            self.queue.add_after(key.clone(), GRACE.saturating_sub(now - last) + Duration::from_millis(100));
+            self.queue.add_after(key.clone(), self.grace.saturating_sub(now - last) + Duration::from_millis(100));
         }
         let node = self.put_taints(node).await?;
         self.evict(&key, &node).await

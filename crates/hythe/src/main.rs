@@ -1,5 +1,6 @@
 //! Hythe: a cloud-native platform in one binary. This is the command line; each command is one file.
 
+mod allocator;
 mod cli;
 mod commands;
 mod instance;

@@ -1,8 +1,8 @@
 //! The node's Lease: renewed every ten seconds, as the API promises.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
         coordination::v1::{Lease, LeaseSpec},
@@ -11,23 +11,28 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference},
 };
 use kube::{
-    Api, Client,
+    Api,
     api::{Patch, PatchParams, PostParams},
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
 
 /// Seconds a lease is good for.
 const DURATION: i32 = 40;
 /// Between renewals.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Renews until `stop`.
-pub async fn renew(client: Client, node: Node, stop: CancellationToken) {
-    let api: Api<Lease> = Api::namespaced(client, "kube-node-lease");
+/// Renews until `stop`. After a silence that outlasted the lease (the machine slept, the network was gone) it says so:
+/// what others have made of the node meanwhile is to be set right.
+pub async fn renew(context: Arc<Context>, node: Node, stop: CancellationToken) {
+    let api: Api<Lease> = Api::namespaced(context.client.clone(), "kube-node-lease");
     let name = node.metadata.name.clone().unwrap_or_default();
     let mut exists = false;
+    let mut renewed = Timestamp::now();
     loop {
-        let now = MicroTime(Timestamp::now());
+        let at = Timestamp::now();
+        let now = MicroTime(at);
         let result = if exists {
             let patch = serde_json::json!({"spec": {"renewTime": now, "holderIdentity": name, "leaseDurationSeconds": DURATION}});
             api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await
@@ -36,7 +41,13 @@ pub async fn renew(client: Client, node: Node, stop: CancellationToken) {
         };
         let mut wait = PERIOD;
         match result {
-            Ok(_) => exists = true,
+            Ok(_) => {
+                exists = true;
+                if ran_out(renewed, at) {
+                    context.returned.notify_one();
+                }
+                renewed = at;
+            }
             Err(kube::Error::Api(status)) if status.code == 409 && !exists => {
                 exists = true;
                 continue;
@@ -56,6 +67,11 @@ pub async fn renew(client: Client, node: Node, stop: CancellationToken) {
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// Whether a lease that was renewed then was no good any more; also by a clock that jumped, which costs one report.
+fn ran_out(renewed: Timestamp, now: Timestamp) -> bool {
+    now.duration_since(renewed) > SignedDuration::from_secs(DURATION.into())
 }
 
 fn lease(node: &Node, name: &str, now: MicroTime) -> Lease {
@@ -78,5 +94,18 @@ fn lease(node: &Node, name: &str, now: MicroTime) -> Lease {
             renew_time: Some(now),
             ..LeaseSpec::default()
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_runs_out_after_its_duration_and_not_between_renewals() {
+        let start = Timestamp::UNIX_EPOCH;
+        let after = |seconds| ran_out(start, start + SignedDuration::from_secs(seconds));
+        assert!(!after(10) && !after(40) && after(41) && after(3600));
+        assert!(!after(-3600), "a clock that was set back says nothing");
     }
 }

@@ -103,6 +103,12 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
+            // Its conditions are Unknown by now, and its pods are on their way out.
+            () = context.returned.notified() => {
+                if let Ok(node) = api.get(&name).await {
+                    known = node.status.unwrap_or_default();
+                }
+            }
             () = context.images_changed.notified() => {}
             () = tokio::time::sleep_until(report_at) => {}
             // The sender is in the context, so this cannot fail.
@@ -147,7 +153,7 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
     }
 }
 
-/// Records an event for each pressure that began or ended.
+/// Records an event for each pressure that began or ended, and for a node that is ready again.
 fn tell(context: &Context, node: &Node, before: &[k8s_openapi::api::core::v1::NodeCondition]) {
     let name = &context.config.node_name;
     for condition in node.status.iter().flat_map(|s| s.conditions.iter().flatten()) {
@@ -159,6 +165,7 @@ fn tell(context: &Context, node: &Node, before: &[k8s_openapi::api::core::v1::No
             ("DiskPressure", "False") => "NodeHasNoDiskPressure",
             ("PIDPressure", "True") => "NodeHasInsufficientPID",
             ("PIDPressure", "False") => "NodeHasSufficientPID",
+            ("Ready", "True") => "NodeReady",
             _ => continue,
         };
         if !same {

@@ -111,7 +111,7 @@ pub fn status_update(new: &mut Value, old: &Value) {
     let Some(map) = new.as_object_mut() else { return };
     map.retain(|key, _| matches!(key.as_str(), "status" | "metadata" | "apiVersion" | "kind") || old.contains_key(key));
     for (key, value) in old {
-        if !matches!(key.as_str(), "status" | "metadata" | "apiVersion" | "kind") {
+        if !matches!(key.as_str(), "status" | "metadata" | "apiVersion" | "kind") && map.get(key) != Some(value) {
             map.insert(key.clone(), value.clone());
         }
     }

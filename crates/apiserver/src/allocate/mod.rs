@@ -6,7 +6,10 @@ mod service;
 
 use std::sync::Arc;
 
-use api::status::{Cause, Status};
+use api::{
+    resource::Resource,
+    status::{Cause, Status},
+};
 use serde_json::Value;
 use store::{Change, Compare, Entry, Txn};
 
@@ -53,10 +56,15 @@ impl Plan {
     }
 }
 
+/// Whether objects of this kind are given what they did not ask for by name.
+pub(crate) fn draws(resource: &Resource) -> bool {
+    resource.group.is_empty() && resource.plural == "services"
+}
+
 /// The plan of a create (`old` is none), an update or a delete (`new` is none). Fills in what is drawn.
 pub(crate) async fn plan(call: &Call<'_>, mut new: Option<&mut Value>, old: Option<&Value>) -> Outcome<Plan> {
-    let of_service = call.resource.group.is_empty() && call.resource.plural == "services";
-    let mut plan = if of_service { service::plan(call, new.as_deref_mut(), old).await? } else { Plan::default() };
+    let mut plan =
+        if draws(call.resource) { service::plan(call, new.as_deref_mut(), old).await? } else { Plan::default() };
     if let Some(new) = new {
         plan.quotas = quota::charge(call, new, old).await?;
     }

@@ -74,13 +74,21 @@ pub(crate) struct Change {
     /// The object before.
     pub previous: Option<Arc<Cached>>,
     frame: OnceLock<Bytes>,
+    lean_frame: OnceLock<Bytes>,
 }
 
 impl Change {
     /// A put.
     pub fn put(object: Arc<Cached>, previous: Option<Arc<Cached>>) -> Change {
         let kind = if previous.is_some() { ChangeKind::Modified } else { ChangeKind::Added };
-        Change { revision: object.revision, kind, object, previous, frame: OnceLock::new() }
+        Change {
+            revision: object.revision,
+            kind,
+            object,
+            previous,
+            frame: OnceLock::new(),
+            lean_frame: OnceLock::new(),
+        }
     }
 
     /// A delete at `revision`.
@@ -92,12 +100,19 @@ impl Change {
             object: Arc::new(last),
             previous: Some(previous),
             frame: OnceLock::new(),
+            lean_frame: OnceLock::new(),
         }
     }
 
     /// The watch frame of the change, made once for all watchers.
     pub fn frame(&self) -> Bytes {
         self.frame.get_or_init(|| frame(self.kind, &self.object.bytes)).clone()
+    }
+
+    /// The same without managed fields, for those who do without.
+    pub fn lean_frame(&self) -> Bytes {
+        let lean = || scan::without_managers(&self.object.bytes).map(|object| frame(self.kind, &object));
+        self.lean_frame.get_or_init(|| lean().unwrap_or_else(|| self.frame())).clone()
     }
 
     /// Bytes that the change keeps alive.

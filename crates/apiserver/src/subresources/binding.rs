@@ -91,7 +91,7 @@ async fn bind(call: &Call<'_>, binding: &Value) -> Outcome<Reply> {
         if old["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
             return Err(conflict(format!("pod {name} has non-empty .spec.schedulingGates")));
         }
-        let mut new = old.clone();
+        let mut new = managed::without(old);
         new["spec"]["nodeName"] = node.into();
         for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
             new["metadata"]["annotations"][key] = value.clone();

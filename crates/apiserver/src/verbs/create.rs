@@ -103,16 +103,18 @@ async fn attempt(
     }
     let key = call.kind.key(&call.path.namespace, name);
     for _ in 0..ALLOCATION_ATTEMPTS {
-        let mut object = tree.clone();
-        let plan = allocate::plan(call, Some(&mut object), None).await?;
+        // What a try changes must not be there in the next one.
+        let mut copy = (allocate::draws(resource) || !version::is_stored(resource)).then(|| tree.clone());
+        let object = copy.as_mut().unwrap_or(&mut tree);
+        let plan = allocate::plan(call, Some(&mut *object), None).await?;
         if options.dry_run {
             if call.kind.get(&key).is_some() {
                 return Err(Status::already_exists(resource.group, resource.plural, name));
             }
-            return Ok(Reply::Tree { code: 201, tree: object });
+            return Ok(Reply::Tree { code: 201, tree: object.take() });
         }
-        version::to_stored(resource, &mut object);
-        let value = encode::encode(&object);
+        version::to_stored(resource, object);
+        let value = encode::encode(object);
         let mut txn = Txn {
             compares: vec![Compare { key: key.clone(), mod_revision: 0 }],
             changes: vec![Change::Put(key.clone(), value.clone())],

@@ -48,10 +48,16 @@ pub(crate) async fn patch(call: &Call<'_>, part: Part) -> Outcome<Reply> {
     let document = document(call, media_type)?;
     let how = Modify { part, options: &options, author: managed::Author::Update, retries: true, unconditional: true };
     modify(call, &how, |old| {
-        let mut new = old.clone();
+        let mut new = if document.spares_managers(call) { managed::without(old) } else { old.clone() };
         run(call, &document, &mut new)?;
-        let strategic = if let Document::Strategic(patch) = &document { Some(patch) } else { None };
-        let new = decode::patched(call, &options, new, strategic)?;
+        let new = match &document {
+            Document::Strategic(patch) => {
+                // What the patch does not name is as it was stored.
+                let spared = Spared::take(patch, &mut new);
+                spared.back(decode::patched(call, &options, new, Some(patch))?)
+            }
+            _ => decode::patched(call, &options, new, None)?,
+        };
         call.check_name(&new)?;
         check_uid(call, &new, old)?;
         Ok(new)
@@ -67,6 +73,50 @@ fn check_uid(call: &Call<'_>, new: &Value, old: &Value) -> Outcome<()> {
     }
     let fault = Cause::invalid("metadata.uid", uid, IMMUTABLE);
     Err(Status::invalid(call.resource.group, call.resource.kind, &call.path.name, vec![fault]))
+}
+
+impl Document {
+    /// Whether neither this patch nor the way it comes can touch the managed fields: they need not be copied then.
+    fn spares_managers(&self, call: &Call<'_>) -> bool {
+        // Through a subresource the list can't be edited.
+        !call.path.subresource.is_empty()
+            && matches!(self, Document::Merge(patch) | Document::Strategic(patch)
+                if patch["metadata"].get("managedFields").is_none())
+    }
+}
+
+/// The fields of an object that a patch does not name, taken aside with their places.
+struct Spared(Vec<(usize, String, Value)>);
+
+impl Spared {
+    fn take(patch: &Value, object: &mut Value) -> Spared {
+        let mut spared = Vec::new();
+        if let (Some(patch), Some(fields)) = (patch.as_object(), object.as_object_mut()) {
+            let is_spared = |name: &String| {
+                !matches!(name.as_str(), "kind" | "apiVersion" | "metadata") && !patch.contains_key(name)
+            };
+            if fields.keys().any(is_spared) {
+                let all = std::mem::take(fields);
+                for (place, (name, value)) in all.into_iter().enumerate() {
+                    if is_spared(&name) {
+                        spared.push((place, name, value));
+                    } else {
+                        fields.insert(name, value);
+                    }
+                }
+            }
+        }
+        Spared(spared)
+    }
+
+    fn back(self, mut object: Value) -> Value {
+        if let Some(fields) = object.as_object_mut() {
+            for (place, name, value) in self.0 {
+                fields.shift_insert(place.min(fields.len()), name, value);
+            }
+        }
+        object
+    }
 }
 
 /// The patch in the body, applied to any tree (of a subresource such as `scale`).

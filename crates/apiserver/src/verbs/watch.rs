@@ -54,6 +54,8 @@ struct Watcher {
     route: Option<String>,
     selection: Selection,
     shape: Shape,
+    /// Without managed fields.
+    lean: bool,
     include: IncludeObject,
     /// A table's column definitions go out once.
     headed: bool,
@@ -86,6 +88,7 @@ pub(crate) async fn watch(call: &Call<'_>, options: &ListOptions) -> Outcome<Rep
         route,
         selection,
         shape: call.accept.shape,
+        lean: call.accept.lean,
         include: respond::include_object(call)?,
         headed: false,
         bookmarks: options.bookmarks.then(|| cache.bookmarks()),
@@ -272,7 +275,7 @@ impl Watcher {
             }
         };
         let frame = if kind == change.kind && self.shape == Shape::Object && version::is_stored(self.resource) {
-            change.frame()
+            if self.lean { change.lean_frame() } else { change.frame() }
         } else if kind == ChangeKind::Deleted && change.kind == ChangeKind::Modified {
             // The object left the selection: its last state within it, at the revision of the change.
             match &change.previous {
@@ -289,7 +292,10 @@ impl Watcher {
     }
 
     fn frame_of(&mut self, kind: ChangeKind, object: &Cached) -> Bytes {
-        let bytes = version::served_bytes(self.resource, &object.bytes);
+        let mut bytes = version::served_bytes(self.resource, &object.bytes);
+        if self.lean {
+            bytes = respond::lean(bytes);
+        }
         match self.shape {
             Shape::Object => frame(kind, &bytes),
             Shape::Metadata => frame(kind, &respond::metadata_only(&bytes)),

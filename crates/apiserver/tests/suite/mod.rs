@@ -6,6 +6,7 @@ mod decoding;
 mod deletion;
 mod identity;
 mod in_process_client;
+mod lean;
 mod limits;
 mod lists;
 mod manifests;

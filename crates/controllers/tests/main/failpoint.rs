@@ -23,9 +23,10 @@ pub enum Side {
     Lost,
 }
 
-/// Counts the writes to a namespace (and to volumes, which have none) once it is armed.
+/// Counts the writes to a namespace (and to volumes and the node of its name, which have none) once it is armed.
 pub struct Failpoint {
     namespace: String,
+    node: String,
     /// From 1.
     at: usize,
     side: Side,
@@ -40,6 +41,7 @@ impl Failpoint {
     pub fn new(namespace: &str, at: usize, side: Side) -> Arc<Self> {
         Arc::new(Self {
             namespace: format!("/namespaces/{namespace}"),
+            node: format!("/nodes/{namespace}"),
             at,
             side,
             writes: AtomicUsize::new(0),
@@ -120,7 +122,7 @@ impl Failpoint {
         *method != Method::GET
             && *self.armed.borrow()
             && !path.contains("/events")
-            && (path.contains(&self.namespace) || path.contains("/persistentvolumes"))
+            && (path.contains(&self.namespace) || path.contains("/persistentvolumes") || path.contains(&self.node))
     }
 }
 

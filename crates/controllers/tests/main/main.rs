@@ -11,6 +11,7 @@ mod failpoint;
 mod garbage;
 mod jobs;
 mod namespaces;
+mod nodes;
 mod quotas;
 mod replicas;
 mod statefulsets;

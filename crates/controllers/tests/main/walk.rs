@@ -29,10 +29,15 @@ struct Step {
 
 /// Ends the controllers at each of their writes in turn.
 async fn walk(nodes: &[&str], steps: &[Step]) {
+    walk_with(nodes, steps, controllers::Config::new("CA").node_grace).await;
+}
+
+/// The same; nodes are taken for lost after a silence of `grace`.
+async fn walk_with(nodes: &[&str], steps: &[Step], grace: Duration) {
     let world = World::without_controllers(nodes).await;
     let stage = Stage::new(&world, "undisturbed").await;
     let never = Failpoint::new("undisturbed", 0, Side::Before);
-    let mut controllers = start(&world, &never);
+    let mut controllers = start(&world, &never, grace);
     stage.furnished().await;
     never.arm();
     let mut wanted = Vec::new();
@@ -45,7 +50,7 @@ async fn walk(nodes: &[&str], steps: &[Step]) {
     for at in 1.. {
         let mut tripped = false;
         for side in [Side::Before, Side::After, Side::Lost] {
-            tripped |= disturbed(&world, steps, &wanted, at, side).await;
+            tripped |= disturbed(&world, steps, &wanted, (at, side), grace).await;
         }
         if !tripped {
             break;
@@ -57,11 +62,17 @@ async fn walk(nodes: &[&str], steps: &[Step]) {
 }
 
 /// One run, ended at that write; whether it came so far.
-async fn disturbed(world: &World, steps: &[Step], wanted: &[Value], at: usize, side: Side) -> bool {
+async fn disturbed(
+    world: &World,
+    steps: &[Step],
+    wanted: &[Value],
+    (at, side): (usize, Side),
+    grace: Duration,
+) -> bool {
     let name = format!("at-{at}-{side:?}").to_lowercase();
     let stage = Stage::new(world, &name).await;
     let failpoint = Failpoint::new(&name, at, side);
-    let mut controllers = start(world, &failpoint);
+    let mut controllers = start(world, &failpoint, grace);
     stage.furnished().await;
     failpoint.arm();
     let mut tripped = false;
@@ -74,7 +85,7 @@ async fn disturbed(world: &World, steps: &[Step], wanted: &[Value], at: usize, s
                     if failpoint.is_end() {
                         controllers.shutdown().await;
                         failpoint.quiet().await;
-                        controllers = start(world, &Failpoint::new("", 0, Side::Before));
+                        controllers = start(world, &Failpoint::new("", 0, Side::Before), grace);
                     }
                 }
                 reached = reached(&stage, wanted) => match reached {
@@ -91,10 +102,13 @@ async fn disturbed(world: &World, steps: &[Step], wanted: &[Value], at: usize, s
     tripped
 }
 
-fn start(world: &World, failpoint: &std::sync::Arc<Failpoint>) -> JoinSet<()> {
+fn start(world: &World, failpoint: &std::sync::Arc<Failpoint>, grace: Duration) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let config =
-        controllers::Config { autoscaler_period: Duration::from_millis(1500), ..controllers::Config::new("CA") };
+    let config = controllers::Config {
+        autoscaler_period: Duration::from_millis(1500),
+        node_grace: grace,
+        ..controllers::Config::new("CA")
+    };
     tasks.spawn(controllers::run(failpoint.client(world.service()), config));
     tasks
 }

@@ -80,8 +80,11 @@ impl World {
 
     /// Events are kept for `event_ttl`.
     pub async fn with(nodes: &[&str], event_ttl: Duration) -> Self {
+        Self::configured(nodes, controllers::Config { event_ttl, ..controllers::Config::new("CA") }).await
+    }
+
+    pub async fn configured(nodes: &[&str], config: controllers::Config) -> Self {
         let mut world = Self::without_controllers(nodes).await;
-        let config = controllers::Config { event_ttl, ..controllers::Config::new("CA") };
         world.tasks.spawn(controllers::run(world.client.clone(), config));
         world
             .until("the default account", |all: &[ServiceAccount]| all.iter().any(|a| a.name_any() == "default"))

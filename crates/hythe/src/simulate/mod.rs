@@ -15,6 +15,7 @@ use agent::{Agent, AgentConfig, Parts};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use futures::{StreamExt, stream};
+use http::header::{HeaderName, HeaderValue, USER_AGENT};
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client, Config,
@@ -92,6 +93,9 @@ async fn connect(kubeconfig: &Path) -> Result<Client> {
     let text = Kubeconfig::read_from(kubeconfig).with_context(|| format!("can't read {}", kubeconfig.display()))?;
     let mut config = Config::from_custom_kubeconfig(text, &KubeConfigOptions::default()).await?;
     config.proxy_url = None;
+    // As agents do: nothing in them reads these.
+    config.headers.push((HeaderName::from_static("hythe-omit"), HeaderValue::from_static("managedFields")));
+    config.headers.push((USER_AGENT, HeaderValue::from_static("kubelet")));
     Ok(Client::try_from(config)?)
 }
 

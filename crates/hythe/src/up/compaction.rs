@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use store::{Embedded, Store};
 
+use crate::allocator;
+
 /// Half of how long history lasts.
 const INTERVAL: Duration = Duration::from_secs(300);
 
@@ -21,8 +23,7 @@ pub async fn run(store: Arc<Embedded>) {
             tracing::warn!(%error, "the store could not be compacted");
         }
         if now > before {
-            // SAFETY: no arguments beyond the padding to keep; the allocator is glibc's, whose function this is.
-            unsafe { libc::malloc_trim(0) };
+            allocator::give_back();
         }
         before = now;
     }

@@ -111,7 +111,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
 
     let node = LocalAgent::default();
     let server = ApiServer::new(api_config(flags, &settings, &pki, &node)?, store.clone()).await?;
-    let client = |program| Client::new(server.in_process().named(program), "default");
+    let client = |program| Client::new(server.in_process().named(program).lean(), "default");
     storage_class::ensure(client("hythe")).await?;
     progress.phase("api server");
 

@@ -264,8 +264,9 @@ impl Actor {
     }
 
     fn observe(&mut self, pod: Arc<Pod>) {
-        // The answer to a patch may overtake the watch.
-        if revision(&pod) >= revision(&self.pod) {
+        // The answer to a patch may overtake the watch, and be what it tells then.
+        let known = revision(&self.pod);
+        if revision(&pod) > known || known == u64::MAX {
             self.writer.observe(&pod);
             self.adopt_version(pod);
         }
@@ -399,8 +400,8 @@ impl Actor {
         }
     }
 
-    fn spec(&self) -> PodSpec {
-        self.pod.spec.clone().unwrap_or_default()
+    fn spec(&self) -> Spec {
+        Spec(Arc::clone(&self.pod))
     }
 
     fn declared(&self, slot: usize) -> Container {
@@ -434,6 +435,18 @@ impl Actor {
             // An actor that is gone needs no answer.
             let _ = outbox.send(work.await);
         });
+    }
+}
+
+/// The spec of a pod as it is now.
+struct Spec(Arc<Pod>);
+
+impl std::ops::Deref for Spec {
+    type Target = PodSpec;
+
+    fn deref(&self) -> &PodSpec {
+        static NONE: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
+        self.0.spec.as_ref().unwrap_or(&NONE)
     }
 }
 

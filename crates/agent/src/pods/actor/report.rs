@@ -74,8 +74,8 @@ impl Actor {
         self.writer.written(result);
         match result {
             // The answer is newer than what the watch has delivered.
-            Written::Done(pod) if self.is_static() => self.mirrored(Some(Arc::new((**pod).clone()))),
-            Written::Done(pod) => self.adopt_version(Arc::new((**pod).clone())),
+            Written::Done(pod) if self.is_static() => self.mirrored(Some(Arc::clone(pod))),
+            Written::Done(pod) => self.adopt_version(Arc::clone(pod)),
             Written::Gone if self.is_static() => self.mirrored(None),
             Written::Gone => tracing::debug!(pod = self.record.name, "the API has no such pod any more"),
             Written::Failed(error) => {

@@ -1,10 +1,12 @@
 //! What is walked: one life of an object of each controller.
 
+use std::time::Duration;
+
 use futures::FutureExt;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::{Step, walk};
+use super::{Step, walk, walk_with};
 use crate::world::{OUTCOME, template};
 
 const APPS: &str = "apis/apps/v1";
@@ -294,4 +296,33 @@ async fn a_namespace_empties_from_any_write() {
         }, state => state["namespace"].is_null() && state.as_object().unwrap().values().all(|v| v.as_array().is_none_or(Vec::is_empty))),
     ];
     walk(&["node-a"], &steps).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_loses_its_pods_and_comes_back_from_any_write() {
+    fn node_is(state: &Value, ready: &str, taints: usize) -> bool {
+        let node = first(state, "nodes");
+        let conditions = node["status"]["conditions"].as_array();
+        let found = conditions.into_iter().flatten().find(|c| c["type"] == "Ready");
+        found.is_some_and(|c| c["status"] == ready) && node["spec"]["taints"].as_array().map_or(0, Vec::len) == taints
+    }
+    let steps = [
+        step!(stage => {
+            let name = &stage.namespace;
+            let node = json!({"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+            stage.request(Method::POST, "/api/v1/nodes", &node).await.expect("it can be made");
+            for (pod, seconds) in [("leaves", 0), ("stays", 3600)] {
+                let toleration = json!({"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute",
+                    "tolerationSeconds": seconds});
+                let pod = json!({"metadata": {"name": pod, "annotations": {OUTCOME: "pending"}}, "spec": {"nodeName": name,
+                    "containers": [{"name": "c", "image": "i"}], "tolerations": [toleration]}});
+                stage.create(CORE, "pods", pod).await;
+            }
+            let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+            stage.patch(&(stage.path(CORE, "pods", "stays") + "/status"), status).await;
+        }, state => node_is(state, "Unknown", 2) && count(state, "pods") == 1
+            && first(state, "pods")["status"]["phase"] == "Running" && !is_true(first(state, "pods"), "Ready")),
+        step!(stage => { stage.revive(); }, state => node_is(state, "True", 0) && count(state, "pods") == 1),
+    ];
+    walk_with(&["node-a"], &steps, Duration::from_secs(3)).await;
 }

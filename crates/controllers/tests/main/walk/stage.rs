@@ -1,13 +1,16 @@
 //! A namespace in which a user and the controllers act.
 
+use std::sync::Mutex;
+
 use futures::{StreamExt, stream};
 use http::Method;
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::normal;
-use crate::world::World;
+use crate::{nodes, world::World};
 
 /// What the state consists of: group and version, plural.
 const KINDS: [(&str, &str); 16] = [
@@ -33,12 +36,18 @@ pub struct Stage {
     pub namespace: String,
     client: Client,
     writes: watch::Receiver<u64>,
+    /// What keeps the node alive that bears the namespace's name.
+    life: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 impl Stage {
     pub async fn new(world: &World, namespace: &str) -> Self {
-        let stage =
-            Self { namespace: namespace.to_owned(), client: world.client.clone(), writes: world.writes.subscribe() };
+        let stage = Self {
+            namespace: namespace.to_owned(),
+            client: world.client.clone(),
+            writes: world.writes.subscribe(),
+            life: Mutex::default(),
+        };
         stage.request(Method::POST, "/api/v1/namespaces", &json!({"metadata": {"name": namespace}})).await;
         stage
     }
@@ -60,6 +69,14 @@ impl Stage {
         for (group, plural) in KINDS {
             self.request(Method::DELETE, &self.path(group, plural, ""), &json!({"gracePeriodSeconds": 0})).await;
         }
+        drop(self.life.lock().expect("no test panics with it").take());
+        self.request(Method::DELETE, &format!("/api/v1/nodes/{}", self.namespace), &json!({})).await;
+    }
+
+    /// Has the node that bears the namespace's name live on from here.
+    pub fn revive(&self) {
+        let (client, name) = (self.client.clone(), &self.namespace);
+        *self.life.lock().expect("no test panics with it") = Some(nodes::live(client, name));
     }
 
     pub fn writes(&self) -> watch::Receiver<u64> {
@@ -108,6 +125,10 @@ impl Stage {
         let class = json!(self.namespace);
         if let Some(volumes) = state["persistentvolumes"].as_array_mut() {
             volumes.retain(|volume| volume["spec"]["storageClassName"] == class);
+        }
+        let node = self.get(&format!("/api/v1/nodes/{}", self.namespace)).await;
+        if !node.is_null() {
+            state.insert("nodes".to_owned(), json!([node]));
         }
         let namespace = self.get(&format!("/api/v1/namespaces/{}", self.namespace)).await;
         state.insert("namespace".to_owned(), namespace["status"].clone());

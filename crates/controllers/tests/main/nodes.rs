@@ -1,0 +1,120 @@
+//! Nodes that fall silent, and come back.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Node, Pod, Taint},
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::world::{OUTCOME, World, until_in};
+
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+/// Between two signs of life; far shorter than the silence after which the node is taken for lost.
+const BEAT: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_secs(5);
+
+fn ready(node: &Node) -> &str {
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().find(|c| c.type_ == "Ready").map_or("", |c| c.status.as_str())
+}
+
+fn taints(node: &Node) -> Vec<Taint> {
+    node.spec.iter().flat_map(|s| s.taints.iter().flatten()).cloned().collect()
+}
+
+/// What an agent does for its node: it renews the lease, and says that the node is ready if others say otherwise.
+pub fn live(client: Client, node: &str) -> AbortOnDropHandle<()> {
+    let node = node.to_owned();
+    let task = async move {
+        let leases: Api<Lease> = Api::namespaced(client.clone(), "kube-node-lease");
+        let nodes: Api<Node> = Api::all(client);
+        let new = serde_json::from_value(json!({"metadata": {"name": node}})).expect("a lease");
+        // The second time it is there.
+        let _ = leases.create(&PostParams::default(), &new).await;
+        loop {
+            let renewal = json!({"spec": {"holderIdentity": node, "renewTime": Timestamp::now().to_string()}});
+            let patch = Patch::Merge(renewal);
+            leases.patch(&node, &PatchParams::default(), &patch).await.expect("the lease is there");
+            if ready(&nodes.get(&node).await.expect("the node is there")) != "True" {
+                let status =
+                    json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}]}});
+                nodes
+                    .patch_status(&node, &PatchParams::default(), &Patch::Strategic(status))
+                    .await
+                    .expect("it can be said");
+            }
+            tokio::time::sleep(BEAT).await;
+        }
+    };
+    AbortOnDropHandle::new(tokio::spawn(task))
+}
+
+/// A pod that tolerates its node's silence for so long; for good without a number.
+async fn pod(world: &World, name: &str, tolerated: Option<i64>) {
+    let mut toleration = json!({"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute"});
+    if let Some(seconds) = tolerated {
+        toleration["tolerationSeconds"] = seconds.into();
+    }
+    let spec = json!({"containers": [{"name": "c", "image": "i"}], "tolerations": [toleration]});
+    world.create::<Pod>(json!({"metadata": {"name": name}, "spec": spec})).await;
+    world.until_one(name, "a ready pod", |pod: &Pod| is_ready(pod) == Some(true)).await;
+    // Who plays the kubelet leaves it alone from now on.
+    world.merge::<Pod>(name, json!({"metadata": {"annotations": {OUTCOME: "pending"}}})).await;
+}
+
+fn is_ready(pod: &Pod) -> Option<bool> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    Some(conditions.iter().find(|c| c.type_ == "Ready")?.status == "True")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_back_is_trusted_again_and_has_lost_what_did_not_wait_for_it() {
+    let config = controllers::Config { node_grace: GRACE, ..controllers::Config::new("CA") };
+    let world = World::configured(&["node-a"], config).await;
+    let nodes = || Api::<Node>::all(world.client.clone());
+    let life = live(world.client.clone(), "node-a");
+    until_in(nodes(), "a node in order", |all| all.iter().all(|n| ready(n) == "True" && taints(n).is_empty())).await;
+    for (name, tolerated) in [("leaves", Some(0)), ("waits", Some(300)), ("stays", None)] {
+        pod(&world, name, tolerated).await;
+    }
+
+    drop(life);
+    let lost = |node: &Node| {
+        let effects: Vec<String> =
+            taints(node).into_iter().filter(|t| t.key == UNREACHABLE).map(|taint| taint.effect).collect();
+        ready(node) == "Unknown" && effects == ["NoSchedule", "NoExecute"]
+    };
+    let all = until_in(nodes(), "the node to be taken for lost", |all| all.iter().all(lost)).await;
+    let names = |pods: &[Pod]| pods.iter().map(ResourceExt::name_any).collect::<Vec<_>>();
+    world
+        .until("what does not tolerate the silence to leave, and the others to be out of service", |pods: &[Pod]| {
+            names(pods) == ["stays", "waits"] && pods.iter().all(|pod| is_ready(pod) == Some(false))
+        })
+        .await;
+
+    // An hour passes.
+    let mut aged = taints(&all[0]);
+    for taint in &mut aged {
+        if let Some(added) = &mut taint.time_added {
+            added.0 -= SignedDuration::from_hours(1);
+        }
+    }
+    let aged = Patch::Merge(json!({"spec": {"taints": aged}}));
+    nodes().patch("node-a", &PatchParams::default(), &aged).await.expect("taints can be changed");
+    world.until("what waited five minutes to leave", |pods: &[Pod]| names(pods) == ["stays"]).await;
+
+    let _life = live(world.client.clone(), "node-a");
+    let back = |node: &Node| ready(node) == "True" && taints(node).is_empty();
+    until_in(nodes(), "the node to be trusted again", |all| all.iter().all(back)).await;
+    // Pods that come now find it as it was before the silence.
+    pod(&world, "new", Some(0)).await;
+    assert_eq!(names(&world.until("all pods", |pods: &[Pod]| pods.len() == 2).await), ["new", "stays"]);
+}
