@@ -133,6 +133,11 @@ pub(super) async fn send(daemon: &Daemon, container: &Container, signal: i32) ->
 pub(crate) async fn kill(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let container = daemon.containers.find(call.param("name"))?;
     let signal = signal_of(&call)?.unwrap_or(libc::SIGKILL);
+    if container.status() == Status::Restarting {
+        // Nothing to send it to: what is about to be started is not.
+        end(&daemon, &container, Some(signal), Some(0)).await?;
+        return done();
+    }
     if !container.status().is_live() {
         return Err(ApiError::conflict(format!(
             "cannot kill container: {}: container {} is not running",
