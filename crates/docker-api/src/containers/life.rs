@@ -67,6 +67,8 @@ pub(super) async fn end(
     let record = container.snapshot();
     if record.state.status == Status::Restarting {
         container.restart.lock().cancel();
+        // Who restarts it may be at it already.
+        let turn = container.turn().await;
         let stopped = container.change(|record| {
             record.manually_stopped = true;
             if record.state.status != Status::Restarting {
@@ -80,6 +82,7 @@ pub(super) async fn end(
             daemon.events.emit("container", "stop", &record.id, record.event_attributes());
             return Ok(true);
         }
+        drop(turn);
     }
     if !container.status().is_live() {
         return Ok(false);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::content::{Image, Reference};
 use serde_json::{Value, json};
 
-use super::list::{created, familiar, visible};
+use super::list::{created, descends, familiar, visible};
 use super::names::{NAMELESS, keep_nameless, nameless};
 use crate::containers::find_image;
 use crate::daemon::Daemon;
@@ -66,18 +66,25 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
         }
         return Ok(answer);
     }
-    if reference.is_none() && image.tags.len() > 1 && !force {
-        return Err(ApiError::conflict(format!(
-            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
-            short(&image)
-        )));
-    }
     let user = |live: bool| {
         let all = daemon.containers.all();
         all.into_iter()
             .map(|container| container.snapshot())
             .find(|record| record.image_id == image.id.as_str() && (record.state.status.is_live() == live))
     };
+    let by_id = reference.is_none();
+    if by_id && content.images()?.iter().any(|other| descends(other, &image)) {
+        return Err(ApiError::conflict(format!(
+            "conflict: unable to delete {} (cannot be forced) - image has dependent child images",
+            short(&image)
+        )));
+    }
+    if by_id && image.tags.len() > 1 && !force && user(true).is_none() {
+        return Err(ApiError::conflict(format!(
+            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+            short(&image)
+        )));
+    }
     let shown = match &reference {
         Some(_) => name.to_owned(),
         None => short(&image).to_owned(),

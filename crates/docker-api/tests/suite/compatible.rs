@@ -39,7 +39,7 @@ fn a_builds_last_messages_are_those_for_people_and_its_id_comes_before() {
     let length = archive.len();
     write!(
         stream,
-        "POST /build?t=made HTTP/1.0\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n"
+        "POST /build?t=made HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/x-tar\r\nContent-Length: {length}\r\n\r\n"
     )
     .unwrap();
     stream.write_all(&archive).unwrap();
@@ -129,7 +129,7 @@ fn a_wait_ends_with_each_run_even_if_a_policy_begins_the_next() {
 #[test]
 fn events_until_a_moment_are_those_since_the_beginning() {
     let world = World::new();
-    world.docker(&["create", "--name", "one", "busybox"]).ok();
+    world.docker(&["create", "--name", "one", "busybox", "true"]).ok();
     let told = world.docker(&["events", "--until", "0s", "--filter", "type=container"]).ok();
     assert!(told.contains("container create"), "{told}");
     let refused = world.docker(&["events", "--since", "20", "--until", "10"]).fails(1);
@@ -163,7 +163,7 @@ fn a_list_tells_of_links_descendants_and_names_that_moved() {
 #[test]
 fn what_is_asked_of_a_container_is_kept_and_checked_as_by_dockerd() {
     let world = World::new();
-    world.docker(&["create", "--name", "first", "-e", "Foo", "-e", "Bar=1", "busybox"]).ok();
+    world.docker(&["create", "--name", "first", "-e", "Foo", "-e", "Bar=1", "busybox", "true"]).ok();
     let created = post(&world, "/containers/create?name=second", r#"{"Image":"busybox","Env":["Foo"],"Cmd":"env"}"#);
     assert!(created.starts_with("HTTP/1.1 201"), "{created}");
     let env = world.docker(&["inspect", "-f", "{{index .Config.Env 0}} {{.Config.Cmd}}", "second"]).ok();
@@ -181,7 +181,7 @@ fn what_is_asked_of_a_container_is_kept_and_checked_as_by_dockerd() {
         let answer = post(&world, "/containers/create", &body);
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(why), "{body}: {answer}");
     }
-    world.docker(&["create", "--name", "alone", "--network", "none", "busybox"]).ok();
+    world.docker(&["create", "--name", "alone", "--network", "none", "busybox", "true"]).ok();
     world.docker(&["network", "create", "net"]).ok();
     let refused = world.docker(&["network", "connect", "net", "alone"]).fails(1);
     assert!(refused.contains("one of the networks in private (none) mode"), "{refused}");
@@ -208,7 +208,8 @@ fn a_networks_gateway_and_addresses_of_others_are_the_users_choice() {
     assert!(routes.contains(&format!("default via {gateway}")), "{routes}");
     let address = ["run", "--rm", "--network", "net", "busybox", "ip", "-o", "-4", "addr", "show", "eth0"];
     assert!(world.docker(&address).ok().contains(&format!("{base}.13")));
-    let outside = world.docker(&["network", "create", "--subnet", &subnet, "--gateway", "10.9.9.9", "far"]).fails(1);
+    let ipam = format!(r#"{{"Name":"far","IPAM":{{"Config":[{{"Subnet":"{subnet}","Gateway":"10.9.9.9"}}]}}}}"#);
+    let outside = post(&world, "/networks/create", &ipam);
     assert!(outside.contains("invalid gateway 10.9.9.9: parent subnet"), "{outside}");
 }
 
@@ -218,8 +219,9 @@ fn a_volume_takes_over_whose_the_images_directory_is() {
     let dockerfile =
         "FROM busybox\nRUN mkdir /data && echo 1 > /data/f && chown -R 7:8 /data && chmod 0750 /data\nVOLUME /data\n";
     world.docker_with(&["build", "-t", "made", "-"], dockerfile.as_bytes()).ok();
-    let looked = ["run", "--rm", "-v", "own:/data", "made", "stat", "-c", "%u:%g %a", "/data"];
-    assert_eq!(world.docker(&looked).ok(), "7:8 750");
+    let looked = world.docker(&["run", "--rm", "-v", "own:/data", "made", "ls", "-ldn", "/data"]).ok();
+    let fields: Vec<&str> = looked.split_whitespace().collect();
+    assert_eq!((fields[0], fields[2], fields[3]), ("drwxr-x---", "7", "8"), "{looked}");
     let copied = world.path("copied");
     std::fs::write(&copied, "x").unwrap();
     world.docker(&["create", "--name", "read-only", "-v", "own:/data:ro", "made", "true"]).ok();
@@ -243,4 +245,21 @@ fn what_is_no_archive_of_images_is_told_in_the_stream() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"errorDetail\""), "{answer}");
     let blank = ask(&world, "DELETE /images/%20 HTTP/1.1");
     assert!(blank.starts_with("HTTP/1.1 400") && blank.contains("image name cannot be blank"), "{blank}");
+}
+
+#[test]
+fn an_image_others_are_made_of_is_not_removed_by_its_id() {
+    let world = World::new();
+    let id = world.docker(&["inspect", "-f", "{{.Id}}", "busybox"]).ok();
+    world.docker_with(&["build", "-t", "child", "-"], b"FROM busybox\nLABEL a=b\n").ok();
+    let refused = world.docker(&["rmi", "-f", &id]).fails(1);
+    assert!(refused.contains("(cannot be forced) - image has dependent child images"), "{refused}");
+    world.docker(&["rmi", "child"]).ok();
+    world.docker(&["tag", "busybox", "other"]).ok();
+    world.docker(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
+    let used = world.docker(&["rmi", &id]).fails(1);
+    assert!(used.contains("(cannot be forced) - image is being used by running container"), "{used}");
+    world.docker(&["rm", "-f", "up"]).ok();
+    let several = world.docker(&["rmi", &id]).fails(1);
+    assert!(several.contains("(must be forced) - image is referenced in multiple repositories"), "{several}");
 }
