@@ -117,6 +117,7 @@ impl Builder {
             text,
             tags,
             cache_from,
+            classic,
             cache_directories,
             cache_to,
             labels,
@@ -154,9 +155,12 @@ impl Builder {
                 progress(Event::Warning(format!("nothing is taken from {shown}: {error}")));
             }
         }
+        settings.only_cache_from = classic && !cache_from.is_empty();
         for name in &cache_from {
-            match self.cache_source(name, &settings).await {
+            match self.cache_source(name, &settings, classic).await {
                 Ok(image) => settings.cache_from.push(image),
+                // dockerd looks among its own images alone, and says nothing.
+                Err(_) if classic => {}
                 Err(error) => progress(Event::Warning(format!("nothing is taken from {name}: {error}"))),
             }
         }
@@ -194,6 +198,9 @@ impl Builder {
         drop(futures);
         work.sandboxes.end().await;
         let built = built?;
+        if classic && built.origin.is_none() && built.config.history.is_empty() {
+            return Err(Kind::invalid("No image was generated. Is your Dockerfile empty?").into());
+        }
         let unused: Vec<&String> =
             work.settings.args.keys().filter(|name| !work.used_args.contains(name) && !is_predefined(name)).collect();
         if !unused.is_empty() {
@@ -234,9 +241,10 @@ impl Builder {
         })
     }
 
-    async fn cache_source(&self, name: &str, settings: &Settings) -> Result<Built, Kind> {
+    async fn cache_source(&self, name: &str, settings: &Settings, local: bool) -> Result<Built, Kind> {
         let image = match self.content.image(name) {
             Ok(image) => image,
+            Err(missing) if local => return Err(missing.into()),
             Err(_) => self.content.pull(name, &settings.pull_options).await?,
         };
         let layers = self.content.image_layers(&image)?;
@@ -274,6 +282,7 @@ struct Prepared {
     text: String,
     tags: Vec<Reference>,
     cache_from: Vec<String>,
+    classic: bool,
     cache_directories: Vec<PathBuf>,
     cache_to: Option<PathBuf>,
     labels: BTreeMap<String, String>,
@@ -301,6 +310,7 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
             pull: request.pull,
             pull_options: request.pull_options,
             cache_from: Vec::new(),
+            only_cache_from: false,
             secrets: request.secrets,
             network: request.network,
             resolv_conf: request.resolv_conf,
@@ -316,6 +326,7 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
         text,
         tags,
         cache_from: request.cache_from,
+        classic: request.classic,
         cache_directories: request.cache_directories,
         cache_to: request.cache_to,
         labels: request.labels,

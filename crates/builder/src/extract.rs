@@ -1,6 +1,7 @@
 //! Archives become files: a build's context, and what `ADD` unpacks. Every path is resolved by the kernel with the
 //! target as `/`, and a name with `..` is refused.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -59,11 +60,17 @@ pub(crate) fn is_archive(file: &OwnedFd) -> io::Result<bool> {
 
 /// Unpacks an archive into a directory.
 pub(crate) fn extract(reader: impl Read, target: &OwnedFd, extraction: &Extraction) -> io::Result<()> {
-    let mut archive = Archive::new(reader);
+    let read = Cell::new(0);
+    let mut archive = Archive::new(Counted { reader, read: &read });
     let mut unpacking = Unpacking { target, extraction, directories: HashMap::new() };
-    let (mut bytes, mut count) = (0_u64, 0);
+    let (mut bytes, mut count, mut end) = (0_u64, 0, 0);
     for entry in archive.entries()? {
-        let mut entry = entry?;
+        let mut entry = match entry {
+            // The docker client leaves the last block unfilled when it adds a Dockerfile of its own.
+            Err(_) if end > 0 && read.get() >= end && read.get() < end.next_multiple_of(BLOCK) => break,
+            entry => entry?,
+        };
+        end = entry.raw_file_position() + entry.header().entry_size()?;
         count += 1;
         bytes = bytes.saturating_add(entry.size());
         if count > extraction.max_entries || bytes > extraction.max_bytes {
@@ -83,6 +90,23 @@ pub(crate) fn extract(reader: impl Read, target: &OwnedFd, extraction: &Extracti
         }
     }
     Ok(())
+}
+
+/// Archives are made of these.
+const BLOCK: u64 = 512;
+
+/// Counts what is read.
+struct Counted<'a, R> {
+    reader: R,
+    read: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.read.set(self.read.get() + read as u64);
+        Ok(read)
+    }
 }
 
 struct Unpacking<'a> {

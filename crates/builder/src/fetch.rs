@@ -43,6 +43,8 @@ pub(crate) async fn fetch(url: &str, target: &Path, limit: u64) -> Result<Fetche
         client = client.no_proxy();
     }
     let client = client.build().map_err(|e| fail(e.to_string()))?;
+    // The name is that of the URL as given, whatever it is redirected to.
+    let last = address.path().rsplit('/').next().unwrap_or_default().to_owned();
     let response = client.get(address).send().await.map_err(|e| fail(chain(&e)))?;
     if !response.status().is_success() {
         return Err(fail(format!("invalid response status {}", response.status().as_u16())));
@@ -55,7 +57,6 @@ pub(crate) async fn fetch(url: &str, target: &Path, limit: u64) -> Result<Fetche
         let (_, name) = text.split_once("filename=")?;
         Some(name.split(';').next()?.trim_matches(['"', ' ']).to_owned())
     });
-    let last = response.url().path().rsplit('/').next().unwrap_or_default().to_owned();
     let name = [Some(last), disposition]
         .into_iter()
         .flatten()

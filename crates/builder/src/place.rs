@@ -41,6 +41,18 @@ impl Placing {
 
 /// Opens a directory of the tree, making what is missing (0755, of that owner). Also says whether the last part is new.
 pub(crate) fn directory(root: &OwnedFd, path: &str, owner: Owner) -> io::Result<(OwnedFd, bool)> {
+    below(root, path, owner, 40)
+}
+
+/// Where a link at `above/name` leads, as a path from the root of the tree.
+fn linked(parent: &OwnedFd, above: &str, name: &str) -> io::Result<String> {
+    let target = rfs::readlinkat(parent, name, Vec::new())?;
+    let target = target.into_string().map_err(|_| io::Error::other(format!("/{above}/{name} is not UTF-8")))?;
+    let whole = if target.starts_with('/') { target } else { format!("{above}/{target}") };
+    Ok(crate::pattern::clean(&whole))
+}
+
+fn below(root: &OwnedFd, path: &str, owner: Owner, depth: usize) -> io::Result<(OwnedFd, bool)> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     match open_in(root, path.as_bytes(), flags) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -50,12 +62,16 @@ pub(crate) fn directory(root: &OwnedFd, path: &str, owner: Owner) -> io::Result<
         result => return Ok((result?, false)),
     }
     let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let (parent, _) = directory(root, above, owner)?;
+    let (parent, _) = below(root, above, owner, depth)?;
     match rfs::mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
         Ok(()) => {}
         Err(rustix::io::Errno::EXIST) => {
-            let message = format!("/{path} is a link to nothing: no directory can be made there");
-            return Err(io::Error::new(io::ErrorKind::NotADirectory, message));
+            // A link to nothing, yet: what it leads to is made, inside the tree, and it may be a link once more.
+            let target = linked(&parent, above, name)?;
+            return match depth {
+                0 => Err(io::Error::new(io::ErrorKind::NotADirectory, format!("/{path}: too many links"))),
+                _ => below(root, &target, owner, depth - 1),
+            };
         }
         Err(error) => return Err(error.into()),
     }

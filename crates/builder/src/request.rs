@@ -103,6 +103,9 @@ pub struct BuildRequest {
     pub pull: bool,
     /// `--cache-from`: images whose steps count as done, if they begin as this build does. Here, or to be pulled.
     pub cache_from: Vec<String>,
+    /// As `docker build` without BuildKit: where `cache_from` names images, only steps of theirs count as done, and a
+    /// Dockerfile that makes nothing is an error.
+    pub classic: bool,
     /// `--cache-from type=local`: directories that [`BuildRequest::cache_to`] of other builds wrote. One that is not
     /// there is a warning.
     pub cache_directories: Vec<PathBuf>,

@@ -83,7 +83,7 @@ pub(crate) async fn run(work: &Arc<Work>, layers: &[Layer], command: Command) ->
         args: command.args.clone(),
         env,
         cwd: command.cwd.clone(),
-        user: UserSpec { user: command.user.clone(), image_groups: true, ..UserSpec::default() },
+        user: UserSpec { user: command.user.clone(), image_groups: !command.user.contains(':'), ..UserSpec::default() },
         mounts,
         seccomp: SECCOMP,
         rlimits: work.settings.rlimits.clone(),
@@ -124,12 +124,11 @@ fn prepare_upper(upper: &Path, spec: &ContainerSpec) -> Result<(), Kind> {
 async fn execute(work: &Arc<Work>, sandbox: &Sandbox, spec: ContainerSpec, command: &Command) -> Result<i32, Kind> {
     let id = spec.id.clone();
     let failed = |error: engine::Error| match error {
-        // The program can't be started: for Docker that is an end of the command, in runc's words.
-        engine::Error::Start { message, exit_code } => {
-            let text = format!("failed to create task for container: {message}\n");
-            work.tell(Event::Output { stage: command.stage, error: true, bytes: text.into_bytes() });
-            Ok(exit_code)
-        }
+        // In Docker's words; a command that never ran has no exit code.
+        engine::Error::Start { message, .. } => Err(Kind::invalid(format!(
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start \
+             container process: error during container init: {message}: unknown"
+        ))),
         other => Err(Kind::from(other)),
     };
     if let Err(error) = sandbox.create_container(spec).await {

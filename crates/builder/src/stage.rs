@@ -205,6 +205,7 @@ impl Stage {
             Command::Add(copying) => self.copy("ADD", copying).await,
             Command::Workdir(path) => {
                 let path = self.absolute(&self.expand(path)?);
+                let path = format!("/{}", crate::pattern::clean(&path));
                 self.workdir(path).await
             }
             other => self.configure(other).await,
@@ -227,7 +228,9 @@ impl Stage {
     /// The record of a step, if it was done. `created_by` is what history says of it, where that says it all.
     fn find(&self, key: &Key, created_by: Option<&str>) -> Option<Record> {
         let known = || {
-            let own = cache::find(&self.work.content, key);
+            let settings = &self.work.settings;
+            let theirs = |record: &Record| settings.cache_from.iter().any(|image| self.is_step_of(image, record));
+            let own = cache::find(&self.work.content, key).filter(|own| !settings.only_cache_from || theirs(own));
             own.or_else(|| self.work.settings.cache_from.iter().find_map(|image| self.found_in(image, created_by?)))
         };
         let found = if self.work.settings.no_cache { None } else { known() };
@@ -239,8 +242,17 @@ impl Stage {
         found
     }
 
-    /// The same step in the history of an image that has been built alike so far.
-    fn found_in(&self, image: &Built, created_by: &str) -> Option<Record> {
+    /// Whether an image that has been built alike so far goes on with this very step.
+    fn is_step_of(&self, image: &Built, record: &Record) -> bool {
+        let Some(step) = self.next_step(image) else { return false };
+        let layer = || image.layers.get(self.built.layers.len()).map(|layer| &layer.diff_id);
+        step.created.as_ref() == Some(&record.created)
+            && step.empty_layer == record.layer.is_none()
+            && record.layer.as_ref().is_none_or(|own| layer() == Some(&own.diff_id))
+    }
+
+    /// What an image that has been built alike so far did next.
+    fn next_step<'a>(&self, image: &'a Built) -> Option<&'a History> {
         let (own, theirs) = (&self.built.config.history, &image.config.history);
         let step = theirs.get(own.len())?;
         let alike = |a: &History, b: &History| {
@@ -248,9 +260,12 @@ impl Stage {
         };
         let so_far = own.iter().zip(theirs).all(|(own, theirs)| alike(own, theirs))
             && image.layers.iter().zip(&self.built.layers).all(|(a, b)| a.diff_id == b.diff_id);
-        if !so_far || step.created_by.as_deref() != Some(created_by) {
-            return None;
-        }
+        so_far.then_some(step)
+    }
+
+    /// The same step in the history of an image that has been built alike so far.
+    fn found_in(&self, image: &Built, created_by: &str) -> Option<Record> {
+        let step = self.next_step(image).filter(|step| step.created_by.as_deref() == Some(created_by))?;
         let layer = match step.empty_layer {
             true => None,
             false => Some(image.layers.get(self.built.layers.len())?.clone()),

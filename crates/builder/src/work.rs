@@ -70,6 +70,8 @@ pub(crate) struct Settings {
     pub pull_options: engine::content::PullOptions,
     /// Images that the cache may take steps from.
     pub cache_from: Vec<Built>,
+    /// And from nowhere else.
+    pub only_cache_from: bool,
     pub secrets: BTreeMap<String, Vec<u8>>,
     pub network: RunNetwork,
     pub resolv_conf: Option<String>,

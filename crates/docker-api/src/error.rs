@@ -66,7 +66,9 @@ impl From<ContentError> for ApiError {
             ContentError::InvalidReference(_) => Self::bad("invalid reference format"),
             ContentError::NotFound(name) => Self::not_found(format!("No such image: {name}")),
             ContentError::NotInRegistry { reference } => {
-                Self::not_found(format!("manifest for {reference} not found: manifest unknown: manifest unknown"))
+                let shown = engine::content::Reference::parse(reference)
+                    .map_or_else(|_| reference.clone(), |reference| reference.familiar());
+                Self::not_found(format!("manifest for {shown} not found: manifest unknown: manifest unknown"))
             }
             ContentError::Denied { reference } => Self::not_found(format!(
                 "pull access denied for {}, repository does not exist or may require 'docker login': denied: \

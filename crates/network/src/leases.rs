@@ -31,21 +31,30 @@ pub(crate) struct Leases {
     range: Cidr,
     leases: BTreeMap<String, Lease>,
     taken: HashSet<Ipv4Addr>,
+    /// Never handed out: the network's own, the gateway's, the broadcast address and what was asked for.
+    reserved: HashSet<Ipv4Addr>,
     /// The position in the range from which the search for a free address starts.
     next: u32,
 }
 
-/// The network address and the gateway come first, and the last address is the broadcast address.
-const RESERVED_FIRST: u32 = 2;
+/// The network address comes first, and the last address is the broadcast address.
+const FIRST: u32 = 1;
 const RESERVED_LAST: u32 = 1;
 /// Beside the leases: the position of the last address handed out.
 const CURSOR: &str = ".next";
 
 impl Leases {
-    /// Reads all leases. Files that can't be read or lie outside the range are removed, with a warning.
-    pub(crate) fn open(directory: PathBuf, range: Cidr) -> Result<Leases, NetworkError> {
+    /// Reads all leases. Files that can't be read or lie outside the range are removed, with a warning. `reserved` is
+    /// for nobody; who has one of them already keeps it.
+    pub(crate) fn open(
+        directory: PathBuf,
+        range: Cidr,
+        reserved: impl IntoIterator<Item = Ipv4Addr>,
+    ) -> Result<Leases, NetworkError> {
         fs::create_dir_all(&directory).map_err(NetworkError::file("create", &directory))?;
-        let mut leases = Leases { range, leases: BTreeMap::new(), taken: HashSet::new(), next: 0, directory };
+        let ends = [range.nth4(0), range.nth4((range.size4() - 1) as u32)];
+        let reserved = reserved.into_iter().chain(ends.into_iter().flatten()).collect();
+        let mut leases = Leases { range, leases: BTreeMap::new(), taken: HashSet::new(), reserved, next: 0, directory };
         let entries = fs::read_dir(&leases.directory).map_err(NetworkError::file("read", &leases.directory))?;
         for entry in entries {
             let path = entry.map_err(NetworkError::file("read", &leases.directory))?.path();
@@ -65,7 +74,7 @@ impl Leases {
             }
         }
         let cursor = fs::read_to_string(leases.directory.join(CURSOR)).ok();
-        leases.next = cursor.and_then(|text| text.trim().parse().ok()).unwrap_or(RESERVED_FIRST);
+        leases.next = cursor.and_then(|text| text.trim().parse().ok()).unwrap_or(FIRST);
         Ok(leases)
     }
 
@@ -104,8 +113,7 @@ impl Leases {
         if self.leases.get(id).is_some_and(|lease| lease.ip == ip) {
             return Ok(ip);
         }
-        let reserved = [self.range.nth4(0), self.range.nth4(1), self.range.nth4((self.range.size4() - 1) as u32)];
-        let usable = self.range.contains(ip.into()) && !reserved.contains(&Some(ip)) && !self.taken.contains(&ip);
+        let usable = self.range.contains(ip.into()) && !self.reserved.contains(&ip) && !self.taken.contains(&ip);
         if !usable || self.leases.contains_key(id) {
             return Err(NetworkError::AddressTaken(ip));
         }
@@ -149,15 +157,15 @@ impl Leases {
     fn free(&mut self) -> Result<Ipv4Addr, NetworkError> {
         let exhausted = NetworkError::AddressesExhausted(self.range);
         let end = u32::try_from(self.range.size4()).unwrap_or(u32::MAX).saturating_sub(RESERVED_LAST);
-        if end <= RESERVED_FIRST {
+        if end <= FIRST {
             return Err(exhausted);
         }
-        let span = end - RESERVED_FIRST;
-        let start = self.next.clamp(RESERVED_FIRST, end) - RESERVED_FIRST;
+        let span = end - FIRST;
+        let start = self.next.clamp(FIRST, end) - FIRST;
         for step in 0..span {
-            let index = RESERVED_FIRST + (start + step) % span;
+            let index = FIRST + (start + step) % span;
             let Some(ip) = self.range.nth4(index) else { continue };
-            if !self.taken.contains(&ip) {
+            if !self.taken.contains(&ip) && !self.reserved.contains(&ip) {
                 self.next = index + 1;
                 return Ok(ip);
             }
@@ -193,7 +201,22 @@ mod tests {
     use super::*;
 
     fn open(directory: &Path, range: &str) -> Leases {
-        Leases::open(directory.to_owned(), range.parse().unwrap()).unwrap()
+        let range: Cidr = range.parse().unwrap();
+        Leases::open(directory.to_owned(), range, range.nth4(1)).unwrap()
+    }
+
+    #[test]
+    fn reserved_addresses_are_for_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let [first, third, last] = [1, 3, 6].map(|host| Ipv4Addr::new(10, 0, 0, host));
+        let mut leases =
+            Leases::open(directory.path().to_owned(), "10.0.0.0/29".parse().unwrap(), [last, third]).unwrap();
+        assert_eq!(leases.lease("a", &[]).unwrap(), first);
+        assert!(matches!(leases.lease_at("b", third), Err(NetworkError::AddressTaken(_))));
+        for (id, host) in [("b", 2), ("c", 4), ("d", 5)] {
+            assert_eq!(leases.lease(id, &[]).unwrap(), Ipv4Addr::new(10, 0, 0, host), "{id}");
+        }
+        assert!(matches!(leases.lease("e", &[]), Err(NetworkError::AddressesExhausted(_))));
     }
 
     #[test]

@@ -29,8 +29,13 @@ pub struct NetworkConfig {
     pub data_dir: PathBuf,
     /// Holds `netns/`: one bind mount a pod. Created if missing; should not survive a reboot (`/run/…`).
     pub run_dir: PathBuf,
-    /// The addresses of this node's pods (IPv4); the first one is the node's own on the bridge, the pods' gateway.
+    /// The addresses of this node's pods (IPv4); the first one is the node's own on the bridge, the pods' gateway,
+    /// unless `gateway` says otherwise.
     pub pod_cidr: Cidr,
+    /// Another address of `pod_cidr` for the node's own on the bridge.
+    pub gateway: Option<Ipv4Addr>,
+    /// Addresses of `pod_cidr` that no pod gets: somebody else has them.
+    pub reserved: Vec<Ipv4Addr>,
     /// The addresses of Services (IPv4). `0.0.0.0/32` for a network without any.
     pub service_cidr: Cidr,
     /// The node's main address, where pods reach it. Pods get the MTU of the link that has it.
@@ -84,7 +89,8 @@ impl Network {
         let gateway = check(&config)?;
         let namespaces = config.run_dir.join("netns");
         fs::create_dir_all(&namespaces).map_err(NetworkError::file("create", &namespaces))?;
-        let leases = Leases::open(config.data_dir.join("leases"), config.pod_cidr)?;
+        let reserved = config.reserved.iter().copied().chain([gateway]);
+        let leases = Leases::open(config.data_dir.join("leases"), config.pod_cidr, reserved)?;
         let bridge = host::bridge_name(&config.name);
         let mut links = Links::open().map_err(NetworkError::netlink("open a netlink socket"))?;
         let bridge_index = host::prepare(&mut links, &config, &bridge, gateway)?;
@@ -338,7 +344,10 @@ fn check(config: &NetworkConfig) -> Result<Ipv4Addr, NetworkError> {
     if config.cluster_dns.is_some_and(|dns| !config.service_cidr.contains(dns.into())) {
         return refuse(format!("the DNS address is outside the service range {}", config.service_cidr));
     }
-    match host::gateway_of(config.pod_cidr) {
+    if let Some(gateway) = config.gateway.filter(|gateway| !config.pod_cidr.contains((*gateway).into())) {
+        return refuse(format!("the gateway {gateway} is outside the pod range {}", config.pod_cidr));
+    }
+    match config.gateway.or_else(|| host::gateway_of(config.pod_cidr)) {
         Some(gateway) if config.pod_cidr.prefix() <= 29 => Ok(gateway),
         _ => refuse(format!("the pod range {} is too small: /29 is the least", config.pod_cidr)),
     }

@@ -67,6 +67,8 @@ impl Machine {
             data_dir: self.directory.path().join(name).join("data"),
             run_dir: self.directory.path().join(name).join("run"),
             pod_cidr: format!("10.{n}.0.0/16").parse().unwrap(),
+            gateway: None,
+            reserved: Vec::new(),
             service_cidr: format!("10.{}.0.0/16", n + 1).parse().unwrap(),
             node_ip: NODE,
             cluster_dns: Some(Ipv4Addr::new(10, n + 1, 0, 10)),

@@ -97,7 +97,29 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         )));
     }
+    if host.shm_size < 0 {
+        return bad("SHM size can not be less than 0");
+    }
+    if !(-1000..=1000).contains(&host.oom_score_adj) {
+        return Err(ApiError::bad(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            host.oom_score_adj
+        )));
+    }
+    for (what, list) in [("cpus", &host.cpuset_cpus), ("mems", &host.cpuset_mems)] {
+        if !is_cpu_list(list) {
+            return Err(ApiError::bad(format!("Invalid value {list} for cpuset {what}")));
+        }
+    }
     let policy = &host.restart_policy;
+    if policy.maximum_retry_count < 0 {
+        return bad(match policy.name.as_str() {
+            "on-failure" => "invalid restart policy: maximum retry count cannot be negative",
+            _ => {
+                "invalid restart policy: maximum retry count can only be used with 'on-failure' and cannot be negative"
+            }
+        });
+    }
     match policy.name.as_str() {
         "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
             return bad("invalid restart policy: maximum retry count can only be used with 'on-failure'");
@@ -157,6 +179,20 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
     if shares && !options.hostname.is_empty() {
         return bad("conflicting options: hostname and the network mode");
     }
+    if shares && host.links.as_ref().is_some_and(|links| !links.is_empty()) {
+        return bad(
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+        );
+    }
+    if shares && !host.dns.is_empty() {
+        return bad("conflicting options: dns and the network mode");
+    }
+    if shares && host.extra_hosts.as_ref().is_some_and(|hosts| !hosts.is_empty()) {
+        return bad("conflicting options: custom host-to-IP mapping and the network mode");
+    }
+    if host.uts_mode == "host" && !options.hostname.is_empty() {
+        return bad("conflicting options: hostname and the UTS mode");
+    }
     if shares && (!host.port_bindings.is_empty() || host.publish_all_ports) {
         return bad("conflicting options: port publishing and the container type network mode");
     }
@@ -166,6 +202,16 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// `0-2,7`; empty for all.
+fn is_cpu_list(text: &str) -> bool {
+    let number = |text: &str| text.parse::<u32>().ok();
+    let part = |part: &str| match part.split_once('-') {
+        None => number(part).is_some(),
+        Some((first, last)) => number(first).zip(number(last)).is_some_and(|(first, last)| first <= last),
+    };
+    text.is_empty() || text.split(',').all(part)
 }
 
 /// The options that each driver knows, and those that have a shape.

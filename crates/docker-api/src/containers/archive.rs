@@ -194,8 +194,13 @@ pub(crate) async fn put(daemon: Arc<Daemon>, mut call: Call) -> Result<Response>
     let name = call.param("name").to_owned();
     let keep_kinds = call.flag("noOverwriteDirNonDir");
     let spool = call.spool(&daemon.scratch()).await?;
-    if container.record().host.readonly_rootfs && !under_writable_volume(&container, &path) {
-        return Err(ApiError::forbidden("container rootfs is marked read-only"));
+    match innermost(&container, &path) {
+        Some(true) => {}
+        Some(false) => return Err(ApiError::forbidden("mounted volume is marked read-only")),
+        None if container.record().host.readonly_rootfs => {
+            return Err(ApiError::forbidden("container rootfs is marked read-only"));
+        }
+        None => {}
     }
     let _turn = turn(&container).await;
     let (here, at) = (daemon.clone(), container.clone());
@@ -241,9 +246,11 @@ pub(crate) async fn put(daemon: Arc<Daemon>, mut call: Call) -> Result<Response>
     Ok(empty(StatusCode::OK))
 }
 
-fn under_writable_volume(container: &Container, path: &str) -> bool {
-    let record = container.record();
-    record.mounts.iter().any(|mount| mount.rw && Path::new(path).starts_with(&mount.destination))
+/// Whether the innermost mount that a path is below is writable; `None` if it is below none.
+fn innermost(container: &Container, path: &str) -> Option<bool> {
+    let (record, path) = (container.record(), super::mounts::clean(path));
+    let around = record.mounts.iter().filter(|mount| Path::new(&path).starts_with(&mount.destination));
+    around.max_by_key(|mount| mount.destination.len()).map(|mount| mount.rw)
 }
 
 /// The plain bytes of a plain or gzip stream.

@@ -34,9 +34,13 @@ pub(crate) async fn commit(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     let (comment, author) = (call.query("comment").map(str::to_owned), call.query("author").map(str::to_owned));
     // As docker does unless told otherwise: so that nothing changes while it is read.
     let pause = call.flag_or("pause", true) && record.state.status == Status::Running;
-    let sandbox = life::sandbox(&daemon, &container).ok().filter(|_| pause);
-    if let Some(sandbox) = &sandbox {
-        sandbox.pause(MAIN).await?;
+    let mut sandbox = life::sandbox(&daemon, &container).ok().filter(|_| pause);
+    // It may end at any moment, and then changes nothing any more.
+    if let Some(running) = &sandbox {
+        match running.pause(MAIN).await {
+            Err(error) if is_over(&error) => sandbox = None,
+            paused => paused?,
+        }
     }
     let at = daemon.clone();
     let made = blocking(move || {
@@ -61,7 +65,10 @@ pub(crate) async fn commit(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     })
     .await;
     if let Some(sandbox) = &sandbox {
-        sandbox.resume(MAIN).await?;
+        match sandbox.resume(MAIN).await {
+            Err(error) if is_over(&error) => {}
+            resumed => resumed?,
+        }
     }
     let image = made.map_err(|error| match error.status {
         StatusCode::NOT_FOUND => ApiError::internal(error.message),
@@ -73,6 +80,11 @@ pub(crate) async fn commit(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     attributes.insert("comment".into(), call.query("comment").unwrap_or_default().to_owned());
     daemon.events.emit("container", "commit", &container.id, attributes);
     Ok(created(&json!({"Id": image.id.as_str()})))
+}
+
+/// Whether there is nothing left to pause or resume.
+fn is_over(error: &engine::Error) -> bool {
+    matches!(error, engine::Error::State { .. } | engine::Error::ShimGone(_) | engine::Error::NotFound { .. })
 }
 
 fn given_something(value: &Value) -> bool {

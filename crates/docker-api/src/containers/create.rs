@@ -114,10 +114,7 @@ fn merge(options: &mut Options, image: &Image) {
     let config = &image.config.config;
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let given: Vec<String> = options.env.iter().map(|entry| name(entry)).collect();
-    let mut env: Vec<String> = config.env.iter().filter(|entry| !given.contains(&name(entry))).cloned().collect();
-    // A name without a value takes the variable away.
-    env.extend(options.env.iter().filter(|entry| entry.contains('=')).cloned());
-    options.env = env;
+    options.env.extend(config.env.iter().filter(|entry| !given.contains(&name(entry))).cloned());
     let entrypoint_given = options.entrypoint.is_some();
     if options.entrypoint.as_ref().is_some_and(|list| list.len() == 1 && list[0].is_empty()) {
         options.entrypoint = None;

@@ -138,7 +138,8 @@ pub(crate) async fn start(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
         return Err(ApiError::bad("exec was created without a terminal"));
     }
     let size = request.console_size.or(entry.request.console_size);
-    let frames = Frames::of(entry.request.tty);
+    // As the client says it now, whatever the exec was made with: that is how it will read.
+    let frames = Frames::of(request.tty);
     let mut attributes = container.record().event_attributes();
     attributes.insert("execID".into(), id.clone());
     daemon.events.emit("container", format!("exec_start: {}", entry.request.cmd.join(" ")), &container.id, attributes);
@@ -149,9 +150,10 @@ pub(crate) async fn start(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
     }
     let (response, pending) = hijack(&mut call, frames)?;
     tokio::spawn(async move {
-        let begun = begin(&daemon, &entry, size, false).await;
+        // The process begins once the client has the head of the answer: many read that through a buffer, in which
+        // output that came at once would stay.
         let Ok(connection) = pending.established().await else { return };
-        let mut exec = match begun {
+        let mut exec = match begin(&daemon, &entry, size, false).await {
             Ok(exec) => exec,
             Err((error, _)) => {
                 connection.finish_with(frames, &format!("{error}\r\n")).await;
@@ -188,6 +190,11 @@ async fn begin(
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     let given: Vec<String> = request.env.iter().map(|entry| name(entry)).collect();
     env.retain(|entry| !given.contains(&name(entry)));
+    // The container's terminal is not the exec's.
+    let own = |entry: &String| name(entry) != "TERM";
+    if !request.tty && container.record().options.env.iter().all(own) {
+        env.retain(own);
+    }
     env.extend(request.env.iter().filter(|entry| entry.contains('=')).cloned());
     if request.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
         env.push("TERM=xterm".into());
@@ -200,7 +207,7 @@ async fn begin(
         user: (!request.user.is_empty()).then(|| UserSpec {
             user: request.user.clone(),
             additional_gids: Vec::new(),
-            image_groups: true,
+            image_groups: !request.user.contains(':'),
         }),
         privileged: request.privileged,
         tty: request.tty,

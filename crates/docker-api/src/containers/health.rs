@@ -112,7 +112,11 @@ async fn probe(sandbox: &Sandbox, record: &Record, command: &[String], timeout: 
     let spec = ExecSpec {
         container: MAIN.to_owned(),
         args: command.to_vec(),
-        user: Some(UserSpec { user: record.options.user.clone(), image_groups: true, ..UserSpec::default() }),
+        user: Some(UserSpec {
+            user: record.options.user.clone(),
+            image_groups: !record.options.user.contains(':'),
+            ..UserSpec::default()
+        }),
         stdout: true,
         stderr: true,
         ..ExecSpec::default()

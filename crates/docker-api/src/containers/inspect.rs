@@ -37,6 +37,14 @@ pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response>
         if let Some(health) = &state.health {
             state_value["Health"] = json!(health);
         }
+        let mut host = json!(record.host);
+        if let Some(links) = &record.host.links {
+            let shown = |link: &String| {
+                let (target, alias) = link.split_once(':').unwrap_or((link, link));
+                format!("/{}:/{}/{alias}", target.trim_start_matches('/'), record.name)
+            };
+            host["Links"] = links.iter().map(shown).collect();
+        }
         let execs = daemon.execs.of(&record.id);
         let graph = snapshot.map(|snapshot| {
             let lower: Vec<_> = snapshot.lower.iter().map(|path| path.to_string_lossy()).collect();
@@ -61,7 +69,7 @@ pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response>
             "ProcessLabel": "",
             "AppArmorProfile": "",
             "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
-            "HostConfig": record.host,
+            "HostConfig": host,
             "GraphDriver": {"Data": graph, "Name": "overlay2"},
             "Mounts": record.mounts,
             "Config": options,

@@ -67,6 +67,8 @@ pub(super) async fn end(
     let record = container.snapshot();
     if record.state.status == Status::Restarting {
         container.restart.lock().cancel();
+        // Who restarts it may be at it already.
+        let turn = container.turn().await;
         let stopped = container.change(|record| {
             record.manually_stopped = true;
             if record.state.status != Status::Restarting {
@@ -80,6 +82,7 @@ pub(super) async fn end(
             daemon.events.emit("container", "stop", &record.id, record.event_attributes());
             return Ok(true);
         }
+        drop(turn);
     }
     if !container.status().is_live() {
         return Ok(false);
@@ -133,6 +136,11 @@ pub(super) async fn send(daemon: &Daemon, container: &Container, signal: i32) ->
 pub(crate) async fn kill(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let container = daemon.containers.find(call.param("name"))?;
     let signal = signal_of(&call)?.unwrap_or(libc::SIGKILL);
+    if container.status() == Status::Restarting {
+        // Nothing to send it to: what is about to be started is not.
+        end(&daemon, &container, Some(signal), Some(0)).await?;
+        return done();
+    }
     if !container.status().is_live() {
         return Err(ApiError::conflict(format!(
             "cannot kill container: {}: container {} is not running",

@@ -1,5 +1,6 @@
 //! `GET /containers/json`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,6 +12,7 @@ use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::filters::{Filters, name_matches};
 use crate::http::{Call, Response, json as json_answer};
+use crate::images;
 use crate::system::size_of_tree;
 use crate::time;
 
@@ -46,7 +48,7 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         }
     }
     let limit = call.number::<i64>("limit")?.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
-    let selective = ["status", "exited", "before", "since"].iter().any(|key| !filters.values(key).is_empty());
+    let selective = !filters.values("status").is_empty();
     let all = call.flag("all") || limit.is_some() || selective;
     let with_size = call.flag("size");
     blocking(move || {
@@ -55,25 +57,22 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
             wanted.map(|name| Ok(daemon.containers.find(name)?.record().created.clone())).transpose()
         };
         let (before, since) = (moment("before")?, moment("since")?);
-        let ancestors: Vec<String> = filters
-            .values("ancestor")
-            .iter()
-            .map(|name| {
-                daemon.config.content.image(name).map_or_else(|_| name.clone(), |image| image.id.as_str().to_owned())
-            })
-            .collect();
+        let ancestors = ancestors(&daemon, filters.values("ancestor"))?;
+        let linked = linked(&daemon);
         let mut list = Vec::new();
         for container in daemon.containers.all() {
             let record = container.snapshot();
             let shown = (all || matches!(record.state.status, Status::Running | Status::Paused | Status::Restarting))
                 && before.as_ref().is_none_or(|before| record.created < *before)
                 && since.as_ref().is_none_or(|since| record.created > *since)
-                && (ancestors.is_empty()
-                    || ancestors.contains(&record.image_id)
-                    || ancestors.contains(&record.options.image))
+                && ancestors.as_ref().is_none_or(|images| images.contains(&record.image_id))
                 && passes(&daemon, &record, &filters);
             if shown {
-                list.push(summary(&daemon, &container, with_size));
+                let mut line = summary(&daemon, &container, with_size);
+                if let (Some(aliases), Some(names)) = (linked.get(&record.id), line["Names"].as_array_mut()) {
+                    names.extend(aliases.iter().map(|alias| Value::from(alias.as_str())));
+                }
+                list.push(line);
             }
             if limit.is_some_and(|limit| list.len() == limit) {
                 break;
@@ -82,6 +81,45 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         Ok(json_answer(&list))
     })
     .await
+}
+
+/// The images named by a filter, and those made of them; `None` without a filter.
+fn ancestors(daemon: &Daemon, wanted: &[String]) -> Result<Option<BTreeSet<String>>> {
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let content = &daemon.config.content;
+    let (named, all) = (wanted.iter().filter_map(|name| content.image(name).ok()), content.images()?);
+    let mut ids = BTreeSet::new();
+    for ancestor in named {
+        ids.extend(all.iter().filter(|image| images::descends(image, &ancestor)).map(|image| image.id.to_string()));
+        ids.insert(ancestor.id.to_string());
+    }
+    Ok(Some(ids))
+}
+
+/// What containers on the default network call each other by their links, by the ID of who is called so.
+fn linked(daemon: &Daemon) -> BTreeMap<String, Vec<String>> {
+    let mut names: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for container in daemon.containers.all() {
+        let record = container.snapshot();
+        for link in record.host.links.iter().flatten().filter(|_| record.host.network_mode == "bridge") {
+            let (target, alias) = link.split_once(':').unwrap_or((link, link));
+            if let Ok(target) = daemon.containers.find(target) {
+                names.entry(target.id.clone()).or_default().push(format!("/{}/{alias}", record.name));
+            }
+        }
+    }
+    names
+}
+
+/// What an image is called in a list: as the user called it, unless that name is another's by now.
+fn image_name(daemon: &Daemon, record: &Record) -> String {
+    let name = &record.options.image;
+    match daemon.config.content.image(name) {
+        Ok(image) if image.id.as_str() == record.image_id => name.clone(),
+        _ => record.image_id.clone(),
+    }
 }
 
 /// Filters that look at one container alone.
@@ -122,7 +160,7 @@ pub(crate) fn summary(daemon: &Daemon, container: &Container, with_size: bool) -
     let mut value = json!({
         "Id": record.id,
         "Names": [format!("/{}", record.name)],
-        "Image": record.options.image,
+        "Image": image_name(daemon, &record),
         "ImageID": record.image_id,
         "Command": command(&record.args),
         "Created": time::unix(&record.created),

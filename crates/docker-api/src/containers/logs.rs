@@ -3,7 +3,7 @@
 mod follow;
 mod line;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use self::line::{Line, Lines};
+use super::record::Record;
 use super::table::Container;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
@@ -29,6 +30,8 @@ struct Wanted {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     timestamps: bool,
+    /// What `--details` shows before each line.
+    details: String,
     frames: Frames,
 }
 
@@ -45,6 +48,7 @@ impl Wanted {
             text.extend(time::text(line.at).as_bytes());
             text.push(b' ');
         }
+        text.extend(self.details.as_bytes());
         text.extend(&line.text);
         self.frames.frame(line.stream, &text)
     }
@@ -76,6 +80,7 @@ pub(crate) async fn logs(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         since: moment("since")?,
         until: moment("until")?,
         timestamps: call.flag("timestamps"),
+        details: if call.flag("details") { details(&record) } else { String::new() },
         frames: Frames::of(record.options.tty),
     };
     let tail = match call.query("tail") {
@@ -93,6 +98,30 @@ pub(crate) async fn logs(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     Ok(streamed(media_type, stream))
 }
 
+/// The labels and variables that the log's options name, as `a=1,b=2 `.
+fn details(record: &Record) -> String {
+    let wanted = |option: &str| {
+        let names = record.host.log_config.config.get(option).map(String::as_str).unwrap_or_default();
+        names.split(',').filter(|name| !name.is_empty()).collect::<Vec<_>>()
+    };
+    let mut found = BTreeMap::new();
+    for name in wanted("labels") {
+        found.extend(record.options.labels.get(name).map(|value| (name, value.as_str())));
+    }
+    for name in wanted("env") {
+        let variables = record.options.env.iter().filter_map(|entry| entry.split_once('='));
+        found.extend(variables.filter(|(own, _)| *own == name));
+    }
+    let escaped = |text: &str| percent_encoding::utf8_percent_encode(text, DETAIL).to_string().replace("%20", "+");
+    let pairs: Vec<String> =
+        found.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
+    format!("{} ", pairs.join(","))
+}
+
+/// What a query may hold as it is.
+const DETAIL: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 /// Sends the log so far to an attached client.
 pub(super) async fn copy(
     container: &Arc<Container>,
@@ -101,7 +130,7 @@ pub(super) async fn copy(
     stderr: bool,
     writer: &mut (impl AsyncWrite + Unpin),
 ) {
-    let wanted = Wanted { stdout, stderr, since: None, until: None, timestamps: false, frames };
+    let wanted = Wanted { stdout, stderr, since: None, until: None, timestamps: false, details: String::new(), frames };
     let (sender, mut receiver) = mpsc::channel(32);
     let of = container.clone();
     tokio::task::spawn_blocking(move || read(&of, &wanted, None, false, &sender));

@@ -21,12 +21,14 @@ pub(crate) struct Options {
     pub open_stdin: bool,
     pub stdin_once: bool,
     pub env: Vec<String>,
+    #[serde(deserialize_with = "words")]
     pub cmd: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
     pub image: String,
     pub volumes: Option<BTreeMap<String, Value>>,
     pub working_dir: String,
+    #[serde(deserialize_with = "words")]
     pub entrypoint: Option<Vec<String>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub network_disabled: bool,
@@ -40,6 +42,20 @@ pub(crate) struct Options {
     pub stop_timeout: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shell: Option<Vec<String>>,
+}
+
+/// A command: a list, or a string that is the only word of one.
+fn words<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Words {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(Option::<Words>::deserialize(deserializer)?.map(|words| match words {
+        Words::One(word) => vec![word],
+        Words::Many(words) => words,
+    }))
 }
 
 /// A health check; durations in nanoseconds, 0 for the default.

@@ -13,12 +13,26 @@ use crate::http::{Call, Response, empty};
 
 /// Removes a container.
 pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
-    let container = daemon.containers.find(call.param("name"))?;
     if call.flag("link") {
-        return Err(ApiError::bad("legacy links are not kept apart from their container"));
+        unlink(&daemon, call.param("name"))?;
+        return Ok(empty(StatusCode::NO_CONTENT));
     }
+    let container = daemon.containers.find(call.param("name"))?;
     take_away(&daemon, &container, call.flag("force"), call.flag("v")).await?;
     Ok(empty(StatusCode::NO_CONTENT))
+}
+
+/// Takes a link (`PARENT/ALIAS`) away; both containers stay.
+fn unlink(daemon: &Daemon, name: &str) -> Result<()> {
+    let Some((parent, alias)) = name.trim_start_matches('/').rsplit_once('/') else {
+        return Err(ApiError::conflict("Conflict, cannot remove the default link name of the container"));
+    };
+    let missing = |_| ApiError::internal(format!("Cannot get parent /{parent} for link name {name}"));
+    let container = daemon.containers.find(parent).map_err(missing)?;
+    container.change(|record| {
+        let links = record.host.links.iter_mut();
+        links.for_each(|links| links.retain(|link| link.rsplit(':').next() != Some(alias)));
+    })
 }
 
 /// Removes a container that ended, with its anonymous volumes.

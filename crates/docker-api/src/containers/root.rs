@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
@@ -123,13 +124,17 @@ pub(super) fn copy_out(daemon: &Daemon, container: &Container, from: &Path, to: 
     let record = container.snapshot();
     let spool = tempfile::tempfile_in(daemon.scratch())?;
     let writer = spool.try_clone()?;
-    aside(daemon, |scratch| {
+    let metadata = aside(daemon, |scratch| {
         enter_stopped(daemon, &record, &[], scratch)?;
+        let metadata = fs::metadata(from)?;
         let mut tar = super::tarball::Tarball::new(io::BufWriter::new(writer));
         tar.tree(from, Path::new("."))?;
         tar.finish()?;
-        Ok(())
+        Ok(metadata)
     })?;
+    // An archive's own top is not unpacked: who may write there is the image's choice, too.
+    std::os::unix::fs::chown(to, Some(metadata.uid()), Some(metadata.gid()))?;
+    fs::set_permissions(to, metadata.permissions())?;
     let mut spool = spool;
     io::Seek::rewind(&mut spool)?;
     super::tarball::unpack(io::BufReader::new(spool), to)?;

@@ -91,7 +91,8 @@ pub(super) fn container(
     } else if let Some((_, shm)) = &shared.ipc {
         mounts.push(Mount::bind(shm.clone(), "/dev/shm", false));
     } else {
-        mounts.push(tmpfs("/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", &format!("size={}", host.shm_size)]));
+        let options = ["nosuid", "noexec", "nodev", "mode=1777", &format!("size={}", host.shm_size)];
+        mounts.push(Mount { source: "shm".into(), ..tmpfs("/dev/shm", &options) });
     }
     if shared.users.is_some() {
         map_owners(record, &mut mounts);
@@ -103,7 +104,12 @@ pub(super) fn container(
         args: record.args.clone(),
         env: environment(record, hostname.trim()),
         cwd: options.working_dir.clone(),
-        user: UserSpec { user: options.user.clone(), additional_gids: groups, image_groups: true },
+        // Who names a group gets that one alone.
+        user: UserSpec {
+            user: options.user.clone(),
+            additional_gids: groups,
+            image_groups: !options.user.contains(':'),
+        },
         tty: options.tty,
         stdin: options.open_stdin,
         // A terminal outlives the client that leaves it.
@@ -160,6 +166,7 @@ pub(super) fn byte_size(text: &str) -> Option<u64> {
 
 fn environment(record: &Record, hostname: &str) -> Vec<String> {
     let given = |name: &str| record.options.env.iter().any(|entry| entry.split('=').next() == Some(name));
+    // A name without a value takes the variable away.
     let mut env = Vec::new();
     if !given("PATH") {
         env.push("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
@@ -170,7 +177,7 @@ fn environment(record: &Record, hostname: &str) -> Vec<String> {
     if record.options.tty && !given("TERM") {
         env.push("TERM=xterm".to_owned());
     }
-    env.extend(record.options.env.iter().cloned());
+    env.extend(record.options.env.iter().filter(|entry| entry.contains('=')).cloned());
     env
 }
 

@@ -18,7 +18,8 @@ pub(crate) async fn wait(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let met = move |moment: &super::table::Moment| match condition.as_str() {
         "next-exit" => moment.ends > ends || moment.removed,
         "removed" => moment.removed,
-        _ => !moment.running,
+        // One that a policy starts again has ended all the same.
+        _ => !moment.running || moment.ends > ends,
     };
     match call.query("condition") {
         None | Some("not-running" | "next-exit" | "removed") => {}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use builder::{BuildError, BuildRequest, Builder, Classic, Context, Event, Kind, Piece, RunNetwork, Source};
 use engine::Namespace;
+use engine::content::Reference;
 use http::StatusCode;
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -48,7 +49,7 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
     let (sender, mut receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         // On a task of its own, so that a defect in it does not keep the place.
-        let mut work = tokio::spawn(run(builder, request, quiet, sender.clone()));
+        let mut work = tokio::spawn(run(daemon.clone(), builder, request, quiet, sender.clone()));
         let last = tokio::select! {
             last = &mut work => last.unwrap_or_else(|defect| {
                 Message::Failed(BuildError { kind: Kind::Interrupted(defect.to_string()), lines: None, excerpt: None })
@@ -56,12 +57,14 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
             () = sender.closed() => {
                 work.abort();
                 let _ = work.await;
-                Message::Says(Value::Null)
+                Message::Nothing
             }
         };
         let _ = blocking(move || networks::give_back(&daemon, &place)).await;
         drop(context);
-        let _ = sender.send(last);
+        if !matches!(last, Message::Nothing) {
+            let _ = sender.send(last);
+        }
     });
     let first = receiver.recv().await;
     if let Some(Message::Failed(error)) = &first
@@ -88,12 +91,14 @@ fn builder_of(daemon: &Daemon) -> Result<Builder> {
 enum Message {
     Says(Value),
     Failed(BuildError),
+    Nothing,
 }
 
 impl Message {
     fn json(self) -> Value {
         match self {
             Self::Says(value) => value,
+            Self::Nothing => Value::Null,
             Self::Failed(error) => {
                 let message = error.to_string();
                 let mut detail = json!({"message": message});
@@ -107,7 +112,13 @@ impl Message {
 }
 
 /// The build itself, told to the client as it goes; returns the last word.
-async fn run(builder: Builder, request: BuildRequest, quiet: bool, to: UnboundedSender<Message>) -> Message {
+async fn run(
+    daemon: Arc<Daemon>,
+    builder: Builder,
+    request: BuildRequest,
+    quiet: bool,
+    to: UnboundedSender<Message>,
+) -> Message {
     let classic = Arc::new(Mutex::new(Classic::new()));
     let say = |piece: &Piece, to: &UnboundedSender<Message>| {
         // dockerd shows what came from stderr in red.
@@ -116,13 +127,22 @@ async fn run(builder: Builder, request: BuildRequest, quiet: bool, to: Unbounded
     };
     let (renderer, sink) = (classic.clone(), to.clone());
     let show = move |event: Event| {
+        // Clients that look for the result read the last messages: its id for programs comes before that for people.
+        if let (Event::Built { image }, false) = (&event, quiet) {
+            let _ = sink.send(Message::Says(json!({"aux": {"ID": image}})));
+        }
         if !quiet {
             renderer.lock().render(event).iter().for_each(|piece| say(piece, &sink));
         }
     };
-    match builder.build(request, Arc::new(show)).await {
+    let built = builder.build(request, Arc::new(show)).await;
+    for (name, image) in built.iter().flat_map(|built| built.tags.iter().map(|name| (name, &built.image))) {
+        let shown = Reference::parse(name).map_or_else(|_| name.clone(), |reference| reference.familiar());
+        daemon.events.emit("image", "tag", image, BTreeMap::from([("name".into(), shown)]));
+    }
+    match built {
         Ok(built) if quiet => Message::Says(json!({"stream": format!("{}\n", built.image)})),
-        Ok(built) => Message::Says(json!({"aux": {"ID": built.image}})),
+        Ok(_) => Message::Nothing,
         Err(error) => {
             classic.lock().finish().iter().for_each(|piece| say(piece, &to));
             // Where it went wrong; dockerd's own words follow as the error.
@@ -159,6 +179,7 @@ fn request(call: &Call) -> Result<BuildRequest> {
         no_cache: call.flag("nocache"),
         pull: call.flag("pull"),
         cache_from: document(call, "cachefrom")?,
+        classic: true,
         platform: call.query("platform").map(str::to_owned),
         extra_hosts: call
             .all("extrahosts")

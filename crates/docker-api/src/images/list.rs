@@ -42,6 +42,15 @@ pub(super) fn created(image: &Image) -> Timestamp {
     image.config.created.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
+/// Whether an image was made of another by further steps.
+pub(crate) fn descends(image: &Image, of: &Image) -> bool {
+    let (own, theirs) = (&image.config, &of.config);
+    let step = |step: &engine::content::History| (step.created.clone(), step.created_by.clone(), step.empty_layer);
+    own.history.len() > theirs.history.len()
+        && own.rootfs.diff_ids.starts_with(&theirs.rootfs.diff_ids)
+        && own.history.iter().zip(&theirs.history).all(|(own, theirs)| step(own) == step(theirs))
+}
+
 /// Names as Docker shows them.
 pub(super) fn familiar(names: &[String]) -> Vec<String> {
     names

@@ -62,7 +62,10 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
         }
         Ok(messages)
     })
-    .await?;
+    .await;
+    // As dockerd, which answers before it has read anything: what goes wrong is the stream's last message.
+    let messages = messages
+        .unwrap_or_else(|error| vec![json!({"errorDetail": {"message": error.message}, "error": error.message})]);
     Ok(json_stream(futures::stream::iter(messages)))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::content::{Image, Reference};
 use serde_json::{Value, json};
 
-use super::list::{created, familiar, visible};
+use super::list::{created, descends, familiar, visible};
 use super::names::{NAMELESS, keep_nameless, nameless};
 use crate::containers::find_image;
 use crate::daemon::Daemon;
@@ -17,6 +17,9 @@ use crate::time;
 /// Removes a name, and the image with its last one.
 pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let name = call.param("name").to_owned();
+    if name.trim().is_empty() {
+        return Err(ApiError::bad("image name cannot be blank"));
+    }
     let force = call.flag("force");
     blocking(move || Ok(json_answer(&take_away(&daemon, &name, force)?))).await
 }
@@ -36,6 +39,15 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
         let full = reference.to_string();
         image.tags.iter().any(|tag| *tag != full)
     });
+    // Names by digest go with the last tag of their repository.
+    let alone = |reference: &Reference| -> Vec<Reference> {
+        let own = |name: &String| Reference::parse(name).ok().filter(|other| other.name() == reference.name());
+        let full = reference.to_string();
+        match image.tags.iter().filter(|tag| **tag != full).any(|tag| own(tag).is_some()) {
+            true => Vec::new(),
+            false => image.digests.iter().filter(|digest| **digest != full).filter_map(own).collect(),
+        }
+    };
     let untagged = |reference: &Reference| {
         daemon.events.emit(
             "image",
@@ -46,14 +58,13 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
         json!({"Untagged": reference.familiar()})
     };
     if let (true, Some(reference)) = (untag_only, &reference) {
+        let mut answer = vec![untagged(reference)];
         content.remove_image(&reference.to_string(), true)?;
-        return Ok(vec![untagged(reference)]);
-    }
-    if reference.is_none() && image.tags.len() > 1 && !force {
-        return Err(ApiError::conflict(format!(
-            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
-            short(&image)
-        )));
+        for digest in alone(reference).iter().filter(|_| reference.digest.is_none()) {
+            content.remove_image(&digest.to_string(), true)?;
+            answer.push(untagged(digest));
+        }
+        return Ok(answer);
     }
     let user = |live: bool| {
         let all = daemon.containers.all();
@@ -61,6 +72,19 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
             .map(|container| container.snapshot())
             .find(|record| record.image_id == image.id.as_str() && (record.state.status.is_live() == live))
     };
+    let by_id = reference.is_none();
+    if by_id && content.images()?.iter().any(|other| descends(other, &image)) {
+        return Err(ApiError::conflict(format!(
+            "conflict: unable to delete {} (cannot be forced) - image has dependent child images",
+            short(&image)
+        )));
+    }
+    if by_id && image.tags.len() > 1 && !force && user(true).is_none() {
+        return Err(ApiError::conflict(format!(
+            "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+            short(&image)
+        )));
+    }
     let shown = match &reference {
         Some(_) => name.to_owned(),
         None => short(&image).to_owned(),

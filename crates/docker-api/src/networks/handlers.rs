@@ -1,6 +1,7 @@
 //! `/networks`.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -99,6 +100,7 @@ struct IpamConfig {
     gateway: String,
     #[serde(rename = "IPRange")]
     ip_range: String,
+    auxiliary_addresses: BTreeMap<String, String>,
 }
 
 /// Makes a network.
@@ -130,7 +132,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             )));
         }
     }
-    let (mut range, mut address_range) = (None, None);
+    let (mut range, mut address_range, mut own_gateway, mut reserved) = (None, None, None, BTreeMap::new());
     for config in request.ipam.config.iter().filter(|config| !config.subnet.is_empty()) {
         let invalid = || {
             ApiError::bad(format!(
@@ -142,12 +144,19 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         if subnet.address().is_ipv6() {
             continue;
         }
-        let gateway = subnet.nth4(1).map(|ip| ip.to_string()).unwrap_or_default();
-        if !config.gateway.is_empty() && config.gateway != gateway {
-            return Err(ApiError::bad(format!(
-                "gateway {} is not supported: it is the first address, {gateway}",
-                config.gateway
-            )));
+        let inside = |what: &str, text: &str| -> Result<Ipv4Addr> {
+            let wrong = |why: String| ApiError::bad(format!("invalid network config:\ninvalid {what} {text}: {why}"));
+            let address: Ipv4Addr = text.parse().map_err(|_| wrong("invalid address".into()))?;
+            match subnet.contains(address.into()) {
+                true => Ok(address),
+                false => Err(wrong(format!("parent subnet {subnet} doesn't contain this address"))),
+            }
+        };
+        if !config.gateway.is_empty() {
+            own_gateway = Some(inside("gateway", &config.gateway)?).filter(|own| Some(*own) != subnet.nth4(1));
+        }
+        for (name, address) in &config.auxiliary_addresses {
+            reserved.insert(name.clone(), inside("auxiliary address", address)?);
         }
         if !config.ip_range.is_empty() {
             let part: Cidr = config.ip_range.parse().map_err(|_| {
@@ -170,6 +179,8 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         range,
         range_given: range.is_some(),
         address_range,
+        own_gateway,
+        reserved,
         internal: request.internal,
         attachable: request.attachable,
         options: request.options,
@@ -244,6 +255,11 @@ pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
         )));
     }
     let mode = record.host.network_mode.as_str();
+    if mode == "none" || (network.driver == Driver::Null && !record.networks.is_empty()) {
+        return Err(ApiError::bad(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        ));
+    }
     if network.driver != Driver::Bridge || mode == "host" || mode.starts_with("container:") {
         return Err(ApiError::forbidden(
             "container sharing network namespace with another container or host cannot be connected to any other network",
@@ -260,9 +276,6 @@ pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
         endpoint = blocking(move || connect_running(&at, &given, &to, endpoint, shim)).await?;
     }
     container.change(|record| {
-        if mode == "none" {
-            record.networks.remove("none");
-        }
         record.networks.insert(network.name.clone(), endpoint);
         record.macs.extend(mac.map(|mac| (network.name.clone(), mac)));
     })?;

@@ -36,7 +36,11 @@ pub(super) fn links(daemon: &Daemon, record: &Record) -> Result<Vec<Link>> {
 impl Link {
     /// The names beside the address in `/etc/hosts`.
     pub fn names(&self) -> String {
-        format!("{} {} {}", self.alias, self.target.short_id(), self.target.name)
+        let mut names = format!("{} {}", self.alias, super::etc_files::hostname(&self.target));
+        if self.alias != self.target.name {
+            names = format!("{names} {}", self.target.name);
+        }
+        names
     }
 
     /// `ALIAS_PORT_80_TCP_ADDR=…` and their like, as the container called `name` sees them.

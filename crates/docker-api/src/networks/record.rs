@@ -41,6 +41,10 @@ pub(crate) struct NetworkRecord {
     pub range_given: bool,
     /// `--ip-range`: where containers get their addresses from, if not from all of the range.
     pub address_range: Option<Cidr>,
+    /// `--gateway`: another address than the first.
+    pub own_gateway: Option<Ipv4Addr>,
+    /// `--aux-address`: addresses that others have, by name.
+    pub reserved: BTreeMap<String, Ipv4Addr>,
     pub internal: bool,
     pub attachable: bool,
     pub options: BTreeMap<String, String>,
@@ -83,7 +87,7 @@ impl NetworkRecord {
 
     /// The containers' way out.
     pub fn gateway(&self) -> Option<Ipv4Addr> {
-        self.range?.nth4(1)
+        self.own_gateway.or_else(|| self.range?.nth4(1))
     }
 
     /// As `inspect` and `ls` show it, but for its containers.
@@ -93,6 +97,9 @@ impl NetworkRecord {
                 let mut config = json!({"Subnet": range.to_string(), "Gateway": gateway.to_string()});
                 if let Some(part) = self.address_range {
                     config["IPRange"] = part.to_string().into();
+                }
+                if !self.reserved.is_empty() {
+                    config["AuxiliaryAddresses"] = json!(self.reserved);
                 }
                 json!([config])
             }

@@ -180,6 +180,8 @@ impl Networks {
             data_dir: self.directory.join(&record.id),
             run_dir: self.run_dir.join(&record.id),
             pod_cidr: range,
+            gateway: record.own_gateway,
+            reserved: record.reserved.values().copied().collect(),
             service_cidr: none,
             node_ip: Ipv4Addr::LOCALHOST,
             cluster_dns: None,

@@ -17,10 +17,17 @@ pub(crate) async fn events(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
         Some(text) => time::query(text).map(Some).ok_or_else(|| ApiError::bad(format!("invalid {name}: {text}"))),
     };
     let (since, until) = (moment("since")?, moment("until")?);
+    if let (Some(since), Some(until)) = (since, until)
+        && since > until
+    {
+        let [since, until] = ["since", "until"].map(|name| call.query(name).unwrap_or_default());
+        return Err(ApiError::bad(format!("`since` time ({since}) cannot be after `until` time ({until})")));
+    }
     let filters = call.filters()?;
     let (past, mut receiver) = daemon.events.subscribe();
-    // Without a moment to start from, only the future counts.
-    let past: Vec<_> = past.into_iter().filter(|event| since.is_some_and(|since| event.at >= since)).collect();
+    // Without a moment to start from or to end at, only the future counts.
+    let asked = since.is_some() || until.is_some();
+    let past: Vec<_> = past.into_iter().filter(|event| asked && since.is_none_or(|since| event.at >= since)).collect();
     let late = move |at: Timestamp| until.is_some_and(|until| at > until);
     let passing = filters.clone();
     let history = past.into_iter().filter(move |event| !late(event.at) && event.passes(&passing)).map(|e| e.json());

@@ -1,5 +1,6 @@
 mod bad_days;
 mod builds;
+mod compatible;
 mod daemon;
 mod documentation;
 mod files;

@@ -44,7 +44,9 @@ impl Content {
             return self.describe(&names, &manifest);
         }
         let wanted = name.strip_prefix("sha256:").unwrap_or(name);
-        if wanted.len() >= 6 && wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
+        // Digits that say what they are may be few.
+        let enough = if wanted.len() < name.len() { 1 } else { 6 };
+        if wanted.len() >= enough && wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
             let mut found = None;
             for image in self.images()? {
                 if image.id.hex().starts_with(wanted) || image.manifest.hex() == wanted {

@@ -283,6 +283,8 @@ pub fn network_config(instance: &Instance, settings: &Settings) -> Result<Networ
         data_dir: instance.path("network"),
         run_dir: instance.run_dir().join("network"),
         pod_cidr: settings.pod_cidr.parse().context("--pod-cidr")?,
+        gateway: None,
+        reserved: Vec::new(),
         service_cidr: settings.service_cidr.parse().context("--service-cidr")?,
         node_ip: settings.node_ip,
         cluster_dns: Some(services.nth(DNS_OFFSET)),
