@@ -144,7 +144,7 @@ impl State {
         let (kind, body) = match path.as_str() {
             "/v2/" => ("application/json", b"{}".to_vec()),
             "/v2/app/manifests/1" => ("application/vnd.oci.image.index.v1+json", self.index.clone()),
-            _ if path == format!("/v2/app/manifests/{}", self.digest) => {
+            _ if *path == format!("/v2/app/manifests/{}", self.digest) => {
                 ("application/vnd.docker.distribution.manifest.v2+json", self.manifest.clone())
             }
             _ if path.starts_with("/v2/app/blobs/") && self.blobs.contains_key(name) => {
