@@ -90,10 +90,24 @@ fn containers_of_docker_outlive_the_daemon() {
     assert_eq!(succeed(&cluster, &["exec", "stays", "echo", "here"]), "here\n");
 }
 
-/// A registry for those with a password, gone when dropped.
-struct Guarded {
+/// A registry in a process of its own, on other data than the cluster's; gone when dropped.
+pub struct Guarded {
     server: std::process::Child,
-    address: String,
+    pub address: String,
+}
+
+impl Guarded {
+    /// Serves on one of the slot's ports, with more flags.
+    pub fn serve(cluster: &Cluster, port: u16, flags: &[&str]) -> Self {
+        let address = format!("127.0.0.1:{}", cluster.node_port(port));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hythe"));
+        command.arg("--data-dir").arg(cluster.scratch().join(format!("registry-{port}")));
+        command.args(["registry", "--listen", &address]).args(flags);
+        let server = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+        let guarded = Self { server, address };
+        eventually("the registry", || std::net::TcpStream::connect(&guarded.address).is_ok());
+        guarded
+    }
 }
 
 impl Drop for Guarded {
@@ -108,13 +122,8 @@ fn a_login_opens_a_registry_with_passwords_and_a_logout_closes_it() {
     let cluster = up();
     let passwords = cluster.scratch().join("htpasswd");
     fs::write(&passwords, format!("ann:{}\n", registry::hash_password("secret"))).unwrap();
-    let address = format!("127.0.0.1:{}", cluster.node_port(61));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hythe"));
-    command.arg("--data-dir").arg(cluster.scratch().join("registry")).args(["registry", "--listen", &address]);
-    let server = command.arg("--htpasswd").arg(&passwords).stdout(std::process::Stdio::null()).spawn().unwrap();
-    let guarded = Guarded { server, address };
+    let guarded = Guarded::serve(&cluster, 61, &["--htpasswd", passwords.to_str().unwrap()]);
     let name = format!("{}/app:1", guarded.address);
-    eventually("the registry", || std::net::TcpStream::connect(&guarded.address).is_ok());
     succeed(&cluster, &["tag", "busybox:1", &name]);
     let refused = docker(&cluster, &["push", &name]);
     assert!(!refused.status.success(), "{refused:?}");

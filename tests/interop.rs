@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     cluster::{Cluster, eventually, text},
-    docker::{docker, succeed},
+    docker::{Guarded, docker, succeed},
 };
 
 /// A cluster with the Docker API and a registry, and where that is.
@@ -129,4 +129,87 @@ fn skopeo_copies_between_the_registry_and_other_places() {
     succeed(&cluster, &["rmi", &moved]);
     let missing = docker(&cluster, &["pull", &moved]);
     assert!(!missing.status.success() && text(&missing.stderr).contains("manifest unknown"), "{missing:?}");
+}
+
+#[test]
+fn a_registry_with_tls_and_passwords_serves_every_stock_client() {
+    let (cluster, _) = up();
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = cluster.scratch().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (chain, key) = (file("certs/ca.crt", &made.cert.pem()), file("tls.key", &made.signing_key.serialize_pem()));
+    let passwords = file("htpasswd", &format!("ann:{}\n", registry::hash_password("secret")));
+    let guarded = Guarded::serve(&cluster, 62, &["--tls-cert", &chain, "--tls-key", &key, "--htpasswd", &passwords]);
+    let name = |app: &str| format!("{}/{app}:1", guarded.address);
+
+    // docker: what is on this machine may have any certificate, as with dockerd.
+    succeed(&cluster, &["tag", "busybox:1", &name("docker")]);
+    let refused = docker(&cluster, &["push", &name("docker")]);
+    assert!(!refused.status.success(), "{refused:?}");
+    let wrong = docker(&cluster, &["login", "-u", "ann", "-p", "guess", &guarded.address]);
+    let expected = format!("login attempt to https://{}/v2/ failed with status: 401 Unauthorized", guarded.address);
+    assert!(!wrong.status.success() && text(&wrong.stderr).contains(&expected), "{wrong:?}");
+    succeed(&cluster, &["login", "-u", "ann", "-p", "secret", &guarded.address]);
+    succeed(&cluster, &["push", &name("docker")]);
+    succeed(&cluster, &["rmi", &name("docker")]);
+    succeed(&cluster, &["pull", &name("docker")]);
+    succeed(&cluster, &["rmi", &name("docker")]);
+    // A build logs in as its client did.
+    let context = cluster.scratch().join("context");
+    fs::create_dir(&context).unwrap();
+    fs::write(context.join("Dockerfile"), format!("FROM {}\nRUN echo built > /made\n", name("docker"))).unwrap();
+    succeed(&cluster, &["build", "-q", "-t", &name("built"), context.to_str().unwrap()]);
+    succeed(&cluster, &["push", &name("built")]);
+
+    // The others look at the certificate.
+    let certificates = cluster.scratch().join("certs").to_str().unwrap().to_owned();
+    let from = format!("docker://{}", name("built"));
+    let strangers = peer(&cluster, "skopeo", &["inspect", "--creds", "ann:secret", &from]);
+    assert!(text(&strangers.stderr).contains("certificate"), "{strangers:?}");
+    let to = format!("docker://{}", name("skopeo"));
+    let (from_dir, to_dir) = (format!("--src-cert-dir={certificates}"), format!("--dest-cert-dir={certificates}"));
+    let creds = ["--src-creds", "ann:secret", "--dest-creds", "ann:secret"];
+    peer_succeeds(&cluster, "skopeo", &[&["copy", "-q", &from_dir, &to_dir], &creds[..], &[&from, &to]].concat());
+    let certificates = format!("--cert-dir={certificates}");
+    for (program, source) in [("buildah", "skopeo"), ("podman", "buildah")] {
+        let access = [&certificates, "--creds", "ann:secret"];
+        peer_succeeds(&cluster, program, &[&["pull", "-q"], &access[..], &[&name(source)]].concat());
+        let to = format!("docker://{}", name(program));
+        peer_succeeds(&cluster, program, &[&["push", "-q"], &access[..], &[&name(source), &to]].concat());
+    }
+    succeed(&cluster, &["pull", &name("podman")]);
+    assert_eq!(succeed(&cluster, &["run", "--rm", "--network", "none", &name("podman"), "cat", "/made"]), "built\n");
+}
+
+#[test]
+fn images_of_docker_hub_come_by_way_of_a_mirror_also_when_it_is_alone() {
+    let cluster = Cluster::prepare();
+    cluster.import("busybox", "busybox:1");
+    let upstream = Guarded::serve(&cluster, 62, &[]);
+    let mirror = Guarded::serve(&cluster, 63, &["--mirror", &format!("http://{}", upstream.address)]);
+    let socket = cluster.scratch().join("docker.sock");
+    let url = format!("http://{}", mirror.address);
+    // The first has nothing and is nobody.
+    let mirrors = ["--registry-mirror", "http://127.0.0.1:1", "--registry-mirror", &url];
+    let output = cluster.try_start(&[&["--docker-socket", socket.to_str().unwrap()], &mirrors[..]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    eventually("the socket", || socket.exists());
+    assert!(succeed(&cluster, &["info", "-f", "{{.RegistryConfig.Mirrors}}"]).contains(&format!("{url}/")));
+    let there = format!("{}/library/busybox:1", upstream.address);
+    succeed(&cluster, &["tag", "busybox:1", &there]);
+    succeed(&cluster, &["push", &there]);
+    succeed(&cluster, &["rmi", "busybox:1", &there]);
+    succeed(&cluster, &["pull", "busybox:1"]);
+    assert_eq!(succeed(&cluster, &["run", "--rm", "--network", "none", "busybox:1", "echo", "here"]), "here\n");
+    succeed(&cluster, &["rmi", "busybox:1"]);
+    drop(upstream);
+    // What the mirror has it gives without upstream, to pods as well.
+    cluster.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'busybox:1', imagePullPolicy: Always, command: [sleep, '1000']}]}}",
+    );
+    cluster.wait_ready("pod/p");
 }

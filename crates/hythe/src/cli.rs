@@ -70,6 +70,43 @@ pub enum UsernsRemap {
     Default,
 }
 
+/// How registries are reached.
+#[derive(Args, Clone, Default)]
+pub struct RegistryAccess {
+    /// A registry that may speak plain HTTP, or TLS with whatever certificate; those of this machine always may.
+    #[arg(long, value_name = "HOST[:PORT]|CIDR")]
+    pub insecure_registry: Vec<String>,
+    /// A registry to ask for images of Docker Hub before Docker Hub.
+    #[arg(long, value_name = "URL", value_parser = mirror)]
+    pub registry_mirror: Vec<String>,
+}
+
+impl RegistryAccess {
+    pub fn options(&self) -> engine::content::PullOptions {
+        engine::content::PullOptions {
+            insecure_registries: self.insecure_registry.clone(),
+            mirrors: self.registry_mirror.clone(),
+            ..Default::default()
+        }
+    }
+}
+
+/// `http[s]://host[:port]/`, as dockerd takes it.
+fn mirror(text: &str) -> Result<String, String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    if !matches!(scheme, "http" | "https") {
+        return Err(format!("unsupported scheme {scheme:?} in {text:?}"));
+    }
+    let host = rest.strip_suffix('/').unwrap_or(rest);
+    if host.contains('@') {
+        return Err(format!("username/password not allowed in URI {text:?}"));
+    }
+    if host.is_empty() || host.contains(['/', '?', '#']) {
+        return Err(format!("path, query, or fragment at end of the URI {text:?}"));
+    }
+    Ok(format!("{scheme}://{host}/"))
+}
+
 /// How the platform starts.
 #[derive(Args, Clone)]
 pub struct UpFlags {
@@ -109,6 +146,8 @@ pub struct UpFlags {
     /// Run Docker's containers with ids of their own instead of the host's.
     #[arg(long, value_name = "default")]
     pub userns_remap: Option<UsernsRemap>,
+    #[command(flatten)]
+    pub registries: RegistryAccess,
     /// Return once the node is Ready and go on in the background.
     #[arg(long)]
     pub detach: bool,
@@ -156,4 +195,25 @@ pub fn run() -> ExitCode {
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mirror;
+
+    #[test]
+    fn a_mirror_is_a_url_of_a_host_and_nothing_more() {
+        assert_eq!(mirror("http://127.0.0.1:5001").as_deref(), Ok("http://127.0.0.1:5001/"));
+        assert_eq!(mirror("https://mirror.lab/").as_deref(), Ok("https://mirror.lab/"));
+        for bad in [
+            "mirror.lab",
+            "ftp://mirror.lab",
+            "https://",
+            "https://mirror.lab/v2/",
+            "http://u:p@mirror.lab",
+            "http://m?x",
+        ] {
+            assert!(mirror(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -18,7 +18,10 @@ use crate::containers::HostOptions;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, json as json_answer, json_stream};
+use crate::system::logins;
 use crate::{containers, networks, time};
+
+use super::registry;
 
 /// Builds an image from the context in the body. What is wrong before the first step is an error of the request; what
 /// goes wrong later ends the stream. A client that leaves ends the build.
@@ -34,6 +37,11 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
         return Err(ApiError::bad("squash is only supported with experimental mode"));
     }
     let mut request = request(&call)?;
+    request.pull_options.clone_from(&daemon.config.registries);
+    for (registry, config) in logins(&call) {
+        let credentials = registry::credentials(&config).into_iter();
+        request.pull_options.logins.extend(credentials.map(|credentials| (registry.clone(), credentials)));
+    }
     let quiet = call.flag("q");
     let (at, mode) = (daemon.clone(), call.query("networkmode").unwrap_or("default").to_owned());
     let context = call.spool(&daemon.scratch()).await?;

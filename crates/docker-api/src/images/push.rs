@@ -56,7 +56,7 @@ async fn send(daemon: &Arc<Daemon>, reference: &Reference, auth: Option<AuthConf
     let image = content.image(&reference.to_string())?;
     let status = |id: &str, status: &str| drop(say.send(json!({"status": status, "progressDetail": {}, "id": id})));
     let _ = say.send(json!({"status": format!("The push refers to repository [{}]", reference.name())}));
-    let registry = Registry::new(&reference.registry, auth, &daemon.config.registries)?;
+    let registry = Registry::new(&reference.registry, auth, &daemon.config.registries).await?;
     let there = registry.open(reference).await?;
     let layers = layers(&content, &image);
     let short = |index: usize| image.config.rootfs.diff_ids.get(index).map_or("", |id| &id.hex()[..12]).to_owned();

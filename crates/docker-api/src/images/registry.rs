@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use engine::content::{Credentials, PullOptions, Reference, Secret, is_loopback, registry_client};
+use engine::content::{Credentials, PullOptions, Reference, Secret, registry_client};
 use futures::StreamExt;
 use oci_client::RegistryOperation;
 use oci_client::client::Client;
@@ -26,6 +26,7 @@ const LONGEST_UPLOAD: Duration = Duration::from_secs(24 * 3600);
 pub(crate) struct Registry {
     client: Client,
     host: String,
+    scheme: &'static str,
     auth: RegistryAuth,
 }
 
@@ -52,16 +53,16 @@ pub(crate) fn credentials(config: &AuthConfig) -> Vec<Credentials> {
 }
 
 impl Registry {
-    /// Connects to nothing yet.
-    pub fn new(host: &str, config: Option<AuthConfig>, options: &PullOptions) -> Result<Self> {
+    /// Finds out which protocol the registry speaks, and logs in nowhere yet.
+    pub async fn new(host: &str, config: Option<AuthConfig>, options: &PullOptions) -> Result<Self> {
         let auth = match config {
             Some(config) if !config.registrytoken.is_empty() => RegistryAuth::Bearer(config.registrytoken),
             Some(config) if !config.username.is_empty() => RegistryAuth::Basic(config.username, config.password),
             _ => RegistryAuth::Anonymous,
         };
-        let client =
-            registry_client(host, options, LONGEST_UPLOAD).map_err(|error| ApiError::internal(causes(&error)))?;
-        Ok(Self { client, host: host.to_owned(), auth })
+        let (client, scheme) =
+            registry_client(host, options, LONGEST_UPLOAD).await.map_err(|error| ApiError::internal(causes(&error)))?;
+        Ok(Self { client, host: host.to_owned(), scheme, auth })
     }
 
     fn reference(&self, reference: &Reference) -> Result<oci_client::Reference> {
@@ -72,7 +73,7 @@ impl Registry {
 
     /// Whether the registry lets the user in.
     pub async fn check(&self) -> Result<(), Unauthorized> {
-        let address = format!("{}://{}/v2/", if is_loopback(&self.host) { "http" } else { "https" }, self.host);
+        let address = format!("{}://{}/v2/", self.scheme, self.host);
         // Any name will do: who is let in is told that there is no such thing.
         let reference = oci_client::Reference::with_tag(self.host.clone(), "hythe/login".into(), "latest".into());
         let asked = tokio::time::timeout(PATIENCE, self.client.fetch_manifest_digest(&reference, &self.auth)).await;

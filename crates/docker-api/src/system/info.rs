@@ -62,13 +62,17 @@ pub(crate) async fn info(daemon: Arc<Daemon>, _: Call) -> Result<Response> {
         let images = daemon.config.content.images()?.len();
         let v2 = Cgroups::detect().is_v2();
         let (system, system_version) = system_name();
-        let loopback = ["127.0.0.0/8", "::1/128"];
-        let insecure = daemon.config.registries.insecure_registries.iter();
+        let (ranges, insecure): (Vec<&String>, Vec<&String>) =
+            daemon.config.registries.insecure_registries.iter().partition(|name| name.contains('/'));
+        let ranges: Vec<&str> =
+            ["127.0.0.0/8", "::1/128"].into_iter().chain(ranges.into_iter().map(String::as_str)).collect();
+        let mirrors = &daemon.config.registries.mirrors;
         let index: serde_json::Map<String, serde_json::Value> = insecure
+            .into_iter()
             .map(|name| (name.clone(), json!({"Name": name, "Mirrors": [], "Secure": false, "Official": false})))
             .chain([(
                 "docker.io".to_owned(),
-                json!({"Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true}),
+                json!({"Name": "docker.io", "Mirrors": mirrors, "Secure": true, "Official": true}),
             )])
             .collect();
         Ok(json_answer(&json!({
@@ -95,7 +99,7 @@ pub(crate) async fn info(daemon: Arc<Daemon>, _: Call) -> Result<Response> {
             "OSType": "linux",
             "Architecture": std::env::consts::ARCH,
             "IndexServerAddress": "https://index.docker.io/v1/",
-            "RegistryConfig": {"InsecureRegistryCIDRs": loopback, "IndexConfigs": index, "Mirrors": []},
+            "RegistryConfig": {"InsecureRegistryCIDRs": ranges, "IndexConfigs": index, "Mirrors": mirrors},
             "NCPU": processors(),
             "MemTotal": memory_total(),
             "GenericResources": null,

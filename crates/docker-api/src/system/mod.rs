@@ -7,7 +7,7 @@ mod info;
 mod machine;
 mod scope;
 
-pub(crate) use auth::{AuthConfig, auth};
+pub(crate) use auth::{AuthConfig, auth, logins};
 pub(crate) use disk::{disk_usage, size_of_tree};
 pub(crate) use events::events;
 pub(crate) use info::{info, ping, version};

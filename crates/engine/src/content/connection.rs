@@ -1,28 +1,50 @@
 //! How registries are spoken to: which protocol, whose certificates, and which way.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use oci_client::client::{Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::{ContentError, PullOptions};
 
-/// A client for one registry; it connects to nothing yet. Registries of this machine and those named insecure are
-/// asked without TLS, as Docker does, and what is on this machine is never asked by way of a proxy.
+/// Where administrators put the certificates of registries, as for dockerd: `HOST[:PORT]/NAME.crt`.
+const CERTIFICATES: &str = "/etc/docker/certs.d";
+/// How long a registry that may or may not speak TLS is waited for to show which.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A client for one registry, and the scheme that it uses. Registries of this machine and those named insecure are asked
+/// over TLS, whoever signed their certificates, if they speak it, and else without, as Docker does; what is on this
+/// machine is never asked by way of a proxy.
 ///
 /// # Errors
 /// When a root certificate or a proxy's address can't be read.
-pub fn registry_client(registry: &str, options: &PullOptions, read_timeout: Duration) -> Result<Client, ContentError> {
+pub async fn registry_client(
+    registry: &str,
+    options: &PullOptions,
+    read_timeout: Duration,
+) -> Result<(Client, &'static str), ContentError> {
     let local = is_loopback(registry);
-    let plain = local || options.insecure_registries.iter().any(|insecure| insecure == registry);
+    let insecure = is_insecure(registry, &options.insecure_registries);
+    let plain = insecure && !speaks_tls(registry).await;
     // reqwest wants the process's default provider; a second call only reports that there is one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let certificate = |pem: &Vec<u8>| Certificate { encoding: CertificateEncoding::Pem, data: pem.clone() };
+    let mut roots = options.extra_roots.clone();
+    if !insecure {
+        roots.extend(certificates(&Path::new(CERTIFICATES).join(registry)));
+    }
     let mut config = ClientConfig {
         protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
+        accept_invalid_certificates: insecure,
         connect_timeout: Some(Duration::from_secs(10)),
         read_timeout: Some(read_timeout),
         user_agent: concat!("hythe/", env!("CARGO_PKG_VERSION")),
-        extra_root_certificates: options.extra_roots.iter().map(certificate).collect(),
+        extra_root_certificates: roots
+            .into_iter()
+            .map(|data| Certificate { encoding: CertificateEncoding::Pem, data })
+            .collect(),
         // A blob in one request: registries pay for each part with a write to the disk.
         use_monolithic_push: true,
         ..ClientConfig::default()
@@ -30,25 +52,96 @@ pub fn registry_client(registry: &str, options: &PullOptions, read_timeout: Dura
     if local {
         // Naming a proxy keeps the client from those of the environment, and this one is for nobody.
         config.http_proxy = Some("http://localhost".into());
+        config.https_proxy = Some("http://localhost".into());
         config.no_proxy = Some("*,0.0.0.0/0,::/0".into());
     }
-    Client::try_from(config)
-        .map_err(|e| ContentError::Registry { reference: registry.to_owned(), message: e.to_string() })
+    let client = Client::try_from(config)
+        .map_err(|e| ContentError::Registry { reference: registry.to_owned(), message: e.to_string() })?;
+    Ok((client, if plain { "http" } else { "https" }))
 }
 
 /// Whether a registry, as in `localhost:5000`, is on this machine by its name alone.
 #[must_use]
 pub fn is_loopback(registry: &str) -> bool {
-    let host = match registry.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) && !host.ends_with(':') => host,
-        _ => registry,
+    let (host, _) = host_and_port(registry);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether a registry may be spoken to without knowing for sure that it is the one: those of this machine, and those
+/// listed as `HOST[:PORT]` or, for addresses, as `ADDRESS/LENGTH`.
+fn is_insecure(registry: &str, listed: &[String]) -> bool {
+    let (host, _) = host_and_port(registry);
+    let within = |range: &str| {
+        let (Some((network, length)), Ok(address)) = (range.split_once('/'), host.parse::<IpAddr>()) else {
+            return false;
+        };
+        let (Ok(network), Ok(length)) = (network.parse::<IpAddr>(), length.parse::<u32>()) else { return false };
+        let bits = |ip: IpAddr| match ip {
+            IpAddr::V4(ip) => (u128::from(ip.to_bits()) << 96, 32),
+            IpAddr::V6(ip) => (ip.to_bits(), 128),
+        };
+        let ((network, width), (address, own)) = (bits(network), bits(address));
+        let mask = u128::MAX.checked_shl(128 - length.min(width)).unwrap_or(0);
+        width == own && length <= width && network & mask == address & mask
     };
-    host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    is_loopback(registry) || listed.iter().any(|one| one == registry || one == host || within(one))
+}
+
+/// `host`, `host:port`, `[::1]:port`.
+fn host_and_port(registry: &str) -> (&str, Option<u16>) {
+    let (host, port) = match registry.rsplit_once(':') {
+        Some((host, port)) if !host.ends_with(':') && (host.ends_with(']') || !host.contains(':')) => {
+            (host, port.parse().ok())
+        }
+        _ => (registry, None),
+    };
+    (host.trim_matches(['[', ']']), port)
+}
+
+/// Whether what listens there answers a client's greeting of TLS with a record of TLS. No password was sent by then.
+async fn speaks_tls(registry: &str) -> bool {
+    let (host, port) = host_and_port(registry);
+    let Some(greeting) = greeting(host) else { return false };
+    let ask = async {
+        let mut stream = TcpStream::connect((host, port.unwrap_or(443))).await?;
+        stream.write_all(&greeting).await?;
+        // Servers of other protocols may wait for the end of a line: there is none.
+        stream.shutdown().await?;
+        stream.read_u8().await
+    };
+    // A record of the handshake, or an alert.
+    matches!(tokio::time::timeout(PATIENCE, ask).await, Ok(Ok(0x15 | 0x16)))
+}
+
+fn greeting(host: &str) -> Option<Vec<u8>> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .ok()?
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let name = host.to_owned().try_into().ok()?;
+    let mut greeting = Vec::new();
+    rustls::ClientConnection::new(Arc::new(config), name).ok()?.write_tls(&mut greeting).ok()?;
+    Some(greeting)
+}
+
+/// The authorities named in a directory; none if there is no such directory.
+fn certificates(directory: &Path) -> Vec<Vec<u8>> {
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "crt"))
+        .filter_map(|path| {
+            std::fs::read(&path)
+                .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "a certificate can't be read"))
+                .ok()
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_loopback;
+    use super::*;
 
     #[test]
     fn registries_of_this_machine_are_known_by_their_names() {
@@ -58,5 +151,41 @@ mod tests {
         for other in ["docker.io", "localhost.example.org:5000", "10.0.0.1:5000", "[2001:db8::1]:5000"] {
             assert!(!is_loopback(other), "{other}");
         }
+    }
+
+    #[test]
+    fn insecure_registries_are_listed_by_name_or_range() {
+        let listed = ["reg.lab:5000", "other.lab", "10.1.0.0/16", "fd00::/8"].map(str::to_owned);
+        for insecure in ["localhost:1", "reg.lab:5000", "other.lab:9", "10.1.2.3:5000", "10.1.255.1", "[fd12::1]:5000"]
+        {
+            assert!(is_insecure(insecure, &listed), "{insecure}");
+        }
+        for secure in ["reg.lab", "reg.lab:5001", "10.2.0.1:5000", "[fe80::1]:5000", "docker.io"] {
+            assert!(!is_insecure(secure, &listed), "{secure}");
+        }
+        assert!(
+            is_insecure("8.8.8.8", &["0.0.0.0/0".to_owned()]) && !is_insecure("8.8.8.8", &["8.8.8.8/33".to_owned()])
+        );
+    }
+
+    #[tokio::test]
+    async fn what_speaks_tls_is_told_from_what_does_not() {
+        // Answers what it is told to whoever says something.
+        let serve = async |answer: &'static [u8]| {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("its address").to_string();
+            tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.expect("a client");
+                let mut said = Vec::new();
+                let _ = stream.read_to_end(&mut said).await;
+                let _ = stream.write_all(answer).await;
+            });
+            address
+        };
+        assert!(speaks_tls(&serve(b"\x16\x03\x03").await).await, "a handshake");
+        assert!(speaks_tls(&serve(b"\x15\x03\x01\x00\x02\x02\x46").await).await, "an alert");
+        assert!(!speaks_tls(&serve(b"HTTP/1.1 400 Bad Request\r\n\r\n").await).await, "HTTP");
+        assert!(!speaks_tls(&serve(b"").await).await, "nothing");
+        assert!(!speaks_tls("127.0.0.1:1").await, "nobody");
     }
 }

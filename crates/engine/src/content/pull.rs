@@ -60,8 +60,14 @@ pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct PullOptions {
     /// Tried in turn until the registry lets one in.
     pub credentials: Vec<Credentials>,
-    /// `host[:port]` of registries spoken to over plain HTTP; loopback ones always are.
+    /// Tried after those, for the registry they are of: `docker.io`, `host[:port]`.
+    pub logins: Vec<(String, Credentials)>,
+    /// `host[:port]`, or ranges of addresses, of registries whose certificates are not looked at and that may speak plain
+    /// HTTP; loopback ones always may.
     pub insecure_registries: Vec<String>,
+    /// Registries, as `http[s]://host[:port]/`, that are asked for images of Docker Hub before Docker Hub is, without
+    /// credentials. What they don't have, or fail to give, comes from there.
+    pub mirrors: Vec<String>,
     /// PEM certificates trusted beside the system's.
     pub extra_roots: Vec<Vec<u8>>,
     /// Told of every step, for a person to read.
@@ -80,13 +86,33 @@ impl Content {
             return image;
         }
         let adding = self.blocking(|c| c.adding()).await?;
+        let mirrors = options.mirrors.iter().filter(|_| reference.registry == "docker.io");
+        for mirror in mirrors {
+            let host = mirror.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+            let mut options = options.clone();
+            if mirror.starts_with("http://") {
+                options.insecure_registries.push(host.to_owned());
+            }
+            match self.pull_as(&reference, host, &Credentials::Anonymous, &options).await {
+                // The same disk would refuse what Docker Hub sends.
+                Err(error) if !matches!(error, ContentError::Io { .. }) => {
+                    tracing::info!(mirror, %error, "asking Docker Hub instead of its mirror");
+                }
+                other => {
+                    drop(adding);
+                    return other;
+                }
+            }
+        }
         let mut credentials = options.credentials.clone();
+        let logins = options.logins.iter().filter(|(registry, _)| *registry == reference.registry);
+        credentials.extend(logins.map(|(_, credentials)| credentials.clone()));
         if !credentials.iter().any(|c| matches!(c, Credentials::Anonymous)) {
             credentials.push(Credentials::Anonymous);
         }
         let mut denied = None;
         for one in &credentials {
-            match self.pull_as(&reference, one, options).await {
+            match self.pull_as(&reference, &reference.registry, one, options).await {
                 Err(error @ ContentError::Denied { .. }) => {
                     denied.get_or_insert(error);
                 }
@@ -102,10 +128,11 @@ impl Content {
     async fn pull_as(
         &self,
         reference: &Reference,
+        host: &str,
         credentials: &Credentials,
         options: &PullOptions,
     ) -> Result<Image, ContentError> {
-        let source = Source::connect(reference, credentials, options).await?;
+        let source = Source::connect(reference, host, credentials, options).await?;
         let say = |text: String| {
             if let Some(progress) = &options.progress {
                 progress(&text);
@@ -305,22 +332,25 @@ impl Received {
 pub(super) struct Source {
     client: Client,
     reference: Reference,
+    /// The registry, or its mirror.
+    host: String,
     auth: RegistryAuth,
 }
 
 impl Source {
     pub async fn connect(
         reference: &Reference,
+        host: &str,
         credentials: &Credentials,
         options: &PullOptions,
     ) -> Result<Self, ContentError> {
-        let client = registry_client(&reference.registry, options, Duration::from_secs(30))?;
+        let (client, _) = registry_client(host, options, Duration::from_secs(30)).await?;
         let auth = match credentials {
             Credentials::Anonymous => RegistryAuth::Anonymous,
             Credentials::Basic { username, password } => RegistryAuth::Basic(username.clone(), password.0.clone()),
             Credentials::Token(token) => RegistryAuth::Bearer(token.0.clone()),
         };
-        let source = Self { client, reference: reference.clone(), auth };
+        let source = Self { client, reference: reference.clone(), host: host.to_owned(), auth };
         let image = source.image(None);
         match source.client.auth(&image, &source.auth, RegistryOperation::Pull).await {
             Ok(_) => Ok(source),
@@ -329,7 +359,7 @@ impl Source {
     }
 
     fn image(&self, digest: Option<&Digest>) -> oci_client::Reference {
-        let (registry, repository) = (self.reference.registry.clone(), self.reference.repository.clone());
+        let (registry, repository) = (self.host.clone(), self.reference.repository.clone());
         match digest.or(self.reference.digest.as_ref()) {
             Some(digest) => oci_client::Reference::with_digest(registry, repository, digest.to_string()),
             None => {
@@ -341,7 +371,7 @@ impl Source {
 
     /// What its reference's tag stands for now.
     pub async fn current(&self, tag: &str) -> Result<Digest, ContentError> {
-        let (registry, repository) = (self.reference.registry.clone(), self.reference.repository.clone());
+        let (registry, repository) = (self.host.clone(), self.reference.repository.clone());
         let image = oci_client::Reference::with_tag(registry, repository, tag.to_owned());
         let digest = self.client.fetch_manifest_digest(&image, &self.auth).await.map_err(|e| self.explain(e))?;
         Digest::parse(&digest).ok_or_else(|| self.failed(format!("unsupported digest {digest:?}")))

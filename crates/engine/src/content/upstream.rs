@@ -198,7 +198,7 @@ impl Upstream {
         };
         let mut denied = None;
         for credentials in self.inner.options.credentials.iter().chain([&Credentials::Anonymous]) {
-            match Source::connect(&reference, credentials, &self.inner.options).await {
+            match Source::connect(&reference, &reference.registry, credentials, &self.inner.options).await {
                 Ok(source) => {
                     let source = Arc::new(source);
                     let mut sources = self.inner.sources.lock();

@@ -7,7 +7,11 @@ use clap::Args;
 use engine::content::Content;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{cli::UsernsRemap, instance::Instance, up};
+use crate::{
+    cli::{RegistryAccess, UsernsRemap},
+    instance::Instance,
+    up,
+};
 
 /// How to serve.
 #[derive(Args)]
@@ -18,6 +22,8 @@ pub struct EngineFlags {
     /// Run containers with ids of their own instead of the host's.
     #[arg(long, value_name = "default")]
     userns_remap: Option<UsernsRemap>,
+    #[command(flatten)]
+    registries: RegistryAccess,
 }
 
 pub fn run(instance: &Instance, flags: EngineFlags) -> Result<ExitCode> {
@@ -37,7 +43,7 @@ pub fn run(instance: &Instance, flags: EngineFlags) -> Result<ExitCode> {
         let ids = up::docker::ids(instance, flags.userns_remap)?;
         println!("hythe: engine on unix://{}", socket.display());
         tokio::select! {
-            served = up::docker::serve(instance, content, &socket, ids) => served?,
+            served = up::docker::serve(instance, content, &socket, ids, flags.registries.options()) => served?,
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

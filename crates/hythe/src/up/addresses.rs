@@ -84,6 +84,7 @@ mod tests {
             edge_host_network: false,
             docker_socket: None,
             userns_remap: None,
+            registries: Default::default(),
             detach: false,
             notify_fd: None,
         }

@@ -43,6 +43,12 @@ pub fn start(instance: &Instance, flags: &UpFlags) -> Result<ExitCode> {
     if flags.userns_remap.is_some() {
         command.args(["--userns-remap", "default"]);
     }
+    for registry in &flags.registries.insecure_registry {
+        command.args(["--insecure-registry", registry]);
+    }
+    for mirror in &flags.registries.registry_mirror {
+        command.args(["--registry-mirror", mirror]);
+    }
     command.args(["--notify-fd", &write.as_raw_fd().to_string()]);
     if let Some(file) = &flags.kubelet_config {
         command.arg("--kubelet-config").arg(file);

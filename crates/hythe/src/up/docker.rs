@@ -28,10 +28,16 @@ pub fn default_socket(instance: &Instance) -> PathBuf {
 }
 
 /// Opens the API, takes over its containers, and serves until the listener fails.
-pub async fn serve(instance: &Instance, content: Content, socket: &Path, ids: Option<IdRange>) -> Result<()> {
+pub async fn serve(
+    instance: &Instance,
+    content: Content,
+    socket: &Path,
+    ids: Option<IdRange>,
+    registries: PullOptions,
+) -> Result<()> {
     let listener = listen(socket)?;
     let _file = SocketFile(socket);
-    let api = DockerApi::open(config(instance, content, ids).await?).await?;
+    let api = DockerApi::open(Config { registries, ..config(instance, content, ids).await? }).await?;
     Ok(api.serve(listener).await?)
 }
 

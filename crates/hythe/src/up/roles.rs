@@ -150,14 +150,15 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     }
     let socket = flags.docker_socket.clone().unwrap_or_else(|| docker::default_socket(instance));
     if socket != Path::new("none") {
-        tasks.spawn(docker_api(instance.clone(), content.clone(), socket, docker::ids(instance, flags.userns_remap)?));
+        let ids = docker::ids(instance, flags.userns_remap)?;
+        tasks.spawn(docker_api(instance.clone(), content.clone(), socket, ids, flags.registries.options()));
     }
     let agent = Agent::new(
         agent_config(instance, &settings, flags)?,
         Parts {
             client: client("kubelet"),
             runtime: Arc::new(EngineRuntime::new(engine)),
-            images: Arc::new(ContentImages::new(content, PullOptions::default())),
+            images: Arc::new(ContentImages::new(content, flags.registries.options())),
             services: Arc::new(KernelServices::new(network.services().clone(), dns.as_ref().map(|d| d.zone().clone()))),
             network: Arc::new(KernelNetwork::new(network)),
         },
@@ -341,8 +342,14 @@ async fn registry(content: Content, port: u16) -> String {
 }
 
 /// The Docker API of this machine. Pods run without it.
-async fn docker_api(instance: Instance, content: Content, socket: PathBuf, ids: Option<IdRange>) -> String {
-    if let Err(error) = docker::serve(&instance, content, &socket, ids).await {
+async fn docker_api(
+    instance: Instance,
+    content: Content,
+    socket: PathBuf,
+    ids: Option<IdRange>,
+    registries: PullOptions,
+) -> String {
+    if let Err(error) = docker::serve(&instance, content, &socket, ids, registries).await {
         tracing::warn!(%error, socket = %socket.display(), "no Docker API");
     }
     "docker api".to_owned()

@@ -106,3 +106,28 @@ async fn pulls_of_one_image_at_a_time_share_the_work() {
     assert!(all.windows(2).all(|w| w[0] == w[1]));
     assert_eq!(registry.requests.load(Ordering::SeqCst), 3, "a configuration and two layers, once");
 }
+
+#[tokio::test]
+async fn images_of_docker_hub_come_from_the_first_mirror_that_has_them() {
+    let (_dir, content) = world();
+    let (nobody, empty) = ("127.0.0.1:1".to_owned(), serve(&layers()[..1], Fault::WantsPassword).address);
+    let registry = serve(&layers(), Fault::None);
+    let mirrors = [nobody, empty, registry.address].map(|address| format!("http://{address}/"));
+    let options = PullOptions { mirrors: mirrors.to_vec(), ..Default::default() };
+    let image = content.pull("app:1", &options).await.unwrap();
+    assert_eq!(image.tags, ["docker.io/library/app:1"], "named as it was asked for");
+    assert_eq!(image.manifest, registry.manifest);
+}
+
+#[tokio::test]
+async fn logins_are_for_their_registry_alone() {
+    let (_dir, content) = world();
+    let registry = serve(&layers(), Fault::WantsPassword);
+    let name = format!("{}/app:1", registry.address);
+    let credentials =
+        Credentials::Basic { username: "user".into(), password: engine::content::Secret("secret".into()) };
+    let of = |host: &str| PullOptions { logins: vec![(host.to_owned(), credentials.clone())], ..Default::default() };
+    let error = content.pull(&name, &of("other.example")).await.unwrap_err();
+    assert!(matches!(error, ContentError::Denied { .. }), "{error}");
+    content.pull(&name, &of(&registry.address)).await.unwrap();
+}

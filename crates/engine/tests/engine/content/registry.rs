@@ -139,11 +139,12 @@ impl State {
     }
 
     fn answer(&self, stream: &mut TcpStream, path: &str, offset: usize) -> bool {
+        let path = &path.replace("/library/", "/");
         let name = path.rsplit('/').next().unwrap_or_default();
-        let (kind, body) = match path {
+        let (kind, body) = match path.as_str() {
             "/v2/" => ("application/json", b"{}".to_vec()),
             "/v2/app/manifests/1" => ("application/vnd.oci.image.index.v1+json", self.index.clone()),
-            _ if path == format!("/v2/app/manifests/{}", self.digest) => {
+            _ if *path == format!("/v2/app/manifests/{}", self.digest) => {
                 ("application/vnd.docker.distribution.manifest.v2+json", self.manifest.clone())
             }
             _ if path.starts_with("/v2/app/blobs/") && self.blobs.contains_key(name) => {

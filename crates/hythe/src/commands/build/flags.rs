@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use builder::{BuildRequest, Context, Output, RunNetwork, Source};
 use clap::Args;
 
+use crate::cli::RegistryAccess;
+
 /// What to build.
 #[derive(Args)]
 pub struct BuildFlags {
@@ -22,6 +24,8 @@ pub struct BuildFlags {
     /// Names for the image.
     #[arg(short, long)]
     tag: Vec<String>,
+    #[command(flatten)]
+    registries: RegistryAccess,
     /// The stage to stop at.
     #[arg(long)]
     target: Option<String>,
@@ -118,6 +122,7 @@ impl BuildFlags {
             extra_hosts,
             platform: self.platform,
             source_date_epoch: epoch,
+            pull_options: self.registries.options(),
             ..Default::default()
         })
     }
