@@ -142,49 +142,131 @@ impl ReplyScanner {
     /// When the bytes are no reply.
     pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, Broken> {
         while self.missing > 0 {
-            let Some(&kind) = buffer.get(self.at) else { return Ok(None) };
-            match kind {
-                b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {
-                    let Some(end) = line_end(buffer, self.at + 1)? else { return Ok(None) };
-                    self.at = end;
-                    self.missing -= 1;
+            let end = match Token::at(buffer, self.at)? {
+                None => return Ok(None),
+                Some(token @ (Token::Line(end) | Token::Many { start: end, .. })) => {
+                    self.missing = token.missing(self.missing)?;
+                    end
                 }
-                b'$' | b'=' | b'!' => {
-                    let Some((length, start)) = number(buffer, self.at + 1)? else { return Ok(None) };
-                    if length > LONGEST_BULK {
-                        return Err(Broken("invalid bulk length in a reply"));
-                    }
-                    let end = match usize::try_from(length) {
-                        Ok(length) => start + length + 2,
-                        Err(_) => start,
-                    };
+                Some(token @ Token::Bulk { start, length }) => {
+                    let end = start + length;
                     if buffer.len() < end {
                         return Ok(None);
                     }
-                    if length >= 0 && &buffer[end - 2..end] != b"\r\n" {
-                        return Err(Broken("a bulk string of a reply does not end where it should"));
+                    if &buffer[end - 2..end] != b"\r\n" {
+                        return Err(BULK_END);
                     }
-                    self.at = end;
-                    self.missing -= 1;
+                    self.missing = token.missing(self.missing)?;
+                    end
                 }
-                b'*' | b'~' | b'>' | b'%' | b'|' => {
-                    let Some((count, start)) = number(buffer, self.at + 1)? else { return Ok(None) };
-                    let count = u64::try_from(count).unwrap_or(0);
-                    let elements = if matches!(kind, b'%' | b'|') { count.saturating_mul(2) } else { count };
-                    // What an attribute describes still follows it.
-                    let itself = u64::from(kind != b'|');
-                    self.missing = (self.missing - itself)
-                        .checked_add(elements)
-                        .filter(|&missing| missing < u64::from(u32::MAX))
-                        .ok_or(Broken("too many elements in a reply"))?;
-                    self.at = start;
-                }
-                _ => return Err(Broken("a reply begins with an unknown byte")),
-            }
+            };
+            self.at = end;
         }
         let length = self.at;
         *self = ReplyScanner::default();
         Ok(Some(length))
+    }
+
+    /// Begins to pass on the reply that is being read: how many of its bytes are read, and who reads the others.
+    pub fn pass(&mut self) -> (usize, Passing) {
+        let ReplyScanner { missing, at } = std::mem::take(self);
+        (at, Passing { missing, bulk: 0 })
+    }
+}
+
+/// A reader of a reply whose bytes are passed on as they come: it needs none that it has seen.
+#[derive(Clone, Debug)]
+pub struct Passing {
+    /// Elements still to come before the reply is whole.
+    missing: u64,
+    /// Bytes of a bulk string still to come, with the end of its line.
+    bulk: usize,
+}
+
+impl Passing {
+    /// How many bytes at the start of `buffer` can be passed on, and whether the reply ends with them.
+    ///
+    /// # Errors
+    /// When the bytes are no reply.
+    pub fn advance(&mut self, buffer: &[u8]) -> Result<(usize, bool), Broken> {
+        let mut at = 0;
+        loop {
+            if self.bulk > 0 {
+                let here = self.bulk.min(buffer.len() - at);
+                let left = self.bulk - here;
+                let ends = [(2, b'\r'), (1, b'\n')];
+                let broken = |(place, byte): &(usize, u8)| {
+                    (left < *place && *place <= self.bulk) && buffer[at + self.bulk - place] != *byte
+                };
+                if ends.iter().any(broken) {
+                    return Err(BULK_END);
+                }
+                (at, self.bulk) = (at + here, left);
+                if left > 0 {
+                    return Ok((at, false));
+                }
+                self.missing -= 1;
+            }
+            if self.missing == 0 {
+                return Ok((at, true));
+            }
+            match Token::at(buffer, at)? {
+                None => return Ok((at, false)),
+                Some(Token::Bulk { start, length }) => (at, self.bulk) = (start, length),
+                Some(token @ (Token::Line(end) | Token::Many { start: end, .. })) => {
+                    self.missing = token.missing(self.missing)?;
+                    at = end;
+                }
+            }
+        }
+    }
+}
+
+const BULK_END: Broken = Broken("a bulk string of a reply does not end where it should");
+
+/// What stands at a place in a reply.
+#[derive(Clone, Copy, Debug)]
+enum Token {
+    /// An element of one line, up to here; a bulk string that is none, too.
+    Line(usize),
+    /// A bulk string: where its text begins, and how long that is with the end of its line.
+    Bulk { start: usize, length: usize },
+    /// The beginning of what has elements; whether it is an element itself: what an attribute describes still follows it.
+    Many { start: usize, elements: u64, itself: bool },
+}
+
+impl Token {
+    fn at(buffer: &[u8], at: usize) -> Result<Option<Self>, Broken> {
+        let Some(&kind) = buffer.get(at) else { return Ok(None) };
+        match kind {
+            b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => Ok(line_end(buffer, at + 1)?.map(Self::Line)),
+            b'$' | b'=' | b'!' => {
+                let Some((length, start)) = number(buffer, at + 1)? else { return Ok(None) };
+                if length > LONGEST_BULK {
+                    return Err(Broken("invalid bulk length in a reply"));
+                }
+                Ok(Some(match usize::try_from(length) {
+                    Ok(length) => Self::Bulk { start, length: length + 2 },
+                    Err(_) => Self::Line(start),
+                }))
+            }
+            b'*' | b'~' | b'>' | b'%' | b'|' => {
+                let Some((count, start)) = number(buffer, at + 1)? else { return Ok(None) };
+                let count = u64::try_from(count).unwrap_or(0);
+                let elements = if matches!(kind, b'%' | b'|') { count.saturating_mul(2) } else { count };
+                Ok(Some(Self::Many { start, elements, itself: kind != b'|' }))
+            }
+            _ => Err(Broken("a reply begins with an unknown byte")),
+        }
+    }
+
+    /// How many elements are missing after it, when so many were before.
+    fn missing(self, before: u64) -> Result<u64, Broken> {
+        let Self::Many { elements, itself, .. } = self else { return Ok(before - 1) };
+        (before - u64::from(itself))
+            .checked_add(elements)
+            .filter(|&missing| missing < u64::from(u32::MAX))
+            .ok_or(Broken("too many elements in a reply"))
     }
 }
 
@@ -352,8 +434,24 @@ mod tests {
                     None => scanner.scan(&bytes).unwrap().unwrap(),
                 };
                 assert_eq!(length, reply.len(), "{reply:?} cut at {first}");
+                let mut scanner = ReplyScanner::default();
+                if scanner.scan(&bytes[..first]).unwrap().is_some() {
+                    continue;
+                }
+                let (mut passed, mut passing) = scanner.pass();
+                for end in first..=bytes.len() {
+                    let (length, whole) = passing.advance(&bytes[passed..end]).unwrap();
+                    passed += length;
+                    if whole {
+                        break;
+                    }
+                }
+                assert_eq!(passed, reply.len(), "{reply:?} passed on from {first}");
             }
         }
+        let mut passing = ReplyScanner::default().pass().1;
+        assert_eq!(passing.advance(b"$3\r\nab").unwrap(), (6, false));
+        assert!(passing.advance(b"cde\r\n").is_err(), "its end is looked at, too");
         for broken in ["hello\r\n", "$3\r\nabcde\r\n", "*4294967296\r\n", "+OK\n", ":\r\r\n\n"] {
             let said = ReplyScanner::default().scan(broken.as_bytes());
             assert!(said.is_err() || broken.starts_with(':'), "{broken:?}: {said:?}");

@@ -288,6 +288,14 @@ impl Core {
             server.stats.connections.subtract(1);
         }
         server.stats.waiting.subtract(server.pending.len() as u64);
+        if server.passing.is_some()
+            && let Some(pending) = server.pending.pop_front()
+            && let Some((id, _, client)) = self.asker(&pending)
+        {
+            // It has a part of its answer: nothing that could follow would be understood.
+            client.broken = true;
+            self.touch_client(id);
+        }
         let failure = server.failure.take().unwrap_or_else(|| Failure::of_protocol("Connection closed"));
         let reply = failure.reply(server.protocol);
         for pending in server.pending.drain(..) {

@@ -8,6 +8,7 @@ mod connections;
 mod gather;
 mod io;
 mod memcached;
+mod passing;
 mod pool;
 mod redis;
 mod server;

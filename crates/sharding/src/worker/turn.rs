@@ -7,8 +7,8 @@ use mio::Events;
 use mio::event::Event;
 use serving::Record;
 
-use super::client::{Client, Parser};
-use super::server::{Failure, Stage};
+use super::client::{AGAIN, Client, Parser};
+use super::server::{Failure, Said, Stage};
 use super::{Core, Order, Source};
 use crate::config::Protocol;
 use crate::protocol::{Broken, resp};
@@ -33,7 +33,8 @@ impl Core {
         if busy.iter().any(|list| !list.is_empty()) {
             return Some(Duration::ZERO);
         }
-        let answers = self.servers.iter().filter_map(|(_, server)| server.as_ref()?.deadline());
+        let due = |server: &super::Server| server.deadline().or_else(|| server.stalls_until());
+        let answers = self.servers.iter().filter_map(|(_, server)| due(server.as_ref()?));
         let lingering = self.lingering.iter().map(|&(_, _, until)| until);
         let next = answers.chain(self.accept_again).chain(lingering).min()?;
         // The kernel counts whole milliseconds: a little late is better than many turns too early.
@@ -71,6 +72,7 @@ impl Core {
             self.close_lingering();
         }
         self.give_up_overdue();
+        self.give_up_stalled();
         self.flush_servers();
         for id in std::mem::take(&mut self.failed_servers) {
             self.give_up(id);
@@ -313,6 +315,9 @@ impl Core {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut reads = 0;
         let failure = loop {
+            if self.must_wait(id, &mut server) {
+                break None;
+            }
             let Some(stream) = server.stream.as_mut().filter(|_| server.failure.is_none()) else { break None };
             if reads == MOST_READS * 4 {
                 server.resuming = true;
@@ -325,11 +330,19 @@ impl Core {
                 Ok(count) => {
                     server.stats.response_bytes.add(count as u64);
                     let stats = server.stats.clone();
-                    let taken = server.take(&scratch[..count], |pending, reply| {
-                        stats.responses.add(1);
-                        stats.waiting.subtract(1);
-                        stats.took(self.now.saturating_duration_since(pending.since));
-                        self.deliver(&pending, reply);
+                    let taken = server.take(&scratch[..count], |said| match said {
+                        Said::MayPass(pending) => self.may_pass(pending),
+                        Said::Part(pending, part) => {
+                            self.pass(pending, part);
+                            true
+                        }
+                        Said::Answer(pending, reply) => {
+                            stats.responses.add(1);
+                            stats.waiting.subtract(1);
+                            stats.took(self.now.saturating_duration_since(pending.since));
+                            self.deliver(pending, reply);
+                            true
+                        }
                     });
                     self.judge(&mut server);
                     if let Err(failure) = taken {
@@ -379,6 +392,7 @@ impl Core {
     }
 
     fn flush_clients(&mut self) {
+        let mut resumed = Vec::new();
         for id in std::mem::take(&mut self.dirty_clients) {
             let Some(Some(client)) = self.clients.get_mut(id) else { continue };
             client.dirty = false;
@@ -387,6 +401,9 @@ impl Core {
                     Ok(count) => client.bytes_out += count as u64,
                     Err(_) => client.broken = true,
                 }
+            }
+            if client.out.waiting() <= AGAIN {
+                resumed.extend(client.fed_by.take());
             }
             if client.is_over() && client.faulty && !client.broken && !client.ended {
                 self.linger(id);
@@ -397,6 +414,7 @@ impl Core {
                 self.resuming_clients.push(id);
             }
         }
+        resumed.into_iter().for_each(|server| self.resume_server(server));
     }
 
     /// Ends a client that has broken the protocol: closing at once, with bytes of it unread, would take our last words back.
@@ -428,6 +446,9 @@ impl Core {
 
     fn close_client(&mut self, id: usize) {
         let Some(Some(mut client)) = self.clients.try_remove(id) else { return };
+        if let Some(server) = client.fed_by {
+            self.resume_server(server);
+        }
         client.stream.deregister(self.poll.registry());
         client.stream.end();
         let state = &self.pools[client.pool];
