@@ -1,7 +1,9 @@
 #!/bin/sh
 # Compares the proxies with HAProxy, nginx and Varnish, side by side in one run on loopback, and prints ratios.
 #   benches/proxy.sh [SECONDS a run, 5] [CONNECTIONS, 32]
-# Needs haproxy, nginx, varnish, wrk, openssl. PROXY names another binary (with the commands of `hythe proxy`).
+# Needs haproxy, nginx, varnish, wrk, openssl, h2load (nghttp2-client) and python3. PROXY names another command than the
+# example's, as `hythe-patterns proxy`. Handshakes are compared with nginx speaking the same versions of TLS, and, since
+# Debian's nginx 1.22 does not by default, with one that speaks TLS 1.2 alone, where a resumed session needs no key exchange.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:-5} connections=${2:-32} rounds=${ROUNDS:-3}
@@ -32,8 +34,11 @@ END
 cat > "$dir/nginx.conf" << END
 pid $dir/nginx.pid; $nginx_head
 upstream b { server 127.0.0.1:19100; keepalive 256; keepalive_requests 1000000000; }
-server { listen 127.0.0.1:19101 reuseport; listen 127.0.0.1:19111 ssl reuseport;
 ssl_certificate $dir/cert.pem; ssl_certificate_key $dir/key.pem;
+server { listen 127.0.0.1:19112 ssl reuseport; ssl_protocols TLSv1.2; location / { proxy_pass http://b;
+proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host \$host;
+proxy_set_header X-Forwarded-For \$remote_addr; proxy_set_header X-Real-IP \$remote_addr; } }
+server { listen 127.0.0.1:19101 reuseport; listen 127.0.0.1:19111 ssl reuseport; ssl_protocols TLSv1.2 TLSv1.3;
 location / { proxy_pass http://b; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host \$host;
 proxy_set_header X-Forwarded-For \$remote_addr; proxy_set_header X-Real-IP \$remote_addr; } } }
 END
@@ -65,14 +70,22 @@ listeners:
 - {address: '127.0.0.1:19113', tls: {certificates: [{certificate: $dir/cert.pem, key: $dir/key.pem}]}, routes: [{to: [{pool: app}]}]}
 - {address: '127.0.0.1:19123', protocol: tcp, pool: app}
 - {address: '127.0.0.1:19133', routes: [{to: [{pool: app}], cache: c}]}
-pools: [{name: app, endpoints: [{address: '127.0.0.1:19100'}]}]
+- {address: '127.0.0.1:19143', limits: {connections: 20000}, routes: [{to: [{pool: upgrades}]}]}
+pools: [{name: upgrades, endpoints: [{address: '127.0.0.1:19140'}]}, {name: app, endpoints: [{address: '127.0.0.1:19100'}]}]
 caches: [{name: c}]
 END
 nginx -c "$dir/backend.conf" & pids="$pids $!"
 nginx -c "$dir/nginx.conf" & pids="$pids $!"
 haproxy -f "$dir/haproxy.cfg" > /dev/null 2>&1 & pids="$pids $!"
 varnishd -F -n "$dir/varnish" -a 127.0.0.1:19134 -b 127.0.0.1:19100 -s malloc,64m > /dev/null 2>&1 & pids="$pids $!"
-"$PROXY" http --config "$dir/proxy.yaml" --admin off --threads 2 2> "$dir/proxy.log" & ours=$!; pids="$pids $ours"
+tools() { python3 benches/proxy.py "$@"; }
+printf 'start to first byte: '
+echo "listeners: [{address: '127.0.0.1:19153', routes: [{filters: {respond: {body: hello}}}]}]" > "$dir/small.yaml"
+# shellcheck disable=SC2086 — a command and its arguments
+echo "$(tools first-byte 19153 $PROXY http --config "$dir/small.yaml" --admin off) ms (bar 20)"
+# shellcheck disable=SC2086
+$PROXY http --config "$dir/proxy.yaml" --admin off --threads 2 2> "$dir/proxy.log" & ours=$!; pids="$pids $ours"
+tools upgrades 19140 & pids="$pids $!"
 for port in 19100 19101 19102 19103 19134 19133; do
     tries=0
     until curl -sf --noproxy '*' -o /dev/null "http://127.0.0.1:$port/"; do
@@ -80,7 +93,8 @@ for port in 19100 19101 19102 19103 19134 19133; do
         sleep 0.1
     done
 done
-echo "resident memory after a request each: $(sed -n 's/^VmRSS:[[:space:]]*//p' "/proc/$ours/status")"
+memory() { awk '/^(VmRSS|RssAnon|RssFile):/ {printf "%s %.1f MiB  ", $1, $2 / 1024}' "/proc/$ours/status"; }
+echo "idle, after a request each: $(memory)(bar 8 of VmRSS)"
 one() { wrk -t1 -c"$connections" -d"$seconds" "$@" | sed -n 's,^Requests/sec: *,,p'; }
 # compare NAME BAR PEER PEER-URL OUR-URL [wrk's arguments]: the median of rounds that take turns.
 compare() {
@@ -97,4 +111,20 @@ compare balancing 1.0 nginx http://127.0.0.1:19101/ http://127.0.0.1:19103/
 compare tcp 0.9 haproxy http://127.0.0.1:19122/ http://127.0.0.1:19123/
 compare cached-hits 1.0 varnish http://127.0.0.1:19134/ http://127.0.0.1:19133/
 compare tls-handshakes 0.9 nginx https://127.0.0.1:19111/ https://127.0.0.1:19113/ -H "Connection: close"
-echo "resident memory after that: $(sed -n 's/^VmRSS:[[:space:]]*//p' "/proc/$ours/status")"
+compare tls-beside-1.2 - nginx-1.2 https://127.0.0.1:19112/ https://127.0.0.1:19113/ -H "Connection: close"
+# New sessions, four clients at once.
+fresh() {
+    for _ in 1 2 3 4; do
+        openssl s_time -connect "127.0.0.1:$1" -new -time "$seconds" 2> /dev/null | sed -n 's/^\([0-9]*\) connections in .* real seconds.*/\1/p' &
+    done | awk -v s="$seconds" '{n += $1} END {print n / s}'
+}
+: > "$dir/theirs"; : > "$dir/mine"
+for _ in $(seq "$rounds"); do fresh 19111 >> "$dir/theirs"; fresh 19113 >> "$dir/mine"; done
+middle() { sort -n "$1" | sed -n "$(((rounds + 1) / 2))p"; }
+echo "$(middle "$dir/theirs") $(middle "$dir/mine")" | awk '{printf "%-16s %-8s %9.0f/s   hythe %9.0f/s   ratio %.2f (bar 0.9)\n", "tls-new-sessions", "nginx", $1, $2, $2 / $1}'
+# At a rate that all of them manage, what the way through a proxy adds to the 99th percentile.
+rate() { h2load --h1 -t1 -c20 --rps=100 -D "$seconds" --log-file="$dir/log.$1" "http://127.0.0.1:$2/" > /dev/null 2>&1; tools p99 "$dir/log.$1" >> "$dir/p99.$1"; rm -f "$dir/log.$1"; }
+for _ in $(seq "$rounds"); do rate direct 19100; rate haproxy 19102; rate hythe 19103; done
+echo "$(middle "$dir/p99.direct") $(middle "$dir/p99.haproxy") $(middle "$dir/p99.hythe")" | awk '{printf "p99 at 2,000/s    direct %d us   haproxy +%d us   hythe +%d us   ratio %.2f (bar 1.0)\n", $1, $2 - $1, $3 - $1, $3 > $1 && $2 > $1 ? ($3 - $1) / ($2 - $1) : 0}'
+echo "after that: $(memory)"
+tools websockets 19143 "$ours" 10000

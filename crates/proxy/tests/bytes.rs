@@ -114,4 +114,10 @@ fn a_broker_follows_a_service_binding() {
         let _ = client.stream.shutdown(std::net::Shutdown::Write);
         client.rest() == b"hellobye"
     });
+    // The binding is changed in place, as a Secret that is mounted: the service has moved.
+    let moved = server(|mut stream| {
+        let _ = stream.write_all(b"moved");
+    });
+    std::fs::write(binding.join("port"), moved.port().to_string()).unwrap();
+    until("the binding's new address is found", || Client::new(stage.address()).rest() == b"moved");
 }

@@ -2,10 +2,13 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, Visitor},
+};
 
-/// A length of time, written with its units: `h`, `m`, `s`, `ms`, `us`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+/// A length of time, written with its units: `d`, `h`, `m`, `s`, `ms`, `us`. A bare number is seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct Span(pub Duration);
 
 impl Span {
@@ -32,17 +35,21 @@ impl FromStr for Span {
         if rest.is_empty() {
             return Err(wrong());
         }
+        if let Ok(seconds) = rest.parse() {
+            return Ok(Self(Duration::from_secs(seconds)));
+        }
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
             let (number, after) = rest.split_at(digits);
             let units = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
             let (unit, after) = after.split_at(units);
             let unit = match unit.trim() {
+                "d" => 86_400.0,
                 "h" => 3600.0,
                 "m" => 60.0,
                 "s" => 1.0,
                 "ms" => 1e-3,
-                "us" => 1e-6,
+                "us" | "µs" => 1e-6,
                 _ => return Err(wrong()),
             };
             let number: f64 = number.parse().map_err(|_| wrong())?;
@@ -79,7 +86,25 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        deserializer.deserialize_any(TextOrNumber)
+    }
+}
+
+struct TextOrNumber;
+
+impl Visitor<'_> for TextOrNumber {
+    type Value = Span;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a length of time such as 10s")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Span, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_u64<E: Error>(self, seconds: u64) -> Result<Span, E> {
+        Ok(Span::seconds(seconds))
     }
 }
 
@@ -92,8 +117,10 @@ mod tests {
         for text in ["250ms", "10s", "1m30s", "1h", "1s500ms", "7us", "0s"] {
             assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
         }
-        assert_eq!("1.5s".parse::<Span>().unwrap(), Span::millis(1500));
-        for text in ["", "10", "s", "-1s", "1d", "1s1", "99999999999999999999999h", "1.2.3s"] {
+        for (text, millis) in [("1.5s", 1500), ("10", 10_000), ("1d", 86_400_000)] {
+            assert_eq!(text.parse::<Span>().unwrap(), Span::millis(millis), "{text}");
+        }
+        for text in ["", "1.5", "s", "-1s", "10 parsecs", "1s1", "99999999999999999999999h", "1.2.3s"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }

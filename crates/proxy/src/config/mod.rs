@@ -24,7 +24,8 @@ pub use route::{
     Filters, HeaderEdit, HeaderMatch, HeaderValue, Key, Match, Mirror, PathMatch, PathRewrite, Redirect, Respond,
     Retry, Rewrite, Route, Target,
 };
-pub use units::{Duration, Size};
+pub use serving::Span as Duration;
+pub use units::Size;
 
 use serde::{Deserialize, Serialize};
 

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serving::{Record, TraceContext};
 use tokio::time::Instant;
 
 use super::caching::Change;
+use super::answers::{answer, own, respond};
 use super::connection::Conn;
 use super::forwarded;
+use super::mirroring::mirror;
 use super::reply::Reply;
 use super::upstream::{self, Failure, Served, forward};
 use crate::cache::Fetch;
@@ -21,12 +22,10 @@ use crate::http1::{Framing, Known, Request, Response};
 use crate::io::{BodyIn, Deadline};
 use crate::limit::Asked;
 use crate::pool::{Endpoint, Idle};
-use crate::site::{Listener, Mirror, Route, Site, Target};
+use crate::site::{Listener, Route, Site};
 
 /// Bodies up to this size are copied for mirrors.
 const COPIED: usize = 1 << 20;
-/// Copies of one mirror under way at once, on one thread or all.
-const COPIES: u64 = 256;
 
 /// What one request is served with.
 pub(crate) struct Exchange<'a> {
@@ -266,27 +265,6 @@ fn finish(x: &Exchange<'_>, route: Option<&Arc<Route>>, started: Instant) {
     }
 }
 
-/// An answer of the proxy's own.
-async fn answer(
-    x: &Exchange<'_>,
-    reply: &mut Reply<'_>,
-    status: u16,
-    why: &str,
-    fields: &[(&'static str, Vec<u8>)],
-) -> Result<Served, Failure> {
-    x.tally.status.set(status);
-    x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
-    if x.request.framing != Framing::None {
-        reply.close();
-    }
-    let sent = x.deadline.guard(reply.error(status, why, fields)).await;
-    if matches!(sent, Ok(Ok(()))) {
-        Ok(Served::Answered { clean: true })
-    } else {
-        Err(Failure::Client(0, "the client left"))
-    }
-}
-
 async fn route(
     x: &Exchange<'_>,
     route: &Arc<Route>,
@@ -339,114 +317,4 @@ async fn route(
         }
     }
     result
-}
-
-async fn own(
-    x: &Exchange<'_>,
-    reply: &mut Reply<'_>,
-    status: u16,
-    fields: Vec<(&'static str, Vec<u8>)>,
-    body: &[u8],
-    route: &Route,
-) -> Result<Served, Failure> {
-    x.tally.status.set(status);
-    x.tally.bytes_out.set(body.len() as u64);
-    x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
-    if x.request.framing != Framing::None {
-        reply.close();
-    }
-    let sent = x.deadline.guard(reply.own(status, &fields, body, &route.response_edits)).await;
-    if matches!(sent, Ok(Ok(()))) {
-        Ok(Served::Answered { clean: true })
-    } else {
-        Err(Failure::Client(0, "the client left"))
-    }
-}
-
-async fn respond(
-    x: &Exchange<'_>,
-    reply: &mut Reply<'_>,
-    fixed: &crate::config::Respond,
-    route: &Route,
-) -> Result<Served, Failure> {
-    x.tally.status.set(fixed.status);
-    x.tally.bytes_out.set(fixed.body.len() as u64);
-    x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
-    if x.request.framing != Framing::None {
-        reply.close();
-    }
-    let mut head = Response::default();
-    for header in &fixed.headers {
-        head.push_field(header.name.as_bytes(), header.value.as_bytes());
-    }
-    if head.header("content-type").is_none() && !fixed.body.is_empty() {
-        head.push_field(b"content-type", b"text/plain; charset=utf-8");
-    }
-    head.status = fixed.status;
-    head.framing =
-        if matches!(fixed.status, 204 | 304) { Framing::None } else { Framing::Length(fixed.body.len() as u64) };
-    let sent = async {
-        let mut out = reply.head(&head, &route.response_edits, &Default::default())?;
-        out.write(fixed.body.as_bytes()).await?;
-        out.end(&Default::default()).await
-    };
-    let sent = x.deadline.guard(sent).await;
-    if matches!(sent, Ok(Ok(()))) {
-        Ok(Served::Answered { clean: true })
-    } else {
-        Err(Failure::Client(0, "the client left"))
-    }
-}
-
-/// Sends a copy to a mirror, beside everything: production's answer is under way or gone already.
-fn mirror(
-    x: &Exchange<'_>,
-    route: &Arc<Route>,
-    index: usize,
-    copy: Option<&[u8]>,
-    complete: bool,
-    production: (u16, Duration),
-) {
-    let mirror = &route.mirrors[index];
-    let Mirror { config, comparison, .. } = mirror;
-    if config.percent < 100.0 && rand::random::<f64>() * 100.0 >= config.percent {
-        return;
-    }
-    let bodiless = x.request.framing == Framing::None || x.request.framing == Framing::Length(0);
-    if (!bodiless && (copy.is_none() || !complete))
-        || comparison.active.load(Ordering::Relaxed) >= COPIES
-        || x.request.upgrade
-    {
-        comparison.skipped.fetch_add(1, Ordering::Relaxed);
-        return;
-    }
-    comparison.copied.fetch_add(1, Ordering::Relaxed);
-    comparison.active.fetch_add(1, Ordering::Relaxed);
-    let body = Bytes::copy_from_slice(copy.unwrap_or_default());
-    let mut request = x.request.duplicate();
-    request.framing = if bodiless { Framing::None } else { Framing::Length(body.len() as u64) };
-    let (conn, site, listener, client) = (Rc::clone(x.conn), Arc::clone(x.site), Arc::clone(x.listener), x.client);
-    let route = Arc::clone(route);
-    tokio::task::spawn_local(async move {
-        let mirror = &route.mirrors[index];
-        let (deadline, tally) = (upstream::deadline(), Tally::default());
-        let x = Exchange::new((&conn, &site, &listener), &deadline, &request, client, &tally);
-        let target = Target {
-            pool: Arc::clone(&mirror.pool),
-            weight: 1,
-            request_edits: crate::site::Edits::new(&[&route.config.filters.request_headers]),
-            response_edits: crate::site::Edits::default(),
-        };
-        let started = Instant::now();
-        let mut body = if body.is_empty() { BodyIn::End } else { BodyIn::Memory(body) };
-        let result = forward(&x, &route, "", &target, &mut body, &mut Reply::Nobody, &mut Purpose::Plain).await;
-        let status = if result.is_ok() { tally.status.get() } else { 0 };
-        mirror.comparison.active.fetch_sub(1, Ordering::Relaxed);
-        if mirror.config.compare {
-            let name = || {
-                format!("{} {}", String::from_utf8_lossy(request.method()), String::from_utf8_lossy(request.target()))
-            };
-            mirror.comparison.record(name, production, (status, started.elapsed()));
-        }
-    });
 }

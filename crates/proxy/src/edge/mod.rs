@@ -3,6 +3,7 @@
 //! Each thread has a runtime of its own, its own sockets on the same addresses (SO_REUSEPORT), and its own unused
 //! connections to endpoints: a request touches one thread only. What threads share is counters and the site in force.
 
+mod answers;
 mod caching;
 mod connection;
 mod datagram;
@@ -11,6 +12,7 @@ mod exchange;
 mod forwarded;
 mod heads;
 mod listen;
+mod mirroring;
 mod one;
 mod reply;
 mod senders;

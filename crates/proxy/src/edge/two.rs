@@ -85,11 +85,10 @@ async fn stream_served(conn: Rc<Conn>, request: http::Request<RecvStream>, mut r
     }
     let body = BodyIn::two(&mut incoming);
     let next = exchange::serve(&conn, &site, &listener, &deadline, &request, body, reply).await;
-    match next {
-        // An answer that came before the request's end tells the client to stop sending.
-        Next::Close => respond.send_reset(h2::Reason::NO_ERROR),
-        Next::Broken => respond.send_reset(h2::Reason::INTERNAL_ERROR),
-        Next::KeepAlive | Next::Tunnel(..) => {}
+    // An answer that came before the request's end tells the client to stop sending: the library does, behind the answer,
+    // as soon as nobody holds the stream. A reset of our own would overtake what is still to be sent.
+    if matches!(next, Next::Broken) {
+        respond.send_reset(h2::Reason::INTERNAL_ERROR);
     }
     give(std::mem::take(&mut request.text));
 }

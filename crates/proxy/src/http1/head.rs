@@ -433,7 +433,8 @@ impl Request {
                 _ => {}
             }
         }
-        if hosts > 1 || (hosts == 0 && self.version == 11) {
+        // HTTP/2 may name the host in `:authority` alone, but must name it (RFC 9113 section 8.3.1).
+        if hosts > 1 || (hosts == 0 && self.version == 11) || (self.version == 20 && self.host.is_empty()) {
             return Err(Broken::Malformed("there is not exactly one Host field"));
         }
         if coded && length.is_some() {

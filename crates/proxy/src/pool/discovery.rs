@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use names::{NameError, Names};
 use parking_lot::Mutex;
+use serving::FileWatch;
 use tokio_util::sync::CancellationToken;
 
 use super::Member;
@@ -75,6 +76,15 @@ impl Source {
         }
     }
 
+    /// Tells of changes of the files that it depends on, where there are some and their directories are there already.
+    fn watch(&self) -> Option<FileWatch> {
+        let What::Discovery(Discovery::Binding(binding)) = &self.what else { return None };
+        let root = root_of(binding)?;
+        let below = std::fs::read_dir(&root).ok()?.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+        let files: Vec<PathBuf> = below.chain([root.clone()]).map(|directory| directory.join("host")).collect();
+        FileWatch::new(files).ok()
+    }
+
     /// What it names now, and until when that holds.
     async fn look(&self, names: &Names) -> Result<(Vec<Member>, Instant), NameError> {
         let missing = |reason: &str| NameError { name: self.name(), reason: reason.to_owned() };
@@ -84,9 +94,7 @@ impl Source {
             What::Discovery(Discovery::Srv(name)) => by_service(names, name, &self.known).await,
             What::Discovery(Discovery::Binding(binding)) => {
                 let address = bound(binding).ok_or_else(|| missing("there is no such binding with an address"))?;
-                // A file may change without telling.
-                let (members, until) = by_name(names, &address, 1, false).await?;
-                Ok((members, until.min(Instant::now() + AGAIN)))
+                by_name(names, &address, 1, false).await
             }
             What::Discovery(Discovery::Environment(prefix)) => {
                 let address = from_environment(prefix, |name| std::env::var(name).ok());
@@ -112,6 +120,8 @@ pub fn follow(
         let one = async move {
             let (mut first, mut failing) = (true, false);
             loop {
+                // Begun before the look, so that no change is missed.
+                let watch = source.watch();
                 let wait = match source.look(&names).await {
                     Ok((members, until)) => {
                         if failing {
@@ -133,10 +143,19 @@ pub fn follow(
                             tracing::warn!(%error, "look-up failed, what was known stays");
                         }
                         failing = true;
-                        AGAIN
+                        if watch.is_some() { LATEST } else { AGAIN }
                     }
                 };
-                tokio::time::sleep(wait).await;
+                let changed = async {
+                    match watch {
+                        Some(mut watch) => drop(watch.changed().await),
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = changed => {}
+                }
             }
         };
         tokio::spawn(async move {
@@ -189,9 +208,14 @@ async fn by_service(names: &Names, name: &str, known: &[Member]) -> Result<(Vec<
     }
 }
 
+/// The directory of bindings.
+fn root_of(binding: &Binding) -> Option<PathBuf> {
+    binding.root.clone().or_else(|| std::env::var_os("SERVICE_BINDING_ROOT").map(PathBuf::from))
+}
+
 /// The address in a Service binding's directory: `host` and `port`, else `uri`, `url` or `jdbc-url`.
 pub fn bound(binding: &Binding) -> Option<String> {
-    let root = binding.root.clone().or_else(|| std::env::var_os("SERVICE_BINDING_ROOT").map(PathBuf::from))?;
+    let root = root_of(binding)?;
     let read = |directory: &std::path::Path, name: &str| {
         std::fs::read_to_string(directory.join(name)).ok().map(|text| text.trim().to_owned())
     };

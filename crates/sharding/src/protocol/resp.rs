@@ -1,6 +1,10 @@
 //! RESP2 and RESP3 (the Redis serialization protocol): where a request ends and where its arguments are, where a reply ends.
 
+mod replies;
+
 use super::{Broken, Span};
+
+pub use replies::{Passing, ReplyScanner, elements, integer};
 
 /// Most arguments of a request, as in Redis.
 pub const MOST_ARGUMENTS: i64 = 1024 * 1024;
@@ -119,95 +123,6 @@ impl RequestParser {
         self.inside = false;
         self.inline = false;
     }
-}
-
-/// A reader of replies that goes on where it stopped, however they nest.
-#[derive(Clone, Debug)]
-pub struct ReplyScanner {
-    /// Elements still to come before the reply is whole.
-    missing: u64,
-    at: usize,
-}
-
-impl Default for ReplyScanner {
-    fn default() -> Self {
-        ReplyScanner { missing: 1, at: 0 }
-    }
-}
-
-impl ReplyScanner {
-    /// Looks for the end of the reply at the start of `buffer`; its length once it is whole, and then begins anew.
-    ///
-    /// # Errors
-    /// When the bytes are no reply.
-    pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, Broken> {
-        while self.missing > 0 {
-            let Some(&kind) = buffer.get(self.at) else { return Ok(None) };
-            match kind {
-                b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => {
-                    let Some(end) = line_end(buffer, self.at + 1)? else { return Ok(None) };
-                    self.at = end;
-                    self.missing -= 1;
-                }
-                b'$' | b'=' | b'!' => {
-                    let Some((length, start)) = number(buffer, self.at + 1)? else { return Ok(None) };
-                    if length > LONGEST_BULK {
-                        return Err(Broken("invalid bulk length in a reply"));
-                    }
-                    let end = match usize::try_from(length) {
-                        Ok(length) => start + length + 2,
-                        Err(_) => start,
-                    };
-                    if buffer.len() < end {
-                        return Ok(None);
-                    }
-                    if length >= 0 && &buffer[end - 2..end] != b"\r\n" {
-                        return Err(Broken("a bulk string of a reply does not end where it should"));
-                    }
-                    self.at = end;
-                    self.missing -= 1;
-                }
-                b'*' | b'~' | b'>' | b'%' | b'|' => {
-                    let Some((count, start)) = number(buffer, self.at + 1)? else { return Ok(None) };
-                    let count = u64::try_from(count).unwrap_or(0);
-                    let elements = if matches!(kind, b'%' | b'|') { count.saturating_mul(2) } else { count };
-                    // What an attribute describes still follows it.
-                    let itself = u64::from(kind != b'|');
-                    self.missing = (self.missing - itself)
-                        .checked_add(elements)
-                        .filter(|&missing| missing < u64::from(u32::MAX))
-                        .ok_or(Broken("too many elements in a reply"))?;
-                    self.at = start;
-                }
-                _ => return Err(Broken("a reply begins with an unknown byte")),
-            }
-        }
-        let length = self.at;
-        *self = ReplyScanner::default();
-        Ok(Some(length))
-    }
-}
-
-/// The elements of an array reply, each whole; `None` when `reply` is not a whole array.
-#[must_use]
-pub fn elements(reply: &[u8]) -> Option<Vec<Span>> {
-    if reply.first() != Some(&b'*') {
-        return None;
-    }
-    let (count, mut start) = number(reply, 1).ok()??;
-    let mut spans = Vec::new();
-    for _ in 0..count {
-        let length = ReplyScanner::default().scan(&reply[start..]).ok()??;
-        spans.push(Span { start, end: start + length });
-        start += length;
-    }
-    Some(spans)
-}
-
-/// The number of an integer reply.
-#[must_use]
-pub fn integer(reply: &[u8]) -> Option<i64> {
-    (reply.first() == Some(&b':')).then(|| number(reply, 1).ok().flatten()).flatten().map(|(number, _)| number)
 }
 
 /// Appends a bulk string.
@@ -352,8 +267,24 @@ mod tests {
                     None => scanner.scan(&bytes).unwrap().unwrap(),
                 };
                 assert_eq!(length, reply.len(), "{reply:?} cut at {first}");
+                let mut scanner = ReplyScanner::default();
+                if scanner.scan(&bytes[..first]).unwrap().is_some() {
+                    continue;
+                }
+                let (mut passed, mut passing) = scanner.pass();
+                for end in first..=bytes.len() {
+                    let (length, whole) = passing.advance(&bytes[passed..end]).unwrap();
+                    passed += length;
+                    if whole {
+                        break;
+                    }
+                }
+                assert_eq!(passed, reply.len(), "{reply:?} passed on from {first}");
             }
         }
+        let mut passing = ReplyScanner::default().pass().1;
+        assert_eq!(passing.advance(b"$3\r\nab").unwrap(), (6, false));
+        assert!(passing.advance(b"cde\r\n").is_err(), "its end is looked at, too");
         for broken in ["hello\r\n", "$3\r\nabcde\r\n", "*4294967296\r\n", "+OK\n", ":\r\r\n\n"] {
             let said = ReplyScanner::default().scan(broken.as_bytes());
             assert!(said.is_err() || broken.starts_with(':'), "{broken:?}: {said:?}");

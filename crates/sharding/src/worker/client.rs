@@ -16,6 +16,10 @@ const MOST_WAITING: usize = 1024;
 const MOST_WAITING_BYTES: usize = 8 << 20;
 /// While so many bytes of answers wait for a client, no more requests of it are read.
 const SLOW: usize = 1 << 20;
+/// While so many bytes wait for a client, a server whose large answer is passed on to it is not read from …
+pub const ENOUGH: usize = 16 << 20;
+/// … until no more than so many do.
+pub const AGAIN: usize = 8 << 20;
 /// A client that lets so many bytes of answers pile up is closed.
 const TOO_SLOW: usize = 64 << 20;
 
@@ -93,6 +97,8 @@ pub struct Client {
     /// RESP's version, 2 or 3.
     pub version: u8,
     pub waiting_bytes: usize,
+    /// A server that waits until this client has read more.
+    pub fed_by: Option<usize>,
     pub since: Instant,
     pub requests: u64,
     pub bytes_in: u64,
@@ -127,6 +133,7 @@ impl Client {
             authenticated: false,
             version: 2,
             waiting_bytes: 0,
+            fed_by: None,
             since: now,
             requests: 0,
             bytes_in: 0,
@@ -161,6 +168,11 @@ impl Client {
         } else {
             self.slots.push_back(Slot::Ready(Reply::from_slice(reply)));
         }
+    }
+
+    /// Whether the answer to this request is the next that it gets, and from one server alone.
+    pub fn is_next(&self, sequence: u64) -> bool {
+        sequence == self.first && matches!(self.slots.front(), Some(Slot::Waiting))
     }
 
     /// Puts an answer, or a part of one, where it belongs.

@@ -3,12 +3,15 @@
 //! A turn of the loop reads from everything that has something to say, and only then writes: all that a turn sends to one
 //! server or one client leaves in one system call, however many requests or answers it is.
 
+mod changes;
 mod client;
 mod connections;
 mod gather;
 mod io;
 mod memcached;
+mod passing;
 mod pool;
+mod reading;
 mod redis;
 mod server;
 mod turn;

@@ -23,6 +23,22 @@ pub enum For {
     Introduction,
 }
 
+/// From this size on an answer is passed on as it comes rather than kept until it is whole, where its client waits for it.
+const LARGE: usize = 256 * 1024;
+
+/// How long a client may keep a server waiting in the middle of an answer, unless the pool has a timeout.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a server's bytes are to the loop.
+pub enum Said<'a> {
+    /// A question: may this answer be passed on as it comes?
+    MayPass(&'a Pending),
+    /// A part of an answer that is passed on; more of it follows.
+    Part(&'a Pending, &'a [u8]),
+    /// A whole answer, or the last part of one.
+    Answer(&'a Pending, &'a [u8]),
+}
+
 /// A request that waits for its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Pending {
@@ -85,6 +101,10 @@ pub struct Server {
     input: Vec<u8>,
     pub pending: VecDeque<Pending>,
     scanner: Scanner,
+    /// The first answer is being passed on as it comes.
+    pub passing: Option<resp::Passing>,
+    /// It is not read from, since then: the client that its answer is passed on to has enough to read.
+    pub paused: Option<Instant>,
     pub timeout: Option<Duration>,
     pub failure: Option<Failure>,
     pub dirty: bool,
@@ -112,6 +132,8 @@ impl Server {
                 Protocol::Redis => Scanner::Redis(resp::ReplyScanner::default()),
                 Protocol::Memcached => Scanner::Memcached(memcached::ReplyScanner::default()),
             },
+            passing: None,
+            paused: None,
             timeout: pool.answer_timeout(),
             failure: None,
             dirty: false,
@@ -148,14 +170,23 @@ impl Server {
 
     /// When the first answer is overdue.
     pub fn deadline(&self) -> Option<Instant> {
+        if self.paused.is_some() {
+            return None;
+        }
         Some(self.pending.front()?.since + self.timeout?)
     }
 
-    /// Takes the bytes that have come and hands each whole answer over with whom it is for.
+    /// Until when the client that its answer is passed on to may keep it waiting.
+    pub fn stalls_until(&self) -> Option<Instant> {
+        Some(self.paused? + self.timeout.unwrap_or(PATIENCE))
+    }
+
+    /// Takes the bytes that have come and hands each answer over with whom it is for: whole, or where it is large and may be
+    /// passed on, part by part.
     ///
     /// # Errors
     /// When they are no answers, or answers to nothing.
-    pub fn take(&mut self, bytes: &[u8], mut hand_over: impl FnMut(Pending, &[u8])) -> Result<(), Failure> {
+    pub fn take(&mut self, bytes: &[u8], mut hand_over: impl FnMut(Said<'_>) -> bool) -> Result<(), Failure> {
         if self.input.is_empty() {
             let taken = self.answers(bytes, &mut hand_over)?;
             self.input.extend_from_slice(&bytes[taken..]);
@@ -173,18 +204,43 @@ impl Server {
         Ok(())
     }
 
-    fn answers(&mut self, bytes: &[u8], hand_over: &mut impl FnMut(Pending, &[u8])) -> Result<usize, Failure> {
+    fn answers(&mut self, bytes: &[u8], hand_over: &mut impl FnMut(Said<'_>) -> bool) -> Result<usize, Failure> {
         let mut at = 0;
         while at < bytes.len() {
             let rest = &bytes[at..];
-            let Some(first) = self.pending.front() else {
+            let Some(&first) = self.pending.front() else {
                 return Err(Failure::of_protocol("the server said something unasked"));
             };
+            if let Some(passing) = &mut self.passing {
+                let (length, whole) = passing.advance(rest).map_err(|Broken(reason)| Failure::of_protocol(reason))?;
+                at += length;
+                if !whole {
+                    hand_over(Said::Part(&first, &rest[..length]));
+                    break;
+                }
+                self.passing = None;
+                self.pending.pop_front();
+                hand_over(Said::Answer(&first, &rest[..length]));
+                continue;
+            }
             let length = match &mut self.scanner {
                 Scanner::Redis(scanner) => scanner.scan(rest),
                 Scanner::Memcached(scanner) => scanner.scan(rest, first.ends),
             };
-            let Some(length) = length.map_err(|Broken(reason)| Failure::of_protocol(reason))? else { break };
+            let Some(length) = length.map_err(|Broken(reason)| Failure::of_protocol(reason))? else {
+                match &mut self.scanner {
+                    Scanner::Redis(scanner)
+                        if rest.len() >= LARGE && rest[0] != b'>' && hand_over(Said::MayPass(&first)) =>
+                    {
+                        let (read, passing) = scanner.pass();
+                        self.passing = Some(passing);
+                        hand_over(Said::Part(&first, &rest[..read]));
+                        at += read;
+                        continue;
+                    }
+                    _ => break,
+                }
+            };
             at += length;
             let reply = &rest[..length];
             if reply.first() == Some(&b'>') && matches!(self.scanner, Scanner::Redis(_)) {
@@ -196,7 +252,7 @@ impl Server {
             }
             if let Some(pending) = self.pending.pop_front() {
                 let reply = if pending.ends == memcached::Ends::AtNoop { &reply[..reply.len() - 4] } else { reply };
-                hand_over(pending, reply);
+                hand_over(Said::Answer(&pending, reply));
             }
         }
         Ok(at)

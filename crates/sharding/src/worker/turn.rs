@@ -7,14 +7,13 @@ use mio::Events;
 use mio::event::Event;
 use serving::Record;
 
-use super::client::{Client, Parser};
-use super::server::{Failure, Stage};
+use super::client::{AGAIN, Client};
+use super::server::{Failure, Said, Stage};
 use super::{Core, Order, Source};
 use crate::config::Protocol;
-use crate::protocol::{Broken, resp};
 
 /// Reads from one connection in one turn; the others want their turn too.
-const MOST_READS: usize = 8;
+pub(super) const MOST_READS: usize = 8;
 /// How long a client that has broken the protocol is listened to, so that it can read why it is closed.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long accepting rests when there are no descriptors left.
@@ -33,7 +32,8 @@ impl Core {
         if busy.iter().any(|list| !list.is_empty()) {
             return Some(Duration::ZERO);
         }
-        let answers = self.servers.iter().filter_map(|(_, server)| server.as_ref()?.deadline());
+        let due = |server: &super::Server| server.deadline().or_else(|| server.stalls_until());
+        let answers = self.servers.iter().filter_map(|(_, server)| due(server.as_ref()?));
         let lingering = self.lingering.iter().map(|&(_, _, until)| until);
         let next = answers.chain(self.accept_again).chain(lingering).min()?;
         // The kernel counts whole milliseconds: a little late is better than many turns too early.
@@ -71,6 +71,7 @@ impl Core {
             self.close_lingering();
         }
         self.give_up_overdue();
+        self.give_up_stalled();
         self.flush_servers();
         for id in std::mem::take(&mut self.failed_servers) {
             self.give_up(id);
@@ -158,122 +159,6 @@ impl Core {
         }
     }
 
-    fn read_client(&mut self, id: usize) {
-        let Some(mut client) = self.clients.get_mut(id).and_then(Option::take) else { return };
-        let mut scratch = std::mem::take(&mut self.scratch);
-        if client.unread && !client.is_full() {
-            self.consume(id, &mut client, &[]);
-        }
-        let mut reads = 0;
-        while client.readable && !client.ended && !client.broken && (client.lingering || !client.is_full()) {
-            if reads == MOST_READS {
-                self.resume_client(id, &mut client);
-                break;
-            }
-            reads += 1;
-            match client.stream.read(&mut scratch) {
-                Ok(0) => client.ended = true,
-                Ok(count) => {
-                    // A short read has emptied the socket, unless the end of the stream is still to be read.
-                    client.readable = count == scratch.len() || client.ending;
-                    client.bytes_in += count as u64;
-                    if client.lingering {
-                        continue;
-                    }
-                    self.consume(id, &mut client, &scratch[..count]);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => client.readable = false,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => client.broken = true,
-            }
-        }
-        self.scratch = scratch;
-        if (client.ended || client.broken || client.closing || client.out.waiting() > 0) && !client.dirty {
-            client.dirty = true;
-            self.dirty_clients.push(id);
-        }
-        self.clients[id] = Some(client);
-    }
-
-    fn resume_client(&mut self, id: usize, client: &mut Client) {
-        if !client.resuming {
-            client.resuming = true;
-            self.resuming_clients.push(id);
-        }
-    }
-
-    /// Deals with the requests in what a client has sent, and keeps the rest for later.
-    fn consume(&mut self, id: usize, client: &mut Client, bytes: &[u8]) {
-        if client.input.is_empty() {
-            let taken = self.requests(id, client, bytes);
-            client.input.extend_from_slice(&bytes[taken..]);
-        } else {
-            let mut input = std::mem::take(&mut client.input);
-            input.extend_from_slice(bytes);
-            let taken = self.requests(id, client, &input);
-            if taken < input.len() {
-                input.drain(..taken);
-                client.input = input;
-            }
-        }
-        if client.closing {
-            client.input = Vec::new();
-        }
-        client.unread = !client.input.is_empty() && client.is_full();
-    }
-
-    /// Deals with the whole requests in `bytes`; how many bytes they are.
-    fn requests(&mut self, id: usize, client: &mut Client, bytes: &[u8]) -> usize {
-        let mut at = 0;
-        while at < bytes.len() && !client.is_full() {
-            match self.request(id, client, &bytes[at..]) {
-                Ok(Some(length)) => at += length,
-                Ok(None) => break,
-                Err(Broken(reason)) => {
-                    self.pools[client.pool].stats.refused.add(1);
-                    let error = match client.parser {
-                        Parser::Redis(_) => format!("-ERR Protocol error: {reason}\r\n"),
-                        Parser::Memcached(_) => format!("CLIENT_ERROR {reason}\r\n"),
-                    };
-                    client.answer(error.as_bytes());
-                    client.closing = true;
-                    client.faulty = true;
-                    return bytes.len();
-                }
-            }
-        }
-        at
-    }
-
-    /// Deals with the request at the start of `bytes`, if it is whole; its length.
-    fn request(&mut self, id: usize, client: &mut Client, bytes: &[u8]) -> Result<Option<usize>, Broken> {
-        match &mut client.parser {
-            Parser::Redis(parser) => {
-                let closed = !client.authenticated && self.pools[client.pool].plan.pool.redis_auth.is_some();
-                let limits = if closed { resp::Limits::UNAUTHENTICATED } else { resp::Limits::USUAL };
-                let Some(length) = parser.parse(bytes, limits)? else { return Ok(None) };
-                let inline = parser.inline;
-                // The list goes back afterwards: most requests then need no memory of their own.
-                let arguments = std::mem::take(&mut parser.arguments);
-                self.redis(id, client, &bytes[..length], &arguments, inline);
-                if let Parser::Redis(parser) = &mut client.parser {
-                    parser.arguments = arguments;
-                    parser.next();
-                }
-                Ok(Some(length))
-            }
-            Parser::Memcached(parser) => {
-                let Some((length, request)) = parser.parse(bytes)? else { return Ok(None) };
-                let (keys, base64) = (std::mem::take(&mut parser.keys), parser.base64);
-                self.memcached(id, client, &bytes[..length], request, &keys, base64);
-                if let Parser::Memcached(parser) = &mut client.parser {
-                    parser.keys = keys;
-                }
-                Ok(Some(length))
-            }
-        }
-    }
-
     fn server_event(&mut self, id: usize, event: &Event) {
         let Some(Some(server)) = self.servers.get_mut(id) else { return };
         if event.is_writable() {
@@ -313,6 +198,9 @@ impl Core {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut reads = 0;
         let failure = loop {
+            if self.must_wait(id, &mut server) {
+                break None;
+            }
             let Some(stream) = server.stream.as_mut().filter(|_| server.failure.is_none()) else { break None };
             if reads == MOST_READS * 4 {
                 server.resuming = true;
@@ -325,11 +213,19 @@ impl Core {
                 Ok(count) => {
                     server.stats.response_bytes.add(count as u64);
                     let stats = server.stats.clone();
-                    let taken = server.take(&scratch[..count], |pending, reply| {
-                        stats.responses.add(1);
-                        stats.waiting.subtract(1);
-                        stats.took(self.now.saturating_duration_since(pending.since));
-                        self.deliver(&pending, reply);
+                    let taken = server.take(&scratch[..count], |said| match said {
+                        Said::MayPass(pending) => self.may_pass(pending),
+                        Said::Part(pending, part) => {
+                            self.pass(pending, part);
+                            true
+                        }
+                        Said::Answer(pending, reply) => {
+                            stats.responses.add(1);
+                            stats.waiting.subtract(1);
+                            stats.took(self.now.saturating_duration_since(pending.since));
+                            self.deliver(pending, reply);
+                            true
+                        }
                     });
                     self.judge(&mut server);
                     if let Err(failure) = taken {
@@ -379,6 +275,7 @@ impl Core {
     }
 
     fn flush_clients(&mut self) {
+        let mut resumed = Vec::new();
         for id in std::mem::take(&mut self.dirty_clients) {
             let Some(Some(client)) = self.clients.get_mut(id) else { continue };
             client.dirty = false;
@@ -387,6 +284,9 @@ impl Core {
                     Ok(count) => client.bytes_out += count as u64,
                     Err(_) => client.broken = true,
                 }
+            }
+            if client.out.waiting() <= AGAIN {
+                resumed.extend(client.fed_by.take());
             }
             if client.is_over() && client.faulty && !client.broken && !client.ended {
                 self.linger(id);
@@ -397,6 +297,7 @@ impl Core {
                 self.resuming_clients.push(id);
             }
         }
+        resumed.into_iter().for_each(|server| self.resume_server(server));
     }
 
     /// Ends a client that has broken the protocol: closing at once, with bytes of it unread, would take our last words back.
@@ -428,6 +329,9 @@ impl Core {
 
     fn close_client(&mut self, id: usize) {
         let Some(Some(mut client)) = self.clients.try_remove(id) else { return };
+        if let Some(server) = client.fed_by {
+            self.resume_server(server);
+        }
         client.stream.deregister(self.poll.registry());
         client.stream.end();
         let state = &self.pools[client.pool];

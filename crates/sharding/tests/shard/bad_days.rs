@@ -215,6 +215,63 @@ fn a_client_that_does_not_read_is_not_read_from() {
     assert_eq!(proxy.client().ask("GET big").len(), value.len() + 11);
 }
 
+/// A shard that keeps a value of 96 MiB.
+fn with_a_huge_value(directory: &std::sync::Arc<tempfile::TempDir>) -> Process {
+    let redis = Process::redis(directory.path(), "a", &[]);
+    let last = (96 << 20) - 1;
+    assert_eq!(redis.client().ask(&format!("SETRANGE huge {last} x")), format!(":{}\r\n", last + 1));
+    redis
+}
+
+#[test]
+fn a_huge_answer_is_passed_on_no_faster_than_its_client_reads() {
+    let directory = directory();
+    let _redis = with_a_huge_value(&directory);
+    let proxy = Proxy::start_with(&directory, ONE, &["--threads", "1"]);
+    let mut slow = proxy.client();
+    slow.send(resp("GET huge"));
+    let taken = || proxy.metric("hythe_shard_response_bytes");
+    // What the proxy has taken of it stands still once the client has enough to read.
+    let mut before = -1.0;
+    eventually("the proxy waits", || {
+        let now = taken();
+        (std::mem::replace(&mut before, now) == now && now > 0.0).then_some(())
+    });
+    assert!(taken() < (24 << 20) as f64, "{} bytes are kept for it", taken());
+    assert_eq!(slow.reply().len(), "$100663296\r\n".len() + (96 << 20) + 2);
+    assert_eq!(proxy.client().ask("STRLEN huge"), format!(":{}\r\n", 96 << 20));
+}
+
+#[test]
+fn a_client_that_stops_reading_a_huge_answer_is_given_up_for_those_behind_it() {
+    let directory = directory();
+    let _redis = with_a_huge_value(&directory);
+    let impatient = ONE.replace("  redis: true\n", "  redis: true\n  timeout: 1000\n");
+    let proxy = Proxy::start_with(&directory, &impatient, &["--threads", "1"]);
+    let mut stalled = proxy.client();
+    stalled.send(resp("GET huge"));
+    eventually("it is begun", || (proxy.metric("hythe_shard_response_bytes") > 1e6).then_some(()));
+    assert_eq!(proxy.client().ask("STRLEN huge"), format!(":{}\r\n", 96 << 20));
+    assert!(stalled.read_to_end().len() < 96 << 20, "it is closed, rather than told something in between");
+    assert_eq!(proxy.client().ask("SET a 1"), "+OK\r\n");
+}
+
+#[test]
+fn a_server_that_dies_in_the_middle_of_a_huge_answer_ends_the_client_too() {
+    let directory = directory();
+    let puppet = Puppet::listen(&directory, "a.sock");
+    let proxy = Proxy::start_with(&directory, ONE, &["--threads", "1"]);
+    let mut client = proxy.client();
+    client.send(resp("GET huge"));
+    let mut server = puppet.next();
+    server.read_until("huge\r\n");
+    server.send(format!("$9000000\r\n{}", "x".repeat(1 << 20)));
+    eventually("a part is passed on", || (proxy.metric("hythe_shard_response_bytes") > 1e6).then_some(()));
+    drop(server);
+    let got = client.read_to_end();
+    assert!(got.starts_with("$9000000\r\nxxx") && got.ends_with('x'), "no error is mixed into it");
+}
+
 #[test]
 fn a_client_that_leaves_takes_nobody_elses_answer_with_it() {
     let directory = directory();

@@ -1,0 +1,87 @@
+//! Answers that come of the proxy itself rather than of an endpoint.
+
+use super::exchange::Exchange;
+use super::reply::Reply;
+use super::upstream::{Failure, Served};
+use crate::http1::{Framing, Response};
+use crate::site::Route;
+
+/// An answer of the proxy's own.
+pub(super) async fn answer(
+    x: &Exchange<'_>,
+    reply: &mut Reply<'_>,
+    status: u16,
+    why: &str,
+    fields: &[(&'static str, Vec<u8>)],
+) -> Result<Served, Failure> {
+    x.tally.status.set(status);
+    x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
+    if x.request.framing != Framing::None {
+        reply.close();
+    }
+    let sent = x.deadline.guard(reply.error(status, why, fields)).await;
+    if matches!(sent, Ok(Ok(()))) {
+        Ok(Served::Answered { clean: true })
+    } else {
+        Err(Failure::Client(0, "the client left"))
+    }
+}
+
+/// An answer with fields and a body of its own.
+pub(super) async fn own(
+    x: &Exchange<'_>,
+    reply: &mut Reply<'_>,
+    status: u16,
+    fields: Vec<(&'static str, Vec<u8>)>,
+    body: &[u8],
+    route: &Route,
+) -> Result<Served, Failure> {
+    x.tally.status.set(status);
+    x.tally.bytes_out.set(body.len() as u64);
+    x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
+    if x.request.framing != Framing::None {
+        reply.close();
+    }
+    let sent = x.deadline.guard(reply.own(status, &fields, body, &route.response_edits)).await;
+    if matches!(sent, Ok(Ok(()))) {
+        Ok(Served::Answered { clean: true })
+    } else {
+        Err(Failure::Client(0, "the client left"))
+    }
+}
+
+/// The answer that a route is configured to give.
+pub(super) async fn respond(
+    x: &Exchange<'_>,
+    reply: &mut Reply<'_>,
+    fixed: &crate::config::Respond,
+    route: &Route,
+) -> Result<Served, Failure> {
+    x.tally.status.set(fixed.status);
+    x.tally.bytes_out.set(fixed.body.len() as u64);
+    x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
+    if x.request.framing != Framing::None {
+        reply.close();
+    }
+    let mut head = Response::default();
+    for header in &fixed.headers {
+        head.push_field(header.name.as_bytes(), header.value.as_bytes());
+    }
+    if head.header("content-type").is_none() && !fixed.body.is_empty() {
+        head.push_field(b"content-type", b"text/plain; charset=utf-8");
+    }
+    head.status = fixed.status;
+    head.framing =
+        if matches!(fixed.status, 204 | 304) { Framing::None } else { Framing::Length(fixed.body.len() as u64) };
+    let sent = async {
+        let mut out = reply.head(&head, &route.response_edits, &Default::default())?;
+        out.write(fixed.body.as_bytes()).await?;
+        out.end(&Default::default()).await
+    };
+    let sent = x.deadline.guard(sent).await;
+    if matches!(sent, Ok(Ok(()))) {
+        Ok(Served::Answered { clean: true })
+    } else {
+        Err(Failure::Client(0, "the client left"))
+    }
+}
