@@ -7,6 +7,16 @@ use crate::{
     docker,
 };
 
+mod beside;
+mod containers;
+mod experiment;
+mod limits;
+mod pages;
+mod search;
+mod sharing;
+mod software;
+mod three_tiers;
+
 /// The example of that name, as it is printed, with images that this machine has.
 fn example(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/patterns").join(name);

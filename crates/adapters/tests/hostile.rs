@@ -1,6 +1,6 @@
 //! Servers and texts that mean harm.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use adapters::{
     logs::{config::Kind, format::Format, lines::Records},
@@ -13,6 +13,11 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
+
+#[path = "../../http-ends/tests/hostile/mod.rs"]
+mod harm;
+
+use harm::each_mutation;
 
 /// A server that says these bytes to everyone, then listens, and closes when told nothing more for a moment.
 async fn says(bytes: Vec<u8>, closes: bool) -> SocketAddr {
@@ -76,28 +81,8 @@ async fn servers_that_lie_or_stop_in_the_middle_are_refused() {
     refused_by_all(b"S", false).await;
 }
 
-/// The same sequence in every run (SplitMix64).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-}
-
-/// Mutates each file of the corpus so often.
-const ROUNDS: usize = 300;
-
 #[test]
 fn no_mutation_of_a_log_or_a_page_does_worse_than_to_stay_unread() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
     let formats: Vec<Format> = Kind::value_variants()
         .iter()
         .map(|kind| {
@@ -106,21 +91,12 @@ fn no_mutation_of_a_log_or_a_page_does_worse_than_to_stay_unread() {
         })
         .collect();
     let now = "2026-03-04T05:06:07Z".parse().unwrap();
-    let mut chance = Chance(7);
-    let mut seen = 0;
-    for file in std::fs::read_dir(corpus).unwrap() {
-        let original = std::fs::read(file.unwrap().path()).unwrap();
-        for _ in 0..ROUNDS {
-            let mut bytes = original.clone();
-            for _ in 0..=chance.below(6) {
-                let at = chance.below(bytes.len());
-                match chance.below(4) {
-                    0 if at < bytes.len() => bytes[at] = chance.next() as u8,
-                    1 => drop(bytes.drain(at..(at + chance.below(20)).min(bytes.len()))),
-                    2 => bytes.insert(at, b"\"\\[]{}=: \n-0\xff"[chance.below(13)]),
-                    _ => bytes.truncate(at.max(1)),
-                }
-            }
+    each_mutation(
+        env!("CARGO_MANIFEST_DIR"),
+        7,
+        b"\"\\[]{}=: \n-0\xff",
+        |original| original,
+        |bytes| {
             let text = String::from_utf8_lossy(&bytes).into_owned();
             let mut records = Vec::new();
             let mut lines = Records::new(Kind::Cri, None, 0).unwrap();
@@ -148,8 +124,6 @@ fn no_mutation_of_a_log_or_a_page_does_worse_than_to_stay_unread() {
                 .collect();
             let _ = memcached::metrics(&pairs, &pairs, &pairs).text();
             let _ = text.parse::<Address>();
-            seen += 1;
-        }
-    }
-    assert!(seen >= ROUNDS, "there is a corpus");
+        },
+    );
 }

@@ -1,11 +1,14 @@
 //! Metrics of the software itself.
 
-use adapters::metrics::{Arguments, From, Scraper, exposition::Metrics, serve};
+use adapters::{
+    metrics::{Arguments, From, Scraper, exposition::Metrics, serve},
+    wire::{Address, WireError, mysql::MySql, postgres::Postgres},
+};
 use clap::{Parser, ValueEnum};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_ends::{Client, Names, Trust};
 
-use crate::software::{LONG, memcached, page, postgres, redis, serving};
+use crate::software::{LONG, certify, memcached, page, postgres, redis, redis_with_tls, serving};
 
 fn arguments(told: &[&str]) -> Arguments {
     #[derive(Parser)]
@@ -43,6 +46,44 @@ async fn redis_tells_its_metrics_behind_a_password() {
     let (metrics, error) = scrape("redis", &bare, &[]).await;
     assert_eq!(metrics.value("redis_up", &[]), Some(0.0));
     assert!(error.unwrap().contains("NOAUTH"));
+}
+
+#[tokio::test]
+async fn databases_are_asked_over_tls_and_only_those_that_are_who_they_say() {
+    let server = redis_with_tls();
+    let other = tempfile::tempdir().unwrap();
+    certify(other.path());
+    let ca = |directory: &std::path::Path| directory.join("tls.crt").display().to_string();
+    let target = |more: &str| format!("rediss://127.0.0.1:{}?{more}", server.port);
+    let (metrics, error) = scrape("redis", &target(&format!("ca={}", ca(server.directory.path()))), &[]).await;
+    assert_eq!((metrics.value("redis_up", &[]), error), (Some(1.0), None));
+    for wrong in [
+        String::new(),
+        format!("ca={}", ca(other.path())),
+        format!("ca={}&servername=redis.example.com", ca(server.directory.path())),
+    ] {
+        let (metrics, error) = scrape("redis", &target(&wrong), &[]).await;
+        assert_eq!(metrics.value("redis_up", &[]), Some(0.0), "{wrong}");
+        assert!(error.unwrap().contains("TLS with 127.0.0.1"), "{wrong}");
+    }
+    let server = postgres("scram-sha-256");
+    let secured = |more: &str| -> Address {
+        format!("postgres://me:se'cret@127.0.0.1:{}/postgres?{more}", server.port).parse().unwrap()
+    };
+    let names = Names::default();
+    for (more, expected) in [
+        (format!("sslmode=verify-full&sslrootcert={}", ca(server.directory.path())), "t"),
+        ("sslmode=disable".to_owned(), "f"),
+    ] {
+        let mut postgres = Postgres::connect(&names, &secured(&more), LONG).await.unwrap();
+        let rows = postgres.ask("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", LONG).await.unwrap();
+        assert_eq!(rows.rows, [[Some(expected.to_owned())]]);
+    }
+    let refused = Postgres::connect(&names, &secured(&format!("tls&ca={}", ca(other.path()))), LONG).await;
+    assert!(matches!(refused, Err(WireError::Tls(..))));
+    let plain = memcached();
+    let address = format!("mysql://127.0.0.1:{}?tls", plain.port).parse().unwrap();
+    assert!(MySql::connect(&names, &address, std::time::Duration::from_secs(1)).await.is_err());
 }
 
 #[tokio::test]

@@ -51,6 +51,25 @@ pub fn redis(arguments: &[&str]) -> Server {
     start(command.args(arguments), port, directory)
 }
 
+/// A certificate for 127.0.0.1 and its key as `tls.crt` and `tls.key`.
+pub fn certify(directory: &Path) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(directory.join("tls.crt"), made.cert.pem()).unwrap();
+    std::fs::write(directory.join("tls.key"), made.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(directory.join("tls.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+/// A Redis that speaks TLS alone.
+pub fn redis_with_tls() -> Server {
+    let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
+    certify(directory.path());
+    let mut command = Command::new("redis-server");
+    command.args(["--port", "0", "--tls-port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+    command.args(["--tls-auth-clients", "no", "--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key"]);
+    command.current_dir(directory.path());
+    start(&mut command, port, directory)
+}
+
 pub fn memcached() -> Server {
     let (directory, port) = (tempfile::tempdir().unwrap(), free_port());
     let mut command = Command::new("memcached");
@@ -69,7 +88,10 @@ pub fn postgres(way: &str) -> Server {
         command.uid(65534).gid(65534).current_dir("/").env("LC_ALL", "C");
     };
     std::os::unix::fs::chown(directory.path(), Some(65534), Some(65534)).unwrap();
-    std::os::unix::fs::chown(&password, Some(65534), Some(65534)).unwrap();
+    certify(directory.path());
+    for file in [&password, &directory.path().join("tls.crt"), &directory.path().join("tls.key")] {
+        std::os::unix::fs::chown(file, Some(65534), Some(65534)).unwrap();
+    }
     let mut initdb = Command::new(programs.join("initdb"));
     initdb.args(["-U", "me", "--no-sync", "--auth-host", way, "-D"]).arg(&data).arg("--pwfile").arg(&password);
     nobody(&mut initdb);
@@ -77,7 +99,10 @@ pub fn postgres(way: &str) -> Server {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut command = Command::new(programs.join("postgres"));
     command.arg("-D").arg(&data).args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k"]).arg(directory.path());
-    command.args(["-c", "fsync=off"]);
+    command.args(["-c", "fsync=off", "-c", "ssl=on"]);
+    for (name, file) in [("ssl_cert_file", "tls.crt"), ("ssl_key_file", "tls.key")] {
+        command.arg("-c").arg(format!("{name}={}", directory.path().join(file).display()));
+    }
     nobody(&mut command);
     let server = start(&mut command, port, directory);
     let deadline = Instant::now() + LONG;

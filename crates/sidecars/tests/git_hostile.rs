@@ -12,6 +12,11 @@ use sidecars::git::{
     CheckoutError, Kind, ObjectError, Oid, Pack, PackError, Packets, Remote, RemoteError, apply, checkout, entries,
 };
 
+#[path = "../../http-ends/tests/hostile/mod.rs"]
+mod harm;
+
+use harm::{Chance, each_mutation};
+
 /// A pack of whole objects.
 fn pack(objects: &[(u8, &[u8])]) -> Vec<u8> {
     let mut pack = b"PACK\0\0\0\x02".to_vec();
@@ -100,49 +105,20 @@ fn a_pack_that_is_cut_off_or_lies_is_refused() {
     assert!(matches!(missing, Err(PackError::Missing(_))));
 }
 
-/// The same sequence in every run (SplitMix64).
-struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-}
-
-/// Mutates each file of the corpus so often.
-const ROUNDS: usize = 300;
-
 #[test]
 fn no_mutation_of_a_pack_does_worse_than_an_error() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    each_mutation(
+        env!("CARGO_MANIFEST_DIR"),
+        1,
+        b"",
+        |original| {
+            assert!(read(&original).is_ok());
+            original[..original.len() - 20].to_vec()
+        },
+        // With a right checksum, so that the mutation is looked at.
+        |bytes| drop(read(&seal(bytes))),
+    );
     let mut chance = Chance(1);
-    let mut seen = 0;
-    for file in std::fs::read_dir(corpus).unwrap() {
-        let original = std::fs::read(file.unwrap().path()).unwrap();
-        assert!(read(&original).is_ok());
-        for _ in 0..ROUNDS {
-            let mut bytes = original[..original.len() - 20].to_vec();
-            for _ in 0..=chance.below(4) {
-                let at = chance.below(bytes.len());
-                match chance.below(3) {
-                    0 => bytes[at] = chance.next() as u8,
-                    1 => drop(bytes.drain(at..(at + chance.below(16)).min(bytes.len()))),
-                    _ => bytes.insert(at, chance.next() as u8),
-                }
-            }
-            // With a right checksum, so that the mutation is looked at.
-            let _ = read(&seal(bytes));
-            seen += 1;
-        }
-    }
-    assert!(seen >= ROUNDS, "there is a corpus");
     for _ in 0..20_000 {
         let bytes: Vec<u8> = (0..chance.below(40)).map(|_| chance.next() as u8).collect();
         let _ = entries(&bytes);
@@ -173,7 +149,7 @@ async fn a_server_that_is_no_git_server_is_told_of() {
         server.abort();
     }
     let client = Client::new(Names::default(), Trust::System);
-    for url in ["git@host:x", "ssh://host/x", "/srv/x", "http://a b/"] {
+    for url in ["git@host:x", "ssh://host/x", "/srv/x", "http://a b/", "file://host/x", "file:///%zz"] {
         assert!(Remote::new(client.clone(), url, None, std::time::Duration::from_secs(1)).is_err(), "{url}");
     }
 }

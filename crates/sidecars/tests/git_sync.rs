@@ -68,8 +68,58 @@ async fn a_commit_is_checked_out_as_git_itself_does() {
     let oid = remote.resolve("HEAD").await.unwrap();
     assert_eq!(oid.to_string(), commit);
     let mut pack = remote.fetch(&oid, target.path(), 1 << 30).await.unwrap();
-    checkout(&mut pack, &oid, &target.path().join("files")).unwrap();
+    checkout(pack.as_mut(), &oid, &target.path().join("files")).unwrap();
     assert_eq!(listing(&target.path().join("files")), listing(server.path()));
+}
+
+#[tokio::test]
+async fn a_repository_on_the_disk_is_read_as_it_lies_there() {
+    let server = GitServer::start(None).await;
+    let texts: Vec<String> = (0..5).map(similar).collect();
+    let names: Vec<String> = (0..5).map(|number| format!("deep/similar-{number}")).collect();
+    let files: Vec<(&str, &str)> = names.iter().zip(&texts).map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let first = server.commit(&files);
+    git(server.path(), &["tag", "-a", "v1", "-m", "one"]);
+    git(server.path(), &["tag", "-a", "of-a-tag", "-m", "two", "v1"]);
+    git(server.path(), &["branch", "feature/x"]);
+    let bare = tempfile::tempdir().unwrap();
+    let url = |path: &Path| format!("file://{}", path.display());
+    let check = async |url: &str, reference: &str, commit: &str| {
+        let remote = remote(url, None);
+        let oid = remote.resolve(reference).await.unwrap();
+        assert_eq!(oid.to_string(), commit, "{url} {reference}");
+        let target = tempfile::tempdir().unwrap();
+        let mut objects = remote.fetch(&oid, target.path(), 1 << 30).await.unwrap();
+        checkout(objects.as_mut(), &oid, &target.path().join("files")).unwrap();
+        listing(&target.path().join("files"))
+    };
+    let own = listing(server.path());
+    // Loose objects; then a pack with deltas and packed references; then a bare copy that borrows its objects.
+    assert_eq!(check(&url(server.path()), "HEAD", &first).await, own);
+    git(server.path(), &["gc", "-q", "--aggressive", "--prune=now"]);
+    assert!(server.path().join(".git/packed-refs").exists());
+    for reference in ["v1", "of-a-tag", "refs/tags/v1", "feature/x", "main", "HEAD", first.as_str()] {
+        assert_eq!(check(&url(server.path()), reference, &first).await, own, "{reference}");
+    }
+    git(bare.path(), &["clone", "-q", "--bare", "--shared", server.path().to_str().unwrap(), "x y.git"]);
+    let borrowed = format!("{}/x%20y.git/", url(bare.path()));
+    assert_eq!(check(&borrowed, "main", &first).await, own);
+    let second = server.commit(&[("new", "2")]);
+    assert_eq!(check(&format!("file://localhost{}", server.path().display()), "main", &second).await.len(), own.len() + 1);
+    for (url, reference) in [(url(server.path()), "nowhere"), (url(server.path()), "../config")] {
+        assert!(matches!(remote(&url, None).resolve(reference).await, Err(RemoteError::NoReference(_))), "{reference}");
+    }
+    let nothing = remote(&url(&bare.path().join("none")), None).resolve("main").await;
+    assert!(nothing.unwrap_err().to_string().contains("there is no repository"));
+    // What has rotted is not shown.
+    let pack = pack_name(server.path()).replace(".idx", ".pack");
+    std::fs::set_permissions(&pack, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let mut bytes = std::fs::read(&pack).unwrap();
+    let length = bytes.len();
+    bytes[12..length - 20].iter_mut().step_by(7).for_each(|byte| *byte ^= 0x55);
+    std::fs::write(&pack, bytes).unwrap();
+    let oid = first.parse().unwrap();
+    assert!(remote(&url(server.path()), None).fetch(&oid, bare.path(), 1 << 30).await.is_err());
 }
 
 fn pack_name(repository: &Path) -> String {

@@ -44,8 +44,8 @@ impl FromStr for Check {
         }
         let address: Address = text.parse().map_err(|error: crate::wire::AddressError| error.to_string())?;
         match address.scheme.as_str() {
-            "redis" => Ok(Self::Redis(address)),
-            "memcached" => Ok(Self::Memcached(address)),
+            "redis" | "rediss" => Ok(Self::Redis(address)),
+            "memcached" | "memcacheds" => Ok(Self::Memcached(address)),
             "postgres" | "postgresql" => Ok(Self::Postgres(address)),
             "mysql" | "mariadb" => Ok(Self::MySql(address)),
             "tcp" if address.port.is_some() => Ok(Self::Tcp(address)),

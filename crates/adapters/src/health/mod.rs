@@ -13,13 +13,12 @@ use std::{
 use clap::Args;
 use http::{Method, Request, StatusCode};
 use http_ends::{Client, Names, Trust};
-use hyper::body::Incoming;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
 };
 use serde_json::{Value, json};
-use serving::{Flags, Manual, Port, Record, Serving, Span, TraceContext, Variable};
+use serving::{Flags, Manual, Port, Serving, Span, Variable};
 use tokio::{net::TcpListener, sync::Mutex};
 
 pub use self::check::Check;
@@ -81,9 +80,7 @@ pub struct Arguments {
 /// Runs until it is told to end.
 #[must_use]
 pub fn main(arguments: Arguments) -> ExitCode {
-    let flags = arguments.serving.clone();
-    serving::run(&MANUAL, flags, |serving| async move {
-        let listener = http_ends::bind(arguments.listen).map_err(|error| format!("{}: {error}", arguments.listen))?;
+    crate::asked::main(&MANUAL, arguments.serving.clone(), arguments.listen, |listener, serving| async move {
         serve(arguments, listener, serving).await;
         Ok(())
     })
@@ -98,35 +95,18 @@ pub async fn serve(arguments: Arguments, listener: TcpListener, serving: Serving
     let trust = arguments.ca_file.clone().map_or(Trust::System, Trust::File);
     let client = Client::new(Names::default(), trust);
     let probe = Arc::new(Probe { arguments, client, last: Mutex::default(), results });
-    serving.ready();
-    let stopping = serving.stopping().clone();
-    let handler = move |request: Request<Incoming>, client: SocketAddr| {
-        let (probe, serving) = (probe.clone(), serving.clone());
+    let answer = move |request: Request<()>| {
+        let probe = probe.clone();
         async move {
-            let _guard = serving.guard();
-            let began = Instant::now();
             let answer = match (request.method(), request.uri().path()) {
                 (&Method::GET | &Method::HEAD, "/healthz" | "/api/v1/health") => probe.answer().await,
                 (_, "/healthz" | "/api/v1/health") => told(StatusCode::METHOD_NOT_ALLOWED, "only GET"),
                 _ => told(StatusCode::NOT_FOUND, "there is /healthz"),
             };
-            if serving.access_log().is_on() {
-                let trace = TraceContext::continued(request.headers().get("traceparent").map(|value| value.as_bytes()));
-                serving.access_log().write(Record {
-                    protocol: "http/1.1",
-                    client: client.to_string(),
-                    method: request.method().to_string(),
-                    path: request.uri().path().to_owned(),
-                    status: Some(answer.status().as_u16()),
-                    duration_ms: began.elapsed().as_secs_f64() * 1000.0,
-                    trace_id: trace.trace_id(),
-                    ..Record::default()
-                });
-            }
-            answer
+            (answer, String::new())
         }
     };
-    http_ends::serve(listener, stopping, handler).await;
+    crate::asked::serve(listener, &serving, answer).await;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -11,12 +11,11 @@ pub mod redis;
 mod scrape;
 pub mod sql;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Instant};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use hyper::body::Incoming;
-use serving::{Endpoint, Flags, Live, Manual, Port, Record, Serving, Span, TraceContext, Variable};
+use serving::{Endpoint, Flags, Live, Manual, Port, Serving, Span, Variable};
 use tokio::net::TcpListener;
 
 pub use self::scrape::{From, Scraper};
@@ -82,10 +81,8 @@ pub struct Arguments {
 /// Runs until it is told to end.
 #[must_use]
 pub fn main(arguments: Arguments) -> ExitCode {
-    let flags = arguments.serving.clone();
-    serving::run(&MANUAL, flags, |serving| async move {
-        let listener = http_ends::bind(arguments.listen).map_err(|error| format!("{}: {error}", arguments.listen))?;
-        serve(arguments, listener, serving).await
+    crate::asked::main(&MANUAL, arguments.serving.clone(), arguments.listen, |listener, serving| {
+        serve(arguments, listener, serving)
     })
 }
 
@@ -108,42 +105,25 @@ pub async fn serve(
         let body = serde_json::json!({"kind": "Target", "apiVersion": "v1", "target": target});
         async move { http_ends::json(StatusCode::OK, body.to_string()) }
     });
-    serving.ready();
-    let stopping = serving.stopping().clone();
-    let handler = move |request: Request<Incoming>, client: SocketAddr| {
-        let (scraper, serving) = (scraper.clone(), serving.clone());
+    let answer = move |request: Request<()>| {
+        let scraper = scraper.clone();
         async move {
-            let _guard = serving.guard();
-            let began = Instant::now();
-            let mut failure = String::new();
-            let answer = match (request.method(), request.uri().path()) {
+            match (request.method(), request.uri().path()) {
                 (&Method::GET | &Method::HEAD, "/metrics") => {
                     let (metrics, error) = scraper.scrape().await;
-                    failure = error.unwrap_or_default();
-                    encode(&metrics, request.headers())
+                    (encode(&metrics, request.headers()), error.unwrap_or_default())
                 }
-                (_, "/metrics") => http_ends::answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET\n"),
-                _ => http_ends::answer(StatusCode::NOT_FOUND, "text/plain", "there is /metrics\n"),
-            };
-            if serving.access_log().is_on() {
-                let trace = TraceContext::continued(request.headers().get("traceparent").map(|value| value.as_bytes()));
-                serving.access_log().write(Record {
-                    protocol: "http/1.1",
-                    client: client.to_string(),
-                    method: request.method().to_string(),
-                    path: request.uri().path().to_owned(),
-                    status: Some(answer.status().as_u16()),
-                    duration_ms: began.elapsed().as_secs_f64() * 1000.0,
-                    trace_id: trace.trace_id(),
-                    error: failure,
-                    ..Record::default()
-                });
+                (_, "/metrics") => told(StatusCode::METHOD_NOT_ALLOWED, "only GET\n"),
+                _ => told(StatusCode::NOT_FOUND, "there is /metrics\n"),
             }
-            answer
         }
     };
-    http_ends::serve(listener, stopping, handler).await;
+    crate::asked::serve(listener, &serving, answer).await;
     Ok(())
+}
+
+fn told(status: StatusCode, message: &'static str) -> (http_ends::Whole, String) {
+    (http_ends::answer(status, "text/plain", message), String::new())
 }
 
 /// In the format that was asked for.

@@ -62,8 +62,8 @@ impl Scraper {
     pub fn new(arguments: &Arguments, mapping: Option<Live<Mapping>>) -> Result<Self, TargetError> {
         let target = &arguments.target;
         let place = match arguments.from {
-            From::Redis => wire(target, "redis", &["redis"])?,
-            From::Memcached => wire(target, "memcached", &["memcached", "tcp"])?,
+            From::Redis => wire(target, "redis", &["redis", "rediss"])?,
+            From::Memcached => wire(target, "memcached", &["memcached", "memcacheds", "tcp"])?,
             From::Postgres => wire(target, "postgres", &["postgres", "postgresql"])?,
             From::Mysql => wire(target, "mysql", &["mysql", "mariadb"])?,
             From::Nginx | From::Haproxy | From::Json | From::Text => match target.strip_prefix("file:") {

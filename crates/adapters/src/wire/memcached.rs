@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use super::{Address, MOST, WireError, connect, within};
+use super::{Address, MOST, WireError, connect_to, within};
 
 /// Asks for statistics: `stats`, `stats settings`, `stats slabs`, …
 ///
@@ -18,7 +18,7 @@ pub async fn stats(
 ) -> Result<Vec<Vec<(String, String)>>, WireError> {
     let wrong = |reason| WireError::Protocol("memcached's", reason);
     within(deadline, async {
-        let mut stream = BufReader::new(connect(names, &address.host, address.port.unwrap_or(11211)).await?);
+        let mut stream = BufReader::new(connect_to(names, address, 11211).await?);
         let (mut answers, mut left) = (Vec::new(), MOST as u64);
         for kind in kinds {
             let command = if kind.is_empty() { "stats\r\n".to_owned() } else { format!("stats {kind}\r\n") };

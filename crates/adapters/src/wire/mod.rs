@@ -7,6 +7,7 @@ pub mod mysql;
 pub mod postgres;
 pub mod redis;
 mod rsa;
+mod tls;
 
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ pub enum WireError {
     /// Nobody listens there.
     #[error("{0}: {1}")]
     Connect(String, std::io::Error),
+    /// TLS could not begin; a certificate that does not fit is said.
+    #[error("TLS with {0}: {1}")]
+    Tls(String, String),
     /// The connection broke.
     #[error("the connection broke: {0}")]
     Io(#[from] std::io::Error),
@@ -71,6 +75,16 @@ pub(crate) async fn connect(names: &http_ends::Names, host: &str, port: u16) -> 
     }
     let error = last.unwrap_or_else(|| std::io::ErrorKind::NotFound.into());
     Err(WireError::Connect(format!("{host}:{port}"), error))
+}
+
+/// The same, and over TLS at once if the address wants that.
+pub(crate) async fn connect_to(
+    names: &http_ends::Names,
+    address: &Address,
+    port: u16,
+) -> Result<Box<dyn Stream>, WireError> {
+    let stream = connect(names, &address.host, address.port.unwrap_or(port)).await?;
+    if address.wants_tls() { tls::begin(stream, address).await } else { Ok(stream) }
 }
 
 /// Within so much time, or not at all.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use super::{Address, MOST, Rows, Stream, WireError, connect, exactly, login, rsa, within};
+use super::{Address, MOST, Rows, Stream, WireError, connect, exactly, login, rsa, tls, within};
 
 /// CLIENT_LONG_PASSWORD, PROTOCOL_41, SECURE_CONNECTION, PLUGIN_AUTH.
 const CAPABILITIES: u32 = 0x1 | 0x200 | 0x8000 | 0x8_0000;
 const CONNECT_WITH_DB: u32 = 0x8;
+const SSL: u32 = 0x800;
 /// utf8mb4_general_ci
 const CHARACTERS: u8 = 45;
 
@@ -16,8 +17,8 @@ const CHARACTERS: u8 = 45;
 pub struct MySql {
     stream: Box<dyn Stream>,
     sequence: u8,
-    /// Nobody can listen to a socket of this machine.
-    is_local: bool,
+    /// Nobody can listen: TLS, or a socket of this machine.
+    is_private: bool,
 }
 
 impl MySql {
@@ -28,25 +29,32 @@ impl MySql {
     pub async fn connect(names: &http_ends::Names, address: &Address, deadline: Duration) -> Result<Self, WireError> {
         within(deadline, async {
             let stream = connect(names, &address.host, address.port.unwrap_or(3306)).await?;
-            let mut mysql = Self { stream, sequence: 0, is_local: address.host.starts_with('/') };
-            mysql.login(address).await?;
-            Ok(mysql)
+            let mysql = Self { stream, sequence: 0, is_private: address.host.starts_with('/') };
+            mysql.login(address).await
         })
         .await
     }
 
-    async fn login(&mut self, address: &Address) -> Result<(), WireError> {
+    async fn login(mut self, address: &Address) -> Result<Self, WireError> {
         let hello = self.packet().await?;
         refused(&hello)?;
         let (mut nonce, mut plugin) = greeting(&hello).ok_or_else(malformed)?;
         let user = if address.user.is_empty() { "root" } else { &address.user };
         let password = address.password.as_deref().unwrap_or_default();
         let proof = proof(&plugin, password, &nonce)?;
-        let flags = if address.path.is_empty() { CAPABILITIES } else { CAPABILITIES | CONNECT_WITH_DB };
+        let mut flags = if address.path.is_empty() { CAPABILITIES } else { CAPABILITIES | CONNECT_WITH_DB };
+        if address.wants_tls() {
+            flags |= SSL;
+        }
         let mut answer = flags.to_le_bytes().to_vec();
         answer.extend((MOST as u32).to_le_bytes());
         answer.push(CHARACTERS);
         answer.extend([0; 23]);
+        if address.wants_tls() {
+            // So far it is SSLRequest: the rest, with the user's name, is for TLS.
+            self.send(&answer).await?;
+            self = Self { stream: tls::begin(self.stream, address).await?, is_private: true, ..self };
+        }
         answer.extend([user.as_bytes(), b"\0"].concat());
         answer.push(u8::try_from(proof.len()).unwrap_or(0));
         answer.extend(proof);
@@ -59,7 +67,7 @@ impl MySql {
             let packet = self.packet().await?;
             refused(&packet)?;
             match packet.as_slice() {
-                [0x00, ..] => return Ok(()),
+                [0x00, ..] => return Ok(self),
                 // The server wants another way.
                 [0xfe, rest @ ..] => {
                     let end = rest.iter().position(|byte| *byte == 0).ok_or_else(malformed)?;
@@ -71,7 +79,7 @@ impl MySql {
                 // caching_sha2_password: the server has the password in its cache …
                 [0x01, 0x03] => {}
                 // … or wants to see it once.
-                [0x01, 0x04] if self.is_local => self.send(&[password.as_bytes(), b"\0"].concat()).await?,
+                [0x01, 0x04] if self.is_private => self.send(&[password.as_bytes(), b"\0"].concat()).await?,
                 [0x01, 0x04] => self.send(&[2]).await?,
                 [0x01, key @ ..] => {
                     let plain: Vec<u8> = [password.as_bytes(), b"\0"].concat();

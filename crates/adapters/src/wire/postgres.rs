@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 
-use super::{Address, MOST, Rows, Stream, WireError, connect, exactly, login, within};
+use super::{Address, MOST, Rows, Stream, WireError, connect, exactly, login, tls, within};
 
 /// A connection.
 pub struct Postgres {
@@ -18,7 +18,15 @@ impl Postgres {
     /// If that fails or takes too long.
     pub async fn connect(names: &http_ends::Names, address: &Address, deadline: Duration) -> Result<Self, WireError> {
         within(deadline, async {
-            let stream = connect(names, &address.host, address.port.unwrap_or(5432)).await?;
+            let mut stream = connect(names, &address.host, address.port.unwrap_or(5432)).await?;
+            if address.wants_tls() {
+                // SSLRequest; one byte answers, and nothing that came with it is read as if TLS had said it.
+                stream.write_all(&[8u32.to_be_bytes(), 80_877_103u32.to_be_bytes()].concat()).await?;
+                if exactly(stream.as_mut(), 1).await? != b"S" {
+                    return Err(WireError::Tls(address.host.clone(), "the server does not speak it".to_owned()));
+                }
+                stream = tls::begin(stream, address).await?;
+            }
             let mut postgres = Self { stream };
             postgres.login(address).await?;
             Ok(postgres)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use super::{Address, MOST, Stream, WireError, connect, within};
+use super::{Address, MOST, Stream, WireError, connect_to, within};
 
 /// A reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Redis {
     /// If that fails or takes too long.
     pub async fn connect(names: &http_ends::Names, address: &Address, deadline: Duration) -> Result<Self, WireError> {
         within(deadline, async {
-            let stream = connect(names, &address.host, address.port.unwrap_or(6379)).await?;
+            let stream = connect_to(names, address, 6379).await?;
             let mut redis = Self { stream: BufReader::new(stream) };
             if let Some(password) = &address.password {
                 let mut login = vec!["AUTH"];

@@ -170,7 +170,7 @@ impl Source {
                 let place = scratch().map_err(|error| SourceError::Io(std::env::temp_dir(), error))?;
                 let mut pack = remote.fetch(&commit, &place.0, MOST_PACK).await?;
                 let files = place.0.join("files");
-                checkout(&mut pack, &commit, &files)?;
+                checkout(pack.as_mut(), &commit, &files)?;
                 read_within(&files, path)
             }
         }

@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     object::{Kind, Mode, ObjectError, Oid, commit_tree, entries},
-    pack::{Pack, PackError},
+    pack::{Objects, PackError},
 };
 
 /// Directories within directories.
@@ -41,14 +41,14 @@ pub enum CheckoutError {
 ///
 /// # Errors
 /// If a file cannot be had or written; what was written stays.
-pub fn checkout(pack: &mut Pack, commit: &Oid, directory: &Path) -> Result<(), CheckoutError> {
+pub fn checkout(pack: &mut dyn Objects, commit: &Oid, directory: &Path) -> Result<(), CheckoutError> {
     let tree = commit_tree(&pack.object(commit, Kind::Commit)?)?;
     make(directory)?;
     write_tree(pack, &tree, directory, 0)
 }
 
 /// Nothing that exists is ever followed or replaced, so a link in the tree cannot lead a later file elsewhere.
-fn write_tree(pack: &mut Pack, tree: &Oid, directory: &Path, depth: usize) -> Result<(), CheckoutError> {
+fn write_tree(pack: &mut dyn Objects, tree: &Oid, directory: &Path, depth: usize) -> Result<(), CheckoutError> {
     if depth > DEEPEST {
         return Err(CheckoutError::TooDeep);
     }

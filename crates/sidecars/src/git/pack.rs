@@ -41,6 +41,21 @@ pub enum PackError {
     Missing(Oid),
 }
 
+/// Where objects are had from.
+pub trait Objects {
+    /// An object of a kind that is expected.
+    ///
+    /// # Errors
+    /// If it is not there, or something else.
+    fn object(&mut self, oid: &Oid, expected: Kind) -> Result<Vec<u8>, PackError>;
+}
+
+impl Objects for Pack {
+    fn object(&mut self, oid: &Oid, expected: Kind) -> Result<Vec<u8>, PackError> {
+        Self::object(self, oid, expected)
+    }
+}
+
 /// A pack's objects by identity.
 pub struct Pack {
     file: File,
@@ -72,6 +87,22 @@ impl Pack {
         let waiting = pack.scan()?;
         pack.resolve(waiting)?;
         Ok(pack)
+    }
+
+    /// A pack whose index tells where its objects are: the index is believed, so the identity of what comes out must be
+    /// judged.
+    ///
+    /// # Errors
+    /// If the index is none of version 2.
+    pub fn indexed(file: File, index: &[u8]) -> Result<Self, PackError> {
+        let places = places(index).ok_or(PackError::Damaged("its index is damaged, or not of version 2"))?;
+        Ok(Self { file, places, cache: HashMap::new(), cached: 0 })
+    }
+
+    /// Whether an object is there.
+    #[must_use]
+    pub fn has(&self, oid: &Oid) -> bool {
+        self.places.contains_key(oid)
     }
 
     /// How many objects there are.
@@ -234,6 +265,30 @@ impl Pack {
         inflate_through(&mut reader, &mut Decompress::new(true), head.size, |piece| data.extend_from_slice(piece))?;
         Ok(data)
     }
+}
+
+/// The table of an index: a fan-out of 256 counts, then identities, checksums, places, and places beyond 2 GiB.
+fn places(index: &[u8]) -> Option<HashMap<Oid, u64>> {
+    let number = |at: usize| index.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
+    index.starts_with(b"\xfftOc\0\0\0\x02").then_some(())?;
+    let count = number(8 + 255 * 4)? as usize;
+    let oids: usize = 8 + 256 * 4;
+    let small = oids.checked_add(count.checked_mul(24)?)?;
+    let large = small.checked_add(count * 4)?;
+    (index.len() >= large + 40).then_some(())?;
+    let mut places = HashMap::with_capacity(count);
+    for i in 0..count {
+        let oid = Oid(index[oids + i * 20..][..20].try_into().ok()?);
+        let place = match number(small + i * 4)? {
+            place if place & 0x8000_0000 == 0 => u64::from(place),
+            place => {
+                let at = large + (place & 0x7fff_ffff) as usize * 8;
+                u64::from_be_bytes(index.get(at..at + 8)?.try_into().ok()?)
+            }
+        };
+        places.insert(oid, place);
+    }
+    Some(places)
 }
 
 /// Reads an object's head through something that reads so many bytes at a place.

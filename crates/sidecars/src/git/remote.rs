@@ -1,9 +1,9 @@
-//! A repository on a server: its references, and one commit's pack (gitprotocol-v2 over gitprotocol-http).
+//! A repository: its references, and one commit's objects, by gitprotocol-v2 over gitprotocol-http, or from the disk.
 
 use std::{
     fs::File,
     io::{Seek, SeekFrom, Write},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -13,8 +13,9 @@ use http_body_util::BodyExt;
 use http_ends::Client;
 
 use super::{
-    object::Oid,
-    pack::{Pack, PackError},
+    local::Local,
+    object::{Kind, Oid},
+    pack::{Objects, Pack, PackError},
     packet::{Packet, PacketError, Packets, write},
 };
 
@@ -51,14 +52,18 @@ pub enum RemoteError {
     /// The pack is larger than is allowed.
     #[error("the pack is larger than {0} bytes")]
     TooLarge(u64),
+    /// A repository on the disk cannot be used.
+    #[error("{0}: {1}")]
+    Local(PathBuf, String),
     /// The address is none.
-    #[error("{0:?} is not an http or https address")]
+    #[error("{0:?} is not an http, https or file address")]
     Address(String),
 }
 
-/// A repository on a server.
+/// A repository on a server, or on the disk.
 #[derive(Clone)]
 pub struct Remote {
+    local: Option<PathBuf>,
     client: Client,
     url: String,
     authorization: Option<HeaderValue>,
@@ -78,6 +83,13 @@ impl Remote {
     ) -> Result<Self, RemoteError> {
         let wrong = || RemoteError::Address(without_login(url));
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+        if scheme == "file" {
+            // `file:///srv/x` and `file://localhost/srv/x`.
+            let path = rest.strip_prefix("localhost").unwrap_or(rest);
+            let path = percent_decode(path).filter(|path| path.starts_with('/')).ok_or_else(wrong)?;
+            let url = format!("file://{}", path.trim_end_matches('/'));
+            return Ok(Self { local: Some(path.into()), client, url, authorization: None, deadline });
+        }
         if scheme != "http" && scheme != "https" {
             return Err(wrong());
         }
@@ -95,7 +107,7 @@ impl Remote {
             value.set_sensitive(true);
             Some(value)
         });
-        Ok(Self { client, url, authorization, deadline })
+        Ok(Self { local: None, client, url, authorization, deadline })
     }
 
     /// The address without user and password.
@@ -109,6 +121,10 @@ impl Remote {
     /// # Errors
     /// If the server does not know it.
     pub async fn resolve(&self, reference: &str) -> Result<Oid, RemoteError> {
+        if let Some(path) = self.local.clone() {
+            let reference = reference.to_owned();
+            return blocking(move || Local::open(&path)?.resolve(&reference)).await;
+        }
         if let Ok(oid) = reference.parse() {
             return Ok(oid);
         }
@@ -150,7 +166,21 @@ impl Remote {
     ///
     /// # Errors
     /// If the server does not have it, or the pack is damaged.
-    pub async fn fetch(&self, commit: &Oid, directory: &Path, most: u64) -> Result<Pack, RemoteError> {
+    pub async fn fetch(
+        &self,
+        commit: &Oid,
+        directory: &Path,
+        most: u64,
+    ) -> Result<Box<dyn Objects + Send>, RemoteError> {
+        if let Some(path) = self.local.clone() {
+            let commit = *commit;
+            return blocking(move || {
+                let mut objects = Local::open(&path)?.objects()?;
+                objects.object(&commit, Kind::Commit)?;
+                Ok(Box::new(objects) as Box<dyn Objects + Send>)
+            })
+            .await;
+        }
         let lines = [
             Some("command=fetch".to_owned()),
             Some("object-format=sha1".to_owned()),
@@ -173,12 +203,11 @@ impl Remote {
         let timed = tokio::time::timeout(self.deadline, receive).await;
         let mut file =
             timed.map_err(|_| RemoteError::Http(http_ends::Error::Deadline(self.url.clone(), self.deadline)))??;
-        let read = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             file.seek(SeekFrom::Start(0))?;
-            Pack::read(file)
-        });
-        // Reading a pack does not panic, and is not aborted.
-        Ok(read.await.map_err(|error| std::io::Error::other(error.to_string()))??)
+            Ok(Box::new(Pack::read(file)?) as Box<dyn Objects + Send>)
+        })
+        .await
     }
 
     async fn receive(&self, mut body: hyper::body::Incoming, mut file: File, most: u64) -> Result<File, RemoteError> {
@@ -258,6 +287,35 @@ impl Remote {
     fn refused(&self, status: StatusCode) -> RemoteError {
         RemoteError::Status(self.url.parse().unwrap_or_default(), status)
     }
+}
+
+/// Where waiting for a disk hurts nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
+) -> Result<T, RemoteError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    // The work does not panic, and is not aborted.
+    done.map_err(|error| std::io::Error::other(error.to_string()))?
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| hex::decode(digits).ok());
+        match (first, digits) {
+            (b'%', Some(byte)) => {
+                bytes.extend(byte);
+                rest = &after[2..];
+            }
+            (b'%', None) => return None,
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 fn without_login(url: &str) -> String {

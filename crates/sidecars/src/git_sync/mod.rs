@@ -34,7 +34,7 @@ pub static MANUAL: Manual = Manual {
         Endpoint { method: "POST", path: "/api/v1/sync", about: "looks for a new commit now" },
     ],
     variables: &[
-        Variable { name: "GITSYNC_REPO", default: "", about: "the repository's http or https address" },
+        Variable { name: "GITSYNC_REPO", default: "", about: "the repository's http, https or file address" },
         Variable { name: "GITSYNC_REF", default: "HEAD", about: "branch, tag, reference or commit" },
         Variable { name: "GITSYNC_ROOT", default: "", about: "directory for worktrees and link" },
         Variable { name: "GITSYNC_LINK", default: "", about: "name of the link; the repository's name if not given" },
@@ -53,7 +53,7 @@ pub static MANUAL: Manual = Manual {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = MANUAL.after_help())]
 pub struct Arguments {
-    /// The repository: http or https.
+    /// The repository: http, https, or file:///DIRECTORY.
     #[arg(long, env = "GITSYNC_REPO", value_name = "URL")]
     pub repo: String,
     /// Branch, tag, reference or commit to follow.
@@ -232,7 +232,7 @@ async fn sync(arguments: &Arguments, client: &Client, worktrees: &Worktrees) -> 
     let (worktrees, after) = (worktrees.clone(), arguments.stale_worktree_timeout.0);
     let write = tokio::task::spawn_blocking(move || {
         if let Some(mut pack) = pack {
-            worktrees.make(&mut pack, &commit)?;
+            worktrees.make(pack.as_mut(), &commit)?;
         }
         if before != Some(commit) {
             worktrees.show(&commit)?;

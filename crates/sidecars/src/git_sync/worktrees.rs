@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::git::{CheckoutError, Oid, Pack, checkout};
+use crate::git::{CheckoutError, Objects, Oid, checkout};
 
 const NEW: &str = ".new-";
 
@@ -76,12 +76,12 @@ impl Worktrees {
     ///
     /// # Errors
     /// If they cannot be written; nothing is left then.
-    pub fn make(&self, pack: &mut Pack, commit: &Oid) -> Result<(), WorktreeError> {
+    pub fn make(&self, objects: &mut dyn Objects, commit: &Oid) -> Result<(), WorktreeError> {
         let (new, path) = (self.directory.join(format!("{NEW}{commit}")), self.path(commit));
         if path.is_dir() {
             return Ok(());
         }
-        let made = checkout(pack, commit, &new).map_err(WorktreeError::from).and_then(|()| {
+        let made = checkout(objects, commit, &new).map_err(WorktreeError::from).and_then(|()| {
             let synced = File::open(&new).and_then(|file| Ok(nix::unistd::syncfs(&file)?));
             synced.and_then(|()| fs::rename(&new, &path)).map_err(told(&path))
         });
