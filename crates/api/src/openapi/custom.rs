@@ -68,6 +68,13 @@ fn version(resource: &Resource, stored: &Resource, definitions: &Definitions<'_>
     if resource.subresource("status").is_some() {
         version["subresources"] = json!({"status": {}});
     }
+    if resource.subresource("scale").is_some() {
+        version["subresources"]["scale"] = json!({
+            "specReplicasPath": resource.replicas_at.replace('/', "."),
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        });
+    }
     version
 }
 
@@ -115,6 +122,8 @@ fn settle(schema: &mut Value, definitions: &Definitions<'_>, describe: bool) {
         return;
     }
     map.retain(|key, _| !key.starts_with("x-kubernetes-patch-") && key != "x-kubernetes-group-version-kind");
+    // To be absent means the same, and some API servers take an empty text for none at all.
+    map.retain(|key, value| key != "default" || value != "");
     if !describe {
         map.remove("description");
     }
