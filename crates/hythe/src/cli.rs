@@ -140,6 +140,9 @@ pub struct UpFlags {
     /// Run the edge in the node's own network.
     #[arg(long)]
     pub edge_host_network: bool,
+    /// Leave the patterns, Ingress and the Gateway API to an operator (`hythe operator`) or to other controllers.
+    #[arg(long)]
+    pub no_patterns: bool,
     /// A KubeletConfiguration (kubelet.config.k8s.io/v1beta1) for this node.
     #[arg(long, value_name = "FILE")]
     pub kubelet_config: Option<PathBuf>,

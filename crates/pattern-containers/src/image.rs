@@ -23,6 +23,9 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The image's name with its tag.
 pub const NAME: &str = concat!("hythe.dev/patterns:", env!("CARGO_PKG_VERSION"));
 
+/// The operator's image with its tag: the whole program.
+pub const OPERATOR: &str = concat!("hythe.dev/operator:", env!("CARGO_PKG_VERSION"));
+
 /// Where the one file comes from.
 #[derive(Clone, Debug)]
 pub enum Binary {
@@ -58,6 +61,18 @@ impl Binary {
 /// # Errors
 /// The disk's.
 pub fn write(binary: &Binary, archive: &Path) -> io::Result<()> {
+    write_as(NAME, configuration, binary, archive)
+}
+
+/// Writes the operator's image as an archive, of the running program.
+///
+/// # Errors
+/// The disk's.
+pub fn write_operator(archive: &Path) -> io::Result<()> {
+    write_as(OPERATOR, operator, &Binary::Program("/proc/self/exe".into()), archive)
+}
+
+fn write_as(name: &str, configuration: fn(&str) -> Value, binary: &Binary, archive: &Path) -> io::Result<()> {
     let scratch = archive.parent().unwrap_or(Path::new("."));
     let (size, bytes) = binary.open()?;
     let mut layer = tar::Builder::new(Hashed::new(BufWriter::new(tempfile::tempfile_in(scratch)?)));
@@ -97,12 +112,12 @@ pub fn write(binary: &Binary, archive: &Path) -> io::Result<()> {
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "digest": format!("sha256:{manifest_digest}"),
             "size": manifest.len(),
-            "annotations": {"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": VERSION},
+            "annotations": {"io.containerd.image.name": name, "org.opencontainers.image.ref.name": VERSION},
         }],
     });
     let docker = json!([{
         "Config": format!("blobs/sha256/{config_digest}"),
-        "RepoTags": [NAME],
+        "RepoTags": [name],
         "Layers": [format!("blobs/sha256/{digest}")],
     }]);
 
@@ -127,6 +142,32 @@ pub fn write(binary: &Binary, archive: &Path) -> io::Result<()> {
     }
     add(&format!("blobs/sha256/{digest}"), layer_size, &mut layer)?;
     out.into_inner()?.flush()
+}
+
+/// How the operator's image is run.
+fn operator(diff_id: &str) -> Value {
+    let mut config = bare(diff_id, "hythe image operator");
+    config["config"] = json!({
+        "Entrypoint": ["/hythe"],
+        "Cmd": ["operator"],
+        "Env": ["PATH=/"],
+        "ExposedPorts": {"9443/tcp": {}},
+        "Labels": {"org.opencontainers.image.title": "Hythe's operator", "org.opencontainers.image.version": VERSION},
+        "User": "65532:65532",
+        "WorkingDir": "/",
+    });
+    config
+}
+
+/// A configuration that does not say yet how the image is run.
+fn bare(diff_id: &str, made_by: &str) -> Value {
+    json!({
+        "created": "1970-01-01T00:00:00Z",
+        "architecture": architecture(),
+        "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
+        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": made_by}],
+    })
 }
 
 /// How the image is run, and what its containers can be told.
@@ -160,22 +201,17 @@ fn configuration(diff_id: &str) -> Value {
             }
         }
     }
-    json!({
-        "created": "1970-01-01T00:00:00Z",
-        "architecture": architecture(),
-        "os": "linux",
-        "config": {
-            "Entrypoint": ["/hythe"],
-            "Cmd": ["--help"],
-            "Env": environment,
-            "ExposedPorts": ports,
-            "Labels": labels,
-            "User": "65532:65532",
-            "WorkingDir": "/",
-        },
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
-        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "hythe image patterns"}],
-    })
+    let mut config = bare(diff_id, "hythe image patterns");
+    config["config"] = json!({
+        "Entrypoint": ["/hythe"],
+        "Cmd": ["--help"],
+        "Env": environment,
+        "ExposedPorts": ports,
+        "Labels": labels,
+        "User": "65532:65532",
+        "WorkingDir": "/",
+    });
+    config
 }
 
 fn architecture() -> &'static str {

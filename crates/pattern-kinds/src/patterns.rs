@@ -51,9 +51,10 @@ types! {
         /// pool must listen on the port of the Service.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub config_from: Option<ConfigKey>,
-        /// The hash function, by twemproxy's names.
+        /// The hash function, by twemproxy's names. Keys that differ only at their end are spread by murmur, md5 and
+        /// one_at_a_time; those of the fnv family and the crcs crowd them on few shards.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "fnv1a_64")))]
+        #[cfg_attr(feature = "schemars", schemars(extend("default" = "murmur")))]
         pub hash: Option<String>,
         /// How hashes are spread over shards: ketama (consistent), modula or random.
         #[serde(default, skip_serializing_if = "Option::is_none")]

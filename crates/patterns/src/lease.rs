@@ -79,6 +79,23 @@ impl Candidate {
         }
     }
 
+    /// Gives the Lease up, so that another one need not wait until it has run out. Fine if it is somebody else's.
+    ///
+    /// # Errors
+    /// The cluster's; the Lease runs out by itself then.
+    pub async fn release(&self) -> Result<(), Error> {
+        let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
+        let Some(mut lease) = api.get_opt(&self.name).await? else { return Ok(()) };
+        let Some(spec) = lease.spec.as_mut().filter(|s| s.holder_identity.as_deref() == Some(&self.identity)) else {
+            return Ok(());
+        };
+        spec.holder_identity = Some(String::new());
+        spec.lease_duration_seconds = Some(1);
+        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        api.replace(&self.name, &PostParams::default(), &lease).await?;
+        Ok(())
+    }
+
     async fn try_once(&self, observed: &mut Observed) -> Result<bool, Error> {
         let api: Api<Lease> = Api::namespaced(self.client.clone(), &self.namespace);
         let present = api.get_opt(&self.name).await?;

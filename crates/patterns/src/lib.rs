@@ -11,6 +11,7 @@ pub mod definitions;
 pub mod edge;
 pub mod lease;
 mod limit;
+pub mod manifests;
 mod pattern;
 mod plan;
 mod scatter_gather;

@@ -82,6 +82,10 @@ impl Pattern for ShardedService {
     }
 }
 
+/// The hash unless another one is asked for. twemproxy's own default, fnv1a_64 cut to 32 bits, leaves keys that differ
+/// only at their end side by side on the ring: `user:1` to `user:9` are one shard's.
+const HASH: &str = "murmur";
+
 trait Rendering {
     fn configuration(&self, protocol: &str, port: i32, shards: &[Shard]) -> Result<Configuration, Refusal>;
     fn made(&self, usual: i32) -> Vec<Value>;
@@ -101,9 +105,8 @@ impl Rendering for ShardedService {
         let listen = format!("0.0.0.0:{port}").parse().map_err(|_| invalid(format!("port {port}")))?;
         let mut pool = Pool::new(listen, servers);
         pool.redis = protocol == "Redis";
-        if let Some(hash) = &spec.hash {
-            pool.hash = hash.parse().map_err(|_| invalid(format!("spec.hash: {hash:?} is no hash")))?;
-        }
+        let hash = spec.hash.as_deref().unwrap_or(HASH);
+        pool.hash = hash.parse().map_err(|_| invalid(format!("spec.hash: {hash:?} is no hash")))?;
         if let Some(distribution) = &spec.distribution {
             pool.distribution =
                 distribution.parse().map_err(|_| invalid(format!("spec.distribution: {distribution:?} is none")))?;
@@ -254,4 +257,41 @@ fn stateful_set(name: &str, template: &ShardTemplate) -> Value {
 
 fn shard_labels(name: &str) -> Value {
     json!({"patterns.hythe.dev/shard-of": name})
+}
+
+#[cfg(test)]
+mod tests {
+    use hash_ring::{Hash, Member, Placement, Ring};
+
+    use super::*;
+
+    /// The share of the fullest and of the emptiest of four shards, against an equal share.
+    fn spread(hash: Hash, keys: impl Iterator<Item = String>) -> (f64, f64) {
+        let members: Vec<Member> = (0..4).map(|i| Member::new(format!("cache-shard-{i}"), 1)).collect();
+        let ring = Ring::new(Placement::Ketama, &members);
+        let (mut counts, mut all) = ([0.0; 4], 0.0);
+        for key in keys {
+            counts[ring.lookup(hash.of(key.as_bytes())).expect("there are shards")] += 1.0;
+            all += 1.0;
+        }
+        let share = |count: f64| count * 4.0 / all;
+        (share(counts.iter().copied().fold(0.0, f64::max)), share(counts.iter().copied().fold(all, f64::min)))
+    }
+
+    #[test]
+    fn keys_that_differ_only_at_their_end_are_spread_by_the_default_hash() {
+        let hash: Hash = HASH.parse().expect("it is one of twemproxy's");
+        let few = || (0..100).map(|i| format!("user:{i}"));
+        let letters = || (b'a'..=b'z').map(|c| format!("session:2026-11-22:{}", char::from(c)));
+        for (what, (most, least)) in [
+            ("10,000 numbers", spread(hash, (0..10_000).map(|i| format!("user:{i:05}")))),
+            ("100 numbers", spread(hash, few())),
+            ("26 letters", spread(hash, letters())),
+        ] {
+            assert!(most < 1.9 && least > 0.3, "{what}: {least} to {most} of an equal share");
+        }
+        // What this is about: with twemproxy's default, some shard has nearly none or nearly all of them.
+        let (most, least) = spread(Hash::default(), letters());
+        assert!(most > 1.9 || least < 0.3, "{least} to {most}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The mutating webhook that injects Sidecars on clusters other than Hythe's own: HTTPS with a certificate that signs
 //! itself, kept in a Secret so that all operators of a cluster show the same.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -47,25 +47,22 @@ pub struct Reached {
     pub url: Option<String>,
 }
 
-/// Serves the webhook and tells the cluster of it. Runs until it fails or is dropped.
-///
-/// # Errors
-/// The cluster's, or the listener's.
-pub async fn run(client: Client, reached: Reached, image: String) -> Result<(), Error> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| Error::Object(format!("webhook: {what}: {error}"));
-    let listener = TcpListener::bind(reached.listen).await.map_err(|e| failed(&reached.listen.to_string(), &e))?;
-    let (certificate, key) = certificate(&client, &reached).await?;
-    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|e| failed("certificate", &e))?];
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| failed("key", &e))?;
-    let tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|e| failed("TLS", &e))?;
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+/// Between two tries to tell the cluster.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Serves the webhook and tells the cluster of it, until it is dropped. While the cluster does not answer, nothing is
+/// served yet.
+pub async fn run(listener: TcpListener, client: Client, reached: Reached, image: String) {
     let mut tasks = JoinSet::new();
     let sidecars: Informer<Sidecar> = Informer::start(client.clone(), untouched, &mut tasks);
     sidecars.synced().await;
-    apply::force(&client, &configuration(&reached, &certificate)).await?;
+    let acceptor = loop {
+        match announce(&client, &reached).await {
+            Ok(acceptor) => break acceptor,
+            Err(error) => tracing::warn!(%error, "the webhook is not served yet"),
+        }
+        tokio::time::sleep(RETRY).await;
+    };
     let mut connections = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
@@ -79,6 +76,20 @@ pub async fn run(client: Client, reached: Reached, image: String) -> Result<(), 
     }
 }
 
+/// Has a certificate, and has the cluster know it.
+async fn announce(client: &Client, reached: &Reached) -> Result<TlsAcceptor, Error> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| Error::Object(format!("webhook: {what}: {error}"));
+    let (certificate, key) = certificate(client, reached).await?;
+    let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|e| failed("certificate", &e))?];
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| failed("key", &e))?;
+    let tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|e| failed("TLS", &e))?;
+    apply::force(client, &configuration(reached, &certificate)).await?;
+    Ok(TlsAcceptor::from(Arc::new(tls)))
+}
+
 async fn answer(
     request: Request<Incoming>,
     sidecars: Informer<Sidecar>,
@@ -89,8 +100,10 @@ async fn answer(
         *response.status_mut() = status;
         response
     };
-    if request.method() != Method::POST || request.uri().path() != PATH {
-        return Ok(plain(StatusCode::NOT_FOUND, "only POST /inject is answered"));
+    match (request.method(), request.uri().path()) {
+        (&Method::POST, PATH) => {}
+        (&Method::GET, "/healthz" | "/readyz") => return Ok(plain(StatusCode::OK, "ok")),
+        _ => return Ok(plain(StatusCode::NOT_FOUND, "only POST /inject is answered")),
     }
     let Ok(body) = Limited::new(request.into_body(), LARGEST).collect().await else {
         return Ok(plain(StatusCode::PAYLOAD_TOO_LARGE, "the review is too large"));

@@ -1,6 +1,9 @@
 //! A Service and its slices as rules and names. Pure.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use k8s_openapi::api::{
     core::v1::{Service, ServiceSpec},
@@ -46,9 +49,19 @@ pub fn rules(service: &Service, slices: &[&EndpointSlice], node: &str) -> Option
         load_balancer_ips: ingress
             .filter(|i| i.ip_mode.as_deref().unwrap_or("VIP") == "VIP")
             .filter_map(|i| i.ip.as_deref()?.parse().ok())
+            .filter(|ip: &IpAddr| !ip.is_unspecified())
+            .chain(open_on_nodes(service).then_some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
             .collect(),
         cluster_ips,
     })
+}
+
+/// Whether its ports are open on all addresses of the node: those of the platform's own edge are. Of nobody else's,
+/// since whoever may make Services could otherwise take the node's ports.
+fn open_on_nodes(service: &Service) -> bool {
+    let metadata = &service.metadata;
+    metadata.namespace.as_deref() == Some("hythe-system")
+        && metadata.annotations.iter().flatten().any(|(key, value)| key == "hythe.dev/open-on-nodes" && value == "true")
 }
 
 /// Its names.
@@ -134,6 +147,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn only_the_edges_own_service_is_open_on_all_addresses_of_the_node() {
+        let of = |namespace: &str, ingress: &str| {
+            let service: Service = serde_json::from_value(json!({
+                "metadata": {"name": "web", "namespace": namespace, "annotations": {"hythe.dev/open-on-nodes": "true"}},
+                "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": 80}]},
+                "status": {"loadBalancer": {"ingress": [{"ip": ingress}]}},
+            }))
+            .expect("a service");
+            rules(&service, &[], "n").expect("rules").load_balancer_ips
+        };
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        assert_eq!(of("hythe-system", "192.0.2.1"), [address("192.0.2.1"), address("0.0.0.0")]);
+        assert_eq!(of("default", "192.0.2.1"), [address("192.0.2.1")]);
+        assert!(of("default", "0.0.0.0").is_empty());
+    }
 
     #[test]
     fn a_service_becomes_rules_and_a_headless_one_only_names() {

@@ -115,6 +115,8 @@ fn settle(schema: &mut Value, definitions: &Definitions<'_>, describe: bool) {
         return;
     }
     map.retain(|key, _| !key.starts_with("x-kubernetes-patch-") && key != "x-kubernetes-group-version-kind");
+    // To be absent means the same, and some API servers take an empty text for none at all.
+    map.retain(|key, value| key != "default" || value != "");
     if !describe {
         map.remove("description");
     }

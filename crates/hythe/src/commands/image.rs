@@ -47,6 +47,12 @@ pub enum ImageCommand {
         #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
     },
+    /// Save the image of the operator, which is this program, for other clusters (see `hythe operator --print-manifests`).
+    Operator {
+        /// The archive: an OCI layout that `docker load` takes as well.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
     /// Show an image's configuration as JSON.
     Inspect {
         /// Name or ID.
@@ -60,11 +66,16 @@ pub fn run(instance: &Instance, command: ImageCommand) -> Result<ExitCode> {
         println!("{}", pattern_containers::image::NAME);
         return Ok(ExitCode::SUCCESS);
     }
+    if let ImageCommand::Operator { output } = command {
+        pattern_containers::image::write_operator(&output).with_context(|| output.display().to_string())?;
+        println!("{}", pattern_containers::image::OPERATOR);
+        return Ok(ExitCode::SUCCESS);
+    }
     instance.create()?;
     let content = Content::open(instance.path("content"))?;
     patterns_image::provide(&content);
     match command {
-        ImageCommand::Patterns { .. } => unreachable!("it needs no instance"),
+        ImageCommand::Patterns { .. } | ImageCommand::Operator { .. } => unreachable!("they need no instance"),
         ImageCommand::Pull { reference, insecure_registry } => {
             let options = PullOptions {
                 insecure_registries: insecure_registry,

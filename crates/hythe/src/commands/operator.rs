@@ -1,6 +1,6 @@
 //! `hythe operator`: the controllers of the patterns, of Ingress and of the Gateway API against any Kubernetes cluster.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -11,8 +11,10 @@ use kube::{
 use patterns::{
     Settings, definitions, edge,
     lease::Candidate,
+    manifests::{self, InCluster},
     webhook::{self, Reached},
 };
+use tokio::net::TcpListener;
 
 use super::session::block_on;
 
@@ -25,6 +27,15 @@ pub struct OperatorFlags {
     /// Print the CustomResourceDefinitions that it installs, and end.
     #[arg(long)]
     pub print_crds: bool,
+    /// Print what runs it within a cluster (Namespace, ServiceAccount, roles, Service, Deployment), and end.
+    #[arg(long)]
+    pub print_manifests: bool,
+    /// For --print-manifests: its own image (see `hythe image operator`).
+    #[arg(long, value_name = "IMAGE", default_value = pattern_containers::image::OPERATOR)]
+    pub operator_image: String,
+    /// For --print-manifests: how many of it; one works, the others stand by.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub operator_replicas: i32,
     /// The image of the pattern containers (see `hythe image patterns`).
     #[arg(long, value_name = "IMAGE", default_value = pattern_containers::image::NAME)]
     pub image: String,
@@ -43,6 +54,10 @@ pub struct OperatorFlags {
     /// Run the edge in its node's network.
     #[arg(long)]
     pub edge_host_network: bool,
+    /// Put a Service of this type before the edge (LoadBalancer, NodePort or ClusterIP) instead of ports of its nodes:
+    /// then its pods change without a gap.
+    #[arg(long, value_name = "TYPE", value_parser = ["LoadBalancer", "NodePort", "ClusterIP"])]
+    pub edge_service_type: Option<String>,
     /// How many pods the edge has.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub edge_replicas: i32,
@@ -62,41 +77,98 @@ pub fn run(flags: OperatorFlags) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if flags.print_manifests {
+        for object in manifests::manifests(&in_cluster(&flags)) {
+            print!("---\n{}", serde_yaml_ng::to_string(&object)?);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     crate::up::log();
     block_on(operate(flags))
 }
 
+/// The same flags for the operator that runs in the cluster.
+fn in_cluster(flags: &OperatorFlags) -> InCluster {
+    let mut arguments = vec![
+        format!("--image={}", flags.image),
+        format!("--namespace={}", flags.namespace),
+        format!("--cluster-domain={}", flags.cluster_domain),
+        format!("--edge-http-port={}", flags.edge_http_port),
+        format!("--edge-https-port={}", flags.edge_https_port),
+        format!("--edge-replicas={}", flags.edge_replicas),
+    ];
+    arguments.extend(flags.edge_host_network.then(|| "--edge-host-network".to_owned()));
+    arguments.extend(flags.edge_service_type.as_ref().map(|of_type| format!("--edge-service-type={of_type}")));
+    InCluster {
+        namespace: flags.namespace.clone(),
+        image: flags.operator_image.clone(),
+        arguments,
+        replicas: flags.operator_replicas,
+    }
+}
+
 async fn operate(flags: OperatorFlags) -> Result<ExitCode> {
     let client = connect(&flags).await?;
-    let version = client.apiserver_version().await.context("the cluster does not answer")?;
-    say(&format!("cluster of {}", version.git_version));
+    let identity = format!("{}_{}", host_name(), std::process::id());
+    let candidate = Candidate::new(client.clone(), &flags.namespace, "hythe-operator", &identity);
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let code = tokio::select! {
+        ended = work(&flags, client, &candidate, &identity) => return ended,
+        _ = terminate.recv() => ExitCode::SUCCESS,
+        _ = tokio::signal::ctrl_c() => ExitCode::from(130),
+    };
+    // Who stands by need not wait. Without an answer the Lease runs out by itself.
+    let _ = tokio::time::timeout(PATIENCE, candidate.release()).await;
+    Ok(code)
+}
+
+/// How long the end waits for the cluster.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two tries to reach a cluster that does not answer.
+const RETRY: Duration = Duration::from_secs(2);
+
+async fn work(flags: &OperatorFlags, client: Client, candidate: &Candidate, identity: &str) -> Result<ExitCode> {
+    let webhook = match webhook_of(flags)? {
+        Some(reached) => Some((TcpListener::bind(reached.listen).await.context(flags.webhook.clone())?, reached)),
+        None => None,
+    };
+    say(&format!("cluster of {}", until_it_answers(&client).await));
     definitions::install(&client).await.context("the CustomResourceDefinitions")?;
     say("kinds are installed");
     ensure_namespace(&client, &flags.namespace).await?;
-    let webhook =
-        webhook_of(&flags)?.map(|reached| tokio::spawn(webhook::run(client.clone(), reached, flags.image.clone())));
-    let identity = format!("{}_{}", host_name(), std::process::id());
-    let leading = Candidate::new(client.clone(), &flags.namespace, "hythe-operator", &identity).lead().await;
-    say(&format!("{identity} leads"));
-    edge::ensure_classes(&client).await.context("the classes")?;
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let webhook = async {
-        match webhook {
-            Some(task) => task.await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = patterns::run(client, settings(&flags)) => bail!("the controllers ended"),
-        // Somebody else may lead by now: two must not.
-        () = leading.lost() => bail!("the lease is lost"),
-        ended = webhook => match ended {
-            Ok(Err(error)) => Err(error).context("the webhook ended"),
-            _ => bail!("the webhook ended"),
-        },
-        _ = terminate.recv() => Ok(ExitCode::SUCCESS),
-        _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
+    if let Some((listener, reached)) = webhook {
+        tokio::spawn(webhook::run(listener, client.clone(), reached, flags.image.clone()));
     }
+    loop {
+        let leading = candidate.lead().await;
+        say(&format!("{identity} leads"));
+        tokio::select! {
+            () = controllers(&client, flags) => bail!("the controllers ended"),
+            // Somebody else may lead by now: two must not.
+            () = leading.lost() => say("the lease is lost"),
+        }
+    }
+}
+
+async fn until_it_answers(client: &Client) -> String {
+    let mut told = false;
+    loop {
+        match client.apiserver_version().await {
+            Ok(version) => return version.git_version,
+            Err(error) if !told => say(&format!("the cluster does not answer yet: {error}")),
+            Err(_) => {}
+        }
+        told = true;
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn controllers(client: &Client, flags: &OperatorFlags) {
+    while let Err(error) = edge::ensure_classes(client).await {
+        say(&format!("the classes: {error}"));
+        tokio::time::sleep(RETRY).await;
+    }
+    patterns::run(client.clone(), settings(flags)).await;
 }
 
 fn settings(flags: &OperatorFlags) -> Settings {
@@ -107,6 +179,7 @@ fn settings(flags: &OperatorFlags) -> Settings {
     settings.edge.https_port = flags.edge_https_port;
     settings.edge.host_network = flags.edge_host_network;
     settings.edge.replicas = flags.edge_replicas;
+    settings.edge.service_type.clone_from(&flags.edge_service_type);
     settings
 }
 

@@ -82,6 +82,7 @@ mod tests {
             edge_http_port: 0,
             edge_https_port: 0,
             edge_host_network: false,
+            no_patterns: false,
             docker_socket: None,
             userns_remap: None,
             registries: Default::default(),

@@ -37,6 +37,9 @@ pub fn start(instance: &Instance, flags: &UpFlags) -> Result<ExitCode> {
     if flags.edge_host_network {
         command.arg("--edge-host-network");
     }
+    if flags.no_patterns {
+        command.arg("--no-patterns");
+    }
     if let Some(socket) = &flags.docker_socket {
         command.arg("--docker-socket").arg(socket);
     }

@@ -126,8 +126,14 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     ));
     let controllers = controllers::Config::new(pki.ca.clone());
     tasks.spawn(watched("controllers", stop.clone(), controllers::run(client("kube-controller-manager"), controllers)));
-    patterns::edge::ensure_classes(&client("hythe")).await?;
-    tasks.spawn(watched("patterns", stop.clone(), patterns::run(client("hythe-patterns"), pattern_settings(flags))));
+    if !flags.no_patterns {
+        patterns::edge::ensure_classes(&client("hythe")).await?;
+        tasks.spawn(watched(
+            "patterns",
+            stop.clone(),
+            patterns::run(client("hythe-patterns"), pattern_settings(flags)),
+        ));
+    }
     write_private(
         &instance.kubeconfig(),
         kubeconfig::administrator(&pki, &format!("https://127.0.0.1:{}", flags.port)).as_bytes(),
@@ -325,6 +331,10 @@ fn pattern_settings(flags: &UpFlags) -> patterns::Settings {
     settings.edge.http_port = flags.edge_http_port;
     settings.edge.https_port = flags.edge_https_port;
     settings.edge.host_network = flags.edge_host_network;
+    if !flags.edge_host_network {
+        settings.edge.service_type = Some("LoadBalancer".to_owned());
+        settings.edge.open_on_nodes = true;
+    }
     settings
 }
 

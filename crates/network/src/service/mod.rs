@@ -105,7 +105,8 @@ pub struct ServiceRules {
     pub internal_traffic_policy: TrafficPolicy,
     /// `spec.externalIPs`.
     pub external_ips: Vec<IpAddr>,
-    /// `status.loadBalancer.ingress[].ip` (those with `ipMode: VIP`).
+    /// `status.loadBalancer.ingress[].ip` (those with `ipMode: VIP`). The unspecified address stands for all addresses
+    /// of the node.
     pub load_balancer_ips: Vec<IpAddr>,
 }
 

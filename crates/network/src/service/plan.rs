@@ -152,8 +152,12 @@ fn plan_port(plan: &mut Plan, rules: &ServiceRules, port: &ServicePort) {
     let mut seen = HashSet::new();
     for address in v4(&rules.external_ips).chain(v4(&rules.load_balancer_ips)) {
         if seen.insert(address) {
-            add(Zone::Inside, address, port.port, inside);
-            add(Zone::Outside, address, port.port, outside);
+            let (near, far) = match address.is_unspecified() {
+                true => (Zone::InsideNode, Zone::OutsideNode),
+                false => (Zone::Inside, Zone::Outside),
+            };
+            add(near, address, port.port, inside);
+            add(far, address, port.port, outside);
         }
     }
     if let Some(node_port) = port.node_port {

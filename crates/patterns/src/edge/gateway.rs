@@ -25,12 +25,16 @@ pub struct GatewaySaid {
     /// Which.
     pub key: Key,
     listeners: Vec<ListenerSaid>,
+    /// Why it is not served at all.
+    refused: Option<Said>,
 }
 
 struct ListenerSaid {
     name: String,
     kinds: Vec<RouteGroupKind>,
     attached: i32,
+    /// Whether its port is open, so that routes lead somewhere from it.
+    open: bool,
     said: Vec<Said>,
 }
 
@@ -41,15 +45,22 @@ impl GatewaySaid {
         let generation = gateway.metadata.generation;
         let sound =
             self.listeners.iter().filter(|l| l.said.iter().all(|s| s.type_ == "Conflicted" || s.status == Some(true)));
-        let any = sound.count() > 0;
-        let accepted = match any {
-            true => Said::yes("Accepted", "Accepted", "the edge serves it"),
-            false => Said::no("Accepted", "ListenersNotValid", "none of its listeners can be served"),
+        let sound = sound.count();
+        let accepted = match (&self.refused, sound) {
+            (Some(refused), _) => refused.clone(),
+            (None, 0) => Said::no("Accepted", "ListenersNotValid", "none of its listeners can be served"),
+            (None, _) if sound == self.listeners.len() => Said::yes("Accepted", "Accepted", "the edge serves it"),
+            (None, _) => Said::yes("Accepted", "ListenersNotValid", "some of its listeners can't be served"),
         };
-        let programmed = match (any, addresses.is_empty()) {
-            (true, false) => Said::yes("Programmed", "Programmed", "the edge is ready"),
-            (true, true) => Said::no("Programmed", "Pending", "the edge is not ready yet"),
-            (false, _) => Said::no("Programmed", "Invalid", "none of its listeners can be served"),
+        let unusable = gateway.spec.addresses.iter().flatten().filter_map(|a| a.value.as_ref());
+        let unusable = unusable.filter(|value| !value.is_empty()).find(|value| !addresses.contains(value));
+        let programmed = match (accepted.status, addresses.is_empty(), unusable) {
+            (Some(true), true, _) => Said::no("Programmed", "Pending", "the edge is not ready yet"),
+            (Some(true), false, Some(address)) => {
+                Said::no("Programmed", "AddressNotUsable", format!("the edge is not reached at {address}"))
+            }
+            (Some(true), false, None) => Said::yes("Programmed", "Programmed", "the edge is ready"),
+            _ => Said::no("Programmed", "Invalid", "it is not accepted"),
         };
         let known = before.conditions.unwrap_or_default();
         let listeners = self.listeners.iter().map(|listener| {
@@ -62,7 +73,10 @@ impl GatewaySaid {
                 conditions: conditions(&listener.said, known, generation, now),
             }
         });
-        let address = |value: &String| GatewayAddress { type_: Some("IPAddress".into()), value: Some(value.clone()) };
+        let address = |value: &String| {
+            let type_ = if value.parse::<std::net::IpAddr>().is_ok() { "IPAddress" } else { "Hostname" };
+            GatewayAddress { type_: Some(type_.into()), value: Some(value.clone()) }
+        };
         GatewayStatus {
             addresses: Some(addresses.iter().map(address).collect()),
             conditions: Some(conditions(&[accepted, programmed], &known, generation, now)),
@@ -84,13 +98,56 @@ pub fn serve(inputs: &Inputs<'_>, building: &mut Building, model: &mut Model) {
             continue;
         }
         let key = Key::of(&*gateway);
-        let mut listeners: Vec<ListenerSaid> =
-            gateway.spec.listeners.iter().map(|listener| open(inputs, building, &key, listener)).collect();
+        let refused = refused(&gateway);
+        let mut listeners: Vec<ListenerSaid> = gateway
+            .spec
+            .listeners
+            .iter()
+            .map(|listener| {
+                let against = conflict(listener, &gateway.spec.listeners)
+                    .or_else(|| refused.as_ref().map(|_| Refused::Unserved("the Gateway is not accepted")));
+                open(inputs, building, &key, listener, against)
+            })
+            .collect();
         for route in routes.iter().filter(|route| route.metadata.deletion_timestamp.is_none()) {
             attach(inputs, building, model, &gateway, route, &mut listeners);
         }
-        model.gateways.push(GatewaySaid { key, listeners });
+        model.gateways.push(GatewaySaid { key, listeners, refused });
     }
+}
+
+/// Why a Gateway can't be served whatever its listeners are.
+fn refused(gateway: &Gateway) -> Option<Said> {
+    let parameters = gateway.spec.infrastructure.as_ref().and_then(|i| i.parameters_ref.as_ref());
+    if let Some(parameters) = parameters {
+        let why = format!("there are no parameters of kind {} for Gateways of this class", parameters.kind);
+        return Some(Said::no("Accepted", "InvalidParameters", why));
+    }
+    let mut addresses = gateway.spec.addresses.iter().flatten();
+    let odd = addresses.find(|a| !matches!(a.type_.as_deref(), None | Some("IPAddress" | "Hostname")))?;
+    let why = format!("addresses of type {} are not served", odd.type_.as_deref().unwrap_or_default());
+    Some(Said::no("Accepted", "UnsupportedAddress", why))
+}
+
+/// Why a listener is not opened.
+enum Refused {
+    /// Another listener of its Gateway, or of an older one, stands against it: with this reason.
+    Conflict(&'static str, String),
+    /// Nothing is wrong with the listener itself.
+    Unserved(&'static str),
+}
+
+/// Listeners of one Gateway that can't be told apart are all refused: none of them is the one that was meant.
+fn conflict(listener: &Listener, all: &[Listener]) -> Option<Refused> {
+    let host = |one: &Listener| one.hostname.clone().unwrap_or_default();
+    let mut others = all.iter().filter(|other| other.name != listener.name && other.port == listener.port);
+    if let Some(other) = others.clone().find(|other| other.protocol != listener.protocol) {
+        let why = format!("port {} is for {} by listener {}", listener.port, other.protocol, other.name);
+        return Some(Refused::Conflict("ProtocolConflict", why));
+    }
+    let other = others.find(|other| host(other) == host(listener))?;
+    let why = format!("listener {} has the same port and hostname", other.name);
+    Some(Refused::Conflict("HostnameConflict", why))
 }
 
 fn http_route() -> RouteGroupKind {
@@ -98,8 +155,15 @@ fn http_route() -> RouteGroupKind {
 }
 
 /// Opens the port of a listener, with its certificates.
-fn open(inputs: &Inputs<'_>, building: &mut Building, gateway: &Key, listener: &Listener) -> ListenerSaid {
-    let mut said = ListenerSaid { name: listener.name.clone(), kinds: Vec::new(), attached: 0, said: Vec::new() };
+fn open(
+    inputs: &Inputs<'_>,
+    building: &mut Building,
+    gateway: &Key,
+    listener: &Listener,
+    against: Option<Refused>,
+) -> ListenerSaid {
+    let mut said =
+        ListenerSaid { name: listener.name.clone(), kinds: Vec::new(), attached: 0, open: false, said: Vec::new() };
     let tls = match listener.protocol.as_str() {
         "HTTP" => false,
         "HTTPS" => true,
@@ -107,6 +171,7 @@ fn open(inputs: &Inputs<'_>, building: &mut Building, gateway: &Key, listener: &
             let why = format!("protocol {other} is not served");
             said.said = vec![
                 Said::no("Accepted", "UnsupportedProtocol", why),
+                Said::no("Conflicted", "NoConflicts", ""),
                 Said::yes("ResolvedRefs", "ResolvedRefs", ""),
                 Said::no("Programmed", "Invalid", "the listener is not accepted"),
             ];
@@ -147,30 +212,31 @@ fn open(inputs: &Inputs<'_>, building: &mut Building, gateway: &Key, listener: &
             }
         }
     }
-    let programmed = match (tls, certificates.is_empty()) {
-        (true, true) => Said::no("Programmed", "Invalid", "there is no certificate to show"),
-        _ => Said::yes("Programmed", "Programmed", "the configuration is written"),
-    };
-    match building.open(listener.port, tls) {
-        Some(open) => {
-            open.certificates.extend(certificates);
-            said.said = vec![
-                Said::yes("Accepted", "Accepted", "the listener is served"),
-                Said::no("Conflicted", "NoConflicts", ""),
-                resolved,
-                programmed,
-            ];
+    let against = against.or_else(|| {
+        let why = || format!("port {} is for another protocol by an older Gateway", listener.port);
+        building.open(listener.port, tls).is_none().then(|| Refused::Conflict("ProtocolConflict", why()))
+    });
+    let served = Said::yes("Accepted", "Accepted", "the listener is served");
+    let (accepted, conflicted, programmed) = match against {
+        None if tls && certificates.is_empty() => {
+            (served, None, Said::no("Programmed", "Invalid", "there is no certificate to show"))
         }
         None => {
-            let why = format!("port {} is used for another protocol", listener.port);
-            said.said = vec![
-                Said::no("Accepted", "PortUnavailable", why.clone()),
-                Said::yes("Conflicted", "ProtocolConflict", why),
-                resolved,
-                Said::no("Programmed", "Invalid", "the listener is not accepted"),
-            ];
+            if let Some(open) = building.open(listener.port, tls) {
+                open.certificates.extend(certificates);
+            }
+            said.open = true;
+            (served, None, Said::yes("Programmed", "Programmed", "the configuration is written"))
         }
-    }
+        Some(Refused::Unserved(why)) => (served, None, Said::no("Programmed", "Invalid", why)),
+        Some(Refused::Conflict(reason, why)) => (
+            Said::no("Accepted", if reason == "ProtocolConflict" { "PortUnavailable" } else { reason }, why.clone()),
+            Some(Said::yes("Conflicted", reason, why)),
+            Said::no("Programmed", "Invalid", "the listener is not accepted"),
+        ),
+    };
+    let conflicted = conflicted.unwrap_or_else(|| Said::no("Conflicted", "NoConflicts", ""));
+    said.said = vec![accepted, conflicted, resolved, programmed];
     said
 }
 
@@ -189,6 +255,7 @@ fn attach(
             && parent.name == ours.name
             && parent.namespace.as_deref().unwrap_or(&theirs.namespace) == ours.namespace
     };
+    let mut attached: Vec<String> = Vec::new();
     for parent in route.spec.parent_refs.iter().flatten().filter(mine) {
         let chosen: Vec<(&Listener, &mut ListenerSaid)> = gateway
             .spec
@@ -202,6 +269,7 @@ fn attach(
             .collect();
         let mut accepted = Said::no("Accepted", "NoMatchingParent", "the Gateway has no such listener");
         let mut resolved = Said::yes("ResolvedRefs", "ResolvedRefs", "everything that it refers to is there");
+        let mut partly = None;
         for (listener, said) in chosen {
             // A better reason than before, unless it is accepted by another listener already.
             let mut refuse = |reason, message: String| {
@@ -223,19 +291,27 @@ fn attach(
                     continue;
                 }
             };
-            said.attached += 1;
-            accepted = Said::yes("Accepted", "Accepted", "a listener serves it");
-            let (made, wrong) = routes::translate(inputs, building, route, &hosts);
-            if let Some(wrong) = wrong {
+            let made = routes::translate(inputs, building, route, &hosts);
+            accepted = made.accepted();
+            partly = made.partly_invalid();
+            if let Some(wrong) = made.unresolved {
                 resolved = wrong;
             }
-            if said.said.iter().any(|s| s.type_ == "Accepted" && s.status == Some(true))
+            // A route that names a listener twice, once as one of all and once by itself, is attached once.
+            if attached.contains(&listener.name) {
+                continue;
+            }
+            attached.push(listener.name.clone());
+            said.attached += 1;
+            if said.open
                 && let Some(open) = building.open(listener.port, listener.protocol == "HTTPS")
             {
-                open.routes.extend(made);
+                open.routes.extend(made.routes);
             }
         }
-        let said = ParentSaid { parent: parent.clone(), said: vec![accepted, resolved] };
+        let mut said = vec![accepted, resolved];
+        said.extend(partly);
+        let said = ParentSaid { parent: parent.clone(), said };
         model.routes.entry(theirs.clone()).or_default().push(said);
     }
 }

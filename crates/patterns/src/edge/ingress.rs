@@ -8,6 +8,7 @@ use proxy::config::{Match, PathMatch, Route, Target};
 use super::{
     CLASS, INGRESS_CONTROLLER,
     model::{Building, Inputs, Model, by_age},
+    routes::sound,
 };
 
 const HTTP: i32 = 80;
@@ -53,13 +54,16 @@ pub fn serve(inputs: &Inputs<'_>, building: &mut Building, model: &mut Model) {
                     // What an implementation makes of its own type is its own business: a prefix, as with most.
                     _ => PathMatch::Prefix(text),
                 };
-                routes.push(Route {
-                    name: format!("{key}"),
+                let route = Route {
                     hosts: hosts.clone(),
                     matches: vec![Match { path: Some(matching), ..Default::default() }],
-                    to: target.into_iter().collect(),
-                    ..Default::default()
-                });
+                    ..leading(&key, target)
+                };
+                // What one Ingress says must not keep all others from being served.
+                match sound(&route) {
+                    Ok(()) => routes.push(route),
+                    Err(why) => warn(format!("host {:?}: {why}", rule.host.as_deref().unwrap_or_default())),
+                }
             }
             // A host without paths has all of them for the default backend.
             if rule.http.is_none()
@@ -67,19 +71,13 @@ pub fn serve(inputs: &Inputs<'_>, building: &mut Building, model: &mut Model) {
             {
                 let (target, note) = target(inputs, building, &key.namespace, backend);
                 note.into_iter().for_each(&mut warn);
-                routes.push(Route {
-                    name: format!("{key}"),
-                    hosts,
-                    to: target.into_iter().collect(),
-                    ..Default::default()
-                });
+                routes.push(Route { hosts, ..leading(&key, target) });
             }
         }
         if let Some(backend) = &spec.default_backend {
             let (target, note) = target(inputs, building, &key.namespace, backend);
             note.into_iter().for_each(&mut warn);
-            let route = Route { name: format!("{key}"), to: target.into_iter().collect(), ..Default::default() };
-            last.push((tls, route));
+            last.push((tls, leading(&key, target)));
         }
         match building.open(HTTP, false) {
             Some(open) => open.routes.extend(routes.iter().cloned()),
@@ -106,14 +104,22 @@ pub fn serve(inputs: &Inputs<'_>, building: &mut Building, model: &mut Model) {
     }
 }
 
+/// A route to a backend. A star in a host is one label; without a backend that can be reached the answer is 503.
+fn leading(key: &Key, target: Option<Target>) -> Route {
+    Route { name: key.to_string(), one_label: true, to: target.into_iter().collect(), ..Default::default() }
+}
+
 fn is_ours(inputs: &Inputs<'_>, ingress: &Ingress) -> bool {
     let named = ingress.spec.as_ref().and_then(|s| s.ingress_class_name.as_deref());
-    match (named, ingress.annotations().get(ANNOTATION)) {
-        (Some(name), _) => inputs.ingress_classes.iter().any(|class| {
+    let is_class = |name: &str| {
+        inputs.ingress_classes.iter().any(|class| {
             let controller = class.spec.as_ref().and_then(|s| s.controller.as_deref());
             class.name_any() == name && controller == Some(INGRESS_CONTROLLER)
-        }),
-        (None, Some(annotation)) => annotation == CLASS,
+        })
+    };
+    match (named, ingress.annotations().get(ANNOTATION)) {
+        (Some(name), _) => is_class(name),
+        (None, Some(annotation)) => annotation == CLASS || is_class(annotation),
         (None, None) => false,
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Its configuration and all certificates are one Secret, so that they change together.
 
+mod addresses;
 mod deploy;
 mod gateway;
 mod grants;
@@ -22,7 +23,7 @@ use controllers::{
     recorder::Recorder,
 };
 use k8s_openapi::api::{
-    core::v1::{Namespace, Node, Pod, Secret},
+    core::v1::{Namespace, Secret},
     networking::v1::{Ingress, IngressClass},
 };
 use kube::{
@@ -38,7 +39,7 @@ use tokio::{sync::OnceCell, task::JoinSet};
 use crate::{
     MANAGER, apply,
     conditions::{Said, conditions},
-    world::{Touched, World},
+    world::{Touched, Watched, World},
 };
 use model::Model;
 
@@ -50,6 +51,9 @@ pub const GATEWAY_CONTROLLER: &str = "hythe.dev/gateway";
 pub const CLASS: &str = "hythe";
 /// The name of the edge's Deployment and Secret.
 pub const NAME: &str = "hythe-edge";
+
+/// Set on the edge's Service, opens its ports on all addresses of Hythe's nodes.
+pub const OPEN_ON_NODES: &str = "hythe.dev/open-on-nodes";
 
 /// How the edge is reached.
 #[derive(Clone, Debug)]
@@ -64,11 +68,24 @@ pub struct EdgeSettings {
     pub host_network: bool,
     /// How many pods.
     pub replicas: i32,
+    /// The type of a Service before its pods; without one they have ports of their nodes, which an old pod must leave
+    /// before a new one can have them.
+    pub service_type: Option<String>,
+    /// That Service's ports are open on all addresses of the nodes, as Hythe's own nodes do it, and it is told so.
+    pub open_on_nodes: bool,
 }
 
 impl Default for EdgeSettings {
     fn default() -> Self {
-        Self { namespace: "hythe-system".to_owned(), http_port: 80, https_port: 443, host_network: false, replicas: 1 }
+        Self {
+            namespace: "hythe-system".to_owned(),
+            http_port: 80,
+            https_port: 443,
+            host_network: false,
+            replicas: 1,
+            service_type: None,
+            open_on_nodes: false,
+        }
     }
 }
 
@@ -197,11 +214,11 @@ async fn reconcile(edge: Edge, key: Key) -> Result<(), Error> {
         return say(&edge, &model, &[]).await;
     }
     if proxy::config::check(&model.config).is_ok() {
-        write(&edge, &model).await?;
+        write(&edge, watched, &model).await?;
     } else if let Err(problem) = proxy::config::check(&model.config) {
         tracing::error!(%problem, "the edge's configuration is not written");
     }
-    let addresses = addresses(&client, &settings).await?;
+    let addresses = addresses::of(&client, &settings, watched).await?;
     say(&edge, &model, &addresses).await
 }
 
@@ -290,13 +307,14 @@ async fn retire(client: &Client, settings: &EdgeSettings) -> Result<(), Error> {
     let deployments = apply::api(client.clone(), &settings.namespace, "apps/v1", "Deployment");
     if deployments.get_opt(NAME).await?.is_some() {
         apply::remove(client, &settings.namespace, "apps/v1", "Deployment", NAME).await?;
+        apply::remove(client, &settings.namespace, "v1", "Service", NAME).await?;
         apply::remove(client, &settings.namespace, "v1", "Secret", NAME).await?;
     }
     Ok(())
 }
 
 /// The Secret first, since new pods read it.
-async fn write(edge: &Edge, model: &Model) -> Result<(), Error> {
+async fn write(edge: &Edge, watched: &Watched, model: &Model) -> Result<(), Error> {
     let (client, settings) = (edge.world.client(), &edge.world.settings().edge);
     let namespaces: Api<Namespace> = Api::all(client.clone());
     if namespaces.get_opt(&settings.namespace).await?.is_none() {
@@ -311,39 +329,15 @@ async fn write(edge: &Edge, model: &Model) -> Result<(), Error> {
         model.files.iter().map(|(name, bytes)| (name.clone(), STANDARD.encode(bytes))).collect();
     data.insert("config.yaml".to_owned(), STANDARD.encode(&text));
     apply::force(&client, &deploy::secret(settings, &data)).await?;
+    match deploy::service(settings, &model.ports) {
+        Some(service) => drop(apply::force(&client, &service).await?),
+        None if watched.services.get(&Key::new(&settings.namespace, NAME)).is_some() => {
+            apply::remove(&client, &settings.namespace, "v1", "Service", NAME).await?;
+        }
+        None => {}
+    }
     apply::force(&client, &deploy::deployment(settings, &edge.world.settings().image, &model.ports)).await?;
     Ok(())
-}
-
-/// The addresses of nodes on which the edge is ready.
-async fn addresses(client: &Client, settings: &EdgeSettings) -> Result<Vec<String>, Error> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &settings.namespace);
-    let pods = pods.list(&ListParams::default().labels(&format!("app.kubernetes.io/instance={NAME}"))).await?;
-    let mut all: Vec<String> = Vec::new();
-    for pod in pods.items {
-        let status = pod.status.unwrap_or_default();
-        let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
-        if ready && pod.metadata.deletion_timestamp.is_none() {
-            all.extend(status.host_ip);
-        }
-    }
-    // Where a node says that it is reached from outside elsewhere, that is what clients need.
-    if !all.is_empty() && !settings.namespace.is_empty() {
-        let nodes: Api<Node> = Api::all(client.clone());
-        if let Ok(nodes) = nodes.list(&ListParams::default()).await {
-            for node in nodes.items {
-                let addresses = node.status.and_then(|s| s.addresses).unwrap_or_default();
-                let internal = addresses.iter().find(|a| a.type_ == "InternalIP").map(|a| a.address.clone());
-                let external = addresses.iter().find(|a| a.type_ == "ExternalIP").map(|a| a.address.clone());
-                if let (Some(internal), Some(external)) = (internal, external) {
-                    all.iter_mut().filter(|address| **address == internal).for_each(|a| a.clone_from(&external));
-                }
-            }
-        }
-    }
-    all.sort();
-    all.dedup();
-    Ok(all)
 }
 
 async fn patch_status<K>(api: &Api<K>, name: &str, status: &Value) -> Result<(), Error>
@@ -363,7 +357,7 @@ async fn say(edge: &Edge, model: &Model, addresses: &[String]) -> Result<(), Err
     let now = jiff::Timestamp::now();
     for key in &model.ingresses {
         let Some(object) = edge.ingresses.get(key) else { continue };
-        let wanted: Vec<Value> = addresses.iter().map(|address| json!({"ip": address})).collect();
+        let wanted: Vec<Value> = addresses.iter().map(|address| addresses::ingress(address)).collect();
         let status = object.status.as_ref().and_then(|s| s.load_balancer.as_ref());
         let before: Vec<Value> = status.iter().flat_map(|s| s.ingress.iter().flatten()).map(|i| json!(i)).collect();
         if before != wanted {

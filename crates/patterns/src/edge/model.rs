@@ -13,6 +13,8 @@ use k8s_openapi::api::{
 use kube::Resource;
 use pattern_kinds::gateway::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
 use proxy::config::{Certificate, Config, Filters, Listener, Pool, Respond, Route, Target, Tls};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{digest, gateway, gateway::GatewaySaid, ingress, routes::ParentSaid};
 use crate::{
@@ -159,9 +161,7 @@ impl Building {
             found.map(|bytes| bytes.0.clone()).ok_or_else(|| format!("has no {key}"))
         };
         let (certificate, key) = (part("tls.crt")?, part("tls.key")?);
-        if !certificate.starts_with(b"-----BEGIN") && !certificate.windows(10).any(|w| w == b"-----BEGIN") {
-            return Err("holds no certificate".to_owned());
-        }
+        usable(&certificate, &key)?;
         let name = digest(&[certificate.as_slice(), key.as_slice()].concat());
         let path = |extension: &str| format!("{CONFIG}/{name}.{extension}").into();
         let made = Certificate { certificate: path("crt"), key: path("key"), hosts };
@@ -169,6 +169,20 @@ impl Building {
         self.files.insert(format!("{name}.key"), key);
         Ok(made)
     }
+}
+
+/// Whether proxies can show a certificate: one that they can't read would keep all others from being served.
+fn usable(certificate: &[u8], key: &[u8]) -> Result<(), String> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("holds no certificate in tls.crt: {error}"))?;
+    if chain.is_empty() {
+        return Err("holds no certificate in tls.crt".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| format!("holds no key in tls.key: {error}"))?;
+    let provider = rustls::crypto::ring::default_provider();
+    let certified = CertifiedKey::from_der(chain, key, &provider);
+    certified.map(drop).map_err(|error| format!("has a certificate and a key that can't be used: {error}"))
 }
 
 /// The older first, then by name: who was there first is served first.

@@ -1,13 +1,15 @@
 //! HTTPRoutes as routes of the proxy.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use pattern_kinds::gateway::{
     BackendReference, HTTPHeaderFilter, HTTPPathModifier, HTTPRoute, HTTPRouteFilter, HTTPRouteMatch, HTTPRouteRule,
     HTTPValueMatch, ParentReference, RouteParentStatus, RouteStatus,
 };
 use proxy::config::{
-    Duration, Filters, HeaderEdit, HeaderMatch, HeaderValue, Match, Mirror, PathMatch, PathRewrite, Redirect, Rewrite,
-    Route, Target,
+    Config, Duration, Filters, HeaderEdit, HeaderMatch, HeaderValue, Listener, Match, Mirror, PathMatch, PathRewrite,
+    Pool, Redirect, Rewrite, Route, Target,
 };
 
 use super::{
@@ -62,20 +64,58 @@ pub fn status(route: &HTTPRoute, said: &[ParentSaid], now: Timestamp) -> RouteSt
     RouteStatus { parents }
 }
 
+/// What comes of a route on the hosts of a listener.
+pub struct Made {
+    /// The proxy's routes.
+    pub routes: Vec<Route>,
+    /// What of the objects that it refers to can't be used.
+    pub unresolved: Option<Said>,
+    /// What is wrong with rules of it, which are answered with 500; and how many they are.
+    invalid: Option<(usize, String)>,
+}
+
+impl Made {
+    /// Whether it is taken.
+    pub fn accepted(&self) -> Said {
+        match &self.invalid {
+            Some((rules, why)) if *rules == self.routes.len() => Said::no("Accepted", "UnsupportedValue", why),
+            _ => Said::yes("Accepted", "Accepted", "a listener serves it"),
+        }
+    }
+
+    /// Said if only some of its rules can be served.
+    pub fn partly_invalid(&self) -> Option<Said> {
+        let (rules, why) = self.invalid.as_ref()?;
+        (*rules < self.routes.len())
+            .then(|| Said::yes("PartiallyInvalid", "UnsupportedValue", format!("Dropped Rule: {why}")))
+    }
+}
+
+/// Whether the proxies can serve a route: what one object says must not keep all others from being served.
+pub fn sound(route: &Route) -> Result<(), String> {
+    let names = route.to.iter().map(|t| &t.pool).chain(route.filters.mirrors.iter().map(|m| &m.pool));
+    let names: BTreeSet<&String> = names.filter(|name| !name.is_empty()).collect();
+    let config = Config {
+        listeners: vec![Listener { address: ":80".into(), routes: vec![route.clone()], ..Default::default() }],
+        pools: names.into_iter().map(|name| Pool { name: name.clone(), ..Default::default() }).collect(),
+        ..Default::default()
+    };
+    proxy::config::check(&config).map_err(|problem| {
+        format!("{}: {}", problem.field.trim_start_matches("listeners[0].routes[0]."), problem.reason)
+    })
+}
+
 /// The proxy's routes for a route on these hosts, and what can't be resolved of it.
-pub fn translate(
-    inputs: &Inputs<'_>,
-    building: &mut Building,
-    route: &HTTPRoute,
-    hosts: &[String],
-) -> (Vec<Route>, Option<Said>) {
+pub fn translate(inputs: &Inputs<'_>, building: &mut Building, route: &HTTPRoute, hosts: &[String]) -> Made {
     let mut wrong = None;
+    let mut invalid: Option<(usize, String)> = None;
     let namespace = route.metadata.namespace.clone().unwrap_or_default();
     let name = format!("{namespace}/{}", route.metadata.name.as_deref().unwrap_or_default());
     let rules = route.spec.rules.clone().unwrap_or_else(|| vec![HTTPRouteRule::default()]);
     let made = rules
         .iter()
-        .map(|rule| {
+        .enumerate()
+        .map(|(i, rule)| {
             let mut out = Route { name: name.clone(), hosts: hosts.to_vec(), ..Default::default() };
             out.matches = rule.matches.iter().flatten().map(matching).collect();
             out.filters = filters(inputs, building, &namespace, rule.filters.iter().flatten(), &mut wrong);
@@ -85,7 +125,6 @@ pub fn translate(
             let attempt = rule.timeouts.as_ref().and_then(|t| t.backend_request.as_ref());
             out.retry.attempt_timeout =
                 attempt.and_then(|t| t.parse::<Duration>().ok()).filter(|t| *t != Duration::default());
-            let mut broken = 0;
             for backend in rule.backend_refs.iter().flatten() {
                 let reference = BackendReference {
                     group: backend.group.clone(),
@@ -94,25 +133,47 @@ pub fn translate(
                     namespace: backend.namespace.clone(),
                     port: backend.port,
                 };
-                let Some(mut target) = resolve(inputs, building, &namespace, &reference, &mut wrong) else {
-                    broken += 1;
-                    continue;
-                };
+                // One that can't be resolved keeps its share, which is answered with 500, as the specification has it.
+                let resolved = resolve(inputs, building, &namespace, &reference, &mut wrong);
+                let mut target = resolved.unwrap_or(Target { status: Some(500), ..Default::default() });
                 target.weight = u32::try_from(backend.weight.unwrap_or(1)).unwrap_or_default();
                 let own = filters(inputs, building, &namespace, backend.filters.iter().flatten(), &mut wrong);
                 target.request_headers = own.request_headers;
                 target.response_headers = own.response_headers;
                 out.to.push(target);
             }
-            // Without a backend that can be reached the answer is 500, as the specification has it.
-            let nowhere = out.to.is_empty() && out.filters.redirect.is_none();
-            if nowhere && (broken > 0 || rule.backend_refs.as_ref().is_none_or(Vec::is_empty)) {
+            // Without a backend it is the same.
+            if out.to.is_empty() && out.filters.redirect.is_none() {
                 out.filters.respond = Some(answer(500));
+            }
+            if let Err(why) = sound(&out) {
+                let (rules, _) = invalid.get_or_insert((0, format!("rules[{i}]: {why}")));
+                *rules += 1;
+                out = refused(out);
             }
             out
         })
         .collect();
-    (made, wrong)
+    Made { routes: made, unresolved: wrong, invalid }
+}
+
+/// In place of a rule that can't be served: 500 for what it certainly would have matched.
+fn refused(route: Route) -> Route {
+    let by_path = |one: Match| Match { path: one.path, ..Default::default() };
+    let plain = |one: &Match| !matches!(one.path, Some(PathMatch::Regex(_)));
+    let matches: Vec<Match> = route.matches.into_iter().map(by_path).filter(plain).collect();
+    let out = Route {
+        name: route.name.clone(),
+        hosts: route.hosts,
+        matches,
+        filters: Filters { respond: Some(answer(500)), ..Default::default() },
+        ..Default::default()
+    };
+    match out.matches.is_empty() || sound(&out).is_err() {
+        // Nothing is certain: it matches nothing that anybody asks for.
+        true => Route { matches: vec![Match { methods: vec!["-".into()], ..Default::default() }], ..out },
+        false => out,
+    }
 }
 
 fn resolve(
@@ -122,7 +183,10 @@ fn resolve(
     reference: &BackendReference,
     wrong: &mut Option<Said>,
 ) -> Option<Target> {
-    let mut refuse = |reason, message| *wrong = Some(Said::no("ResolvedRefs", reason, message));
+    // What was found first is said.
+    let mut refuse = |reason, message| {
+        wrong.get_or_insert(Said::no("ResolvedRefs", reason, message));
+    };
     let namespace = reference.namespace.as_deref().unwrap_or(own);
     let kind = (reference.group.as_deref().unwrap_or(""), reference.kind.as_deref().unwrap_or("Service"));
     if kind != ("", "Service") {
@@ -211,7 +275,7 @@ fn filters<'a>(
             out.rewrite = Some(Rewrite { host: rewrite.hostname.clone(), path: rewrite.path.as_ref().map(path) });
         }
         if filter.extension_ref.is_some() {
-            *wrong = Some(Said::no("ResolvedRefs", "InvalidKind", "there are no filters of other kinds"));
+            wrong.get_or_insert(Said::no("ResolvedRefs", "InvalidKind", "there are no filters of other kinds"));
             out.respond = Some(answer(500));
         }
     }

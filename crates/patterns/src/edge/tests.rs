@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use controllers::queue::Key;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use proxy::config::{PathMatch, check};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -11,6 +11,12 @@ use crate::world::{Missing, Reach};
 
 fn parse<K: DeserializeOwned>(objects: &[Value]) -> Vec<Arc<K>> {
     objects.iter().map(|object| Arc::new(serde_json::from_value(object.clone()).expect("it is of that kind"))).collect()
+}
+
+/// A certificate and its key.
+fn certificate() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["x.example.com".to_owned()]).expect("it can be made");
+    (made.cert.pem(), made.signing_key.serialize_pem())
 }
 
 #[derive(Default)]
@@ -23,13 +29,21 @@ struct World {
 
 impl World {
     fn model(&self) -> Model {
+        let (own, other) = (certificate(), certificate());
         let secret = |key: &Key| {
-            let data = json!({"tls.crt": "LS0tLS1CRUdJTg==", "tls.key": "LS0tLS1CRUdJTg=="});
-            let secret: Secret = serde_json::from_value(
-                json!({"metadata": {"name": key.name}, "type": "kubernetes.io/tls", "data": data}),
-            )
-            .expect("it is a Secret");
-            (key.name == "tls").then(|| Arc::new(secret))
+            let (certificate, key_of) = match key.name.as_str() {
+                "tls" => (own.0.clone(), own.1.clone()),
+                "mismatched" => (own.0.clone(), other.1.clone()),
+                "garbage" => ("-----BEGIN CERTIFICATE-----".to_owned(), own.1.clone()),
+                _ => return None,
+            };
+            let bytes = |text: String| ByteString(text.into_bytes());
+            let data = [("tls.crt".to_owned(), bytes(certificate)), ("tls.key".to_owned(), bytes(key_of))];
+            Some(Arc::new(Secret {
+                data: Some(data.into()),
+                type_: Some("kubernetes.io/tls".into()),
+                ..Default::default()
+            }))
         };
         let reach = |namespace: &str, service: &str, port: i32| match service {
             "gone" => Err(Missing::Service(service.to_owned())),
@@ -122,6 +136,7 @@ fn an_ingress_becomes_routes_of_both_ports() {
     let warnings: Vec<_> = model.warnings.iter().map(|(_, note)| note.as_str()).collect();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].contains("Secret \"none\" is not there"));
+    assert!(http.routes.iter().all(|route| route.one_label), "a star is one label");
 }
 
 #[test]
@@ -160,7 +175,8 @@ fn what_can_not_be_resolved_is_said_and_answered_with_500() {
             ..Default::default()
         };
         let model = world.model();
-        let respond = model.config.listeners[0].routes[0].filters.respond.as_ref().map(|r| r.status);
+        check(&model.config).expect("it is a sound configuration");
+        let respond = model.config.listeners[0].routes[0].to[0].status;
         (said(&model, "b", "ResolvedRefs").1.to_owned(), respond)
     };
     assert_eq!(of(json!({"name": "gone", "port": 80}), vec![]), ("BackendNotFound".into(), Some(500)));
@@ -180,8 +196,13 @@ fn listeners_say_why_they_are_not_served() {
         gateways: vec![gateway(json!([
             {"name": "web", "port": 80, "protocol": "HTTP"},
             {"name": "raw", "port": 9000, "protocol": "TCP"},
-            {"name": "clash", "port": 80, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "tls"}]}},
+            {"name": "clash", "port": 81, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "tls"}]}},
             {"name": "bare", "port": 443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "none"}]}},
+            {"name": "plain", "port": 81, "protocol": "HTTP"},
+            {"name": "one", "port": 82, "protocol": "HTTP", "hostname": "twin.example.com"},
+            {"name": "two", "port": 82, "protocol": "HTTP", "hostname": "twin.example.com"},
+            {"name": "mismatched", "port": 8443, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "mismatched"}]}},
+            {"name": "garbage", "port": 8444, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "garbage"}]}},
         ]))],
         ..Default::default()
     };
@@ -196,10 +217,87 @@ fn listeners_say_why_they_are_not_served() {
     let pair = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
     assert_eq!(of(0, "Programmed"), pair("True", "Programmed"));
     assert_eq!(of(1, "Accepted"), pair("False", "UnsupportedProtocol"));
-    assert_eq!(of(2, "Conflicted"), pair("True", "ProtocolConflict"));
-    assert_eq!(of(3, "ResolvedRefs"), pair("False", "InvalidCertificateRef"));
-    assert_eq!(of(3, "Programmed"), pair("False", "Invalid"));
+    for clashing in [2, 4] {
+        assert_eq!(of(clashing, "Accepted"), pair("False", "PortUnavailable"));
+        assert_eq!(of(clashing, "Conflicted"), pair("True", "ProtocolConflict"));
+    }
+    for twin in [5, 6] {
+        assert_eq!(of(twin, "Conflicted"), pair("True", "HostnameConflict"));
+    }
+    for (listener, certificate) in [(3, "none"), (7, "mismatched"), (8, "garbage")] {
+        assert_eq!(of(listener, "ResolvedRefs"), pair("False", "InvalidCertificateRef"), "{certificate}");
+        assert_eq!(of(listener, "Programmed"), pair("False", "Invalid"), "{certificate}");
+    }
     assert_eq!(model.ports.iter().copied().collect::<Vec<_>>(), [80]);
     let conditions = status.conditions.expect("there are conditions");
     assert!(conditions.iter().all(|c| c.status == "True"), "{conditions:?}");
+    assert_eq!(conditions[0].reason, "ListenersNotValid", "some of them are not");
+}
+
+#[test]
+fn a_gateway_that_asks_for_what_there_is_not_is_not_served() {
+    let of = |spec: Value| {
+        let mut object = gateway(json!([{"name": "web", "port": 80, "protocol": "HTTP"}]));
+        object["spec"].as_object_mut().expect("a spec").extend(spec.as_object().expect("a map").clone());
+        let world = World { gateways: vec![object.clone()], ..Default::default() };
+        let model = world.model();
+        let object: pattern_kinds::gateway::Gateway = serde_json::from_value(object).expect("a Gateway");
+        let status = model.gateways[0].status(&object, &["10.0.0.1".into()], jiff::Timestamp::UNIX_EPOCH);
+        let reasons: Vec<String> =
+            status.conditions.into_iter().flatten().map(|c| c.status + " " + &c.reason).collect();
+        (reasons.join(", "), model.ports.len())
+    };
+    let parameters = json!({"group": "invalid.io", "kind": "InvalidParameters", "name": "invalid"});
+    for (spec, conditions, ports) in [
+        (json!({}), "True Accepted, True Programmed", 1),
+        (json!({"infrastructure": {"parametersRef": parameters}}), "False InvalidParameters, False Invalid", 0),
+        (json!({"addresses": [{"type": "test/fake", "value": "x"}]}), "False UnsupportedAddress, False Invalid", 0),
+        (json!({"addresses": [{"value": "10.0.0.9"}]}), "True Accepted, False AddressNotUsable", 1),
+        (json!({"addresses": [{"value": "10.0.0.1"}]}), "True Accepted, True Programmed", 1),
+    ] {
+        assert_eq!(of(spec.clone()), (conditions.to_owned(), ports), "{spec}");
+    }
+}
+
+#[test]
+fn a_backend_that_is_not_there_keeps_its_share() {
+    let backends = json!([{"name": "web", "port": 80, "weight": 3}, {"name": "gone", "port": 80, "weight": 1}]);
+    let world = World {
+        gateways: vec![gateway(json!([{"name": "web", "port": 80, "protocol": "HTTP"}]))],
+        routes: vec![route("a", json!({"rules": [{"backendRefs": backends}]}))],
+        ..Default::default()
+    };
+    let model = world.model();
+    check(&model.config).expect("it is a sound configuration");
+    let targets: Vec<_> = model.config.listeners[0].routes[0].to.iter().map(|t| (t.weight, t.status)).collect();
+    assert_eq!(targets, [(3, None), (1, Some(500))]);
+    assert_eq!(said(&model, "a", "ResolvedRefs"), (Some(false), "BackendNotFound"));
+}
+
+#[test]
+fn what_one_object_asks_for_in_vain_keeps_no_other_from_being_served() {
+    let broken = json!({"matches": [{"path": {"type": "RegularExpression", "value": "/(("}}], "backendRefs": [{"name": "web", "port": 80}]});
+    let fine = json!({"matches": [{"path": {"type": "PathPrefix", "value": "/fine"}}], "backendRefs": [{"name": "web", "port": 80}]});
+    let world = |rules: Value| World {
+        gateways: vec![gateway(json!([{"name": "web", "port": 80, "protocol": "HTTP"}]))],
+        routes: vec![route("a", json!({"rules": rules}))],
+        ingresses: vec![ingress(
+            "i",
+            "hythe",
+            json!({"rules": [{"host": "x y", "http": {"paths": [
+                {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}},
+            ]}}]}),
+        )],
+        ..Default::default()
+    };
+    let model = world(json!([broken])).model();
+    check(&model.config).expect("the rest is a sound configuration");
+    assert_eq!(said(&model, "a", "Accepted"), (Some(false), "UnsupportedValue"));
+    assert!(model.warnings.iter().any(|(_, note)| note.contains("x y")), "{:?}", model.warnings);
+    let model = world(json!([broken, fine])).model();
+    check(&model.config).expect("the rest is a sound configuration");
+    assert_eq!(said(&model, "a", "Accepted"), (Some(true), "Accepted"));
+    assert_eq!(said(&model, "a", "PartiallyInvalid"), (Some(true), "UnsupportedValue"));
+    let routes = &model.config.listeners[0].routes;
+    assert!(routes.iter().any(|r| r.matches.iter().any(|m| m.path == Some(PathMatch::Prefix("/fine".into())))));
 }

@@ -181,7 +181,14 @@ fn check_route(at: &str, route: &Route, names: &Names<'_>) -> Checked {
         }
     }
     for (i, target) in route.to.iter().enumerate() {
-        names.pool(format!("{at}.to[{i}].pool"), &target.pool)?;
+        match target.status {
+            Some(status) if !(200..=599).contains(&status) => {
+                refuse(format!("{at}.to[{i}].status"), "must be between 200 and 599")?;
+            }
+            Some(_) if !target.pool.is_empty() => refuse(format!("{at}.to[{i}]"), "has both `pool` and `status`")?,
+            Some(_) => {}
+            None => names.pool(format!("{at}.to[{i}].pool"), &target.pool)?,
+        }
         check_edit(&format!("{at}.to[{i}].request_headers"), &target.request_headers)?;
         check_edit(&format!("{at}.to[{i}].response_headers"), &target.response_headers)?;
     }

@@ -15,6 +15,9 @@ pub struct Route {
     /// is chosen before anything else is looked at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
+    /// A star stands for exactly one label, as Ingress has it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub one_label: bool,
     /// Any of these must hold. Empty: every request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<Match>,
@@ -47,6 +50,7 @@ impl Default for Route {
         Self {
             name: String::new(),
             hosts: Vec::new(),
+            one_label: false,
             matches: Vec::new(),
             to: Vec::new(),
             stick: None,
@@ -109,9 +113,13 @@ pub struct HeaderMatch {
 #[serde(deny_unknown_fields, default)]
 pub struct Target {
     /// The pool's name.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub pool: String,
     /// Its share among the route's targets; 0: none.
     pub weight: u32,
+    /// Its requests are answered with this status instead of going to a pool: a backend that is not there keeps its share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
     /// Edits of requests that go here, after the route's own.
     #[serde(skip_serializing_if = "is_default")]
     pub request_headers: HeaderEdit,
@@ -125,6 +133,7 @@ impl Default for Target {
         Self {
             pool: String::new(),
             weight: 1,
+            status: None,
             request_headers: HeaderEdit::default(),
             response_headers: HeaderEdit::default(),
         }

@@ -298,6 +298,9 @@ async fn route(
     let Some(target) = route.target(x.request, x.client) else {
         return answer(x, reply, 500, "the route has no target with a share", &[]).await;
     };
+    if let Some(status) = target.status {
+        return answer(x, reply, status, "this backend of the route is not there", &[]).await;
+    }
     let mirrors = !route.mirrors.is_empty();
     if mirrors && !body.is_end() {
         let known = body.whole().filter(|whole| whole.len() <= upstream::WHOLE).map(<[u8]>::to_vec);

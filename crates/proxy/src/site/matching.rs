@@ -39,8 +39,8 @@ struct Rule {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Host {
     Exact(String),
-    /// What stands behind the star, with its dot.
-    Under(String),
+    /// What stands behind the star, with its dot; whether the star is one label.
+    Under(String, bool),
     Any,
 }
 
@@ -73,7 +73,7 @@ impl Table {
             let everything = [config::Match::default()];
             let matches = if config.matches.is_empty() { &everything[..] } else { &config.matches[..] };
             for host in hosts {
-                table.rules.extend(matches.iter().map(|matching| Rule::new(host, matching, i)));
+                table.rules.extend(matches.iter().map(|matching| Rule::new((host, config.one_label), matching, i)));
             }
         }
         // A stable sort: equals keep the order of the file.
@@ -97,7 +97,7 @@ impl Table {
 }
 
 impl Rule {
-    fn new(host: &str, matching: &config::Match, route: usize) -> Self {
+    fn new((host, one_label): (&str, bool), matching: &config::Match, route: usize) -> Self {
         let host = host.to_ascii_lowercase();
         let value = |m: &HeaderMatch| match (&m.exact, &m.regex) {
             (Some(exact), _) => Value::Exact(exact.clone()),
@@ -107,7 +107,7 @@ impl Rule {
         Self {
             host: match host.strip_prefix('*') {
                 _ if host.is_empty() => Host::Any,
-                Some(rest) => Host::Under(rest.to_owned()),
+                Some(rest) => Host::Under(rest.to_owned(), one_label),
                 // Ports are not part of a host's name here.
                 None => Host::Exact(if host.starts_with('[') {
                     host
@@ -134,7 +134,7 @@ impl Rule {
     fn rank(&self) -> impl PartialOrd + use<> {
         let host = match &self.host {
             Host::Exact(_) => (0, 0),
-            Host::Under(rest) => (1, -(rest.len() as i64)),
+            Host::Under(rest, _) => (1, -(rest.len() as i64)),
             Host::Any => (2, 0),
         };
         let path = match &self.path {
@@ -150,9 +150,10 @@ impl Rule {
         let host_fits = match &self.host {
             Host::Any => true,
             Host::Exact(name) => host.eq_ignore_ascii_case(name.as_bytes()),
-            Host::Under(rest) => {
-                host.len() > rest.len() && host[host.len() - rest.len()..].eq_ignore_ascii_case(rest.as_bytes())
-            }
+            Host::Under(rest, one_label) => host.len().checked_sub(rest.len()).is_some_and(|at| {
+                let (star, end) = host.split_at(at);
+                !star.is_empty() && end.eq_ignore_ascii_case(rest.as_bytes()) && !(*one_label && star.contains(&b'.'))
+            }),
         };
         host_fits
             && self.path.fits(request.path())
@@ -228,6 +229,7 @@ mod tests {
 - {name: query, matches: [{path: {prefix: /api}, query: [{name: debug}]}]}
 - {name: host, hosts: [a.example.com]}
 - {name: wild, hosts: ['*.example.com']}
+- {name: label, hosts: ['*.example.org'], one_label: true}
 ";
         for (line, expected) in [
             ("GET / HTTP/1.1\r\nhost: x", "all"),
@@ -244,6 +246,9 @@ mod tests {
             ("GET /api HTTP/1.1\r\nhost: A.example.com:8080", "host"),
             ("GET /api HTTP/1.1\r\nhost: b.c.example.com", "wild"),
             ("GET /api HTTP/1.1\r\nhost: example.com", "exact"),
+            ("GET /x HTTP/1.1\r\nhost: b.Example.org", "label"),
+            ("GET /x HTTP/1.1\r\nhost: b.c.example.org", "all"),
+            ("GET /x HTTP/1.1\r\nhost: example.org", "all"),
         ] {
             assert_eq!(route_of(routes, &format!("{line}\r\n\r\n")), expected, "{line}");
         }

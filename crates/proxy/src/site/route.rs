@@ -37,6 +37,8 @@ pub struct Target {
     pub pool: Arc<Pool>,
     /// Its share.
     pub weight: u64,
+    /// Answered with this instead of going to the pool.
+    pub status: Option<u16>,
     /// Edits of requests.
     pub request_edits: Edits,
     /// Edits of responses.
@@ -67,9 +69,15 @@ impl Route {
             .to
             .iter()
             .filter_map(|target| {
+                let pool = match target.status {
+                    // One that leads nowhere: it has no endpoint and is never asked.
+                    Some(_) => Pool::new(config::Pool::default(), None).ok()?,
+                    None => Arc::clone(pools.get(&target.pool)?),
+                };
                 Some(Target {
-                    pool: Arc::clone(pools.get(&target.pool)?),
+                    pool,
                     weight: u64::from(target.weight),
+                    status: target.status,
                     request_edits: Edits::new(&[&filters.request_headers, &target.request_headers]),
                     response_edits: Edits::new(&[&filters.response_headers, &target.response_headers]),
                 })
