@@ -24,13 +24,13 @@ fn example(name: &str) -> String {
 }
 
 /// Applies text as it is, comments included.
-fn apply(cluster: &Cluster, yaml: &str) {
+pub fn apply(cluster: &Cluster, yaml: &str) {
     let output = cluster.pipe(&["apply", "-f", "-"], yaml);
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
 /// One request; the answer's body and the status.
-fn curl(arguments: &[&str]) -> (String, String) {
+pub fn curl(arguments: &[&str]) -> (String, String) {
     let output = Command::new("curl")
         .args(["--noproxy", "*", "-s", "-m", "10", "-w", "\n%{http_code}"])
         .args(arguments)
@@ -72,7 +72,7 @@ spec:
     )
 }
 
-fn wait_for(cluster: &Cluster, what: &str, condition: &str) {
+pub fn wait_for(cluster: &Cluster, what: &str, condition: &str) {
     cluster.kubectl(&["wait", &format!("--for=condition={condition}"), what, "--timeout=90s"]);
 }
 

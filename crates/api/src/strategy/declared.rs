@@ -228,7 +228,7 @@ fn sharded(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
     if !tag.is_empty() && tag.chars().count() != 2 {
         faults.invalid(&path.field("hashTag"), tag, "must be two characters");
     }
-    const HASHES: [&str; 13] = [
+    const HASHES: [&str; 12] = [
         "one_at_a_time",
         "md5",
         "crc16",
@@ -240,7 +240,6 @@ fn sharded(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
         "fnv1a_32",
         "hsieh",
         "murmur",
-        "murmur3",
         "jenkins",
     ];
     let hash = text(spec, "hash");
