@@ -23,8 +23,7 @@ types! {
         /// The class.
         pub spec: GatewayClassSpec,
         /// Whether its controller has taken it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub status: Option<GatewayClassStatus>,
+        pub status?: GatewayClassStatus,
     }
 
     /// GatewayClassSpec reflects the configuration of a class of Gateways.
@@ -32,11 +31,9 @@ types! {
         /// The controller that manages Gateways of this class, a domain-prefixed path. It can't change.
         pub controller_name: String,
         /// Parameters of the controller.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub parameters_ref: Option<ParametersReference>,
+        pub parameters_ref?: ParametersReference,
         /// For people.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub description: Option<String>,
+        pub description?: String,
     }
 
     /// ParametersReference names an object with parameters.
@@ -48,18 +45,15 @@ types! {
         /// Its name.
         pub name: String,
         /// Its namespace.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub namespace: Option<String>,
+        pub namespace?: String,
     }
 
     /// GatewayClassStatus is the current status of the GatewayClass.
     pub struct GatewayClassStatus {
         /// Accepted.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub conditions: Option<Vec<Condition>>,
+        pub conditions?: Vec<Condition>,
         /// The features that the controller supports, sorted.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub supported_features: Option<Vec<SupportedFeature>>,
+        pub supported_features?: Vec<SupportedFeature>,
     }
 
     /// SupportedFeature is a feature by its name in the conformance tests.
@@ -77,8 +71,7 @@ types! {
         /// What is wanted.
         pub spec: GatewaySpec,
         /// What is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub status: Option<GatewayStatus>,
+        pub status?: GatewayStatus,
     }
 
     /// GatewaySpec defines the desired state of Gateway.
@@ -88,24 +81,19 @@ types! {
         /// Where it listens.
         pub listeners: Vec<Listener>,
         /// Addresses asked for.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub addresses: Option<Vec<GatewayAddress>>,
+        pub addresses?: Vec<GatewayAddress>,
         /// What is passed on to what is made for the Gateway.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub infrastructure: Option<GatewayInfrastructure>,
+        pub infrastructure?: GatewayInfrastructure,
     }
 
     /// GatewayInfrastructure is passed on to what is made for a Gateway.
     pub struct GatewayInfrastructure {
         /// Labels.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub labels: Option<BTreeMap<String, String>>,
+        pub labels?: BTreeMap<String, String>,
         /// Annotations.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub annotations: Option<BTreeMap<String, String>>,
+        pub annotations?: BTreeMap<String, String>,
         /// Parameters.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub parameters_ref: Option<LocalReference>,
+        pub parameters_ref?: LocalReference,
     }
 
     /// LocalReference names an object of the same namespace.
@@ -121,12 +109,10 @@ types! {
     /// GatewayAddress is an address by its type.
     pub struct GatewayAddress {
         /// IPAddress, Hostname or a domain-prefixed one.
-        #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "IPAddress")))]
-        pub type_: Option<String>,
+        #[serde(rename = "type")]
+        pub type_?: String = ["default" = "IPAddress"],
         /// The address.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub value: Option<String>,
+        pub value?: String,
     }
 
     /// Listener is a logical endpoint where the Gateway accepts connections.
@@ -134,80 +120,59 @@ types! {
         /// Unique within the Gateway.
         pub name: String,
         /// The host that it is for; all if there is none. The first label may be `*`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub hostname: Option<String>,
+        pub hostname?: String,
         /// Its port.
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub port: i32,
+        pub port: i32 = ["minimum" = 1, "maximum" = 65535],
         /// HTTP, HTTPS, TLS, TCP, UDP or a domain-prefixed one.
         pub protocol: String,
         /// Certificates, for HTTPS and TLS.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub tls: Option<ListenerTls>,
+        pub tls?: ListenerTls,
         /// Which routes may be attached.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub allowed_routes: Option<AllowedRoutes>,
+        pub allowed_routes?: AllowedRoutes,
     }
 
     /// ListenerTls is the TLS configuration of a listener.
     pub struct ListenerTls {
         /// Terminate or Passthrough.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Terminate", "enum" = ["Terminate", "Passthrough"])))]
-        pub mode: Option<String>,
+        pub mode?: String = ["default" = "Terminate", "enum" = ["Terminate", "Passthrough"]],
         /// The Secrets with certificates and keys.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub certificate_refs: Option<Vec<SecretReference>>,
+        pub certificate_refs?: Vec<SecretReference>,
         /// Options of the implementation.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub options: Option<BTreeMap<String, String>>,
+        pub options?: BTreeMap<String, String>,
     }
 
     /// SecretReference names a Secret, maybe of another namespace.
     pub struct SecretReference {
         /// Its group.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "")))]
-        pub group: Option<String>,
+        pub group?: String = ["default" = ""],
         /// Its kind.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Secret")))]
-        pub kind: Option<String>,
+        pub kind?: String = ["default" = "Secret"],
         /// Its name.
         pub name: String,
         /// Its namespace; by default that of the Gateway.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub namespace: Option<String>,
+        pub namespace?: String,
     }
 
     /// AllowedRoutes says which routes may be attached to a listener.
     pub struct AllowedRoutes {
         /// From which namespaces.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = {"from": "Same"})))]
-        pub namespaces: Option<RouteNamespaces>,
+        pub namespaces?: RouteNamespaces = ["default" = {"from": "Same"}],
         /// Of which kinds; by default those that fit the protocol.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub kinds: Option<Vec<RouteGroupKind>>,
+        pub kinds?: Vec<RouteGroupKind>,
     }
 
     /// RouteNamespaces says from which namespaces routes may be attached.
     pub struct RouteNamespaces {
         /// All, Selector or Same.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Same", "enum" = ["All", "Selector", "Same"])))]
-        pub from: Option<String>,
+        pub from?: String = ["default" = "Same", "enum" = ["All", "Selector", "Same"]],
         /// For Selector: the labels of the namespaces.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub selector: Option<LabelSelector>,
+        pub selector?: LabelSelector,
     }
 
     /// RouteGroupKind is a kind of route.
     pub struct RouteGroupKind {
         /// Its group.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "gateway.networking.k8s.io")))]
-        pub group: Option<String>,
+        pub group?: String = ["default" = "gateway.networking.k8s.io"],
         /// Its kind.
         pub kind: String,
     }
@@ -215,14 +180,11 @@ types! {
     /// GatewayStatus defines the observed state of Gateway.
     pub struct GatewayStatus {
         /// Where it is reached.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub addresses: Option<Vec<GatewayAddress>>,
+        pub addresses?: Vec<GatewayAddress>,
         /// Accepted, Programmed.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub conditions: Option<Vec<Condition>>,
+        pub conditions?: Vec<Condition>,
         /// One a listener.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub listeners: Option<Vec<ListenerStatus>>,
+        pub listeners?: Vec<ListenerStatus>,
     }
 
     /// ListenerStatus is the status of one listener.
@@ -248,112 +210,83 @@ types! {
         /// What is wanted.
         pub spec: HTTPRouteSpec,
         /// What is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub status: Option<RouteStatus>,
+        pub status?: RouteStatus,
     }
 
     /// HTTPRouteSpec defines the desired state of HTTPRoute.
     pub struct HTTPRouteSpec {
         /// The Gateways that it is attached to.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub parent_refs: Option<Vec<ParentReference>>,
+        pub parent_refs?: Vec<ParentReference>,
         /// The hosts that it is for; those of the listener if there are none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub hostnames: Option<Vec<String>>,
+        pub hostnames?: Vec<String>,
         /// What becomes of which requests.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub rules: Option<Vec<HTTPRouteRule>>,
+        pub rules?: Vec<HTTPRouteRule>,
     }
 
     /// ParentReference names a Gateway, or one listener of it.
     pub struct ParentReference {
         /// Its group.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "gateway.networking.k8s.io")))]
-        pub group: Option<String>,
+        pub group?: String = ["default" = "gateway.networking.k8s.io"],
         /// Its kind.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Gateway")))]
-        pub kind: Option<String>,
+        pub kind?: String = ["default" = "Gateway"],
         /// Its namespace; by default that of the route.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub namespace: Option<String>,
+        pub namespace?: String,
         /// Its name.
         pub name: String,
         /// The name of a listener.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub section_name: Option<String>,
+        pub section_name?: String,
         /// The port of listeners.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["minimum" = 1, "maximum" = 65535],
     }
 
     /// HTTPRouteRule says what becomes of the requests that it matches.
     pub struct HTTPRouteRule {
         /// Unique within the route.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub name: Option<String>,
+        pub name?: String,
         /// Any of them must match; all requests if there are none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub matches: Option<Vec<HTTPRouteMatch>>,
+        pub matches?: Vec<HTTPRouteMatch>,
         /// What is done to the requests.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub filters: Option<Vec<HTTPRouteFilter>>,
+        pub filters?: Vec<HTTPRouteFilter>,
         /// Where they go.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub backend_refs: Option<Vec<HTTPBackendRef>>,
+        pub backend_refs?: Vec<HTTPBackendRef>,
         /// How long they may take.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub timeouts: Option<HTTPRouteTimeouts>,
+        pub timeouts?: HTTPRouteTimeouts,
     }
 
     /// HTTPRouteTimeouts are durations such as 10s or 1m30s; 0s is none.
     pub struct HTTPRouteTimeouts {
         /// For the whole request.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub request: Option<String>,
+        pub request?: String,
         /// For each try with a backend.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub backend_request: Option<String>,
+        pub backend_request?: String,
     }
 
     /// HTTPRouteMatch matches requests of which all its parts are true.
     pub struct HTTPRouteMatch {
         /// The path; by default every path.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = {"type": "PathPrefix", "value": "/"})))]
-        pub path: Option<HTTPPathMatch>,
+        pub path?: HTTPPathMatch = ["default" = {"type": "PathPrefix", "value": "/"}],
         /// Headers, all of which must be there.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub headers: Option<Vec<HTTPValueMatch>>,
+        pub headers?: Vec<HTTPValueMatch>,
         /// Query parameters, all of which must be there.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub query_params: Option<Vec<HTTPValueMatch>>,
+        pub query_params?: Vec<HTTPValueMatch>,
         /// The method.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("enum" = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"])))]
-        pub method: Option<String>,
+        pub method?: String = ["enum" = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"]],
     }
 
     /// HTTPPathMatch matches paths.
     pub struct HTTPPathMatch {
         /// Exact, PathPrefix or RegularExpression.
-        #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "PathPrefix", "enum" = ["Exact", "PathPrefix", "RegularExpression"])))]
-        pub type_: Option<String>,
+        #[serde(rename = "type")]
+        pub type_?: String = ["default" = "PathPrefix", "enum" = ["Exact", "PathPrefix", "RegularExpression"]],
         /// The path.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "/")))]
-        pub value: Option<String>,
+        pub value?: String = ["default" = "/"],
     }
 
     /// HTTPValueMatch matches a header or a query parameter.
     pub struct HTTPValueMatch {
         /// Exact or RegularExpression.
-        #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Exact", "enum" = ["Exact", "RegularExpression"])))]
-        pub type_: Option<String>,
+        #[serde(rename = "type")]
+        pub type_?: String = ["default" = "Exact", "enum" = ["Exact", "RegularExpression"]],
         /// Its name.
         pub name: String,
         /// Its value.
@@ -364,39 +297,30 @@ types! {
     pub struct HTTPRouteFilter {
         /// Which filter.
         #[serde(rename = "type")]
-        #[cfg_attr(feature = "schemars", schemars(extend("enum" = ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite", "ExtensionRef"])))]
-        pub type_: String,
+        pub type_: String = ["enum" = ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite", "ExtensionRef"]],
         /// Changes headers of requests.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub request_header_modifier: Option<HTTPHeaderFilter>,
+        pub request_header_modifier?: HTTPHeaderFilter,
         /// Changes headers of answers.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub response_header_modifier: Option<HTTPHeaderFilter>,
+        pub response_header_modifier?: HTTPHeaderFilter,
         /// Copies requests.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub request_mirror: Option<HTTPRequestMirrorFilter>,
+        pub request_mirror?: HTTPRequestMirrorFilter,
         /// Answers with a redirect.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub request_redirect: Option<HTTPRequestRedirectFilter>,
+        pub request_redirect?: HTTPRequestRedirectFilter,
         /// Changes host or path on the way.
-        #[serde(rename = "urlRewrite", default, skip_serializing_if = "Option::is_none")]
-        pub url_rewrite: Option<HTTPURLRewriteFilter>,
+        #[serde(rename = "urlRewrite")]
+        pub url_rewrite?: HTTPURLRewriteFilter,
         /// A filter of another kind.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub extension_ref: Option<LocalReference>,
+        pub extension_ref?: LocalReference,
     }
 
     /// HTTPHeaderFilter changes headers.
     pub struct HTTPHeaderFilter {
         /// Replaces.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub set: Option<Vec<HTTPHeader>>,
+        pub set?: Vec<HTTPHeader>,
         /// Adds.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub add: Option<Vec<HTTPHeader>>,
+        pub add?: Vec<HTTPHeader>,
         /// Removes.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub remove: Option<Vec<String>>,
+        pub remove?: Vec<String>,
     }
 
     /// HTTPHeader is a header.
@@ -412,118 +336,82 @@ types! {
         /// Where copies go.
         pub backend_ref: BackendReference,
         /// How many of a hundred.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 0, "maximum" = 100)))]
-        pub percent: Option<i32>,
+        pub percent?: i32 = ["minimum" = 0, "maximum" = 100],
         /// What part of them.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub fraction: Option<Fraction>,
+        pub fraction?: Fraction,
     }
 
     /// Fraction is a part of a whole.
     pub struct Fraction {
         /// So many.
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 0)))]
-        pub numerator: i32,
+        pub numerator: i32 = ["minimum" = 0],
         /// Of so many.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 100, "minimum" = 1)))]
-        pub denominator: Option<i32>,
+        pub denominator?: i32 = ["default" = 100, "minimum" = 1],
     }
 
     /// BackendReference names a Service, maybe of another namespace.
     pub struct BackendReference {
         /// Its group.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "")))]
-        pub group: Option<String>,
+        pub group?: String = ["default" = ""],
         /// Its kind.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Service")))]
-        pub kind: Option<String>,
+        pub kind?: String = ["default" = "Service"],
         /// Its name.
         pub name: String,
         /// Its namespace; by default that of the route.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub namespace: Option<String>,
+        pub namespace?: String,
         /// Its port.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["minimum" = 1, "maximum" = 65535],
     }
 
     /// HTTPBackendRef is a Service with a share of the requests.
     pub struct HTTPBackendRef {
         /// Its group.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "")))]
-        pub group: Option<String>,
+        pub group?: String = ["default" = ""],
         /// Its kind.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Service")))]
-        pub kind: Option<String>,
+        pub kind?: String = ["default" = "Service"],
         /// Its name.
         pub name: String,
         /// Its namespace; by default that of the route.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub namespace: Option<String>,
+        pub namespace?: String,
         /// Its port.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["minimum" = 1, "maximum" = 65535],
         /// Its share in proportion to the others'.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 1, "minimum" = 0, "maximum" = 1000000)))]
-        pub weight: Option<i32>,
+        pub weight?: i32 = ["default" = 1, "minimum" = 0, "maximum" = 1000000],
         /// What is done to its requests.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub filters: Option<Vec<HTTPRouteFilter>>,
+        pub filters?: Vec<HTTPRouteFilter>,
     }
 
     /// HTTPRequestRedirectFilter answers with a redirect. What it does not name stays as it is.
     pub struct HTTPRequestRedirectFilter {
         /// http or https.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("enum" = ["http", "https"])))]
-        pub scheme: Option<String>,
+        pub scheme?: String = ["enum" = ["http", "https"]],
         /// The host.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub hostname: Option<String>,
+        pub hostname?: String,
         /// The path.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub path: Option<HTTPPathModifier>,
+        pub path?: HTTPPathModifier,
         /// The port.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["minimum" = 1, "maximum" = 65535],
         /// 301 or 302.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 302)))]
-        pub status_code: Option<i32>,
+        pub status_code?: i32 = ["default" = 302],
     }
 
     /// HTTPURLRewriteFilter changes host or path on the way.
     pub struct HTTPURLRewriteFilter {
         /// The host.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub hostname: Option<String>,
+        pub hostname?: String,
         /// The path.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub path: Option<HTTPPathModifier>,
+        pub path?: HTTPPathModifier,
     }
 
     /// HTTPPathModifier makes another path.
     pub struct HTTPPathModifier {
         /// ReplaceFullPath or ReplacePrefixMatch.
         #[serde(rename = "type")]
-        #[cfg_attr(feature = "schemars", schemars(extend("enum" = ["ReplaceFullPath", "ReplacePrefixMatch"])))]
-        pub type_: String,
+        pub type_: String = ["enum" = ["ReplaceFullPath", "ReplacePrefixMatch"]],
         /// The whole path.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub replace_full_path: Option<String>,
+        pub replace_full_path?: String,
         /// What stands for the prefix that was matched.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub replace_prefix_match: Option<String>,
+        pub replace_prefix_match?: String,
     }
 
     /// RouteStatus is the status of a route, by parent.
@@ -578,7 +466,6 @@ types! {
         /// Their kind.
         pub kind: String,
         /// The name of one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub name: Option<String>,
+        pub name?: String,
     }
 }

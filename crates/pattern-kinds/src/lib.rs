@@ -7,16 +7,35 @@
 pub mod gateway;
 pub mod patterns;
 
-/// Derives what every type of the API has.
+/// Types of the API, written as tables: `name?: T` is a field that may be left out, `= [rules]` what its schema says
+/// beyond its type (default, enumeration, limits).
 macro_rules! types {
-    ($($(#[$meta:meta])* pub struct $name:ident { $($body:tt)* })*) => {
-        $(
+    ($($(#[$meta:meta])* pub struct $name:ident { $($fields:tt)* })*) => {
+        $(types!(@ [$(#[$meta])* $name] [] $($fields)*);)*
+    };
+    (@ $of:tt [$($done:tt)*] $(#[$meta:meta])* pub $name:ident ?: $type:ty $(= [$($rules:tt)*])?, $($rest:tt)*) => {
+        types!(@ $of [
+            $($done)*
             $(#[$meta])*
-            #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-            #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
-            #[serde(rename_all = "camelCase")]
-            pub struct $name { $($body)* }
-        )*
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            $(#[cfg_attr(feature = "schemars", schemars(extend($($rules)*)))])?
+            pub $name: Option<$type>,
+        ] $($rest)*);
+    };
+    (@ $of:tt [$($done:tt)*] $(#[$meta:meta])* pub $name:ident : $type:ty $(= [$($rules:tt)*])?, $($rest:tt)*) => {
+        types!(@ $of [
+            $($done)*
+            $(#[$meta])*
+            $(#[cfg_attr(feature = "schemars", schemars(extend($($rules)*)))])?
+            pub $name: $type,
+        ] $($rest)*);
+    };
+    (@ [$(#[$meta:meta])* $name:ident] [$($fields:tt)*]) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[cfg_attr(feature = "schemars", derive(schemars::JsonSchema))]
+        #[serde(rename_all = "camelCase")]
+        pub struct $name { $($fields)* }
     };
 }
 

@@ -30,62 +30,43 @@ types! {
         /// What is wanted.
         pub spec: ShardedServiceSpec,
         /// What is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub status: Option<PatternStatus>,
+        pub status?: PatternStatus,
     }
 
     /// ShardedServiceSpec says which servers hold the shards and how keys find them.
     pub struct ShardedServiceSpec {
         /// What clients and shards speak: Redis, Memcached or HTTP.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Redis", "enum" = ["Redis", "Memcached", "HTTP"])))]
-        pub protocol: Option<String>,
+        pub protocol?: String = ["default" = "Redis", "enum" = ["Redis", "Memcached", "HTTP"]],
         /// The port of the Service; by default 6379 for Redis, 11211 for Memcached and 80 for HTTP.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["minimum" = 1, "maximum" = 65535],
         /// Which servers hold the shards. Exactly one of its fields is set, or none if configFrom names a file.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub shards: Option<Shards>,
+        pub shards?: Shards,
         /// A twemproxy configuration file (nutcracker.yaml) that is used as it is instead of the fields below. Its
         /// pool must listen on the port of the Service.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub config_from: Option<ConfigKey>,
+        pub config_from?: ConfigKey,
         /// The hash function, by twemproxy's names. Keys that differ only at their end are spread by murmur, md5 and
         /// one_at_a_time; those of the fnv family and the crcs crowd them on few shards.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "murmur")))]
-        pub hash: Option<String>,
+        pub hash?: String = ["default" = "murmur"],
         /// How hashes are spread over shards: ketama (consistent), modula or random.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "ketama", "enum" = ["ketama", "modula", "random"])))]
-        pub distribution: Option<String>,
+        pub distribution?: String = ["default" = "ketama", "enum" = ["ketama", "modula", "random"]],
         /// Two characters: only what stands between them in a key is hashed, such as "{}".
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub hash_tag: Option<String>,
+        pub hash_tag?: String,
         /// How long a shard may take to answer, in milliseconds.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 400, "minimum" = 1)))]
-        pub timeout_milliseconds: Option<i32>,
+        pub timeout_milliseconds?: i32 = ["default" = 400, "minimum" = 1],
         /// Leaves out shards that fail; without it a failing shard's keys fail.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub auto_eject: Option<AutoEject>,
+        pub auto_eject?: AutoEject,
         /// The routers' Deployment.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub tier: Option<Tier>,
+        pub tier?: Tier,
     }
 
     /// Shards names the servers.
     pub struct Shards {
         /// The pods of a StatefulSet that is there already, by their DNS names.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub stateful_set: Option<StatefulSetShards>,
+        pub stateful_set?: StatefulSetShards,
         /// Services, each of which is one shard (and may be replicated).
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub services: Option<Vec<WeightedService>>,
+        pub services?: Vec<WeightedService>,
         /// Servers made for the purpose.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub template: Option<ShardTemplate>,
+        pub template?: ShardTemplate,
     }
 
     /// StatefulSetShards names a StatefulSet of the same namespace.
@@ -93,25 +74,19 @@ types! {
         /// Its name.
         pub name: String,
         /// The port of its pods; by default that of the protocol.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["minimum" = 1, "maximum" = 65535],
     }
 
     /// ShardTemplate describes shards made for the purpose: a StatefulSet NAME-shard and its headless Service.
     pub struct ShardTemplate {
         /// How many shards.
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 1000)))]
-        pub replicas: i32,
+        pub replicas: i32 = ["minimum" = 1, "maximum" = 1000],
         /// The port of their pods; by default that of the protocol.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["minimum" = 1, "maximum" = 65535],
         /// Their pods.
         pub template: PodTemplateSpec,
         /// Their claims.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub volume_claim_templates: Option<Vec<PersistentVolumeClaim>>,
+        pub volume_claim_templates?: Vec<PersistentVolumeClaim>,
     }
 
     /// ConfigKey names a key of a ConfigMap of the same namespace.
@@ -125,13 +100,9 @@ types! {
     /// AutoEject says when a shard is left out and when it is tried again.
     pub struct AutoEject {
         /// Failures in a row after which a shard is left out.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 2, "minimum" = 1)))]
-        pub failures: Option<i32>,
+        pub failures?: i32 = ["default" = 2, "minimum" = 1],
         /// After how many milliseconds it is tried again.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 30000, "minimum" = 1)))]
-        pub retry_milliseconds: Option<i32>,
+        pub retry_milliseconds?: i32 = ["default" = 30000, "minimum" = 1],
     }
 
     /// WeightedService is a Service of the same namespace with a share.
@@ -139,13 +110,9 @@ types! {
         /// Its name.
         pub name: String,
         /// Its port; by default that of the pattern's own Service.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["minimum" = 1, "maximum" = 65535],
         /// Its share in proportion to the others'.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 1, "minimum" = 0, "maximum" = 1000000)))]
-        pub weight: Option<i32>,
+        pub weight?: i32 = ["default" = 1, "minimum" = 0, "maximum" = 1000000],
     }
 
     /// ServicePort names a port of a Service of the same namespace.
@@ -153,53 +120,37 @@ types! {
         /// The Service.
         pub name: String,
         /// Its port; by default that of the pattern's own Service.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["minimum" = 1, "maximum" = 65535],
     }
 
     /// Tier is the Deployment of a pattern's own containers.
     pub struct Tier {
         /// How many pods.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 0, "maximum" = 1000)))]
-        pub replicas: Option<i32>,
+        pub replicas?: i32 = ["minimum" = 0, "maximum" = 1000],
         /// The image; by default the one that the controller comes with.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub image: Option<String>,
+        pub image?: String,
         /// What each pod asks for and is limited to.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub resources: Option<ResourceRequirements>,
+        pub resources?: ResourceRequirements,
         /// The type of the Service.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "ClusterIP", "enum" = ["ClusterIP", "NodePort", "LoadBalancer"])))]
-        pub service_type: Option<String>,
+        pub service_type?: String = ["default" = "ClusterIP", "enum" = ["ClusterIP", "NodePort", "LoadBalancer"]],
         /// The port on every node, for a Service of type NodePort or LoadBalancer; one is chosen by default.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub node_port: Option<i32>,
+        pub node_port?: i32 = ["minimum" = 1, "maximum" = 65535],
     }
 
     /// PatternStatus is what is known of a pattern.
     pub struct PatternStatus {
         /// The generation that the rest is about.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub observed_generation: Option<i64>,
+        pub observed_generation?: i64,
         /// How many pods its tier should have.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub replicas: Option<i32>,
+        pub replicas?: i32,
         /// How many of them are ready.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub ready_replicas: Option<i32>,
+        pub ready_replicas?: i32,
         /// How many servers are behind it.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub backends: Option<i32>,
+        pub backends?: i32,
         /// Where clients reach it: NAME.NAMESPACE.svc:PORT.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub address: Option<String>,
+        pub address?: String,
         /// Accepted: what is asked for can be done. Programmed: the configuration is written. Ready: it serves.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub conditions: Option<Vec<Condition>>,
+        pub conditions?: Vec<Condition>,
     }
 
     /// RequestSplit sends shares of the requests to different Services, and copies of them to another.
@@ -210,39 +161,29 @@ types! {
         /// What is wanted.
         pub spec: RequestSplitSpec,
         /// What is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub status: Option<PatternStatus>,
+        pub status?: PatternStatus,
     }
 
     /// RequestSplitSpec says which Services and in what shares.
     pub struct RequestSplitSpec {
         /// The port of the Service that bears the split's name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 80, "minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["default" = 80, "minimum" = 1, "maximum" = 65535],
         /// The Services with their weights.
-        #[cfg_attr(feature = "schemars", schemars(extend("minItems" = 1)))]
-        pub backends: Vec<WeightedService>,
+        pub backends: Vec<WeightedService> = ["minItems" = 1],
         /// What keeps a user at one Service; without it every request is decided anew.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub sticky: Option<Sticky>,
+        pub sticky?: Sticky,
         /// Gets copies of requests; its answers are dropped.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub tee: Option<Tee>,
+        pub tee?: Tee,
         /// The splitters' Deployment.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub tier: Option<Tier>,
+        pub tier?: Tier,
     }
 
     /// Sticky says by what a user is known.
     pub struct Sticky {
         /// Address, Cookie or Header.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Address", "enum" = ["Address", "Cookie", "Header"])))]
-        pub by: Option<String>,
+        pub by?: String = ["default" = "Address", "enum" = ["Address", "Cookie", "Header"]],
         /// The name of the cookie or of the header.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub name: Option<String>,
+        pub name?: String,
     }
 
     /// Tee gets copies of requests.
@@ -250,13 +191,9 @@ types! {
         /// The Service.
         pub name: String,
         /// Its port; by default that of the split.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["minimum" = 1, "maximum" = 65535],
         /// How many of a hundred requests are copied.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 100, "minimum" = 0, "maximum" = 100)))]
-        pub percent: Option<i32>,
+        pub percent?: i32 = ["default" = 100, "minimum" = 0, "maximum" = 100],
     }
 
     /// CacheTier answers requests for a Service from memory where HTTP allows it: few replicas, and large ones.
@@ -267,31 +204,23 @@ types! {
         /// What is wanted.
         pub spec: CacheTierSpec,
         /// What is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub status: Option<PatternStatus>,
+        pub status?: PatternStatus,
     }
 
     /// CacheTierSpec says what is cached and in how much memory.
     pub struct CacheTierSpec {
         /// The port of the Service that bears the tier's name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 80, "minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["default" = 80, "minimum" = 1, "maximum" = 65535],
         /// The Service behind it.
         pub service: ServicePort,
         /// How much memory the answers of one replica may take.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "256Mi")))]
-        pub memory: Option<Quantity>,
+        pub memory?: Quantity = ["default" = "256Mi"],
         /// How much disk they may take beyond that.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub disk: Option<Quantity>,
+        pub disk?: Quantity,
         /// The largest answer that is kept.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub max_object_size: Option<Quantity>,
+        pub max_object_size?: Quantity,
         /// The caches' Deployment; two replicas unless it says otherwise.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub tier: Option<Tier>,
+        pub tier?: Tier,
     }
 
     /// RateLimit stands before a Service and refuses what is too much.
@@ -302,64 +231,45 @@ types! {
         /// What is wanted.
         pub spec: RateLimitSpec,
         /// What is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub status: Option<PatternStatus>,
+        pub status?: PatternStatus,
     }
 
     /// RateLimitSpec says who may ask how often.
     pub struct RateLimitSpec {
         /// The port of the Service that bears the limit's name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 80, "minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["default" = 80, "minimum" = 1, "maximum" = 65535],
         /// The Service behind it.
         pub service: ServicePort,
         /// TokenBucket lets bursts pass, SlidingWindow counts exactly.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "TokenBucket", "enum" = ["TokenBucket", "SlidingWindow"])))]
-        pub algorithm: Option<String>,
+        pub algorithm?: String = ["default" = "TokenBucket", "enum" = ["TokenBucket", "SlidingWindow"]],
         /// What is counted by: Address, Header or Path.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Address", "enum" = ["Address", "Header", "Path"])))]
-        pub by: Option<String>,
+        pub by?: String = ["default" = "Address", "enum" = ["Address", "Header", "Path"]],
         /// The header, where it is counted by one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub header: Option<String>,
+        pub header?: String,
         /// How much everybody may ask.
         pub limit: Allowance,
         /// How much those may ask who show who they are.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub authenticated: Option<AuthenticatedAllowance>,
+        pub authenticated?: AuthenticatedAllowance,
         /// Whether the replicas count together (each key is one replica's business), or each for itself.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = true)))]
-        pub shared: Option<bool>,
+        pub shared?: bool = ["default" = true],
         /// The limiters' Deployment.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub tier: Option<Tier>,
+        pub tier?: Tier,
     }
 
     /// Allowance is a number of requests in a time.
     pub struct Allowance {
         /// So many requests.
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1)))]
-        pub requests: i64,
+        pub requests: i64 = ["minimum" = 1],
         /// In so many seconds.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 1, "minimum" = 1, "maximum" = 86400)))]
-        pub period_seconds: Option<i32>,
+        pub period_seconds?: i32 = ["default" = 1, "minimum" = 1, "maximum" = 86400],
         /// So many at once; by default as many as in one period.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1)))]
-        pub burst: Option<i64>,
+        pub burst?: i64 = ["minimum" = 1],
     }
 
     /// AuthenticatedAllowance is what those may ask who send a certain header.
     pub struct AuthenticatedAllowance {
         /// The header that says who asks.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Authorization")))]
-        pub header: Option<String>,
+        pub header?: String = ["default" = "Authorization"],
         /// How much each of them may ask.
         pub limit: Allowance,
     }
@@ -372,44 +282,29 @@ types! {
         /// What is wanted.
         pub spec: ScatterGatherSpec,
         /// What is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub status: Option<PatternStatus>,
+        pub status?: PatternStatus,
     }
 
     /// ScatterGatherSpec says which leaves are asked and how their answers are merged.
     pub struct ScatterGatherSpec {
         /// The port of the Service that bears the root's name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 80, "minimum" = 1, "maximum" = 65535)))]
-        pub port: Option<i32>,
+        pub port?: i32 = ["default" = 80, "minimum" = 1, "maximum" = 65535],
         /// The leaves, each of them a Service.
-        #[cfg_attr(feature = "schemars", schemars(extend("minItems" = 1)))]
-        pub leaves: Vec<ServicePort>,
+        pub leaves: Vec<ServicePort> = ["minItems" = 1],
         /// How answers become one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = "Union", "enum" = ["Union", "Intersection", "TopK", "Sum", "Function"])))]
-        pub merge: Option<String>,
+        pub merge?: String = ["default" = "Union", "enum" = ["Union", "Intersection", "TopK", "Sum", "Function"]],
         /// For TopK: how many.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("minimum" = 1)))]
-        pub top: Option<i32>,
+        pub top?: i32 = ["minimum" = 1],
         /// For TopK and Sum: the field that counts.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub field: Option<String>,
+        pub field?: String,
         /// For Function: the URL to which the answers are posted.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub function: Option<String>,
+        pub function?: String,
         /// How long the whole may take, in milliseconds; what is there by then is answered, with a mark.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = 1000, "minimum" = 1)))]
-        pub deadline_milliseconds: Option<i32>,
+        pub deadline_milliseconds?: i32 = ["default" = 1000, "minimum" = 1],
         /// Whether a leaf that is slower than most is asked a second time.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "schemars", schemars(extend("default" = true)))]
-        pub hedge: Option<bool>,
+        pub hedge?: bool = ["default" = true],
         /// The roots' Deployment.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub tier: Option<Tier>,
+        pub tier?: Tier,
     }
 
     /// Sidecar adds containers to new pods of its namespace that its selector selects.
@@ -420,8 +315,7 @@ types! {
         /// What is wanted.
         pub spec: SidecarSpec,
         /// What is.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub status: Option<PatternStatus>,
+        pub status?: PatternStatus,
     }
 
     /// SidecarSpec says which pods get what.
@@ -429,16 +323,12 @@ types! {
         /// Which pods; an empty selector selects all of the namespace.
         pub selector: LabelSelector,
         /// The containers. One without an image runs the pattern containers' own.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub containers: Option<Vec<Container>>,
+        pub containers?: Vec<Container>,
         /// Containers that run before the pod's own, or beside them with restartPolicy Always.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub init_containers: Option<Vec<Container>>,
+        pub init_containers?: Vec<Container>,
         /// The volumes that they mount.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub volumes: Option<Vec<Volume>>,
+        pub volumes?: Vec<Volume>,
         /// Whether the pod's containers see each other's processes.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub share_process_namespace: Option<bool>,
+        pub share_process_namespace?: bool,
     }
 }
