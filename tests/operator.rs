@@ -165,14 +165,7 @@ fn an_operator_wires_patterns_injects_sidecars_and_takes_over() {
     cluster.kill_daemon();
     let output = cluster.try_start(&["--no-patterns"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    cluster.kubectl(&[
-        "patch",
-        "requestsplit",
-        "split",
-        "--type=merge",
-        "-p",
-        "{\"spec\":{\"tier\":{\"replicas\":1}}}",
-    ]);
+    cluster.kubectl(&["scale", "requestsplit/split", "--replicas=1"]);
     cluster.until("deployment/split", "{.spec.replicas}", "1");
     // What it made goes with the objects.
     for (kind, name) in KINDS {
@@ -330,7 +323,7 @@ fn an_operator_works_on_upstreams_api_server_with_the_rights_that_its_manifests_
     upstream.serve();
     eventually("its second turn", || says(&log, "leads") == 2);
     let remote = &upstream.remote;
-    remote.kubectl(&["patch", "cachetier", "cached", "--type=merge", "-p", r#"{"spec": {"tier": {"replicas": 5}}}"#]);
+    remote.kubectl(&["scale", "cachetier/cached", "--replicas=5"]);
     eventually("the change", || remote.jsonpath("deployment/cached", "{.spec.replicas}") == "5");
     assert!(running.terminate());
     let holder = remote.kubectl(&[

@@ -33,6 +33,8 @@ pub struct Resource {
     pub verbs: &'static [&'static str],
     /// Beyond the main resource: `status`, `scale`, `binding`, `eviction`, `log`, `exec`, …
     pub subresources: &'static [Subresource],
+    /// Where `scale` reads and writes how many replicas are wanted: a JSON pointer.
+    pub replicas_at: &'static str,
     /// What every answer warns of (`Warning: 299`), such as `v1 Endpoints is deprecated in v1.33+; …`.
     pub deprecation: Option<&'static str>,
     /// The object's type.

@@ -56,7 +56,7 @@ types! {
         /// Leaves out shards that fail; without it a failing shard's keys fail.
         pub auto_eject?: AutoEject,
         /// The routers' Deployment.
-        pub tier?: Tier,
+        pub tier?: Tier = ["default" = {"replicas": 2}],
     }
 
     /// Shards names the servers.
@@ -126,7 +126,7 @@ types! {
     /// Tier is the Deployment of a pattern's own containers.
     pub struct Tier {
         /// How many pods.
-        pub replicas?: i32 = ["minimum" = 0, "maximum" = 1000],
+        pub replicas?: i32 = ["default" = 2, "minimum" = 0, "maximum" = 1000],
         /// The image; by default the one that the controller comes with.
         pub image?: String,
         /// What each pod asks for and is limited to.
@@ -143,6 +143,8 @@ types! {
         pub observed_generation?: i64,
         /// How many pods its tier should have.
         pub replicas?: i32,
+        /// Their labels as a selector, for autoscalers.
+        pub selector?: String,
         /// How many of them are ready.
         pub ready_replicas?: i32,
         /// How many servers are behind it.
@@ -175,7 +177,7 @@ types! {
         /// Gets copies of requests; its answers are dropped.
         pub tee?: Tee,
         /// The splitters' Deployment.
-        pub tier?: Tier,
+        pub tier?: Tier = ["default" = {"replicas": 2}],
     }
 
     /// Sticky says by what a user is known.
@@ -220,7 +222,7 @@ types! {
         /// The largest answer that is kept.
         pub max_object_size?: Quantity,
         /// The caches' Deployment; two replicas unless it says otherwise.
-        pub tier?: Tier,
+        pub tier?: Tier = ["default" = {"replicas": 2}],
     }
 
     /// RateLimit stands before a Service and refuses what is too much.
@@ -253,7 +255,7 @@ types! {
         /// Whether the replicas count together (each key is one replica's business), or each for itself.
         pub shared?: bool = ["default" = true],
         /// The limiters' Deployment.
-        pub tier?: Tier,
+        pub tier?: Tier = ["default" = {"replicas": 2}],
     }
 
     /// Allowance is a number of requests in a time.
@@ -304,7 +306,7 @@ types! {
         /// Whether a leaf that is slower than most is asked a second time.
         pub hedge?: bool = ["default" = true],
         /// The roots' Deployment.
-        pub tier?: Tier,
+        pub tier?: Tier = ["default" = {"replicas": 2}],
     }
 
     /// Sidecar adds containers to new pods of its namespace that its selector selects.

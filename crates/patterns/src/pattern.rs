@@ -14,7 +14,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use pattern_kinds::patterns::{PatternStatus, Tier};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -22,13 +22,20 @@ use crate::{
     MANAGER, Settings, apply,
     apply::Refused,
     conditions::{Said, conditions, transitions},
-    plan::{Plan, Refusal},
+    plan::{Plan, Refusal, selector_text},
     world::{Touched, Watched, World},
 };
 
 /// A kind whose objects are wired by a plan.
 pub trait Pattern:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Serialize
+    + Send
+    + Sync
+    + 'static
 {
     /// What `kubectl describe` shows as the source of events.
     const CONTROLLER: &'static str;
@@ -92,7 +99,11 @@ async fn reconcile<K: Pattern>(world: World, objects: Informer<K>, recorder: Rec
     let Some(object) = objects.get(&key).filter(|o| o.meta().deletion_timestamp.is_none()) else { return Ok(()) };
     let watched = world.watched().await;
     let settings = world.settings();
-    let (standing, result) = match object.plan(watched, settings) {
+    let planned = match refusal(&*object) {
+        Some(refusal) => Err(refusal),
+        None => object.plan(watched, settings),
+    };
+    let (standing, result) = match planned {
         Ok(plan) => match write(&world, &*object, &plan).await {
             Ok(()) => (standing(&*object, &plan, watched), Ok(())),
             Err(Refused::Taken(message)) => (refused(&Refusal { reason: "NameTaken", message }), Ok(())),
@@ -103,6 +114,17 @@ async fn reconcile<K: Pattern>(world: World, objects: Informer<K>, recorder: Rec
     };
     say(&world, &*object, &recorder, standing).await?;
     result
+}
+
+/// What is wrong with an object by its kind's own rules. Other clusters know those of its schema only.
+fn refusal<K: Pattern>(object: &K) -> Option<Refusal> {
+    let entry = ::api::catalogue::by_kind(pattern_kinds::patterns::GROUP, "v1", &K::kind(&()))?;
+    let mut value = serde_json::to_value(object).ok()?;
+    value["apiVersion"] = K::api_version(&()).into();
+    value["kind"] = K::kind(&()).into();
+    let causes = (entry.strategy.validate)(&value);
+    let all: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    (!all.is_empty()).then(|| Refusal { reason: "Invalid", message: all.join("; ") })
 }
 
 async fn write<K: Pattern>(world: &World, object: &K, plan: &Plan) -> Result<(), Refused> {
@@ -165,6 +187,7 @@ async fn say<K: Pattern>(world: &World, object: &K, recorder: &Recorder, standin
     let status = PatternStatus {
         observed_generation: generation,
         replicas: standing.replicas,
+        selector: standing.replicas.map(|_| selector_text(object)),
         ready_replicas: standing.ready,
         backends: standing.backends,
         address: standing.port.map(|port| format!("{name}.{namespace}.svc:{port}")),
@@ -192,5 +215,29 @@ fn event<K: Resource<DynamicType = ()>>(recorder: &Recorder, object: &K, conditi
         recorder.normal(object, &condition.reason, &condition.type_, condition.message.clone());
     } else if condition.reason != "NoPodReady" {
         recorder.warning(object, &condition.reason, &condition.type_, condition.message.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pattern_kinds::patterns::{RateLimit, ScatterGather};
+
+    use super::*;
+
+    #[test]
+    fn what_only_the_kinds_own_rules_forbid_is_refused_wherever_it_was_written() {
+        let parse = |spec: serde_json::Value| json!({"metadata": {"name": "a", "namespace": "b"}, "spec": spec});
+        let gathered: ScatterGather =
+            serde_json::from_value(parse(json!({"leaves": [{"name": "x"}], "merge": "TopK"})))
+                .expect("a ScatterGather");
+        let refused = refusal(&gathered).expect("it is refused");
+        assert_eq!(refused.reason, "Invalid");
+        assert!(refused.message.contains("spec.top: Required value"), "{}", refused.message);
+        let limited = |by: &str| -> RateLimit {
+            let spec = json!({"service": {"name": "x"}, "by": by, "limit": {"requests": 1}});
+            serde_json::from_value(parse(spec)).expect("a RateLimit")
+        };
+        assert!(refusal(&limited("Header")).expect("it is refused").message.contains("spec.header"));
+        assert_eq!(refusal(&limited("Path")), None);
     }
 }

@@ -228,6 +228,14 @@ pub fn selector(owner: &impl ResourceExt) -> Value {
     json!({"app.kubernetes.io/instance": owner.name_any(), "app.kubernetes.io/managed-by": MANAGER})
 }
 
+/// The same as text.
+pub fn selector_text(owner: &impl ResourceExt) -> String {
+    let selector = selector(owner);
+    let all = selector.as_object().into_iter().flatten();
+    let all: Vec<String> = all.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    all.join(",")
+}
+
 fn labels<K: Resource<DynamicType = ()>>(owner: &K) -> Value {
     let mut labels = selector(owner);
     labels["app.kubernetes.io/name"] = K::kind(&()).to_lowercase().into();

@@ -38,6 +38,7 @@ pub fn namespaced(
         namespaced: true,
         verbs: ORDINARY,
         subresources: &[],
+        replicas_at: "/spec/replicas",
         deprecation: None,
         schema,
         storage: Storage { prefix, version: (group, version), to_stored: None, from_stored: None },
@@ -98,6 +99,12 @@ impl Entry {
     pub fn scale(mut self) -> Self {
         self.add(Subresource { name: "scale", kind: "Scale", group_version: Some(("autoscaling", "v1")), verbs: PART });
         self
+    }
+
+    /// The same with the number of replicas elsewhere, and the selector as text in its status.
+    pub fn scale_at(mut self, replicas: &'static str) -> Self {
+        self.0.replicas_at = replicas;
+        self.scale()
     }
 
     pub fn sub(mut self, name: &'static str, kind: &'static str, verbs: &'static [&'static str]) -> Self {

@@ -9,16 +9,17 @@ use crate::schema::types::*;
 const CATEGORIES: &[&str] = &["patterns"];
 
 pub fn patterns() -> Vec<Entry> {
-    let kind = |kind, plural, schema, short| {
+    let plain = |kind, plural, schema, short| {
         namespaced("patterns.hythe.dev", "v1", kind, plural, schema).short(short).category(CATEGORIES).status()
     };
+    let kind = |name, plural, schema, short| plain(name, plural, schema, short).scale_at("/spec/tier/replicas");
     vec![
         kind("CacheTier", "cachetiers", &patterns_v1_CacheTier, &["ct"]),
         kind("RateLimit", "ratelimits", &patterns_v1_RateLimit, &["rl"]),
         kind("RequestSplit", "requestsplits", &patterns_v1_RequestSplit, &["rsplit"]),
         kind("ScatterGather", "scattergathers", &patterns_v1_ScatterGather, &["sg"]),
         kind("ShardedService", "shardedservices", &patterns_v1_ShardedService, &["shsvc"]),
-        kind("Sidecar", "sidecars", &patterns_v1_Sidecar, &[]),
+        plain("Sidecar", "sidecars", &patterns_v1_Sidecar, &[]),
     ]
 }
 

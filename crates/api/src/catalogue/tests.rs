@@ -87,12 +87,17 @@ fn a_kind_with_a_status_has_the_subresource() {
     }
 }
 
+/// Kinds whose own pods are scaled.
+const TIERS: [&str; 5] = ["cachetiers", "ratelimits", "requestsplits", "scattergathers", "shardedservices"];
+
 #[test]
 fn what_is_scaled_has_replicas() {
     let scaled: Vec<&str> = all().iter().filter(|r| r.subresource("scale").is_some()).map(|r| r.plural).collect();
-    assert_eq!(scaled, ["replicationcontrollers", "deployments", "replicasets", "statefulsets"]);
+    let (ours, upstreams): (Vec<&str>, Vec<&str>) = scaled.iter().partition(|plural| TIERS.contains(plural));
+    assert_eq!(upstreams, ["replicationcontrollers", "deployments", "replicasets", "statefulsets"]);
+    assert_eq!(ours, TIERS);
     for resource in all().iter().filter(|r| r.subresource("scale").is_some()) {
-        assert!(matches!(resource.shape_at("/spec/replicas"), Some(Shape::Int32)));
+        assert!(matches!(resource.shape_at(resource.replicas_at), Some(Shape::Int32)), "{}", resource.plural);
         assert!(matches!(resource.shape_at("/status/replicas"), Some(Shape::Int32)));
     }
 }

@@ -68,6 +68,13 @@ fn version(resource: &Resource, stored: &Resource, definitions: &Definitions<'_>
     if resource.subresource("status").is_some() {
         version["subresources"] = json!({"status": {}});
     }
+    if resource.subresource("scale").is_some() {
+        version["subresources"]["scale"] = json!({
+            "specReplicasPath": resource.replicas_at.replace('/', "."),
+            "statusReplicasPath": ".status.replicas",
+            "labelSelectorPath": ".status.selector",
+        });
+    }
     version
 }
 

@@ -1,6 +1,7 @@
 //! `scale`: the number of replicas, for any kind that has one.
 
 use api::{
+    resource::Resource,
     selector::LabelSelector,
     status::{Cause, Status},
 };
@@ -23,7 +24,10 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     if verb == "get" {
         call.server.cache.fresh().await;
         let object = call.kind.get(&call.key()).ok_or_else(|| call.not_found())?;
-        return Ok(Reply::Tree { code: 200, tree: scale_of(&version::served_tree(call.resource, &object)) });
+        return Ok(Reply::Tree {
+            code: 200,
+            tree: scale_of(call.resource, &version::served_tree(call.resource, &object)),
+        });
     }
     let options = WriteOptions::parse(&call.query, call.user_agent(), options_kind(verb))?;
     let given = if verb == "update" { Some(decode::document(call, "io.k8s.api.autoscaling.v1.Scale")?) } else { None };
@@ -32,7 +36,7 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     let how =
         Modify { part: Part::Main, options: &options, author: managed::Author::Update, retries, unconditional: true };
     let reply = modify(call, &how, |old| {
-        let mut scale = scale_of(old);
+        let mut scale = scale_of(call.resource, old);
         match &given {
             Some(given) => scale = given.clone(),
             None => patch::patch_tree(call, &mut scale)?,
@@ -44,7 +48,7 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
             return Err(Status::invalid("autoscaling", "Scale", &call.path.name, vec![fault]));
         }
         let mut new = old.clone();
-        new["spec"]["replicas"] = replicas.into();
+        put(&mut new, call.resource.replicas_at, replicas);
         for field in ["resourceVersion", "uid"] {
             if let Some(text) = scale["metadata"][field].as_str() {
                 new["metadata"][field] = text.into();
@@ -60,10 +64,16 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
         Reply::Tree { tree, .. } => tree,
         other => return Ok(other),
     };
-    Ok(Reply::Tree { code: 200, tree: scale_of(&tree) })
+    Ok(Reply::Tree { code: 200, tree: scale_of(call.resource, &tree) })
 }
 
-fn scale_of(object: &Value) -> Value {
+/// Writes a number where a pointer leads, through objects that need not be there.
+fn put(object: &mut Value, pointer: &str, number: i64) {
+    let place = pointer.split('/').skip(1).fold(object, |at, name| &mut at[name]);
+    *place = number.into();
+}
+
+fn scale_of(resource: &Resource, object: &Value) -> Value {
     let metadata = &object["metadata"];
     let mut out = json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {},
@@ -74,7 +84,7 @@ fn scale_of(object: &Value) -> Value {
             out["metadata"][field] = metadata[field].clone();
         }
     }
-    let replicas = object["spec"]["replicas"].as_i64().unwrap_or(0);
+    let replicas = object.pointer(resource.replicas_at).and_then(Value::as_i64).unwrap_or(0);
     if replicas != 0 {
         out["spec"]["replicas"] = replicas.into();
     }
@@ -83,7 +93,8 @@ fn scale_of(object: &Value) -> Value {
         Some(labels) if object["kind"] == "ReplicationController" => LabelSelector::from_labels(labels),
         _ => LabelSelector::from_object(selector).unwrap_or_else(|_| LabelSelector::nothing()),
     };
-    let text = selector.to_string();
+    // Kinds of ours have theirs as text in their status, as custom resources do.
+    let text = object["status"]["selector"].as_str().map_or_else(|| selector.to_string(), str::to_owned);
     if !text.is_empty() {
         out["status"]["selector"] = text.into();
     }
