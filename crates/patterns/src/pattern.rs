@@ -198,7 +198,7 @@ async fn say<K: Pattern>(world: &World, object: &K, recorder: &Recorder, standin
     }
     let api: Api<K> = Api::namespaced(world.client(), &namespace);
     let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..Default::default() };
-    match api.patch_status(&name, &parameters, &Patch::Merge(json!({"status": status}))).await.map_err(Error::from) {
+    match api.patch_status(&name, &parameters, &Patch::Merge(whole(&status))).await.map_err(Error::from) {
         Err(error) if !error.is_not_found() => return Err(error),
         _ => {}
     }
@@ -206,6 +206,17 @@ async fn say<K: Pattern>(world: &World, object: &K, recorder: &Recorder, standin
         event(recorder, object, condition);
     }
     Ok(())
+}
+
+/// A status as a patch after which nothing of the one before is left.
+fn whole(status: &PatternStatus) -> serde_json::Value {
+    let mut status = json!(status);
+    for field in ["replicas", "selector", "readyReplicas", "backends", "address"] {
+        if status.get(field).is_none() {
+            status[field] = serde_json::Value::Null;
+        }
+    }
+    json!({"status": status})
 }
 
 /// Tells of a condition that changed.
@@ -223,6 +234,18 @@ mod tests {
     use pattern_kinds::patterns::{RateLimit, ScatterGather};
 
     use super::*;
+
+    #[test]
+    fn a_status_that_says_less_takes_back_what_was_said() {
+        let before = PatternStatus { replicas: Some(2), address: Some("a.b.svc:80".to_owned()), ..Default::default() };
+        let mut object = whole(&before);
+        let after = PatternStatus { observed_generation: Some(2), ..Default::default() };
+        for (field, value) in whole(&after)["status"].as_object().into_iter().flatten() {
+            object["status"][field] = value.clone();
+        }
+        let merged: PatternStatus = serde_json::from_value(object["status"].clone()).expect("a status");
+        assert_eq!(merged, after);
+    }
 
     #[test]
     fn what_only_the_kinds_own_rules_forbid_is_refused_wherever_it_was_written() {

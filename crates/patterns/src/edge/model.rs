@@ -110,7 +110,10 @@ impl Model {
 fn dedup(all: Vec<Certificate>) -> Vec<Certificate> {
     let mut kept: Vec<Certificate> = Vec::new();
     for one in all {
-        match kept.iter_mut().find(|k| k.certificate == one.certificate) {
+        // Without hosts it is for those that it names itself, which is something else than a list.
+        let same =
+            |k: &&mut Certificate| k.certificate == one.certificate && k.hosts.is_empty() == one.hosts.is_empty();
+        match kept.iter_mut().find(same) {
             Some(same) => {
                 same.hosts.extend(one.hosts.into_iter().filter(|h| !same.hosts.contains(h)).collect::<Vec<_>>())
             }
