@@ -145,7 +145,7 @@ fn an_operator_wires_patterns_injects_sidecars_and_takes_over() {
     let (listen, url) = (format!("127.0.0.1:{port}"), format!("https://127.0.0.1:{port}"));
     let mut first = operator(&cluster.kubeconfig(), &first_log, &["--webhook", &listen, "--webhook-url", &url]);
     for (kind, name) in KINDS {
-        eventually("what it made", || !cluster.jsonpath(&format!("deployment/{name}"), "{.metadata.uid}").is_empty());
+        eventually("what it made", || !remote.jsonpath(&format!("deployment/{name}"), "{.metadata.uid}").is_empty());
         remote.wait_for(&format!("{kind}/{name}"), "Ready");
         assert_eq!(cluster.jsonpath(&format!("{kind}/{name}"), "{.status.readyReplicas}"), "2", "{name}");
     }
@@ -236,7 +236,7 @@ impl Upstream {
                 format!("--tls-cert-file={}", path("tls.crt")),
                 format!("--tls-private-key-file={}", path("tls.key")),
             ])
-            .args([format!("--service-account-key-file={}", path("tls.key"))])
+            .args([format!("--service-account-key-file={}", path("tls.crt"))])
             .args([format!("--service-account-signing-key-file={}", path("tls.key"))])
             .args(["--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=RBAC"])
             .args([format!("--token-auth-file={}", path("tokens.csv"))])

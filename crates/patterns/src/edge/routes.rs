@@ -119,12 +119,18 @@ pub fn translate(inputs: &Inputs<'_>, building: &mut Building, route: &HTTPRoute
             let mut out = Route { name: name.clone(), hosts: hosts.to_vec(), ..Default::default() };
             out.matches = rule.matches.iter().flatten().map(matching).collect();
             out.filters = filters(inputs, building, &namespace, rule.filters.iter().flatten(), &mut wrong);
-            if let Some(time) = rule.timeouts.as_ref().and_then(|t| t.request.as_ref()).and_then(|t| t.parse().ok()) {
+            let timeouts = rule.timeouts.as_ref();
+            let time = |text: Option<&String>| text.and_then(|t| t.parse::<Duration>().ok());
+            if let Some(time) = time(timeouts.and_then(|t| t.request.as_ref())) {
                 out.timeout = time;
             }
-            let attempt = rule.timeouts.as_ref().and_then(|t| t.backend_request.as_ref());
-            out.retry.attempt_timeout =
-                attempt.and_then(|t| t.parse::<Duration>().ok()).filter(|t| *t != Duration::default());
+            // There are no retries to be asked for: the one request to a backend is the whole.
+            let attempt = time(timeouts.and_then(|t| t.backend_request.as_ref())).filter(|t| *t != Duration::default());
+            if let Some(attempt) = attempt
+                && (out.timeout == Duration::default() || attempt.0 < out.timeout.0)
+            {
+                out.timeout = attempt;
+            }
             for backend in rule.backend_refs.iter().flatten() {
                 let reference = BackendReference {
                     group: backend.group.clone(),
