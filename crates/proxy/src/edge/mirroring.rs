@@ -54,6 +54,7 @@ pub(super) fn mirror(
         let target = Target {
             pool: Arc::clone(&mirror.pool),
             weight: 1,
+            status: None,
             request_edits: crate::site::Edits::new(&[&route.config.filters.request_headers]),
             response_edits: crate::site::Edits::default(),
         };
