@@ -234,6 +234,20 @@ async fn config_maps_are_files_that_follow_the_api() {
 }
 
 #[tokio::test]
+async fn a_pod_that_wants_another_runtime_is_not_run_with_this_one() {
+    let node = Node::start();
+    for (name, handler) in [("safer", "gvisor"), ("usual", "runc")] {
+        let class = json!({"metadata": {"name": name}, "handler": handler});
+        node.api.put("/apis/node.k8s.io/v1/runtimeclasses", class);
+    }
+    node.declare("other", |pod| pod["spec"]["runtimeClassName"] = "safer".into());
+    let message = node.event("FailedCreatePodSandBox").await;
+    assert!(message.contains("no runtime for \"gvisor\" is configured"), "{message}");
+    node.declare("web", |pod| pod["spec"]["runtimeClassName"] = "usual".into());
+    node.ready("web").await;
+}
+
+#[tokio::test]
 async fn a_pod_past_its_deadline_fails() {
     let node = Node::start();
     node.declare("web", |pod| pod["spec"]["activeDeadlineSeconds"] = json!(1));

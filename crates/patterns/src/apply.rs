@@ -83,10 +83,10 @@ pub async fn owned(client: &Client, owner: &impl Resource, object: &Value) -> Re
     }
 }
 
-/// Removes an object; absent is fine.
+/// Removes an object and what depends on it (of some kinds, that would stay by default); absent is fine.
 pub async fn remove(client: &Client, namespace: &str, api_version: &str, kind: &str, name: &str) -> Result<(), Error> {
     let api = api(client.clone(), namespace, api_version, kind);
-    match api.delete(name, &DeleteParams::default()).await.map_err(Error::from) {
+    match api.delete(name, &DeleteParams::background()).await.map_err(Error::from) {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(()),
     }

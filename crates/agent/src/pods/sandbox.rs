@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use engine::{Ipc, Namespace, PidMode, SandboxSpec};
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::{
+    core::v1::{Pod, PodSpec},
+    node::v1::RuntimeClass,
+};
+use kube::Api;
 
 use super::etc_files;
 use crate::{
@@ -35,6 +39,7 @@ pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<S
     let paths = context.paths(pod);
     let id = id(&uid, attempt);
     let host_network = spec.host_network == Some(true);
+    check_runtime_class(context, spec).await?;
     let users = user_ids(context, spec, &uid)
         .map_err(|e| format!("rpc error: code = Unknown desc = failed to allocate ids for sandbox \"{id}\": {e}"))?;
     let (network, pod_ips) = if host_network {
@@ -90,6 +95,26 @@ pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<S
         volumes::give_to_group(&path, group).map_err(|e| failed("failed to prepare memory volumes of sandbox", &e))?;
     }
     Ok(SandboxUp { id, pod_ips })
+}
+
+/// What a RuntimeClass may call the only runtime that there is.
+const HANDLERS: &[&str] = &["hythe", "runc", "crun"];
+
+/// Refuses pods that want another runtime, with containerd's words: a pod that asks for more isolation must not run with
+/// less.
+async fn check_runtime_class(context: &Context, spec: &PodSpec) -> Result<(), String> {
+    let Some(name) = spec.runtime_class_name.as_deref().filter(|name| !name.is_empty()) else { return Ok(()) };
+    let classes: Api<RuntimeClass> = Api::all(context.client.clone());
+    let class = classes.get(name).await.map_err(|e| match e {
+        kube::Error::Api(status) if status.code == 404 => status.message,
+        other => format!("failed to lookup RuntimeClass {name}: {other}"),
+    })?;
+    match class.handler {
+        handler if HANDLERS.contains(&handler.as_str()) => Ok(()),
+        handler => Err(format!(
+            "rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime for \"{handler}\" is configured"
+        )),
+    }
 }
 
 /// `hostUsers: false`: ids that no other pod has (KEP-127).

@@ -32,6 +32,8 @@ pub struct Answer {
     /// The status code.
     pub status: u16,
     location: Option<String>,
+    /// As much of it as is read, or nothing of one that is longer.
+    body: String,
 }
 
 impl ProbeRequest {
@@ -54,10 +56,13 @@ pub fn request(action: &HTTPGetAction, container: &Container, pod_ip: &str) -> R
     })
 }
 
-/// Passes on 200 to 399. A redirect to another host counts as a success (upstream warns).
+/// Passes on 200 to 399; a redirect that is not followed, because it leads to another host, with a warning.
 pub async fn probe(request: &ProbeRequest, timeout: Duration) -> Outcome {
     match get(request, timeout).await {
-        Ok(answer) if (200..400).contains(&answer.status) => Outcome::Success,
+        Ok(answer) if (200..300).contains(&answer.status) => Outcome::Success,
+        Ok(answer) if (300..400).contains(&answer.status) => {
+            Outcome::Warning(format!("Probe terminated redirects, Response body: {}", answer.body))
+        }
         Ok(answer) => Outcome::Failure(format!("HTTP probe failed with statuscode: {}", answer.status)),
         Err(error) => Outcome::Failure(error),
     }
@@ -124,8 +129,9 @@ async fn exchange(
         let status = response.status().as_u16();
         let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).map(str::to_owned);
         // A body that is cut or too long does not change the verdict.
-        let _ = Limited::new(response.into_body(), BODY).collect().await;
-        Ok(Answer { status, location })
+        let body = Limited::new(response.into_body(), BODY).collect().await;
+        let body = body.map_or_else(|_| String::new(), |body| String::from_utf8_lossy(&body.to_bytes()).into_owned());
+        Ok(Answer { status, location, body })
     }
     .await;
     connection.abort();
@@ -242,13 +248,14 @@ mod tests {
             answer("500 X", ""),
             answer("302 Found", "location: /next\r\n"),
             answer("204 Y", ""),
-            answer("302 Found", "location: http://elsewhere.example/\r\n"),
+            "HTTP/1.1 302 Found\r\nlocation: http://elsewhere.example/\r\ncontent-length: 5\r\n\r\nFound".to_owned(),
         ])
         .await;
         assert_eq!(probe(&to(port), timeout).await, Outcome::Success);
         assert_eq!(probe(&to(port), timeout).await, Outcome::Failure("HTTP probe failed with statuscode: 500".into()));
         assert_eq!(probe(&to(port), timeout).await, Outcome::Success);
-        assert_eq!(probe(&to(port), timeout).await, Outcome::Success);
+        let odd = "Probe terminated redirects, Response body: Found";
+        assert_eq!(probe(&to(port), timeout).await, Outcome::Warning(odd.into()));
     }
 
     #[tokio::test]

@@ -5,6 +5,8 @@
 pub enum Outcome {
     /// It passed.
     Success,
+    /// It passed, though something is odd: what.
+    Warning(String),
     /// It failed: why.
     Failure(String),
     /// It could not be tried: why. Counts for nothing, as upstream has it.
@@ -47,7 +49,7 @@ impl State {
     /// Counts one try.
     pub fn count(&mut self, outcome: &Outcome) -> Verdict {
         let success = match outcome {
-            Outcome::Success => true,
+            Outcome::Success | Outcome::Warning(_) => true,
             Outcome::Failure(_) => false,
             Outcome::Unknown(_) => return Verdict::Same,
         };
@@ -87,6 +89,8 @@ mod tests {
         );
         let mut liveness = State::new(1, 1, Some(true));
         assert_eq!(liveness.count(&fail), Verdict::Now(false));
+        let mut odd = State::new(1, 1, Some(false));
+        assert_eq!(odd.count(&Outcome::Warning(String::new())), Verdict::Now(true));
         let mut startup = State::new(1, 2, None);
         assert_eq!(startup.count(&fail), Verdict::Same);
         assert_eq!(startup.count(&fail), Verdict::Now(false));

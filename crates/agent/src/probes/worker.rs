@@ -123,6 +123,7 @@ impl Worker {
     fn tell(&self, outcome: &Outcome) {
         let (reason, message) = match outcome {
             Outcome::Success => return,
+            Outcome::Warning(what) => ("ProbeWarning", format!("{} probe warning: {what}", self.kind.name())),
             Outcome::Failure(why) => ("Unhealthy", format!("{} probe failed: {why}", self.kind.name())),
             Outcome::Unknown(why) => {
                 ("Unhealthy", format!("{} probe errored and resulted in unknown state: {why}", self.kind.name()))

@@ -1,6 +1,6 @@
 //! The user and groups a container's process runs as, by the pod and the image.
 
-use k8s_openapi::api::core::v1::{PodSecurityContext, SecurityContext};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
 
 /// Why no identity can be given. The messages are the kubelet's and containerd's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +74,17 @@ pub fn of(pod: Option<&PodSecurityContext>, container: Option<&SecurityContext>,
     }
 }
 
+/// The user that all containers of a pod are told to run as; `None` if they differ or one is not told.
+pub fn only_user(pod: &Pod) -> Option<u32> {
+    let spec = pod.spec.as_ref()?;
+    let common = spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let own = |container: &Container| container.security_context.as_ref().and_then(|context| context.run_as_user);
+    let mut users = spec.init_containers.iter().flatten().chain(&spec.containers).map(|c| own(c).or(common));
+    let first = users.next()??;
+    let same = users.all(|user| user == Some(first));
+    u32::try_from(first).ok().filter(|_| same)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +106,24 @@ mod tests {
             of(None, Some(&SecurityContext { run_as_group: Some(7), ..Default::default() }), "redis:www").user,
             "redis:7"
         );
+    }
+
+    #[test]
+    fn a_pods_only_user_is_the_one_that_all_its_containers_share() {
+        let user = |spec: serde_json::Value| {
+            only_user(&serde_json::from_value(serde_json::json!({"spec": spec})).expect("a pod"))
+        };
+        let common = serde_json::json!({"runAsUser": 1000});
+        let (plain, own) = (
+            serde_json::json!({"name": "a"}),
+            |id: i64| serde_json::json!({"name": "b", "securityContext": {"runAsUser": id}}),
+        );
+        assert_eq!(user(serde_json::json!({"containers": [plain]})), None);
+        assert_eq!(user(serde_json::json!({"securityContext": common, "containers": [plain]})), Some(1000));
+        assert_eq!(user(serde_json::json!({"securityContext": common, "containers": [plain, own(1000)]})), Some(1000));
+        assert_eq!(user(serde_json::json!({"securityContext": common, "containers": [plain, own(2)]})), None);
+        assert_eq!(user(serde_json::json!({"containers": [own(2)], "initContainers": [own(2)]})), Some(2));
+        assert_eq!(user(serde_json::json!({"containers": [own(2)], "initContainers": [plain]})), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{
     objects::Followed,
     token,
 };
-use crate::context::Context;
+use crate::{context::Context, spec::user::only_user};
 
 /// A volume made of sources.
 pub struct Live {
@@ -187,15 +187,9 @@ impl Updater {
                 let text = held.as_ref().map(|t| t.text.clone()).unwrap_or_default();
                 // The kubelet shows a token to the pod's own user, or to its group, and to no one else.
                 let security = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
-                let owner = security
-                    .filter(|c| c.fs_group.is_none())
-                    .and_then(|c| c.run_as_user)
-                    .and_then(|u| u32::try_from(u).ok());
-                let mode = if owner.is_some() || security.is_some_and(|c| c.fs_group.is_some()) {
-                    0o600
-                } else {
-                    mode(None, mode_of)
-                };
+                let owner = only_user(pod);
+                let kept = owner.is_some() || security.is_some_and(|c| c.fs_group.is_some());
+                let mode = if kept { 0o600 } else { mode(None, mode_of) };
                 Ok(Content::from([(legal_path(&projection.path)?, File { bytes: text.into_bytes(), mode, owner })]))
             }
         }

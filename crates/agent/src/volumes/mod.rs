@@ -129,7 +129,8 @@ pub fn memory_file_systems(pod: &Pod, paths: &PodPaths) -> std::io::Result<Vec<e
         let path = paths.volume("empty-dir", &volume.name);
         std::fs::create_dir_all(&path)?;
         let size = empty.size_limit.as_ref().and_then(quantity::whole).filter(|s| *s > 0).map(i64::unsigned_abs);
-        out.push(engine::Tmpfs { path, size, mode: 0o777 });
+        // Upstream leaves the kernel's own mode, with the sticky bit.
+        out.push(engine::Tmpfs { path, size, mode: 0o1777 });
     }
     Ok(out)
 }
@@ -197,10 +198,11 @@ fn make_empty_dir(path: &std::path::Path, fs_group: Option<i64>) -> std::io::Res
     give_to_group(path, fs_group)
 }
 
-/// An emptyDir for anyone to write; with fsGroup, files in it inherit the group.
+/// An emptyDir for anyone to write; with fsGroup, files in it inherit the group. A sticky bit stays.
 pub fn give_to_group(path: &std::path::Path, fs_group: Option<i64>) -> std::io::Result<()> {
     use std::os::unix::fs::{PermissionsExt, chown};
-    let mode = if fs_group.is_some() { 0o2777 } else { 0o777 };
+    let sticky = std::fs::metadata(path)?.permissions().mode() & 0o1000;
+    let mode = sticky | if fs_group.is_some() { 0o2777 } else { 0o777 };
     if let Some(gid) = fs_group.and_then(|g| u32::try_from(g).ok()) {
         chown(path, None, Some(gid))?;
     }
@@ -209,4 +211,22 @@ pub fn give_to_group(path: &std::path::Path, fs_group: Option<i64>) -> std::io::
 
 fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
     pod.spec.iter().flat_map(|s| s.volumes.iter().flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn an_empty_dir_is_for_anyone_and_keeps_its_sticky_bit() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (before, after) in [(0o755, 0o777), (0o1777, 0o1777)] {
+            std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(before)).expect("set");
+            give_to_group(dir.path(), None).expect("given");
+            let mode = std::fs::metadata(dir.path()).expect("there").permissions().mode() & 0o7777;
+            assert_eq!(mode, after, "{mode:o}");
+        }
+    }
 }

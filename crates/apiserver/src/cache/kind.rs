@@ -135,14 +135,15 @@ impl KindCache {
             None => Bound::Included(prefix.as_str()),
         };
         let inner = self.inner.read();
-        let total = if namespace.is_empty() || !self.namespaced {
+        let mut total = if namespace.is_empty() || !self.namespaced {
             inner.objects.len()
         } else {
             inner.per_namespace.get(namespace).copied().unwrap_or(0)
         };
         let mut objects = Vec::with_capacity(if limit == 0 { total } else { limit.min(total) });
         let mut more = false;
-        for (key, object) in inner.objects.range::<str, _>((start, Bound::Unbounded)) {
+        let mut range = inner.objects.range::<str, _>((start, Bound::Unbounded));
+        while let Some((key, object)) = range.next() {
             if !key.starts_with(&prefix) {
                 break;
             }
@@ -151,6 +152,9 @@ impl KindCache {
             }
             if limit != 0 && objects.len() == limit {
                 more = true;
+                if after.is_some() {
+                    total = objects.len() + 1 + range.take_while(|(key, _)| key.starts_with(&prefix)).count();
+                }
                 break;
             }
             objects.push(object.clone());

@@ -46,6 +46,13 @@ const RETURNS_OBJECT: &[(&str, &str)] = &[
     ("storage.k8s.io", "volumeattributesclasses"),
 ];
 
+/// Kinds whose dependents stay if a delete does not say what becomes of them (upstream's
+/// `DefaultGarbageCollectionPolicy`).
+const ORPHANS: &[(&str, &str)] = &[("", "replicationcontrollers"), ("batch", "jobs")];
+/// Upstream's words to those who delete a Job and do not say.
+const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to \
+    remove them or set propagationPolicy=Orphan to suppress this warning";
+
 /// `metav1.DeleteOptions`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeleteOptions {
@@ -79,6 +86,10 @@ impl DeleteOptions {
             DeleteOptions::of_tree(&tree, call)?
         };
         options.check()?;
+        let unsaid = options.propagation.is_none() && options.orphan.is_none();
+        if unsaid && (call.resource.group, call.resource.plural) == ("batch", "jobs") {
+            call.warn(PODS_STAY);
+        }
         Ok(options)
     }
 
@@ -121,10 +132,11 @@ impl DeleteOptions {
     }
 
     /// The finalizers for the garbage collector, given those that are there.
-    fn finalizers(&self, present: &[Value]) -> Vec<Value> {
+    fn finalizers(&self, resource: &Resource, present: &[Value]) -> Vec<Value> {
         let has = |name: &str| present.iter().any(|f| f == name);
         let policy = self.propagation.as_deref();
-        let orphan = self.orphan.unwrap_or_else(|| policy.map_or(has(ORPHAN), |p| p == "Orphan"));
+        let unsaid = || has(ORPHAN) || (ORPHANS.contains(&(resource.group, resource.plural)) && !has(FOREGROUND));
+        let orphan = self.orphan.unwrap_or_else(|| policy.map_or_else(unsaid, |p| p == "Orphan"));
         let foreground = self.orphan.is_none() && policy.map_or(has(FOREGROUND), |p| p == "Foreground");
         let mut finalizers: Vec<Value> = present.iter().filter(|f| *f != ORPHAN && *f != FOREGROUND).cloned().collect();
         if orphan {
@@ -313,7 +325,7 @@ fn decide(resource: &Resource, old: &Value, options: &DeleteOptions, now: Timest
         }
         grace = Some(seconds);
     }
-    let finalizers = options.finalizers(present);
+    let finalizers = options.finalizers(resource, present);
     if finalizers.as_slice() != present {
         if finalizers.is_empty() {
             if let Some(metadata) = new["metadata"].as_object_mut() {

@@ -74,7 +74,7 @@ pub(crate) fn newest(call: &Call<'_>, options: &ListOptions, selection: &Selecti
     let revision = applied.max(snapshot.last);
     let mut page = Page { revision, continue_token: String::new(), remaining: None, objects: snapshot.objects };
     if snapshot.more {
-        if selection.is_everything() && after.is_none() {
+        if selection.is_everything() {
             page.remaining = Some((snapshot.total - page.objects.len()) as u64);
         }
         page.continue_token = token(call, revision, &page.objects);

@@ -91,6 +91,40 @@ async fn propagation_leaves_a_finalizer_for_the_garbage_collector() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pods_of_jobs_and_replication_controllers_stay_unless_the_delete_says_otherwise() {
+    let api = Api::new().await;
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+    let always = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let controllers = "/api/v1/namespaces/default/replicationcontrollers";
+    for (path, spec) in
+        [(jobs, json!({"template": template})), (controllers, json!({"selector": {"a": "b"}, "template": always}))]
+    {
+        for (options, finalizers) in [
+            (Value::Null, json!(["orphan"])),
+            (json!({"propagationPolicy": "Foreground"}), json!(["foregroundDeletion"])),
+            (json!({"propagationPolicy": "Background"}), Value::Null),
+            (json!({"orphanDependents": false}), Value::Null),
+        ] {
+            api.made(path, &json!({"metadata": {"name": "x"}, "spec": spec})).await;
+            let (code, answer) = api.delete(&format!("{path}/x"), &options).await;
+            assert!(code < 300, "{answer}");
+            assert_eq!(answer["metadata"]["finalizers"], finalizers, "{path} {options}: {answer}");
+            if !finalizers.is_null() {
+                api.patch("merge", &format!("{path}/x"), &json!({"metadata": {"finalizers": null}})).await;
+            }
+            assert_eq!(api.get(&format!("{path}/x")).await.0, 404);
+        }
+    }
+    api.made(jobs, &json!({"metadata": {"name": "x"}, "spec": {"template": template}})).await;
+    for (query, warned) in [("?propagationPolicy=Orphan&dryRun=All", false), ("", true)] {
+        let response = api.send(http::Method::DELETE, &format!("{jobs}/x{query}"), &[], "").await;
+        let warning = response.headers().get("warning").map(|w| w.to_str().expect("text").to_owned());
+        assert_eq!(warning.is_some_and(|w| w.contains("child pods are preserved by default")), warned, "{query}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn preconditions_guard_a_delete() {
     let api = Api::new().await;
     let made = api.made(MAPS, &json!({"metadata": {"name": "a"}})).await;

@@ -40,6 +40,26 @@ async fn pages_show_one_moment_even_if_objects_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_page_but_the_last_tells_how_many_are_left() {
+    let api = with_maps(7).await;
+    api.made("/api/v1/namespaces/other/configmaps", &json!({"metadata": {"name": "m000"}})).await;
+    for disturbed in [false, true] {
+        let (mut query, mut left) = (format!("{MAPS}?limit=2"), Vec::new());
+        loop {
+            let (_, page) = api.get(&query).await;
+            left.push(page["metadata"]["remainingItemCount"].clone());
+            let Some(token) = page["metadata"]["continue"].as_str() else { break };
+            query = format!("{MAPS}?limit=2&continue={token}");
+            if disturbed {
+                // From here on, pages come from the past.
+                api.patch("merge", &format!("{MAPS}/m000"), &json!({"data": {"k": token}})).await;
+            }
+        }
+        assert_eq!(left, [json!(5), json!(3), json!(1), Value::Null], "disturbed: {disturbed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn selectors_choose_by_label_and_field() {
     let api = with_maps(6).await;
     for (query, wanted) in [

@@ -101,7 +101,7 @@ async fn walk(api: &Api, resource: &Resource) -> Result<(), String> {
     if table["kind"] != "Table" || cells == 0 || Some(cells) != table["columnDefinitions"].as_array().map(Vec::len) {
         return Err(format!("its table is {table}"));
     }
-    check("delete", 200, api.delete(&one, &json!({"gracePeriodSeconds": 0})).await)?;
+    check("delete", 200, api.delete(&one, &json!({"gracePeriodSeconds": 0, "propagationPolicy": "Background"})).await)?;
     if resource.kind == "Namespace" {
         // The namespace controller says when it is empty.
         let finalized = json!({"metadata": {"name": name}, "spec": {}});
