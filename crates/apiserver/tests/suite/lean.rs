@@ -84,7 +84,8 @@ async fn long_tables_have_all_rows_in_order() {
     let api = Api::new().await;
     let maps = "/api/v1/namespaces/default/configmaps";
     for number in 0..250 {
-        let map = json!({"metadata": {"name": format!("m{number:03}"), "annotations": {"n": "}]"}}, "data": {"k": "v"}});
+        let map =
+            json!({"metadata": {"name": format!("m{number:03}"), "annotations": {"n": "}]"}}, "data": {"k": "v"}});
         api.made(maps, &map).await;
     }
     let accept = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
