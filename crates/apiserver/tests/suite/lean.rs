@@ -15,6 +15,13 @@ fn pod(name: &str) -> Value {
         "spec": {"containers": [{"name": "c", "image": "i"}]}})
 }
 
+/// With the account that pods run under.
+async fn with_account() -> Api {
+    let api = Api::new().await;
+    api.made("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}})).await;
+    api
+}
+
 async fn text(api: &Api, path: &str, headers: &[(&str, &str)]) -> String {
     let response = api.send(Method::GET, path, headers, "").await;
     let bytes = response.into_body().collect().await.expect("bodies end well").to_bytes();
@@ -28,7 +35,7 @@ fn without(mut object: Value) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_without_managed_fields_gets_all_else() {
-    let api = Api::new().await;
+    let api = with_account().await;
     let made = api.made(PODS, &pod("p")).await;
     let lean: Value = serde_json::from_str(&text(&api, &format!("{PODS}/p"), OMIT).await).expect("it is JSON");
     assert_eq!(lean, without(made.clone()));
@@ -50,7 +57,7 @@ async fn who_does_without_managed_fields_gets_all_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn patches_of_subresources_keep_the_list_of_managers_and_the_order_of_fields() {
-    let api = Api::new().await;
+    let api = with_account().await;
     let made = api.made(PODS, &pod("p")).await;
     let status = json!({"metadata": {"uid": made["metadata"]["uid"]}, "status": {"phase": "Running",
         "conditions": [{"type": "Ready", "status": "True"}]}});
@@ -77,7 +84,8 @@ async fn long_tables_have_all_rows_in_order() {
     let api = Api::new().await;
     let maps = "/api/v1/namespaces/default/configmaps";
     for number in 0..250 {
-        let map = json!({"metadata": {"name": format!("m{number:03}"), "labels": {"n": "}]"}}, "data": {"k": "v"}});
+        let map =
+            json!({"metadata": {"name": format!("m{number:03}"), "annotations": {"n": "}]"}}, "data": {"k": "v"}});
         api.made(maps, &map).await;
     }
     let accept = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
@@ -88,7 +96,7 @@ async fn long_tables_have_all_rows_in_order() {
     assert_eq!(names, wanted);
     let one = &rows[200];
     assert_eq!(one["object"]["kind"], "PartialObjectMetadata");
-    assert_eq!(one["object"]["metadata"]["labels"]["n"], "}]");
+    assert_eq!(one["object"]["metadata"]["annotations"]["n"], "}]");
     assert_eq!(one["object"]["metadata"].get("managedFields"), None);
     let whole: Value =
         serde_json::from_str(&text(&api, &format!("{maps}?includeObject=Object"), &accept).await).expect("it is JSON");

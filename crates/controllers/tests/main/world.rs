@@ -114,6 +114,11 @@ impl World {
         service(self.server.in_process(), self.metrics.clone(), self.writes.clone())
     }
 
+    /// A client whose writes are not counted.
+    pub fn unheard(&self) -> Client {
+        Client::new(self.server.in_process(), "default")
+    }
+
     pub fn api<K: Kind>(&self) -> Api<K> {
         Api::default_namespaced(self.client.clone())
     }

@@ -324,5 +324,5 @@ async fn a_silent_node_loses_its_pods_and_comes_back_from_any_write() {
             && first(state, "pods")["status"]["phase"] == "Running" && !is_true(first(state, "pods"), "Ready")),
         step!(stage => { stage.revive(); }, state => node_is(state, "True", 0) && count(state, "pods") == 1),
     ];
-    walk_with(&["node-a"], &steps, Duration::from_secs(3)).await;
+    walk_with(&["node-a"], &steps, Duration::from_secs(1)).await;
 }

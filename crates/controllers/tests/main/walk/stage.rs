@@ -36,6 +36,7 @@ pub struct Stage {
     pub namespace: String,
     client: Client,
     writes: watch::Receiver<u64>,
+    unheard: Client,
     /// What keeps the node alive that bears the namespace's name.
     life: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -46,6 +47,7 @@ impl Stage {
             namespace: namespace.to_owned(),
             client: world.client.clone(),
             writes: world.writes.subscribe(),
+            unheard: world.unheard(),
             life: Mutex::default(),
         };
         stage.request(Method::POST, "/api/v1/namespaces", &json!({"metadata": {"name": namespace}})).await;
@@ -75,7 +77,8 @@ impl Stage {
 
     /// Has the node that bears the namespace's name live on from here.
     pub fn revive(&self) {
-        let (client, name) = (self.client.clone(), &self.namespace);
+        // Its signs of life never end: who waits until nobody writes any more is not to hear of them.
+        let (client, name) = (self.unheard.clone(), &self.namespace);
         *self.life.lock().expect("no test panics with it") = Some(nodes::live(client, name));
     }
 
