@@ -10,8 +10,8 @@ use std::time::Duration;
 use serving::{Record, TraceContext};
 use tokio::time::Instant;
 
-use super::caching::Change;
 use super::answers::{answer, own, respond};
+use super::caching::Change;
 use super::connection::Conn;
 use super::forwarded;
 use super::mirroring::mirror;
