@@ -119,5 +119,9 @@ fn a_broker_follows_a_service_binding() {
         let _ = stream.write_all(b"moved");
     });
     std::fs::write(binding.join("port"), moved.port().to_string()).unwrap();
-    until("the binding's new address is found", || Client::new(stage.address()).rest() == b"moved");
+    until("the binding's new address is found", || {
+        let mut client = Client::new(stage.address());
+        let _ = client.stream.shutdown(std::net::Shutdown::Write);
+        client.rest() == b"moved"
+    });
 }

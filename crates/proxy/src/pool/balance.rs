@@ -134,6 +134,14 @@ pub fn turns(weights: &[u32]) -> Vec<u16> {
         .collect()
 }
 
+/// Weights for a ring, whose memory grows with their sum: above 4096 together they are made smaller alike, and none vanishes.
+pub fn bounded(weights: &[u32]) -> Vec<u32> {
+    const MOST: u64 = 4096;
+    let total: u64 = weights.iter().map(|w| u64::from(*w)).sum();
+    let smaller = |w: u32| if w == 0 { 0 } else { (u64::from(w) * MOST / total).max(1) as u32 };
+    if total <= MOST { weights.to_vec() } else { weights.iter().map(|w| smaller(*w)).collect() }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -188,6 +196,12 @@ mod tests {
         assert_eq!(turns(&[2, 2]), [0, 1]);
         assert_eq!(turns(&[0, 5]), [1]);
         assert!(turns(&[0, 0]).is_empty() && turns(&[]).is_empty());
+    }
+
+    #[test]
+    fn weights_of_a_ring_are_bounded_and_keep_their_proportions() {
+        assert_eq!(bounded(&[3, 1, 0]), [3, 1, 0]);
+        assert_eq!(bounded(&[u32::MAX, u32::MAX, 0, 1]), [2047, 2047, 0, 1]);
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl Members {
         let weights = || endpoints.iter().map(|e| e.weight()).collect::<Vec<_>>();
         let turns = if config.balance == Balance::Weighted { balance::turns(&weights()) } else { Vec::new() };
         let ring = (config.balance == Balance::Hash).then(|| {
-            let named = endpoints.iter().map(|e| hash_ring::Member::new(ring_name(config, &endpoints, e), e.weight()));
+            let named = endpoints.iter().zip(balance::bounded(&weights()));
+            let named = named.map(|(e, weight)| hash_ring::Member::new(ring_name(config, &endpoints, e), weight));
             Ring::new(config.ring.distribution, &named.collect::<Vec<_>>())
         });
         Self { endpoints, turns, ring }
