@@ -77,7 +77,8 @@ async fn a_repository_on_the_disk_is_read_as_it_lies_there() {
     let server = GitServer::start(None).await;
     let texts: Vec<String> = (0..5).map(similar).collect();
     let names: Vec<String> = (0..5).map(|number| format!("deep/similar-{number}")).collect();
-    let files: Vec<(&str, &str)> = names.iter().zip(&texts).map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let files: Vec<(&str, &str)> =
+        names.iter().zip(&texts).map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let first = server.commit(&files);
     git(server.path(), &["tag", "-a", "v1", "-m", "one"]);
     git(server.path(), &["tag", "-a", "of-a-tag", "-m", "two", "v1"]);
@@ -105,7 +106,10 @@ async fn a_repository_on_the_disk_is_read_as_it_lies_there() {
     let borrowed = format!("{}/x%20y.git/", url(bare.path()));
     assert_eq!(check(&borrowed, "main", &first).await, own);
     let second = server.commit(&[("new", "2")]);
-    assert_eq!(check(&format!("file://localhost{}", server.path().display()), "main", &second).await.len(), own.len() + 1);
+    assert_eq!(
+        check(&format!("file://localhost{}", server.path().display()), "main", &second).await.len(),
+        own.len() + 1
+    );
     for (url, reference) in [(url(server.path()), "nowhere"), (url(server.path()), "../config")] {
         assert!(matches!(remote(&url, None).resolve(reference).await, Err(RemoteError::NoReference(_))), "{reference}");
     }

@@ -141,7 +141,8 @@ impl Objects for LocalObjects {
 fn loose(file: File, oid: &Oid, expected: Kind) -> Result<Vec<u8>, PackError> {
     let mut data = Vec::new();
     ZlibDecoder::new(file).take(MOST + 64).read_to_end(&mut data)?;
-    let end = data.iter().take(64).position(|byte| *byte == 0).ok_or(PackError::Damaged("a loose object has no head"))?;
+    let end =
+        data.iter().take(64).position(|byte| *byte == 0).ok_or(PackError::Damaged("a loose object has no head"))?;
     if data.len() as u64 > MOST {
         return Err(PackError::TooLarge(data.len() as u64));
     }
