@@ -65,6 +65,9 @@ impl Plan {
         }
         let other = daemon.containers.find(name)?;
         for mount in other.snapshot().mounts {
+            if mount.anonymous {
+                self.anonymous.push(mount.name.clone());
+            }
             self.add(MountPoint { rw: mount.rw && mode != "ro", ..mount });
         }
         Ok(())
@@ -115,6 +118,9 @@ impl Plan {
         } else {
             if source.starts_with('.') || source.contains('/') {
                 crate::volumes::check(source)?;
+            }
+            if !propagation.is_empty() {
+                return Err(ApiError::bad(format!("invalid mode: {propagation}")));
             }
             self.volume(daemon, source, &destination, rw, mode, Default::default())?;
             if !copy {

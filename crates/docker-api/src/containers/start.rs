@@ -204,10 +204,11 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
     }
 }
 
-/// What is below the writable layer, topmost first.
+/// What is below the writable layer, topmost first. The mount points come last: whose the directories are that the image
+/// has, too, is the image's choice.
 pub(super) fn layers(daemon: &Daemon, snapshot: &Snapshot) -> Vec<PathBuf> {
     let init = init_layer::path(&daemon.config.data_dir);
-    std::iter::once(init).chain(snapshot.lower.iter().cloned()).collect()
+    snapshot.lower.iter().cloned().chain(std::iter::once(init)).collect()
 }
 
 /// Gives an empty volume what the image has in its place.

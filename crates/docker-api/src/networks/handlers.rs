@@ -59,7 +59,8 @@ pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response>
         );
     }
     value["Containers"] = containers.into();
-    if let Some(bridge) = daemon.networks.bridge_name(&record.id) {
+    // Of other networks only what their users gave is shown: tools compare it with what they would give now.
+    if let Some(bridge) = daemon.networks.bridge_name(&record.id).filter(|_| record.is_predefined()) {
         value["Options"]["com.docker.network.bridge.name"] = bridge.into();
     }
     Ok(json_answer(&value))
