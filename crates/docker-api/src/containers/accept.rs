@@ -9,7 +9,7 @@ use super::options::{HostOptions, Options};
 use crate::error::{ApiError, Result};
 
 /// Less memory than this starts nothing.
-const LEAST_MEMORY: i64 = 6 << 20;
+pub(super) const LEAST_MEMORY: i64 = 6 << 20;
 const DEFAULT_SHM: i64 = 64 << 20;
 
 /// Refuses another platform than the image's, so that the client pulls.
@@ -89,6 +89,15 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
     }
     if host.memory > 0 && host.memory_reservation > host.memory {
         return bad("Minimum memory limit can not be less than memory reservation limit, see usage");
+    }
+    if host.memory_reservation > 0 && host.memory_reservation < LEAST_MEMORY {
+        return bad("Minimum memory reservation allowed is 6MB");
+    }
+    if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
+        return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+    }
+    if host.cpu_quota > 0 && host.cpu_quota < 1000 {
+        return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
     }
     if host.nano_cpus > 0 && (host.cpu_quota != 0 || host.cpu_period != 0) {
         return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set");

@@ -36,7 +36,8 @@ pub(crate) fn make(daemon: &Daemon, name: &str, request: CreateRequest) -> Resul
         if !options.exposed_ports.is_empty() {
             return Err(ApiError::bad("conflicting options: port exposing and the container type network mode"));
         }
-        if !options.mac_address.is_empty() {
+        let own = networking_config.endpoints_config.values().map(|endpoint| &endpoint.mac_address);
+        if own.chain([&options.mac_address]).any(|mac| !mac.is_empty()) {
             return Err(ApiError::bad("conflicting options: mac-address and the network mode"));
         }
     }

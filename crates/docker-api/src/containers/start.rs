@@ -180,6 +180,15 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
     let layers = layers(daemon, &snapshot);
     for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
         daemon.volumes.hold(&mount.name, &record.id)?;
+        let attributes = [
+            ("container", record.id.clone()),
+            ("destination", mount.destination.clone()),
+            ("driver", "local".to_owned()),
+            ("propagation", mount.propagation.clone()),
+            ("read/write", mount.rw.to_string()),
+        ];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value)).into();
+        daemon.events.emit("volume", "mount", &mount.name, attributes);
     }
     fill_volumes(daemon, container, record, &layers)?;
     let shared = shared(daemon, record)?;

@@ -4,6 +4,8 @@
 //! (1 stdout, 2 stderr), three zeroes and the length, big-endian.
 
 use std::io;
+use std::os::fd::RawFd;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
@@ -66,15 +68,46 @@ pub(crate) fn hijack(call: &mut Call, frames: Frames) -> Result<(Response, Pendi
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(frames.media_type(call.version)));
-    Ok((response, Pending(upgrade)))
+    Ok((response, Pending(upgrade, call.socket)))
 }
 
 /// A connection whose client has not been answered yet.
-pub(crate) struct Pending(OnUpgrade);
+pub(crate) struct Pending(OnUpgrade, Option<Socket>);
+
+/// The socket of a connection; valid while that is open.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Socket(pub RawFd);
+
+impl Socket {
+    /// Bytes that the other end has not read yet; 0 if the kernel does not say.
+    fn unread(self) -> i32 {
+        let mut count = 0;
+        // SAFETY: the request writes an int to a place for one; a descriptor that is none makes it fail.
+        if unsafe { libc::ioctl(self.0, libc::TIOCOUTQ, &raw mut count) } == 0 { count } else { 0 }
+    }
+
+    /// Waits until the other end has read everything, but not for long.
+    async fn is_read(self) {
+        for attempt in 0..HEAD_ATTEMPTS {
+            match self.unread() {
+                0 => return,
+                _ if attempt < HEAD_ATTEMPTS / 2 => tokio::task::yield_now().await,
+                _ => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    }
+}
+
+/// How often it is looked whether a client has read the head of an answer; a millisecond each in the second half.
+const HEAD_ATTEMPTS: u32 = 40;
 
 impl Pending {
     pub async fn established(self) -> io::Result<Hijacked> {
         let upgraded = self.0.await.map_err(io::Error::other)?;
+        // Many clients read the head through a buffer, and lose what comes with it.
+        if let Some(socket) = self.1 {
+            socket.is_read().await;
+        }
         let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
         Ok(Hijacked { reader, writer })
     }

@@ -267,6 +267,12 @@ pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
         ));
     }
     let mut endpoint = request.endpoint_config;
+    if endpoint.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) && !network.has_names() {
+        return Err(ApiError::bad(format!(
+            "invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks (network {})",
+            network.name
+        )));
+    }
     let mac = Some(endpoint.mac_address.clone()).filter(|text| !text.is_empty());
     if let Some(text) = &mac {
         super::parse_mac(text)?;

@@ -345,3 +345,63 @@ fn names_and_variables_are_as_in_dockers_containers() {
     let far = world.docker(&["run", "--rm", "--cpuset-cpus", "7000", "busybox", "true"]).fails(125);
     assert!(far.contains("Requested CPUs are not available - requested 7000, available: "), "{far}");
 }
+
+#[test]
+fn volumes_tell_of_their_use_and_are_filled_once() {
+    let world = World::new();
+    world.docker_with(&["build", "-t", "filled", "-"], b"FROM busybox\nRUN mkdir /foo && touch /foo/bar\n").ok();
+    world.docker(&["run", "--name", "plain", "-v", "own:/foo", "busybox", "true"]).ok();
+    assert_eq!(world.docker(&["run", "--rm", "--volumes-from", "plain", "filled", "ls", "/foo"]).ok(), "");
+    let told = world.docker(&["events", "--until", &now(), "--filter", "type=volume", "--format", "{{.Action}}"]).ok();
+    assert_eq!(told, "create\nmount\nunmount\nmount\nunmount");
+    for (flag, mode) in [("/srv:/foo:nocopy", "nocopy"), ("/srv:/foo:copy", "copy")] {
+        let refused = world.docker(&["run", "--rm", "-v", flag, "busybox", "true"]).fails(125);
+        assert!(refused.contains(&format!("invalid mode: {mode}")), "{refused}");
+    }
+    for (flags, why) in [
+        (["--user", "2147483648"], "uids and gids must be in range 0-2147483647"),
+        (["--cpu-period", "900"], "CPU cfs period can not be less than 1ms"),
+        (["--memory-reservation", "1k"], "Minimum memory reservation allowed is 6MB"),
+    ] {
+        let arguments = [&["run", "--rm"], &flags[..], &["busybox", "true"]].concat();
+        assert!(world.docker(&arguments).stderr.contains(why), "{flags:?}");
+    }
+    world.docker(&["run", "-d", "--name", "up", "--cpus", "0.5", "busybox", "sleep", "1000"]).ok();
+    for (flags, why) in [
+        (["--cpu-quota", "80000"], "CPU Quota cannot be updated as NanoCPUs has already been set"),
+        (["--memory", "2m"], "Minimum memory limit allowed is 6MB"),
+    ] {
+        let arguments = [&["update"], &flags[..], &["up"]].concat();
+        assert!(world.docker(&arguments).fails(1).contains(why), "{flags:?}");
+    }
+}
+
+#[test]
+fn a_link_made_with_a_further_network_is_a_name() {
+    let world = World::new();
+    for network in ["one", "two"] {
+        world.docker(&["network", "create", network]).ok();
+    }
+    world.docker(&["run", "-d", "--name", "first", "--network", "one", "busybox", "sleep", "1000"]).ok();
+    world.docker(&["run", "-d", "--name", "second", "--network", "one", "busybox", "sleep", "1000"]).ok();
+    world.docker(&["network", "connect", "two", "first"]).ok();
+    world.docker(&["network", "connect", "--link", "first:FirstInTwo", "two", "second"]).ok();
+    world.docker(&["exec", "second", "ping", "-c", "1", "-W", "2", "FirstInTwo"]).ok();
+    let refused = world.docker(&["network", "connect", "--alias", "any", "bridge", "first"]).fails(1);
+    assert!(refused.contains("only supported for user-defined networks"), "{refused}");
+}
+
+#[test]
+fn output_comes_after_the_head_was_read() {
+    let world = World::new();
+    world.docker(&["run", "--name", "over", "busybox", "echo", "hello"]).ok();
+    let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
+    write!(stream, "POST /containers/over/attach?logs=1&stdout=1 HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n").unwrap();
+    // As a client that takes whatever comes with the head for a part of it.
+    let mut buffer = [0; 8192];
+    let read = stream.read(&mut buffer).unwrap();
+    assert!(buffer[..read].ends_with(b"\r\n\r\n"), "{}", String::from_utf8_lossy(&buffer[..read]));
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"\x01\0\0\0\0\0\0\x06hello\n");
+}
