@@ -163,6 +163,10 @@ impl Plan {
             }
             "volume" => {
                 let options = request.volume_options.clone().unwrap_or_default();
+                if !options.subpath.is_empty() {
+                    // All of the volume in its place would be the wrong files.
+                    return Err(invalid("subpaths of volumes are not supported by this engine".into()));
+                }
                 let driver = options.driver_config.as_ref().map(|config| &config["Options"]);
                 let driver = driver.and_then(|options| serde_json::from_value(options.clone()).ok());
                 let made = (options.labels, driver.unwrap_or_default());

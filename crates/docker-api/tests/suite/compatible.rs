@@ -405,3 +405,19 @@ fn output_comes_after_the_head_was_read() {
     stream.read_to_end(&mut rest).unwrap();
     assert_eq!(rest, b"\x01\0\0\0\0\0\0\x06hello\n");
 }
+
+#[test]
+fn clients_that_do_not_leave_http_attach_too() {
+    let world = World::new();
+    world.docker(&["create", "--name", "one", "-i", "busybox", "sh", "-c", "cat; echo over"]).ok();
+    let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
+    write!(stream, "POST /containers/one/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Length: 6\r\n\r\n").unwrap();
+    world.docker(&["start", "one"]).ok();
+    stream.write_all(b"given\n").unwrap();
+    let mut text = Vec::new();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.read_to_end(&mut text).unwrap();
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.starts_with("HTTP/1.1 200 OK") && text.contains("application/vnd.docker.raw-stream"), "{text}");
+    assert!(text.contains("\u{1}\0\0\0\0\0\0\u{6}given\n") && text.contains("over\n"), "{text}");
+}
