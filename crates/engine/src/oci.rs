@@ -114,6 +114,7 @@ pub(crate) fn environment(env: &[String], home: Option<&str>) -> Vec<String> {
         env.push(DEFAULT_PATH.to_owned());
     }
     if !env.iter().any(|entry| entry.starts_with("HOME=") && entry.len() > 5) {
+        env.retain(|entry| entry != "HOME=");
         env.push(format!("HOME={}", home.unwrap_or("/")));
     }
     env
@@ -218,7 +219,25 @@ fn masked_paths(spec: &ContainerSpec) -> Vec<String> {
 
 fn readonly_paths(spec: &ContainerSpec) -> Vec<String> {
     let default = || if spec.privileged { Vec::new() } else { default_readonly_paths() };
-    spec.readonly_paths.clone().unwrap_or_else(default)
+    let mut paths = spec.readonly_paths.clone().unwrap_or_else(default);
+    let own = spec.mounts.iter().any(|mount| mount.destination == "/sys/fs/cgroup");
+    if !spec.privileged && !own {
+        paths.extend(hierarchies(Path::new("/sys/fs/cgroup")));
+    }
+    paths
+}
+
+/// The hierarchies of cgroup v1. They are mounted one by one, whatever the options of the mount that stands for all of
+/// them: a container that could write there would set its own limits.
+fn hierarchies(root: &Path) -> Vec<String> {
+    if root.join("cgroup.controllers").exists() {
+        return Vec::new();
+    }
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let mut paths: Vec<String> = directories.map(|entry| entry.path().to_string_lossy().into_owned()).collect();
+    paths.sort();
+    paths
 }
 
 /// A device of the host: its type, major and minor number, permission bits and owner.

@@ -43,6 +43,10 @@ pub(crate) fn resolve(spec: &UserSpec, passwd: &str, group: &str) -> Result<Ids,
         None => (spec.user.as_str(), None),
     };
     let number = if user.is_empty() { Some(0) } else { user.parse::<u32>().ok() };
+    let numeric = |text: &str| text.parse::<i64>().is_ok_and(|number| !(0..=i64::from(i32::MAX)).contains(&number));
+    if numeric(user) || wanted_group.is_some_and(numeric) {
+        return Err("uids and gids must be in range 0-2147483647".into());
+    }
     let entry = passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let [name, _, uid, gid, _, home, ..] = fields[..] else { return None };

@@ -1,5 +1,7 @@
 //! What is asked of a new container, completed and judged.
 
+use std::collections::BTreeSet;
+
 use engine::content::{Image, Reference};
 
 use super::disks;
@@ -7,7 +9,7 @@ use super::options::{HostOptions, Options};
 use crate::error::{ApiError, Result};
 
 /// Less memory than this starts nothing.
-const LEAST_MEMORY: i64 = 6 << 20;
+pub(super) const LEAST_MEMORY: i64 = 6 << 20;
 const DEFAULT_SHM: i64 = 64 << 20;
 
 /// Refuses another platform than the image's, so that the client pulls.
@@ -88,6 +90,15 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
     if host.memory > 0 && host.memory_reservation > host.memory {
         return bad("Minimum memory limit can not be less than memory reservation limit, see usage");
     }
+    if host.memory_reservation > 0 && host.memory_reservation < LEAST_MEMORY {
+        return bad("Minimum memory reservation allowed is 6MB");
+    }
+    if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
+        return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+    }
+    if host.cpu_quota > 0 && host.cpu_quota < 1000 {
+        return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
     if host.nano_cpus > 0 && (host.cpu_quota != 0 || host.cpu_period != 0) {
         return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set");
     }
@@ -106,9 +117,25 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
             host.oom_score_adj
         )));
     }
-    for (what, list) in [("cpus", &host.cpuset_cpus), ("mems", &host.cpuset_mems)] {
-        if !is_cpu_list(list) {
+    if host.cpu_shares == 1 {
+        return bad("the minimum allowed cpu-shares is 2");
+    }
+    if host.cpu_shares > 262_144 {
+        return bad("the maximum allowed cpu-shares is 262144");
+    }
+    for (what, name, list) in [("cpus", "cpu", &host.cpuset_cpus), ("mems", "node", &host.cpuset_mems)] {
+        let Some(wanted) = numbers(list) else {
             return Err(ApiError::bad(format!("Invalid value {list} for cpuset {what}")));
+        };
+        let present = std::fs::read_to_string(format!("/sys/devices/system/{name}/online")).unwrap_or_default();
+        let present = present.trim();
+        // Where the kernel does not say, it decides.
+        let missing = numbers(present).is_some_and(|present| !present.is_empty() && !wanted.is_subset(&present));
+        if missing {
+            let thing = if name == "cpu" { "CPUs" } else { "memory nodes" };
+            return Err(ApiError::bad(format!(
+                "Requested {thing} are not available - requested {list}, available: {present}"
+            )));
         }
     }
     let policy = &host.restart_policy;
@@ -204,14 +231,18 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
     Ok(())
 }
 
-/// `0-2,7`; empty for all.
-fn is_cpu_list(text: &str) -> bool {
-    let number = |text: &str| text.parse::<u32>().ok();
-    let part = |part: &str| match part.split_once('-') {
-        None => number(part).is_some(),
-        Some((first, last)) => number(first).zip(number(last)).is_some_and(|(first, last)| first <= last),
-    };
-    text.is_empty() || text.split(',').all(part)
+/// The numbers of `0-2,7`; `None` if it is nothing of the kind.
+fn numbers(text: &str) -> Option<BTreeSet<u16>> {
+    let mut all = BTreeSet::new();
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last {
+            return None;
+        }
+        all.extend(first..=last);
+    }
+    Some(all)
 }
 
 /// The options that each driver knows, and those that have a shape.

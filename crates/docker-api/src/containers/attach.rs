@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use engine::{Streams, TerminalSize};
 use http::StatusCode;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use super::record::Status;
@@ -127,11 +127,7 @@ enum End {
     Gone,
 }
 
-async fn forward_input<R: AsyncRead>(
-    mut reader: ReadHalf<R>,
-    stdin: Option<engine::Input>,
-    keys: Option<Vec<u8>>,
-) -> End {
+async fn forward_input(mut reader: impl AsyncRead + Unpin, stdin: Option<engine::Input>, keys: Option<Vec<u8>>) -> End {
     let mut stdin = stdin;
     let mut detector = keys.map(Detector::new);
     let mut buffer = vec![0; 16 * 1024];
@@ -153,8 +149,8 @@ async fn forward_input<R: AsyncRead>(
     End::Gone
 }
 
-async fn forward_output<W: tokio::io::AsyncWrite>(
-    writer: &mut WriteHalf<W>,
+async fn forward_output(
+    writer: &mut (impl tokio::io::AsyncWrite + Unpin),
     mut stdout: Option<engine::Output>,
     mut stderr: Option<engine::Output>,
     frames: Frames,

@@ -32,6 +32,15 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
 /// Makes a container; also for builders.
 pub(crate) fn make(daemon: &Daemon, name: &str, request: CreateRequest) -> Result<(Arc<Container>, Vec<String>)> {
     let CreateRequest { mut options, mut host_config, networking_config } = request;
+    if host_config.network_mode.starts_with("container:") {
+        if !options.exposed_ports.is_empty() {
+            return Err(ApiError::bad("conflicting options: port exposing and the container type network mode"));
+        }
+        let own = networking_config.endpoints_config.values().map(|endpoint| &endpoint.mac_address);
+        if own.chain([&options.mac_address]).any(|mac| !mac.is_empty()) {
+            return Err(ApiError::bad("conflicting options: mac-address and the network mode"));
+        }
+    }
     let image = find_image(daemon, &options.image)?;
     merge(&mut options, &image);
     if options.cmd.iter().chain(&options.entrypoint).flatten().next().is_none_or(String::is_empty) {
@@ -176,8 +185,13 @@ fn networks(
 ) -> Result<BTreeMap<String, super::options::Endpoint>> {
     let mode = host.network_mode.clone();
     if let Some(other) = mode.strip_prefix("container:") {
-        let other = daemon.containers.find(other)?;
-        host.network_mode = format!("container:{}", other.id);
+        if other.is_empty() {
+            return Err(ApiError::bad("invalid network mode: invalid container format container:<name|id>"));
+        }
+        // One that is not there is missed when this one starts.
+        if let Ok(other) = daemon.containers.find(other) {
+            host.network_mode = format!("container:{}", other.id);
+        }
         return Ok(BTreeMap::new());
     }
     let network = daemon.networks.find(&mode)?;

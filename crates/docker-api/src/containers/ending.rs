@@ -33,6 +33,11 @@ pub(super) async fn watch_end(daemon: Arc<Daemon>, container: Arc<Container>, sa
     let (at, of) = (daemon.clone(), record.clone());
     let detached = blocking(move || {
         at.volumes.let_go(&of.id);
+        for mount in of.mounts.iter().filter(|mount| mount.kind == "volume") {
+            let attributes = [("container", of.id.clone()), ("driver", "local".to_owned())];
+            let attributes = attributes.map(|(name, value)| (name.to_owned(), value)).into();
+            at.events.emit("volume", "unmount", &mount.name, attributes);
+        }
         networks::detach(&at, &of)
     });
     let _ = detached.await;

@@ -55,7 +55,7 @@ pub(crate) use logs::logs;
 pub(crate) use options::HostOptions;
 pub(crate) use prune::prune;
 pub(crate) use record::{Record, Status};
-pub(crate) use remove::remove;
+pub(crate) use remove::{remove, remove_link};
 pub(crate) use spec::{resources, rlimits};
 pub(crate) use stats::stats;
 pub(crate) use table::{Container, Containers};

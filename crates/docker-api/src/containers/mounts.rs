@@ -61,10 +61,15 @@ impl Plan {
     fn inherit(&mut self, daemon: &Daemon, from: &str) -> Result<()> {
         let (name, mode) = from.split_once(':').unwrap_or((from, "rw"));
         if !matches!(mode, "rw" | "ro" | "z" | "Z") {
-            return Err(ApiError::bad(format!("invalid mode for volumes-from: {mode}")));
+            return Err(ApiError::bad(format!("invalid mode: {mode}")));
         }
         let other = daemon.containers.find(name)?;
         for mount in other.snapshot().mounts {
+            // What the other found in it is what this one finds.
+            self.no_copy.push(mount.destination.clone());
+            if mount.anonymous {
+                self.anonymous.push(mount.name.clone());
+            }
             self.add(MountPoint { rw: mount.rw && mode != "ro", ..mount });
         }
         Ok(())
@@ -93,17 +98,20 @@ impl Plan {
                 "invalid volume specification: '{bind}': invalid specification: destination can't be '/'"
             )));
         }
-        let (mut rw, mut propagation, mut copy) = (true, String::new(), true);
+        let (mut rw, mut propagation, mut copy) = (true, String::new(), None);
         for option in mode.split(',').filter(|option| !option.is_empty()) {
             match option {
                 "ro" | "readonly" => rw = false,
                 "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" => {}
-                "nocopy" => copy = false,
+                "nocopy" | "copy" => copy = Some(option),
                 "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave" => propagation = option.to_owned(),
                 other => return Err(ApiError::bad(format!("invalid mode: {other}"))),
             }
         }
         if source.starts_with('/') {
+            if let Some(option) = copy {
+                return Err(ApiError::bad(format!("invalid mode: {option}")));
+            }
             let source = clean(source);
             fs::create_dir_all(&source)
                 .or_else(|error| if Path::new(&source).exists() { Ok(()) } else { Err(error) })
@@ -116,8 +124,11 @@ impl Plan {
             if source.starts_with('.') || source.contains('/') {
                 crate::volumes::check(source)?;
             }
+            if !propagation.is_empty() {
+                return Err(ApiError::bad(format!("invalid mode: {propagation}")));
+            }
             self.volume(daemon, source, &destination, rw, mode, Default::default())?;
-            if !copy {
+            if copy == Some("nocopy") {
                 self.no_copy.push(destination.clone());
             }
         }
@@ -152,6 +163,10 @@ impl Plan {
             }
             "volume" => {
                 let options = request.volume_options.clone().unwrap_or_default();
+                if !options.subpath.is_empty() {
+                    // All of the volume in its place would be the wrong files.
+                    return Err(invalid("subpaths of volumes are not supported by this engine".into()));
+                }
                 let driver = options.driver_config.as_ref().map(|config| &config["Options"]);
                 let driver = driver.and_then(|options| serde_json::from_value(options.clone()).ok());
                 let made = (options.labels, driver.unwrap_or_default());

@@ -22,6 +22,16 @@ pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
+/// Takes a link away, which `docker rm --link` names without escaping its slash.
+pub(crate) async fn remove_link(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let name = format!("{}/{}", call.param("name"), call.param("alias"));
+    if !call.flag("link") {
+        return Err(ApiError::not_found(format!("No such container: {name}")));
+    }
+    unlink(&daemon, &name)?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
 /// Takes a link (`PARENT/ALIAS`) away; both containers stay.
 fn unlink(daemon: &Daemon, name: &str) -> Result<()> {
     let Some((parent, alias)) = name.trim_start_matches('/').rsplit_once('/') else {

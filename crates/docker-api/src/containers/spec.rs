@@ -12,11 +12,31 @@ use super::security::{Security, capabilities};
 use super::{MAIN, disks};
 use crate::error::{ApiError, Result};
 
+/// What of `/proc` may be mounted on: what containers show as theirs, such as the memory they have.
+const IN_PROC: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+];
+
 /// Refuses what [`container`] would refuse.
 pub(super) fn check(record: &Record) -> Result<()> {
     capabilities(&record.host)?;
     Security::parse(&record.host)?;
     rlimits(&record.host)?;
+    let inside = |mount: &&super::record::MountPoint| {
+        Path::new(&mount.destination).starts_with("/proc") && !IN_PROC.contains(&mount.destination.as_str())
+    };
+    if let Some(mount) = record.mounts.iter().find(inside) {
+        return Err(ApiError::bad(format!("\"{}\" cannot be mounted because it is inside /proc", mount.destination)));
+    }
     for (name, _) in record.host.sysctls.iter().flatten() {
         let separate = ["net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
         if !separate.iter().any(|prefix| name.starts_with(prefix)) {
@@ -64,7 +84,7 @@ pub(super) fn sandbox(record: &Record, network: Namespace, hostname: String, sha
         },
         sysctls: host.sysctls.clone().unwrap_or_default(),
         user_ids: shared.users,
-        cgroup_parent: match host.cgroup_parent.trim_matches('/') {
+        cgroup_parent: match super::mounts::clean(&host.cgroup_parent).trim_matches('/') {
             "" => "docker".to_owned(),
             parent => parent.to_owned(),
         },
@@ -86,7 +106,9 @@ pub(super) fn container(
     let security = Security::parse(host)?;
     let hostname = std::fs::read_to_string(directory.join("hostname")).unwrap_or_default();
     let mut mounts = mounts(record, directory);
-    if host.ipc_mode == "host" {
+    if mounts.iter().any(|mount| mount.destination == "/dev/shm") {
+        // The user's own.
+    } else if host.ipc_mode == "host" {
         mounts.push(Mount::bind("/dev/shm", "/dev/shm", false));
     } else if let Some((_, shm)) = &shared.ipc {
         mounts.push(Mount::bind(shm.clone(), "/dev/shm", false));
@@ -94,6 +116,8 @@ pub(super) fn container(
         let options = ["nosuid", "noexec", "nodev", "mode=1777", &format!("size={}", host.shm_size)];
         mounts.push(Mount { source: "shm".into(), ..tmpfs("/dev/shm", &options) });
     }
+    // Outer directories before what is mounted in them.
+    mounts.sort_by_key(|mount| mount.destination.split('/').filter(|part| !part.is_empty()).count());
     if shared.users.is_some() {
         map_owners(record, &mut mounts);
     }

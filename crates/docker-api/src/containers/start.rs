@@ -180,6 +180,15 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
     let layers = layers(daemon, &snapshot);
     for mount in record.mounts.iter().filter(|mount| mount.kind == "volume") {
         daemon.volumes.hold(&mount.name, &record.id)?;
+        let attributes = [
+            ("container", record.id.clone()),
+            ("destination", mount.destination.clone()),
+            ("driver", "local".to_owned()),
+            ("propagation", mount.propagation.clone()),
+            ("read/write", mount.rw.to_string()),
+        ];
+        let attributes = attributes.map(|(name, value)| (name.to_owned(), value)).into();
+        daemon.events.emit("volume", "mount", &mount.name, attributes);
     }
     fill_volumes(daemon, container, record, &layers)?;
     let shared = shared(daemon, record)?;
@@ -204,10 +213,11 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
     }
 }
 
-/// What is below the writable layer, topmost first.
+/// What is below the writable layer, topmost first. The mount points come last: whose the directories are that the image
+/// has, too, is the image's choice.
 pub(super) fn layers(daemon: &Daemon, snapshot: &Snapshot) -> Vec<PathBuf> {
     let init = init_layer::path(&daemon.config.data_dir);
-    std::iter::once(init).chain(snapshot.lower.iter().cloned()).collect()
+    snapshot.lower.iter().cloned().chain(std::iter::once(init)).collect()
 }
 
 /// Gives an empty volume what the image has in its place.

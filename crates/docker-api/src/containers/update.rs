@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::options::{HostOptions, RestartPolicy};
-use super::{MAIN, life, spec};
+use super::{MAIN, accept, life, spec};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
 use crate::http::{Call, Response, empty, json as json_answer};
@@ -42,6 +42,12 @@ pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             ));
         }
         host.memory = request.memory;
+    }
+    if host.nano_cpus > 0 && request.cpu_quota != 0 {
+        return Err(failed("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set"));
+    }
+    if host.nano_cpus > 0 && request.cpu_period != 0 {
+        return Err(failed("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set"));
     }
     let set = |mine: &mut i64, wanted: i64| {
         if wanted != 0 {
@@ -82,6 +88,9 @@ pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             return Err(ApiError::bad(format!("invalid restart policy: unknown policy '{}'", policy.name)));
         }
         host.restart_policy = policy;
+    }
+    if request.memory != 0 && request.memory < accept::LEAST_MEMORY {
+        return Err(ApiError::bad("Minimum memory limit allowed is 6MB"));
     }
     if let Ok(sandbox) = life::sandbox(&daemon, &container) {
         let resources = spec::resources(&host);

@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Version;
+use super::{Socket, Version};
 use crate::error::{ApiError, Result};
 use crate::filters::Filters;
 
@@ -35,6 +35,8 @@ pub(crate) struct Call {
     pub body: Option<Incoming>,
     /// Present when the client asked to leave HTTP.
     pub upgrade: Option<OnUpgrade>,
+    /// Its connection's.
+    pub socket: Option<Socket>,
 }
 
 impl Drop for Call {

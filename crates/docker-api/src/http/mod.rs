@@ -8,7 +8,7 @@ mod version;
 
 pub(crate) use answer::{Response, created, empty, json, json_stream, plain, streamed};
 pub(crate) use call::Call;
-pub(crate) use hijack::{Frames, Hijacked, hijack};
+pub(crate) use hijack::{Frames, Hijacked, Socket, hijack};
 pub use serve::is_answering;
 pub(crate) use serve::serve;
 pub(crate) use version::{API_VERSION, MIN_API_VERSION, Version};

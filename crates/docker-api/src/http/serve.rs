@@ -1,6 +1,7 @@
 //! Accepting connections and finding the handler of each request.
 
 use std::convert::Infallible;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
@@ -11,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixListener;
 
 use super::call::drain;
-use super::{API_VERSION, Call, Response, Version};
+use super::{API_VERSION, Call, Response, Socket, Version};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
 use crate::routes;
@@ -22,8 +23,10 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, listener: UnixListener) -> std::i
         let (stream, _) = listener.accept().await?;
         let daemon = daemon.clone();
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
+            let socket = Socket(stream.as_raw_fd());
+            let service = service_fn(move |mut request: http::Request<Incoming>| {
                 let daemon = daemon.clone();
+                request.extensions_mut().insert(socket);
                 async move { Ok::<_, Infallible>(answer(daemon, request).await) }
             });
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
@@ -71,6 +74,7 @@ async fn dispatch(daemon: Arc<Daemon>, mut request: http::Request<Incoming>) -> 
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
     let query = request.uri().query().unwrap_or_default();
     let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+    let socket = request.extensions().get::<Socket>().copied();
     let (parts, body) = request.into_parts();
     let found = Version::split(parts.uri.path())
         .and_then(|(version, path)| routes::find(&parts.method, path).map(|(route, params)| (version, route, params)));
@@ -81,7 +85,7 @@ async fn dispatch(daemon: Arc<Daemon>, mut request: http::Request<Incoming>) -> 
             return Err(error);
         }
     };
-    let call = Call { version, params, query, headers: parts.headers, body: Some(body), upgrade };
+    let call = Call { version, params, query, headers: parts.headers, body: Some(body), upgrade, socket };
     // A handler that panics must not take the connection's answer with it; a client that leaves must not leave
     // a container half made.
     match tokio::spawn(ANSWERING.scope((), (route.handler)(daemon, call))).await {

@@ -86,6 +86,7 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     if let Some(name) = call.query("filter") {
         filters = Filters::parse(Some(&json!({"reference": [name]}).to_string()))?;
     }
+    let every = call.flag("all");
     blocking(move || {
         let dangling = filters.flag("dangling")?;
         let moment = |key: &str| -> Result<Option<Timestamp>> {
@@ -99,7 +100,14 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
             }
         };
         let mut list = Vec::new();
-        for mut image in visible(&daemon.config.content)? {
+        let visible = visible(&daemon.config.content)?;
+        let children = visible.clone();
+        for mut image in visible {
+            // What has no name and others are made of is shown with all steps alone.
+            let nameless = image.tags.is_empty() && image.digests.is_empty();
+            if nameless && !every && children.iter().any(|other| descends(other, &image)) {
+                continue;
+            }
             let made = created(&image);
             let patterns = filters.values("reference");
             if !patterns.is_empty() {

@@ -152,6 +152,24 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
             BTreeMap::from([("name".into(), image.id.as_str().to_owned())]),
         );
         answer.push(json!({"Deleted": image.id.as_str()}));
+        answer.extend(parents(daemon, &image)?);
+    }
+    Ok(answer)
+}
+
+/// Removes what an image was made of that has no name and that nobody else needs.
+fn parents(daemon: &Daemon, image: &Image) -> Result<Vec<Value>> {
+    let all = visible(&daemon.config.content)?;
+    let mut answer = Vec::new();
+    for parent in &all {
+        let nameless = parent.tags.is_empty() && parent.digests.is_empty();
+        let used = || {
+            all.iter().any(|other| descends(other, parent))
+                || daemon.containers.all().iter().any(|user| user.record().image_id == parent.id.as_str())
+        };
+        if nameless && descends(image, parent) && !used() {
+            answer.extend(take_away(daemon, parent.id.as_str(), true)?);
+        }
     }
     Ok(answer)
 }

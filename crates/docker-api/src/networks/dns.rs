@@ -60,7 +60,10 @@ impl Names {
     fn lookup(&self, client: IpAddr, name: &str) -> Option<Vec<Ipv4Addr>> {
         let people = self.0.read();
         let networks = networks_of(&people, client);
-        let linked = people.iter().filter(|person| client == person.ip).find_map(|person| person.links.get(name));
+        // Whichever of its networks a link was made in, the question comes by the first.
+        let container = people.iter().find(|person| client == person.ip).map(|person| &person.container);
+        let own = people.iter().filter(|person| Some(&person.container) == container);
+        let linked = own.filter_map(|person| person.links.get(name)).next();
         let name = linked.map_or(name, String::as_str);
         let named = |person: &&Person| {
             let qualified = || person.names.iter().any(|own| format!("{own}.{}", person.network_name) == name);

@@ -51,6 +51,9 @@ pub(crate) fn attach(daemon: &Daemon, record: &Record) -> Result<Attached> {
         "none" => Ok(Attached::with(Namespace::New, named(daemon, record, "none"))),
         mode => match mode.strip_prefix("container:") {
             Some(other) => {
+                if daemon.containers.find(other)?.id == record.id {
+                    return Err(ApiError::bad("cannot join own network"));
+                }
                 let other = running(daemon, other)?;
                 let sandbox = daemon.config.engine.sandbox(&other.id);
                 let pid = sandbox.and_then(|sandbox| sandbox.pid()).ok_or_else(|| not_running(&other))?;

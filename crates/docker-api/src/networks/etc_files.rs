@@ -74,7 +74,10 @@ fn hosts_text(
         let _ = writeln!(text, "{address}\t{names}");
     }
     let full = match record.options.domainname.as_str() {
-        "" => hostname.to_owned(),
+        "" => match hostname.split_once('.') {
+            Some((short, _)) => format!("{hostname} {short}"),
+            None => hostname.to_owned(),
+        },
         domain => format!("{hostname}.{domain} {hostname}"),
     };
     for address in addresses {

@@ -59,7 +59,8 @@ pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response>
         );
     }
     value["Containers"] = containers.into();
-    if let Some(bridge) = daemon.networks.bridge_name(&record.id) {
+    // Of other networks only what their users gave is shown: tools compare it with what they would give now.
+    if let Some(bridge) = daemon.networks.bridge_name(&record.id).filter(|_| record.is_predefined()) {
         value["Options"]["com.docker.network.bridge.name"] = bridge.into();
     }
     Ok(json_answer(&value))
@@ -266,6 +267,12 @@ pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
         ));
     }
     let mut endpoint = request.endpoint_config;
+    if endpoint.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) && !network.has_names() {
+        return Err(ApiError::bad(format!(
+            "invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks (network {})",
+            network.name
+        )));
+    }
     let mac = Some(endpoint.mac_address.clone()).filter(|text| !text.is_empty());
     if let Some(text) = &mac {
         super::parse_mac(text)?;

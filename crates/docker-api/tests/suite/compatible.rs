@@ -21,6 +21,12 @@ fn ask_with(world: &World, method: &str, path: &str, body: &str) -> String {
     text
 }
 
+/// This moment, as `--until` takes it.
+fn now() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    format!("{}.{:09}", now.as_secs(), now.subsec_nanos())
+}
+
 /// The context of a build with this Dockerfile alone.
 fn context(dockerfile: &str) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
@@ -49,7 +55,7 @@ fn a_builds_last_messages_are_those_for_people_and_its_id_comes_before() {
     let [.., aux, built, tagged] = messages[..] else { panic!("{text}") };
     assert!(aux.starts_with(r#"{"aux":{"ID":"sha256:"#), "{text}");
     assert!(built.contains("Successfully built ") && tagged.contains("Successfully tagged made:latest"), "{text}");
-    let events = world.docker(&["events", "--until", "0s", "--filter", "type=image", "--filter", "event=tag"]).ok();
+    let events = world.docker(&["events", "--until", &now(), "--filter", "type=image", "--filter", "event=tag"]).ok();
     assert!(events.contains("name=made:latest"), "{events}");
 }
 
@@ -130,7 +136,7 @@ fn a_wait_ends_with_each_run_even_if_a_policy_begins_the_next() {
 fn events_until_a_moment_are_those_since_the_beginning() {
     let world = World::new();
     world.docker(&["create", "--name", "one", "busybox", "true"]).ok();
-    let told = world.docker(&["events", "--until", "0s", "--filter", "type=container"]).ok();
+    let told = world.docker(&["events", "--until", &now(), "--filter", "type=container"]).ok();
     assert!(told.contains("container create"), "{told}");
     let refused = world.docker(&["events", "--since", "20", "--until", "10"]).fails(1);
     assert!(refused.contains("time (20) cannot be after"), "{refused}");
@@ -177,7 +183,7 @@ fn what_is_asked_of_a_container_is_kept_and_checked_as_by_dockerd() {
         (r#"{"HostConfig":{"NetworkMode":"container:first","Links":["first:a"]}}"#, "can't be used with links"),
         (r#"{"HostConfig":{"NetworkMode":"container:first","Dns":["1.1.1.1"]}}"#, "dns and the network mode"),
     ] {
-        let body = body.replacen('{', r#"{"Image":"busybox","#, 1);
+        let body = body.replacen('{', r#"{"Image":"busybox","Cmd":["true"],"#, 1);
         let answer = post(&world, "/containers/create", &body);
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(why), "{body}: {answer}");
     }
@@ -262,4 +268,156 @@ fn an_image_others_are_made_of_is_not_removed_by_its_id() {
     world.docker(&["rm", "-f", "up"]).ok();
     let several = world.docker(&["rmi", &id]).fails(1);
     assert!(several.contains("(must be forced) - image is referenced in multiple repositories"), "{several}");
+}
+
+#[test]
+fn an_unprivileged_container_does_not_set_its_own_limits() {
+    let world = World::new();
+    let script =
+        "for d in /sys/fs/cgroup /sys/fs/cgroup/memory /sys/fs/cgroup/pids; do mkdir $d/inner && echo $d; done; true";
+    let made = world.docker(&["run", "--rm", "busybox", "sh", "-c", script]).ok();
+    // The directory that holds the hierarchies of v1 is the container's own, and sets nothing.
+    assert!(!made.contains("memory") && !made.contains("pids"), "{made}");
+    if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        assert_eq!(made, "");
+    }
+    world
+        .docker(&[
+            "run",
+            "--rm",
+            "--privileged",
+            "busybox",
+            "sh",
+            "-c",
+            "d=/sys/fs/cgroup; [ -d $d/memory ] && d=$d/memory; mkdir $d/inner && rmdir $d/inner",
+        ])
+        .ok();
+}
+
+#[test]
+fn mounts_have_their_places_whatever_they_are_mounted_on() {
+    let world = World::new();
+    world.docker(&["run", "--rm", "-v", "etc:/etc", "busybox", "cat", "/etc/hosts"]).ok();
+    let shm = world.path("shm");
+    std::fs::create_dir(&shm).unwrap();
+    let own = format!("{}:/dev/shm:ro", shm.display());
+    assert_ne!(world.docker(&["run", "--rm", "-v", &own, "busybox", "touch", "/dev/shm/x"]).code, 0);
+    let proc = world.docker(&["run", "--rm", "-v", "some:/proc/sys", "busybox", "true"]).fails(125);
+    assert!(proc.contains("cannot be mounted because it is inside /proc"), "{proc}");
+    let shared = world.docker(&["run", "--rm", "-v", "some:/data:shared", "busybox", "true"]).fails(125);
+    assert!(shared.contains("invalid mode: shared"), "{shared}");
+    let dockerfile = "FROM busybox\nRUN mkdir -p /etc && chown 7:8 /etc\n";
+    world.docker_with(&["build", "-t", "made", "-"], dockerfile.as_bytes()).ok();
+    let looked = world.docker(&["run", "--name", "used", "made", "ls", "-ldn", "/etc"]).ok();
+    let fields: Vec<&str> = looked.split_whitespace().collect();
+    assert_eq!((fields[2], fields[3]), ("7", "8"), "{looked}");
+    assert_eq!(world.docker(&["diff", "used"]).ok(), "");
+    world.docker(&["run", "--name", "parent", "-v", "/data", "busybox", "true"]).ok();
+    world.docker(&["run", "--name", "child", "--volumes-from", "parent", "busybox", "true"]).ok();
+    world.docker(&["rm", "parent"]).ok();
+    let before = world.docker(&["volume", "ls", "-q"]).ok().lines().count();
+    world.docker(&["rm", "-v", "child"]).ok();
+    assert_eq!(world.docker(&["volume", "ls", "-q"]).ok().lines().count(), before - 1);
+}
+
+#[test]
+fn names_and_variables_are_as_in_dockers_containers() {
+    let world = World::new();
+    let hosts = world.docker(&["run", "--rm", "-h", "foo.example.com", "busybox", "cat", "/etc/hosts"]).ok();
+    assert!(hosts.contains("\tfoo.example.com foo"), "{hosts}");
+    let env = world.docker(&["run", "--rm", "-e", "HOME=", "busybox", "env"]).ok();
+    assert_eq!(env.matches("HOME=").count(), 1, "{env}");
+    let own =
+        world.docker(&["run", "--rm", "--name", "own", "--network", "container:own", "busybox", "true"]).fails(125);
+    assert!(own.contains("cannot join own network"), "{own}");
+    let nobody = world.docker(&["run", "--rm", "--network", "container:nobody", "busybox", "true"]).fails(125);
+    assert!(nobody.contains("No such container: nobody"), "{nobody}");
+    world.docker(&["network", "create", "net"]).ok();
+    world.docker(&["run", "-d", "--name", "up", "--network", "net", "busybox", "sleep", "1000"]).ok();
+    assert_eq!(world.docker(&["network", "inspect", "-f", "{{len .Options}}", "net"]).ok(), "0");
+    for (flag, why) in [
+        ("--expose=80", "port exposing and the container type network mode"),
+        ("--mac-address=92:d0:c6:0a:29:33", "mac-address and the network mode"),
+    ] {
+        let refused = world.docker(&["run", "--rm", flag, "--network", "container:up", "busybox", "true"]).fails(125);
+        assert!(refused.contains(why), "{flag}: {refused}");
+    }
+    let far = world.docker(&["run", "--rm", "--cpuset-cpus", "7000", "busybox", "true"]).fails(125);
+    assert!(far.contains("Requested CPUs are not available - requested 7000, available: "), "{far}");
+}
+
+#[test]
+fn volumes_tell_of_their_use_and_are_filled_once() {
+    let world = World::new();
+    world.docker_with(&["build", "-t", "filled", "-"], b"FROM busybox\nRUN mkdir /foo && touch /foo/bar\n").ok();
+    world.docker(&["run", "--name", "plain", "-v", "own:/foo", "busybox", "true"]).ok();
+    assert_eq!(world.docker(&["run", "--rm", "--volumes-from", "plain", "filled", "ls", "/foo"]).ok(), "");
+    let told = world.docker(&["events", "--until", &now(), "--filter", "type=volume", "--format", "{{.Action}}"]).ok();
+    assert_eq!(told, "create\nmount\nunmount\nmount\nunmount");
+    for (flag, mode) in [("/srv:/foo:nocopy", "nocopy"), ("/srv:/foo:copy", "copy")] {
+        let refused = world.docker(&["run", "--rm", "-v", flag, "busybox", "true"]).fails(125);
+        assert!(refused.contains(&format!("invalid mode: {mode}")), "{refused}");
+    }
+    for (flags, why) in [
+        (["--user", "2147483648"], "uids and gids must be in range 0-2147483647"),
+        (["--cpu-period", "900"], "CPU cfs period can not be less than 1ms"),
+        (["--memory-reservation", "1k"], "Minimum memory reservation allowed is 6MB"),
+    ] {
+        let arguments = [&["run", "--rm"], &flags[..], &["busybox", "true"]].concat();
+        assert!(world.docker(&arguments).stderr.contains(why), "{flags:?}");
+    }
+    world.docker(&["run", "-d", "--name", "up", "--cpus", "0.5", "busybox", "sleep", "1000"]).ok();
+    for (flags, why) in [
+        (["--cpu-quota", "80000"], "CPU Quota cannot be updated as NanoCPUs has already been set"),
+        (["--memory", "2m"], "Minimum memory limit allowed is 6MB"),
+    ] {
+        let arguments = [&["update"], &flags[..], &["up"]].concat();
+        assert!(world.docker(&arguments).fails(1).contains(why), "{flags:?}");
+    }
+}
+
+#[test]
+fn a_link_made_with_a_further_network_is_a_name() {
+    let world = World::new();
+    for network in ["one", "two"] {
+        world.docker(&["network", "create", network]).ok();
+    }
+    world.docker(&["run", "-d", "--name", "first", "--network", "one", "busybox", "sleep", "1000"]).ok();
+    world.docker(&["run", "-d", "--name", "second", "--network", "one", "busybox", "sleep", "1000"]).ok();
+    world.docker(&["network", "connect", "two", "first"]).ok();
+    world.docker(&["network", "connect", "--link", "first:FirstInTwo", "two", "second"]).ok();
+    world.docker(&["exec", "second", "ping", "-c", "1", "-W", "2", "FirstInTwo"]).ok();
+    let refused = world.docker(&["network", "connect", "--alias", "any", "bridge", "first"]).fails(1);
+    assert!(refused.contains("only supported for user-defined networks"), "{refused}");
+}
+
+#[test]
+fn output_comes_after_the_head_was_read() {
+    let world = World::new();
+    world.docker(&["run", "--name", "over", "busybox", "echo", "hello"]).ok();
+    let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
+    write!(stream, "POST /containers/over/attach?logs=1&stdout=1 HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n").unwrap();
+    // As a client that takes whatever comes with the head for a part of it.
+    let mut buffer = [0; 8192];
+    let read = stream.read(&mut buffer).unwrap();
+    assert!(buffer[..read].ends_with(b"\r\n\r\n"), "{}", String::from_utf8_lossy(&buffer[..read]));
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"\x01\0\0\0\0\0\0\x06hello\n");
+}
+
+#[test]
+fn clients_that_do_not_leave_http_attach_too() {
+    let world = World::new();
+    world.docker(&["create", "--name", "one", "-i", "busybox", "sh", "-c", "cat; echo over"]).ok();
+    let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
+    write!(stream, "POST /containers/one/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Length: 6\r\n\r\n").unwrap();
+    world.docker(&["start", "one"]).ok();
+    stream.write_all(b"given\n").unwrap();
+    let mut text = Vec::new();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.read_to_end(&mut text).unwrap();
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.starts_with("HTTP/1.1 200 OK") && text.contains("application/vnd.docker.raw-stream"), "{text}");
+    assert!(text.contains("\u{1}\0\0\0\0\0\0\u{6}given\n") && text.contains("over\n"), "{text}");
 }
