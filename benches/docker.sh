@@ -116,10 +116,10 @@ forget() { rm -rf "$work/registry/docker/registry/v2"; }
 # unless it must keep digests). Both sides carry the very same blobs.
 docker import "$work/debian.tar" "$address/plain:1" > /dev/null
 docker push -q "$address/plain:1" > /dev/null
-skopeo copy -q $from_there --preserve-digests "docker://$address/plain:1" "oci:$work/layout:plain"
-skopeo copy -q $from_there "docker://$address/plain:1" "oci:$work/layout:gzip"
+skopeo copy -q $from_there --preserve-digests "docker://$address/plain:1" "oci:$work/layout-plain:1"
+skopeo copy -q $from_there "docker://$address/plain:1" "oci:$work/layout-gzip:1"
 forget
-skopeo copy -q --preserve-digests $to_there "oci:$work/layout:gzip" "docker://$address/gzip:1"
+skopeo copy -q --preserve-digests $to_there "oci:$work/layout-gzip:1" "docker://$address/gzip:1"
 docker rmi "$address/plain:1" > /dev/null
 
 storage="containers-storage:[overlay@$work/peer/root+$work/peer/run]"
@@ -139,7 +139,7 @@ for kind in gzip plain; do
     esac
     push_ours() { docker push -q "$address/$kind:1"; }
     push_ours_after() { forget; }
-    push_theirs() { skopeo copy -q --preserve-digests $to_there "oci:$work/layout:$kind" "docker://$address/$kind:1"; }
+    push_theirs() { skopeo copy -q --preserve-digests $to_there "oci:$work/layout-$kind:1" "docker://$address/$kind:1"; }
     push_theirs_after() { forget; }
     forget
     compare "push over loopback, $kind (skopeo from files)" ">=" 1.5 5 push_ours push_theirs

@@ -15,15 +15,20 @@ expect() { # expect WHAT EXPECTED FOUND
     [ "$2" = "$3" ] || fail "$1: expected '$2', found '$3'"
 }
 
+serve() { # serve FLAGS...
+    "$hythe" engine --socket /run/hythe/docker.sock "$@" >> /tmp/engine.log 2>&1 &
+    engine=$!
+    tries=0
+    until docker version > /dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ $tries -lt 300 ] || fail "the engine: not in time"
+        sleep 0.2
+    done
+}
+process_of() { docker inspect --format '{{.State.Pid}}' "$1"; }
+
 "$hythe" image import /images/busybox.tar busybox:1 > /dev/null || fail "import"
-"$hythe" engine --socket /run/hythe/docker.sock > /tmp/engine.log 2>&1 &
-engine=$!
-tries=0
-until [ -S /run/hythe/docker.sock ]; do
-    tries=$((tries + 1))
-    [ $tries -lt 300 ] || fail "the socket: not in time"
-    sleep 0.2
-done
+serve
 expect "docker info" "2 cgroupfs" "$(docker info --format '{{.CgroupVersion}} {{.CgroupDriver}}')"
 
 docker run -d --name one --memory 64m --memory-swap 96m --cpus 0.5 --cpu-shares 512 --pids-limit 50 --cpuset-cpus 0 busybox:1 \
@@ -53,6 +58,34 @@ docker run --name two --memory 32m busybox:1 sh -c 'x=x; while true; do x=$x$x; 
 expect "a container without memory" "137 true" "$(docker inspect --format '{{.State.ExitCode}} {{.State.OOMKilled}}' two)"
 docker rm -f one two > /dev/null || fail "rm"
 passed "an OOM kill is told"
+
+docker run -d --name stays --memory 48m busybox:1 sh -c 'i=0; while true; do echo line $i; i=$((i+1)); sleep 0.1; done' > /dev/null ||
+    fail "run"
+docker run -d --name ends busybox:1 sh -c 'while [ ! -e /end ]; do sleep 0.1; done; exit 42' > /dev/null || fail "run"
+before=$(process_of stays) ending=$(process_of ends)
+kill -9 $engine
+wait $engine
+[ -d "/proc/$before" ] || fail "the container died with the engine"
+# It ends while nobody watches.
+touch "/proc/$ending/root/end"
+tries=0
+while [ -d "/proc/$ending" ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 300 ] || fail "the container does not end"
+    sleep 0.1
+done
+serve
+expect "the container's process" "running $before" "$(docker inspect --format '{{.State.Status}} {{.State.Pid}}' stays)"
+expect "one that ended meanwhile" "exited 42" "$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' ends)"
+expect "the limit as a process of exec sees it" 50331648 "$(docker exec stays cat /sys/fs/cgroup/memory.max)"
+case $(docker stats --no-stream --format '{{.MemUsage}}' stays) in
+*\ /\ 48MiB) ;;
+*) fail "stats: $(docker stats --no-stream stays)" ;;
+esac
+docker pause stays > /dev/null && docker unpause stays > /dev/null || fail "pause of a container taken over"
+docker logs stays | awk '$2 != NR - 1 {exit 1}' || fail "a line is missing or doubled"
+docker rm -f stays ends > /dev/null || fail "rm"
+passed "containers outlive a killed engine and are taken over, with their limits, logs and exit codes"
 
 # What looks like the root of the hierarchy in there is a group with processes in it.
 cat > /tmp/inner.sh << 'END'
@@ -86,3 +119,28 @@ wait $engine
 "$hythe" down --purge > /dev/null || fail "down --purge"
 left=$(find $cgroups -name '*hythe*'; find $HYTHE_DATA_DIR /run/hythe 2> /dev/null)
 expect "what is left" "" "$left"
+passed "down --purge leaves nothing of the engine"
+
+# On the disk, where files can be shown under other ids.
+export HYTHE_DATA_DIR=/work/hythe
+"$hythe" image import /images/busybox.tar busybox:1 > /dev/null || fail "import"
+serve --userns-remap default
+docker run -d --name mapped --memory 48m busybox:1 sh -c 'echo inside > /file; echo begun; exec sleep 1000' > /dev/null || fail "run"
+tries=0
+until docker logs mapped | grep -q begun; do
+    tries=$((tries + 1))
+    [ $tries -lt 300 ] || fail "the container does not begin"
+    sleep 0.1
+done
+expect "the user inside" 0 "$(docker exec mapped id -u)"
+user=$(stat -c %u "/proc/$(process_of mapped)")
+[ "$user" -ge 65536 ] || fail "the user outside is $user"
+expect "whose a file is" "0 $user" "$(docker exec mapped stat -c %u /file) $(find /work/hythe/content/snapshots -name file -path '*upper*' -exec stat -c %u {} +)"
+expect "the limit of a mapped container" 50331648 "$(docker exec mapped cat /sys/fs/cgroup/memory.max)"
+docker exec mapped sh -c 'echo max > /sys/fs/cgroup/memory.max' 2> /dev/null && fail "a mapped container may write to its cgroup"
+docker rm -f mapped > /dev/null || fail "rm"
+passed "a container with users of its own is limited and entered"
+kill $engine
+wait $engine
+"$hythe" down --purge > /dev/null || fail "down --purge"
+expect "what is left" "" "$(find $cgroups -name '*hythe*'; find $HYTHE_DATA_DIR 2> /dev/null)"
