@@ -89,7 +89,7 @@ const ALL_SIX: &str = r#"---
 apiVersion: v1
 kind: Service
 metadata: {name: backend}
-spec: {selector: {app: backend}, ports: [{port: 80}]}
+spec: {selector: {app: backend}, ports: [{port: 80, protocol: TCP}]}
 ---
 apiVersion: patterns.hythe.dev/v1
 kind: ShardedService
