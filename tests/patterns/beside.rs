@@ -52,11 +52,11 @@ spec:
   containers:
   - name: web
     image: busybox:1
-    command: [httpd, -f, -p, "8080", -h, /site/current]
+    command: [httpd, -f, -p, "8080", -h, /site]
     volumeMounts: [{{name: site, mountPath: /site}}]
   - name: worker
     image: busybox:1
-    command: [sh, -c, "echo $$ > /conf/worker.pid; trap 'cat /conf/app.conf >> /conf/seen' HUP; printf '2026-03-04 05:06:07 ERROR it failed\\n  at a\\n  at b\\n2026-03-04 05:06:08 INFO well again\\n' > /logs/app.log; while :; do sleep 1 & wait $!; done"]
+    command: [sh, -c, "echo $$$$ > /conf/worker.pid; trap 'cat /conf/app.conf >> /conf/seen' HUP; printf '2026-03-04 05:06:07 ERROR it failed\\n  at a\\n  at b\\n2026-03-04 05:06:08 INFO well again\\n' > /logs/app.log; while :; do sleep 1000 & wait $!; done"]
     volumeMounts: [{{name: conf, mountPath: /conf}}, {{name: logs, mountPath: /logs}}]
   - name: git-sync
     image: hythe.dev/patterns:0.1.0
@@ -64,6 +64,7 @@ spec:
     volumeMounts: [{{name: site, mountPath: /site}}, {{name: repository, mountPath: /repository, readOnly: true}}]
   - name: config
     image: hythe.dev/patterns:0.1.0
+    securityContext: {{runAsUser: 0}}
     args: [sidecar, config, "--source=dir:/source", --target=/conf, "--notify=signal:HUP@pidfile:/conf/worker.pid", "--validate-regex=colour", --admin, ":9912"]
     volumeMounts: [{{name: source, mountPath: /source}}, {{name: conf, mountPath: /conf}}]
   - name: topz
@@ -84,14 +85,20 @@ spec:
 "#,
         repository.display()
     );
+    // The image is there before many want it at once.
+    apply(
+        &cluster,
+        "{apiVersion: v1, kind: Pod, metadata: {name: first}, spec: {restartPolicy: Never, containers: [{name: c, image: 'hythe.dev/patterns:0.1.0', args: [sidecar, topz, --help]}]}}",
+    );
+    cluster.until("pod/first", "{.status.phase}", "Succeeded");
     apply(&cluster, &yaml);
     cluster.wait_ready("pod/site");
     let ip = cluster.jsonpath("pod/site", "{.status.podIP}");
     let get = |port: u16, path: &str| http_get(&format!("{ip}:{port}"), path);
     // git-sync: what is pushed is served, and only whole.
-    eventually("the first commit", || get(8080, "/index.html").as_deref() == Ok("one\n"));
+    eventually("the first commit", || get(8080, "/current/index.html").as_deref() == Ok("one\n"));
     commit("two\n");
-    eventually("the second commit", || get(8080, "/index.html").as_deref() == Ok("two\n"));
+    eventually("the second commit", || get(8080, "/current/index.html").as_deref() == Ok("two\n"));
     assert!(get(9911, "/readyz").is_ok());
     let sync: Value = serde_json::from_str(&get(9911, "/api/v1/sync").unwrap()).unwrap();
     assert_eq!((sync["ref"].as_str(), sync["error"].is_null()), (Some("main"), true), "{sync}");

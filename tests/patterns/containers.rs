@@ -85,7 +85,7 @@ fn every_pattern_container_starts_says_that_it_is_well_and_ends_when_it_is_told_
         let words: Vec<&str> = command.split(' ').collect();
         let help =
             docker::succeed(&cluster, &[&["run", "--rm", "hythe.dev/patterns"], &words[..], &["--help"]].concat());
-        for word in ["--admin", "[env: HYTHE_ADMIN=", "9901", "/healthz"] {
+        for word in ["--admin", "[env: HYTHE_ADMIN=", "0.0.0.0:9901"] {
             assert!(help.contains(word), "{command} --help lacks {word:?}:\n{help}");
         }
     }

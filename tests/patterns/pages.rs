@@ -49,6 +49,8 @@ impl Script {
             script = script.replace(port, &free);
         }
         drop(free);
+        // Not every program ends what it prints with a line.
+        script.push_str("\necho\n");
         let programs = Path::new(env!("CARGO_BIN_EXE_hythe")).parent().unwrap();
         let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
         let mut command = Command::new("sh");
@@ -106,7 +108,7 @@ fn the_scripts_of_the_pages_say_what_the_pages_print() {
 #[test]
 fn a_probe_asks_the_health_adapter_as_the_page_says() {
     let cluster = Cluster::up();
-    cluster.import("redis-7", "redis:7");
+    super::software::import_redis(&cluster);
     apply(&cluster, &objects("health-adapter.md"));
     cluster.wait_ready("pod/cache");
     let ip = cluster.jsonpath("pod/cache", "{.status.podIP}");
@@ -131,7 +133,7 @@ fn a_probe_asks_the_health_adapter_as_the_page_says() {
 #[test]
 fn the_router_before_three_redis_servers_works_as_the_page_says() {
     let cluster = Cluster::up();
-    cluster.import("redis-7", "redis:7");
+    super::software::import_redis(&cluster);
     apply(&cluster, &objects("sharding.md"));
     cluster.kubectl(&["rollout", "status", "statefulset/db", "--timeout=90s"]);
     cluster.wait_ready("pod/router");
@@ -153,12 +155,14 @@ fn the_router_before_three_redis_servers_works_as_the_page_says() {
 fn nginx_follows_its_config_map_as_the_page_says() {
     let cluster = Cluster::up();
     super::software::import_nginx(&cluster);
-    apply(&cluster, &objects("config.md"));
+    // Without a tag it would be looked for on the internet each time.
+    let printed = objects("config.md").replace("image: nginx\n", "image: nginx:1\n");
+    apply(&cluster, &printed);
     cluster.wait_ready("pod/site");
     let ip = cluster.jsonpath("pod/site", "{.status.podIP}");
     let address = format!("{ip}:8080");
     eventually("the first page", || http_get(&address, "/").as_deref() == Ok("one\n"));
-    let change = objects("config.md").replace("'one", "'two");
+    let change = printed.replace("'one", "'two");
     let map = change.split("---").next().unwrap();
     apply(&cluster, map);
     eventually("the second page", || http_get(&address, "/").as_deref() == Ok("two\n"));

@@ -33,18 +33,28 @@ pub fn import_programs(cluster: &Cluster, image: &str, programs: &[&str]) {
 /// nginx as its users' image has it: started without a word, it serves what stands in `/etc/nginx/conf.d`.
 pub fn import_nginx(cluster: &Cluster) {
     import_programs(cluster, "nginx-files:1", &[installed(&["/usr/sbin/nginx"])]);
-    let context = cluster.scratch().join("nginx-context");
-    fs::create_dir(&context).unwrap();
     let config = "user root; error_log /dev/stderr; pid /tmp/nginx.pid; events {} http { access_log off;
         client_body_temp_path /tmp/body; proxy_temp_path /tmp/proxy; fastcgi_temp_path /tmp/fastcgi;
         uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi; include /etc/nginx/conf.d/*.conf; }";
-    fs::write(context.join("nginx.conf"), config).unwrap();
-    let dockerfile = "FROM nginx-files:1
-COPY nginx.conf /etc/nginx/nginx.conf
-CMD [\"/usr/sbin/nginx\", \"-g\", \"daemon off;\"]
-";
+    let rest = "COPY nginx.conf /etc/nginx/nginx.conf\nCMD [\"/usr/sbin/nginx\", \"-g\", \"daemon off;\"]";
+    build(cluster, "nginx:1", &format!("FROM nginx-files:1\n{rest}\n"), &[("nginx.conf", config)]);
+}
+
+/// Redis as its users' image has it: started without a word, it serves everybody who reaches it.
+pub fn import_redis(cluster: &Cluster) {
+    cluster.import("redis-7", "redis-files:7");
+    let command = "CMD [\"redis-server\", \"--protected-mode\", \"no\", \"--save\", \"\"]";
+    build(cluster, "redis:7", &format!("FROM redis-files:7\n{command}\n"), &[]);
+}
+
+fn build(cluster: &Cluster, image: &str, dockerfile: &str, files: &[(&str, &str)]) {
+    let context = cluster.scratch().join(format!("context-{}", image.replace(':', "-")));
+    fs::create_dir(&context).unwrap();
     fs::write(context.join("Dockerfile"), dockerfile).unwrap();
-    cluster.hythe(&["build", "-t", "nginx:latest", context.to_str().unwrap()]);
+    for (name, content) in files {
+        fs::write(context.join(name), content).unwrap();
+    }
+    cluster.hythe(&["build", "-t", image, context.to_str().unwrap()]);
 }
 
 /// A Service, and a Deployment of a Python program that listens on port 8080. Its text must have no tabs.
