@@ -67,6 +67,8 @@ fn owners(command: &str) -> Vec<u32> {
 #[test]
 fn pods_with_users_of_their_own_are_root_inside_and_nobody_outside() {
     let cluster = Cluster::up();
+    let features = "jsonpath={.items[0].status.runtimeHandlers[0].features.userNamespaces}";
+    assert_eq!(cluster.kubectl(&["get", "nodes", "-o", features]), "true");
     cluster.apply(PODS);
     cluster.wait_ready("pod/a");
     cluster.wait_ready("pod/b");

@@ -6,7 +6,8 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
-        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeSpec, NodeStatus, NodeSystemInfo,
+        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeRuntimeHandler,
+        NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
@@ -218,9 +219,23 @@ fn node(context: &Context, images: &[ImageInfo], old: &[k8s_openapi::api::core::
             }),
             node_info: Some(system_info(config, machine)),
             images: Some(image_list(images)),
+            runtime_handlers: Some(runtime_handlers(user_namespaces("/proc/sys/user/max_user_namespaces"))),
             ..NodeStatus::default()
         }),
     }
+}
+
+/// What the one runtime can do (KEP-127: who schedules pods of their own users looks here).
+fn runtime_handlers(user_namespaces: bool) -> Vec<NodeRuntimeHandler> {
+    let features =
+        NodeRuntimeHandlerFeatures { recursive_read_only_mounts: Some(true), user_namespaces: Some(user_namespaces) };
+    vec![NodeRuntimeHandler { name: Some(String::new()), features: Some(features) }]
+}
+
+/// Whether the kernel makes user namespaces; `limit` is the file that says how many.
+fn user_namespaces(limit: &str) -> bool {
+    let limit = std::fs::read_to_string(limit).unwrap_or_default();
+    limit.trim().parse::<u64>().is_ok_and(|limit| limit > 0)
 }
 
 /// Thousandths of a CPU as a quantity.

@@ -419,5 +419,6 @@ fn clients_that_do_not_leave_http_attach_too() {
     stream.read_to_end(&mut text).unwrap();
     let text = String::from_utf8_lossy(&text);
     assert!(text.starts_with("HTTP/1.1 200 OK") && text.contains("application/vnd.docker.raw-stream"), "{text}");
-    assert!(text.contains("\u{1}\0\0\0\0\0\0\u{6}given\n") && text.contains("over\n"), "{text}");
+    // What comes at once may be one piece.
+    assert!(text.contains("\u{1}\0\0\0\0\0\0") && text.contains("given\n") && text.contains("over\n"), "{text}");
 }
