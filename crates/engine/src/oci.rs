@@ -227,6 +227,30 @@ fn readonly_paths(spec: &ContainerSpec) -> Vec<String> {
     paths
 }
 
+/// Mounts of a container's own groups of cgroup v1, in place of the one mount that stands for all of them: libcontainer
+/// looks the groups up by the process's id, which means another process, or none, on the host when it joined a PID
+/// namespace.
+pub(crate) fn own_groups(spec: &ContainerSpec, directories: Vec<(&Path, PathBuf)>) -> Vec<Mount> {
+    const ROOT: &str = "/sys/fs/cgroup";
+    let replaced = spec.mounts.iter().any(|mount| mount.destination == ROOT);
+    let directories: Vec<_> = directories.into_iter().filter(|(at, _)| at.starts_with(ROOT)).collect();
+    if replaced || directories.is_empty() {
+        return Vec::new();
+    }
+    let root = Mount {
+        source: "tmpfs".into(),
+        destination: ROOT.into(),
+        fstype: "tmpfs".into(),
+        options: ["noexec", "nosuid", "nodev", "mode=755"].map(String::from).into(),
+    };
+    let own = directories.into_iter().map(|(at, directory)| {
+        let mut mount = Mount::bind(directory.to_string_lossy(), at.to_string_lossy(), !spec.privileged);
+        mount.options.extend(["nosuid", "noexec", "nodev"].map(String::from));
+        mount
+    });
+    std::iter::once(root).chain(own).collect()
+}
+
 /// The hierarchies of cgroup v1. They are mounted one by one, whatever the options of the mount that stands for all of
 /// them: a container that could write there would set its own limits.
 fn hierarchies(root: &Path) -> Vec<String> {

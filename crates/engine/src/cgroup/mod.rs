@@ -109,6 +109,15 @@ impl Cgroups {
         }
     }
 
+    /// Where the group at `path` is in each hierarchy of v1 that has it: mount point and directory. None on v2.
+    pub fn directories(&self, path: &Path) -> Vec<(&Path, PathBuf)> {
+        if !matches!(self.layout, Layout::V1(_)) {
+            return Vec::new();
+        }
+        let directories = self.mounts.iter().map(|mount| (mount.as_path(), mount.join(path)));
+        directories.filter(|(_, directory)| directory.is_dir()).collect()
+    }
+
     /// Moves the calling process into `path` in every hierarchy, so that it no longer belongs to the group it was
     /// started in. Failures are returned only if no hierarchy accepted it.
     pub fn leave_for(&self, path: &Path) -> io::Result<()> {

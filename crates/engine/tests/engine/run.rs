@@ -186,6 +186,27 @@ async fn containers_of_a_shared_process_namespace_see_each_other_but_not_the_hos
 }
 
 #[tokio::test]
+async fn a_shared_process_namespace_may_use_ids_that_the_host_does_not() {
+    let world = World::new().await;
+    let mut spec = world.sandbox_spec("pod");
+    spec.pid = PidMode::Shared;
+    let sandbox = world.engine.create_sandbox(spec).await.expect("a sandbox");
+    // The next processes of the namespace get ids far from any that the host has now.
+    let taken = |pid: &u32| std::path::Path::new(&format!("/proc/{pid}")).exists();
+    let free = (1000..32000).step_by(100).find(|first| !(*first..*first + 90).any(|pid| taken(&pid)));
+    let free = free.expect("ninety ids in a row that nobody has");
+    let mut spec = world.shell("first", &format!("echo {free} > /proc/sys/kernel/ns_last_pid && ls /sys/fs/cgroup"));
+    spec.privileged = true;
+    let (exit, log) = world.run(&sandbox, spec).await;
+    assert_eq!(exit.exit_code, 0, "{log:?}");
+    for name in ["a", "b", "c"] {
+        let (exit, log) = world.run(&sandbox, world.shell(name, "cat /sys/fs/cgroup/*/cgroup.procs; echo $$")).await;
+        assert_eq!(exit.exit_code, 0, "{log:?}");
+    }
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_container_may_join_anothers_process_namespace() {
     let world = World::new().await;
     let sandbox = world.sandbox().await;
