@@ -49,10 +49,11 @@ suite() { # suite NAME COMMAND...
 }
 echo "guest: $(uname -r), controllers: $(cat /sys/fs/cgroup/cgroup.controllers), up after $(cut -d. -f1 /proc/uptime) s"
 cd /tmp
-# Files whose users are mapped need a disk: this kernel's tmpfs can't show them under other ids.
-truncate -s 400M /disk && mke2fs /disk > /dev/null && mkdir /work && mount -t ext4 -o loop /disk /work && chmod 755 /work || failed=" disk"
+# Files whose users are mapped need a disk: the tmpfs of kernels before 6.3 can't show them under other ids, so that one test,
+# which has a volume in memory, is for others.
+truncate -s 400M /disk && mke2fs -F /disk > /dev/null && mkdir /mnt && mount -t ext4 -o loop /disk /mnt && chmod 755 /mnt || failed=" disk"
 suite engine "$engine" --test-threads 2 run:: adoption:: streams::
-suite engine env TMPDIR=/work "$engine" --test-threads 1 users::
+suite users env TMPDIR=/mnt "$engine" --test-threads 1 users:: --skip mapped_volumes
 suite platform sh /platform.sh "$hythe"
 suite docker sh /docker.sh "$hythe"
 if [ -z "$failed" ]; then

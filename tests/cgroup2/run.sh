@@ -6,14 +6,14 @@
 #
 # Fails when a test fails, or when the machine has not told that all passed before the deadline.
 #   HYTHE_TEST_IMAGES   where `make images` put them           GUEST_DEADLINE   seconds, 1800
-#   GUEST_BUILD         cargo's words to choose packages        GUEST_SUITES     engine platform docker
+#   GUEST_BUILD         cargo's words to choose packages        GUEST_SUITES     engine users platform docker
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cd "$root"
 work=${CARGO_TARGET_DIR:-$root/target}/guest
 images=${HYTHE_TEST_IMAGES:-$root/target/images}
-suites=${GUEST_SUITES:-engine platform docker}
+suites=${GUEST_SUITES:-engine users platform docker}
 deadline=${GUEST_DEADLINE:-1800}
 if [ "$(uname -m)" != x86_64 ]; then
     echo "the guest's kernel and emulator are fetched for x86-64 only, this is $(uname -m)" >&2

@@ -164,6 +164,10 @@ impl Registry {
         };
         match error {
             OciDistributionError::AuthenticationFailure(_) => denied(),
+            // It asked for a password, and there is none.
+            OciDistributionError::ServerError { code: 401, .. } => {
+                ApiError::new(http::StatusCode::UNAUTHORIZED, "no basic auth credentials")
+            }
             OciDistributionError::UnauthorizedError { .. } => {
                 ApiError::new(http::StatusCode::UNAUTHORIZED, "unauthorized: authentication required")
             }
