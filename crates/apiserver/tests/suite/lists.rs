@@ -42,6 +42,7 @@ async fn pages_show_one_moment_even_if_objects_come_and_go() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_page_but_the_last_tells_how_many_are_left() {
     let api = with_maps(7).await;
+    api.made("/api/v1/namespaces", &json!({"metadata": {"name": "other"}})).await;
     api.made("/api/v1/namespaces/other/configmaps", &json!({"metadata": {"name": "m000"}})).await;
     for disturbed in [false, true] {
         let (mut query, mut left) = (format!("{MAPS}?limit=2"), Vec::new());
