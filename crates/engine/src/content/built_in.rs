@@ -2,7 +2,7 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use super::{Content, ContentError, Image, Reference};
+use super::{Content, ContentError, Digest, Image, Reference};
 
 /// An image that somebody in this process can make.
 pub trait BuiltIn: Send + Sync {
@@ -16,24 +16,39 @@ pub trait BuiltIn: Send + Sync {
     fn write(&self, archive: &Path) -> io::Result<()>;
 }
 
+/// The image, and what it was once it was made: it is made once in this process, however many wait for it.
+pub(super) struct Made {
+    image: Arc<dyn BuiltIn>,
+    id: parking_lot::Mutex<Option<Digest>>,
+}
+
 impl Content {
     /// Answers pulls of an image's names with the image. Nothing is made before the first pull; later calls are ignored.
     pub fn build_in(&self, image: Arc<dyn BuiltIn>) {
-        let _ = self.inner.built_in.set(image);
+        let _ = self.inner.built_in.set(Arc::new(Made { image, id: Default::default() }));
     }
 
     /// The built-in image of that name, brought into the store.
     pub(super) async fn pull_built_in(&self, reference: &Reference) -> Option<Result<Image, ContentError>> {
-        let image = self.inner.built_in.get().filter(|image| image.is(reference))?.clone();
+        let made = self.inner.built_in.get().filter(|made| made.image.is(reference))?.clone();
         let name = reference.to_string();
         Some(
             self.blocking(move |content| {
+                let mut id = made.id.lock();
+                if let Some(image) = id.as_ref().and_then(|id| content.image(id.as_str()).ok()) {
+                    if !image.tags.contains(&name) {
+                        content.tag(image.id.as_str(), &name)?;
+                    }
+                    return content.image(&name);
+                }
                 let directory = content.path("ingest");
                 let fail = |e| ContentError::io("write", &directory, e);
                 let archive = tempfile::Builder::new().prefix("built-in-").tempfile_in(&directory).map_err(fail)?;
-                image.write(archive.path()).map_err(fail)?;
+                made.image.write(archive.path()).map_err(fail)?;
                 let images = content.import(archive.path(), Some(&name))?;
-                images.into_iter().next().ok_or(ContentError::NotFound(name))
+                let image = images.into_iter().next().ok_or(ContentError::NotFound(name))?;
+                *id = Some(image.id.clone());
+                Ok(image)
             })
             .await,
         )
@@ -42,10 +57,13 @@ impl Content {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
     use crate::content::PullOptions;
 
-    struct OneFile;
+    /// Counts how often it is made.
+    struct OneFile(AtomicUsize);
 
     impl BuiltIn for OneFile {
         fn is(&self, reference: &Reference) -> bool {
@@ -53,6 +71,7 @@ mod tests {
         }
 
         fn write(&self, archive: &Path) -> io::Result<()> {
+            self.0.fetch_add(1, Ordering::Relaxed);
             let mut tar = tar::Builder::new(std::fs::File::create(archive)?);
             let mut header = tar::Header::new_gnu();
             header.set_size(5);
@@ -66,13 +85,25 @@ mod tests {
     async fn a_pull_of_a_built_in_name_needs_no_registry() {
         let directory = tempfile::tempdir().unwrap();
         let content = Content::open(directory.path()).unwrap();
-        content.build_in(Arc::new(OneFile));
+        let (made, options) = (Arc::new(OneFile(AtomicUsize::new(0))), PullOptions::default());
+        content.build_in(made.clone());
         assert!(content.images().unwrap().is_empty(), "nothing is made before somebody asks");
         let image = content.pull("built.in/one:v1", &PullOptions::default()).await.unwrap();
         assert_eq!(image.tags, ["built.in/one:v1"]);
         let again = content.pull("built.in/one", &PullOptions::default()).await.unwrap();
         assert_eq!(again.id, image.id);
         assert_eq!(again.tags, ["built.in/one:latest", "built.in/one:v1"]);
+        content.remove_image("built.in/one:v1", false).unwrap();
+        let pulls = (0..4).map(|_| content.pull("built.in/one:v1", &options));
+        for pulled in futures::future::join_all(pulls).await {
+            assert_eq!(pulled.unwrap().id, image.id);
+        }
+        assert_eq!(made.0.load(Ordering::Relaxed), 1, "who waits for it gets what was made");
+        for tag in again.tags {
+            content.remove_image(&tag, false).unwrap();
+        }
+        content.pull("built.in/one:v1", &options).await.unwrap();
+        assert_eq!(made.0.load(Ordering::Relaxed), 2, "what was removed is made again");
         assert_eq!(std::fs::read_dir(directory.path().join("ingest")).unwrap().count(), 0);
     }
 }

@@ -77,7 +77,7 @@ struct Inner {
     settling: settle::Settling,
     removal: removal::Removal,
     /// The image that comes with the program.
-    built_in: std::sync::OnceLock<Arc<dyn BuiltIn>>,
+    built_in: std::sync::OnceLock<Arc<built_in::Made>>,
 }
 
 impl Content {
