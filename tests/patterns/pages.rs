@@ -44,9 +44,14 @@ impl Script {
         let mut script = blocks(page, "sh").remove(0).replace("/tmp/", &format!("{}/", scratch.display()));
         // All are held until all are chosen, so that they differ.
         let free: Vec<TcpListener> = ports.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let mut metrics = String::new();
         for (port, free) in ports.iter().zip(&free) {
             let free = free.local_addr().unwrap().port().to_string();
             script = script.replace(port, &free);
+            if *port == "9121" {
+                // Where the page leaves the adapter to its default.
+                metrics = format!("127.0.0.1:{free}");
+            }
         }
         drop(free);
         // Not every program ends what it prints with a line.
@@ -58,6 +63,7 @@ impl Script {
             .args(["-ec", &script])
             .env("PATH", path)
             .env("HYTHE_ADMIN", "off")
+            .env("METRICS_LISTEN", metrics)
             .env("no_proxy", "*")
             .env("NO_PROXY", "*");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);

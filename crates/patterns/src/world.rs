@@ -14,7 +14,7 @@ use k8s_openapi::api::{
 };
 use kube::{Client, Resource, ResourceExt};
 use parking_lot::{Mutex, RwLock};
-use proxy::config::{Discovery, Endpoint, Pool};
+use proxy::config::{Discovery, Duration, Endpoint, Pool};
 use tokio::{sync::OnceCell, task::JoinSet};
 
 use crate::Settings;
@@ -215,7 +215,8 @@ impl Reach {
     /// As a pool of that name.
     pub fn pool(&self, name: &str) -> Pool {
         let endpoint = |address: &String| Endpoint { address: address.clone(), ..Default::default() };
-        let mut pool = Pool { name: name.to_owned(), ..Default::default() };
+        // Within a cluster a connection is there at once, or to a pod that is gone.
+        let mut pool = Pool { name: name.to_owned(), connect_timeout: Duration::seconds(2), ..Default::default() };
         match self {
             Self::Addresses(all) => pool.endpoints = all.iter().map(endpoint).collect(),
             Self::Name(name) => pool.discovery = Some(Discovery::Dns(name.clone())),

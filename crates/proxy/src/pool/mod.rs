@@ -210,7 +210,9 @@ impl Pool {
         let members = self.members.read();
         let now = now_millis();
         let turn = || self.turn.fetch_add(1, Ordering::Relaxed);
-        let chosen = balance::choose(&self.config, &members, wish, now, turn, rand::random);
+        let chosen = balance::choose(&self.config, &members, wish, now, turn, rand::random)
+            // One that is left out for a while is better than none, or than one that failed this very request.
+            .or_else(|| balance::choose(&self.config, &members, wish, u64::MAX, turn, rand::random));
         let Some(chosen) = chosen else {
             self.empty.fetch_add(1, Ordering::Relaxed);
             return None;
