@@ -98,18 +98,24 @@ fn replicas_of_a_rate_limit_count_together_and_know_who_shows_who_he_is() {
         user += 1;
         passed(&format!("early-{user}"), &[], 25) == 10
     });
-    // A replica that gets no answer in time counts by itself, so on a busy machine a few more may pass, and no fewer.
-    let about = |passed: usize, allowed: usize| (allowed..=allowed + 4).contains(&passed);
+    let (status, fields, _) = limited(&format!("early-{user}"), &[]);
+    assert_eq!((status.as_str(), field(&fields, "x-ratelimit-remaining")), ("429", Some("0")));
+    let wait: u64 = field(&fields, "retry-after").unwrap().parse().unwrap();
+    assert!((1..=3600).contains(&wait), "{wait}");
+    // A replica that gets no answer of the other in time counts by itself for a while, so on a busy machine as many more may
+    // pass, never fewer.
+    let alone = |passed: usize, allowed: usize| (allowed..=2 * allowed).contains(&passed);
     for user in ["ann", "bob", "cid"] {
         let passed = passed(user, &[], 25);
-        assert!(about(passed, 10), "{user}: {passed}");
-        let (status, fields, _) = limited(user, &[]);
-        assert_eq!((status.as_str(), field(&fields, "x-ratelimit-remaining")), ("429", Some("0")));
-        let wait: u64 = field(&fields, "retry-after").unwrap().parse().unwrap();
-        assert!((1..=3600).contains(&wait), "{wait}");
+        assert!(alone(passed, 10), "{user}: {passed}");
     }
-    let known = passed("dora", &["-H", "Authorization: Bearer x"], 40);
-    assert!(about(known, 30), "who shows who he is may ask more: {known}");
+    let mut user = 0;
+    eventually("who shows who he is may ask thirty times", || {
+        user += 1;
+        let known = passed(&format!("known-{user}"), &["-H", "Authorization: Bearer x"], 65);
+        assert!(alone(known, 30), "{known}");
+        known == 30
+    });
     // Both replicas took part.
     let pods = cluster.jsonpath("pods -l app.kubernetes.io/instance=tier", "{.items[*].metadata.name}");
     for pod in pods.split_whitespace() {
