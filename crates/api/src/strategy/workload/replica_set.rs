@@ -7,10 +7,7 @@ use super::{
         access::{at, ensure_object, entries, fill, get, int, is_empty, set},
         check::nonnegative,
         field::{Faults, Path},
-        pod::{
-            defaults::{default_pod_spec, default_template},
-            spec,
-        },
+        pod::{defaults::default_template, spec},
         prepare::{self, PLAIN},
     },
     template,
@@ -52,15 +49,6 @@ fn default_replica_set(object: &mut Value) {
     default_template(spec);
 }
 
-/// As a ReplicaSet's, but for the template, which may be missing.
-fn default_replicas_and_template(object: &mut Value) {
-    let spec = ensure_object(object, "spec");
-    fill(spec, "replicas", 1);
-    if let Some(template) = super::super::access::object_mut(spec, "template") {
-        default_pod_spec(ensure_object(template, "spec"));
-    }
-}
-
 fn default_replication_controller(object: &mut Value) {
     let labels = at(object, &["spec", "template", "metadata", "labels"]).cloned();
     if let Some(labels) = labels.filter(|labels| labels.as_object().is_some_and(|map| !map.is_empty())) {
@@ -73,7 +61,12 @@ fn default_replication_controller(object: &mut Value) {
             set(metadata, "labels", labels);
         }
     }
-    default_replicas_and_template(object);
+    let spec = ensure_object(object, "spec");
+    fill(spec, "replicas", 1);
+    // Unlike a ReplicaSet's, it may be missing.
+    if get(spec, "template").is_some() {
+        default_template(spec);
+    }
 }
 
 fn validate(object: &Value) -> Vec<Cause> {
