@@ -7,6 +7,7 @@ mod instance;
 mod kubeconfig;
 mod patterns_image;
 mod pki;
+mod rest;
 mod simulate;
 mod up;
 

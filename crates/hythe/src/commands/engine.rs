@@ -44,6 +44,7 @@ pub fn run(instance: &Instance, flags: EngineFlags) -> Result<ExitCode> {
         println!("hythe: engine on unix://{}", socket.display());
         tokio::select! {
             served = up::docker::serve(instance, content, &socket, ids, flags.registries.options()) => served?,
+            never = crate::rest::run() => match never {},
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

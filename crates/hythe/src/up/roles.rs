@@ -47,6 +47,7 @@ use crate::{
     instance::{Instance, Settings, write_private},
     kubeconfig,
     pki::Pki,
+    rest,
 };
 
 const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -119,6 +120,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     let mut tasks = JoinSet::new();
     tasks.spawn(watched("api listener", stop.clone(), serve(server.clone(), listener, &pki)?));
     tasks.spawn(watched("compaction", stop.clone(), compaction::run(store.clone())));
+    tasks.spawn(watched("rest", stop.clone(), rest::run()));
     tasks.spawn(watched(
         "scheduler",
         stop.clone(),
