@@ -35,12 +35,4 @@ awk "BEGIN{tick = 1e6 / $(getconf CLK_TCK) / $pods
     printf \"%-46s %10.0f us    (nodes %.0f us more)\n\", \"processor time of the control plane for a pod\",
         ($(ticks "$pid") - $before_plane) * tick, ($(ticks $nodes) - $before_nodes) * tick}"
 awk '/^Pss:/{printf "%-46s %10.0f MiB   (at most 512)\n", "memory of the control plane, PSS", $2/1024}' "/proc/$pid/smaps_rollup"
-begin=$(date +%s.%N)
-kubectl get pods -A > "$work/listed"
-end=$(date +%s.%N)
-own=$(times | tail -1 | sed 's/0m//g; s/s//g')
-kubectl get pods -A > "$work/listed"
-own="$own $(times | tail -1 | sed 's/0m//g; s/s//g')"
-listed=$(grep -c Running "$work/listed")
-awk "BEGIN{split(\"$own\", own, \" \"); printf \"%-46s %10.2f s     (at most 0.5; kubectl itself computes for %.2f s)\n\",
-    \"kubectl get pods -A on $listed pods\", $end - $begin, own[3] + own[4] - own[1] - own[2]}"
+python3 "$here/listing.py" "$pods"
