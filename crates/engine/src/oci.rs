@@ -34,7 +34,10 @@ pub(crate) struct Surroundings<'a> {
 
 /// The configuration (config.json of the OCI runtime specification 1.2).
 pub(crate) fn config(spec: &ContainerSpec, surroundings: &Surroundings<'_>) -> Value {
-    let mut namespaces = vec![json!({"type": "mount"}), json!({"type": "cgroup"})];
+    let mut namespaces = vec![json!({"type": "mount"})];
+    if !spec.host_cgroup_namespace {
+        namespaces.push(json!({"type": "cgroup"}));
+    }
     match surroundings.pid_namespace.as_deref() {
         None => {}
         Some("") => namespaces.push(json!({"type": "pid"})),

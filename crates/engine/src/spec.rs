@@ -137,6 +137,8 @@ pub struct ContainerSpec {
     pub device_rules: Vec<String>,
     /// OOM score adjustment, −1000 to 1000. A refused negative value becomes the lowest permitted, with a warning.
     pub oom_score_adj: Option<i32>,
+    /// The host's cgroup namespace instead of one of its own: `/proc/self/cgroup` names its groups from the host's root.
+    pub host_cgroup_namespace: bool,
     /// All capabilities, all host devices, no masks, no seccomp, `/sys` and cgroups writable.
     pub privileged: bool,
     /// Where its output goes; `None` drops it (attached clients still see it).

@@ -1,7 +1,7 @@
 //! An address range in CIDR notation (RFC 4632), as `--pod-cidr` and `--service-cidr` are written.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,13 @@ impl Cidr {
             return None;
         }
         Some(Ipv4Addr::from(u32::from(base) + index))
+    }
+
+    /// The `index`-th address of an IPv6 range; `None` outside it or for IPv4.
+    pub fn nth6(&self, index: u128) -> Option<Ipv6Addr> {
+        let IpAddr::V6(base) = self.address else { return None };
+        let address = Ipv6Addr::from(u128::from(base).checked_add(index)?);
+        self.contains(address.into()).then_some(address)
     }
 
     /// The number of addresses of an IPv4 range; 0 for IPv6.

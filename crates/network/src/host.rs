@@ -78,6 +78,16 @@ enum Missing {
     Error,
 }
 
+/// Lets the bridge have addresses of IPv6, and with `forward` the node pass its packets on.
+pub(crate) fn allow_ipv6(bridge: &str, forward: bool) -> Result<(), NetworkError> {
+    sysctl(&format!("ipv6/conf/{bridge}/accept_ra"), "0", Missing::Fine)?;
+    sysctl(&format!("ipv6/conf/{bridge}/disable_ipv6"), "0", Missing::Error)?;
+    if forward {
+        sysctl("ipv6/conf/all/forwarding", "1", Missing::Error)?;
+    }
+    Ok(())
+}
+
 /// Writes a setting unless it already has the value (`/proc/sys` may be read-only in a container).
 fn sysctl(name: &str, value: &str, missing: Missing) -> Result<(), NetworkError> {
     let path = PathBuf::from("/proc/sys/net").join(name);

@@ -52,13 +52,22 @@ const STATUS_DST_NAT: u32 = 1 << 5;
 
 /// Puts a bridge under the rules; once there it stays until [`release`]. Fine if it is there already.
 pub(crate) fn protect(isolation: &Isolation, bridge: &str) -> Result<(), NetworkError> {
+    protect_in(libc::NFPROTO_IPV4, isolation, bridge)
+}
+
+/// The same for packets of IPv6, which only some networks have.
+pub(crate) fn protect_ipv6(isolation: &Isolation, bridge: &str) -> Result<(), NetworkError> {
+    protect_in(libc::NFPROTO_IPV6, isolation, bridge)
+}
+
+fn protect_in(family: i32, isolation: &Isolation, bridge: &str) -> Result<(), NetworkError> {
     let step = "isolate a bridge";
     let table = crate::host::table_name(&isolation.group);
-    let mut session = Session::open().map_err(NetworkError::netlink(step))?;
+    let mut session = Session::of_family(family).map_err(NetworkError::netlink(step))?;
     let mut last = None;
     // Two bridges may be the first at a time, or one the first while another is the last: who is late looks again.
     for _ in 0..3 {
-        let mut batch = Batch::new(&table);
+        let mut batch = Batch::of_family(family, &table);
         if !session.has_chain(&table, SHAPE).map_err(NetworkError::netlink(step))? {
             create(&mut batch);
         }
@@ -81,14 +90,18 @@ pub(crate) fn protect(isolation: &Isolation, bridge: &str) -> Result<(), Network
 
 /// Takes a bridge out of the rules, and the table away with the last one. Fine if it is not there.
 pub(crate) fn release(isolation: &Isolation, bridge: &str) -> io::Result<()> {
+    release_in(libc::NFPROTO_IPV4, isolation, bridge).and(release_in(libc::NFPROTO_IPV6, isolation, bridge))
+}
+
+fn release_in(family: i32, isolation: &Isolation, bridge: &str) -> io::Result<()> {
     let table = crate::host::table_name(&isolation.group);
-    let mut session = Session::open()?;
+    let mut session = Session::of_family(family)?;
     if !session.has_chain(&table, SHAPE)? {
         return Ok(());
     }
     let name = name_bytes(bridge);
     let pair = [&name[..], &name[..]].concat();
-    let mut batch = Batch::new(&table);
+    let mut batch = Batch::of_family(family, &table);
     for (set, key) in [(SAME, &pair), (APART, &pair), (INTERNAL, &name), (MEMBERS, &name)] {
         if session.elements(&table, set)?.iter().any(|(present, _)| present == key) {
             batch.delete_element(set, key);
@@ -100,7 +113,7 @@ pub(crate) fn release(isolation: &Isolation, bridge: &str) -> io::Result<()> {
             return Ok(());
         }
     }
-    let mut batch = Batch::new(&table);
+    let mut batch = Batch::of_family(family, &table);
     batch.delete_table();
     session.commit(batch).map_err(|error| error.source)
 }
@@ -140,7 +153,7 @@ fn create(batch: &mut Batch) {
 }
 
 /// An interface name as the kernel compares it.
-fn name_bytes(name: &str) -> Vec<u8> {
+pub(crate) fn name_bytes(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(libc::IFNAMSIZ, 0);
     bytes

@@ -24,5 +24,5 @@ pub mod service;
 pub use cidr::{Cidr, CidrError};
 pub use error::NetworkError;
 pub use isolation::Isolation;
-pub use network::{Addresses, Network, NetworkConfig};
+pub use network::{Addresses, Ipv6, Network, NetworkConfig};
 pub use pod::{HostPort, PodAttach, PodNetwork, UserIds};

@@ -26,7 +26,7 @@ const SYSCTLS: [(&str, &str); 3] = [
     // As containerd and Docker have it: a pod's ports are its own, so none is privileged, and anyone may ping.
     ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
     ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
-    // For links made from here on; loopback keeps ::1. IPv6 pod addresses are not served yet.
+    // For links made from here on; loopback keeps ::1. Links that get addresses of IPv6 are let have them then.
     ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
 ];
 
@@ -65,6 +65,21 @@ impl Namespace {
             .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
             .map_err(NetworkError::namespace("enter a namespace"))?;
         Ok(Namespace { file, links })
+    }
+
+    /// Writes settings (names below `/proc/sys/net`) inside a namespace made elsewhere.
+    pub(crate) fn set(path: &Path, settings: Vec<(String, &'static str)>) -> Result<(), NetworkError> {
+        let file = File::open(path).map_err(NetworkError::file("open", path))?;
+        std::thread::Builder::new()
+            .name("pod-netns".to_owned())
+            .spawn(move || {
+                setns(&file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
+                settings.iter().try_for_each(|(name, value)| fs::write(Path::new("/proc/sys/net").join(name), value))
+            })
+            .map_err(NetworkError::namespace("start a thread"))?
+            .join()
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+            .map_err(NetworkError::namespace("change settings in a namespace"))
     }
 
     pub(crate) fn fd(&self) -> RawFd {

@@ -1,7 +1,9 @@
 //! The node's network: one bridge, one nftables table, a directory of leases.
 
+mod ipv6;
 mod join;
 
+pub use ipv6::Ipv6;
 pub use join::Addresses;
 
 use std::collections::HashSet;
@@ -233,6 +235,7 @@ impl Network {
             links.delete(&bridge).map_err(NetworkError::netlink("remove the bridge"))?;
         }
         let released = config.isolation.as_ref().map_or(Ok(()), |isolation| isolation::release(isolation, &bridge));
+        let released = released.and(ipv6::remove_rules(&config.name));
         match service::remove(&host::table_name(&config.name)).and(released) {
             Err(error) if !unsupported(&error) => {
                 return Err(NetworkError::netlink("remove the nftables table")(error));

@@ -2,6 +2,7 @@
 //! network and mount namespace that its thread lives in, with a second machine beside it. `ip` sets that second one up.
 
 mod dns;
+mod ipv6;
 mod isolation;
 mod machine;
 mod pods;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use engine::cgroup::Cgroups;
 use engine::content::{Image, Reference};
 
 use super::disks;
@@ -42,7 +43,8 @@ pub(super) fn complete(host: &mut HostOptions) -> Vec<String> {
     default(&mut host.restart_policy.name, "no");
     default(&mut host.ipc_mode, "private");
     default(&mut host.runtime, "hythe");
-    default(&mut host.cgroupns_mode, "private");
+    // As dockerd: what reads its own groups' names on v1 looks them up from the host's root.
+    default(&mut host.cgroupns_mode, if Cgroups::detect().is_v2() { "private" } else { "host" });
     if host.shm_size == 0 {
         host.shm_size = DEFAULT_SHM;
     }
@@ -73,6 +75,51 @@ pub(super) fn complete(host: &mut HostOptions) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// Refuses options that say contrary things of the network. It is asked before anything is looked up, of what the user
+/// said alone.
+pub(super) fn contradictions(options: &Options, host: &HostOptions) -> Result<()> {
+    let mode = host.network_mode.as_str();
+    let mut parts = mode.split(':');
+    let shares = parts.next() == Some("container");
+    let refuse = |text: &str| Err(ApiError::bad(text));
+    if shares && parts.next().is_none_or(str::is_empty) {
+        return refuse("invalid network mode: invalid container format container:<name|id>");
+    }
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    if shares && !options.hostname.is_empty() {
+        return refuse("conflicting options: hostname and the network mode");
+    }
+    if shares && some(&host.links) {
+        return refuse(
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+        );
+    }
+    if shares && !host.dns.is_empty() {
+        return refuse("conflicting options: dns and the network mode");
+    }
+    if shares && some(&host.extra_hosts) {
+        return refuse("conflicting options: custom host-to-IP mapping and the network mode");
+    }
+    if (shares || mode == "host") && !options.mac_address.is_empty() {
+        return refuse("conflicting options: mac-address and the network mode");
+    }
+    if shares && (!host.port_bindings.is_empty() || host.publish_all_ports) {
+        return refuse("conflicting options: port publishing and the container type network mode");
+    }
+    if shares && !options.exposed_ports.is_empty() {
+        return refuse("conflicting options: port exposing and the container type network mode");
+    }
+    if host.uts_mode == "host" && !options.hostname.is_empty() {
+        return refuse("conflicting options: hostname and the UTS mode");
+    }
+    if mode == "host" && some(&host.links) {
+        return refuse(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+        );
+    }
+    Ok(())
 }
 
 /// Refuses what dockerd refuses, in its words.
@@ -116,6 +163,12 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
             "Invalid value {}, range for oom score adj is [-1000, 1000]",
             host.oom_score_adj
         )));
+    }
+    if !matches!(host.cgroupns_mode.as_str(), "private" | "host") {
+        return Err(ApiError::bad(format!("invalid cgroup namespace mode: {}", host.cgroupns_mode)));
+    }
+    if host.cpu_shares < 0 {
+        return bad("shares: invalid argument");
     }
     if host.cpu_shares == 1 {
         return bad("the minimum allowed cpu-shares is 2");
@@ -200,33 +253,6 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
         && super::signal::parse(signal).is_none()
     {
         return Err(ApiError::bad(format!("invalid signal: {signal}")));
-    }
-    let mode = host.network_mode.as_str();
-    let shares = mode.starts_with("container:");
-    if shares && !options.hostname.is_empty() {
-        return bad("conflicting options: hostname and the network mode");
-    }
-    if shares && host.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        return bad(
-            "conflicting options: container type network can't be used with links. This would result in undefined behavior",
-        );
-    }
-    if shares && !host.dns.is_empty() {
-        return bad("conflicting options: dns and the network mode");
-    }
-    if shares && host.extra_hosts.as_ref().is_some_and(|hosts| !hosts.is_empty()) {
-        return bad("conflicting options: custom host-to-IP mapping and the network mode");
-    }
-    if host.uts_mode == "host" && !options.hostname.is_empty() {
-        return bad("conflicting options: hostname and the UTS mode");
-    }
-    if shares && (!host.port_bindings.is_empty() || host.publish_all_ports) {
-        return bad("conflicting options: port publishing and the container type network mode");
-    }
-    if matches!(mode, "host") && host.links.as_ref().is_some_and(|links| !links.is_empty()) {
-        return bad(
-            "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
-        );
     }
     Ok(())
 }

@@ -12,11 +12,13 @@ use super::{MAIN, remove};
 use crate::daemon::Daemon;
 use crate::error::{Result, blocking};
 use crate::networks;
+use crate::volumes::subpath;
 
 /// Goes on watching containers that still run, settles those that ended meanwhile, and starts those whose policy says so.
 pub(crate) async fn adopt(daemon: &Arc<Daemon>) {
     for container in daemon.containers.all() {
         let record = container.snapshot();
+        subpath::clear(&container.directory.join(start::PARTS));
         if matches!(record.state.status, Status::Created | Status::Exited | Status::Removing | Status::Dead) {
             clear(daemon, &record).await;
         }

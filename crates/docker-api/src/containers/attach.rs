@@ -12,7 +12,7 @@ use super::record::Status;
 use super::{MAIN, life, logs};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
-use crate::http::{Call, Frames, Hijacked, Response, empty, hijack};
+use crate::http::{Call, Frames, Hijacked, Pending, Response, Version, empty, hijack, websocket};
 
 /// Which streams a client wants.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,22 @@ pub(super) struct Wanted {
 }
 
 /// Attaches to a container; one that does not run yet is attached to when it starts.
-pub(crate) async fn attach(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+pub(crate) async fn attach(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    let wanted = Wanted { stdin: call.flag("stdin"), stdout: call.flag("stdout"), stderr: call.flag("stderr") };
+    join(daemon, call, wanted, None).await
+}
+
+/// The same by WebSocket, where output is not told apart.
+pub(crate) async fn attach_websocket(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
+    // Before, whoever came got all of them.
+    let flag = |name: &str| call.version < Version(42) || call.flag(name);
+    let wanted = Wanted { stdin: flag("stdin"), stdout: flag("stdout"), stderr: flag("stderr") };
+    join(daemon, call, wanted, Some(websocket)).await
+}
+
+type TakeOver = fn(&mut Call) -> Result<(Response, Pending)>;
+
+async fn join(daemon: Arc<Daemon>, mut call: Call, wanted: Wanted, other: Option<TakeOver>) -> Result<Response> {
     let container = daemon.containers.find(call.param("name"))?;
     let record = container.snapshot();
     if record.state.status == Status::Paused {
@@ -40,9 +55,8 @@ pub(crate) async fn attach(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     }
     let tty = record.options.tty;
     let keys = detach_keys(call.query("detachKeys"))?;
-    let wanted = Wanted { stdin: call.flag("stdin"), stdout: call.flag("stdout"), stderr: call.flag("stderr") };
     let (with_logs, stream) = (call.flag("logs"), call.flag("stream"));
-    let frames = Frames::of(tty);
+    let frames = if other.is_some() { Frames::Raw } else { Frames::of(tty) };
     enum Source {
         Now(Streams),
         Later(oneshot::Receiver<Streams>),
@@ -56,7 +70,10 @@ pub(crate) async fn attach(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             Some(Source::Later(receiver))
         }
     };
-    let (response, pending) = hijack(&mut call, frames)?;
+    let (response, pending) = match other {
+        Some(take_over) => take_over(&mut call)?,
+        None => hijack(&mut call, frames)?,
+    };
     daemon.events.emit("container", "attach", &record.id, record.event_attributes());
     tokio::spawn(async move {
         let Ok(mut connection) = pending.established().await else { return };

@@ -18,16 +18,14 @@ use crate::images::{self, compose};
 pub(crate) async fn commit(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
     let name = call.query("container").ok_or_else(|| ApiError::bad("no container named"))?.to_owned();
     let container = daemon.containers.find(&name)?;
-    let given: Value = call.json_or_default().await?;
+    let given: Options = call.json_or_default().await?;
     let record = container.snapshot();
     if record.state.status == Status::Removing {
         return Err(ApiError::conflict(format!("You cannot commit container {} which is being removed", container.id)));
     }
     let name = images::target_name(call.query("repo"), call.query("tag"))?;
     let mut options = record.options.clone();
-    if let Ok(given) = serde_json::from_value::<Options>(given.clone())
-        && given_something(&serde_json::to_value(&given).unwrap_or_default())
-    {
+    if given_something(&serde_json::to_value(&given).unwrap_or_default()) {
         options = overlay(options, &given);
     }
     let changes: Vec<String> = call.all("changes").flat_map(|text| text.split('\n')).map(str::to_owned).collect();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::content::{Image, Reference};
 use serde_json::{Value, json};
 
-use super::options::{CreateRequest, Healthcheck, HostOptions, Options};
+use super::options::{Healthcheck, HostOptions, Options, Surroundings};
 use super::record::Record;
 use super::table::Container;
 use super::{accept, disks, mounts, random_id, spec, users};
@@ -18,28 +18,28 @@ use crate::time;
 
 /// Makes a container.
 pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
-    let request: CreateRequest = call.json().await?;
+    let (options, surroundings): (Options, Surroundings) = call.json_twice().await?;
     let name = call.query("name").unwrap_or_default().trim_start_matches('/').to_owned();
     let platform = call.query("platform").unwrap_or_default().to_owned();
+    accept::contradictions(&options, &surroundings.host_config)?;
     blocking(move || {
-        accept::platform(&platform, &find_image(&daemon, &request.options.image)?, &request.options.image)?;
-        let (container, warnings) = make(&daemon, &name, request)?;
+        accept::platform(&platform, &find_image(&daemon, &options.image)?, &options.image)?;
+        let (container, warnings) = make(&daemon, &name, options, surroundings)?;
         Ok(created(&json!({"Id": container.id, "Warnings": warnings})))
     })
     .await
 }
 
-/// Makes a container; also for builders.
-pub(crate) fn make(daemon: &Daemon, name: &str, request: CreateRequest) -> Result<(Arc<Container>, Vec<String>)> {
-    let CreateRequest { mut options, mut host_config, networking_config } = request;
-    if host_config.network_mode.starts_with("container:") {
-        if !options.exposed_ports.is_empty() {
-            return Err(ApiError::bad("conflicting options: port exposing and the container type network mode"));
-        }
-        let own = networking_config.endpoints_config.values().map(|endpoint| &endpoint.mac_address);
-        if own.chain([&options.mac_address]).any(|mac| !mac.is_empty()) {
-            return Err(ApiError::bad("conflicting options: mac-address and the network mode"));
-        }
+fn make(
+    daemon: &Daemon,
+    name: &str,
+    mut options: Options,
+    surroundings: Surroundings,
+) -> Result<(Arc<Container>, Vec<String>)> {
+    let Surroundings { mut host_config, networking_config } = surroundings;
+    let own_mac = networking_config.endpoints_config.values().any(|endpoint| !endpoint.mac_address.is_empty());
+    if host_config.network_mode.starts_with("container:") && own_mac {
+        return Err(ApiError::bad("conflicting options: mac-address and the network mode"));
     }
     let image = find_image(daemon, &options.image)?;
     merge(&mut options, &image);
@@ -185,9 +185,6 @@ fn networks(
 ) -> Result<BTreeMap<String, super::options::Endpoint>> {
     let mode = host.network_mode.clone();
     if let Some(other) = mode.strip_prefix("container:") {
-        if other.is_empty() {
-            return Err(ApiError::bad("invalid network mode: invalid container format container:<name|id>"));
-        }
         // One that is not there is missed when this one starts.
         if let Ok(other) = daemon.containers.find(other) {
             host.network_mode = format!("container:{}", other.id);

@@ -137,6 +137,9 @@ pub(super) fn settle(daemon: &Daemon, container: &Container, exit: Option<ExitSt
             endpoint.mac_address.clear();
             endpoint.endpoint_id.clear();
             endpoint.ip_prefix_len = 0;
+            endpoint.ipv6_gateway.clear();
+            endpoint.global_ipv6_address.clear();
+            endpoint.global_ipv6_prefix_len = 0;
         }
         record.ports.clear();
         record.clone()

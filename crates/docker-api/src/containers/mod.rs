@@ -40,7 +40,7 @@ pub(crate) use adopt::{adopt, remove_all};
 pub(crate) use archive::{
     Channel, decompressed, export, get as archive_get, produce_with, put as archive_put, stat as archive_stat,
 };
-pub(crate) use attach::{attach, resize};
+pub(crate) use attach::{attach, attach_websocket, resize};
 pub(crate) use changes::changes;
 pub(crate) use commit::commit;
 pub(crate) use create::{create, find_image};

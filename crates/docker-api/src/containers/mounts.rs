@@ -125,7 +125,10 @@ impl Plan {
                 crate::volumes::check(source)?;
             }
             if !propagation.is_empty() {
-                return Err(ApiError::bad(format!("invalid mode: {propagation}")));
+                return Err(ApiError::bad(format!(
+                    "invalid volume specification: '{bind}': invalid mount config for type \"volume\": field BindOptions \
+                     must not be specified"
+                )));
             }
             self.volume(daemon, source, &destination, rw, mode, Default::default())?;
             if copy == Some("nocopy") {
@@ -163,15 +166,14 @@ impl Plan {
             }
             "volume" => {
                 let options = request.volume_options.clone().unwrap_or_default();
-                if !options.subpath.is_empty() {
-                    // All of the volume in its place would be the wrong files.
-                    return Err(invalid("subpaths of volumes are not supported by this engine".into()));
+                if !crate::volumes::subpath::is_inside(&options.subpath) {
+                    return Err(invalid("subpath must be a relative path within the volume".into()));
                 }
                 let driver = options.driver_config.as_ref().map(|config| &config["Options"]);
                 let driver = driver.and_then(|options| serde_json::from_value(options.clone()).ok());
                 let made = (options.labels, driver.unwrap_or_default());
                 self.volume(daemon, &request.source, &destination, !request.read_only, "z", made)?;
-                if options.no_copy {
+                if options.no_copy || !options.subpath.is_empty() {
                     self.no_copy.push(destination);
                 }
             }

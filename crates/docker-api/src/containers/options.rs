@@ -294,12 +294,10 @@ pub(crate) struct IpamConfig {
     pub link_local_ips: Vec<String>,
 }
 
-/// The body of `POST /containers/create`.
+/// The body of `POST /containers/create`: [`Options`], with these two beside their fields.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(crate) struct CreateRequest {
-    #[serde(flatten)]
-    pub options: Options,
+pub(crate) struct Surroundings {
     pub host_config: HostOptions,
     pub networking_config: NetworkingConfig,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::options::{Endpoint, HostOptions, Options, PortBinding};
+use super::options::{Endpoint, HostOptions, MountRequest, Options, PortBinding};
 use crate::time::NEVER;
 
 /// Where a container is in its life.
@@ -148,6 +148,14 @@ impl Record {
     /// Whether one of its mounts is that volume.
     pub fn uses_volume(&self, name: &str) -> bool {
         self.mounts.iter().any(|mount| mount.kind == "volume" && mount.name == name)
+    }
+
+    /// The part of a volume that is mounted at a place, if it is not all of it.
+    pub fn subpath(&self, destination: &str) -> Option<&str> {
+        let at = |request: &&MountRequest| super::mounts::clean(&request.target) == destination;
+        let request = self.host.mounts.iter().filter(|request| request.kind == "volume").find(at)?;
+        let options = request.volume_options.as_ref()?;
+        Some(options.subpath.as_str()).filter(|subpath| !subpath.is_empty())
     }
 
     /// The first twelve digits.

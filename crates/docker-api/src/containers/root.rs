@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use super::start;
 use super::table::Container;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
+use crate::volumes::subpath;
 
 /// Runs `work` with the container's root as `/`, its volumes in their places. The container must not be started
 /// meanwhile: hold its turn unless it runs.
@@ -90,7 +92,15 @@ fn enter_stopped(daemon: &Daemon, record: &Record, mounts: &[MountPoint], root: 
     mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).map_err(io::Error::from)?;
     engine::mount_overlay(&start::layers(daemon, &snapshot), &snapshot.upper, &snapshot.work, root, false)?;
     for mount_point in mounts.iter().filter(|mount| mount.kind != "tmpfs") {
-        bind(Path::new(&mount_point.source), root, &mount_point.destination);
+        let source = Path::new(&mount_point.source);
+        match record.subpath(&mount_point.destination) {
+            None => bind(source, root, &mount_point.destination),
+            Some(part) => {
+                if let Ok(part) = subpath::open(source, part) {
+                    bind(Path::new(&format!("/proc/self/fd/{}", part.as_raw_fd())), root, &mount_point.destination);
+                }
+            }
+        }
     }
     Ok(enter(root)?)
 }

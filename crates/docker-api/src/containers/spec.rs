@@ -150,6 +150,8 @@ pub(super) fn container(
         devices: disks::devices(host)?,
         device_rules: host.device_cgroup_rules.clone().unwrap_or_default(),
         oom_score_adj: Some(host.oom_score_adj),
+        // A user namespace has no rights over groups that are not its own.
+        host_cgroup_namespace: host.cgroupns_mode == "host" && shared.users.is_none(),
         privileged: host.privileged,
         log: log(host, directory),
         pid_of: shared.pid.clone(),

@@ -16,6 +16,7 @@ use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::networks::{self, Attached};
 use crate::time;
+use crate::volumes::subpath;
 
 /// Starts a container; false when it runs already.
 pub(super) async fn run(daemon: &Arc<Daemon>, container: &Arc<Container>) -> Result<bool> {
@@ -61,6 +62,9 @@ pub(super) async fn run(daemon: &Arc<Daemon>, container: &Arc<Container>) -> Res
     }
 }
 
+/// Where parts of volumes are mounted while a container is made, in its directory.
+pub(super) const PARTS: &str = "parts";
+
 type Failure = (ApiError, i32);
 
 pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> Result<Sandbox, Failure> {
@@ -69,7 +73,8 @@ pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> 
     let (at, of) = (daemon.clone(), container.clone());
     let prepared = blocking(move || prepare(&at, &of, &record).inspect_err(|_| at.volumes.let_go(&of.id)));
     let prepared = prepared.await.map_err(plain)?;
-    let Prepared { attached, sandbox_spec, container_spec } = prepared;
+    // Parts of volumes are in their places once the container is made.
+    let Prepared { attached, sandbox_spec, container_spec, parts: _parts } = prepared;
     let Attached { networks, ports, held, .. } = attached;
     let tty = container_spec.tty;
     let made = async {
@@ -129,6 +134,7 @@ pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> 
     });
     *container.held_ports.lock() = held;
     container.moments.send_modify(|moment| moment.running = true);
+    networks::readdress(daemon, &record);
     announce_networks(daemon, &record, "connect");
     daemon.events.emit("container", "start", &record.id, record.event_attributes());
     Ok(sandbox)
@@ -171,6 +177,7 @@ struct Prepared {
     attached: Attached,
     sandbox_spec: Box<engine::SandboxSpec>,
     container_spec: Box<engine::ContainerSpec>,
+    parts: subpath::Held,
 }
 
 fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Prepared> {
@@ -191,11 +198,18 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
         daemon.events.emit("volume", "mount", &mount.name, attributes);
     }
     fill_volumes(daemon, container, record, &layers)?;
+    let (mut parts, mut mounts) = (subpath::Held::default(), record.mounts.clone());
+    for mount in &mut mounts {
+        if let Some(part) = record.subpath(&mount.destination) {
+            let part = parts.mount(&container.directory.join(PARTS), Path::new(&mount.source), part)?;
+            mount.source = part.to_string_lossy().into_owned();
+        }
+    }
     let shared = shared(daemon, record)?;
     let groups = groups(record, &snapshot)?;
     let attached = networks::attach(daemon, record)?;
     let specs = || -> Result<_> {
-        let mut written = Record { networks: attached.networks.clone(), ..record.clone() };
+        let mut written = Record { networks: attached.networks.clone(), mounts, ..record.clone() };
         written.options.env.splice(0..0, attached.environment.iter().cloned());
         networks::write_etc_files(daemon, &written, &container.directory, &attached.addresses, &attached.links)?;
         let hostname = std::fs::read_to_string(container.directory.join("hostname"))?.trim().to_owned();
@@ -205,7 +219,7 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
         Ok((Box::new(sandbox), Box::new(main)))
     };
     match specs() {
-        Ok((sandbox_spec, container_spec)) => Ok(Prepared { attached, sandbox_spec, container_spec }),
+        Ok((sandbox_spec, container_spec)) => Ok(Prepared { attached, sandbox_spec, container_spec, parts }),
         Err(error) => {
             networks::detach(daemon, record)?;
             Err(error)

@@ -107,6 +107,23 @@ pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     Ok(json_answer(&json!({"Warnings": []})))
 }
 
+/// Links lead to a container, whatever it is called.
+fn relink(daemon: &Daemon, old: &str, new: &str) -> Result<()> {
+    for other in daemon.containers.all() {
+        let leads = |link: &String| link.split(':').next().is_some_and(|target| target.trim_start_matches('/') == old);
+        if !other.record().host.links.iter().flatten().any(leads) {
+            continue;
+        }
+        other.change(|record| {
+            for link in record.host.links.iter_mut().flatten().filter(|link| leads(link)) {
+                let alias = link.split_once(':').map_or(old, |(_, alias)| alias);
+                *link = format!("{new}:{alias}");
+            }
+        })?;
+    }
+    Ok(())
+}
+
 /// Gives it another name.
 pub(crate) async fn rename(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let container = daemon.containers.find(call.param("name"))?;
@@ -126,6 +143,7 @@ pub(crate) async fn rename(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
     });
     daemon.containers.release(&old);
     let record = changed?;
+    relink(&daemon, &old, &name)?;
     let mut attributes = record.event_attributes();
     attributes.insert("oldName".into(), format!("/{old}"));
     daemon.events.emit("container", "rename", &record.id, attributes);

@@ -103,6 +103,7 @@ const BUFFER: usize = 16 << 10;
 /// A connection whose client has not been answered yet.
 pub(crate) enum Pending {
     Upgrade(OnUpgrade, Option<Socket>),
+    WebSocket(OnUpgrade),
     Plain(Hijacked),
 }
 
@@ -137,6 +138,9 @@ impl Pending {
     pub async fn established(self) -> io::Result<Hijacked> {
         let (upgrade, socket) = match self {
             Self::Plain(connection) => return Ok(connection),
+            Self::WebSocket(upgrade) => {
+                return Ok(super::websocket::open(upgrade.await.map_err(io::Error::other)?).await);
+            }
             Self::Upgrade(upgrade, socket) => (upgrade, socket),
         };
         let upgraded = upgrade.await.map_err(io::Error::other)?;

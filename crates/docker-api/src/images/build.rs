@@ -21,7 +21,7 @@ use crate::http::{Call, Response, json as json_answer, json_stream};
 use crate::system::logins;
 use crate::{containers, networks, time};
 
-use super::registry;
+use super::{registry, remote};
 
 /// Builds an image from the context in the body. What is wrong before the first step is an error of the request; what
 /// goes wrong later ends the stream. A client that leaves ends the build.
@@ -29,9 +29,6 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
     let builder = builder_of(&daemon)?;
     if call.query("version") == Some("2") {
         return Err(ApiError::bad("BuildKit is not supported by this engine: build with DOCKER_BUILDKIT=0"));
-    }
-    if call.query("remote").is_some() {
-        return Err(ApiError::bad("remote build contexts are not supported: send the context"));
     }
     if call.flag("squash") {
         return Err(ApiError::bad("squash is only supported with experimental mode"));
@@ -44,8 +41,14 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
     }
     let quiet = call.flag("q");
     let (at, mode) = (daemon.clone(), call.query("networkmode").unwrap_or("default").to_owned());
-    let context = call.spool(&daemon.scratch()).await?;
-    request.context = Context::Tar(Box::new(File::open(context.path())?));
+    let context = match call.query("remote") {
+        Some(url) => remote::fetch(url, &daemon.scratch(), &mut request).await?,
+        None => {
+            let context = call.spool(&daemon.scratch()).await?;
+            request.context = Context::Tar(Box::new(File::open(context.path())?));
+            context
+        }
+    };
     // From here on nothing fails before it is given back.
     let place = blocking(move || networks::lend(&at, &mode)).await?;
     request.network = match &place.namespace {

@@ -13,6 +13,7 @@ mod load;
 mod names;
 mod push;
 pub(crate) mod registry;
+mod remote;
 mod remove;
 mod save;
 mod show;

@@ -1,6 +1,6 @@
 //! `docker save`: images as an archive that is an OCI layout and has Docker's own `manifest.json` beside it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,7 +57,11 @@ pub(crate) async fn save(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
 }
 
 fn write(content: &Content, wanted: &[Wanted], tar: &mut Tarball<Channel>) -> Result<()> {
-    let blob = |digest: &str| format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"));
+    fn hex(digest: &str) -> &str {
+        digest.trim_start_matches("sha256:")
+    }
+    let blob = |digest: &str| format!("blobs/sha256/{}", hex(digest));
+    let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
     let (mut index, mut docker, mut done) = (Vec::<Value>::new(), Vec::<Value>::new(), BTreeSet::new());
     for Wanted { image, names } in wanted {
         let layers = layers(content, image);
@@ -88,6 +92,14 @@ fn write(content: &Content, wanted: &[Wanted], tar: &mut Tarball<Channel>) -> Re
             });
             index.push(descriptor);
         }
+        // What clients before Docker 1.10 look for.
+        if let Some(top) = layers.last() {
+            for name in names {
+                let (familiar, tag) = (name.familiar(), name.tag.clone().unwrap_or_default());
+                let repository = familiar.strip_suffix(&format!(":{tag}")).unwrap_or(&familiar).to_owned();
+                repositories.entry(repository).or_default().insert(tag, hex(&top.digest).to_owned());
+            }
+        }
         let tags: Vec<String> = names.iter().map(Reference::familiar).collect();
         docker.push(json!({
             "Config": blob(image.id.as_str()),
@@ -99,5 +111,8 @@ fn write(content: &Content, wanted: &[Wanted], tar: &mut Tarball<Channel>) -> Re
     tar.file("index.json", 0, index.to_string().as_bytes())?;
     tar.file("manifest.json", 0, Value::from(docker).to_string().as_bytes())?;
     tar.file("oci-layout", 0, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    if !repositories.is_empty() {
+        tar.file("repositories", 0, json!(repositories).to_string().as_bytes())?;
+    }
     Ok(())
 }

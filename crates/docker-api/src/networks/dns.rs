@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ const UPSTREAM_PATIENCE: Duration = Duration::from_secs(4);
 const TTL: u32 = 600;
 const TYPE_A: u16 = 1;
 const TYPE_PTR: u16 = 12;
+const TYPE_AAAA: u16 = 28;
 const NAME_ERROR: u8 = 3;
 const SERVER_FAILURE: u8 = 2;
 
@@ -29,6 +30,7 @@ pub(crate) struct Person {
     pub network: String,
     pub network_name: String,
     pub ip: Ipv4Addr,
+    pub ipv6: Option<Ipv6Addr>,
     /// In lower case; the first is its own.
     pub names: Vec<String>,
     /// What it calls others, for itself alone: alias → name.
@@ -57,19 +59,20 @@ impl Names {
     }
 
     /// The addresses of a name as the client sees it; `None` when nobody has the name.
-    fn lookup(&self, client: IpAddr, name: &str) -> Option<Vec<Ipv4Addr>> {
+    fn lookup(&self, client: IpAddr, name: &str) -> Option<Vec<(Ipv4Addr, Option<Ipv6Addr>)>> {
         let people = self.0.read();
-        let networks = networks_of(&people, client);
-        // Whichever of its networks a link was made in, the question comes by the first.
+        // Whichever of its networks a name is of, the question comes by the first.
         let container = people.iter().find(|person| client == person.ip).map(|person| &person.container);
-        let own = people.iter().filter(|person| Some(&person.container) == container);
-        let linked = own.filter_map(|person| person.links.get(name)).next();
-        let name = linked.map_or(name, String::as_str);
+        let places = people.iter().filter(|person| Some(&person.container) == container);
+        // A link holds in the network it was made in, and nowhere else.
+        let wanted: BTreeMap<&str, &str> =
+            places.map(|place| (place.network.as_str(), place.links.get(name).map_or(name, String::as_str))).collect();
         let named = |person: &&Person| {
+            let Some(&name) = wanted.get(person.network.as_str()) else { return false };
             let qualified = || person.names.iter().any(|own| format!("{own}.{}", person.network_name) == name);
-            networks.contains(person.network.as_str()) && (person.names.iter().any(|own| own == name) || qualified())
+            person.names.iter().any(|own| own == name) || qualified()
         };
-        let found: Vec<Ipv4Addr> = people.iter().filter(named).map(|person| person.ip).collect();
+        let found: Vec<_> = people.iter().filter(named).map(|person| (person.ip, person.ipv6)).collect();
         (!found.is_empty()).then_some(found)
     }
 
@@ -174,9 +177,13 @@ async fn converse(mut stream: TcpStream, client: IpAddr, names: Arc<Names>) {
 async fn answer(query: &[u8], client: IpAddr, names: &Names, tcp: bool) -> Option<Vec<u8>> {
     let question = Question::parse(query)?;
     if let Some(addresses) = names.lookup(client, &question.name) {
-        // A name that has addresses of IPv4 alone exists, without records, for every other type.
-        let records = if question.kind == TYPE_A { addresses } else { Vec::new() };
-        return Some(question.reply(query, records.iter().map(|ip| (TYPE_A, ip.octets().to_vec()))));
+        // A name exists, without records, for every type that it has none of.
+        let records: Vec<(u16, Vec<u8>)> = match question.kind {
+            TYPE_A => addresses.iter().map(|(ip, _)| (TYPE_A, ip.octets().to_vec())).collect(),
+            TYPE_AAAA => addresses.iter().filter_map(|(_, ip)| Some((TYPE_AAAA, (*ip)?.octets().to_vec()))).collect(),
+            _ => Vec::new(),
+        };
+        return Some(question.reply(query, records.into_iter()));
     }
     if question.kind == TYPE_PTR
         && let Some(name) = reverse_address(&question.name).and_then(|ip| names.reverse(client, ip))
@@ -319,6 +326,7 @@ mod tests {
             network: network.into(),
             network_name: network.into(),
             ip: Ipv4Addr::new(172, 18, 0, last),
+            ipv6: None,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             links: BTreeMap::new(),
             servers: Vec::new(),
@@ -339,6 +347,12 @@ mod tests {
         assert_eq!(&reply[reply.len() - 4..], &[172, 18, 0, 3]);
         let reply = answer(&query("db", TYPE_A), other, &names, false).await.unwrap();
         assert_eq!((reply[3] & 15, reply[7]), (SERVER_FAILURE, 0));
+        names.set(Person {
+            ipv6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)),
+            ..person("a", "front", 2, &["web"])
+        });
+        let reply = answer(&query("web", TYPE_AAAA), web, &names, false).await.unwrap();
+        assert_eq!((reply[3] & 15, reply[7], &reply[reply.len() - 3..]), (0, 1, &[0, 0, 2][..]));
         // It exists, but has no address of IPv6.
         let reply = answer(&query("db.front", 28), web, &names, false).await.unwrap();
         assert_eq!((reply[3] & 15, reply[7]), (0, 0));
@@ -355,6 +369,26 @@ mod tests {
         names.set(Person { internal: false, ..person("a", "outer", 3, &["web"]) });
         assert!(!names.is_confined(web));
         assert!(names.is_confined(IpAddr::from([172, 18, 0, 9])));
+    }
+
+    #[test]
+    fn a_link_holds_in_its_own_network_alone() {
+        let names = Names::default();
+        let ip = |second, last| Ipv4Addr::new(172, second, 0, last);
+        let linked = |network: &str, second, link: &str| Person {
+            ip: ip(second, 2),
+            links: BTreeMap::from([(link.to_owned(), "first".to_owned())]),
+            ..person("second", network, 2, &["second"])
+        };
+        names.set(linked("one", 18, "in-one"));
+        names.set(linked("two", 19, "in-two"));
+        names.set(Person { ip: ip(18, 3), ..person("first", "one", 3, &["first"]) });
+        names.set(Person { ip: ip(19, 3), ..person("first", "two", 3, &["first"]) });
+        let client = IpAddr::from(ip(18, 2));
+        let found = |name| names.lookup(client, name).map(|found| found[0].0);
+        assert_eq!((found("in-one"), found("in-two")), (Some(ip(18, 3)), Some(ip(19, 3))));
+        names.forget("first", "one");
+        assert_eq!((found("in-one"), found("in-two")), (None, Some(ip(19, 3))));
     }
 
     #[test]

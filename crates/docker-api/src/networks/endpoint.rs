@@ -1,12 +1,12 @@
 //! A container's way into its networks, and out.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::Namespace;
-use network::{Addresses, NetworkError, PodAttach};
+use network::{Addresses, Network, NetworkError, PodAttach};
 
 use super::dns::Person;
 use super::legacy;
@@ -129,9 +129,11 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
                 within(network, fixed, |address| host.join(&record.id, with(address), &path, &interface, false))?
             }
         };
-        let endpoint = describe(network, endpoint, record, (ip, mac), random_id());
+        let ipv6 = join_ipv6(daemon, network, &host, record, &endpoint, ip, (&path, index == 0))?;
+        let endpoint = describe(network, endpoint, record, (ip, ipv6, mac), random_id());
         introduce(daemon, network, record, &endpoint, ip);
         attached.addresses.push(ip.to_string());
+        attached.addresses.extend(ipv6.map(|ipv6| ipv6.to_string()));
         attached.networks.insert(network.name.clone(), endpoint);
     }
     for link in legacy::links(daemon, record)? {
@@ -175,13 +177,59 @@ fn within<T>(
     Err(NetworkError::AddressesExhausted(range).into())
 }
 
+/// Gives a container that has an address of IPv4 one of IPv6, in networks that have those, and answers it.
+fn join_ipv6(
+    daemon: &Daemon,
+    network: &NetworkRecord,
+    host: &Network,
+    record: &Record,
+    endpoint: &Endpoint,
+    ip: Ipv4Addr,
+    (namespace, leads_out): (&Path, bool),
+) -> Result<Option<Ipv6Addr>> {
+    let Some(ipv6) = network.ipv6() else { return Ok(None) };
+    let taken: Vec<Ipv6Addr> = daemon
+        .containers
+        .all()
+        .iter()
+        .filter(|other| other.id != record.id)
+        .filter_map(|other| other.record().networks.get(&network.name)?.global_ipv6_address.parse().ok())
+        .chain([ipv6.gateway])
+        .collect();
+    let fixed = endpoint.ipam_config.as_ref().map_or("", |config| config.ipv6_address.as_str());
+    let address = match fixed {
+        // The same place in the range as that of IPv4 is in its own: nobody else's, but for those who chose theirs.
+        "" => {
+            let own = network.range.and_then(|range| range.nth4(0)).map_or(0, |first| u32::from(ip) - u32::from(first));
+            let others = (2..).map_while(|index| ipv6.range.nth6(index));
+            let mut addresses = ipv6.range.nth6(own.into()).into_iter().chain(others);
+            addresses
+                .find(|address| !taken.contains(address))
+                .ok_or_else(|| ApiError::internal("no available IPv6 addresses on this network's address pools"))?
+        }
+        text => {
+            let address: Ipv6Addr = text.parse().map_err(|_| ApiError::bad(format!("invalid IPv6 address: {text}")))?;
+            if !ipv6.range.contains(address.into()) {
+                return Err(ApiError::bad(format!("no configured subnet contains IP address {address}")));
+            }
+            if taken.contains(&address) {
+                return Err(ApiError::forbidden("Address already in use"));
+            }
+            address
+        }
+    };
+    host.join_ipv6(&record.id, address, ipv6, namespace, leads_out)?;
+    Ok(Some(address))
+}
+
 fn describe(
     network: &NetworkRecord,
     endpoint: Endpoint,
     record: &Record,
-    (ip, mac): (Ipv4Addr, Option<[u8; 6]>),
+    (ip, own6, mac): (Ipv4Addr, Option<Ipv6Addr>, Option<[u8; 6]>),
     id: String,
 ) -> Endpoint {
+    let ipv6 = network.ipv6().filter(|_| own6.is_some());
     let names = network.has_names().then(|| dns_names(&endpoint, record));
     let [a, b, c, d] = ip.octets();
     let mac = mac.unwrap_or([0x0a, 0x58, a, b, c, d]).map(|byte| format!("{byte:02x}"));
@@ -194,6 +242,9 @@ fn describe(
         },
         ip_address: ip.to_string(),
         ip_prefix_len: network.range.map_or(0, |range| range.prefix()),
+        global_ipv6_address: own6.map(|ip| ip.to_string()).unwrap_or_default(),
+        global_ipv6_prefix_len: ipv6.map_or(0, |ipv6| ipv6.range.prefix()),
+        ipv6_gateway: ipv6.filter(|_| !network.internal).map(|ipv6| ipv6.gateway.to_string()).unwrap_or_default(),
         mac_address: mac.join(":"),
         dns_names: names,
         ..endpoint
@@ -225,6 +276,7 @@ fn introduce(daemon: &Daemon, network: &NetworkRecord, record: &Record, endpoint
         network: network.id.clone(),
         network_name: network.name.clone(),
         ip,
+        ipv6: endpoint.global_ipv6_address.parse().ok(),
         names: endpoint.dns_names.iter().flatten().map(|name| name.to_ascii_lowercase()).collect(),
         links: links.collect(),
         servers: record.host.dns.iter().filter_map(|server| server.parse().ok()).collect(),
@@ -270,7 +322,8 @@ pub(crate) fn connect_running(
     let mac = Some(endpoint.mac_address.as_str()).filter(|text| !text.is_empty()).map(parse_mac).transpose()?;
     let with = |ip| Addresses { ip, mac };
     let ip = within(network, fixed, |address| host.join(&record.id, with(address), &path, &interface, first))?;
-    let endpoint = describe(network, endpoint, record, (ip, mac), random_id());
+    let ipv6 = join_ipv6(daemon, network, &host, record, &endpoint, ip, (&path, first))?;
+    let endpoint = describe(network, endpoint, record, (ip, ipv6, mac), random_id());
     introduce(daemon, network, record, &endpoint, ip);
     Ok(endpoint)
 }

@@ -1,7 +1,7 @@
 //! `/networks`.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -50,11 +50,15 @@ pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response>
             "" => String::new(),
             ip => format!("{ip}/{}", endpoint.ip_prefix_len),
         };
+        let address6 = match endpoint.global_ipv6_address.as_str() {
+            "" => String::new(),
+            ip => format!("{ip}/{}", endpoint.global_ipv6_prefix_len),
+        };
         containers.insert(
             user.id.clone(),
             json!({
                 "Name": user.name, "EndpointID": endpoint.endpoint_id, "MacAddress": endpoint.mac_address,
-                "IPv4Address": address, "IPv6Address": "",
+                "IPv4Address": address, "IPv6Address": address6,
             }),
         );
     }
@@ -81,6 +85,8 @@ struct CreateRequest {
     driver: String,
     internal: bool,
     attachable: bool,
+    #[serde(rename = "EnableIPv6")]
+    enable_ipv6: bool,
     #[serde(rename = "IPAM")]
     ipam: Ipam,
     options: BTreeMap<String, String>,
@@ -134,6 +140,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         }
     }
     let (mut range, mut address_range, mut own_gateway, mut reserved) = (None, None, None, BTreeMap::new());
+    let (mut range6, mut own_gateway6) = (None, None);
     for config in request.ipam.config.iter().filter(|config| !config.subnet.is_empty()) {
         let invalid = || {
             ApiError::bad(format!(
@@ -143,6 +150,11 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         };
         let subnet: Cidr = config.subnet.parse().map_err(|_| invalid())?;
         if subnet.address().is_ipv6() {
+            // Without `--ipv6` it is not looked at.
+            if request.enable_ipv6 {
+                own_gateway6 = gateway6(subnet, &config.gateway)?;
+                range6 = Some(subnet);
+            }
             continue;
         }
         let inside = |what: &str, text: &str| -> Result<Ipv4Addr> {
@@ -175,8 +187,13 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         }
         range = Some(subnet);
     }
+    if request.enable_ipv6 && range6.is_none() {
+        range6 = Some(unique_local());
+    }
     let record = NetworkRecord {
         name: request.name,
+        range6,
+        own_gateway6,
         range,
         range_given: range.is_some(),
         address_range,
@@ -192,6 +209,25 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     let record = daemon.networks.add(record)?;
     daemon.events.emit("network", "create", &record.id, record.event_attributes());
     Ok(created(&json!({"Id": record.id, "Warning": ""})))
+}
+
+/// The gateway that was asked for, if it is another than the first address.
+fn gateway6(subnet: Cidr, text: &str) -> Result<Option<Ipv6Addr>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |why: String| ApiError::bad(format!("invalid network config:\ninvalid gateway {text}: {why}"));
+    let gateway: Ipv6Addr = text.parse().map_err(|_| wrong("invalid address".into()))?;
+    match subnet.contains(gateway.into()) {
+        true => Ok(Some(gateway).filter(|own| Some(*own) != subnet.nth6(1))),
+        false => Err(wrong(format!("parent subnet {subnet} doesn't contain this address"))),
+    }
+}
+
+/// A range that nobody else is likely to have (RFC 4193).
+fn unique_local() -> Cidr {
+    let number = u128::from(rand::random::<u64>() >> 8) << 64 | 0xfd << 120;
+    Cidr::new(Ipv6Addr::from(number).into(), 64).expect("64 bits fit")
 }
 
 /// Removes a network nobody is in.

@@ -33,6 +33,45 @@ pub(super) fn links(daemon: &Daemon, record: &Record) -> Result<Vec<Link>> {
     record.host.links.iter().flatten().map(link).collect()
 }
 
+/// Tells those that run and are linked to a container which address it has now.
+pub(crate) fn readdress(daemon: &Daemon, target: &Record) {
+    let address = target.networks.get("bridge").map(|endpoint| endpoint.ip_address.as_str()).unwrap_or_default();
+    if address.is_empty() {
+        return;
+    }
+    for other in daemon.containers.all() {
+        let record = other.snapshot();
+        if record.host.network_mode != "bridge" || !record.state.status.is_live() || record.id == target.id {
+            continue;
+        }
+        let aliases = record.host.links.iter().flatten().filter_map(|link| {
+            let (name, alias) = link.split_once(':').unwrap_or((link, link));
+            daemon.containers.find(name).is_ok_and(|found| found.id == target.id).then_some(alias)
+        });
+        let aliases: Vec<&str> = aliases.collect();
+        let path = other.directory.join("hosts");
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let new = with_address(&text, &aliases, address);
+        // The very file is what the container sees: it is written over, not replaced.
+        if new != text
+            && let Err(error) = std::fs::write(&path, new)
+        {
+            tracing::warn!(container = other.id, %error, "a linked container's new address is not known to it");
+        }
+    }
+}
+
+/// A hosts file in which the lines that begin with one of the names have another address.
+fn with_address(text: &str, names: &[&str], address: &str) -> String {
+    let line = |line: &str| match line.split_once('\t') {
+        Some((_, rest)) if rest.split_whitespace().next().is_some_and(|first| names.contains(&first)) => {
+            format!("{address}\t{rest}\n")
+        }
+        _ => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
+}
+
 impl Link {
     /// The names beside the address in `/etc/hosts`.
     pub fn names(&self) -> String {
@@ -77,6 +116,14 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_address_comes_into_the_lines_of_a_link_alone() {
+        let text = "127.0.0.1\tlocalhost\n172.17.0.2\tdb 0123 one\n172.17.0.2\tone 0123\n172.17.0.3\tdb2\n";
+        let new = "127.0.0.1\tlocalhost\n172.17.0.9\tdb 0123 one\n172.17.0.9\tone 0123\n172.17.0.3\tdb2\n";
+        assert_eq!(with_address(text, &["db", "one"], "172.17.0.9"), new);
+        assert_eq!(with_address(text, &[], "172.17.0.9"), text);
+    }
 
     #[test]
     fn a_link_tells_of_ports_and_variables() {

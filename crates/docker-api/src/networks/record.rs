@@ -1,9 +1,9 @@
 //! What is kept of a network, and how it is shown.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use network::Cidr;
+use network::{Cidr, Ipv6};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -43,6 +43,10 @@ pub(crate) struct NetworkRecord {
     pub address_range: Option<Cidr>,
     /// `--gateway`: another address than the first.
     pub own_gateway: Option<Ipv4Addr>,
+    /// `--ipv6`: the range of IPv6.
+    pub range6: Option<Cidr>,
+    /// `--gateway`: another address of IPv6 than the first.
+    pub own_gateway6: Option<Ipv6Addr>,
     /// `--aux-address`: addresses that others have, by name.
     pub reserved: BTreeMap<String, Ipv4Addr>,
     pub internal: bool,
@@ -90,6 +94,12 @@ impl NetworkRecord {
         self.own_gateway.or_else(|| self.range?.nth4(1))
     }
 
+    /// Its addresses of IPv6, if it has any.
+    pub fn ipv6(&self) -> Option<Ipv6> {
+        let range = self.range6?;
+        Some(Ipv6 { range, gateway: self.own_gateway6.or_else(|| range.nth6(1))? })
+    }
+
     /// As `inspect` and `ls` show it, but for its containers.
     pub fn json(&self) -> Value {
         let config = match (self.range, self.gateway()) {
@@ -101,7 +111,11 @@ impl NetworkRecord {
                 if !self.reserved.is_empty() {
                     config["AuxiliaryAddresses"] = json!(self.reserved);
                 }
-                json!([config])
+                let mut all = vec![config];
+                if let Some(ipv6) = self.ipv6() {
+                    all.push(json!({"Subnet": ipv6.range.to_string(), "Gateway": ipv6.gateway.to_string()}));
+                }
+                Value::from(all)
             }
             _ => Value::Null,
         };
@@ -112,7 +126,7 @@ impl NetworkRecord {
             "Scope": "local",
             "Driver": self.driver.as_str(),
             "EnableIPv4": true,
-            "EnableIPv6": false,
+            "EnableIPv6": self.range6.is_some(),
             "IPAM": {
                 "Driver": "default",
                 "Options": if self.ipam_options.is_empty() { Value::Null } else { json!(self.ipam_options) },

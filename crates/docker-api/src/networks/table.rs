@@ -90,13 +90,18 @@ impl Networks {
         if table.values().any(|other| other.name == record.name) {
             return Err(ApiError::conflict(format!("network with name {} already exists", record.name)));
         }
+        let overlaps =
+            || ApiError::forbidden("invalid pool request: Pool overlaps with other one on this address space");
+        if let Some(range) = record.range6
+            && table.values().filter_map(|other| other.range6).any(|other| other.overlaps(&range))
+        {
+            return Err(overlaps());
+        }
         if record.driver == Driver::Bridge {
             let taken: Vec<Cidr> = table.values().filter_map(|other| other.range).collect();
             match record.range {
                 Some(range) if taken.iter().any(|other| other.overlaps(&range)) => {
-                    return Err(ApiError::forbidden(
-                        "invalid pool request: Pool overlaps with other one on this address space",
-                    ));
+                    return Err(overlaps());
                 }
                 Some(_) => {}
                 None => record.range = Some(self.free_range(&taken)?),
@@ -163,7 +168,11 @@ impl Networks {
             return Ok(opened.network.clone());
         }
         let config = self.host_config(record)?;
+        let isolation = config.isolation.clone();
         let network = Network::open(config)?;
+        if let Some(ipv6) = record.ipv6() {
+            network.open_ipv6(ipv6, isolation.as_ref())?;
+        }
         let resolver = match record.has_names() {
             true => Some(Resolver::start(network.gateway(), self.names.clone())?),
             false => None,

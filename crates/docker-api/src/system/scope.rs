@@ -40,11 +40,6 @@ pub(crate) async fn no_session(_: Arc<Daemon>, _: Call) -> Result<Response> {
     ))
 }
 
-/// Attaching is by taking over the connection.
-pub(crate) async fn no_websockets(_: Arc<Daemon>, _: Call) -> Result<Response> {
-    Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "attaching by WebSocket is not supported by this engine"))
-}
-
 /// An experiment of dockerd's.
 pub(crate) async fn no_checkpoints(_: Arc<Daemon>, _: Call) -> Result<Response> {
     Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "checkpoints are not supported by this engine"))

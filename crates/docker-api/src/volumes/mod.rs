@@ -2,6 +2,7 @@
 
 mod handlers;
 mod mounting;
+pub(crate) mod subpath;
 mod table;
 
 pub(crate) use handlers::{create, inspect, list, prune, remove};

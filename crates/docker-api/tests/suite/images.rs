@@ -34,6 +34,11 @@ fn an_image_survives_save_and_load() {
     let archive = world.path("image.tar");
     let id = world.docker(&["images", "-q", "--no-trunc", "busybox"]).ok();
     world.docker(&["save", "-o", archive.to_str().unwrap(), "busybox"]).ok();
+    let mut saved = tar::Archive::new(std::fs::File::open(&archive).unwrap());
+    let names: Vec<_> = saved.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+    for file in ["index.json", "manifest.json", "oci-layout", "repositories"] {
+        assert!(names.iter().any(|name| name.as_os_str() == file), "{file}: {names:?}");
+    }
     assert!(world.docker(&["rmi", "busybox"]).ok().contains(&format!("Deleted: {id}")));
     assert_eq!(world.docker(&["images", "-q"]).ok(), "");
     assert_eq!(world.docker(&["load", "-i", archive.to_str().unwrap()]).ok(), "Loaded image: busybox:latest");

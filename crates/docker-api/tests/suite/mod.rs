@@ -9,6 +9,7 @@ mod isolation;
 mod networks;
 mod registry;
 mod running;
+mod sockets;
 mod volumes;
 mod wire;
 mod world;

@@ -205,3 +205,66 @@ fn a_container_has_the_hardware_address_it_asked_for() {
     assert_eq!(world.docker(&["inspect", "-f", format, "known"]).ok(), mac);
     assert!(world.docker(&["run", "--rm", "--mac-address", "nonsense", "busybox", "true"]).fails(125).contains("mac"));
 }
+
+#[test]
+fn a_network_may_have_addresses_of_both_kinds() {
+    let world = World::new();
+    let second = world.subnet().0.split('.').nth(2).unwrap().to_owned();
+    let range = format!("fd00:{}:{second}::/64", std::process::id() % 10_000);
+    let first = range.trim_end_matches("/64");
+    world.docker(&["network", "create", "--ipv6", "--subnet", &range, "both"]).ok();
+    let shown = "{{.EnableIPv6}} {{(index .IPAM.Config 1).Subnet}} {{(index .IPAM.Config 1).Gateway}}";
+    assert_eq!(world.docker(&["network", "inspect", "-f", shown, "both"]).ok(), format!("true {range} {first}1"));
+    world.docker(&["run", "-d", "--name", "web", "--network", "both", "busybox", "sleep", "1000"]).ok();
+    let shown = "{{with .NetworkSettings.Networks.both}}{{.GlobalIPv6Address}}/{{.GlobalIPv6PrefixLen}} {{.IPv6Gateway}}{{end}}";
+    let address = world.docker(&["inspect", "-f", shown, "web"]).ok();
+    let (address, gateway) = address.split_once("/64 ").expect("an address of IPv6");
+    assert_eq!(gateway, format!("{first}1"));
+    let ask = |command: &str| world.docker(&["run", "--rm", "--network", "both", "busybox", "sh", "-c", command]).ok();
+    assert!(ask("nslookup web").contains(&format!("Address: {address}")));
+    ask("ping -c 1 -6 web");
+    assert!(ask("ip -6 route").contains(&format!("default via {first}1 dev eth0")));
+    let chosen = format!("{first}77");
+    let seen = ["run", "--rm", "--network", "both", "--ip6", &chosen, "busybox", "cat", "/etc/hosts"];
+    assert!(world.docker(&seen).ok().contains(&format!("{chosen}\t")));
+    let text = world.docker(&["run", "--rm", "--network", "both", "--ip6", address, "busybox", "true"]).fails(125);
+    assert!(text.contains("Address already in use"), "{text}");
+    let text = world.docker(&["network", "create", "--ipv6", "--subnet", &range, "again"]).fails(1);
+    assert!(text.contains("Pool overlaps with other one on this address space"), "{text}");
+}
+
+#[test]
+fn a_link_leads_to_a_container_whatever_its_name_and_address_are_by_now() {
+    let world = World::new();
+    world.docker(&["run", "-d", "--name", "one", "busybox", "sleep", "1000"]).ok();
+    world.docker(&["run", "-d", "--name", "two", "--link", "one:db", "busybox", "sleep", "1000"]).ok();
+    let address = || world.docker(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "one"]).ok();
+    let known = || world.docker(&["exec", "two", "sh", "-c", "grep -w db /etc/hosts"]).ok();
+    let before = address();
+    assert!(known().starts_with(&format!("{before}\tdb ")), "{}", known());
+    world.docker(&["stop", "-t", "0", "one"]).ok();
+    // Somebody else takes the address meanwhile.
+    world.docker(&["run", "-d", "--name", "other", "busybox", "sleep", "1000"]).ok();
+    world.docker(&["rename", "one", "first"]).ok();
+    world.docker(&["start", "first"]).ok();
+    let now = world.docker(&["inspect", "-f", "{{.NetworkSettings.IPAddress}}", "first"]).ok();
+    assert!(known().starts_with(&format!("{now}\tdb ")), "{} {before} {now}", known());
+    world.docker(&["restart", "-t", "0", "two"]).ok();
+    assert_eq!(world.docker(&["inspect", "-f", "{{.HostConfig.Links}}", "two"]).ok(), "[/first:/two/db]");
+}
+
+#[test]
+fn contrary_options_are_refused_before_anything_is_looked_up() {
+    let world = World::new();
+    for (options, said) in [
+        (&["--network", "container:other", "-p", "8080"][..], "port publishing and the container type network mode"),
+        (&["--network", "container:other", "--expose", "80"], "port exposing and the container type network mode"),
+        (&["--network", "container:other", "--dns", "192.0.2.1"], "dns and the network mode"),
+        (&["--network", "host", "--link", "zip:zap"], "host type networking can't be used with links"),
+        (&["--network", "container"], "invalid container format container:<name|id>"),
+        (&["--cpu-shares", "-1"], "shares: invalid argument"),
+    ] {
+        let text = world.docker(&[&["create"], options, &["busybox", "true"]].concat()).fails(1);
+        assert!(text.contains(said), "{options:?}: {text}");
+    }
+}

@@ -76,3 +76,37 @@ fn a_volume_may_be_a_file_system_of_its_own() {
     assert!(said.contains("failed to mount local volume: mount /nowhere/at/all:"), "{said}");
     assert!(said.contains("flags: 0x1000: no such file or directory"), "{said}");
 }
+
+#[test]
+fn a_part_of_a_volume_may_be_mounted_and_links_do_not_lead_out_of_it() {
+    let world = World::new();
+    let fill = "mkdir -p /v/a/b; echo deep > /v/a/b/f; /bin/busybox ln -s /etc /v/out";
+    world.docker(&["run", "--rm", "-v", "whole:/v", "busybox", "sh", "-c", fill]).ok();
+    let mounted = |part: &str, command: &[&str]| {
+        let mount = format!("type=volume,source=whole,target=/m,volume-subpath={part}");
+        world.docker(&[&["run", "--rm", "--mount", &mount, "busybox"], command].concat())
+    };
+    assert_eq!(mounted("a/b", &["cat", "/m/f"]).ok(), "deep");
+    assert_eq!(mounted("a/b/f", &["cat", "/m"]).ok(), "deep");
+    mounted("a/b", &["touch", "/m/g"]).ok();
+    assert_eq!(world.docker(&["run", "--rm", "-v", "whole:/v", "busybox", "ls", "/v/a/b"]).ok(), "f\ng");
+    assert!(mounted("out", &["ls", "/m"]).fails(125).contains("escapes from base"));
+    assert!(mounted("none", &["true"]).fails(127).contains("_data/none: no such file or directory"));
+    assert!(mounted("../x", &["true"]).fails(125).contains("subpath must be a relative path within the volume"));
+    // What does not run shows the same files.
+    let mount = "type=volume,source=whole,target=/m,volume-subpath=a/b";
+    world.docker(&["create", "--name", "still", "--mount", mount, "busybox", "true"]).ok();
+    world.docker(&["cp", "still:/m/f", world.path("copy").to_str().unwrap()]).ok();
+    assert_eq!(std::fs::read_to_string(world.path("copy")).unwrap(), "deep\n");
+    assert!(!std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains("/parts/"));
+}
+
+#[test]
+fn a_named_volume_has_no_propagation_of_its_own() {
+    let world = World::new();
+    let text = world.docker(&["run", "-v", "named:/m:shared", "busybox", "true"]).fails(125);
+    assert!(
+        text.contains("invalid mount config for type \"volume\": field BindOptions must not be specified"),
+        "{text}"
+    );
+}

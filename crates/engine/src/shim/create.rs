@@ -101,7 +101,8 @@ fn build(
     if let (Some(mapped), Some(path)) = (mapped, pid_namespace.as_mut().filter(|path| !path.is_empty())) {
         *path = mapped.pid_namespace(path).map_err(|error| create_failure("hold the PID namespace", error))?;
     }
-    if mapped.is_none() && pid_namespace.as_ref().is_some_and(|path| !path.is_empty()) {
+    let joins_pid = pid_namespace.as_ref().is_some_and(|path| !path.is_empty());
+    if mapped.is_none() && (joins_pid || spec.host_cgroup_namespace) {
         let groups = oci::own_groups(spec, order.cgroups.directories(Path::new(cgroup)));
         spec.mounts.splice(0..0, groups);
     }

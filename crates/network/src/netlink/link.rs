@@ -1,14 +1,14 @@
 //! Links, addresses, routes and neighbours over rtnetlink.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
     Parseable,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
     InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
@@ -202,15 +202,8 @@ impl Links {
 
     /// Inside a pod's namespace: everything by this gateway, over the link with that hardware address.
     pub(crate) fn lead_out(&mut self, mac: [u8; 6], gateway: Ipv4Addr) -> io::Result<()> {
-        let request = encode(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_REQUEST | NLM_F_DUMP);
-        let mut index = None;
-        self.socket.dump(&request, |_, payload| {
-            let Ok(link) = LinkMessage::parse(payload) else { return };
-            if link.attributes.contains(&LinkAttribute::Address(mac.to_vec())) {
-                index = Some(link.header.index);
-            }
-        })?;
-        let mut route = route_message(index.ok_or(io::ErrorKind::NotFound)?, RouteScope::Universe);
+        let (index, _) = self.with_mac(mac)?.ok_or(io::ErrorKind::NotFound)?;
+        let mut route = route_message(index, RouteScope::Universe);
         route.header.flags = RouteFlags::Onlink;
         route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
         self.ask(vec![(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)])
@@ -219,6 +212,43 @@ impl Links {
     pub(crate) fn add_address(&mut self, index: u32, ip: Ipv4Addr, prefix: u8) -> io::Result<()> {
         let message = address_message(index, ip, prefix);
         self.ask(vec![(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)])
+    }
+
+    /// Adds an address of IPv6, in use at once: nobody else can have it.
+    pub(crate) fn add_ipv6(&mut self, index: u32, ip: Ipv6Addr, prefix: u8) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet6;
+        message.header.prefix_len = prefix;
+        message.header.flags = AddressHeaderFlags::Nodad;
+        message.header.scope = AddressScope::Universe;
+        message.header.index = index;
+        message.attributes = vec![AddressAttribute::Local(ip.into()), AddressAttribute::Address(ip.into())];
+        self.ask(vec![(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)])
+    }
+
+    /// Everything of IPv6 by this gateway, over that link.
+    pub(crate) fn lead_out_ipv6(&mut self, index: u32, gateway: Ipv6Addr) -> io::Result<()> {
+        let mut route = route_message(index, RouteScope::Universe);
+        route.header.address_family = AddressFamily::Inet6;
+        route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet6(gateway)));
+        self.ask(vec![(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)])
+    }
+
+    /// The index and name of the link with that hardware address.
+    pub(crate) fn with_mac(&mut self, mac: [u8; 6]) -> io::Result<Option<(u32, String)>> {
+        let request = encode(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_REQUEST | NLM_F_DUMP);
+        let mut found = None;
+        self.socket.dump(&request, |_, payload| {
+            let Ok(link) = LinkMessage::parse(payload) else { return };
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            });
+            if let (true, Some(name)) = (link.attributes.contains(&LinkAttribute::Address(mac.to_vec())), name) {
+                found = Some((link.header.index, name));
+            }
+        })?;
+        Ok(found)
     }
 
     /// Leads `range` to the link at `index`, with `source` as the node's own address.

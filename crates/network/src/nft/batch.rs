@@ -3,9 +3,11 @@
 use super::expression::{self, Expression, Verdict};
 use crate::netlink::{AttributeWriter, HEADER, next_sequence};
 
-/// A transaction on one table of family `ip`: all of it takes effect at once, or nothing.
+/// A transaction on one table: all of it takes effect at once, or nothing.
 pub(crate) struct Batch {
     table: String,
+    /// `NFPROTO_*`.
+    family: i32,
     bytes: Vec<u8>,
     first: u32,
     last: u32,
@@ -47,9 +49,15 @@ pub(crate) enum ElementData<'a> {
 }
 
 impl Batch {
+    /// On a table of family `ip`.
     pub(crate) fn new(table: &str) -> Batch {
+        Self::of_family(libc::NFPROTO_IPV4, table)
+    }
+
+    /// On a table of family `ip` or `ip6`.
+    pub(crate) fn of_family(family: i32, table: &str) -> Batch {
         let mut batch =
-            Batch { table: table.to_owned(), bytes: Vec::new(), first: 0, last: 0, last_at: 0, messages: 0 };
+            Batch { table: table.to_owned(), family, bytes: Vec::new(), first: 0, last: 0, last_at: 0, messages: 0 };
         batch.frame(libc::NFNL_MSG_BATCH_BEGIN as u16, 0, 0, libc::NFNL_SUBSYS_NFTABLES as u16, |_, _| {});
         batch.first = batch.last;
         batch.messages = 0;
@@ -179,7 +187,7 @@ impl Batch {
 
     fn message(&mut self, kind: i32, flags: i32, fill: impl FnOnce(&mut AttributeWriter<'_>, &str)) {
         let kind = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8 | kind as u16;
-        self.frame(kind, flags as u16, libc::NFPROTO_IPV4 as u8, 0, fill);
+        self.frame(kind, flags as u16, self.family as u8, 0, fill);
     }
 
     fn frame(

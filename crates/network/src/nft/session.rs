@@ -19,11 +19,19 @@ pub(crate) struct TransactionError {
 /// A connection to nftables in the namespace it was opened in.
 pub(crate) struct Session {
     socket: NetlinkSocket,
+    /// Of the tables that are asked for.
+    family: i32,
 }
 
 impl Session {
+    /// For tables of family `ip`.
     pub(crate) fn open() -> io::Result<Session> {
-        Ok(Session { socket: NetlinkSocket::open(Family::Netfilter)? })
+        Self::of_family(libc::NFPROTO_IPV4)
+    }
+
+    /// For tables of family `ip` or `ip6`.
+    pub(crate) fn of_family(family: i32) -> io::Result<Session> {
+        Ok(Session { socket: NetlinkSocket::open(Family::Netfilter)?, family })
     }
 
     /// Commits a transaction. On an error nothing of it took effect.
@@ -43,7 +51,7 @@ impl Session {
     /// Whether the table has this chain.
     pub(crate) fn has_chain(&mut self, table: &str, chain: &str) -> io::Result<bool> {
         let mut found = false;
-        let request = request(libc::NFT_MSG_GETCHAIN, 0, libc::NFPROTO_IPV4, |attributes| {
+        let request = request(libc::NFT_MSG_GETCHAIN, 0, self.family, |attributes| {
             attributes.string(1, table).string(3, chain);
         });
         absent_is_false(self.socket.dump(&request, |_, _| found = true))?;
@@ -53,7 +61,7 @@ impl Session {
     /// Whether the table exists.
     pub(crate) fn has_table(&mut self, table: &str) -> io::Result<bool> {
         let mut found = false;
-        let request = request(libc::NFT_MSG_GETTABLE, 0, libc::NFPROTO_IPV4, |attributes| {
+        let request = request(libc::NFT_MSG_GETTABLE, 0, self.family, |attributes| {
             attributes.string(1, table);
         });
         absent_is_false(self.socket.dump(&request, |_, _| found = true))?;
@@ -63,7 +71,7 @@ impl Session {
     /// All elements of a set: key and value (empty for verdicts and plain sets).
     pub(crate) fn elements(&mut self, table: &str, set: &str) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let mut all = Vec::new();
-        let request = request(libc::NFT_MSG_GETSETELEM, libc::NLM_F_DUMP, libc::NFPROTO_IPV4, |attributes| {
+        let request = request(libc::NFT_MSG_GETSETELEM, libc::NLM_F_DUMP, self.family, |attributes| {
             attributes.string(1, table).string(2, set);
         });
         self.socket.dump(&request, |_, payload| {

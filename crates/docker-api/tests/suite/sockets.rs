@@ -1,0 +1,110 @@
+//! WebSockets, and requests written as Go's decoder takes them.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+
+use super::wire::ask;
+use super::world::World;
+
+/// A client's message: short, and masked with nothing.
+fn message(text: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(text.len()).ok().filter(|length| *length < 126).expect("a short text");
+    [&[0x82, 0x80 | length, 0, 0, 0, 0], text].concat()
+}
+
+/// A server's message: its kind and what is in it.
+fn receive(stream: &mut UnixStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).unwrap();
+    assert!(head[1] < 126, "a short one, not masked");
+    let mut payload = vec![0; head[1].into()];
+    stream.read_exact(&mut payload).unwrap();
+    (head[0] & 0x0f, payload)
+}
+
+#[test]
+fn a_browser_attaches_by_websocket() {
+    let world = World::new();
+    world.docker(&["create", "-i", "--name", "echo", "busybox", "cat"]).ok();
+    let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
+    stream
+        .write_all(
+            b"GET /v1.44/containers/echo/attach/ws?stream=1&stdin=1&stdout=1 HTTP/1.1\r\nHost: docker\r\n\
+              Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    // RFC 6455, section 1.3.
+    assert!(head.starts_with("http/1.1 101") && head.contains("s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+    world.docker(&["start", "echo"]).ok();
+    stream.write_all(&message(b"hello\n")).unwrap();
+    assert_eq!(receive(&mut stream), (2, b"hello\n".to_vec()));
+    // An empty message of kind 8 closes.
+    stream.write_all(&[0x88, 0x80, 0, 0, 0, 0]).unwrap();
+    assert_eq!(world.docker(&["wait", "echo"]).ok(), "0");
+    let refused = ask(&world, "GET /v1.44/containers/echo/attach/ws?stream=1 HTTP/1.1");
+    assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+}
+
+#[test]
+fn names_of_fields_are_taken_in_any_case() {
+    let world = World::new();
+    let body = r#"{"image":"busybox","CMD":["true"],"labels":{"aB":"c"},"hostconfig":{"networkmode":"none","memory":8000000}}"#;
+    let length = body.len();
+    let request = format!(
+        "POST /v1.41/containers/create?name=any HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: {length}"
+    );
+    let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
+    write!(stream, "{request}\r\nHost: docker\r\nConnection: close\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let shown =
+        "{{.Config.Image}} {{.Config.Cmd}} {{.Config.Labels.aB}} {{.HostConfig.NetworkMode}} {{.HostConfig.Memory}}";
+    assert_eq!(world.docker(&["inspect", "-f", shown, "any"]).ok(), "busybox [true] c none 8000000");
+}
+
+/// Answers every request with these bytes.
+fn serve(bytes: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", bytes.len());
+            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes));
+        }
+    });
+    format!("http://{address}/context")
+}
+
+#[test]
+fn a_build_fetches_its_context_or_a_dockerfile_from_where_it_is_told() {
+    let world = World::new();
+    let build =
+        |url: &str| ask(&world, &format!("POST /v1.41/build?remote={url}&t=fetched HTTP/1.1\r\nContent-Length: 0"));
+    let text = build(&serve(b"FROM busybox\nLABEL from=text\n".to_vec()));
+    assert!(text.contains("Successfully tagged fetched:latest"), "{text}");
+    assert_eq!(world.docker(&["inspect", "-f", "{{.Config.Labels.from}}", "fetched"]).ok(), "text");
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in [("Dockerfile", &b"FROM busybox\nCOPY file /\nLABEL from=archive\n"[..]), ("file", b"x")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, bytes).unwrap();
+    }
+    let text = build(&serve(archive.into_inner().unwrap()));
+    assert!(text.contains("Successfully tagged fetched:latest"), "{text}");
+    assert_eq!(world.docker(&["inspect", "-f", "{{.Config.Labels.from}}", "fetched"]).ok(), "archive");
+    let text = build("http://127.0.0.1:9/nothing");
+    assert!(text.starts_with("HTTP/1.1 400") && text.contains("error downloading remote context"), "{text}");
+}
