@@ -28,7 +28,7 @@ use super::registry;
 pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
     let builder = builder_of(&daemon)?;
     if call.query("version") == Some("2") {
-        return Err(ApiError::bad("BuildKit is not supported by this engine: build with DOCKER_BUILDKIT=0"));
+        return crate::buildkit::build(daemon, call).await;
     }
     if call.query("remote").is_some() {
         return Err(ApiError::bad("remote build contexts are not supported: send the context"));
@@ -201,7 +201,7 @@ fn request(call: &Call) -> Result<BuildRequest> {
     })
 }
 
-fn document<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T> {
+pub(crate) fn document<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T> {
     match call.query(name).filter(|text| *text != "null") {
         None => Ok(T::default()),
         Some(text) => Ok(serde_json::from_str(text)?),

@@ -32,14 +32,6 @@ pub(crate) async fn no_plugins(_: Arc<Daemon>, _: Call) -> Result<Response> {
     Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "plugins are not supported by this engine"))
 }
 
-/// BuildKit's way in.
-pub(crate) async fn no_session(_: Arc<Daemon>, _: Call) -> Result<Response> {
-    Err(ApiError::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "BuildKit sessions are not supported by this engine: build with DOCKER_BUILDKIT=0",
-    ))
-}
-
 /// Attaching is by taking over the connection.
 pub(crate) async fn no_websockets(_: Arc<Daemon>, _: Call) -> Result<Response> {
     Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "attaching by WebSocket is not supported by this engine"))
