@@ -191,10 +191,8 @@ async fn status(inner: &Inner, build: &str) -> Result<Reply, Status> {
 
 async fn prune(inner: Arc<Inner>, message: &[u8]) -> Result<Reply, Status> {
     let (unused, keep, filters) = prune_request(message);
-    // What buildx sends without being asked to excludes nothing that is kept here.
-    let known = |filter: &String| {
-        matches!(filter.as_str(), "type!=internal,type!=frontend" | "type!=internal" | "type!=frontend")
-    };
+    // Without a filter buildx sends an empty one.
+    let known = |filter: &String| filter.is_empty();
     if let Some(filter) = filters.iter().find(|filter| !known(filter)) {
         return Err(Status::new(
             Status::INVALID_ARGUMENT,
