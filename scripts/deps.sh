@@ -31,6 +31,8 @@ for kind in "$@"; do
         need runc runc
         need docker-registry docker-registry
         need docker docker.io
+        # What `docker build` is where docker is installed as its makers say. Bookworm has no package of it.
+        buildx=yes
         need git git
         need /bin/busybox busybox-static
         # Whose placement of keys ours is compared with, and what stands behind the sharding proxy.
@@ -63,6 +65,22 @@ if [ -n "$missing" ]; then
     $sudo apt-get -qq update
     # shellcheck disable=SC2086 — a list of words
     $sudo apt-get -qq install -y --no-install-recommends $missing > /dev/null
+fi
+# The plugin of a later Debian, by its checksum; it needs nothing that this one lacks.
+if [ "${buildx:-}" = yes ] && ! docker buildx version > /dev/null 2>&1; then
+    [ "$(uname -m)" = x86_64 ] || { echo "docker-buildx is missing: install it, then run this again" >&2; exit 1; }
+    package=docker-buildx_0.13.1+ds1-3_amd64.deb
+    sum=fcf8c48204d1603c8f209451d7827eb91bf30759578baf7704e9e1a87e5f1d7f
+    scratch=$(mktemp -d)
+    echo "installing: docker-buildx"
+    curl -fsSL -o "$scratch/$package" "http://deb.debian.org/debian/pool/main/d/docker-buildx/$package"
+    echo "$sum  $scratch/$package" | sha256sum -c - > /dev/null
+    dpkg-deb -x "$scratch/$package" "$scratch/files"
+    sudo=""
+    [ "$(id -u)" = 0 ] || sudo=sudo
+    $sudo install -D "$scratch/files/usr/libexec/docker/cli-plugins/docker-buildx" \
+        /usr/local/lib/docker/cli-plugins/docker-buildx
+    rm -r "$scratch"
 fi
 case " $* " in
 *" test "*) cargo nextest --version > /dev/null 2>&1 || cargo install --locked cargo-nextest ;;

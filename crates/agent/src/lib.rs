@@ -11,7 +11,6 @@ mod context;
 mod csi;
 mod device_plugins;
 mod events;
-mod grpc;
 mod hooks;
 mod kubelet_configuration;
 mod local_storage;

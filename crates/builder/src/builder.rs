@@ -11,6 +11,7 @@ use engine::content::{Content, Reference};
 
 use crate::cache::{self, CacheEntry};
 use crate::cache_directory;
+use crate::contexts::replace_stages;
 use crate::dockerfile::{self, Dockerfile};
 use crate::error::{BuildError, Kind};
 use crate::event::{Event, Progress};
@@ -122,9 +123,11 @@ impl Builder {
             cache_to,
             labels,
             target,
-            output,
+            outputs,
+            archive_names,
         } = prepared;
-        let dockerfile = Dockerfile::parse(&text).map_err(Kind::Parse)?;
+        let mut dockerfile = Dockerfile::parse(&text).map_err(Kind::Parse)?;
+        replace_stages(&mut dockerfile, &settings.contexts);
         for warning in &dockerfile.warnings {
             progress(Event::Warning(warning.clone()));
         }
@@ -220,7 +223,10 @@ impl Builder {
                     }
                     None => work.content.author(&built.config, &built.layers, &tags)?,
                 };
-                output::write(work, &image, &built, output, &tags)?;
+                let names = [tags.clone(), archive_names].concat();
+                for output in outputs {
+                    output::write(work, &image, &built, output, &names)?;
+                }
                 if let Some(directory) = cache_to {
                     let platform = &work.settings.platform;
                     cache_directory::write(&work.content, &work.records, platform, &directory)?;
@@ -287,13 +293,15 @@ struct Prepared {
     cache_to: Option<PathBuf>,
     labels: BTreeMap<String, String>,
     target: Option<String>,
-    output: crate::request::Output,
+    outputs: Vec<crate::request::Output>,
+    archive_names: Vec<Reference>,
 }
 
 async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Prepared, BuildError> {
-    let platform = format!("linux/{}", architecture());
+    let platform = platform();
     check_platform(request.platform.as_deref(), &platform)?;
     let tags = request.tags.iter().map(|tag| tag_reference(tag)).collect::<Result<Vec<_>, _>>()?;
+    let archive_names = request.archive_names.iter().map(|tag| tag_reference(tag)).collect::<Result<Vec<_>, _>>()?;
     let max_bytes = request.max_bytes.unwrap_or(MAX_BYTES);
     let clamp = match request.args.get("SOURCE_DATE_EPOCH").filter(|_| request.source_date_epoch.is_none()) {
         Some(text) => {
@@ -307,11 +315,14 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
         settings: Settings {
             args: request.args,
             no_cache: request.no_cache,
+            no_cache_stages: request.no_cache_stages,
             pull: request.pull,
             pull_options: request.pull_options,
             cache_from: Vec::new(),
             only_cache_from: false,
             secrets: request.secrets,
+            secret_source: request.secret_source,
+            contexts: request.contexts,
             network: request.network,
             resolv_conf: request.resolv_conf,
             extra_hosts: request.extra_hosts,
@@ -331,7 +342,8 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
         cache_to: request.cache_to,
         labels: request.labels,
         target: request.target,
-        output: request.output,
+        archive_names,
+        outputs: std::iter::once(request.output).chain(request.further_outputs).collect(),
     })
 }
 
@@ -353,9 +365,14 @@ fn open_context(
         use rustix::fs::{Mode, OFlags, open};
         open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(|e| Kind::io("open", path, e))
     };
+    let mut ignored = false;
     let fd = match context {
         Context::None => None,
         Context::Directory(path) => Some(open(&path)?),
+        Context::Received(path) => {
+            ignored = true;
+            Some(open(&path)?)
+        }
         Context::Tar(reader) => {
             let path = workspace.path.join("context");
             std::fs::create_dir(&path).map_err(|e| Kind::io("create", &path, e))?;
@@ -398,6 +415,7 @@ fn open_context(
         }
     };
     let ignore = match own_ignore {
+        _ if ignored => None,
         Some(text) => Some(text),
         None => read(".dockerignore")?,
     };
@@ -416,7 +434,12 @@ fn abandoned(workspace: &Path) -> bool {
 
 /// Arguments that need no `ARG`.
 fn is_predefined(name: &str) -> bool {
-    name == "SOURCE_DATE_EPOCH" || name.to_ascii_uppercase().ends_with("_PROXY")
+    name == "SOURCE_DATE_EPOCH" || name.starts_with("BUILDKIT_") || name.to_ascii_uppercase().ends_with("_PROXY")
+}
+
+/// What is built here: `linux/` and this machine's architecture as Go names it.
+pub fn platform() -> String {
+    format!("linux/{}", architecture())
 }
 
 /// This machine's architecture as Go names it.

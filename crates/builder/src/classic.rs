@@ -82,7 +82,7 @@ impl Classic {
     fn say(&mut self, event: &Event, pieces: &mut Vec<Piece>) {
         let mut line = |text: String| pieces.push(Piece { error: false, text });
         match event {
-            Event::Planned { .. } | Event::StageDone { .. } => {}
+            Event::Planned { .. } | Event::Failed { .. } | Event::StageDone { .. } => {}
             Event::Warning(text) => line(format!("[Warning] {text}\n")),
             Event::Pulling { line: text, .. } => line(format!("{text}\n")),
             Event::Step { text, total, .. } => {

@@ -18,7 +18,7 @@ use crate::pattern::{Ignore, clean};
 use crate::place::{self, Placing};
 use crate::tree::{Root, Tree};
 use crate::view::{self, Upper};
-use crate::work::Work;
+use crate::work::{Origin, Work};
 
 /// One `COPY` or `ADD` whose texts are expanded.
 #[derive(Debug, Clone)]
@@ -28,8 +28,8 @@ pub(crate) struct Copy {
     pub copying: Copying,
     /// The destination, absolute; a slash at its end counts.
     pub destination: String,
-    /// The layers of `--from`.
-    pub from: Option<Vec<Layer>>,
+    /// What `--from` names.
+    pub from: Option<Origin>,
     /// Files that were fetched: their names, and where they are.
     pub fetched: Vec<(String, PathBuf, Option<i64>)>,
 }
@@ -66,10 +66,7 @@ impl Copy {
 
     /// Finds the sources.
     pub fn gather(&self, work: &Work) -> Result<Gathered, Kind> {
-        let root = match &self.from {
-            Some(layers) => Some(Root::new(work.view(layers)?, Ignore::default())),
-            None => None,
-        };
+        let root = self.from.as_ref().map(|origin| origin.root(work)).transpose()?;
         let exclude = Ignore::of(self.copying.exclude.iter().map(String::as_str))?;
         let mut sources = Vec::new();
         for source in &self.copying.sources {
@@ -104,11 +101,8 @@ impl Copy {
 
     fn unfound(&self, source: &str, image: bool, error: &io::Error) -> Kind {
         match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory if !image => self.failed(format!(
-                "file not found in build context or excluded by .dockerignore: stat {source}: file does not exist"
-            )),
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                self.failed(format!("stat {source}: file does not exist"))
+                Kind::Missing { instruction: self.name, path: source.to_owned(), image }
             }
             _ => self.failed(format!("{source}: {error}")),
         }

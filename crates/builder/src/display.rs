@@ -87,7 +87,9 @@ impl Display {
                 self.tags.push(name.clone());
                 String::new()
             }
-            Event::Running { .. } | Event::Removed { .. } | Event::StageDone { .. } => String::new(),
+            Event::Running { .. } | Event::Removed { .. } | Event::Failed { .. } | Event::StageDone { .. } => {
+                String::new()
+            }
         }
     }
 

@@ -37,6 +37,18 @@ pub enum Kind {
         /// Its exit code.
         code: i32,
     },
+    /// A source of `COPY` or `ADD` is not in the context, or not in the image or stage it is to come from.
+    #[error("{instruction} failed: {}stat {path}: file does not exist", if *.image { "" } else {
+        "file not found in build context or excluded by .dockerignore: "
+    })]
+    Missing {
+        /// `COPY` or `ADD`.
+        instruction: &'static str,
+        /// As the Dockerfile names it.
+        path: String,
+        /// It is to come from an image or a stage.
+        image: bool,
+    },
     /// Images, layers and blobs: not found, refused by the registry, disk full…
     #[error("{0}")]
     Content(std::sync::Arc<ContentError>),

@@ -72,6 +72,11 @@ pub enum Event {
         /// The id of the image as it is after this step, `sha256:…`; `None` for a global `ARG` and an empty stage.
         image: Option<String>,
     },
+    /// The step that is under way has failed; [`Builder::build`](crate::Builder::build) says how.
+    Failed {
+        /// The stage.
+        stage: usize,
+    },
     /// The stage is done.
     StageDone {
         /// The stage.
@@ -101,6 +106,7 @@ impl Event {
             | Self::Output { stage, .. }
             | Self::Removed { stage, .. }
             | Self::Done { stage, .. }
+            | Self::Failed { stage }
             | Self::StageDone { stage } => Some(*stage),
             Self::Planned { .. } | Self::Warning(_) | Self::Built { .. } | Self::Tagged { .. } => None,
         }

@@ -10,10 +10,12 @@
 //! the steps from its own on anew, and none before. Files never leave the directories they belong to: the kernel
 //! resolves every path of a context, an archive or an image with that as `/`.
 
+mod archive;
 mod builder;
 mod cache;
 mod cache_directory;
 mod classic;
+mod contexts;
 mod copy;
 mod display;
 mod error;
@@ -34,11 +36,13 @@ pub mod dockerfile;
 pub mod pattern;
 pub mod plan;
 
-pub use builder::Builder;
+pub use archive::{is_archive, read_in_archive};
+pub use builder::{Builder, platform};
 pub use cache::CacheEntry;
 pub use classic::{Classic, Piece, short};
+pub use contexts::replace_stages;
 pub use display::Display;
 pub use error::{BuildError, Kind};
 pub use event::{Event, Progress};
 pub use fetch::download;
-pub use request::{BuildOutput, BuildRequest, Context, Output, RunNetwork, Source};
+pub use request::{BuildOutput, BuildRequest, Context, NamedContext, Output, RunNetwork, Secrets, Source};

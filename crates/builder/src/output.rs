@@ -21,7 +21,10 @@ pub(crate) fn write(work: &Work, image: &Image, built: &Built, output: Output, t
     match output {
         Output::Image => Ok(()),
         Output::Oci(mut writer) => {
-            oci(work, image, built, tags, &mut writer).and_then(|()| writer.flush()).map_err(fail)
+            oci(work, image, built, tags, false, &mut writer).and_then(|()| writer.flush()).map_err(fail)
+        }
+        Output::Docker(mut writer) => {
+            oci(work, image, built, tags, true, &mut writer).and_then(|()| writer.flush()).map_err(fail)
         }
         Output::Tar(mut writer) => {
             let view = work.view(&built.layers)?;
@@ -40,8 +43,16 @@ pub(crate) fn write(work: &Work, image: &Image, built: &Built, output: Output, t
     }
 }
 
-/// An OCI layout (image-layout.md of the OCI image specification) as an archive.
-fn oci(work: &Work, image: &Image, built: &Built, tags: &[Reference], writer: &mut dyn Write) -> io::Result<()> {
+/// An OCI layout (image-layout.md of the OCI image specification) as an archive; with `manifest.json`, what older
+/// versions of `docker load` read.
+fn oci(
+    work: &Work,
+    image: &Image,
+    built: &Built,
+    tags: &[Reference],
+    docker: bool,
+    writer: &mut dyn Write,
+) -> io::Result<()> {
     let mut archive = tar::Builder::new(writer);
     let mut add = |name: &str, size: u64, reader: &mut dyn io::Read| {
         let mut header = tar::Header::new_ustar();
@@ -80,6 +91,12 @@ fn oci(work: &Work, image: &Image, built: &Built, tags: &[Reference], writer: &m
     .to_string();
     add("index.json", index.len() as u64, &mut index.as_bytes())?;
     let blob = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
+    if docker {
+        let layers: Vec<String> = built.layers.iter().map(|layer| blob(&layer.blob)).collect();
+        let names: Vec<String> = tags.iter().map(Reference::familiar).collect();
+        let text = json!([{"Config": blob(&image.id), "RepoTags": names, "Layers": layers}]).to_string();
+        add("manifest.json", text.len() as u64, &mut text.as_bytes())?;
+    }
     add(&blob(&image.manifest), manifest.len() as u64, &mut manifest.as_slice())?;
     let config = std::fs::read(work.content.blob_path(&image.id))?;
     add(&blob(&image.id), config.len() as u64, &mut config.as_slice())?;

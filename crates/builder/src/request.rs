@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use engine::Resources;
 use engine::content::PullOptions;
+use futures::future::BoxFuture;
 
 /// Where `COPY` and `ADD` take files from.
 #[derive(Default)]
@@ -16,6 +17,8 @@ pub enum Context {
     None,
     /// A directory, read where it is.
     Directory(PathBuf),
+    /// A directory that was filled for this build with what counts alone: its `.dockerignore` was obeyed already.
+    Received(PathBuf),
     /// An archive (plain, gzip, bzip2, xz, zstd), unpacked for the time of the build.
     Tar(Box<dyn Read + Send>),
 }
@@ -25,9 +28,28 @@ impl fmt::Debug for Context {
         match self {
             Self::None => f.write_str("None"),
             Self::Directory(path) => f.debug_tuple("Directory").field(path).finish(),
+            Self::Received(path) => f.debug_tuple("Received").field(path).finish(),
             Self::Tar(_) => f.write_str("Tar"),
         }
     }
+}
+
+/// What a name stands for that is no stage of the Dockerfile (`--build-context`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// An image, here or in a registry.
+    Image(String),
+    /// A directory; files can be taken from it, but no stage stands on it.
+    Directory(PathBuf),
+}
+
+/// Somebody who knows secrets, and is asked for one when a step wants it.
+pub trait Secrets: Send + Sync {
+    /// The secret of that id; `None` if there is none.
+    ///
+    /// # Errors
+    /// In words for a user: whoever knows could not say.
+    fn secret<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, String>>;
 }
 
 /// Where the Dockerfile is.
@@ -65,6 +87,8 @@ pub enum Output {
     Image,
     /// An OCI layout as an archive.
     Oci(Box<dyn Write + Send>),
+    /// The same with what `docker load` of any age looks for.
+    Docker(Box<dyn Write + Send>),
     /// The root file system as an archive.
     Tar(Box<dyn Write + Send>),
     /// The root file system in a directory, which is made if missing.
@@ -76,6 +100,7 @@ impl fmt::Debug for Output {
         match self {
             Self::Image => f.write_str("Image"),
             Self::Oci(_) => f.write_str("Oci"),
+            Self::Docker(_) => f.write_str("Docker"),
             Self::Tar(_) => f.write_str("Tar"),
             Self::Local(path) => f.debug_tuple("Local").field(path).finish(),
         }
@@ -99,6 +124,8 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     /// Do every step anew.
     pub no_cache: bool,
+    /// Do the steps of these stages anew, by name.
+    pub no_cache_stages: Vec<String>,
     /// Ask the registry for every base image, also those that are here.
     pub pull: bool,
     /// `--cache-from`: images whose steps count as done, if they begin as this build does. Here, or to be pulled.
@@ -115,8 +142,16 @@ pub struct BuildRequest {
     pub pull_options: PullOptions,
     /// `--secret`, by id. Only `RUN --mount=type=secret` sees them, in memory.
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Who is asked for secrets that are not among these.
+    pub secret_source: Option<std::sync::Arc<dyn Secrets>>,
+    /// `--build-context`: what names stand for in `FROM` and `--from`, before stages and images.
+    pub contexts: BTreeMap<String, NamedContext>,
     /// What becomes of the result.
     pub output: Output,
+    /// And what beside.
+    pub further_outputs: Vec<Output>,
+    /// Names in archives, where those are not the image's own.
+    pub archive_names: Vec<String>,
     /// The network of `RUN`.
     pub network: RunNetwork,
     /// `/etc/resolv.conf` of `RUN`; the host's when `None`.

@@ -17,9 +17,9 @@ use crate::owner::Owner;
 use crate::pattern::{Ignore, clean};
 use crate::place::{self, Placing};
 use crate::request::RunNetwork;
-use crate::tree::{Root, open_in};
+use crate::tree::open_in;
 use crate::view::{self, Upper};
-use crate::work::{SECCOMP, Work};
+use crate::work::{Origin, SECCOMP, Work};
 
 /// One `RUN`, ready to go.
 pub(crate) struct Command {
@@ -42,8 +42,8 @@ pub(crate) struct ReadyMount {
     pub kind: MountKind,
     /// Absolute.
     pub target: String,
-    /// The layers that `from` stands for; `None` for the context.
-    pub from: Option<Vec<Layer>>,
+    /// What `from` stands for; `None` for the context.
+    pub from: Option<Origin>,
 }
 
 /// Runs it on these layers; returns the layer it made.
@@ -260,7 +260,14 @@ async fn ready(
             }))
         }
         MountKind::Secret { id, env: variable, required, mode, uid, gid } => {
-            let Some(value) = work.settings.secrets.get(id) else {
+            let value = match (work.settings.secrets.get(id), &work.settings.secret_source) {
+                (Some(value), _) => Some(value.clone()),
+                (None, Some(source)) => {
+                    source.secret(id).await.map_err(|error| Kind::invalid(format!("secret {id}: {error}")))?
+                }
+                (None, None) => None,
+            };
+            let Some(value) = value else {
                 return match required {
                     true => Err(Kind::invalid(format!("secret {id}: not found"))),
                     false => Ok(None),
@@ -268,7 +275,7 @@ async fn ready(
             };
             if let Some(variable) = variable {
                 env.retain(|entry| entry.split('=').next() != Some(variable));
-                env.push(format!("{variable}={}", String::from_utf8_lossy(value)));
+                env.push(format!("{variable}={}", String::from_utf8_lossy(&value)));
                 if mount.target.is_empty() {
                     return Ok(None);
                 }
@@ -277,7 +284,7 @@ async fn ready(
             let inside = work.sandboxes.secrets().join(format!("{name}-{}", hex::encode(id.as_bytes())));
             let path = sandbox.path(&inside);
             let fail = |e: std::io::Error| Kind::io("write", &inside, e);
-            std::fs::write(&path, value).map_err(fail)?;
+            std::fs::write(&path, &value).map_err(fail)?;
             std::os::unix::fs::chown(&path, Some(*uid), Some(*gid)).map_err(fail)?;
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).map_err(fail)?;
             let target = if mount.target.is_empty() { format!("/run/secrets/{id}") } else { mount.target.clone() };
@@ -292,7 +299,7 @@ async fn ready(
             }
             let path = work.scratch("bind");
             let (from, source, target, only_read) = (mount.from.clone(), source.clone(), path.clone(), !writable);
-            work.blocking(move |work| copy_out(work, from.as_deref(), &source, &target)).await?;
+            work.blocking(move |work| copy_out(work, from.as_ref(), &source, &target)).await?;
             Ok(Some(EngineMount::bind(path.display().to_string(), mount.target.clone(), only_read)))
         }
         MountKind::Cache { id, source, read_only, sharing, mode, uid, gid, .. } => {
@@ -310,7 +317,7 @@ async fn ready(
                 work.blocking(move |work| {
                     let fail = |e: std::io::Error| Kind::io("create", &target, e);
                     match from {
-                        Some(layers) => copy_out(work, Some(&layers), &source, &target)?,
+                        Some(origin) => copy_out(work, Some(&origin), &source, &target)?,
                         None => std::fs::create_dir_all(&target).map_err(fail)?,
                     }
                     std::os::unix::fs::chown(&target, Some(uid), Some(gid)).map_err(fail)?;
@@ -325,12 +332,12 @@ async fn ready(
 
 /// Copies a path of the context or of layers to where a container can have it: no `RUN` ever writes to the user's
 /// own files, and links in the path can't lead it elsewhere.
-fn copy_out(work: &Work, from: Option<&[Layer]>, source: &str, target: &Path) -> Result<(), Kind> {
+fn copy_out(work: &Work, from: Option<&Origin>, source: &str, target: &Path) -> Result<(), Kind> {
     let fail = |e: std::io::Error| Kind::io("copy", Path::new(source), e);
     let view;
     let root = match from {
-        Some(layers) => {
-            view = Root::new(work.view(layers)?, Ignore::default());
+        Some(origin) => {
+            view = origin.root(work)?;
             &view
         }
         None => work.context.as_ref().ok_or_else(|| Kind::invalid("a bind mount needs a build context"))?,

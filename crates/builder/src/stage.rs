@@ -13,11 +13,13 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 
 use crate::cache::{self, Key, Record};
+use crate::contexts;
 use crate::dockerfile::{Command, Expander, Form, Instruction};
 use crate::error::{BuildError, Kind};
 use crate::event::Event;
 use crate::plan::{Base, From, PlannedStage, platform_args, resolve};
-use crate::work::{Built, Work};
+use crate::request::NamedContext;
+use crate::work::{Built, Origin, Work};
 
 /// A stage's result, to be waited for by several others.
 pub(crate) type Future = Shared<BoxFuture<'static, Result<Arc<Built>, BuildError>>>;
@@ -55,7 +57,12 @@ pub(crate) fn build(
             command_set: false,
             step: planned.first_step,
         };
-        stage.run(&planned, labels).await?;
+        if let Err((error, own)) = stage.run(&planned, labels).await {
+            if own {
+                stage.work.tell(Event::Failed { stage: index });
+            }
+            return Err(error);
+        }
         stage.work.tell(Event::StageDone { stage: index });
         Ok(Arc::new(stage.built))
     }
@@ -76,7 +83,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn run(&mut self, planned: &PlannedStage, labels: BTreeMap<String, String>) -> Result<(), BuildError> {
+    async fn run(&mut self, planned: &PlannedStage, labels: BTreeMap<String, String>) -> Result<(), Located> {
         let work = self.work.clone();
         let stage = &work.dockerfile.stages[self.index];
         self.announce(&stage.from.original);
@@ -86,7 +93,7 @@ impl Stage {
         if !triggers.is_empty() {
             self.work.tell(Event::Triggers { stage: self.index, count: triggers.len() });
             for trigger in triggers {
-                let instruction = Instruction::parse_one(&trigger).map_err(|e| Kind::Parse(e).at(lines))?;
+                let instruction = Instruction::parse_one(&trigger).map_err(|e| located(Kind::Parse(e), lines))?;
                 self.instruction(&instruction).await.map_err(|kind| located(kind, lines))?;
                 self.done();
             }
@@ -104,7 +111,7 @@ impl Stage {
             self.announce(&text);
             let all: Vec<(String, String)> = labels.into_iter().collect();
             let note = format!("LABEL {}", joined(&all));
-            self.metadata(&note, |process| process.labels.extend(all)).await?;
+            self.metadata(&note, |process| process.labels.extend(all)).await.map_err(|kind| (kind.into(), true))?;
             self.done();
         }
         Ok(())
@@ -141,6 +148,15 @@ impl Stage {
             }
             Base::Stage(index) => self.built = (*self.stage(*index).await?).clone(),
             Base::Image(name) => {
+                let name = match contexts::named(&self.work.settings.contexts, name) {
+                    Some(NamedContext::Image(image)) => image,
+                    Some(NamedContext::Directory(_)) => {
+                        return Err(
+                            Kind::invalid(format!("the context {name} is a directory: no stage stands on it")).into()
+                        );
+                    }
+                    None => name,
+                };
                 let (image, layers) = self.work.image(self.index, name).await?;
                 self.built = Built { config: image.config, layers, origin: Some(image.id) };
                 self.built.config.rootfs.kind = "layers".into();
@@ -159,12 +175,17 @@ impl Stage {
         future.await.map_err(Failure::Elsewhere)
     }
 
-    /// The layers of `--from`.
-    async fn layers_of(&self, name: &str) -> Result<Vec<Layer>, Failure> {
-        match resolve(&self.work.dockerfile.stages, self.index, name) {
-            From::Stage(index) => Ok(self.stage(index).await?.layers.clone()),
-            From::Image(name) => Ok(self.work.image(self.index, &name).await?.1),
-        }
+    /// What `--from` names.
+    async fn origin(&self, name: &str) -> Result<Origin, Failure> {
+        let image = match contexts::named(&self.work.settings.contexts, name) {
+            Some(NamedContext::Directory(path)) => return Ok(Origin::Directory(path.clone())),
+            Some(NamedContext::Image(image)) => image.clone(),
+            None => match resolve(&self.work.dockerfile.stages, self.index, name) {
+                From::Stage(index) => return Ok(Origin::Layers(self.stage(index).await?.layers.clone())),
+                From::Image(name) => name,
+            },
+        };
+        Ok(Origin::Layers(self.work.image(self.index, &image).await?.1))
     }
 
     fn lookup(&self, name: &str) -> Option<String> {
@@ -233,7 +254,12 @@ impl Stage {
             let own = cache::find(&self.work.content, key).filter(|own| !settings.only_cache_from || theirs(own));
             own.or_else(|| self.work.settings.cache_from.iter().find_map(|image| self.found_in(image, created_by?)))
         };
-        let found = if self.work.settings.no_cache { None } else { known() };
+        let settings = &self.work.settings;
+        let anew = settings.no_cache || {
+            let own = self.work.dockerfile.stages[self.index].name.as_deref();
+            own.is_some_and(|own| settings.no_cache_stages.iter().any(|name| name.eq_ignore_ascii_case(own)))
+        };
+        let found = if anew { None } else { known() };
         if let Some(record) = &found {
             self.work.records.add(key.id(), record.clone());
             self.work.cached.fetch_add(1, Ordering::Relaxed);
@@ -366,10 +392,13 @@ impl<E: Into<Kind>> std::convert::From<E> for Failure {
     }
 }
 
-fn located(failure: impl Into<Failure>, lines: (usize, usize)) -> BuildError {
+/// A failure with its place, and whether it is this stage's own.
+type Located = (BuildError, bool);
+
+fn located(failure: impl Into<Failure>, lines: (usize, usize)) -> Located {
     match failure.into() {
-        Failure::Own(kind) => kind.at(lines),
-        Failure::Elsewhere(error) => error,
+        Failure::Own(kind) => (kind.at(lines), true),
+        Failure::Elsewhere(error) => (error, false),
     }
 }
 

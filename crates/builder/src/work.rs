@@ -15,7 +15,8 @@ use crate::cache_directory;
 use crate::dockerfile::Dockerfile;
 use crate::error::Kind;
 use crate::event::{Event, Progress};
-use crate::request::RunNetwork;
+use crate::pattern::Ignore;
+use crate::request::{NamedContext, RunNetwork, Secrets};
 use crate::tree::Root;
 use crate::view;
 
@@ -73,6 +74,9 @@ pub(crate) struct Settings {
     /// And from nowhere else.
     pub only_cache_from: bool,
     pub secrets: BTreeMap<String, Vec<u8>>,
+    pub secret_source: Option<Arc<dyn Secrets>>,
+    pub contexts: BTreeMap<String, NamedContext>,
+    pub no_cache_stages: Vec<String>,
     pub network: RunNetwork,
     pub resolv_conf: Option<String>,
     pub extra_hosts: Vec<(String, String)>,
@@ -82,6 +86,30 @@ pub(crate) struct Settings {
     pub rlimits: Vec<engine::Rlimit>,
     pub max_bytes: u64,
     pub platform: String,
+}
+
+/// Where files come from that are not of the main context.
+#[derive(Debug, Clone)]
+pub(crate) enum Origin {
+    /// An image, or a stage.
+    Layers(Vec<Layer>),
+    /// A context with a name.
+    Directory(PathBuf),
+}
+
+impl Origin {
+    /// As a tree.
+    pub fn root(&self, work: &Work) -> Result<Root, Kind> {
+        let fd = match self {
+            Self::Layers(layers) => work.view(layers)?,
+            Self::Directory(path) => {
+                use rustix::fs::{Mode, OFlags};
+                rustix::fs::open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(|e| Kind::io("open", path, e))?
+            }
+        };
+        Ok(Root::new(fd, Ignore::default()))
+    }
 }
 
 /// One build's surroundings.

@@ -9,6 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 
+use ::buildkit::BuildKit;
+
+use crate::buildkit::{self, Uploads};
 use crate::containers::{Containers, Execs};
 use crate::error::{ApiError, Result};
 use crate::events::EventLog;
@@ -28,6 +31,9 @@ pub(crate) struct Daemon {
     pub networks: Networks,
     pub volumes: Volumes,
     pub events: EventLog,
+    /// What buildx speaks; `None` without a builder.
+    pub buildkit: Option<BuildKit>,
+    pub uploads: Uploads,
     /// Identifies this engine to clients.
     pub id: String,
 }
@@ -47,13 +53,19 @@ impl DockerApi {
             let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         }
         containers::init_layer(&config.data_dir)?;
-        let daemon = Arc::new(Daemon {
-            containers: Containers::open(&config.data_dir.join("containers"))?,
+        let containers = Containers::open(&config.data_dir.join("containers"))?;
+        let networks = Networks::open(&config)?;
+        let volumes = Volumes::open(&config.data_dir.join("volumes"))?;
+        let id = identity(&config.data_dir)?;
+        let daemon = Arc::new_cyclic(|daemon| Daemon {
+            containers,
             execs: Execs::default(),
-            networks: Networks::open(&config)?,
-            volumes: Volumes::open(&config.data_dir.join("volumes"))?,
+            networks,
+            volumes,
             events: EventLog::default(),
-            id: identity(&config.data_dir)?,
+            buildkit: buildkit::open(daemon, &config),
+            uploads: Uploads::default(),
+            id,
             config,
         });
         containers::adopt(&daemon).await;

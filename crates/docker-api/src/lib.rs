@@ -13,6 +13,7 @@
 
 #![recursion_limit = "512"]
 
+mod buildkit;
 mod config;
 mod containers;
 mod daemon;

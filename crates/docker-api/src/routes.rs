@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
 use crate::http::{Call, Response};
-use crate::{containers as c, images as i, networks as n, system as s, volumes as v};
+use crate::{buildkit as b, containers as c, images as i, networks as n, system as s, volumes as v};
 
 /// One path with one method.
 pub(crate) struct Route {
@@ -86,6 +86,8 @@ pub(crate) static ROUTES: &[Route] = routes! {
     DELETE "/images/{name*}" => i::remove,
     POST "/build" => i::build,
     POST "/build/prune" => i::build_prune,
+    POST "/session" => b::session,
+    POST "/grpc" => b::control,
     GET "/distribution/{name*}/json" => i::distribution,
 
     GET "/volumes" => v::list,
@@ -136,8 +138,6 @@ pub(crate) static OUT_OF_SCOPE: &[Route] = routes! {
     GET "/containers/{name}/checkpoints" => s::no_checkpoints,
     POST "/containers/{name}/checkpoints" => s::no_checkpoints,
     DELETE "/containers/{name}/checkpoints/{any}" => s::no_checkpoints,
-    POST "/session" => s::no_session,
-    POST "/grpc" => s::no_session,
 };
 
 /// An endpoint of the API, for documentation.

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use bytes::Bytes;
 use tokio::net::UnixStream;
 
-use crate::grpc::{self, Message, Status, Target};
+use grpc::{Message, Status, Target};
 
 /// How long a driver may take (the kubelet's `csiTimeout`).
 pub const PATIENCE: Duration = Duration::from_secs(120);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::call::call;
-use crate::grpc::{Fields, Message, Status};
+use grpc::{Fields, Message, Status};
 
 /// What a driver can do beyond publishing (`NodeServiceCapability.RPC.Type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

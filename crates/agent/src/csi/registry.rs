@@ -8,15 +8,13 @@ use std::{
     time::Duration,
 };
 
+use grpc::{Fields, Message};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 use super::{announce, call::call, driver::Driver, registry_dir};
-use crate::{
-    context::Context,
-    grpc::{Fields, Message},
-};
+use crate::context::Context;
 
 /// Between tries to register one driver.
 const FIRST_REST: Duration = Duration::from_millis(200);

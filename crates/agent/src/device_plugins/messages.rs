@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::grpc::{Fields, Message};
+use grpc::{Fields, Message};
 
 /// `RegisterRequest`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -18,12 +18,9 @@ use tokio_util::sync::CancellationToken;
 pub use messages::Allocation;
 
 use self::messages::Registration;
-use crate::{
-    grpc,
-    spec::{
-        quantity,
-        resources::{Side, amount},
-    },
+use crate::spec::{
+    quantity,
+    resources::{Side, amount},
 };
 
 /// Ids of devices by resource.

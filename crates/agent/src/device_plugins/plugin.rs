@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use tokio::net::UnixStream;
 
 use super::messages::{self, Allocation};
-use crate::grpc::{self, CallError, Message, Status, Target};
+use grpc::{CallError, Message, Status, Target};
 
 /// How long a plugin may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::{port, state::Outcome};
-use crate::grpc::{self, CallError, Fields, Message, Status, Target};
+use grpc::{CallError, Fields, Message, Status, Target};
 
 /// Asks for the health of `service` (empty for the server as a whole).
 pub async fn probe(host: &str, port: u16, service: &str, timeout: Duration) -> Outcome {

@@ -42,7 +42,7 @@ impl Stage {
             inline.data = expander.word(&inline.data).map_err(|error| Kind::invalid(error.to_string()))?;
         }
         let from = match &copying.from {
-            Some(name) => Some(self.layers_of(name).await?),
+            Some(name) => Some(self.origin(name).await?),
             None => None,
         };
         let mut fetched = Vec::new();

@@ -80,11 +80,11 @@ impl Stage {
         let mut ready = Vec::new();
         for mount in mounts {
             let mut kind = mount.kind.clone();
-            let mut layers = None;
+            let mut origin = None;
             if let MountKind::Bind { from, source, .. } | MountKind::Cache { from, source, .. } = &mut kind {
                 *source = self.expand(source)?;
                 if let Some(name) = from.as_deref() {
-                    layers = Some(self.layers_of(&self.expand(name)?).await?);
+                    origin = Some(self.origin(&self.expand(name)?).await?);
                 }
             }
             if let MountKind::Cache { id: Some(id), .. } | MountKind::Secret { id, .. } = &mut kind {
@@ -96,7 +96,7 @@ impl Stage {
             if target.is_empty() && !secret {
                 return Err(Kind::invalid("invalid mount target \"/\"").into());
             }
-            ready.push(ReadyMount { kind, target, from: layers });
+            ready.push(ReadyMount { kind, target, from: origin });
         }
         Ok(ready)
     }

@@ -28,7 +28,7 @@ use super::{registry, remote};
 pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
     let builder = builder_of(&daemon)?;
     if call.query("version") == Some("2") {
-        return Err(ApiError::bad("BuildKit is not supported by this engine: build with DOCKER_BUILDKIT=0"));
+        return crate::buildkit::build(daemon, call).await;
     }
     if call.flag("squash") {
         return Err(ApiError::bad("squash is only supported with experimental mode"));
@@ -204,7 +204,7 @@ fn request(call: &Call) -> Result<BuildRequest> {
     })
 }
 
-fn document<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T> {
+pub(crate) fn document<T: DeserializeOwned + Default>(call: &Call, name: &str) -> Result<T> {
     match call.query(name).filter(|text| *text != "null") {
         None => Ok(T::default()),
         Some(text) => Ok(serde_json::from_str(text)?),

@@ -18,14 +18,14 @@ mod remove;
 mod save;
 mod show;
 
-pub(crate) use build::{build, cache as build_cache, prune as build_prune};
+pub(crate) use build::{build, cache as build_cache, document, prune as build_prune};
 pub(crate) use create::{create, search};
 pub(crate) use instructions::apply as apply_changes;
 pub(crate) use layers::layers;
 pub(crate) use list::{descends, list, summary, visible};
 pub(crate) use load::load;
 pub(crate) use names::{strip, tag, target_name};
-pub(crate) use push::{distribution, push};
+pub(crate) use push::{distribution, push, send};
 pub(crate) use remove::{prune, remove};
 pub(crate) use save::save;
 pub(crate) use show::{history, inspect};

@@ -51,7 +51,13 @@ pub(crate) async fn push(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     Ok(json_stream(stream))
 }
 
-async fn send(daemon: &Arc<Daemon>, reference: &Reference, auth: Option<AuthConfig>, say: &Sender) -> Result<()> {
+/// Sends an image as a user whose credentials these are; tells what `docker push` shows.
+pub(crate) async fn send(
+    daemon: &Arc<Daemon>,
+    reference: &Reference,
+    auth: Option<AuthConfig>,
+    say: &Sender,
+) -> Result<()> {
     let content = daemon.config.content.clone();
     let image = content.image(&reference.to_string())?;
     let status = |id: &str, status: &str| drop(say.send(json!({"status": status, "progressDetail": {}, "id": id})));

@@ -13,6 +13,7 @@ use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
 
 /// The place.
+#[derive(Default)]
 pub(crate) struct Lent {
     pub namespace: Namespace,
     pub resolv_conf: Option<String>,

@@ -15,11 +15,12 @@ use crate::http::{API_VERSION, Call, MIN_API_VERSION, Response, json as json_ans
 use crate::time;
 
 /// Whether anybody is there, and which API is spoken.
-pub(crate) async fn ping(_: Arc<Daemon>, _: Call) -> Result<Response> {
+pub(crate) async fn ping(daemon: Arc<Daemon>, _: Call) -> Result<Response> {
     let mut response = plain("OK");
     let headers = response.headers_mut();
-    // The classic builder; 2 would be BuildKit.
-    headers.insert(HeaderName::from_static("builder-version"), HeaderValue::from_static("1"));
+    // BuildKit, if there is a builder at all; 1 would be the classic one alone, which is there as well.
+    let builder = HeaderValue::from_static(if daemon.buildkit.is_some() { "2" } else { "1" });
+    headers.insert(HeaderName::from_static("builder-version"), builder);
     headers.insert(HeaderName::from_static("swarm"), HeaderValue::from_static("inactive"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));

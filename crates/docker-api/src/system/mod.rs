@@ -12,4 +12,4 @@ pub(crate) use disk::{disk_usage, size_of_tree};
 pub(crate) use events::events;
 pub(crate) use info::{info, ping, version};
 pub(crate) use machine::{architecture, boot_time, hostname, memory_total, processors};
-pub(crate) use scope::{no_checkpoints, no_plugins, no_session, no_swarm, not_in_swarm, plugins};
+pub(crate) use scope::{no_checkpoints, no_plugins, no_swarm, not_in_swarm, plugins};

@@ -32,14 +32,6 @@ pub(crate) async fn no_plugins(_: Arc<Daemon>, _: Call) -> Result<Response> {
     Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "plugins are not supported by this engine"))
 }
 
-/// BuildKit's way in.
-pub(crate) async fn no_session(_: Arc<Daemon>, _: Call) -> Result<Response> {
-    Err(ApiError::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "BuildKit sessions are not supported by this engine: build with DOCKER_BUILDKIT=0",
-    ))
-}
-
 /// An experiment of dockerd's.
 pub(crate) async fn no_checkpoints(_: Arc<Daemon>, _: Call) -> Result<Response> {
     Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "checkpoints are not supported by this engine"))

@@ -1,4 +1,5 @@
 mod bad_days;
+mod buildkit;
 mod builds;
 mod compatible;
 mod daemon;

@@ -19,7 +19,7 @@ fn versions_are_negotiated_and_errors_have_dockers_shape() {
     let world = World::empty();
     let pong = ask(&world, "GET /_ping HTTP/1.1");
     assert!(pong.starts_with("HTTP/1.1 200") && pong.ends_with("OK"), "{pong}");
-    for header in ["api-version: 1.50", "ostype: linux", "builder-version: 1", "docker-experimental: false"] {
+    for header in ["api-version: 1.50", "ostype: linux", "builder-version: 2", "docker-experimental: false"] {
         assert!(pong.to_ascii_lowercase().contains(header), "{pong}");
     }
     assert!(ask(&world, "GET /v1.24/version HTTP/1.1").contains("\"ApiVersion\":\"1.50\""));

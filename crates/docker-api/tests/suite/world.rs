@@ -129,6 +129,11 @@ impl World {
         finish(self.client(args), input)
     }
 
+    /// Runs a command of [`World::client`]'s making to its end.
+    pub fn finish(&self, command: Command, input: &[u8]) -> Outcome {
+        finish(command, input)
+    }
+
     /// Kills the engine, as a crash would, and starts it again.
     pub fn crash_and_restart(&mut self) {
         self.engine.kill().expect("it runs");

@@ -1,6 +1,12 @@
 //! How a call ended (gRPC over HTTP2, "Responses").
 
-use http::{HeaderMap, HeaderValue};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::Message;
+
+const DETAILS: &str = "grpc-status-details-bin";
 
 /// A code and words. It reads as Go's gRPC says it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,13 +16,19 @@ pub struct Status {
     pub code: u32,
     /// The other side's words.
     pub message: String,
+    /// What programs are told beside: encoded `google.rpc.Status`; mostly empty.
+    pub details: Vec<u8>,
 }
 
 impl Status {
     /// `OK`
     pub const OK: u32 = 0;
+    /// `Canceled`
+    pub const CANCELED: u32 = 1;
     /// `Unknown`
     pub const UNKNOWN: u32 = 2;
+    /// `InvalidArgument`
+    pub const INVALID_ARGUMENT: u32 = 3;
     /// `DeadlineExceeded`
     pub const DEADLINE_EXCEEDED: u32 = 4;
     /// `NotFound`
@@ -30,14 +42,26 @@ impl Status {
 
     /// A status.
     pub fn new(code: u32, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), details: Vec::new() }
+    }
+
+    /// With one more detail: its type's URL and its value (`google.protobuf.Any`).
+    pub fn with_detail(mut self, kind: &str, value: &[u8]) -> Self {
+        if self.details.is_empty() {
+            self.details = Message::default().number(1, u64::from(self.code)).text(2, &self.message).0;
+        }
+        let any = Message::default().text(1, kind).data(2, value);
+        self.details.extend(Message::default().message(3, &any).0);
+        self
     }
 
     /// The status in an answer's headers or trailers.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let code = headers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
         let message = headers.get("grpc-message").and_then(|v| v.to_str().ok()).unwrap_or_default();
-        Some(Self { code, message: decode(message) })
+        let details = headers.get(DETAILS).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let details = STANDARD_NO_PAD.decode(details.trim_end_matches('=')).unwrap_or_default();
+        Some(Self { code, message: decode(message), details })
     }
 
     /// As trailers.
@@ -46,8 +70,11 @@ impl Status {
         trailers.insert("grpc-status", HeaderValue::from(self.code));
         if let Some(message) = Some(encode(&self.message)).filter(|m| !m.is_empty()) {
             // Percent-encoded text is visible ASCII.
-            trailers
-                .extend(HeaderValue::from_str(&message).map(|m| (http::HeaderName::from_static("grpc-message"), m)));
+            trailers.extend(HeaderValue::from_str(&message).map(|m| (HeaderName::from_static("grpc-message"), m)));
+        }
+        if !self.details.is_empty() {
+            let text = STANDARD.encode(&self.details);
+            trailers.extend(HeaderValue::from_str(&text).map(|text| (HeaderName::from_static(DETAILS), text)));
         }
         trailers
     }
@@ -125,5 +152,13 @@ mod tests {
             assert_eq!(Status::of(&status.trailers()), Some(status));
         }
         assert_eq!(Status::of(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn details_survive_the_way() {
+        let status = Status::new(2, "no").with_detail("a/b", b"{}").with_detail("c", b"");
+        assert_eq!(Status::of(&status.trailers()), Some(status.clone()));
+        let fields = crate::Fields::read(&status.details);
+        assert_eq!((fields.number(1), fields.text(2), fields.all(3).count()), (2, "no".to_owned(), 2));
     }
 }

@@ -9,9 +9,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    LARGEST, Message, Status,
-    frame::{Messages, frame},
+use crate::{
+    Message, Status,
+    frame::{Messages, TooLarge, frame},
 };
 
 /// Why a call gave nothing.
@@ -29,8 +29,14 @@ pub enum CallError {
 }
 
 impl CallError {
-    fn transport(error: impl Display) -> Self {
+    pub(crate) fn transport(error: impl Display) -> Self {
         Self::Transport(error.to_string())
+    }
+}
+
+impl From<TooLarge> for CallError {
+    fn from(error: TooLarge) -> Self {
+        Self::transport(error)
     }
 }
 
@@ -88,13 +94,10 @@ where
         if let Some(trailers) = part.trailers_ref() {
             status = status.or_else(|| Status::of(trailers));
         } else if let Ok(data) = part.into_data() {
-            for message in messages.take(&data) {
+            for message in messages.take(&data)? {
                 if !each(message) {
                     return Ok(());
                 }
-            }
-            if messages.pending() > LARGEST {
-                return Err(CallError::Transport("a message is too large".to_owned()));
             }
         }
     }

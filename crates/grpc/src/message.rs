@@ -52,6 +52,22 @@ impl Message {
         self
     }
 
+    /// Bytes; none are left out.
+    pub fn data(mut self, field: u32, value: &[u8]) -> Self {
+        if !value.is_empty() {
+            self.bytes(field, value);
+        }
+        self
+    }
+
+    /// Messages within.
+    pub fn messages(mut self, field: u32, values: impl IntoIterator<Item = Message>) -> Self {
+        for value in values {
+            self.bytes(field, &value.0);
+        }
+        self
+    }
+
     fn bytes(&mut self, field: u32, value: &[u8]) {
         self.varint(u64::from(field) << 3 | 2);
         self.varint(value.len() as u64);
@@ -112,6 +128,16 @@ impl<'a> Fields<'a> {
     /// The last value of a string; empty if there is none.
     pub fn text(&self, field: u32) -> String {
         self.all(field).last().map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default()
+    }
+
+    /// The last value of bytes; none if there are none.
+    pub fn data(&self, field: u32) -> &'a [u8] {
+        self.all(field).last().unwrap_or_default()
+    }
+
+    /// All values of a repeated string.
+    pub fn texts(&self, field: u32) -> Vec<String> {
+        self.all(field).map(|v| String::from_utf8_lossy(v).into_owned()).collect()
     }
 
     /// All values of a repeated string or message.

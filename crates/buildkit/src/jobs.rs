@@ -1,0 +1,140 @@
+//! The builds under way, by the names that clients give them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use grpc::Status;
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::progress::Journal;
+use crate::wire::{FrontendRequest, Returned};
+
+/// How long somebody waits for a build that is just being begun.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Builds that have ended whose progress can still be read: a client may ask for it a moment late.
+const ENDED: usize = 8;
+/// What a client may ask a build's gateway at a time.
+const REQUESTS: usize = 1000;
+
+/// One build.
+pub(crate) struct Job {
+    pub journal: Arc<Journal>,
+    gateway: Mutex<Gateway>,
+}
+
+/// The client's side of a build that it drives itself.
+#[derive(Default)]
+struct Gateway {
+    /// What was asked for, by the reference that was handed out for it.
+    requests: BTreeMap<String, FrontendRequest>,
+    returned: Option<oneshot::Sender<Returned>>,
+}
+
+/// All of them.
+pub(crate) struct Jobs {
+    all: Mutex<All>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct All {
+    running: BTreeMap<String, Arc<Job>>,
+    ended: VecDeque<(String, Arc<Job>)>,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { all: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+/// A build under way; it ends when this is dropped.
+pub(crate) struct Running<'a> {
+    jobs: &'a Jobs,
+    name: String,
+    pub job: Arc<Job>,
+}
+
+impl Jobs {
+    /// Begins a build of that name.
+    pub fn begin(&self, name: &str) -> Result<Running<'_>, Status> {
+        let job = Arc::new(Job { journal: Journal::new(), gateway: Mutex::default() });
+        {
+            let mut all = self.all.lock();
+            if all.running.contains_key(name) {
+                return Err(Status::new(Status::UNKNOWN, format!("job ID {name} exists")));
+            }
+            all.ended.retain(|(ended, _)| ended != name);
+            all.running.insert(name.to_owned(), job.clone());
+        }
+        self.changed.send_replace(());
+        Ok(Running { jobs: self, name: name.to_owned(), job })
+    }
+
+    /// The build of that name, or that which has just ended.
+    pub async fn get(&self, name: &str) -> Result<Arc<Job>, Status> {
+        let mut changed = self.changed.subscribe();
+        let found = async {
+            loop {
+                {
+                    let all = self.all.lock();
+                    let ended = || all.ended.iter().find(|(ended, _)| ended == name).map(|(_, job)| job);
+                    if let Some(job) = all.running.get(name).or_else(ended) {
+                        return job.clone();
+                    }
+                }
+                // The sender lives as long as this table.
+                let _ = changed.changed().await;
+            }
+        };
+        let missing = |_| Status::new(Status::NOT_FOUND, format!("no such job {name}"));
+        tokio::time::timeout(PATIENCE, found).await.map_err(missing)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.job.journal.end();
+        let mut all = self.jobs.all.lock();
+        all.running.remove(&self.name);
+        all.ended.push_back((std::mem::take(&mut self.name), self.job.clone()));
+        if all.ended.len() > ENDED {
+            all.ended.pop_front();
+        }
+    }
+}
+
+impl Job {
+    /// Waits for what the client's side of the build comes to.
+    pub fn returned(&self) -> oneshot::Receiver<Returned> {
+        let (sender, receiver) = oneshot::channel();
+        self.gateway.lock().returned = Some(sender);
+        receiver
+    }
+
+    /// The client's side has come to that.
+    pub fn give_back(&self, returned: Returned) -> Result<(), Status> {
+        let sender = self.gateway.lock().returned.take();
+        let nobody = || Status::new(Status::UNKNOWN, "no build waits for this result");
+        sender.and_then(|sender| sender.send(returned).ok()).ok_or_else(nobody)
+    }
+
+    /// Keeps a request and hands out a reference for it.
+    pub fn keep(&self, request: FrontendRequest) -> Result<String, Status> {
+        let mut gateway = self.gateway.lock();
+        if gateway.requests.len() >= REQUESTS {
+            return Err(Status::new(Status::UNKNOWN, "too many requests of one build"));
+        }
+        let reference = uuid::Uuid::new_v4().simple().to_string();
+        gateway.requests.insert(reference.clone(), request);
+        Ok(reference)
+    }
+
+    /// The request of a reference.
+    pub fn request(&self, reference: &str) -> Result<FrontendRequest, Status> {
+        let missing = || Status::new(Status::UNKNOWN, format!("return reference {reference} could not be found"));
+        self.gateway.lock().requests.get(reference).cloned().ok_or_else(missing)
+    }
+}

@@ -1,0 +1,244 @@
+//! `docker build` with buildx, as it comes with docker: BuildKit's API on the engine's socket.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::wire::ask;
+use super::world::{Outcome, World};
+
+/// The client with its plugin, which scripts/deps.sh installs.
+fn buildx(world: &World, args: &[&str]) -> Command {
+    let mut command = world.client(args);
+    command.env("DOCKER_BUILDKIT", "1").env("BUILDKIT_PROGRESS", "plain").env("BUILDX_NO_DEFAULT_ATTESTATIONS", "1");
+    command
+}
+
+fn build(world: &World, args: &[&str]) -> Outcome {
+    world.finish(buildx(world, &[&["build"], args].concat()), b"")
+}
+
+/// A directory with these files.
+fn context(world: &World, name: &str, files: &[(&str, &str)]) -> String {
+    let directory = world.path(name);
+    for (file, text) in files {
+        let path = directory.join(file);
+        std::fs::create_dir_all(path.parent().expect("below the directory")).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    directory.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_build_with_buildx_shows_its_steps_and_makes_an_image() {
+    let world = World::new();
+    let dockerfile = "FROM busybox AS base\nARG WHO=nobody\nRUN echo by $WHO > /who && echo said\nFROM base\nWORKDIR /w\nCOPY . .\nCMD cat /who\n";
+    let ignore = "*.o\n!keep.o\n";
+    let files = [
+        ("Dockerfile", dockerfile),
+        (".dockerignore", ignore),
+        ("a", "1"),
+        ("sub/b", "2"),
+        ("x.o", ""),
+        ("keep.o", ""),
+    ];
+    let context = context(&world, "context", &files);
+    let first = build(&world, &["-t", "made", "--build-arg", "WHO=me", "--label", "l=v", &context]);
+    assert_eq!(first.code, 0, "{first:?}");
+    for line in [
+        "[internal] load build definition from Dockerfile",
+        "[internal] load metadata for docker.io/library/busybox:latest",
+        "[internal] load build context",
+        "[base 1/2] FROM docker.io/library/busybox:latest",
+        "[base 2/2] RUN echo by $WHO > /who && echo said",
+        " said\n",
+        "[stage-1 2/2] COPY . .",
+        "exporting to image",
+        "naming to docker.io/library/made:latest",
+    ] {
+        assert!(first.stderr.contains(line), "{line:?} is missing in {}", first.stderr);
+    }
+    assert!(!first.stderr.contains("CACHED"), "{}", first.stderr);
+    assert_eq!(world.docker(&["run", "--rm", "made"]).ok(), "by me");
+    let found = world.docker(&["run", "--rm", "made", "sh", "-c", "ls -A . sub"]).ok();
+    assert_eq!(
+        found.split_whitespace().collect::<Vec<_>>(),
+        [".:", ".dockerignore", "Dockerfile", "a", "keep.o", "sub", "sub:", "b"]
+    );
+    let again = build(&world, &["-t", "made", "--build-arg", "WHO=me", "--label", "l=v", &context]);
+    assert_eq!(again.stderr.matches("CACHED").count(), 3, "{}", again.stderr);
+    // What programs are told.
+    let (id, metadata) = (world.path("id"), world.path("metadata"));
+    let quiet = world.finish(
+        {
+            let mut quiet = buildx(&world, &["build", "-q", "--build-arg", "WHO=me", "--label", "l=v"]);
+            quiet
+                .arg("--iidfile")
+                .arg(&id)
+                .arg("--metadata-file")
+                .arg(&metadata)
+                .arg(&context)
+                .env_remove("BUILDKIT_PROGRESS");
+            quiet
+        },
+        b"",
+    );
+    let made = world.docker(&["image", "inspect", "-f", "{{.Id}} {{.Config.Labels.l}}", "made"]).ok();
+    assert_eq!(format!("{} v", quiet.ok()), made);
+    assert_eq!(format!("{} v", std::fs::read_to_string(&id).unwrap()), made);
+    let metadata: serde_json::Value = serde_json::from_slice(&std::fs::read(&metadata).unwrap()).unwrap();
+    assert_eq!(format!("{} v", metadata["containerimage.config.digest"].as_str().unwrap()), made);
+    // The classic way is still there, and makes the same of the same steps.
+    assert!(world.docker(&["build", "--build-arg", "WHO=me", &context]).ok().contains("Using cache"));
+    assert_eq!(scratch(&world), Vec::<String>::new());
+}
+
+#[test]
+fn failures_show_the_dockerfiles_lines_and_buildkits_words() {
+    let world = World::new();
+    let failing = |dockerfile: &str, args: &[&str]| {
+        let context = context(&world, "context", &[("Dockerfile", dockerfile)]);
+        build(&world, &[args, &[&context]].concat()).fails(1)
+    };
+    let text = failing("FROM busybox\nRUN echo before; \\\n  exit 7\n", &[]);
+    assert!(
+        text.contains("process \"/bin/sh -c echo before;   exit 7\" did not complete successfully: exit code: 7"),
+        "{text}"
+    );
+    assert!(text.contains("   2 | >>> RUN echo before; \\") && text.contains("   3 | >>>   exit 7"), "{text}");
+    assert!(text.contains(" before\n"), "{text}");
+    let text = failing("FROM busybox\nCOPY missing /\n", &[]);
+    assert!(text.contains("\"/missing\": not found") && text.contains("   2 | >>> COPY missing /"), "{text}");
+    let text = failing("FROM busybox\nRNU x\n", &[]);
+    assert!(text.contains("dockerfile parse error on line 2: unknown instruction: RNU"), "{text}");
+    assert!(failing("FROM busybox\n", &["--target", "x"]).contains("target stage \"x\" could not be found"));
+    assert!(failing("FROM busybox\n", &["-f", "/nowhere/Dockerfile"]).contains("/nowhere"));
+    assert!(failing("FROM busybox\n", &["--platform", "linux/arm64"]).contains("can't be built here"));
+    assert!(failing("FROM 127.0.0.1:1/x\n", &[]).contains("Connection refused"));
+    assert_eq!(world.docker(&["images", "-q"]).ok().lines().count(), 1);
+}
+
+#[test]
+fn dockerfiles_and_contexts_come_from_standard_input_too() {
+    let world = World::new();
+    let dockerfile = world.finish(buildx(&world, &["build", "-t", "one", "-"]), b"FROM busybox\nCMD echo one\n");
+    assert_eq!(dockerfile.code, 0, "{dockerfile:?}");
+    assert_eq!(world.docker(&["run", "--rm", "one"]).ok(), "one");
+    let mut tar = tar::Builder::new(Vec::new());
+    for (name, text) in [("sub/D", "FROM busybox\nCOPY file /\nCMD cat /file\n"), ("file", "two")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    let archive = tar.into_inner().unwrap();
+    let archived = world.finish(buildx(&world, &["build", "-t", "two", "-f", "sub/D", "-"]), &archive);
+    assert_eq!(archived.code, 0, "{archived:?}");
+    assert_eq!(world.docker(&["run", "--rm", "two"]).ok(), "two");
+    let context = context(&world, "context", &[("file", "three")]);
+    let own = buildx(&world, &["build", "-t", "three", "-f", "-", &context]);
+    let own = world.finish(own, b"FROM busybox\nCOPY file /\nCMD cat /file\n");
+    assert_eq!(own.code, 0, "{own:?}");
+    assert_eq!(world.docker(&["run", "--rm", "three"]).ok(), "three");
+}
+
+#[test]
+fn secrets_named_contexts_and_outputs_go_through_the_session() {
+    let world = World::new();
+    let dockerfile = "FROM busybox AS all\nRUN --mount=type=secret,id=s cat /run/secrets/s | grep -q hidden && touch /seen\nRUN --mount=type=secret,id=none test ! -e /run/secrets/none\nFROM scratch\nCOPY --from=all /seen /seen\nCOPY --from=extra file /extra\nCOPY --from=other /bin/busybox /b\n";
+    let main = context(&world, "main", &[("Dockerfile", dockerfile), ("secret", "hidden")]);
+    let extra = context(&world, "extra", &[("file", "from extra"), ("left-out", ""), (".dockerignore", "left-out")]);
+    let secret = format!("id=s,src={main}/secret");
+    let extra = format!("extra={extra}");
+    let base = ["--secret", &secret, "--build-context", &extra, "--build-context", "other=docker-image://busybox"];
+    let directory = world.path("out");
+    let local = format!("type=local,dest={}", directory.display());
+    let outcome = build(&world, &[&base[..], &["-o", &local, &main]].concat());
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert_eq!(std::fs::read_to_string(directory.join("extra")).unwrap(), "from extra");
+    assert!(directory.join("seen").exists() && directory.join("b").exists());
+    for kind in ["tar", "oci", "docker"] {
+        let file = world.path(kind);
+        let output = format!("type={kind},dest={}", file.display());
+        let outcome = build(&world, &[&base[..], &["-t", "exported:1", "-o", &output, &main]].concat());
+        assert_eq!(outcome.code, 0, "{outcome:?}");
+        let names = names(&file);
+        let wanted = match kind {
+            "tar" => "extra",
+            "oci" => "oci-layout",
+            _ => "manifest.json",
+        };
+        assert!(names.iter().any(|name| name == wanted), "{kind}: {names:?}");
+    }
+    // None of them stays here, until it is loaded.
+    assert_eq!(world.docker(&["images", "-q"]).ok().lines().count(), 1);
+    world.docker(&["load", "-i", world.path("docker").to_str().unwrap()]).ok();
+    assert_eq!(world.docker(&["images", "-q", "exported:1"]).ok().lines().count(), 1);
+    assert_eq!(scratch(&world), Vec::<String>::new());
+}
+
+#[test]
+fn a_client_that_is_interrupted_ends_its_build() {
+    let world = World::new();
+    let context =
+        context(&world, "context", &[("Dockerfile", "FROM busybox\nCOPY . /c\nRUN echo begun; sleep 1000\n")]);
+    let mut client = buildx(&world, &["build", &context]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = std::io::BufReader::new(client.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(" begun") {
+        line.clear();
+        assert_ne!(std::io::BufRead::read_line(&mut said, &mut line).unwrap(), 0, "it ended early");
+    }
+    assert_ne!(scratch(&world), Vec::<String>::new());
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(client.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    std::io::copy(&mut said, &mut std::io::sink()).unwrap();
+    assert!(!client.wait().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let work = world.path("data/builder/work");
+    while !scratch(&world).is_empty() || std::fs::read_dir(&work).unwrap().count() > 0 {
+        assert!(Instant::now() < deadline, "something of the build stays: {:?}", scratch(&world));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn buildx_finds_out_about_the_builder_and_its_cache() {
+    let world = World::new();
+    let run = |args: &[&str]| world.finish(buildx(&world, args), b"").ok();
+    assert!(run(&["buildx", "ls"]).contains("running"));
+    assert!(run(&["buildx", "inspect"]).contains("linux/"));
+    let context = context(&world, "context", &[("Dockerfile", "FROM busybox\nRUN echo 1 > /1\n")]);
+    build(&world, &[&context]).ok();
+    assert!(run(&["buildx", "du", "--verbose"]).contains("RUN /bin/sh -c echo 1 > /1"));
+    assert!(run(&["buildx", "prune", "-f"]).contains("Total:"));
+    assert!(!run(&["buildx", "du", "--verbose"]).contains("echo 1"));
+    assert!(!build(&world, &[&context]).stderr.contains("CACHED"));
+}
+
+#[test]
+fn connections_become_http2_when_they_ask_for_it() {
+    let world = World::empty();
+    for path in ["/grpc", "/session"] {
+        let plain =
+            ask(&world, &format!("POST {path} HTTP/1.1\r\nX-Docker-Expose-Session-Uuid: x\r\nContent-Length: 0"));
+        assert!(plain.starts_with("HTTP/1.1 400") && plain.contains("no upgrade proto in request"), "{plain}");
+        let other = ask(&world, &format!("POST {path} HTTP/1.1\r\nX-Docker-Expose-Session-Uuid: x\r\nUpgrade: tcp"));
+        assert!(other.contains("protocol tcp not supported"), "{other}");
+    }
+    assert!(ask(&world, "POST /session HTTP/1.1\r\nUpgrade: h2c").contains("a session has an id"));
+    let missing = ask(&world, "POST /build?version=2 HTTP/1.1\r\nContent-Length: 0");
+    assert!(missing.starts_with("HTTP/1.1 400"), "{missing}");
+}
+
+/// The names in an archive.
+fn names(archive: &Path) -> Vec<String> {
+    let mut archive = tar::Archive::new(std::fs::File::open(archive).unwrap());
+    archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect()
+}
+
+/// What is under way in the engine's directory.
+fn scratch(world: &World) -> Vec<String> {
+    let entries = std::fs::read_dir(world.path("data/docker/tmp")).unwrap().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
