@@ -322,6 +322,7 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
             only_cache_from: false,
             secrets: request.secrets,
             secret_source: request.secret_source,
+            agents: request.agents,
             contexts: request.contexts,
             network: request.network,
             resolv_conf: request.resolv_conf,

@@ -10,6 +10,7 @@
 //! the steps from its own on anew, and none before. Files never leave the directories they belong to: the kernel
 //! resolves every path of a context, an archive or an image with that as `/`.
 
+mod agent_socket;
 mod archive;
 mod builder;
 mod cache;
@@ -45,4 +46,4 @@ pub use display::Display;
 pub use error::{BuildError, Kind};
 pub use event::{Event, Progress};
 pub use fetch::download;
-pub use request::{BuildOutput, BuildRequest, Context, NamedContext, Output, RunNetwork, Secrets, Source};
+pub use request::{Agents, BuildOutput, BuildRequest, Context, NamedContext, Output, RunNetwork, Secrets, Source};

@@ -52,6 +52,17 @@ pub trait Secrets: Send + Sync {
     fn secret<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, String>>;
 }
 
+/// Somebody who lets a step speak to the user's SSH agents (`RUN --mount=type=ssh`).
+pub trait Agents: Send + Sync {
+    /// Looks for the agent of that id.
+    ///
+    /// # Errors
+    /// In words for a user: there is none.
+    fn check<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), String>>;
+    /// Carries what a step's program says to the agent, and back, until either closes.
+    fn carry(&self, id: String, program: tokio::net::UnixStream) -> BoxFuture<'static, ()>;
+}
+
 /// Where the Dockerfile is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -144,6 +155,8 @@ pub struct BuildRequest {
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// Who is asked for secrets that are not among these.
     pub secret_source: Option<std::sync::Arc<dyn Secrets>>,
+    /// Who has SSH agents.
+    pub agents: Option<std::sync::Arc<dyn Agents>>,
     /// `--build-context`: what names stand for in `FROM` and `--from`, before stages and images.
     pub contexts: BTreeMap<String, NamedContext>,
     /// What becomes of the result.

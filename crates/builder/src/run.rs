@@ -10,6 +10,7 @@ use engine::{ContainerSpec, Mount as EngineMount, Rootfs, Sandbox, UserSpec};
 use rustix::fs::{self as rfs, Mode, OFlags};
 use tokio::io::AsyncReadExt;
 
+use crate::agent_socket;
 use crate::dockerfile::{CacheSharing, MountKind};
 use crate::error::Kind;
 use crate::event::Event;
@@ -36,6 +37,15 @@ pub(crate) struct Command {
     pub shown: String,
 }
 
+/// What a command has while it runs.
+#[derive(Default)]
+struct Held {
+    /// Of cache mounts.
+    locks: Vec<tokio::sync::OwnedMutexGuard<()>>,
+    /// Of agents; nobody listens to them when this is dropped.
+    sockets: tokio::task::JoinSet<()>,
+}
+
 /// A mount whose texts are expanded and whose sources are there.
 #[derive(Clone)]
 pub(crate) struct ReadyMount {
@@ -55,13 +65,13 @@ pub(crate) async fn run(work: &Arc<Work>, layers: &[Layer], command: Command) ->
     };
     let sandbox = work.sandboxes.get(&network, &work.settings).await?;
     let id: String = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
-    let mut held = Vec::new();
+    let mut held = Held::default();
     let mut mounts = Vec::new();
     let mut env = command.env.clone();
     for mount in &command.mounts {
         if let MountKind::Cache { id, sharing: CacheSharing::Locked, .. } = &mount.kind {
             let id = id.clone().unwrap_or_else(|| mount.target.clone());
-            held.push(work.locks.of(&id).lock_owned().await);
+            held.locks.push(work.locks.of(&id).lock_owned().await);
         }
         mounts.extend(ready(work, &sandbox, &id, mount, &mut env, &mut held).await?);
     }
@@ -246,7 +256,7 @@ async fn ready(
     container: &str,
     mount: &ReadyMount,
     env: &mut Vec<String>,
-    held: &mut Vec<tokio::sync::OwnedMutexGuard<()>>,
+    held: &mut Held,
 ) -> Result<Option<EngineMount>, Kind> {
     match &mount.kind {
         MountKind::Tmpfs { size } => {
@@ -280,7 +290,7 @@ async fn ready(
                     return Ok(None);
                 }
             }
-            let name = format!("{container}-{}", env.len() + held.len() + id.len());
+            let name = format!("{container}-{}", env.len() + held.locks.len() + id.len());
             let inside = work.sandboxes.secrets().join(format!("{name}-{}", hex::encode(id.as_bytes())));
             let path = sandbox.path(&inside);
             let fail = |e: std::io::Error| Kind::io("write", &inside, e);
@@ -289,6 +299,27 @@ async fn ready(
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode)).map_err(fail)?;
             let target = if mount.target.is_empty() { format!("/run/secrets/{id}") } else { mount.target.clone() };
             Ok(Some(EngineMount::bind(inside.display().to_string(), target, true)))
+        }
+        MountKind::Ssh { id, required, mode, uid, gid } => {
+            let found = match work.settings.agents.clone() {
+                Some(agents) => agents.check(id).await.map(|()| agents),
+                None => Err(format!("no SSH key {id:?} forwarded from the client")),
+            };
+            let agents = match found {
+                Ok(agents) => agents,
+                Err(error) if *required => return Err(Kind::Invalid(error)),
+                Err(_) => return Ok(None),
+            };
+            let target = match mount.target.as_str() {
+                "" => format!("/run/buildkit/ssh_agent.{}", held.sockets.len()),
+                target => target.to_owned(),
+            };
+            let path = work.scratch("ssh");
+            agent_socket::serve(agents, id.clone(), &path, *mode, (*uid, *gid), &mut held.sockets)?;
+            if !env.iter().any(|entry| entry.starts_with("SSH_AUTH_SOCK=")) {
+                env.push(format!("SSH_AUTH_SOCK={target}"));
+            }
+            Ok(Some(EngineMount::bind(path.display().to_string(), target, false)))
         }
         MountKind::Bind { source, writable, .. } => {
             if mount.from.is_none()
@@ -307,7 +338,7 @@ async fn ready(
             let mut path = work.data_dir.join("mounts").join(engine::content::Digest::of(id.as_bytes()).hex());
             if *sharing == CacheSharing::Private {
                 match work.locks.of(&id).try_lock_owned() {
-                    Ok(guard) => held.push(guard),
+                    Ok(guard) => held.locks.push(guard),
                     Err(_) => path = work.scratch("cache"),
                 }
             }

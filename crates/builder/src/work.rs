@@ -16,7 +16,7 @@ use crate::dockerfile::Dockerfile;
 use crate::error::Kind;
 use crate::event::{Event, Progress};
 use crate::pattern::Ignore;
-use crate::request::{NamedContext, RunNetwork, Secrets};
+use crate::request::{Agents, NamedContext, RunNetwork, Secrets};
 use crate::tree::Root;
 use crate::view;
 
@@ -75,6 +75,7 @@ pub(crate) struct Settings {
     pub only_cache_from: bool,
     pub secrets: BTreeMap<String, Vec<u8>>,
     pub secret_source: Option<Arc<dyn Secrets>>,
+    pub agents: Option<Arc<dyn Agents>>,
     pub contexts: BTreeMap<String, NamedContext>,
     pub no_cache_stages: Vec<String>,
     pub network: RunNetwork,

@@ -55,6 +55,7 @@ const GRAPH: &[&str] = &[
     "exec.mount.tmpfs",
     "exec.mount.tmpfs.size",
     "exec.mount.secret",
+    "exec.mount.ssh",
     "exec.secretenv",
     "file.base",
     "constraints",

@@ -55,6 +55,19 @@ pub enum MountKind {
         /// Its group.
         gid: u32,
     },
+    /// The socket of an SSH agent of the user's.
+    Ssh {
+        /// The agent's name in the request.
+        id: String,
+        /// Fail without it.
+        required: bool,
+        /// Mode of the socket.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
     /// Memory.
     Tmpfs {
         /// Bytes; `None` for no limit of its own.
@@ -127,13 +140,20 @@ impl Mount {
                     gid: owner.1,
                 }
             }
-            "ssh" => return Err("mount type \"ssh\" is not supported: no agent is forwarded to this builder".into()),
+            "ssh" if source.is_some() => return Err("ssh does not support source".into()),
+            "ssh" => MountKind::Ssh {
+                id: id.filter(|id| !id.is_empty()).unwrap_or_else(|| "default".into()),
+                required: fields.boolean(&["required"])?.unwrap_or(false),
+                mode: mode.unwrap_or(0o600),
+                uid: owner.0,
+                gid: owner.1,
+            },
             other => return Err(format!("unsupported mount type {other:?}")),
         };
         if let Some((key, _)) = fields.0.first() {
             return Err(format!("unexpected key '{key}' in '{text}'"));
         }
-        if target.is_empty() && !matches!(kind, MountKind::Secret { .. }) {
+        if target.is_empty() && !matches!(kind, MountKind::Secret { .. } | MountKind::Ssh { .. }) {
             return Err("invalid mount: target can not be empty".into());
         }
         Ok(Self { kind, target })

@@ -87,13 +87,15 @@ impl Stage {
                     origin = Some(self.origin(&self.expand(name)?).await?);
                 }
             }
-            if let MountKind::Cache { id: Some(id), .. } | MountKind::Secret { id, .. } = &mut kind {
+            if let MountKind::Cache { id: Some(id), .. } | MountKind::Secret { id, .. } | MountKind::Ssh { id, .. } =
+                &mut kind
+            {
                 *id = self.expand(id)?;
             }
             let target = self.expand(&mount.target)?;
-            let secret = target.is_empty() && matches!(kind, MountKind::Secret { .. });
-            let target = if secret { target } else { self.absolute(&target).trim_end_matches('/').to_owned() };
-            if target.is_empty() && !secret {
+            let own = target.is_empty() && matches!(kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
+            let target = if own { target } else { self.absolute(&target).trim_end_matches('/').to_owned() };
+            if target.is_empty() && !own {
                 return Err(Kind::invalid("invalid mount target \"/\"").into());
             }
             ready.push(ReadyMount { kind, target, from: origin });

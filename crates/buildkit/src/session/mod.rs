@@ -1,10 +1,12 @@
 //! A client's session: a connection on which the client answers, for its files, secrets, agents and credentials.
 
+mod agents;
 mod auth;
 mod files;
 mod secrets;
 mod table;
 
+pub(crate) use agents::SessionAgents;
 pub(crate) use auth::{credentials, login};
 pub(crate) use files::{PieceWriter, Upload, receive_upload, send_file};
 pub(crate) use secrets::SessionSecrets;

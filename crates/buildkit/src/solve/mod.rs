@@ -21,7 +21,7 @@ use self::context::Files;
 use self::export::Exports;
 use crate::Inner;
 use crate::progress::{Board, StepNames, Task};
-use crate::session::{Session, SessionSecrets, credentials, login};
+use crate::session::{Session, SessionAgents, SessionSecrets, credentials, login};
 use crate::sync;
 use crate::wire::{Export, FrontendRequest};
 
@@ -76,6 +76,7 @@ pub(crate) async fn solve(
         archive_names,
         contexts,
         pull_options,
+        agents: Some(Arc::new(SessionAgents(session.clone()))),
         secret_source: Some(Arc::new(SessionSecrets(session.clone()))),
         output: outputs.next().unwrap_or_default(),
         further_outputs: outputs.collect(),

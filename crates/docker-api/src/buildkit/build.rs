@@ -99,6 +99,7 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
         archive: archive.as_ref().map(|archive| PathBuf::from(&**archive)),
     };
     request.attributes.retain(|_, value| value != "null");
+    let quiet = call.flag("q");
     let (sender, mut receiver) = mpsc::channel::<Value>(64);
     let work = buildkit.clone();
     tokio::spawn(async move {
@@ -118,16 +119,22 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
         };
         drop(archive);
         let last = match result {
-            Ok(results) => results
-                .get("containerimage.config.digest")
-                .map(|image| json!({"id": "moby.image.id", "aux": {"ID": image}})),
-            Err(status) => Some(json!({"errorDetail": {"message": status.message}, "error": status.message})),
+            Ok(results) => last_words(results.get("containerimage.config.digest"), quiet),
+            Err(status) => vec![json!({"errorDetail": {"message": status.message}, "error": status.message})],
         };
-        if let Some(last) = last {
-            let _ = sender.send(last).await;
+        for message in last {
+            let _ = sender.send(message).await;
         }
     });
     Ok(json_stream(futures::stream::poll_fn(move |context| receiver.poll_recv(context))))
+}
+
+/// The image's id for programs, and for people who want nothing else.
+fn last_words(image: Option<&String>, quiet: bool) -> Vec<Value> {
+    let Some(image) = image else { return Vec::new() };
+    let id = json!({"id": "moby.image.id", "aux": {"ID": image}});
+    let shown = quiet.then(|| json!({"stream": format!("{image}\n")}));
+    [id].into_iter().chain(shown).collect()
 }
 
 /// What the query says, as the frontend takes it.

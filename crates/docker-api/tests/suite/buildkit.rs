@@ -15,7 +15,7 @@ fn buildx(world: &World, args: &[&str]) -> Command {
 }
 
 fn build(world: &World, args: &[&str]) -> Outcome {
-    world.finish(buildx(world, &[&["build"], args].concat()), b"")
+    world.finish(buildx(world, &[&["buildx", "build"], args].concat()), b"")
 }
 
 /// A directory with these files.
@@ -71,7 +71,7 @@ fn a_build_with_buildx_shows_its_steps_and_makes_an_image() {
     let (id, metadata) = (world.path("id"), world.path("metadata"));
     let quiet = world.finish(
         {
-            let mut quiet = buildx(&world, &["build", "-q", "--build-arg", "WHO=me", "--label", "l=v"]);
+            let mut quiet = buildx(&world, &["buildx", "build", "-q", "--build-arg", "WHO=me", "--label", "l=v"]);
             quiet
                 .arg("--iidfile")
                 .arg(&id)
@@ -121,7 +121,8 @@ fn failures_show_the_dockerfiles_lines_and_buildkits_words() {
 #[test]
 fn dockerfiles_and_contexts_come_from_standard_input_too() {
     let world = World::new();
-    let dockerfile = world.finish(buildx(&world, &["build", "-t", "one", "-"]), b"FROM busybox\nCMD echo one\n");
+    let dockerfile =
+        world.finish(buildx(&world, &["buildx", "build", "-t", "one", "-"]), b"FROM busybox\nCMD echo one\n");
     assert_eq!(dockerfile.code, 0, "{dockerfile:?}");
     assert_eq!(world.docker(&["run", "--rm", "one"]).ok(), "one");
     let mut tar = tar::Builder::new(Vec::new());
@@ -132,11 +133,11 @@ fn dockerfiles_and_contexts_come_from_standard_input_too() {
         tar.append_data(&mut header, name, text.as_bytes()).unwrap();
     }
     let archive = tar.into_inner().unwrap();
-    let archived = world.finish(buildx(&world, &["build", "-t", "two", "-f", "sub/D", "-"]), &archive);
+    let archived = world.finish(buildx(&world, &["buildx", "build", "-t", "two", "-f", "sub/D", "-"]), &archive);
     assert_eq!(archived.code, 0, "{archived:?}");
     assert_eq!(world.docker(&["run", "--rm", "two"]).ok(), "two");
     let context = context(&world, "context", &[("file", "three")]);
-    let own = buildx(&world, &["build", "-t", "three", "-f", "-", &context]);
+    let own = buildx(&world, &["buildx", "build", "-t", "three", "-f", "-", &context]);
     let own = world.finish(own, b"FROM busybox\nCOPY file /\nCMD cat /file\n");
     assert_eq!(own.code, 0, "{own:?}");
     assert_eq!(world.docker(&["run", "--rm", "three"]).ok(), "three");
@@ -182,7 +183,8 @@ fn a_client_that_is_interrupted_ends_its_build() {
     let world = World::new();
     let context =
         context(&world, "context", &[("Dockerfile", "FROM busybox\nCOPY . /c\nRUN echo begun; sleep 1000\n")]);
-    let mut client = buildx(&world, &["build", &context]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut client =
+        buildx(&world, &["buildx", "build", &context]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut said = std::io::BufReader::new(client.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains(" begun") {
@@ -229,6 +231,112 @@ fn connections_become_http2_when_they_ask_for_it() {
     assert!(ask(&world, "POST /session HTTP/1.1\r\nUpgrade: h2c").contains("a session has an id"));
     let missing = ask(&world, "POST /build?version=2 HTTP/1.1\r\nContent-Length: 0");
     assert!(missing.starts_with("HTTP/1.1 400"), "{missing}");
+}
+
+#[test]
+fn any_client_that_wants_buildkit_gets_it() {
+    // One with the plugin hands over to that; one of before (20.10) asks in its own way.
+    let world = World::new();
+    let files =
+        [("Dockerfile", "FROM busybox\nCOPY . /c\nRUN cat /c/file && echo run > /run\n"), ("file", "from a file\n")];
+    let context = context(&world, "context", &files);
+    let direct = |args: &[&str]| world.finish(buildx(&world, &[&["build"], args].concat()), b"");
+    let first = direct(&["-t", "made", &context]);
+    assert_eq!(first.code, 0, "{first:?}");
+    assert!(first.stderr.contains("[2/3] COPY . /c") && first.stderr.contains(" from a file"), "{first:?}");
+    assert_eq!(world.docker(&["run", "--rm", "made", "cat", "/run"]).ok(), "run");
+    let output = world.path("out");
+    direct(&["-o", output.to_str().unwrap(), &context]).ok();
+    assert_eq!(std::fs::read_to_string(output.join("run")).unwrap(), "run\n");
+    std::fs::write(Path::new(&context).join("Dockerfile"), "FROM busybox\nRUN exit 7\n").unwrap();
+    let failed = direct(&[&context]);
+    assert!(failed.code != 0 && failed.stderr.contains("did not complete successfully: exit code: 7"), "{failed:?}");
+    assert_eq!(scratch(&world), Vec::<String>::new());
+}
+
+#[test]
+fn an_image_is_pushed_as_the_user_that_the_client_is() {
+    let world = World::new();
+    let registry = ClosedRegistry::start(&world);
+    let context = context(&world, "context", &[("Dockerfile", "FROM busybox\nRUN echo pushed > /pushed\n")]);
+    let name = format!("{}/team/app:1", registry.address);
+    let refused = build(&world, &["--push", "-t", &name, &context]).fails(1);
+    assert!(
+        refused.contains(&format!("failed to push {name}")) && refused.contains("no basic auth credentials"),
+        "{refused}"
+    );
+    let login = serde_json::json!({"auths": {&registry.address: {"auth": "a2VlcGVyOm9wZW4gc2VzYW1l"}}});
+    std::fs::create_dir_all(world.path("client")).unwrap();
+    std::fs::write(world.path("client/config.json"), login.to_string()).unwrap();
+    let pushed = build(&world, &["--push", "-t", &name, &context]);
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    assert!(pushed.stderr.contains(&format!("pushing manifest for {name}@sha256:")), "{pushed:?}");
+    world.docker(&["rmi", &name]).ok();
+    // A base that only this user may have.
+    let from = format!("FROM {name}\nCMD cat /pushed\n");
+    std::fs::write(Path::new(&context).join("Dockerfile"), from).unwrap();
+    let derived = build(&world, &["--pull", "-t", "derived", &context]);
+    assert_eq!(derived.code, 0, "{derived:?}");
+    assert_eq!(world.docker(&["run", "--rm", "derived"]).ok(), "pushed");
+}
+
+#[test]
+fn a_step_has_the_socket_of_the_users_agent() {
+    let world = World::new();
+    let agent = world.path("agent");
+    let _listener = std::os::unix::net::UnixListener::bind(&agent).unwrap();
+    let mount = "RUN --mount=type=ssh,mode=640,uid=7 test -S $SSH_AUTH_SOCK && ls -ln $SSH_AUTH_SOCK";
+    let dockerfile = format!("FROM busybox\n{mount}\nRUN --mount=type=ssh,id=none test -z \"$SSH_AUTH_SOCK\"\n");
+    let context = context(&world, "context", &[("Dockerfile", &dockerfile)]);
+    let forwarded = build(&world, &["--ssh", &format!("default={}", agent.display()), &context]);
+    assert_eq!(forwarded.code, 0, "{forwarded:?}");
+    assert!(
+        forwarded.stderr.contains("srw-r-----") && forwarded.stderr.contains("/run/buildkit/ssh_agent.0"),
+        "{forwarded:?}"
+    );
+    let required = dockerfile.replace("id=none", "id=none,required");
+    std::fs::write(Path::new(&context).join("Dockerfile"), required).unwrap();
+    let missing = build(&world, &["--ssh", &format!("default={}", agent.display()), &context]).fails(1);
+    assert!(missing.contains("none"), "{missing}");
+}
+
+/// Debian's registry, open only to `keeper` with the password `open sesame`.
+struct ClosedRegistry {
+    address: String,
+    server: std::process::Child,
+}
+
+impl ClosedRegistry {
+    fn start(world: &World) -> Self {
+        let users = world.path("htpasswd");
+        std::fs::write(&users, "keeper:$2y$05$abcdefghijklmnopqrstuupx2xBUC4954936wVIjyyPHmUBFu0wCW\n").unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (config, root) = (world.path("registry.yml"), world.path("registry"));
+        let text = format!(
+            "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n\
+             auth: {{htpasswd: {{realm: test, path: {}}}}}\n",
+            root.display(),
+            users.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut server = Command::new("docker-registry");
+        let server = server.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let registry =
+            Self { address: format!("127.0.0.1:{port}"), server: server.expect("docker-registry is installed") };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(&registry.address).is_err() {
+            assert!(Instant::now() < deadline, "the registry does not answer");
+            std::thread::yield_now();
+        }
+        registry
+    }
+}
+
+impl Drop for ClosedRegistry {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
 }
 
 /// The names in an archive.
