@@ -9,6 +9,7 @@ use grpc::{Call, Fields, Message, Reply, Status};
 use tokio::sync::mpsc;
 
 use crate::Inner;
+use crate::jobs::Job;
 use crate::progress::Board;
 use crate::solve::{self, Failed};
 use crate::wire::{
@@ -28,6 +29,7 @@ const GATEWAY: &[&str] = &[
     "frontend.inputs",
     "gateway.solve.metadata",
     "frontend.caps",
+    "gateway.evaluate",
 ];
 /// What a Dockerfile and an exporter can be asked for, in the terms of build graphs.
 const GRAPH: &[&str] = &[
@@ -116,6 +118,11 @@ async fn gateway(inner: &Arc<Inner>, build: &str, method: &str, message: &[u8]) 
             solve::check(&request).map_err(Failed::into_status)?;
             Ok(solved(&job.keep(request)?, &BTreeMap::new()))
         }
+        "Evaluate" => {
+            let reference = Fields::read(message).text(1);
+            solve::evaluate(inner, &job, &reference).await.map_err(Failed::into_status)?;
+            Ok(Message::default())
+        }
         "Return" => job.give_back(read_return(message)).map(|()| Message::default()),
         "Warn" => Ok(Message::default()),
         other => Err(Status::new(Status::UNIMPLEMENTED, format!("{other} is not supported by this builder"))),
@@ -126,10 +133,12 @@ impl Inner {
     /// A build, of whichever kind of client.
     pub(crate) async fn solve(self: &Arc<Self>, request: &SolveRequest) -> Result<BTreeMap<String, String>, Status> {
         let running = self.jobs.begin(&request.build)?;
+        let _unneeded = Unneeded(self.clone(), running.job.clone());
         let board = Board::new(running.job.journal.clone(), &request.build);
         let returned = running.job.returned();
         let session = self.sessions.get(&request.session).await;
         let session = session.map_err(|error| Status::new(Status::UNKNOWN, error.to_string()))?;
+        let _ = running.job.session.set(session.clone());
         for export in &request.cache_exports {
             match export.kind.as_str() {
                 // Every image holds what later builds may take from it.
@@ -150,7 +159,7 @@ impl Inner {
             match returned {
                 Returned::Failed(status) => return Err(status),
                 Returned::Result(reference) if reference.is_empty() => return Ok(BTreeMap::new()),
-                Returned::Result(reference) => running.job.request(&reference)?,
+                Returned::Result(reference) => running.job.request(&reference)?.frontend,
             }
         } else {
             FrontendRequest {
@@ -168,6 +177,20 @@ impl Inner {
             }
             () = gone => Err(Status::new(Status::CANCELED, "the client's session has ended")),
         }
+    }
+}
+
+/// When a build ends, the images that stood for its results in between go, unless they have got names.
+struct Unneeded(Arc<Inner>, Arc<Job>);
+
+impl Drop for Unneeded {
+    fn drop(&mut self) {
+        let images = self.1.images();
+        if images.is_empty() {
+            return;
+        }
+        let inner = self.0.clone();
+        tokio::task::spawn_blocking(move || images.iter().for_each(|image| solve::remove_nameless(&inner, image)));
     }
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use grpc::Status;
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OnceCell, oneshot, watch};
 
 use crate::progress::Journal;
+use crate::session::Session;
 use crate::wire::{FrontendRequest, Returned};
 
 /// How long somebody waits for a build that is just being begun.
@@ -22,14 +23,23 @@ const REQUESTS: usize = 1000;
 pub(crate) struct Job {
     pub journal: Arc<Journal>,
     gateway: Mutex<Gateway>,
+    /// The client's session, once it is known.
+    pub session: std::sync::OnceLock<Session>,
 }
 
 /// The client's side of a build that it drives itself.
 #[derive(Default)]
 struct Gateway {
     /// What was asked for, by the reference that was handed out for it.
-    requests: BTreeMap<String, FrontendRequest>,
+    requests: BTreeMap<String, Request>,
     returned: Option<oneshot::Sender<Returned>>,
+}
+
+/// Something that was asked for, and the image it came to where that was needed before its end.
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub frontend: FrontendRequest,
+    pub image: Arc<OnceCell<String>>,
 }
 
 /// All of them.
@@ -60,7 +70,8 @@ pub(crate) struct Running<'a> {
 impl Jobs {
     /// Begins a build of that name.
     pub fn begin(&self, name: &str) -> Result<Running<'_>, Status> {
-        let job = Arc::new(Job { journal: Journal::new(), gateway: Mutex::default() });
+        let job =
+            Arc::new(Job { journal: Journal::new(), gateway: Mutex::default(), session: std::sync::OnceLock::new() });
         {
             let mut all = self.all.lock();
             if all.running.contains_key(name) {
@@ -91,6 +102,13 @@ impl Jobs {
         };
         let missing = |_| Status::new(Status::NOT_FOUND, format!("no such job {name}"));
         tokio::time::timeout(PATIENCE, found).await.map_err(missing)
+    }
+
+    /// The build that handed out a reference. It lasts as long as those that use it: clients see to that.
+    pub fn of_reference(&self, reference: &str) -> Option<Arc<Job>> {
+        let all = self.all.lock();
+        let job = all.running.values().find(|job| job.gateway.lock().requests.contains_key(reference));
+        job.cloned()
     }
 }
 
@@ -128,12 +146,17 @@ impl Job {
             return Err(Status::new(Status::UNKNOWN, "too many requests of one build"));
         }
         let reference = uuid::Uuid::new_v4().simple().to_string();
-        gateway.requests.insert(reference.clone(), request);
+        gateway.requests.insert(reference.clone(), Request { frontend: request, image: Arc::default() });
         Ok(reference)
     }
 
+    /// The images that requests came to before the end.
+    pub fn images(&self) -> Vec<String> {
+        self.gateway.lock().requests.values().filter_map(|request| request.image.get().cloned()).collect()
+    }
+
     /// The request of a reference.
-    pub fn request(&self, reference: &str) -> Result<FrontendRequest, Status> {
+    pub fn request(&self, reference: &str) -> Result<Request, Status> {
         let missing = || Status::new(Status::UNKNOWN, format!("return reference {reference} could not be found"));
         self.gateway.lock().requests.get(reference).cloned().ok_or_else(missing)
     }

@@ -1,5 +1,6 @@
 //! The answering end of a connection, and a server of one unary method on a unix socket.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -30,6 +31,8 @@ pub struct Call {
     /// Its headers.
     pub headers: HeaderMap,
     body: Incoming,
+    messages: Messages,
+    ready: VecDeque<Bytes>,
 }
 
 impl Call {
@@ -43,15 +46,23 @@ impl Call {
     /// # Errors
     /// A [`Status`] to answer with.
     pub async fn message(&mut self) -> Result<Bytes, Status> {
+        self.next().await?.ok_or_else(|| Status::new(Status::INTERNAL, "no message"))
+    }
+
+    /// The next message of a call that may have many; `None` when the caller has said all.
+    ///
+    /// # Errors
+    /// A [`Status`] to answer with.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         let broken = |error: &dyn std::fmt::Display| Status::new(Status::INTERNAL, error.to_string());
-        let mut messages = Messages::default();
-        while let Some(part) = self.body.frame().await {
-            let Ok(data) = part.map_err(|e| broken(&e))?.into_data() else { continue };
-            if let Some(message) = messages.take(&data).map_err(|e| broken(&e))?.into_iter().next() {
-                return Ok(message);
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Ok(Some(message));
             }
+            let Some(part) = self.body.frame().await else { return Ok(None) };
+            let Ok(data) = part.map_err(|e| broken(&e))?.into_data() else { continue };
+            self.ready.extend(self.messages.take(&data).map_err(|e| broken(&e))?);
         }
-        Err(Status::new(Status::INTERNAL, "no message"))
     }
 }
 
@@ -77,7 +88,9 @@ where
         async move {
             let method = request.uri().path().trim_start_matches('/').to_owned();
             let (parts, body) = request.into_parts();
-            let result = answer(Call { method, headers: parts.headers, body }).await;
+            let call =
+                Call { method, headers: parts.headers, body, messages: Messages::default(), ready: VecDeque::new() };
+            let result = answer(call).await;
             Ok::<_, Infallible>(respond(result))
         }
     });

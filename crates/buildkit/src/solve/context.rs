@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use builder::dockerfile::{Command, Dockerfile, MountKind};
 use builder::{Context, NamedContext};
@@ -14,9 +15,11 @@ use tempfile::TempDir;
 
 use super::attributes::{Description, Named};
 use super::failed::Failed;
+use crate::Inner;
 use crate::progress::Board;
 use crate::session::{Session, Sessions, Upload, receive_upload};
 use crate::sync::{Limits, Patterns, receive};
+use crate::wire::reference_of;
 
 /// No honest Dockerfile is longer.
 const MAX_DOCKERFILE: u64 = 16 << 20;
@@ -162,13 +165,20 @@ impl Files<'_> {
     }
 
     /// Fetches the contexts that have names.
-    pub async fn named(&self) -> Result<BTreeMap<String, NamedContext>, Failed> {
+    pub async fn named(
+        &self,
+        inner: &Arc<Inner>,
+        inputs: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<BTreeMap<String, NamedContext>, Failed> {
         let mut found = BTreeMap::new();
         for (number, (name, context)) in self.description.contexts.iter().enumerate() {
             let context = match context {
                 Named::Image(image) => NamedContext::Image(image.clone()),
                 Named::Input(input) => {
-                    return Err(Failed::words(format!("invalid input {input} for {name}")));
+                    let invalid = || Failed::words(format!("invalid input {input} for {name}"));
+                    let reference = inputs.get(input).and_then(|graph| reference_of(graph)).ok_or_else(invalid)?;
+                    let job = inner.jobs.of_reference(&reference).ok_or_else(invalid)?;
+                    NamedContext::Image(super::evaluate(inner, &job, &reference).await?)
                 }
                 Named::Local(directory) => {
                     let ignore = self.place.path().join(format!("named-ignore-{number}"));

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use builder::Output;
-use engine::content::{Content, Image};
+use builder::{BuildOutput, Output};
+use engine::content::{Content, Digest};
 use grpc::CallError;
 use parking_lot::Mutex;
 use serde_json::json;
@@ -96,23 +96,25 @@ pub(crate) fn sort(exports: &[Export], session: &Session, place: &TempDir) -> Re
     Ok(sorted)
 }
 
-/// What programs are told of an image.
-pub(crate) fn results(content: &Content, image: &Image, names: &[String]) -> BTreeMap<String, String> {
+/// What programs are told of a result; `platform` is `os/architecture`.
+pub(crate) fn results(content: &Content, built: &BuildOutput, platform: &str) -> BTreeMap<String, String> {
+    let (os, architecture) = platform.split_once('/').unwrap_or((platform, ""));
+    let size = Digest::parse(&built.manifest).and_then(|manifest| content.blob_size(&manifest));
     let descriptor = json!({
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "digest": image.manifest,
-        "size": content.blob_size(&image.manifest).unwrap_or(0),
-        "annotations": {"config.digest": image.id},
-        "platform": {"architecture": image.config.architecture, "os": image.config.os},
+        "digest": built.manifest,
+        "size": size.unwrap_or(0),
+        "annotations": {"config.digest": built.image},
+        "platform": {"architecture": architecture, "os": os},
     });
     let descriptor = base64::engine::general_purpose::STANDARD.encode(descriptor.to_string());
     let mut results = BTreeMap::from([
-        ("containerimage.digest".to_owned(), image.manifest.to_string()),
-        ("containerimage.config.digest".to_owned(), image.id.to_string()),
+        ("containerimage.digest".to_owned(), built.manifest.clone()),
+        ("containerimage.config.digest".to_owned(), built.image.clone()),
         ("containerimage.descriptor".to_owned(), descriptor),
     ]);
-    if !names.is_empty() {
-        results.insert("image.name".into(), names.join(","));
+    if !built.tags.is_empty() {
+        results.insert("image.name".into(), built.tags.join(","));
     }
     results
 }

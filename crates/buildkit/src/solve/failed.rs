@@ -24,6 +24,11 @@ impl Failed {
         Self { status: Status::new(Status::UNKNOWN, message), place: None }
     }
 
+    /// This status.
+    pub fn status(status: Status) -> Self {
+        Self { status, place: None }
+    }
+
     /// The builder's; `file` and `text` are the Dockerfile's.
     pub fn of(error: &BuildError, file: &str, text: &str) -> Self {
         let place = error.lines.map(|lines| Place { file: file.to_owned(), text: text.to_owned(), lines });

@@ -20,6 +20,7 @@ use self::attributes::{Description, describe};
 use self::context::Files;
 use self::export::Exports;
 use crate::Inner;
+use crate::jobs::Job;
 use crate::progress::{Board, StepNames, Task};
 use crate::session::{Session, SessionAgents, SessionSecrets, credentials, login};
 use crate::sync;
@@ -31,6 +32,27 @@ pub(crate) fn check(request: &FrontendRequest) -> Result<(), Failed> {
     match description.question {
         Some(question) => Err(Failed::words(format!("unsupported request {question}"))),
         None => Ok(()),
+    }
+}
+
+/// Makes what a reference stands for an image, before its build ends, because others need it; the image's id.
+pub(crate) async fn evaluate(inner: &Arc<Inner>, job: &Arc<Job>, reference: &str) -> Result<String, Failed> {
+    let request = job.request(reference).map_err(Failed::status)?;
+    let build = async {
+        let session = job.session.get().ok_or_else(|| Failed::words("the build has no session"))?;
+        let board = Board::new(job.journal.clone(), reference);
+        let keep = [Export { kind: "moby".into(), ..Export::default() }];
+        let results = Box::pin(solve(inner, session, &request.frontend, &keep, &board)).await?;
+        Ok(results.get("containerimage.config.digest").cloned().unwrap_or_default())
+    };
+    request.image.get_or_try_init(|| build).await.cloned()
+}
+
+/// Removes an image that has no name.
+pub(crate) fn remove_nameless(inner: &Inner, id: &str) {
+    let nameless = inner.content.image(id).is_ok_and(|image| image.tags.is_empty());
+    if nameless && let Err(error) = inner.content.remove_image(id, false) {
+        tracing::warn!(%error, image = id, "an image that nobody asked for stays");
     }
 }
 
@@ -51,7 +73,7 @@ pub(crate) async fn solve(
     let (name, text) = (definition.name.clone(), definition.text.clone());
     let failed = |error: BuildError| Failed::of(&error, &name, &text);
     let mut dockerfile = Dockerfile::parse(&text).map_err(|error| failed(Kind::Parse(error).into()))?;
-    let contexts = files.named().await?;
+    let contexts = files.named(inner, &request.inputs).await?;
     builder::replace_stages(&mut dockerfile, &contexts);
     let platform = inner.platform();
     let planned = builder::plan::plan(&dockerfile, description.target.as_deref(), &description.args, &platform);
@@ -121,11 +143,11 @@ pub(crate) async fn solve(
         }
     };
     let task = exporting.lock().take();
-    let found = inner.content.image(&built.image).map_err(|error| Failed::words(error.to_string()))?;
-    let task = match task {
-        Some(task) => task,
-        None => return Ok(finish(inner, image, &found, &names, &before)),
-    };
+    let results = export::results(&inner.content, &built, &platform);
+    if !image && !before.contains(&built.image) {
+        remove_nameless(inner, &built.image);
+    }
+    let Some(task) = task else { return Ok(results) };
     if image {
         task.note("exporting layers");
         task.note(format!("writing image {}", built.image));
@@ -156,26 +178,7 @@ pub(crate) async fn solve(
         }
     }
     task.done();
-    Ok(finish(inner, image, &found, &built.tags, &before))
-}
-
-/// The results of a build; an image that was not asked for does not stay.
-fn finish(
-    inner: &Inner,
-    image: bool,
-    found: &engine::content::Image,
-    names: &[String],
-    before: &BTreeSet<String>,
-) -> BTreeMap<String, String> {
-    let results = export::results(&inner.content, found, names);
-    let id = found.id.to_string();
-    if !image
-        && !before.contains(&id)
-        && let Err(error) = inner.content.remove_image(&id, false)
-    {
-        tracing::warn!(%error, image = id, "an image that nobody asked for stays");
-    }
-    results
+    Ok(results)
 }
 
 fn ids(inner: &Inner) -> BTreeSet<String> {
@@ -258,6 +261,10 @@ async fn metadata(
     let mut asked = BTreeSet::new();
     let mut triggers = false;
     for name in images {
+        // What is another build's result has no name.
+        if name.starts_with("sha256:") {
+            continue;
+        }
         let Ok(reference) = Reference::parse(name) else { continue };
         let task = board.task(format!("[internal] load metadata for {reference}"));
         let here = inner.content.image(name).ok();

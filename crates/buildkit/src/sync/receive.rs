@@ -10,8 +10,8 @@ use super::packet::Packet;
 use super::tree::Tree;
 use super::{Limits, SyncError, TreeError};
 
-/// How long a client may send nothing while something is awaited from it.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a sender may take to hear why it is refused.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Packets between the network and the disk.
 const WAITING: usize = 64;
 
@@ -54,10 +54,14 @@ pub(crate) async fn receive(
                     Err(panic) => SyncError::Interrupted(panic.to_string()),
                 };
                 let _ = sending.send(&Packet::Error(error.to_string()).message()).await;
+                // It hears that only as long as the call lasts, and ends it then.
+                drop(sending);
+                let rest = async { while let Ok(Some(_)) = receiving.next().await {} };
+                let _ = tokio::time::timeout(LAST_WORDS, rest).await;
                 return Err(error);
             }
-            message = tokio::time::timeout(PATIENCE, receiving.next()) => {
-                let message = message.map_err(|_| SyncError::Stalled(PATIENCE.as_secs()))??;
+            message = tokio::time::timeout(limits.patience, receiving.next()) => {
+                let message = message.map_err(|_| SyncError::Stalled(limits.patience.as_secs()))??;
                 // Once all is here, a sender may close without saying that it is finished, too.
                 let Some(message) = message else { return if whole { Ok(bytes) } else { Err(SyncError::Packet) } };
                 bytes += message.len() as u64;
@@ -132,7 +136,117 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use tempfile::TempDir;
+
     use super::*;
+    use crate::sync::packet::Stat;
+
+    /// In a list of packets: waits for one of the receiver's.
+    const WAIT: Packet = Packet::Request(u32::MAX);
+
+    /// What comes of a sender that sends these, one after the other, whatever is asked; and what it heard.
+    async fn from(packets: Vec<Packet>, stays: bool, limits: Limits) -> (Result<u64, SyncError>, Vec<Packet>, TempDir) {
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let (heard, mut hearing) = mpsc::unbounded_channel();
+        let packets = Arc::new(packets);
+        tokio::spawn(grpc::connection(client, move |mut call: grpc::Call| {
+            let (heard, packets) = (heard.clone(), packets.clone());
+            async move {
+                assert_eq!(
+                    (call.method.as_str(), call.header("dir-name")),
+                    ("moby.filesync.v1.FileSync/DiffCopy", Some("context"))
+                );
+                let (sender, receiver) = mpsc::channel(1);
+                tokio::spawn(async move {
+                    for packet in packets.iter() {
+                        // An honest sender sends what it was asked for.
+                        if *packet == WAIT {
+                            let message = call.next().await.unwrap().unwrap();
+                            let _ = heard.send(Packet::read(&message).unwrap());
+                            continue;
+                        }
+                        let _ = sender.send(packet.message()).await;
+                    }
+                    while let Ok(Some(message)) = call.next().await {
+                        let packet = Packet::read(&message).unwrap();
+                        if packet == Packet::Finished {
+                            let _ = sender.send(Packet::Finished.message()).await;
+                        }
+                        let _ = heard.send(packet);
+                    }
+                    drop(if stays { None } else { Some(sender) });
+                });
+                Ok(grpc::Reply::Many(receiver))
+            }
+        }));
+        let channel = Channel::over(server, "localhost").await.unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+        let root = rustix::fs::open(place.path(), flags, rustix::fs::Mode::empty()).unwrap();
+        let result = receive(&channel, "context", &Patterns::default(), root, limits, |_| ()).await;
+        drop(channel);
+        let mut all = Vec::new();
+        while let Some(packet) = hearing.recv().await {
+            all.push(packet);
+        }
+        (result, all, place)
+    }
+
+    fn stat(path: &str, size: i64) -> Packet {
+        Packet::Stat(Stat { path: path.into(), mode: 0o644, size, ..Stat::default() })
+    }
+
+    #[tokio::test]
+    async fn a_tree_is_asked_for_file_by_file_and_finished() {
+        let packets = vec![
+            stat("a", 1),
+            stat("b", 2),
+            Packet::LastStat,
+            WAIT,
+            WAIT,
+            Packet::Data(1, b"bb".to_vec()),
+            Packet::Data(0, b"a".to_vec()),
+            Packet::Data(1, Vec::new()),
+            Packet::Data(0, Vec::new()),
+        ];
+        let (result, heard, place) = from(packets, true, Limits::default()).await;
+        result.unwrap();
+        assert_eq!(heard, [Packet::Request(0), Packet::Request(1), Packet::Finished]);
+        assert_eq!(std::fs::read(place.path().join("b")).unwrap(), b"bb");
+    }
+
+    #[tokio::test]
+    async fn a_hostile_sender_is_told_why_and_the_build_fails() {
+        for (packets, said) in [
+            (vec![stat("../x", 1)], "invalid path \"../x\""),
+            (vec![stat("a", 1), stat("a", 1)], "path \"a\" is out of order"),
+            (vec![stat("a", 1), Packet::Data(0, vec![0; 100])], "more than 64 bytes"),
+            (vec![stat("a", 1), Packet::Data(3, vec![0; 1])], "invalid file request 3"),
+        ] {
+            let limits = Limits { bytes: 64, ..Limits::default() };
+            let (result, heard, place) = from(packets, true, limits).await;
+            assert_eq!(result.unwrap_err().to_string(), said);
+            assert_eq!(heard.last(), Some(&Packet::Error(said.to_owned())));
+            assert!(!place.path().join("../x").exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sender_that_fails_ends_early_or_falls_silent_is_an_error() {
+        let failed = |packets, stays, patience| async move {
+            let limits = Limits { patience, ..Limits::default() };
+            from(packets, stays, limits).await.0.unwrap_err().to_string()
+        };
+        let long = std::time::Duration::from_secs(60);
+        let error = vec![Packet::Error("no such directory".into())];
+        assert_eq!(failed(error, true, long).await, "error from sender: no such directory");
+        assert_eq!(failed(vec![Packet::Request(1)], true, long).await, "unexpected packet in a file transfer");
+        assert_eq!(failed(vec![Packet::Finished], true, long).await, "unexpected packet in a file transfer");
+        let short = std::time::Duration::from_millis(20);
+        assert_eq!(failed(vec![stat("a", 1)], true, short).await, "the client has sent nothing for 0 seconds");
+    }
 
     #[test]
     fn patterns_travel_as_headers_and_are_escaped_when_they_must() {

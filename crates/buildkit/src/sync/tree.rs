@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{self as rfs, AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 
@@ -24,12 +25,14 @@ pub struct Limits {
     pub bytes: u64,
     /// Files, directories and links.
     pub entries: u32,
+    /// How long it may send nothing.
+    pub patience: Duration,
 }
 
 impl Default for Limits {
     /// As much as a context may be.
     fn default() -> Self {
-        Self { bytes: 64 << 30, entries: 5_000_000 }
+        Self { bytes: 64 << 30, entries: 5_000_000, patience: Duration::from_secs(120) }
     }
 }
 
@@ -301,7 +304,7 @@ mod tests {
         let outside = place.path().join("outside");
         std::fs::create_dir(&outside).unwrap();
         std::fs::create_dir(place.path().join("in")).unwrap();
-        let mut tree = tree(&place.path().join("in"), Limits { bytes: 10, entries: 5 });
+        let mut tree = tree(&place.path().join("in"), Limits { bytes: 10, entries: 5, ..Limits::default() });
         let mut said = "fine".to_owned();
         for stat in stats {
             if let Err(error) = tree.stat(stat.clone()) {
@@ -372,7 +375,7 @@ mod tests {
         let many: Vec<Stat> = (0..6).map(|n| file(&n.to_string(), 0)).collect();
         assert_eq!(refused(&many), "more than 5 files");
         let place = tempfile::tempdir().unwrap();
-        let mut tree = tree(place.path(), Limits { bytes: 4, entries: 5 });
+        let mut tree = tree(place.path(), Limits { bytes: 4, entries: 5, ..Limits::default() });
         tree.stat(file("a", 1)).unwrap();
         tree.data(0, b"1234").unwrap();
         assert_eq!(tree.data(0, b"5").unwrap_err().to_string(), "more than 4 bytes");

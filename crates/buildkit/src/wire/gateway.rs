@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use grpc::{Fields, Message, Status};
+use sha2::{Digest as _, Sha256};
 
 use super::status_of;
 
@@ -33,12 +34,30 @@ impl FrontendRequest {
     }
 }
 
+/// What begins the names of sources that stand for other builds' results.
+const RESULT: &str = "docker-image://result.invalid/";
+
+/// A build graph that stands for the result of a reference: what a client hands on when another build uses it.
+fn definition(reference: &str) -> Message {
+    let source = Message::default().message(3, &Message::default().text(1, &format!("{RESULT}{reference}")));
+    let digest = format!("sha256:{}", hex::encode(Sha256::digest(&source.0)));
+    let end = Message::default().message(1, &Message::default().text(1, &digest));
+    Message::default().messages(1, [source, end])
+}
+
+/// The reference that a graph stands for, if it is one of those.
+pub(crate) fn reference_of(definition: &[u8]) -> Option<String> {
+    let definition = Fields::read(definition);
+    let mut sources = definition.all(1).map(Fields::read).filter_map(|operation| operation.message(3));
+    sources.find_map(|source| Some(source.text(1).strip_prefix(RESULT)?.to_owned()))
+}
+
 /// `SolveResponse`: a reference to a result that does not have to be there yet, and metadata.
 pub(crate) fn solved(reference: &str, metadata: &BTreeMap<String, Vec<u8>>) -> Message {
     let result = Message::default();
     let result = match reference {
         "" => result,
-        id => result.message(3, &Message::default().text(1, id)),
+        id => result.message(3, &Message::default().text(1, id).message(2, &definition(id))),
     };
     let entries = metadata.iter().map(|(key, value)| Message::default().text(1, key).data(2, value));
     Message::default().message(3, &result.messages(10, entries))
@@ -76,4 +95,39 @@ pub(crate) fn read_return(message: &[u8]) -> Returned {
         first.message(2).map(id)
     };
     Returned::Result(single.or_else(several).unwrap_or_else(|| result.text(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_known_again_when_another_build_is_given_it() {
+        let answer = solved("abc", &BTreeMap::from([("key".to_owned(), b"value".to_vec())]));
+        let result = Fields::read(&answer.0).message(3).unwrap();
+        let reference = result.message(3).unwrap();
+        assert_eq!(reference.text(1), "abc");
+        assert_eq!(reference_of(reference.data(2)).as_deref(), Some("abc"));
+        // The last operation names the one before it by its digest, as clients look it up.
+        let graph = Fields::read(reference.data(2));
+        let operations: Vec<&[u8]> = graph.all(1).collect();
+        let input = Fields::read(operations[1]).message(1).unwrap();
+        assert_eq!(input.text(1), format!("sha256:{}", hex::encode(Sha256::digest(operations[0]))));
+        let other = Message::default().message(3, &Message::default().text(1, "docker-image://busybox"));
+        assert_eq!(reference_of(&Message::default().message(1, &other).0), None);
+        assert_eq!(solved("", &BTreeMap::new()).0, Message::default().message(3, &Message::default()).0);
+    }
+
+    #[test]
+    fn what_a_client_returns_is_a_result_or_its_own_failure() {
+        let reference = Message::default().text(1, "abc");
+        let single = Message::default().message(1, &Message::default().message(3, &reference));
+        assert_eq!(read_return(&single.0), Returned::Result("abc".into()));
+        let entry = Message::default().text(1, "linux/amd64").message(2, &reference);
+        let several =
+            Message::default().message(1, &Message::default().message(4, &Message::default().message(1, &entry)));
+        assert_eq!(read_return(&several.0), Returned::Result("abc".into()));
+        let failed = Message::default().message(2, &Message::default().number(1, 2).text(2, "no"));
+        assert_eq!(read_return(&failed.0), Returned::Failed(Status::new(2, "no")));
+    }
 }

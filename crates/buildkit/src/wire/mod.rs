@@ -7,7 +7,7 @@ mod status;
 
 pub(crate) use control::{Export, SolveRequest, UsageRecord, info, prune_request, solve_response, worker, workers};
 pub(crate) use failure::{Place, failure, status_of};
-pub(crate) use gateway::{FrontendRequest, Returned, pong, read_return, solved};
+pub(crate) use gateway::{FrontendRequest, Returned, pong, read_return, reference_of, solved};
 pub(crate) use status::{Log, Report, StatusLine, Vertex, Warning};
 
 use std::time::SystemTime;

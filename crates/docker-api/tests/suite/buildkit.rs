@@ -281,6 +281,35 @@ fn an_image_is_pushed_as_the_user_that_the_client_is() {
 }
 
 #[test]
+fn a_target_of_a_bake_file_stands_on_another() {
+    let world = World::new();
+    let bake = r#"
+target "base" {
+  dockerfile-inline = "FROM busybox\nRUN head -c 16 /dev/urandom > /once\nENV WHO=base\n"
+}
+target "derived" {
+  contexts = { base = "target:base" }
+  dockerfile-inline = "FROM base\nCOPY --from=base /once /copy\nRUN test \"$WHO\" = base\nCMD cat /once /copy\n"
+  tags = ["derived"]
+}
+group "default" { targets = ["base", "derived"] }
+"#;
+    let context = context(&world, "context", &[("docker-bake.hcl", bake)]);
+    let mut command = buildx(&world, &["buildx", "bake", "--set", "base.tags=base"]);
+    command.current_dir(&context);
+    let baked = world.finish(command, b"");
+    assert_eq!(baked.code, 0, "{baked:?}");
+    // One random text: the base was made once, and both are of it.
+    let sums = |name: &str, path: &str| world.docker(&["run", "--rm", name, "od", "-A", "n", "-t", "x1", path]).ok();
+    let once = sums("base", "/once");
+    assert!(!once.is_empty());
+    assert_eq!((sums("derived", "/once"), sums("derived", "/copy")), (once.clone(), once));
+    // No image of in between stays.
+    assert_eq!(world.docker(&["images", "-q"]).ok().lines().count(), 3);
+    assert_eq!(world.docker(&["images", "-q", "-f", "dangling=true"]).ok(), "");
+}
+
+#[test]
 fn a_step_has_the_socket_of_the_users_agent() {
     let world = World::new();
     let agent = world.path("agent");

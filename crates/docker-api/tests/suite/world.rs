@@ -281,7 +281,7 @@ fn busybox(target: &Path) {
     for applet in [
         "sh", "cat", "echo", "env", "false", "head", "hostname", "httpd", "id", "ip", "kill", "ls", "mkdir", "mount",
         "nslookup", "ping", "ps", "pwd", "rm", "sleep", "stty", "test", "touch", "true", "wget", "trap", "grep", "seq",
-        "dd",
+        "od", "dd",
     ] {
         let mut header = root_header();
         header.set_entry_type(tar::EntryType::Symlink);
