@@ -42,7 +42,9 @@ fn definition(reference: &str) -> Message {
     let source = Message::default().message(3, &Message::default().text(1, &format!("{RESULT}{reference}")));
     let digest = format!("sha256:{}", hex::encode(Sha256::digest(&source.0)));
     let end = Message::default().message(1, &Message::default().text(1, &digest));
-    Message::default().messages(1, [source, end])
+    // Clients refuse an operation that nothing more is said of.
+    let said = Message::default().text(1, &digest).message(2, &Message::default());
+    Message::default().messages(1, [source, end]).message(2, &said)
 }
 
 /// The reference that a graph stands for, if it is one of those.
@@ -113,6 +115,7 @@ mod tests {
         let operations: Vec<&[u8]> = graph.all(1).collect();
         let input = Fields::read(operations[1]).message(1).unwrap();
         assert_eq!(input.text(1), format!("sha256:{}", hex::encode(Sha256::digest(operations[0]))));
+        assert_eq!(graph.message(2).unwrap().text(1), input.text(1));
         let other = Message::default().message(3, &Message::default().text(1, "docker-image://busybox"));
         assert_eq!(reference_of(&Message::default().message(1, &other).0), None);
         assert_eq!(solved("", &BTreeMap::new()).0, Message::default().message(3, &Message::default()).0);
