@@ -92,9 +92,7 @@ impl Event {
         let action = self.action.split(':').next().unwrap_or_default();
         filters.any("type", |wanted| wanted == self.kind)
             && filters.any("event", |wanted| wanted == action || wanted == self.action)
-            && filters.any("container", |wanted| {
-                of("container", wanted) || self.attributes.get("container").is_some_and(|c| c.starts_with(wanted))
-            })
+            && filters.any("container", |wanted| of("container", wanted))
             && filters.any("image", |wanted| {
                 let image = self.attributes.get("image").map_or("", String::as_str);
                 of("image", wanted) || image == wanted || image.split(':').next() == Some(wanted)

@@ -30,6 +30,10 @@ macro_rules! routes {
     };
 }
 
+/// Any path may be asked for its options.
+static OPTIONS: Route =
+    Route { method: Method::OPTIONS, pattern: "/{any*}", handler: |daemon, call| Box::pin(s::options(daemon, call)) };
+
 /// The table. The first that fits answers.
 pub(crate) static ROUTES: &[Route] = routes! {
     GET "/_ping" => s::ping,
@@ -168,7 +172,11 @@ pub(crate) fn find(method: &Method, path: &str) -> Result<(&'static Route, BTree
         if route.method == *method {
             return Ok((route, params));
         }
-        other_method = true;
+        // Whatever stands behind a container's name is no page for that alone.
+        other_method |= !route.pattern.ends_with("/{alias}");
+    }
+    if *method == Method::OPTIONS {
+        return Ok((&OPTIONS, BTreeMap::new()));
     }
     // A path that exists only for other methods is told apart by dockerd too.
     if other_method {

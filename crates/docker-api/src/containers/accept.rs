@@ -10,7 +10,7 @@ use super::options::{HostOptions, Options};
 use crate::error::{ApiError, Result};
 
 /// Less memory than this starts nothing.
-pub(super) const LEAST_MEMORY: i64 = 6 << 20;
+const LEAST_MEMORY: i64 = 6 << 20;
 const DEFAULT_SHM: i64 = 64 << 20;
 
 /// Refuses another platform than the image's, so that the client pulls.
@@ -122,8 +122,8 @@ pub(super) fn contradictions(options: &Options, host: &HostOptions) -> Result<()
     Ok(())
 }
 
-/// Refuses what dockerd refuses, in its words.
-pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
+/// Refuses limits that dockerd refuses, in its words.
+pub(super) fn limits(host: &HostOptions) -> Result<()> {
     let bad = |text: &str| Err(ApiError::bad(text));
     if host.memory != 0 && host.memory < LEAST_MEMORY {
         return bad("Minimum memory limit allowed is 6MB");
@@ -164,9 +164,6 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
             host.oom_score_adj
         )));
     }
-    if !matches!(host.cgroupns_mode.as_str(), "private" | "host") {
-        return Err(ApiError::bad(format!("invalid cgroup namespace mode: {}", host.cgroupns_mode)));
-    }
     if host.cpu_shares < 0 {
         return bad("shares: invalid argument");
     }
@@ -190,6 +187,16 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
                 "Requested {thing} are not available - requested {list}, available: {present}"
             )));
         }
+    }
+    Ok(())
+}
+
+/// Refuses what else dockerd refuses, in its words.
+pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
+    limits(host)?;
+    let bad = |text: &str| Err(ApiError::bad(text));
+    if !matches!(host.cgroupns_mode.as_str(), "private" | "host") {
+        return Err(ApiError::bad(format!("invalid cgroup namespace mode: {}", host.cgroupns_mode)));
     }
     let policy = &host.restart_policy;
     if policy.maximum_retry_count < 0 {
@@ -235,6 +242,16 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
             "could not select device driver {driver:?} with capabilities: [{}]",
             capabilities.join(" ")
         )));
+    }
+    for (port, bindings) in &host.port_bindings {
+        // A protocol may stand beside each.
+        let number = |text: &str| text.split('/').next().unwrap_or_default().parse::<u16>().is_ok();
+        let range = |text: &str| text.is_empty() || text.split('-').all(number);
+        let wanted = bindings.iter().map(|binding| &binding.host_port);
+        let wrong = Some(port).filter(|port| !number(port)).or_else(|| wanted.into_iter().find(|port| !range(port)));
+        if let Some(port) = wrong {
+            return Err(ApiError::bad(format!("invalid port specification: {port:?}")));
+        }
     }
     if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
         return bad("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");

@@ -114,13 +114,15 @@ pub(crate) async fn get(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         let literal = base == "." || base == "/";
         (
             header,
-            produce(daemon, container, literal, move |tar| {
+            produce(daemon.clone(), container.clone(), literal, move |tar| {
                 let followed = path.ends_with('/') || path.ends_with("/.");
                 let source = if followed { fs::canonicalize(&path)? } else { path.into() };
                 tar.tree(&source, Path::new(&base))
             }),
         )
     };
+    let record = container.snapshot();
+    daemon.events.emit("container", "archive-path", &record.id, record.event_attributes());
     let mut response = streamed("application/x-tar", stream);
     response.headers_mut().insert(STAT, header);
     Ok(response)

@@ -256,8 +256,8 @@ pub(super) fn detach_keys(text: Option<&str>) -> Result<Vec<u8>> {
 
 /// Sets the size of a container's terminal.
 pub(crate) async fn resize(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
-    let container = daemon.containers.find(call.param("name"))?;
     let size = size_of(&call)?;
+    let container = daemon.containers.find(call.param("name"))?;
     life::sandbox(&daemon, &container)?.resize_tty(MAIN, size).await?;
     let mut attributes = container.record().event_attributes();
     attributes.insert("height".into(), size.height.to_string());

@@ -21,6 +21,9 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     let (options, surroundings): (Options, Surroundings) = call.json_twice().await?;
     let name = call.query("name").unwrap_or_default().trim_start_matches('/').to_owned();
     let platform = call.query("platform").unwrap_or_default().to_owned();
+    if options.image.is_empty() && options.cmd.iter().chain(&options.entrypoint).flatten().next().is_none() {
+        return Err(ApiError::bad("no command specified"));
+    }
     accept::contradictions(&options, &surroundings.host_config)?;
     blocking(move || {
         accept::platform(&platform, &find_image(&daemon, &options.image)?, &options.image)?;
@@ -48,6 +51,7 @@ fn make(
     }
     let warnings = accept::complete(&mut host_config);
     accept::check(&options, &host_config)?;
+    links(daemon, &host_config)?;
     let id = random_id();
     let mut networks = networks(daemon, &mut host_config, networking_config.endpoints_config)?;
     // Clients before API 1.44 say it of the container.
@@ -76,6 +80,27 @@ fn make(
         daemon.containers.release(&name);
     }
     made.map(|container| (container, warnings))
+}
+
+/// Refuses links to what is not there, or has no address of its own.
+fn links(daemon: &Daemon, host: &HostOptions) -> Result<()> {
+    if daemon.networks.find(&host.network_mode).is_ok_and(|network| network.has_names()) {
+        return Ok(());
+    }
+    for link in host.links.iter().flatten() {
+        let name = link.split(':').next().unwrap_or_default();
+        let missing = |_| ApiError::bad(format!("could not get container for {name}"));
+        let mut target = daemon.containers.find(name).map_err(missing)?;
+        while let Some(other) = target.snapshot().host.network_mode.strip_prefix("container:") {
+            target = daemon.containers.find(other).map_err(missing)?;
+        }
+        if target.record().host.network_mode == "host" {
+            return Err(ApiError::bad(
+                "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn finish(

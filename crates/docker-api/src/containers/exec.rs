@@ -79,7 +79,7 @@ impl Execs {
 pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
     let container = daemon.containers.find(call.param("name"))?;
     let request: Request = call.json().await?;
-    runnable(container.status(), &container.id)?;
+    runnable(container.status(), call.param("name"))?;
     if request.cmd.is_empty() {
         return Err(ApiError::bad("No exec command specified"));
     }
@@ -255,8 +255,8 @@ async fn finish(daemon: Arc<Daemon>, entry: Arc<Entry>, id: String, mut exec: Ex
 
 /// Sets the size of its terminal.
 pub(crate) async fn resize(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
-    let entry = daemon.execs.find(call.param("id"))?;
     let size = attach::size_of(&call)?;
+    let entry = daemon.execs.find(call.param("id"))?;
     entry.size.send_replace(Some(size));
     if let Some(resize) = &entry.state.lock().resize {
         resize(size);

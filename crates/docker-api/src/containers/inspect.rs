@@ -8,12 +8,13 @@ use super::list::sizes;
 use super::record::{Record, Status};
 use crate::daemon::Daemon;
 use crate::error::{Result, blocking};
-use crate::http::{Call, Response, json as json_answer};
+use crate::http::{Call, Response, Version, json as json_answer};
 
 /// Everything about a container.
 pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let container = daemon.containers.find(call.param("name"))?;
     let with_size = call.flag("size");
+    let version = call.version;
     blocking(move || {
         let record = container.snapshot();
         let snapshot = daemon.config.content.snapshot(&record.id);
@@ -73,7 +74,7 @@ pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response>
             "GraphDriver": {"Data": graph, "Name": "overlay2"},
             "Mounts": record.mounts,
             "Config": options,
-            "NetworkSettings": network_settings(&daemon, &record),
+            "NetworkSettings": network_settings(&daemon, &record, version),
         });
         if with_size {
             let (own, root) = sizes(&daemon, &record);
@@ -85,7 +86,7 @@ pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response>
     .await
 }
 
-fn network_settings(daemon: &Daemon, record: &Record) -> Value {
+fn network_settings(daemon: &Daemon, record: &Record, version: Version) -> Value {
     let default = record.networks.get("bridge").cloned().unwrap_or_default();
     let ports: Map<String, Value> = record
         .ports
@@ -94,6 +95,17 @@ fn network_settings(daemon: &Daemon, record: &Record) -> Value {
         .collect();
     let mut networks = json!(record.networks);
     for (name, value) in networks.as_object_mut().into_iter().flatten() {
+        // Before it had a list of its own, what it is called by others was among the aliases.
+        let named = daemon.networks.by_name(name).is_some_and(|network| network.has_names());
+        if named && version < Version(45) {
+            let mut aliases: Vec<Value> = value["Aliases"].as_array().cloned().unwrap_or_default();
+            for own in [record.short_id().to_owned(), crate::networks::hostname(record)] {
+                if !aliases.iter().any(|alias| *alias == own) {
+                    aliases.push(own.into());
+                }
+            }
+            value["Aliases"] = aliases.into();
+        }
         if value["NetworkID"].as_str() == Some("") {
             value["NetworkID"] = daemon.networks.by_name(name).map(|network| network.id).unwrap_or_default().into();
         }

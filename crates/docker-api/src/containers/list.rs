@@ -47,6 +47,11 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
             return Err(ApiError::bad(format!("invalid filter 'status={status}'")));
         }
     }
+    for code in filters.values("exited") {
+        if code.parse::<i32>().is_err() {
+            return Err(ApiError::bad(format!("strconv.Atoi: parsing {code:?}: invalid syntax")));
+        }
+    }
     let limit = call.number::<i64>("limit")?.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
     let selective = !filters.values("status").is_empty();
     let all = call.flag("all") || limit.is_some() || selective;

@@ -103,7 +103,7 @@ impl Plan {
             match option {
                 "ro" | "readonly" => rw = false,
                 "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" => {}
-                "nocopy" | "copy" => copy = Some(option),
+                "nocopy" => copy = Some(option),
                 "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave" => propagation = option.to_owned(),
                 other => return Err(ApiError::bad(format!("invalid mode: {other}"))),
             }
@@ -147,12 +147,29 @@ impl Plan {
         if !request.target.starts_with('/') {
             return Err(invalid(format!("invalid mount path: '{}' mount path must be absolute", request.target)));
         }
+        if destination == "/" {
+            return Err(invalid("invalid specification: destination can't be '/'".into()));
+        }
+        let extra = |field: &str| Err(invalid(format!("field {field} must not be specified")));
+        match request.kind.as_str() {
+            "bind" if request.volume_options.is_some() => return extra("VolumeOptions"),
+            "volume" | "tmpfs" if request.bind_options.is_some() => return extra("BindOptions"),
+            "tmpfs" if !request.source.is_empty() => return extra("Source"),
+            "volume" if request.source.is_empty() && request.read_only => {
+                return Err(invalid("must not set ReadOnly mode when using anonymous volumes".into()));
+            }
+            _ => {}
+        }
         match request.kind.as_str() {
             "bind" => {
                 let option = |name: &str| request.bind_options.as_ref().and_then(|options| options.get(name)).cloned();
                 let source = clean(&request.source);
                 if request.source.is_empty() {
                     return Err(invalid("field Source must not be empty".into()));
+                }
+                if !request.source.starts_with('/') {
+                    let source = &request.source;
+                    return Err(invalid(format!("invalid mount path: '{source}' mount path must be absolute")));
                 }
                 if option("CreateMountpoint").and_then(|value| value.as_bool()) == Some(true) {
                     let _ = fs::create_dir_all(&source);
@@ -162,6 +179,9 @@ impl Plan {
                 }
                 let propagation = option("Propagation").and_then(|value| value.as_str().map(str::to_owned));
                 let propagation = propagation.filter(|text| !text.is_empty()).unwrap_or_else(|| "rprivate".into());
+                if !["private", "rprivate", "slave", "rslave", "shared", "rshared"].contains(&propagation.as_str()) {
+                    return Err(invalid(format!("invalid propagation mode: {propagation}")));
+                }
                 self.add(bind_mount(source, &destination, !request.read_only, "", propagation));
             }
             "volume" => {

@@ -42,6 +42,7 @@ fn unlink(daemon: &Daemon, name: &str) -> Result<()> {
     container.change(|record| {
         let links = record.host.links.iter_mut();
         links.for_each(|links| links.retain(|link| link.rsplit(':').next() != Some(alias)));
+        record.host.links.take_if(|links| links.is_empty());
     })
 }
 

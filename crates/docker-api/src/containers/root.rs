@@ -13,7 +13,7 @@ use std::path::Path;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use super::record::{MountPoint, Record};
+use super::record::Record;
 use super::start;
 use super::table::Container;
 use crate::daemon::Daemon;
@@ -31,7 +31,7 @@ pub(super) fn within<T: Send>(
     aside(daemon, |scratch| {
         match record.state.status.is_live() {
             true => enter_running(&record)?,
-            false => enter_stopped(daemon, &record, &record.mounts, scratch)?,
+            false => enter_stopped(daemon, &record, true, scratch)?,
         }
         work()
     })
@@ -84,14 +84,22 @@ fn enter_running(record: &Record) -> io::Result<()> {
     enter(Path::new(&format!("/proc/{}/root", record.state.pid)))
 }
 
-fn enter_stopped(daemon: &Daemon, record: &Record, mounts: &[MountPoint], root: &Path) -> Result<()> {
+/// With `all`, what is mounted in it is in its place, too: volumes, and the files that the engine writes.
+fn enter_stopped(daemon: &Daemon, record: &Record, all: bool, root: &Path) -> Result<()> {
     let snapshot = daemon.config.content.snapshot(&record.id);
     let snapshot = snapshot.ok_or_else(|| ApiError::internal("the container's layer is missing"))?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).map_err(io::Error::from)?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).map_err(io::Error::from)?;
     engine::mount_overlay(&start::layers(daemon, &snapshot), &snapshot.upper, &snapshot.work, root, false)?;
-    for mount_point in mounts.iter().filter(|mount| mount.kind != "tmpfs") {
+    let directory = daemon.config.data_dir.join("containers").join(&record.id);
+    for file in ["hosts", "hostname", "resolv.conf"].into_iter().filter(|_| all) {
+        let source = directory.join(file);
+        if source.exists() {
+            bind(&source, root, &format!("/etc/{file}"));
+        }
+    }
+    for mount_point in record.mounts.iter().filter(|mount| all && mount.kind != "tmpfs") {
         let source = Path::new(&mount_point.source);
         match record.subpath(&mount_point.destination) {
             None => bind(source, root, &mount_point.destination),
@@ -102,7 +110,12 @@ fn enter_stopped(daemon: &Daemon, record: &Record, mounts: &[MountPoint], root: 
             }
         }
     }
-    Ok(enter(root)?)
+    enter(root)?;
+    // A start would make it, and dockerd does at once.
+    if all && !record.options.working_dir.is_empty() && record.state.started_at == crate::time::NEVER {
+        let _ = fs::create_dir_all(&record.options.working_dir);
+    }
+    Ok(())
 }
 
 /// Binds a path of the host on one below the root; a failure leaves the mount out, as does a symbolic link on the way.
@@ -135,7 +148,7 @@ pub(super) fn copy_out(daemon: &Daemon, container: &Container, from: &Path, to: 
     let spool = tempfile::tempfile_in(daemon.scratch())?;
     let writer = spool.try_clone()?;
     let metadata = aside(daemon, |scratch| {
-        enter_stopped(daemon, &record, &[], scratch)?;
+        enter_stopped(daemon, &record, false, scratch)?;
         let metadata = fs::metadata(from)?;
         let mut tar = super::tarball::Tarball::new(io::BufWriter::new(writer));
         tar.tree(from, Path::new("."))?;

@@ -32,6 +32,8 @@ pub(super) async fn run(daemon: &Arc<Daemon>, container: &Arc<Container>) -> Res
         Status::Created | Status::Exited | Status::Restarting => {}
     }
     container.restart.lock().cancel();
+    // Whoever starts it begins to count anew.
+    container.record().restart_count = 0;
     let result = launch(daemon, container).await;
     container.waiting.lock().clear();
     match result {

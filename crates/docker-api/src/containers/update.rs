@@ -35,6 +35,19 @@ pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     let request: Request = call.json().await?;
     let mut host = container.snapshot().host;
     let failed = |text: &str| ApiError::bad(format!("Cannot update container {}: {text}", container.id));
+    accept::limits(&HostOptions {
+        memory: request.memory,
+        // Of a container that has a limit, that for swap may be changed alone.
+        memory_swap: if request.memory == 0 { 0 } else { request.memory_swap },
+        memory_reservation: request.memory_reservation,
+        nano_cpus: request.nano_cpus,
+        cpu_period: request.cpu_period,
+        cpu_quota: request.cpu_quota,
+        cpu_shares: request.cpu_shares,
+        cpuset_cpus: request.cpuset_cpus.clone(),
+        cpuset_mems: request.cpuset_mems.clone(),
+        ..HostOptions::default()
+    })?;
     if request.memory > 0 {
         if host.memory_swap > 0 && request.memory_swap == 0 && request.memory > host.memory_swap {
             return Err(failed(
@@ -88,9 +101,6 @@ pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             return Err(ApiError::bad(format!("invalid restart policy: unknown policy '{}'", policy.name)));
         }
         host.restart_policy = policy;
-    }
-    if request.memory != 0 && request.memory < accept::LEAST_MEMORY {
-        return Err(ApiError::bad("Minimum memory limit allowed is 6MB"));
     }
     if let Ok(sandbox) = life::sandbox(&daemon, &container) {
         let resources = spec::resources(&host);

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
@@ -108,8 +108,21 @@ impl Call {
         }
     }
 
+    /// Refuses a body that is said to be something else, or of which nothing is said.
+    fn must_be_json(&self) -> Result<()> {
+        let kind = self.headers.get(header::CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()));
+        let essence = kind.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        match essence {
+            "" if self.body.as_ref().is_none_or(Body::is_end_stream) => Ok(()),
+            "" => Err(ApiError::bad("malformed Content-Type header (): mime: no media type")),
+            kind if kind.eq_ignore_ascii_case("application/json") => Ok(()),
+            kind => Err(ApiError::bad(format!("unsupported Content-Type header ({kind}): must be 'application/json'"))),
+        }
+    }
+
     /// The body as JSON; `null`s count as absent, as they do in Go.
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        self.must_be_json()?;
         let bytes = self.bytes().await?;
         if bytes.is_empty() {
             return Err(ApiError::bad("invalid JSON: got EOF while reading request body"));
@@ -125,6 +138,7 @@ impl Call {
 
     /// The body as JSON, or the default when there is none.
     pub async fn json_or_default<T: DeserializeOwned + Default>(&mut self) -> Result<T> {
+        self.must_be_json()?;
         let bytes = self.bytes().await?;
         if bytes.is_empty() { Ok(T::default()) } else { parse(&bytes) }
     }
@@ -163,6 +177,9 @@ impl Call {
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let mut value: Value = serde_json::from_slice(bytes)?;
     drop_nulls(&mut value);
+    if value.is_null() {
+        value = Value::Object(serde_json::Map::new());
+    }
     Ok(loose::read(value)?)
 }
 

@@ -21,6 +21,7 @@ use crate::http::{Call, Response, json as json_answer, json_stream};
 use crate::system::logins;
 use crate::{containers, networks, time};
 
+use super::announce::announce;
 use super::{registry, remote};
 
 /// Builds an image from the context in the body. What is wrong before the first step is an error of the request; what
@@ -149,7 +150,7 @@ async fn run(
     let built = builder.build(request, Arc::new(show)).await;
     for (name, image) in built.iter().flat_map(|built| built.tags.iter().map(|name| (name, &built.image))) {
         let shown = Reference::parse(name).map_or_else(|_| name.clone(), |reference| reference.familiar());
-        daemon.events.emit("image", "tag", image, BTreeMap::from([("name".into(), shown)]));
+        announce(&daemon, "tag", image, shown);
     }
     match built {
         Ok(built) if quiet => Message::Says(json!({"stream": format!("{}\n", built.image)})),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use engine::content::{Content, ContentError, Image, Reference};
 use serde_json::{Value, json};
 
+use super::announce::announce;
 use super::names::{NAMELESS, is_named, keep_nameless, strip};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
@@ -44,8 +45,7 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
         for mut image in last.into_values() {
             strip(&mut image);
             is_named(content, image.id.as_str());
-            let attributes = BTreeMap::from([("name".into(), image.id.as_str().to_owned())]);
-            daemon.events.emit("image", "load", image.id.as_str(), attributes);
+            announce(&daemon, "load", image.id.as_str(), image.id.as_str().to_owned());
             let new = image
                 .tags
                 .iter()

@@ -3,6 +3,7 @@
 //! Docker knows images without a name; the store's table needs one. They have a tag in [`names::NAMELESS`], which is
 //! never shown.
 
+mod announce;
 mod build;
 pub(crate) mod compose;
 mod create;

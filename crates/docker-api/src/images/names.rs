@@ -1,11 +1,11 @@
 //! Names of images.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use engine::content::{Content, Image, Reference};
 use http::StatusCode;
 
+use super::announce::announce;
 use crate::containers;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
@@ -72,8 +72,7 @@ pub(crate) async fn tag(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         }
         content.tag(found.id.as_str(), &target.to_string())?;
         is_named(content, found.id.as_str());
-        let attributes = BTreeMap::from([("name".into(), target.familiar())]);
-        daemon.events.emit("image", "tag", found.id.as_str(), attributes);
+        announce(&daemon, "tag", found.id.as_str(), target.familiar());
         Ok(empty(StatusCode::CREATED))
     })
     .await

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use engine::content::{Content, Digest, Image, Reference};
 use serde_json::{Value, json};
 
+use super::announce::announce;
 use super::layers::layers;
 use crate::containers::tarball::Tarball;
 use crate::containers::{Channel, find_image, produce_with};
@@ -46,6 +47,9 @@ pub(crate) async fn save(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         Ok(wanted)
     })
     .await?;
+    for Wanted { image, .. } in &wanted {
+        announce(&daemon, "save", image.id.as_str(), image.id.as_str().to_owned());
+    }
     let content = daemon.config.content.clone();
     let stream = produce_with(move |sender| {
         let mut tar = Tarball::new(Channel(sender));

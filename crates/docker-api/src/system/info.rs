@@ -11,7 +11,7 @@ use super::machine::{architecture, hostname, kernel, memory_total, processors, s
 use crate::containers::Status;
 use crate::daemon::Daemon;
 use crate::error::{Result, blocking};
-use crate::http::{API_VERSION, Call, MIN_API_VERSION, Response, json as json_answer, plain};
+use crate::http::{API_VERSION, Call, MIN_API_VERSION, Response, empty, json as json_answer, plain};
 use crate::time;
 
 /// Whether anybody is there, and which API is spoken.
@@ -25,6 +25,11 @@ pub(crate) async fn ping(daemon: Arc<Daemon>, _: Call) -> Result<Response> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
     Ok(response)
+}
+
+/// Nothing is said of what may be asked: it is allowed to ask.
+pub(crate) async fn options(_: Arc<Daemon>, _: Call) -> Result<Response> {
+    Ok(empty(http::StatusCode::OK))
 }
 
 /// Versions of everything.

@@ -10,6 +10,6 @@ mod scope;
 pub(crate) use auth::{AuthConfig, auth, logins};
 pub(crate) use disk::{disk_usage, size_of_tree};
 pub(crate) use events::events;
-pub(crate) use info::{info, ping, version};
+pub(crate) use info::{info, options, ping, version};
 pub(crate) use machine::{architecture, boot_time, hostname, memory_total, processors};
 pub(crate) use scope::{no_checkpoints, no_plugins, no_swarm, not_in_swarm, plugins};

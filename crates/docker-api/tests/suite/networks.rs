@@ -263,8 +263,11 @@ fn contrary_options_are_refused_before_anything_is_looked_up() {
         (&["--network", "host", "--link", "zip:zap"], "host type networking can't be used with links"),
         (&["--network", "container"], "invalid container format container:<name|id>"),
         (&["--cpu-shares", "-1"], "shares: invalid argument"),
+        (&["--link", "nobody:alias"], "could not get container for nobody"),
+        (&["-v", "named:/m:copy"], "invalid mode: copy"),
     ] {
         let text = world.docker(&[&["create"], options, &["busybox", "true"]].concat()).fails(1);
         assert!(text.contains(said), "{options:?}: {text}");
     }
+    assert_eq!(world.docker(&["ps", "-aq"]).ok(), "");
 }

@@ -108,3 +108,89 @@ fn a_build_fetches_its_context_or_a_dockerfile_from_where_it_is_told() {
     let text = build("http://127.0.0.1:9/nothing");
     assert!(text.starts_with("HTTP/1.1 400") && text.contains("error downloading remote context"), "{text}");
 }
+
+/// The answer to a request with a body of this kind.
+fn send(world: &World, path: &str, kind: &str, body: &str) -> String {
+    let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_body_is_json_and_may_be_null() {
+    const JSON: &str = "Content-Type: application/json\r\n";
+    let world = World::new();
+    world.docker(&["create", "--name", "any", "busybox", "true"]).ok();
+    let made = send(&world, "/v1.41/commit?container=any&repo=made", JSON, "null");
+    assert!(made.starts_with("HTTP/1.1 201"), "{made}");
+    let path = "/v1.41/containers/create";
+    let body = r#"{"Image":"busybox","Cmd":["true"]}"#;
+    for (kind, said) in [
+        ("", "malformed Content-Type header (): mime: no media type"),
+        ("Content-Type: text/plain\r\n", "unsupported Content-Type header (text/plain): must be 'application/json'"),
+    ] {
+        let refused = send(&world, path, kind, body);
+        assert!(refused.starts_with("HTTP/1.1 400") && refused.contains(said), "{refused}");
+    }
+    let said = send(&world, path, JSON, "{}");
+    assert!(said.contains(r#"{"message":"no command specified"}"#), "{said}");
+    for ports in [r#"{"80/tcp":[{"HostPort":"aa80"}]}"#, r#"{"aa80":[]}"#] {
+        let body = format!(r#"{{"Image":"busybox","Cmd":["true"],"HostConfig":{{"PortBindings":{ports}}}}}"#);
+        let said = send(&world, path, JSON, &body);
+        assert!(said.contains(r#"invalid port specification: \"aa80\""#), "{said}");
+    }
+    for (mount, said) in [
+        (r#"{"Type":"bind","Source":"/tmp","Target":"/m","VolumeOptions":{}}"#, "field VolumeOptions must not be"),
+        (r#"{"Type":"tmpfs","Source":"/tmp","Target":"/m"}"#, "field Source must not be specified"),
+        (r#"{"Type":"volume","Target":"/m","ReadOnly":true}"#, "must not set ReadOnly mode when using anonymous"),
+        (r#"{"Type":"volume","Target":"/"}"#, "destination can't be '/'"),
+    ] {
+        let body = format!(r#"{{"Image":"busybox","Cmd":["true"],"HostConfig":{{"Mounts":[{mount}]}}}}"#);
+        let answer = send(&world, path, JSON, &body);
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(said), "{answer}");
+    }
+    assert!(send(&world, "/v1.41/containers/any/copy", JSON, "{}").starts_with("HTTP/1.1 404"));
+    assert!(ask(&world, "OPTIONS /v1.41/anything HTTP/1.1").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn events_tell_of_copies_and_of_images_by_their_labels() {
+    let world = World::new();
+    world.docker_with(&["build", "-t", "labelled", "-"], b"FROM busybox\nLABEL kind=special\n").ok();
+    world.docker(&["tag", "labelled", "again"]).ok();
+    world.docker(&["save", "-o", world.path("saved.tar").to_str().unwrap(), "labelled"]).ok();
+    world.docker(&["create", "--name", "any", "-w", "/made/at/once", "busybox", "true"]).ok();
+    world.docker(&["cp", "any:/made/at/once", world.path("copy").to_str().unwrap()]).ok();
+    world.docker(&["cp", world.path("copy").to_str().unwrap(), "any:/"]).ok();
+    let seen = |filters: &[&str]| {
+        let filters: Vec<&str> = filters.iter().flat_map(|filter| ["--filter", filter]).collect();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+        let now = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
+        let asked = [&["events", "--since", "1h", "--until", &now, "--format", "{{.Action}}"], &filters[..]].concat();
+        world.docker(&asked).ok().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&["type=image", "label=kind=special"]), ["tag", "tag", "save"]);
+    assert_eq!(seen(&["container=any"]), ["create", "archive-path", "extract-to-dir"]);
+}
+
+#[test]
+fn processes_and_lists_are_asked_for_as_with_ps() {
+    let world = World::new();
+    world.docker(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
+    let titles = |args: &[&str]| {
+        let text = world.docker(&[&["top", "up"], args].concat()).ok();
+        text.lines().next().unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(titles(&["axo", "pid,stat,comm", "--sort=-pid"]), "PID STAT COMMAND");
+    assert_eq!(titles(&["-x"]), "PID TTY TIME CMD");
+    assert!(world.docker(&["ps", "--filter", "exited=x"]).fails(1).contains("invalid syntax"));
+    let text = world.docker(&["update", "--cpus", "9999", "up"]).fails(1);
+    assert!(text.contains("range of CPUs is from 0.01 to"), "{text}");
+}
