@@ -36,8 +36,11 @@ fn holdings(cluster: &Cluster) -> Vec<(&'static str, usize)> {
     let hash = (wide >> 32) as u32 ^ wide as u32;
     let bridge = format!("/sys/class/net/hy-{hash:08x}/brif");
     assert!(Path::new(&bridge).exists(), "the test would not see a link that is left");
-    let (rules, elements) = nft::size_of(&name);
-    assert!(rules > 0 && elements > 0, "the test would not see rules that are left: {rules} rules, {elements} elements");
+    let (rules, elements) = nft::size_of(&format!("hythe-{name}"));
+    assert!(
+        rules > 0 && elements > 0,
+        "the test would not see rules that are left: {rules} rules, {elements} elements"
+    );
     let unified = PathBuf::from("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(&unified).unwrap().flatten().map(|entry| entry.path()).chain([unified]);
     vec![

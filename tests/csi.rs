@@ -212,7 +212,8 @@ fn a_driver_gets_tokens_is_asked_again_and_tells_how_full_its_volumes_are() {
     let pod = pods.iter().find(|pod| pod["podRef"]["name"] == "p").unwrap();
     let volume = pod["volume"].as_array().unwrap().iter().find(|volume| volume["name"] == "v").unwrap();
     assert_eq!(volume["pvcRef"], serde_json::json!({"name": "disk", "namespace": "default"}));
-    let told = ["availableBytes", "capacityBytes", "usedBytes", "inodesFree", "inodes", "inodesUsed"].map(|f| &volume[f]);
+    let told =
+        ["availableBytes", "capacityBytes", "usedBytes", "inodesFree", "inodes", "inodesUsed"].map(|f| &volume[f]);
     assert_eq!(told.map(|n| n.as_u64().unwrap()), [70, 100, 30, 9, 10, 1]);
     let metrics = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/node/proxy/metrics"]);
     let line = "kubelet_volume_stats_available_bytes{namespace=\"default\",persistentvolumeclaim=\"disk\"} 70\n";

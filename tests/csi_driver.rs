@@ -157,7 +157,8 @@ fn answer(
         "NodeExpandVolume" => {}
         // 70 of 100 bytes free, 9 of 10 inodes.
         "NodeGetVolumeStats" => {
-            let usage = |[free, all, used, unit]: [u8; 4]| put(1, &[1 << 3, free, 2 << 3, all, 3 << 3, used, 4 << 3, unit]);
+            let usage =
+                |[free, all, used, unit]: [u8; 4]| put(1, &[1 << 3, free, 2 << 3, all, 3 << 3, used, 4 << 3, unit]);
             return Ok([usage([70, 100, 30, 1]), usage([9, 10, 1, 2])].concat());
         }
         "NodeStageVolume" => {

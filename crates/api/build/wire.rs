@@ -1,8 +1,8 @@
 //! `wire.txt`: the numbers of fields in upstream's protobuf messages, and which fields keep a zero value in JSON.
 //!
 //! One line a message, sorted by its name: `name=number` is a field that Go leaves out of JSON while it is zero
-//! (`omitempty`), with `*` behind it a pointer, with `!` one that is always written; `>message=number` is one whose fields
-//! stand in the outer object in JSON.
+//! (`omitempty`), with `*` behind it a pointer, with `!` one that is always written, with `@` a list within a message of its
+//! own; `>message=number` is one whose fields stand in the outer object in JSON.
 
 use std::{
     cell::RefCell,
@@ -21,7 +21,7 @@ pub struct Wire {
 struct Entry {
     name: String,
     number: u32,
-    mark: Option<char>,
+    marks: String,
 }
 
 impl Wire {
@@ -33,9 +33,9 @@ impl Wire {
             let mut entries: Vec<Entry> = words
                 .map(|word| {
                     let (name, number) = word.split_once('=').expect("a field has a number");
-                    let mark = number.chars().last().filter(|last| !last.is_ascii_digit());
-                    let number = number.trim_end_matches(['*', '!']).parse().expect("a number is a number");
-                    Entry { name: name.to_owned(), number, mark }
+                    let digits = number.trim_end_matches(['*', '!', '@']);
+                    let marks = number[digits.len()..].to_owned();
+                    Entry { name: name.to_owned(), number: digits.parse().expect("a number is a number"), marks }
                 })
                 .collect();
             entries.sort_by_key(|entry| entry.number);
@@ -55,13 +55,15 @@ impl Wire {
     fn slots(&self, name: &str, fields: &[(&String, &Value)]) -> String {
         self.used.borrow_mut().insert(name.to_owned());
         let mut out = "&[".to_owned();
-        for Entry { name: field, number, .. } in self.messages.get(name).expect("a message that is named has a line") {
+        for Entry { name: field, number, marks } in self.messages.get(name).expect("a message that is named has a line")
+        {
             let holds = match field.strip_prefix('>') {
                 Some(inner) => format!("Holds::Inline({})", self.slots(inner, fields)),
                 None => {
                     // Fields newer than the schema are left alone.
                     let Some(at) = fields.iter().position(|(name, _)| *name == field) else { continue };
-                    match union(fields[at].1) {
+                    let items = marks.contains('@').then_some("Items");
+                    match items.or_else(|| union(fields[at].1)) {
                         Some(union) => format!("Holds::Union({at}, Union::{union})"),
                         None => format!("Holds::Field({at})"),
                     }
@@ -79,7 +81,7 @@ impl Wire {
         let Some(entries) = self.messages.get(message) else { return true };
         entries.iter().all(|entry| match entry.name.strip_prefix('>') {
             Some(inner) => self.keeps_zero(inner, field),
-            None => entry.name != field || entry.mark.is_some(),
+            None => entry.name != field || entry.marks.contains(['*', '!']),
         })
     }
 

@@ -46,6 +46,8 @@ pub enum Union {
     OrBoolean,
     /// `JSONSchemaPropsOrStringArray`, by key: a schema or a list of strings.
     OrStrings,
+    /// A message around a list of strings (`Verbs`).
+    Items,
     /// A message without fields.
     Empty,
 }

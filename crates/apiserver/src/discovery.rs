@@ -6,7 +6,13 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
 use crate::{
-    body::Body, failure::Outcome, health, metrics, negotiate::{Accept, Offer}, query::Query, respond, respond::with_type,
+    body::Body,
+    failure::Outcome,
+    health, metrics,
+    negotiate::{Accept, Offer},
+    query::Query,
+    respond,
+    respond::with_type,
     server::ApiServer,
 };
 

@@ -110,8 +110,7 @@ fn list_meta(page: &Page) -> Value {
 fn protobuf_list(resource: &Resource, page: &Page, accept: Accept) -> Response<Body> {
     let objects = page.objects.iter().map(|object| served(resource, &object.bytes, accept));
     let metadata = list_meta(page);
-    let pieces =
-        protobuf::list(resource.api_version, &resource.list_kind(), &metadata, resource.schema, objects);
+    let pieces = protobuf::list(resource.api_version, &resource.list_kind(), &metadata, resource.schema, objects);
     if accept.gzip && pieces.iter().map(Bytes::len).sum::<usize>() > GZIP_FROM {
         let joined: Vec<u8> = pieces.iter().flat_map(|p| p.iter().copied()).collect();
         return maybe_gzip(200, protobuf::MEDIA_TYPE, Bytes::from(joined), accept);

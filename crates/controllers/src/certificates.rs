@@ -140,7 +140,8 @@ fn extended_usage(name: &str) -> Option<ExtendedKeyUsagePurpose> {
 /// What each signer asks of a request.
 fn check(signer: &str, usages: &[String], wanted: &CertificateSigningRequestParams) -> Result<(), String> {
     if signer == CLIENT {
-        let other = usages.iter().find(|u| !matches!(u.as_str(), "digital signature" | "key encipherment" | "client auth"));
+        let other =
+            usages.iter().find(|u| !matches!(u.as_str(), "digital signature" | "key encipherment" | "client auth"));
         return match other {
             Some(usage) => Err(format!("invalid usage for client certificate: {usage}")),
             None if usages.iter().any(|u| u == "client auth") => Ok(()),
@@ -205,7 +206,13 @@ mod tests {
         Authority { certificate, key: key.serialize_pem() }
     }
 
-    fn request(signer: &str, organization: &str, name: &str, dns: &[&str], usages: &[&str]) -> CertificateSigningRequest {
+    fn request(
+        signer: &str,
+        organization: &str,
+        name: &str,
+        dns: &[&str],
+        usages: &[&str],
+    ) -> CertificateSigningRequest {
         let names: Vec<String> = dns.iter().map(|n| (*n).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("parameters");
         params.distinguished_name = rcgen::DistinguishedName::new();
@@ -227,7 +234,13 @@ mod tests {
         for (signer, organization, name, dns, usages) in [
             (CLIENT, "team", "jane", &[][..], &["client auth"][..]),
             (KUBELET_CLIENT, "system:nodes", "system:node:n", &[], &["digital signature", "client auth"]),
-            (KUBELET_SERVING, "system:nodes", "system:node:n", &["n.local"], &["digital signature", "key encipherment", "server auth"]),
+            (
+                KUBELET_SERVING,
+                "system:nodes",
+                "system:node:n",
+                &["n.local"],
+                &["digital signature", "key encipherment", "server auth"],
+            ),
         ] {
             let signed = sign(&request(signer, organization, name, dns, usages), &authority, now);
             assert!(signed.expect("it is signed").starts_with("-----BEGIN CERTIFICATE-----"), "{signer}");
@@ -239,11 +252,39 @@ mod tests {
         let (authority, now) = (authority(), Timestamp::now());
         for (signer, organization, name, dns, usages, words) in [
             (CLIENT, "t", "j", &[][..], &["server auth"][..], "invalid usage for client certificate: server auth"),
-            (CLIENT, "t", "j", &[], &["digital signature"], "missing required usage for client certificate: client auth"),
+            (
+                CLIENT,
+                "t",
+                "j",
+                &[],
+                &["digital signature"],
+                "missing required usage for client certificate: client auth",
+            ),
             (KUBELET_CLIENT, "t", "system:node:n", &[], &["client auth"], "subject organization is not system:nodes"),
-            (KUBELET_CLIENT, "system:nodes", "n", &[], &["client auth"], "subject common name does not begin with system:node: "),
-            (KUBELET_CLIENT, "system:nodes", "system:node:n", &["n"], &["client auth"], "DNS subjectAltNames are not allowed"),
-            (KUBELET_SERVING, "system:nodes", "system:node:n", &[], &["server auth"], "DNS or IP subjectAltName is required"),
+            (
+                KUBELET_CLIENT,
+                "system:nodes",
+                "n",
+                &[],
+                &["client auth"],
+                "subject common name does not begin with system:node: ",
+            ),
+            (
+                KUBELET_CLIENT,
+                "system:nodes",
+                "system:node:n",
+                &["n"],
+                &["client auth"],
+                "DNS subjectAltNames are not allowed",
+            ),
+            (
+                KUBELET_SERVING,
+                "system:nodes",
+                "system:node:n",
+                &[],
+                &["server auth"],
+                "DNS or IP subjectAltName is required",
+            ),
         ] {
             let refused = sign(&request(signer, organization, name, dns, usages), &authority, now);
             assert_eq!(refused.expect_err("it is refused"), words);

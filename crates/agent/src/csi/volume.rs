@@ -117,7 +117,9 @@ impl Place<'_> {
     ) -> Result<Source, VolumeError> {
         let mut request = request.clone();
         let added = tokens::add(self.context, self.pod, facts, &mut request).await;
-        added.map_err(|why| self.fail(format!("mounter.SetUpAt failed to get service account token attributes: {why}")))?;
+        added.map_err(|why| {
+            self.fail(format!("mounter.SetUpAt failed to get service account token attributes: {why}"))
+        })?;
         self.publish(driver, &request, stage, read_only).await
     }
 

@@ -17,7 +17,8 @@ use tokio::{
 use crate::pods::storage::tree_bytes;
 
 use super::{
-    Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Traffic, Usage, namespace, sub_path,
+    Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Traffic, Usage, namespace,
+    sub_path,
 };
 
 /// The engine.

@@ -73,9 +73,11 @@ impl Agent {
             ["portForward", namespace, pod] if stream => {
                 port_forward::answer(self, namespace, pod, &query, request).await
             }
-            ["healthz" | "pods" | "runningpods" | "stats" | "metrics" | "configz" | "logs" | "containerLogs" | "exec" | "attach" | "portForward", ..] => {
-                Ok(text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
-            }
+            [
+                "healthz" | "pods" | "runningpods" | "stats" | "metrics" | "configz" | "logs" | "containerLogs"
+                | "exec" | "attach" | "portForward",
+                ..,
+            ] => Ok(text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")),
             _ => Ok(text(StatusCode::NOT_FOUND, "404 page not found")),
         };
         result.unwrap_or_else(respond::Refusal::into_response)

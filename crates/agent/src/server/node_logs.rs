@@ -49,7 +49,8 @@ fn shown(root: &Path, segments: &[String]) -> Result<Response<Body>, Refusal> {
         return Err(Refusal::bad_request("invalid URL path\n"));
     }
     let ends_with_slash = segments.last().is_none_or(String::is_empty);
-    let path: PathBuf = segments.iter().fold(root.to_path_buf(), |path, segment| path.join(segment));
+    let path: PathBuf =
+        segments.iter().filter(|s| !s.is_empty()).fold(root.to_path_buf(), |path, segment| path.join(segment));
     let found = fs::metadata(&path).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => Refusal { status: StatusCode::FORBIDDEN, message: "403 Forbidden\n".into() },
         _ => missing(),
@@ -135,7 +136,10 @@ mod tests {
         fs::write(root.path().join("apt/data"), [0, 1, 2]).expect("written");
         let (code, kind, page) = get(root.path(), "").await;
         assert_eq!((code, kind.as_str()), (200, "text/html; charset=utf-8"));
-        assert!(page.contains("<pre>\n<a href=\"a%3Cb.log\">a&lt;b.log</a>\n<a href=\"apt/\">apt/</a>\n</pre>"), "{page}");
+        assert!(
+            page.contains("<pre>\n<a href=\"a%3Cb.log\">a&lt;b.log</a>\n<a href=\"apt/\">apt/</a>\n</pre>"),
+            "{page}"
+        );
         let (code, kind, content) = get(root.path(), "a<b.log").await;
         assert_eq!((code, kind.as_str(), content.len()), (200, "text/plain; charset=utf-8", 180_000));
         assert_eq!(get(root.path(), "apt/data").await.1, "application/octet-stream");

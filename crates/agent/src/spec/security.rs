@@ -84,6 +84,9 @@ mod tests {
         assert_eq!(filter(json!({}), json!({"privileged": true}), true), Seccomp::Unconfined);
         let (default, none) = (json!({"type": "RuntimeDefault"}), json!({"type": "Unconfined"}));
         assert_eq!(filter(json!({"seccompProfile": default}), json!({}), false), Seccomp::RuntimeDefault);
-        assert_eq!(filter(json!({"seccompProfile": default}), json!({"seccompProfile": none}), true), Seccomp::Unconfined);
+        assert_eq!(
+            filter(json!({"seccompProfile": default}), json!({"seccompProfile": none}), true),
+            Seccomp::Unconfined
+        );
     }
 }

@@ -42,12 +42,7 @@ pub(crate) fn decode(body: &[u8], api_version: &str, kind: &str, expected: &'sta
 }
 
 /// The fields of a message into `out`.
-pub(super) fn object(
-    body: &[u8],
-    of: &'static Type,
-    out: &mut Map<String, Value>,
-    depth: usize,
-) -> Result<(), Error> {
+pub(super) fn object(body: &[u8], of: &'static Type, out: &mut Map<String, Value>, depth: usize) -> Result<(), Error> {
     let slots = of.message.ok_or(Error::Unknown(of.name))?;
     message(body, slots, of, out, depth)
 }
@@ -104,7 +99,7 @@ fn union(body: &[u8], of: &'static Type, kind: Union, depth: usize) -> Result<Va
                 schema = Some(nested(token.bytes(number)?)?);
             }
             (Union::OrList, 2) => items.push(nested(token.bytes(number)?)?),
-            (Union::OrStrings, 2) => items.push(Value::String(utf8(token.bytes(number)?)?)),
+            (Union::OrStrings, 2) | (Union::Items, 1) => items.push(Value::String(utf8(token.bytes(number)?)?)),
             (Union::OrBoolean, 1) => allows = token.varint(number)? != 0,
             _ => {}
         }
@@ -113,7 +108,7 @@ fn union(body: &[u8], of: &'static Type, kind: Union, depth: usize) -> Result<Va
         (Union::Empty, _) => json!({}),
         (_, Some(schema)) => schema,
         (Union::OrBoolean, None) => Value::Bool(allows),
-        (Union::OrList | Union::OrStrings, None) => Value::Array(items),
+        (Union::OrList | Union::OrStrings | Union::Items, None) => Value::Array(items),
     })
 }
 
@@ -290,7 +285,8 @@ fn zero(shape: &Shape) -> Value {
 
 /// The type of the kind that is written in that version; only subresources and answers have others than the catalogue.
 pub(super) fn type_of(api_version: &str, kind: &str) -> Option<&'static Type> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", if api_version.is_empty() { "v1" } else { api_version }));
+    let (group, version) =
+        api_version.split_once('/').unwrap_or(("", if api_version.is_empty() { "v1" } else { api_version }));
     if let Some(resource) = api::catalogue::by_kind(group, version, kind) {
         return Some(resource.schema);
     }

@@ -63,6 +63,9 @@ fn union(out: &mut Writer, number: u32, of: &'static Type, kind: Union, value: &
         (Union::OrStrings, Value::Array(items)) => {
             items.iter().filter_map(Value::as_str).for_each(|item| out.bytes(2, item.as_bytes()));
         }
+        (Union::Items, Value::Array(items)) => {
+            items.iter().filter_map(Value::as_str).for_each(|item| out.bytes(1, item.as_bytes()));
+        }
         (Union::OrBoolean, Value::Object(_)) => {
             // A schema means that there is something to allow.
             out.varint(1, 1);

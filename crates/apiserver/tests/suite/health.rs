@@ -19,7 +19,8 @@ async fn checks_bear_upstreams_names() {
     for endpoint in ["healthz", "livez", "readyz"] {
         let (code, said) = text(&api, &format!("/{endpoint}?verbose")).await;
         assert_eq!(code, 200, "{said}");
-        for check in ["ping", "log", "etcd", "poststarthook/rbac/bootstrap-roles", "poststarthook/crd-informer-synced"] {
+        for check in ["ping", "log", "etcd", "poststarthook/rbac/bootstrap-roles", "poststarthook/crd-informer-synced"]
+        {
             assert!(said.contains(&format!("[+]{check} ok\n")), "{check} is not in\n{said}");
             assert_eq!(text(&api, &format!("/{endpoint}/{check}")).await, (200, "ok".to_owned()));
         }
@@ -37,13 +38,15 @@ async fn checks_bear_upstreams_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_whose_object_is_missing_fails() {
     let api = Api::new().await;
-    assert_eq!(api.delete("/api/v1/namespaces/default/services/kubernetes", &Value::Null).await.0, 200);
+    let class = "/apis/scheduling.k8s.io/v1/priorityclasses/system-cluster-critical";
+    assert_eq!(api.delete(class, &Value::Null).await.0, 200);
+    const CHECK: &str = "poststarthook/scheduling/bootstrap-system-priority-classes";
     let (code, said) = text(&api, "/readyz").await;
     assert_eq!(code, 500, "{said}");
-    assert!(said.contains("[-]poststarthook/bootstrap-controller failed: reason withheld\n"), "{said}");
+    assert!(said.contains(&format!("[-]{CHECK} failed: reason withheld\n")), "{said}");
     assert!(said.ends_with("\nreadyz check failed\n"), "{said}");
-    assert_eq!(text(&api, "/readyz?exclude=poststarthook/bootstrap-controller").await.0, 200);
-    let (code, said) = text(&api, "/readyz/poststarthook/bootstrap-controller").await;
+    assert_eq!(text(&api, &format!("/readyz?exclude={CHECK}")).await.0, 200);
+    let (code, said) = text(&api, &format!("/readyz/{CHECK}")).await;
     assert_eq!(code, 500);
     assert!(said.starts_with("internal server error: "), "{said}");
 }

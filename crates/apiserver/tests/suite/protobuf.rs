@@ -34,7 +34,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 async fn every_kind_comes_back_as_it_was_given_out() {
     let api = Api::new().await;
     api.made("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}})).await;
-    let mut tried = 0;
+    let (mut tried, mut faults) = (0, Vec::new());
     for resource in catalogue::all() {
         let Some(mut body) = manifests::body(resource.group, resource.kind) else { continue };
         if resource.schema.message.is_none() || !resource.allows("update") {
@@ -42,7 +42,8 @@ async fn every_kind_comes_back_as_it_was_given_out() {
         }
         let name = manifests::name(resource.group, resource.kind);
         body["metadata"] = json!({"name": name, "labels": {"b": "1", "a": ""}, "annotations": {"x": "y"}});
-        let root = if resource.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}", resource.api_version) };
+        let root =
+            if resource.group.is_empty() { "/api/v1".to_owned() } else { format!("/apis/{}", resource.api_version) };
         let namespace = if resource.namespaced { "/namespaces/default" } else { "" };
         let path = format!("{root}{namespace}/{}", resource.plural);
         let (code, made) = api.post(&path, &body).await;
@@ -60,9 +61,14 @@ async fn every_kind_comes_back_as_it_was_given_out() {
         assert_eq!(code, 200, "{path}: {answer}");
         let (_, shown) = api.get(&path).await;
         // A write that changes nothing is none, so that the version tells whether anything was lost on the way.
-        assert_eq!(shown["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"], "{path}\n{made}\n{shown}");
+        if shown["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"] {
+            faults.push(format!("{path}\n{made}\n{shown}"));
+        }
+        // What limits others would be in their way.
+        api.delete(&path, &Value::Null).await;
         tried += 1;
     }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(tried > 50, "only {tried} kinds were tried");
 }
 
@@ -86,7 +92,12 @@ async fn the_first_that_the_client_takes_is_served() {
         (&one, "*/*, application/vnd.kubernetes.protobuf", 200, PROTOBUF),
         (&one, "application/vnd.kubernetes.protobuf;q=0.1,application/json;q=0.9", 200, "application/json"),
         (&one, "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", 406, "application/json"),
-        (&one, &format!("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,{table}"), 200, "application/json"),
+        (
+            &one,
+            &format!("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io,{table}"),
+            200,
+            "application/json",
+        ),
         (&one, "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io", 200, PROTOBUF),
         (MAPS, "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", 200, PROTOBUF),
         (gateway, "application/vnd.kubernetes.protobuf", 406, "application/json"),
@@ -141,7 +152,8 @@ async fn watches_come_in_frames() {
     let api = Api::new().await;
     api.made(MAPS, &json!({"metadata": {"name": "first"}})).await;
     for accept in [PROTOBUF, "application/vnd.kubernetes.protobuf;stream=watch"] {
-        let path = format!("{MAPS}?watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
+        let path =
+            format!("{MAPS}?watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan");
         let response = api.send(Method::GET, &path, &[("accept", accept)], "").await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "application/vnd.kubernetes.protobuf;stream=watch");

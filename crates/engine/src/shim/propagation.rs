@@ -72,11 +72,13 @@ impl<'a> Propagation<'a> {
     fn copies(&self) -> Result<Vec<Detached>, String> {
         let table = fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("read the mounts: {error}"))?;
         for mount in &self.slaves {
-            let source =
-                fs::canonicalize(&mount.source).map_err(|error| format!("mount {}: {error}", mount.source))?;
+            let source = fs::canonicalize(&mount.source).map_err(|error| format!("mount {}: {error}", mount.source))?;
             let (on, peers) = governing(&table, &source);
             if !peers.contains("shared:") && !peers.contains("master:") {
-                return Err(format!("path {:?} is mounted on {on:?} but it is not a shared or slave mount", mount.source));
+                return Err(format!(
+                    "path {:?} is mounted on {on:?} but it is not a shared or slave mount",
+                    mount.source
+                ));
             }
         }
         let copy = |Shared { mount, .. }: &Shared<'_>| {

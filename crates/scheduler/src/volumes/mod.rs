@@ -110,7 +110,11 @@ impl Plan {
 impl Volumes {
     /// Whether all lists have been seen.
     pub fn known(&self) -> bool {
-        self.claims.known() && self.volumes.known() && self.classes.known() && self.limits.known() && self.capacities.known()
+        self.claims.known()
+            && self.volumes.known()
+            && self.classes.known()
+            && self.limits.known()
+            && self.capacities.known()
     }
 
     /// A pod takes its place, or (`-1`) leaves it.

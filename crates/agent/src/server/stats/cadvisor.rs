@@ -16,17 +16,25 @@ const OF_CONTAINERS: &[OfContainer] = &[
     ("container_cpu_cfs_throttled_periods_total", "counter", "Number of throttled period intervals.", |c| {
         Some(c.usage.cpu_periods).filter(|(all, _)| *all > 0).map(|(_, throttled)| throttled as f64)
     }),
-    ("container_fs_usage_bytes", "gauge", "Number of bytes that are consumed by the container on this filesystem.", |c| {
-        Some(c.root.0 as f64)
-    }),
+    (
+        "container_fs_usage_bytes",
+        "gauge",
+        "Number of bytes that are consumed by the container on this filesystem.",
+        |c| Some(c.root.0 as f64),
+    ),
     ("container_memory_rss", "gauge", "Size of RSS in bytes.", |c| Some(c.usage.rss as f64)),
-    ("container_memory_usage_bytes", "gauge", "Current memory usage in bytes, including all memory regardless of when it was accessed", |c| {
-        Some(c.usage.memory as f64)
-    }),
+    (
+        "container_memory_usage_bytes",
+        "gauge",
+        "Current memory usage in bytes, including all memory regardless of when it was accessed",
+        |c| Some(c.usage.memory as f64),
+    ),
     ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", |c| {
         Some(c.usage.working_set as f64)
     }),
-    ("container_processes", "gauge", "Number of processes running inside the container.", |c| Some(c.usage.pids as f64)),
+    ("container_processes", "gauge", "Number of processes running inside the container.", |c| {
+        Some(c.usage.pids as f64)
+    }),
     ("container_spec_memory_limit_bytes", "gauge", "Memory limit for the container.", |c| {
         Some(c.usage.memory_limit.unwrap_or(0) as f64)
     }),
@@ -40,9 +48,13 @@ type OfNetwork = (&'static str, &'static str, fn(&Traffic) -> u64);
 
 const OF_NETWORKS: &[OfNetwork] = &[
     ("container_network_receive_bytes_total", "Cumulative count of bytes received", |t| t.received),
-    ("container_network_receive_errors_total", "Cumulative count of errors encountered while receiving", |t| t.receive_errors),
+    ("container_network_receive_errors_total", "Cumulative count of errors encountered while receiving", |t| {
+        t.receive_errors
+    }),
     ("container_network_transmit_bytes_total", "Cumulative count of bytes transmitted", |t| t.sent),
-    ("container_network_transmit_errors_total", "Cumulative count of errors encountered while transmitting", |t| t.send_errors),
+    ("container_network_transmit_errors_total", "Cumulative count of errors encountered while transmitting", |t| {
+        t.send_errors
+    }),
 ];
 
 pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
@@ -52,9 +64,18 @@ pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
     out.family("cadvisor_version_info", "gauge", "A metric with a constant '1' value labeled by kernel version, OS version, docker version, cadvisor version & cadvisor revision.")
         .sample(&[("cadvisorRevision", ""), ("cadvisorVersion", &agent.context.config.version), ("dockerVersion", ""),
             ("kernelVersion", &machine.kernel), ("osVersion", &machine.os_image)], 1.0);
-    let mut cpu = out.family("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.");
+    let mut cpu =
+        out.family("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.");
     if let Some(used) = node::cpu_nanoseconds() {
-        let labels = [("container", ""), ("cpu", "total"), ("id", "/"), ("image", ""), ("name", ""), ("namespace", ""), ("pod", "")];
+        let labels = [
+            ("container", ""),
+            ("cpu", "total"),
+            ("id", "/"),
+            ("image", ""),
+            ("name", ""),
+            ("namespace", ""),
+            ("pod", ""),
+        ];
         cpu.at(&labels, used as f64 / 1e9, now);
     }
     for_containers(measured, |labels, container| {
@@ -79,16 +100,25 @@ pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
         for pod in &measured.pods {
             let (namespace, pod_name, id) = (pod.namespace(), pod.name(), id_of(pod));
             for traffic in &pod.traffic {
-                let labels = [("container", ""), ("id", &*id), ("image", ""), ("interface", &*traffic.interface), ("name", ""),
-                    ("namespace", &*namespace), ("pod", &*pod_name)];
+                let labels = [
+                    ("container", ""),
+                    ("id", &*id),
+                    ("image", ""),
+                    ("interface", &*traffic.interface),
+                    ("name", ""),
+                    ("namespace", &*namespace),
+                    ("pod", &*pod_name),
+                ];
                 family.at(&labels, value(traffic) as f64, now);
             }
         }
     }
-    out.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.").sample(&of_machine(agent), machine.cpus.into());
+    out.family("machine_cpu_cores", "gauge", "Number of logical CPU cores.")
+        .sample(&of_machine(agent), machine.cpus.into());
     out.family("machine_memory_bytes", "gauge", "Amount of memory installed on the machine.")
         .sample(&of_machine(agent), machine.memory_bytes as f64);
-    out.family("machine_scrape_error", "gauge", "1 if there was an error while getting machine metrics, 0 otherwise.").sample(&[], 0.0);
+    out.family("machine_scrape_error", "gauge", "1 if there was an error while getting machine metrics, 0 otherwise.")
+        .sample(&[], 0.0);
     out.into_text()
 }
 

@@ -55,9 +55,11 @@ mod tests {
     #[test]
     fn families_have_help_type_and_samples() {
         let mut out = Exposition::default();
-        out.family("a_total", "counter", "What is counted.")
-            .sample(&[("pod", "x\"y"), ("n", "")], 1.5)
-            .at(&[], 12_884_901_888.0, Some(7));
+        out.family("a_total", "counter", "What is counted.").sample(&[("pod", "x\"y"), ("n", "")], 1.5).at(
+            &[],
+            12_884_901_888.0,
+            Some(7),
+        );
         assert_eq!(
             out.into_text(),
             "# HELP a_total What is counted.\n# TYPE a_total counter\na_total{pod=\"x\\\"y\",n=\"\"} 1.5\na_total 12884901888 7\n"

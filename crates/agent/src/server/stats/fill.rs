@@ -12,7 +12,11 @@ use kube::{Api, ResourceExt};
 use nix::sys::statvfs::statvfs;
 
 use super::measure::Volume;
-use crate::{context::Context, csi, pods::{PodView, storage::tree_size}};
+use crate::{
+    context::Context,
+    csi,
+    pods::{PodView, storage::tree_size},
+};
 
 /// Bytes and inodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,7 +83,8 @@ async fn of_driver(context: &Arc<Context>, pod: &Pod, name: &str) -> Option<Fill
     let staging = published.staging.as_ref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
     let path = published.device.clone().unwrap_or_else(|| directory.join("mount"));
     let told = driver.measure(&published.volume_handle, &path, &staging).await;
-    let told = told.inspect_err(|error| tracing::debug!(%error, name, "a CSI driver does not tell how full it is")).ok()?;
+    let told =
+        told.inspect_err(|error| tracing::debug!(%error, name, "a CSI driver does not tell how full it is")).ok()?;
     let ([available, capacity, used], [inodes_free, inodes, inodes_used]) =
         (told.bytes.unwrap_or_default(), told.inodes.unwrap_or_default());
     Some(Fill { available, capacity, used, inodes_free, inodes, inodes_used })

@@ -65,7 +65,8 @@ fn process(out: &mut Exposition) {
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         out.family("process_open_fds", "gauge", "Number of open file descriptors.").sample(&[], open.count() as f64);
     }
-    out.family("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.").sample(&[], number(24) * PAGE);
+    out.family("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.")
+        .sample(&[], number(24) * PAGE);
     if let Some(booted) = crate::node::booted_at() {
         out.family("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.")
             .sample(&[], booted.as_second() as f64 + number(22) / TICKS);

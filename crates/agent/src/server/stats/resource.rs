@@ -34,15 +34,25 @@ pub(super) fn render(measured: &Measured) -> String {
         }
     });
     if let Some(used) = node::cpu_nanoseconds() {
-        out.family("node_cpu_usage_seconds_total", "counter", "[STABLE] Cumulative cpu time consumed by the node in core-seconds")
-            .at(&[], seconds(used), now);
+        out.family(
+            "node_cpu_usage_seconds_total",
+            "counter",
+            "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
+        )
+        .at(&[], seconds(used), now);
     }
     if let Some((all, available)) = node::memory_total().zip(node::memory_available()) {
-        out.family("node_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the node in bytes")
-            .at(&[], (all - available) as f64, now);
+        out.family("node_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the node in bytes").at(
+            &[],
+            (all - available) as f64,
+            now,
+        );
     }
-    let mut cpu =
-        out.family("pod_cpu_usage_seconds_total", "counter", "[STABLE] Cumulative cpu time consumed by the pod in core-seconds");
+    let mut cpu = out.family(
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+    );
     for pod in &measured.pods {
         cpu.at(&[("namespace", &pod.namespace()), ("pod", &pod.name())], seconds(pod.sum(|u| u.cpu_nanoseconds)), now);
     }
@@ -51,8 +61,12 @@ pub(super) fn render(measured: &Measured) -> String {
     for pod in &measured.pods {
         memory.at(&[("namespace", &pod.namespace()), ("pod", &pod.name())], pod.sum(|u| u.working_set) as f64, now);
     }
-    out.family("resource_scrape_error", "gauge", "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise")
-        .sample(&[], 0.0);
+    out.family(
+        "resource_scrape_error",
+        "gauge",
+        "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
+    )
+    .sample(&[], 0.0);
     out.into_text()
 }
 

@@ -27,7 +27,8 @@ pub(super) fn render(agent: &Agent, measured: &Measured, depth: Depth) -> Value 
         let disk = |path: &std::path::Path| fill::whole(path).map(|fill| fs(&time, &fill));
         let images = context.images.directory();
         of_node["fs"] = disk(context.data_dir()).into();
-        of_node["runtime"] = json!({"imageFs": images.as_deref().and_then(disk), "containerFs": disk(context.data_dir())});
+        of_node["runtime"] =
+            json!({"imageFs": images.as_deref().and_then(disk), "containerFs": disk(context.data_dir())});
         let table = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
         of_node["network"] = network(&time, &traffic(&table));
         if let Some((most, now)) = node::processes() {
@@ -41,8 +42,7 @@ pub(super) fn render(agent: &Agent, measured: &Measured, depth: Depth) -> Value 
 fn pod(time: &str, agent: &Agent, pod: &MeasuredPod, depth: Depth) -> Value {
     let meta = &pod.view.pod.metadata;
     let disk = (depth == Depth::All).then(|| fill::whole(agent.context.data_dir())).flatten();
-    let containers: Vec<Value> =
-        pod.containers.iter().map(|c| container(time, agent, c, disk.as_ref())).collect();
+    let containers: Vec<Value> = pod.containers.iter().map(|c| container(time, agent, c, disk.as_ref())).collect();
     let mut out = json!({
         "podRef": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
         "startTime": pod.view.pod.status.as_ref().and_then(|s| s.start_time.clone()),
@@ -68,7 +68,8 @@ fn pod(time: &str, agent: &Agent, pod: &MeasuredPod, depth: Depth) -> Value {
     });
     out["volume"] = volumes.collect();
     if let Some(disk) = disk {
-        let local = pod.volumes.iter().filter(|(volume, _)| volume.is_local).map(|(_, fill)| (fill.used, fill.inodes_used));
+        let local =
+            pod.volumes.iter().filter(|(volume, _)| volume.is_local).map(|(_, fill)| (fill.used, fill.inodes_used));
         let own = pod.containers.iter().flat_map(|c| [c.root, c.logs]);
         let (used, inodes_used) = local.chain(own).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         out["ephemeral-storage"] = fs(time, &Fill { used, inodes_used, ..disk });
