@@ -8,13 +8,14 @@ use std::{
 use crate::{
     cluster::{Cluster, eventually},
     lifecycle::{instance_name, processes_of},
+    nft,
 };
 
-/// Runs so many pods to their end, ten at a time, and removes them.
+/// Runs so many pods to their end, ten at a time, behind a Service, and removes them.
 fn churn(cluster: &Cluster, name: &str, pods: usize) {
     cluster.apply(&format!(
-        "---\n{{apiVersion: batch/v1, kind: Job, metadata: {{name: {name}}}, spec: {{completions: {pods}, parallelism: 10, template: {{spec: {{restartPolicy: Never, \
-         volumes: [{{name: d, emptyDir: {{}}}}], containers: [{{name: c, image: 'busybox:1', command: ['true'], volumeMounts: [{{name: d, mountPath: /d}}]}}]}}}}}}}}"
+        "---\n{{apiVersion: batch/v1, kind: Job, metadata: {{name: {name}}}, spec: {{completions: {pods}, parallelism: 10, template: {{metadata: {{labels: {{churned: 'yes'}}}}, spec: {{restartPolicy: Never, \
+         volumes: [{{name: d, emptyDir: {{}}}}], containers: [{{name: c, image: 'busybox:1', command: [sleep, '0.3'], volumeMounts: [{{name: d, mountPath: /d}}]}}]}}}}}}}}"
     ));
     cluster.kubectl(&["wait", "--for=condition=Complete", &format!("job/{name}"), "--timeout=180s"]);
     assert_eq!(cluster.jsonpath(&format!("job/{name}"), "{.status.succeeded}"), pods.to_string());
@@ -35,12 +36,19 @@ fn holdings(cluster: &Cluster) -> Vec<(&'static str, usize)> {
     let hash = (wide >> 32) as u32 ^ wide as u32;
     let bridge = format!("/sys/class/net/hy-{hash:08x}/brif");
     assert!(Path::new(&bridge).exists(), "the test would not see a link that is left");
+    let (rules, elements) = nft::size_of(&format!("hythe-{name}"));
+    assert!(
+        rules > 0 && elements > 0,
+        "the test would not see rules that are left: {rules} rules, {elements} elements"
+    );
     let unified = PathBuf::from("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(&unified).unwrap().flatten().map(|entry| entry.path()).chain([unified]);
     vec![
         ("mounts", mounts.lines().filter(of_instance).count()),
         ("cgroups", hierarchies.map(|hierarchy| directories(&hierarchy.join(&name))).sum()),
         ("links", entries(bridge.into())),
+        ("rules", rules),
+        ("elements of maps", elements),
         ("processes", processes_of(cluster).len()),
         ("run directories", directories(&run)),
         ("pods' directories", entries(data.join("agent/pods"))),
@@ -57,6 +65,9 @@ fn directories(path: &Path) -> usize {
 #[test]
 fn pods_that_come_and_go_leave_nothing_behind() {
     let cluster = Cluster::up();
+    cluster.apply(
+        "{apiVersion: v1, kind: Service, metadata: {name: churned}, spec: {selector: {churned: 'yes'}, ports: [{port: 80}]}}",
+    );
     churn(&cluster, "first", 10);
     eventually("an end of the first", || processes_of(&cluster).len() == 1);
     let before = holdings(&cluster);

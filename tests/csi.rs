@@ -182,3 +182,44 @@ fn a_block_volume_is_a_device_in_its_containers_and_a_late_driver_or_disk_is_wai
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains("volumeDevices"), "{mounts}");
 }
+
+#[test]
+fn a_driver_gets_tokens_is_asked_again_and_tells_how_full_its_volumes_are() {
+    let cluster = Cluster::up();
+    let agent = cluster.data_dir().join("agent");
+    eventually("the registry's directory", || agent.join("plugins").exists());
+    let driver = Driver::start(&agent, &cluster.scratch().join("backing"));
+    cluster.apply(&format!(
+        "{{apiVersion: storage.k8s.io/v1, kind: CSIDriver, metadata: {{name: {NAME}}}, spec: {{attachRequired: false, \
+         requiresRepublish: true, tokenRequests: [{{audience: vault, expirationSeconds: 1200}}, {{audience: ''}}]}}}}\n---\n"
+    ));
+    let pod = with_volume(&busybox("p", "sleep 1000"), "persistentVolumeClaim: {claimName: disk}");
+    cluster.apply(&(VOLUME.to_owned() + &pod));
+    cluster.wait_ready("pod/p");
+    let tokens = || -> serde_json::Value {
+        let context = driver.context.lock().unwrap().clone();
+        serde_json::from_str(&context["csi.storage.k8s.io/serviceAccount.tokens"]).unwrap()
+    };
+    let first = tokens();
+    for audience in ["vault", ""] {
+        let token = first[audience]["token"].as_str().unwrap();
+        assert_eq!(token.split('.').count(), 3, "{first}");
+        assert!(first[audience]["expirationTimestamp"].as_str().unwrap().ends_with('Z'), "{first}");
+    }
+    let summary = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/node/proxy/stats/summary"]);
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    let pods = summary["pods"].as_array().unwrap();
+    let pod = pods.iter().find(|pod| pod["podRef"]["name"] == "p").unwrap();
+    let volume = pod["volume"].as_array().unwrap().iter().find(|volume| volume["name"] == "v").unwrap();
+    assert_eq!(volume["pvcRef"], serde_json::json!({"name": "disk", "namespace": "default"}));
+    let told =
+        ["availableBytes", "capacityBytes", "usedBytes", "inodesFree", "inodes", "inodesUsed"].map(|f| &volume[f]);
+    assert_eq!(told.map(|n| n.as_u64().unwrap()), [70, 100, 30, 9, 10, 1]);
+    let metrics = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/node/proxy/metrics"]);
+    let line = "kubelet_volume_stats_available_bytes{namespace=\"default\",persistentvolumeclaim=\"disk\"} 70\n";
+    assert!(metrics.contains(line), "{metrics}");
+    eventually("the second publishing", || driver.called("NodePublishVolume vol-1") >= 2);
+    assert_ne!(tokens()["vault"]["token"], first["vault"]["token"], "with a new token");
+    cluster.kubectl(&["delete", "pod", "p"]);
+    assert_eq!(driver.called("NodeUnpublishVolume vol-1"), 1);
+}

@@ -141,9 +141,9 @@ fn answer(
             let entry = [put(1, b"disks.example.com/rack"), put(2, b"r7")].concat();
             return Ok([put(1, b"id-of-node"), vec![2 << 3, 16], put(3, &put(1, &entry))].concat());
         }
-        // STAGE_UNSTAGE_VOLUME, EXPAND_VOLUME
+        // STAGE_UNSTAGE_VOLUME, GET_VOLUME_STATS, EXPAND_VOLUME
         "NodeGetCapabilities" => {
-            return Ok([1, 3].map(|ability| put(1, &put(1, &[1 << 3, ability]))).concat());
+            return Ok([1, 2, 3].map(|ability| put(1, &put(1, &[1 << 3, ability]))).concat());
         }
         "NodeStageVolume" | "NodePublishVolume" if is_block(fields, method) => {
             let (device, target) = (backing.join("device"), PathBuf::from(text(4)));
@@ -155,6 +155,12 @@ fn answer(
             }
         }
         "NodeExpandVolume" => {}
+        // 70 of 100 bytes free, 9 of 10 inodes.
+        "NodeGetVolumeStats" => {
+            let usage =
+                |[free, all, used, unit]: [u8; 4]| put(1, &[1 << 3, free, 2 << 3, all, 3 << 3, used, 4 << 3, unit]);
+            return Ok([usage([70, 100, 30, 1]), usage([9, 10, 1, 2])].concat());
+        }
         "NodeStageVolume" => {
             let directory = backing.join(&volume);
             if volume == "broken" {

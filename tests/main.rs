@@ -20,6 +20,7 @@ mod interop;
 mod lifecycle;
 mod logs;
 mod loop_device;
+mod nft;
 mod node;
 mod operator;
 mod patterns;

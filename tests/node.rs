@@ -128,6 +128,17 @@ fn a_container_that_writes_beyond_its_storage_limit_is_evicted() {
 }
 
 #[test]
+fn the_node_filters_system_calls_by_default_if_told_to() {
+    let cluster = Cluster::prepare();
+    cluster.import("busybox", "busybox:1");
+    let started = cluster.try_start(&["--seccomp-default"]);
+    assert!(started.status.success(), "{}", text(&started.stderr));
+    cluster.apply(&busybox("p", "grep Seccomp: /proc/self/status; exec sleep 1000"));
+    cluster.wait_ready("pod/p");
+    assert_eq!(cluster.kubectl(&["logs", "p"]), "Seccomp:\t2\n");
+}
+
+#[test]
 fn what_pods_are_refused_or_told_has_upstreams_words() {
     let cluster = Cluster::up();
     let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}"#;
@@ -280,22 +291,28 @@ fn mounts_made_on_one_side_show_on_the_other_where_propagation_says() {
     cluster.kubectl(&["delete", "pod", "none", "to-container", "both"]);
     assert!(inside("both"), "what is on the host stays there");
 
-    // What is on no shared mount cannot be shared.
+    // What is on no shared mount can neither be shared nor receive.
     let alone = cluster.scratch().join("alone");
     fs::create_dir(&alone).unwrap();
     mount(Some(&alone), &alone, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
     mounted.0.push(alone.clone());
     mount(None::<&str>, &alone, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-    cluster.apply(&format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: refused}}, spec: {{terminationGracePeriodSeconds: 0, \
-         volumes: [{{name: v, hostPath: {{path: {0}}}}}], containers: [{{name: c, image: 'busybox:1', \
-         securityContext: {{privileged: true}}, command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v, \
-         mountPropagation: Bidirectional}}]}}]}}}}",
-        alone.display()
-    ));
-    let told = format!("path \"{0}\" is mounted on \"{0}\" but it is not a shared mount", alone.display());
-    eventually("the refusal", || cluster.told().contains(&told));
-    cluster.kubectl(&["delete", "pod", "refused"]);
+    for (pod, propagation, wanted) in
+        [("unshared", "Bidirectional", "a shared mount"), ("unreached", "HostToContainer", "a shared or slave mount")]
+    {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {pod}}}, spec: {{terminationGracePeriodSeconds: 0, \
+             volumes: [{{name: v, hostPath: {{path: {0}}}}}], containers: [{{name: c, image: 'busybox:1', \
+             securityContext: {{privileged: true}}, command: [sleep, '999'], volumeMounts: [{{name: v, mountPath: /v, \
+             mountPropagation: {propagation}}}]}}]}}}}",
+            alone.display()
+        ));
+        let told = format!("path \"{0}\" is mounted on \"{0}\" but it is not {wanted}", alone.display());
+        eventually("the refusal", || cluster.told().contains(&told));
+        let reason = "{.status.containerStatuses[0].state.waiting.reason}";
+        cluster.until(&format!("pod/{pod}"), reason, "CreateContainerError");
+        cluster.kubectl(&["delete", "pod", pod]);
+    }
 }
 
 /// What the daemon and the machine hold: descriptors, mounts, cgroups, directories, shims.

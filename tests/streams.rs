@@ -18,9 +18,14 @@ fn exec_passes_streams_and_exit_codes() {
     assert!(error.contains("no such file") || error.contains("not found"), "{error}");
     let error = cluster.kubectl_fails(&["exec", "p", "-c", "other", "--", "true"]);
     assert!(error.contains("other"), "{error}");
-    // The container's own seccomp profile holds for what is run in it later.
-    let limits = cluster.kubectl(&["exec", "p", "--", "cat", "/proc/self/status"]);
-    assert!(limits.contains("NoNewPrivs"), "{limits}");
+    // The container's own seccomp profile holds for what is run in it later; without one there is none.
+    let filtered = "securityContext: {seccompProfile: {type: RuntimeDefault}}, command:";
+    cluster.apply(&busybox("filtered", "sleep 1000").replacen("command:", filtered, 1));
+    cluster.wait_ready("pod/filtered");
+    for (pod, mode) in [("p", "Seccomp:\t0"), ("filtered", "Seccomp:\t2")] {
+        let status = cluster.kubectl(&["exec", pod, "--", "cat", "/proc/self/status"]);
+        assert!(status.contains(mode), "{pod}: {status}");
+    }
 }
 
 #[test]

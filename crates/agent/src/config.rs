@@ -45,6 +45,8 @@ pub struct AgentConfig {
     pub labels: Vec<(String, String)>,
     /// Sysctls that pods may set although they may harm others: names, or beginnings with `*` behind them.
     pub unsafe_sysctls: Vec<String>,
+    /// Whether containers without a seccomp profile get the runtime's default one; otherwise they get none.
+    pub seccomp_default: bool,
     /// What is kept from pods, beside the hard thresholds of eviction.
     pub reserved: Allocatable,
     /// When the node ends pods.
@@ -86,6 +88,7 @@ impl AgentConfig {
             version: "v1.36.0".to_owned(),
             labels: Vec::new(),
             unsafe_sysctls: Vec::new(),
+            seccomp_default: false,
             reserved: Allocatable::default(),
             eviction: Eviction::default(),
             images: ImageLimits::default(),

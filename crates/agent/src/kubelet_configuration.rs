@@ -29,6 +29,7 @@ pub struct KubeletConfiguration {
     container_log_max_size: Option<String>,
     container_log_max_files: Option<u32>,
     allowed_unsafe_sysctls: Vec<String>,
+    seccomp_default: Option<bool>,
     system_reserved: BTreeMap<String, String>,
     kube_reserved: BTreeMap<String, String>,
     eviction_hard: Option<BTreeMap<String, String>>,
@@ -76,6 +77,7 @@ impl KubeletConfiguration {
         }
         config.log_max_files = self.container_log_max_files.unwrap_or(config.log_max_files).max(1);
         config.unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
+        config.seccomp_default = self.seccomp_default.unwrap_or(config.seccomp_default);
         for (field, reserved) in [("systemReserved", &self.system_reserved), ("kubeReserved", &self.kube_reserved)] {
             self.reserve(config, field, reserved)?;
         }
@@ -233,7 +235,7 @@ mod tests {
             "evictionHard": {"memory.available": "5%"},
             "evictionSoft": {"nodefs.available": "10Gi"}, "evictionSoftGracePeriod": {"nodefs.available": "1m30s"},
             "imageGCHighThresholdPercent": 70, "imageGCLowThresholdPercent": 60, "imageMinimumGCAge": "1h",
-            "shutdownGracePeriod": "30s", "shutdownGracePeriodCriticalPods": "10s",
+            "shutdownGracePeriod": "30s", "shutdownGracePeriodCriticalPods": "10s", "seccompDefault": true,
         }))
         .expect("understood");
         assert_eq!((config.max_pods, config.log_max_size, config.reserved.cpu_milli), (20, 1 << 20, 750));
@@ -242,6 +244,7 @@ mod tests {
         assert_eq!((soft.limit, soft.grace), (Limit::Absolute(10 << 30), Some(Duration::from_secs(90))));
         assert_eq!((config.images.high, config.images.minimum_age), (70, Duration::from_secs(3600)));
         assert_eq!(config.shutdown_grace, Duration::from_secs(30));
+        assert!(config.seccomp_default);
     }
 
     #[test]

@@ -343,7 +343,7 @@ impl Runtime for Fake {
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>> {
         let state = self.state.lock();
         let containers = state.sandboxes.get(sandbox).map(|(_, c)| c.keys().cloned().collect()).unwrap_or_default();
-        let usage = |container| Usage { container, cpu_nanoseconds: 0, working_set: 10 << 20, pids: 1 };
+        let usage = |container| Usage { container, working_set: 10 << 20, pids: 1, ..Usage::default() };
         let containers: Vec<String> = containers;
         Ok(containers.into_iter().map(usage).collect())
     }

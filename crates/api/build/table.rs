@@ -7,31 +7,34 @@ use serde_json::{Map, Value};
 use crate::{
     declared::is_declared,
     facts::{Fact, Facts},
+    wire::Wire,
 };
 
-pub fn render(schema: &Map<String, Value>, facts: &Facts) -> String {
+pub fn render(schema: &Map<String, Value>, facts: &Facts, wire: &Wire) -> String {
     let mut out = String::new();
     let mut names: Vec<&String> = schema.keys().filter(|name| is_struct(name, &schema[*name])).collect();
     names.sort();
     for name in &names {
-        write!(
-            out,
-            "/// `{name}`\npub static {}: Type = Type {{ name: {name:?}, atomic: {}, fields: &[",
-            identifier(name),
-            facts.of_type(name).atomic
-        )
-        .expect(INFALLIBLE);
         let definition = &schema[*name];
         let empty = Map::new();
         let mut fields: Vec<_> = definition["properties"].as_object().unwrap_or(&empty).iter().collect();
         fields.sort_by_key(|(field, _)| *field);
+        write!(
+            out,
+            "/// `{name}`\npub static {}: Type = Type {{ name: {name:?}, atomic: {}, message: {}, fields: &[",
+            identifier(name),
+            facts.of_type(name).atomic,
+            wire.message(name, &fields),
+        )
+        .expect(INFALLIBLE);
         for (field, property) in fields {
             let fact = facts.of_field(name, field);
             let required =
                 definition["required"].as_array().is_some_and(|r| r.iter().any(|f| f.as_str() == Some(field)));
             write!(
                 out,
-                "\n    Field {{ name: {field:?}, required: {required}, default: {:?}, limits: {}, shape: {} }},",
+                "\n    Field {{ name: {field:?}, required: {required}, keeps_zero: {}, default: {:?}, limits: {}, shape: {} }},",
+                wire.keeps_zero(name, field),
                 default(name, property, &fact),
                 limits(name, property),
                 shape(property, &fact, schema, facts)

@@ -1,5 +1,5 @@
 //! The types of the Kubernetes API as a table: what fields a type has, what shape each has, and how lists
-//! and maps merge. Generated at build time from the upstream schema.
+//! and maps merge, and how it is written in protobuf. Generated at build time from the upstream schema.
 
 #[cfg(test)]
 mod tests;
@@ -11,8 +11,45 @@ pub struct Type {
     pub name: &'static str,
     /// `x-kubernetes-map-type: atomic` on the type itself; every [`Shape::Object`] of it says so too.
     pub atomic: bool,
+    /// Upstream's protobuf message, by ascending number; `None` for what upstream does not serve in protobuf.
+    pub message: Option<&'static [Slot]>,
     /// Sorted by name.
     pub fields: &'static [Field],
+}
+
+/// One number of a protobuf message.
+#[derive(Debug)]
+pub struct Slot {
+    /// The field's number.
+    pub number: u32,
+    /// What is there.
+    pub holds: Holds,
+}
+
+/// What a number of a protobuf message stands for.
+#[derive(Debug)]
+pub enum Holds {
+    /// The field at this place of [`Type::fields`].
+    Field(usize),
+    /// The same, whose message is one of alternatives that JSON writes without a name.
+    Union(usize, Union),
+    /// A message whose fields are the outer object's in JSON.
+    Inline(&'static [Slot]),
+}
+
+/// Messages whose JSON is one of their fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Union {
+    /// `JSONSchemaPropsOrArray`: a schema or a list of them.
+    OrList,
+    /// `JSONSchemaPropsOrBool`: a schema or a boolean.
+    OrBoolean,
+    /// `JSONSchemaPropsOrStringArray`, by key: a schema or a list of strings.
+    OrStrings,
+    /// A message around a list of strings (`Verbs`).
+    Items,
+    /// A message without fields.
+    Empty,
 }
 
 /// One field of a type.
@@ -24,6 +61,9 @@ pub struct Field {
     pub shape: Shape,
     /// Whether the schema requires it.
     pub required: bool,
+    /// Whether a zero value (false, 0, `""`, nothing in a list or map) is kept: Go writes it, or tells it from absence.
+    /// Upstream's objects lose all others as they are decoded.
+    pub keeps_zero: bool,
     /// The schema's own default, as JSON: server-side apply needs those of key fields (a port's protocol).
     pub default: Option<&'static str>,
     /// What the schema allows beyond the shape; declared kinds have such rules, the others' are in their strategies.
@@ -134,7 +174,7 @@ pub fn all_types() -> &'static [&'static Type] {
 /// One static a type, named for instance `core_v1_PodSpec`.
 #[allow(non_upper_case_globals, reason = "the names are upstream's")]
 pub mod types {
-    use super::{Field, Limits, ListTopology, Shape, Type};
+    use super::{Field, Holds, Limits, ListTopology, Shape, Slot, Type, Union};
 
     include!(concat!(env!("OUT_DIR"), "/types.rs"));
 }

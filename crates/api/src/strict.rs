@@ -1,8 +1,8 @@
 //! Decoding: bytes become an object of a known type, or a `Status` that says why not.
 //!
 //! One pass over the text, beside the type's table: fields that the type does not have are left out and
-//! noted, as are fields that stand twice; `null` counts as absent; quantities and times take their
-//! canonical form. Messages are those of upstream's decoder (`sigs.k8s.io/json` behind the codec factory).
+//! noted, as are fields that stand twice; `null` counts as absent, and so do zero values that Go does not write;
+//! quantities and times take their canonical form. Messages are those of upstream's decoder (`sigs.k8s.io/json` behind the codec factory).
 
 mod notes;
 mod scalar;
@@ -10,6 +10,7 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod zero;
 
 use std::borrow::Cow;
 
@@ -24,6 +25,7 @@ use crate::{
 };
 use notes::Notes;
 use walk::Root;
+pub use zero::without_zeros;
 
 /// What a body must be.
 #[derive(Clone, Copy, Debug)]
@@ -111,8 +113,16 @@ pub fn decode_yaml(expected: impl Into<Expected>, bytes: &[u8]) -> Result<Decode
 
 /// The same for an object that is in memory already, such as one that a patch has made.
 pub fn decode_value(expected: impl Into<Expected>, value: Value) -> Result<Decoded, Status> {
-    let expected = expected.into();
-    let mut notes = Notes::default();
+    tree(expected.into(), value, Notes::default())
+}
+
+/// The same for a configuration to apply, which owns the zero values that it names: they stay until it is merged
+/// ([`without_zeros`]).
+pub fn decode_applied(expected: impl Into<Expected>, value: Value) -> Result<Decoded, Status> {
+    tree(expected.into(), value, Notes::keeping_zeros())
+}
+
+fn tree(expected: Expected, value: Value, mut notes: Notes) -> Result<Decoded, Status> {
     let object = from_deserializer(expected, value, &mut notes)
         .map_err(|error| Status::bad_request(format!("{}: {error}", expected.kind)))?;
     if let Some(fault) = notes.unreadable_type() {

@@ -1,6 +1,6 @@
 //! What every cluster has from the start: system namespaces, priority classes, and the `kubernetes` Service.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -71,6 +71,33 @@ pub(crate) async fn run(server: &Arc<ApiServer>) -> Result<(), StartError> {
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
     make(server, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &slice, true).await
+}
+
+/// Makes the `kubernetes` Service and where it leads to again when someone deletes them (`kubectl delete service --all`),
+/// for as long as the server is held.
+pub(crate) async fn keep(server: Weak<ApiServer>) {
+    const KEPT: [&str; 3] = ["services", "endpoints", "endpointslices.discovery.k8s.io"];
+    let Some(now) = server.upgrade() else { return };
+    let mut changes = KEPT.map(|storage| now.cache.kind(storage).changes(None));
+    let (address, _) = now.config.advertise;
+    let leads = !address.is_loopback() && !address.is_unspecified();
+    drop(now);
+    let kept = if leads { &KEPT[..] } else { &KEPT[..1] };
+    loop {
+        let [services, endpoints, slices] = &mut changes;
+        let changed = tokio::select! {
+            changed = services.changed() => changed,
+            changed = endpoints.changed() => changed,
+            changed = slices.changed() => changed,
+        };
+        let (Ok(()), Some(server)) = (changed, server.upgrade()) else { return };
+        let there = |storage: &&str| server.cache.kind(storage).named("default", "kubernetes").is_some();
+        if !kept.iter().all(there)
+            && let Err(error) = run(&server).await
+        {
+            tracing::warn!(%error, "the Service kubernetes was deleted and can't be made again");
+        }
+    }
 }
 
 /// Creates the object unless it exists; with `replace` one that exists is overwritten.

@@ -5,7 +5,10 @@ use std::{collections::HashMap, io, net::IpAddr, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::authz::{AllowAll, Authorizer};
+use crate::{
+    authz::{AllowAll, Authorizer},
+    components::Components,
+};
 
 /// Everything that differs between two API servers.
 pub struct Config {
@@ -26,6 +29,8 @@ pub struct Config {
     pub service_account_issuer: String,
     /// How to reach the agents of nodes.
     pub nodes: Arc<dyn NodeConnector>,
+    /// What runs beside the server, for `componentstatuses`.
+    pub components: Components,
     /// Decides who may do what.
     pub authorizer: Arc<dyn Authorizer>,
     /// Most TCP connections at a time; `None` takes three quarters of the limit on open files.
@@ -45,6 +50,7 @@ impl Default for Config {
             service_account_key: None,
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
             nodes: Arc::new(NoNodes),
+            components: Components::default(),
             authorizer: Arc::new(AllowAll),
             max_connections: None,
             unread_timeout: Duration::from_secs(120),

@@ -6,7 +6,13 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::json;
 
 use crate::{
-    body::Body, failure::Outcome, health, metrics, negotiate::Accept, query::Query, respond, respond::with_type,
+    body::Body,
+    failure::Outcome,
+    health, metrics,
+    negotiate::{Accept, Offer},
+    query::Query,
+    respond,
+    respond::with_type,
     server::ApiServer,
 };
 
@@ -92,7 +98,8 @@ pub(crate) async fn answer(
         ["openapi", rest @ ..] => return open_api(rest, wants, query, headers).await,
         _ => return Err(Status::no_such_resource()),
     };
-    Ok(respond::json_response(200, Bytes::from(document), Accept::parse(headers, query.flag("pretty"), false)?))
+    let offer = Offer { tables: false, protobuf: true, stream: false };
+    Ok(respond::json_response(200, Bytes::from(document), Accept::parse(headers, query.flag("pretty"), offer)?))
 }
 
 /// Makes a document; `None` if there is no such group or version.

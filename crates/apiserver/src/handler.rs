@@ -12,10 +12,11 @@ use crate::{
     authz::{Action, Decision},
     body::{Body, ReadError, RequestBody},
     call::{Call, Reply},
+    components,
     config::User,
     discovery,
     failure::Outcome,
-    negotiate::Accept,
+    negotiate::{Accept, Offer},
     path::{self, ResourcePath, Route},
     query::{ListOptions, Query},
     respond,
@@ -46,7 +47,7 @@ async fn route(
     mut body: RequestBody,
     peer: &Peer,
 ) -> Result<Response<Body>, Refused> {
-    let plain = |status: Status| (status, Accept::JSON);
+    let plain = |status: Status| (status, Accept::of_failures(&parts.headers));
     let url = parts.uri.path();
     let user = authn::authenticate(server, peer, &parts.headers).ok_or_else(|| plain(Status::unauthorized()))?;
     let path = match path::parse(url) {
@@ -68,7 +69,9 @@ async fn route(
     }
     // Questions, which are answered and never kept, have no columns.
     let tables = resource.allows("get") || resource.allows("list");
-    let accept = Accept::parse(&parts.headers, query.flag("pretty"), tables).map_err(plain)?;
+    let offer = Offer { tables, protobuf: resource.schema.message.is_some(), stream: verb == "watch" };
+    let refused = |status| (status, Accept::JSON);
+    let accept = Accept::parse(&parts.headers, query.flag("pretty"), offer).map_err(refused)?;
     let body = match parts.method {
         Method::GET | Method::HEAD => Bytes::new(),
         _ => match body.read().await {
@@ -131,6 +134,7 @@ async fn dispatch(call: &Call<'_>, verb: &'static str) -> Outcome<Reply> {
         return Err(Status::method_not_allowed());
     }
     match verb {
+        "get" | "list" if resource.plural == components::PLURAL => components::answer(call, verb).await,
         "get" | "list" if resource.group == usage::GROUP => usage::answer(call, verb).await,
         "get" => get::get(call).await,
         "list" | "watch" => {

@@ -13,6 +13,7 @@ mod body;
 mod bootstrap;
 mod cache;
 mod call;
+mod components;
 mod config;
 mod decode;
 mod discovery;
@@ -44,6 +45,7 @@ mod version;
 
 pub use authz::{Action, AllowAll, Authorizer, Decision};
 pub use body::{Body, BoxError};
+pub use components::{CONTROLLER_MANAGER, Components, Running, SCHEDULER};
 pub use config::{Cidr, Config, NoNodes, NodeConnector, NodeStream, User};
 pub use guard::is_answering;
 pub use in_process::InProcess;

@@ -62,7 +62,7 @@ pub(crate) fn applied_object(call: &Call<'_>, options: &WriteOptions) -> Outcome
             tree["kind"], resource.api_version, resource.kind
         )));
     }
-    let decoded = strict::decode_value(resource, tree)?;
+    let decoded = strict::decode_applied(resource, tree)?;
     let mut tree = match options.field_validation {
         FieldValidation::Strict => decoded.strictly(resource)?,
         FieldValidation::Warn => {
@@ -87,8 +87,11 @@ pub(crate) fn apply(call: &Call<'_>, live: Option<&Value>, applied: &Value, opti
     {
         return Err(call.conflict());
     }
-    apply::server_side_apply(call.resource.schema, live, applied, &manager, options.force.unwrap_or(false))
-        .map_err(|error| error.to_status())
+    let schema = call.resource.schema;
+    let applied = apply::server_side_apply(schema, live, applied, &manager, options.force.unwrap_or(false));
+    let mut object = applied.map_err(|error| error.to_status())?;
+    strict::without_zeros(schema, &mut object);
+    Ok(object)
 }
 
 /// A copy without the managed fields, for a change through a subresource: [`updated`] gives it the list again.

@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 
 use api::status::Status;
 
-use crate::failure::Outcome;
+use crate::{failure::Outcome, protobuf};
 
 /// The shape of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ pub(crate) enum Shape {
 pub(crate) struct Accept {
     /// The shape.
     pub shape: Shape,
-    /// YAML rather than JSON.
-    pub yaml: bool,
+    /// How it is written.
+    pub format: Format,
     /// Indented JSON.
     pub pretty: bool,
     /// The client takes gzip.
@@ -32,12 +32,24 @@ pub(crate) struct Accept {
     pub lean: bool,
 }
 
+/// What an endpoint can answer with, beside JSON.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offer {
+    /// There are columns to show.
+    pub tables: bool,
+    /// Its kind has a message.
+    pub protobuf: bool,
+    /// The answer is a stream, for which YAML has no frames.
+    pub stream: bool,
+}
+
 /// The header by which a client says what of objects it does without; `managedFields` is all that is known.
 pub(crate) const OMIT: &str = "hythe-omit";
 
 impl Accept {
     /// JSON, plain.
-    pub const JSON: Accept = Accept { shape: Shape::Object, yaml: false, pretty: false, gzip: false, lean: false };
+    pub const JSON: Accept =
+        Accept { shape: Shape::Object, format: Format::Json, pretty: false, gzip: false, lean: false };
 
     /// Whether the client takes gzip.
     pub fn wants_gzip(headers: &HeaderMap) -> bool {
@@ -45,9 +57,11 @@ impl Accept {
         value.is_some_and(|v| v.split(',').any(|e| e.split(';').next().is_some_and(|e| e.trim() == "gzip")))
     }
 
-    /// Reads `Accept`, `Accept-Encoding` and `?pretty`. The first clause that can be served wins; what has no columns is
-    /// not served as a table.
-    pub fn parse(headers: &HeaderMap, pretty: bool, tables: bool) -> Outcome<Accept> {
+    /// Reads `Accept`, `Accept-Encoding` and `?pretty`. The first clause that is offered wins.
+    ///
+    /// # Errors
+    /// 406, if there is none.
+    pub fn parse(headers: &HeaderMap, pretty: bool, offer: Offer) -> Outcome<Accept> {
         let gzip = Accept::wants_gzip(headers);
         let lean = headers.get(OMIT).is_some_and(|omitted| omitted == "managedFields");
         let base = Accept { pretty, gzip, lean, ..Accept::JSON };
@@ -58,18 +72,47 @@ impl Accept {
         if accept == "application/json" || accept == "*/*" {
             return Ok(base);
         }
-        accept
-            .split(',')
-            .find_map(|clause| clause_accepts(clause, base).filter(|accept| tables || accept.shape != Shape::Table))
-            .ok_or_else(|| Status::not_acceptable(&["application/json", "application/yaml"]))
+        let chosen = by_preference(accept).into_iter().find_map(|clause| clause_accepts(clause, base, offer));
+        chosen.filter(|accept| !offer.stream || accept.format != Format::Yaml).ok_or_else(|| not_acceptable(offer))
+    }
+
+    /// In what a failure is told before the endpoint is known.
+    pub fn of_failures(headers: &HeaderMap) -> Accept {
+        let offer = Offer { tables: false, protobuf: true, stream: false };
+        Accept::parse(headers, false, offer).unwrap_or(Accept::JSON)
     }
 }
 
-fn clause_accepts(clause: &str, base: Accept) -> Option<Accept> {
+fn not_acceptable(offer: Offer) -> Status {
+    Status::not_acceptable(match (offer.stream, offer.protobuf) {
+        (false, true) => &["application/json", "application/yaml", protobuf::MEDIA_TYPE],
+        (false, false) => &["application/json", "application/yaml"],
+        (true, true) => &["application/json;stream=watch", protobuf::WATCH_MEDIA_TYPE],
+        (true, false) => &["application/json;stream=watch"],
+    })
+}
+
+/// The clauses as `q` ranks them, those without a `*` before those with; otherwise as they stand.
+fn by_preference(accept: &str) -> Vec<&str> {
+    let mut clauses: Vec<&str> = accept.split(',').map(str::trim).collect();
+    let rank = |clause: &&str| {
+        let mut parts = clause.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or("");
+        let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+        let stars = if media_type == "*/*" { 2 } else { u8::from(media_type.ends_with("/*")) };
+        // Thousandths are all that `q` has.
+        (-(quality * 1000.0) as i32, stars)
+    };
+    clauses.sort_by_key(rank);
+    clauses
+}
+
+fn clause_accepts(clause: &str, base: Accept, offer: Offer) -> Option<Accept> {
     let mut parts = clause.split(';').map(str::trim);
-    let yaml = match parts.next()? {
-        "application/json" | "*/*" | "application/*" => false,
-        "application/yaml" => true,
+    let format = match parts.next()? {
+        "application/json" | "*/*" | "application/*" => Format::Json,
+        "application/yaml" => Format::Yaml,
+        protobuf::MEDIA_TYPE if offer.protobuf => Format::Protobuf,
         _ => return None,
     };
     let (mut kind, mut version, mut group) = ("", "", "");
@@ -87,10 +130,12 @@ fn clause_accepts(clause: &str, base: Accept) -> Option<Accept> {
         "PartialObjectMetadata" | "PartialObjectMetadataList" if group == "meta.k8s.io" => Shape::Metadata,
         _ => return None,
     };
-    Some(Accept { shape, yaml, ..base })
+    // Tables have cells of any type, for which there is no message.
+    let is_offered = shape != Shape::Table || (offer.tables && format != Format::Protobuf);
+    is_offered.then_some(Accept { shape, format, ..base })
 }
 
-/// The format of a request's body.
+/// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Json,
@@ -103,12 +148,8 @@ pub(crate) fn object_format(headers: &HeaderMap) -> Outcome<Format> {
     match media_type(headers) {
         "" | "application/json" | "*/*" => Ok(Format::Json),
         "application/yaml" => Ok(Format::Yaml),
-        "application/vnd.kubernetes.protobuf" => Ok(Format::Protobuf),
-        _ => Err(Status::unsupported_media_type(&[
-            "application/json",
-            "application/yaml",
-            "application/vnd.kubernetes.protobuf",
-        ])),
+        protobuf::MEDIA_TYPE => Ok(Format::Protobuf),
+        _ => Err(Status::unsupported_media_type(&["application/json", "application/yaml", protobuf::MEDIA_TYPE])),
     }
 }
 

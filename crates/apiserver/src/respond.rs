@@ -18,8 +18,8 @@ use crate::{
     cache::Cached,
     call::{Call, Reply},
     failure::Outcome,
-    negotiate::{Accept, Shape},
-    scan,
+    negotiate::{Accept, Format, Shape},
+    protobuf, scan,
     verbs::list::Page,
     version,
 };
@@ -90,18 +90,39 @@ pub(crate) fn include_object(call: &Call<'_>) -> Outcome<IncludeObject> {
 }
 
 fn list_head(kind: &str, api_version: &str, page: &Page) -> String {
-    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    let metadata = list_meta(page);
+    format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[")
+}
+
+fn list_meta(page: &Page) -> Value {
+    // What is measured rather than stored has no version.
+    let mut metadata =
+        if page.revision == 0 { json!({}) } else { json!({"resourceVersion": page.revision.to_string()}) };
     if !page.continue_token.is_empty() {
         metadata["continue"] = page.continue_token.as_str().into();
     }
     if let Some(remaining) = page.remaining {
         metadata["remainingItemCount"] = remaining.into();
     }
-    format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[")
+    metadata
+}
+
+fn protobuf_list(resource: &Resource, page: &Page, accept: Accept) -> Response<Body> {
+    let objects = page.objects.iter().map(|object| served(resource, &object.bytes, accept));
+    let metadata = list_meta(page);
+    let pieces = protobuf::list(resource.api_version, &resource.list_kind(), &metadata, resource.schema, objects);
+    if accept.gzip && pieces.iter().map(Bytes::len).sum::<usize>() > GZIP_FROM {
+        let joined: Vec<u8> = pieces.iter().flat_map(|p| p.iter().copied()).collect();
+        return maybe_gzip(200, protobuf::MEDIA_TYPE, Bytes::from(joined), accept);
+    }
+    with_type(200, protobuf::MEDIA_TYPE, Body::pieces(pieces))
 }
 
 /// A list is its head and the objects' own bytes, joined to large pieces.
 fn list_response(resource: &Resource, page: &Page, accept: Accept) -> Response<Body> {
+    if let (Format::Protobuf, Some(_)) = (accept.format, resource.schema.message) {
+        return protobuf_list(resource, page, accept);
+    }
     let head = list_head(&resource.list_kind(), resource.api_version, page);
     let mut pieces = VecDeque::new();
     let total: usize = page.objects.iter().map(|o| o.bytes.len() + 1).sum::<usize>() + head.len() + 8;
@@ -118,7 +139,7 @@ fn list_response(resource: &Resource, page: &Page, accept: Accept) -> Response<B
     }
     piece.extend_from_slice(b"]}\n");
     pieces.push_back(Bytes::from(piece));
-    if accept.yaml || accept.pretty || (accept.gzip && total > GZIP_FROM) {
+    if accept.format == Format::Yaml || accept.pretty || (accept.gzip && total > GZIP_FROM) {
         let joined: Vec<u8> = pieces.iter().flat_map(|p| p.iter().copied()).collect();
         return json_response(200, Bytes::from(joined), accept);
     }
@@ -245,9 +266,14 @@ pub(crate) fn tree_response(code: u16, tree: &Value, accept: Accept) -> Response
     json_response(code, Bytes::from(tree.to_string()), accept)
 }
 
-/// JSON text in the client's format.
+/// JSON text in the client's format; what has no message stays JSON.
 pub(crate) fn json_response(code: u16, text: Bytes, accept: Accept) -> Response<Body> {
-    if accept.yaml {
+    if accept.format == Format::Protobuf
+        && let Some(message) = protobuf::whole(&text)
+    {
+        return maybe_gzip(code, protobuf::MEDIA_TYPE, message, accept);
+    }
+    if accept.format == Format::Yaml {
         let tree: Value = serde_json::from_slice(&text).unwrap_or_default();
         let yaml = serde_yaml_ng::to_string(&tree).unwrap_or_default();
         return maybe_gzip(code, "application/yaml", Bytes::from(yaml), accept);
@@ -280,8 +306,9 @@ pub(crate) fn maybe_gzip(code: u16, media_type: &'static str, text: Bytes, accep
 }
 
 /// A stream of watch events.
-pub(crate) fn streaming(_: Accept, body: Body) -> Response<Body> {
-    with_type(200, "application/json", body)
+pub(crate) fn streaming(accept: Accept, body: Body) -> Response<Body> {
+    let is_protobuf = accept.format == Format::Protobuf;
+    with_type(200, if is_protobuf { protobuf::WATCH_MEDIA_TYPE } else { "application/json" }, body)
 }
 
 /// Any answer with a content type.

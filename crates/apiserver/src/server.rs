@@ -70,6 +70,7 @@ impl ApiServer {
             usage: Usage::default(),
         });
         bootstrap::run(&server).await?;
+        tokio::spawn(bootstrap::keep(Arc::downgrade(&server)));
         Ok(server)
     }
 

@@ -2,6 +2,7 @@
 //! loop a file. They speak the Kubernetes API through a [`kube::Client`] and nothing else, so they run beside
 //! the API server or on another machine alike.
 
+mod certificates;
 mod claim;
 mod cronjob;
 mod daemonset;
@@ -48,6 +49,7 @@ use k8s_openapi::api::{
 use kube::Client;
 use tokio::task::JoinSet;
 
+pub use certificates::Authority;
 pub use error::Error;
 use informer::Informer;
 
@@ -56,6 +58,8 @@ use informer::Informer;
 pub struct Config {
     /// PEM of the cluster's authority, published to every namespace as `kube-root-ca.crt`.
     pub cluster_ca: String,
+    /// What signs CertificateSigningRequests; `None` leaves them to others.
+    pub signing: Option<Authority>,
     /// How long an event is kept after it was last seen (upstream: one hour).
     pub event_ttl: Duration,
     /// How often autoscalers ask for metrics (upstream: `horizontal-pod-autoscaler-sync-period`, 15 s).
@@ -69,6 +73,7 @@ impl Config {
     pub fn new(cluster_ca: impl Into<String>) -> Self {
         Self {
             cluster_ca: cluster_ca.into(),
+            signing: None,
             event_ttl: Duration::from_secs(3600),
             autoscaler_period: Duration::from_secs(15),
             node_grace: Duration::from_secs(50),
@@ -122,6 +127,9 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(namespace::run(shared.clone()));
     tasks.spawn(service_account::run(shared.clone()));
     tasks.spawn(root_ca::run(shared.clone(), config.cluster_ca));
+    if let Some(authority) = config.signing {
+        tasks.spawn(certificates::run(shared.clone(), authority));
+    }
     tasks.spawn(deployment::run(shared.clone()));
     tasks.spawn(replicaset::run(shared.clone(), shared.replica_sets.clone()));
     tasks.spawn(replicaset::run(shared.clone(), shared.replication_controllers.clone()));

@@ -146,6 +146,9 @@ pub struct UpFlags {
     /// A KubeletConfiguration (kubelet.config.k8s.io/v1beta1) for this node.
     #[arg(long, value_name = "FILE")]
     pub kubelet_config: Option<PathBuf>,
+    /// Filter the system calls of pods' containers that ask for no seccomp profile as with RuntimeDefault.
+    #[arg(long)]
+    pub seccomp_default: bool,
     /// Run Docker's containers with ids of their own instead of the host's.
     #[arg(long, value_name = "default")]
     pub userns_remap: Option<UsernsRemap>,

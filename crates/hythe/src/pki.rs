@@ -29,6 +29,8 @@ pub struct Identity {
 pub struct Pki {
     /// PEM of the authority, for clients to trust.
     pub ca: String,
+    /// PKCS #8 PEM of the authority's key, which signs what was approved.
+    pub ca_key: String,
     /// The API's own.
     pub server: Identity,
     /// Group `system:masters`.
@@ -45,15 +47,16 @@ impl Pki {
         let dir = instance.path("pki");
         fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
         let (ca_key_path, ca_path) = (dir.join("ca.key"), dir.join("ca.crt"));
-        let (issuer, ca) = match (fs::read_to_string(&ca_key_path), fs::read_to_string(&ca_path)) {
-            (Ok(key), Ok(ca)) => (Issuer::new(ca_params()?, KeyPair::from_pem(&key)?), ca),
+        let (issuer, ca, ca_key) = match (fs::read_to_string(&ca_key_path), fs::read_to_string(&ca_path)) {
+            (Ok(key), Ok(ca)) => (Issuer::new(ca_params()?, KeyPair::from_pem(&key)?), ca, key),
             _ => {
                 let key = KeyPair::generate()?;
                 let params = ca_params()?;
                 let ca = params.self_signed(&key)?.pem();
-                write_private(&ca_key_path, key.serialize_pem().as_bytes())?;
+                let pem = key.serialize_pem();
+                write_private(&ca_key_path, pem.as_bytes())?;
                 write_private(&ca_path, ca.as_bytes())?;
-                (Issuer::new(params, key), ca)
+                (Issuer::new(params, key), ca, pem)
             }
         };
         let server = leaf(&issuer, "hythe", &[], addresses, names, ExtendedKeyUsagePurpose::ServerAuth)?;
@@ -64,7 +67,7 @@ impl Pki {
             let bytes: [u8; 32] = rand::rng().random();
             Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
         })?;
-        Ok(Self { ca, server, admin, admin_token, service_account_key })
+        Ok(Self { ca, ca_key, server, admin, admin_token, service_account_key })
     }
 }
 

@@ -12,7 +12,7 @@ use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::api::{
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
     policy::v1::PodDisruptionBudget,
-    storage::v1::{CSINode, StorageClass},
+    storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass},
 };
 use kube::{
     Api, Client, Resource,
@@ -70,6 +70,8 @@ pub async fn run(client: Client, config: Config) -> Infallible {
     let mut volumes = changes::<PersistentVolume>(&client);
     let mut classes = changes::<StorageClass>(&client);
     let mut limits = changes::<CSINode>(&client);
+    let mut drivers = changes::<CSIDriver>(&client);
+    let mut capacities = changes::<CSIStorageCapacity>(&client);
     let mut this = Scheduler {
         client,
         config,
@@ -97,6 +99,12 @@ pub async fn run(client: Client, config: Config) -> Infallible {
             Some(change) = volumes.next() => if this.snapshot.volumes.volumes.hear(change) { this.volumes_changed() },
             Some(change) = classes.next() => if this.snapshot.volumes.classes.hear(change) { this.volumes_changed() },
             Some(change) = limits.next() => if this.snapshot.volumes.limits.hear(change) { this.volumes_changed() },
+            Some(change) = drivers.next() => {
+                if this.snapshot.volumes.capacities.drivers.hear(change) { this.volumes_changed() }
+            }
+            Some(change) = capacities.next() => {
+                if this.snapshot.volumes.capacities.told.hear(change) { this.volumes_changed() }
+            }
             Some(change) = pods.next() => this.pod_changed(change),
             Some(change) = namespaces.next() => this.namespace_changed(change),
             Some(change) = budgets.next() => this.budget_changed(change),

@@ -17,6 +17,8 @@ pub struct Abilities {
     pub expands: bool,
     /// `SINGLE_NODE_MULTI_WRITER`
     pub single_node_writers: bool,
+    /// `GET_VOLUME_STATS`
+    pub measures: bool,
     /// `VOLUME_MOUNT_GROUP`: it applies `fsGroup` itself.
     pub mount_group: bool,
 }
@@ -97,6 +99,7 @@ impl Driver {
             let rpc = Fields::read(capability).message(1).map_or(0, |rpc| rpc.number(1));
             match rpc {
                 1 => abilities.stages = true,
+                2 => abilities.measures = true,
                 3 => abilities.expands = true,
                 5 => abilities.single_node_writers = true,
                 6 => abilities.mount_group = true,
@@ -151,6 +154,34 @@ impl Driver {
             .message(5, &request.capability.encode())
             .map(6, &request.secrets);
         call(&self.endpoint, "csi.v1.Node/NodeExpandVolume", &message).await.map(drop)
+    }
+}
+
+/// What a driver says of a volume that it has published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fill {
+    /// Free, all and used, in bytes.
+    pub bytes: Option<[u64; 3]>,
+    /// Free, all and used.
+    pub inodes: Option<[u64; 3]>,
+}
+
+impl Driver {
+    /// How full the volume published at `path` is; `staging` is empty if it is not staged.
+    pub async fn measure(&self, volume_id: &str, path: &Path, staging: &str) -> Result<Fill, Status> {
+        let message = Message::default().text(1, volume_id).text(2, &path.to_string_lossy()).text(3, staging);
+        let answer = call(&self.endpoint, "csi.v1.Node/NodeGetVolumeStats", &message).await?;
+        let mut fill = Fill::default();
+        for usage in Fields::read(&answer).all(1) {
+            let usage = Fields::read(usage);
+            let amounts = [1, 2, 3].map(|field| usage.number(field));
+            match usage.number(4) {
+                1 => fill.bytes = Some(amounts),
+                2 => fill.inodes = Some(amounts),
+                _ => {}
+            }
+        }
+        Ok(fill)
     }
 }
 

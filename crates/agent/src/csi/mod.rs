@@ -8,25 +8,27 @@ mod expand;
 mod record;
 mod registry;
 mod shared_mount;
+mod tokens;
 mod volume;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use parking_lot::RwLock;
 
-pub use record::unpublish_all;
+pub use record::{Published, unpublish_all};
 pub use registry::run;
 pub use shared_mount::ensure as share_mounts;
 pub use volume::{inline, persistent};
 
-use driver::Driver;
+pub use driver::Driver;
 
 /// The drivers that have registered. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Drivers(Arc<RwLock<BTreeMap<String, Arc<Driver>>>>);
 
 impl Drivers {
-    fn get(&self, name: &str) -> Option<Arc<Driver>> {
+    /// The driver of that name.
+    pub fn get(&self, name: &str) -> Option<Arc<Driver>> {
         self.0.read().get(name).cloned()
     }
 

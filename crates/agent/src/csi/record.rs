@@ -37,7 +37,8 @@ impl Published {
         fs::write(directory.join(FILE), serde_json::to_vec(self).map_err(io::Error::other)?)
     }
 
-    fn load(directory: &Path) -> Option<Self> {
+    /// What was published with that directory.
+    pub fn load(directory: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(directory.join(FILE)).ok()?).ok()
     }
 }

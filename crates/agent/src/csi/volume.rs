@@ -26,6 +26,7 @@ use super::{
     driver::{Capability, Driver, Request},
     expand::Growth,
     record::Published,
+    tokens::{self, Republished},
 };
 use crate::{
     context::Context,
@@ -105,6 +106,47 @@ impl Place<'_> {
         self.context.paths(self.pod).volume("csi", &self.name)
     }
 
+    /// The tokens are not part of the request that is kept: they grow old.
+    async fn publish_with_tokens(
+        &self,
+        driver: &Driver,
+        facts: &CSIDriverSpec,
+        request: &Request,
+        stage: Option<Request>,
+        read_only: bool,
+    ) -> Result<Source, VolumeError> {
+        let mut request = request.clone();
+        let added = tokens::add(self.context, self.pod, facts, &mut request).await;
+        added.map_err(|why| {
+            self.fail(format!("mounter.SetUpAt failed to get service account token attributes: {why}"))
+        })?;
+        self.publish(driver, &request, stage, read_only).await
+    }
+
+    /// What asks the driver again, if it wants to be asked.
+    fn republished(
+        &self,
+        driver: &Arc<Driver>,
+        facts: &CSIDriverSpec,
+        request: &Request,
+        read_only: bool,
+    ) -> Option<AbortHandle> {
+        let wanted = facts.requires_republish == Some(true);
+        wanted.then(|| {
+            let again = Republished {
+                context: Arc::clone(self.context),
+                pod: self.pod.clone(),
+                volume: self.name.clone(),
+                facts: facts.clone(),
+                driver: Arc::clone(driver),
+                request: request.clone(),
+                path: self.published(request.capability.block),
+                read_only,
+            };
+            again.follow()
+        })
+    }
+
     async fn publish(
         &self,
         driver: &Driver,
@@ -165,7 +207,7 @@ pub async fn persistent(
     pod: &Pod,
     bound: &Bound,
     source: &CSIPersistentVolumeSource,
-) -> Result<(Source, Option<AbortHandle>), VolumeError> {
+) -> Result<(Source, Vec<AbortHandle>), VolumeError> {
     let place = Place { context, pod, name: bound.volume.name_any() };
     let none = PersistentVolumeSpec::default();
     let spec = bound.volume.spec.as_ref().unwrap_or(&none);
@@ -217,7 +259,8 @@ pub async fn persistent(
         request.context.extend(place.pod_info(false));
     }
     let read_only = bound.read_only || source.read_only == Some(true);
-    let out = place.publish(&driver, &request, stage, read_only).await?;
+    let out = place.publish_with_tokens(&driver, &facts, &request, stage, read_only).await?;
+    let mut tasks: Vec<AbortHandle> = place.republished(&driver, &facts, &request, read_only).into_iter().collect();
     let one_writer = spec.access_modes.iter().flatten().any(|m| m == "ReadWriteOnce" || m == "ReadWriteOncePod");
     let give = match facts.fs_group_policy.as_deref() {
         Some("None") => false,
@@ -230,7 +273,7 @@ pub async fn persistent(
             .map_err(|e| place.fail(format!("applyFSGroup failed for vol {}: {e}", source.volume_handle)))?;
     }
     if !driver.abilities.expands || read_only {
-        return Ok((out, None));
+        return Ok((out, tasks));
     }
     let secret = namespaced(&source.node_expand_secret_ref).unwrap_or_default();
     let name = Some(secret.1.as_str()).filter(|n| !n.is_empty());
@@ -245,7 +288,8 @@ pub async fn persistent(
         path: place.published(block),
     };
     growth.catch_up(&bound.volume).await.map_err(|message| VolumeError::Expansion { volume: place.name, message })?;
-    Ok((out, Some(growth.follow())))
+    tasks.push(growth.follow());
+    Ok((out, tasks))
 }
 
 /// A volume that lives and dies with its pod.
@@ -254,7 +298,7 @@ pub async fn inline(
     pod: &Pod,
     name: &str,
     source: &CSIVolumeSource,
-) -> Result<Source, VolumeError> {
+) -> Result<(Source, Vec<AbortHandle>), VolumeError> {
     let place = Place { context, pod, name: name.to_owned() };
     let facts = place.facts(&source.driver).await?;
     if !facts.volume_lifecycle_modes.iter().flatten().any(|mode| mode == "Ephemeral") {
@@ -283,13 +327,14 @@ pub async fn inline(
         _ => drop(request.context.insert("csi.storage.k8s.io/ephemeral".to_owned(), "true".to_owned())),
     }
     let read_only = source.read_only == Some(true);
-    let out = place.publish(&driver, &request, None, read_only).await?;
+    let out = place.publish_with_tokens(&driver, &facts, &request, None, read_only).await?;
+    let tasks = place.republished(&driver, &facts, &request, read_only).into_iter().collect();
     if facts.fs_group_policy.as_deref() != Some("None") && !read_only {
         give_to_group_of(pod, out.path.clone())
             .await
             .map_err(|e| place.fail(format!("applyFSGroup failed for vol {name}: {e}")))?;
     }
-    Ok(out)
+    Ok((out, tasks))
 }
 
 fn fs_group(pod: &Pod) -> Option<i64> {

@@ -44,7 +44,7 @@ impl Machine {
         let uuid = text("/sys/class/dmi/id/product_uuid");
         Self {
             cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(1)),
-            memory_bytes: memory_total(&text("/proc/meminfo")).unwrap_or(0),
+            memory_bytes: total_of(&text("/proc/meminfo")).unwrap_or(0),
             storage_bytes: storage(data_dir).map_or(0, |s| s.0),
             hostname: release(nix::sys::utsname::UtsName::nodename),
             kernel: release(nix::sys::utsname::UtsName::release),
@@ -81,13 +81,33 @@ pub fn storage(path: &std::path::Path) -> Option<(i64, i64, u64, u64)> {
     Some((bytes(stat.blocks()), bytes(stat.blocks_available()), stat.files(), stat.files_available()))
 }
 
-fn memory_total(meminfo: &str) -> Option<i64> {
+fn total_of(meminfo: &str) -> Option<i64> {
     field(meminfo, "MemTotal:")
 }
 
 /// Bytes of memory that could be had without swapping.
 pub fn memory_available() -> Option<i64> {
     field(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:")
+}
+
+/// Bytes of memory.
+pub fn memory_total() -> Option<i64> {
+    total_of(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+/// When the machine was started.
+pub fn booted_at() -> Option<jiff::Timestamp> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    jiff::Timestamp::from_second(seconds).ok()
+}
+
+/// How many processes and threads there may be, and are.
+pub fn processes() -> Option<(u64, u64)> {
+    let most = fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?;
+    let load = fs::read_to_string("/proc/loadavg").ok()?;
+    let now = load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()?;
+    Some((most, now))
 }
 
 /// CPU time that all programs of the machine together have used, in nanoseconds.
@@ -124,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_kernels_files_are_understood() {
-        assert_eq!(memory_total("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
+        assert_eq!(total_of("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
         assert_eq!(os_image("NAME=x\nPRETTY_NAME=\"Debian 12\"\n").as_deref(), Some("Debian 12"));
         let machine = Machine::read(std::path::Path::new("/"));
         assert!(machine.cpus >= 1 && machine.memory_bytes > 100 << 20 && machine.storage_bytes > 0);

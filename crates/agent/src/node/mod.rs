@@ -11,6 +11,6 @@ mod shutdown;
 
 pub use conditions::Health;
 pub use lease::renew;
-pub use machine::{Machine, cpu_nanoseconds, memory_available, storage};
+pub use machine::{Machine, booted_at, cpu_nanoseconds, memory_available, memory_total, processes, storage};
 pub use registration::{keep, register};
 pub use shutdown::{SHUTTING_DOWN, shut_down};

@@ -49,7 +49,7 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
     let Parts { pod, container, image, paths, .. } = parts;
     let spec = pod.spec.as_ref().ok_or("the pod has no spec")?;
     let shared = spec.security_context.as_ref();
-    let security = security::of(pod, container);
+    let security = security::of(pod, container, context.config.seccomp_default);
     let args = command::arguments(container, &image.entrypoint, &image.cmd, &parts.environment);
     if args.is_empty() {
         return Err("no command specified".to_owned());

@@ -34,3 +34,4 @@ pub(crate) use container::{ContainerRecord, Current, Role};
 pub(crate) use dispatcher::run;
 pub(crate) use known::Pods;
 pub(crate) use launch::runtime_id;
+pub(crate) use prepare::root_id;

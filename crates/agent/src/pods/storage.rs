@@ -120,10 +120,15 @@ fn container_limits(pod: &Pod) -> impl Iterator<Item = (&str, u64, &str)> {
 
 /// Bytes that a tree takes on its own file system. What vanishes meanwhile counts nothing.
 pub fn tree_bytes(root: &Path) -> u64 {
-    let Ok(top) = fs::symlink_metadata(root) else { return 0 };
+    tree_size(root).0
+}
+
+/// The same, and how many files and directories it has.
+pub fn tree_size(root: &Path) -> (u64, u64) {
+    let Ok(top) = fs::symlink_metadata(root) else { return (0, 0) };
     let device = top.dev();
     let taken = |m: &Metadata| m.blocks() * 512;
-    let mut total = taken(&top);
+    let (mut total, mut files) = (taken(&top), 1);
     let mut left = vec![root.to_path_buf()];
     while let Some(directory) = left.pop() {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -132,12 +137,13 @@ pub fn tree_bytes(root: &Path) -> u64 {
                 continue;
             }
             total += taken(&metadata);
+            files += 1;
             if metadata.is_dir() {
                 left.push(entry.path());
             }
         }
     }
-    total
+    (total, files)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 pub use images::{Credential, ImageError, ImageInfo, Images};
+pub(crate) use real::traffic;
 pub use real::{ContentImages, EngineRuntime};
 pub use sub_path::SubPath;
 
@@ -60,6 +61,25 @@ pub trait Runtime: Send + Sync + 'static {
     async fn update(&self, sandbox: &str, container: &str, resources: Resources) -> engine::Result<()>;
     /// What the containers of a sandbox use at this moment.
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>>;
+    /// What went through the network interfaces of a sandbox that has a network of its own; nothing if nobody counts.
+    async fn traffic(&self, _sandbox: &str) -> Vec<Traffic> {
+        Vec::new()
+    }
+}
+
+/// What went through a network interface since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// For instance `eth0`.
+    pub interface: String,
+    /// Bytes in.
+    pub received: u64,
+    /// Packets that came in broken.
+    pub receive_errors: u64,
+    /// Bytes out.
+    pub sent: u64,
+    /// Packets that could not go out.
+    pub send_errors: u64,
 }
 
 /// What a container uses.
@@ -69,8 +89,18 @@ pub struct Usage {
     pub container: String,
     /// CPU time since its start, in nanoseconds.
     pub cpu_nanoseconds: u64,
+    /// All memory that is charged, in bytes.
+    pub memory: u64,
     /// Memory without reclaimable file cache, in bytes.
     pub working_set: u64,
+    /// Anonymous memory, in bytes.
+    pub rss: u64,
+    /// The limit of memory in bytes, if there is one.
+    pub memory_limit: Option<u64>,
+    /// Page faults, and those that read from disk.
+    pub page_faults: (u64, u64),
+    /// Periods of the CPU quota, and those in which it ran out.
+    pub cpu_periods: (u64, u64),
     /// Processes and threads.
     pub pids: u64,
 }

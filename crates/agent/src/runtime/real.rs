@@ -17,7 +17,8 @@ use tokio::{
 use crate::pods::storage::tree_bytes;
 
 use super::{
-    Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Usage, namespace, sub_path,
+    Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Traffic, Usage, namespace,
+    sub_path,
 };
 
 /// The engine.
@@ -150,10 +151,55 @@ impl Runtime for EngineRuntime {
         }
         Ok(out)
     }
+
+    async fn traffic(&self, sandbox: &str) -> Vec<Traffic> {
+        let Ok(sandbox) = self.sandbox(sandbox) else { return Vec::new() };
+        if sandbox.spec().network == engine::Namespace::Host {
+            return Vec::new();
+        }
+        // The file shows the network of the process.
+        let table = sandbox.pid().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok());
+        table.map(|table| traffic(&table)).unwrap_or_default()
+    }
+}
+
+/// Reads `/proc/net/dev`, loopback left out: a name and a colon, eight numbers of what came in, eight of what went out.
+pub(crate) fn traffic(table: &str) -> Vec<Traffic> {
+    let lines = table.lines().filter_map(|line| {
+        let (name, numbers) = line.split_once(':')?;
+        let numbers: Vec<u64> = numbers.split_whitespace().map_while(|number| number.parse().ok()).collect();
+        let [received, _, receive_errors, _, _, _, _, _, sent, _, send_errors, ..] = numbers[..] else { return None };
+        Some(Traffic { interface: name.trim().to_owned(), received, receive_errors, sent, send_errors })
+    });
+    lines.filter(|traffic| traffic.interface != "lo").collect()
 }
 
 fn usage(container: String, stats: &engine::cgroup::Stats) -> Usage {
-    Usage { container, cpu_nanoseconds: stats.cpu.usage, working_set: stats.memory.working_set, pids: stats.pids }
+    let engine::cgroup::Stats { cpu, memory, pids, .. } = *stats;
+    Usage {
+        container,
+        cpu_nanoseconds: cpu.usage,
+        memory: memory.usage,
+        working_set: memory.working_set,
+        rss: memory.rss,
+        memory_limit: memory.limit,
+        page_faults: (memory.page_faults, memory.major_page_faults),
+        cpu_periods: (cpu.periods, cpu.throttled_periods),
+        pids,
+    }
+}
+
+#[cfg(test)]
+mod traffic_tests {
+    #[test]
+    fn the_kernels_table_is_read_but_for_loopback() {
+        let table = "Inter-|   Receive                |  Transmit\n face |bytes    packets errs |bytes\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n\
+                     eth0: 4200 12 1 0 0 0 0 0 9001 30 2 0 0 0 0 0\n";
+        let found = super::traffic(table);
+        let [eth] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((eth.interface.as_str(), eth.received, eth.receive_errors), ("eth0", 4200, 1));
+        assert_eq!((eth.sent, eth.send_errors), (9001, 2));
+    }
 }
 
 fn process(streams: engine::Streams, control: Box<dyn ProcessControl>) -> Process {

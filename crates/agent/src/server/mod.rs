@@ -2,14 +2,16 @@
 //! node. HTTP/1.1 on any byte stream; upgrades to WebSocket and SPDY.
 
 mod channels;
+mod configz;
 mod exec;
 mod log_socket;
 mod logs;
+mod node_logs;
 mod port_forward;
 mod query;
 mod remote;
 mod respond;
-mod summary;
+mod stats;
 mod tunnel;
 mod upgrade;
 
@@ -49,9 +51,16 @@ impl Agent {
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         let stream = matches!(*request.method(), Method::GET | Method::POST);
         let result = match parts.as_slice() {
-            ["healthz"] if read => Ok(text(StatusCode::OK, "ok")),
-            ["pods"] if read => Ok(summary::pods(self)),
-            ["stats", "summary"] if read => Ok(summary::stats(self).await),
+            ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if read => Ok(text(StatusCode::OK, "ok")),
+            ["pods" | "runningpods"] | ["pods" | "runningpods", ""] if read => {
+                Ok(stats::pods(self, parts[0] == "runningpods"))
+            }
+            ["stats", "summary"] if read => Ok(stats::summary(self, query.flag(&["only_cpu_and_memory"])).await),
+            ["metrics"] if read => Ok(stats::metrics(self).await),
+            ["metrics", "cadvisor"] if read => Ok(stats::cadvisor(self).await),
+            ["metrics", "resource"] if read => Ok(stats::resource(self).await),
+            ["configz"] if read => Ok(configz::answer(self)),
+            ["logs", path @ ..] if read => node_logs::answer(path).await,
             ["containerLogs", namespace, pod, container] if read => {
                 logs::answer(self, namespace, pod, container, &query, request).await
             }
@@ -64,9 +73,11 @@ impl Agent {
             ["portForward", namespace, pod] if stream => {
                 port_forward::answer(self, namespace, pod, &query, request).await
             }
-            ["healthz" | "pods" | "containerLogs" | "exec" | "attach" | "portForward", ..] => {
-                Ok(text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
-            }
+            [
+                "healthz" | "pods" | "runningpods" | "stats" | "metrics" | "configz" | "logs" | "containerLogs"
+                | "exec" | "attach" | "portForward",
+                ..,
+            ] => Ok(text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")),
             _ => Ok(text(StatusCode::NOT_FOUND, "404 page not found")),
         };
         result.unwrap_or_else(respond::Refusal::into_response)

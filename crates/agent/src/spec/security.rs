@@ -32,8 +32,9 @@ pub struct Security {
     pub unmasked_proc: bool,
 }
 
-/// Merges pod and container.
-pub fn of(pod: &Pod, container: &Container) -> Security {
+/// Merges pod and container. Without a profile there is no filter unless `seccomp_default` says so, as with the kubelet's
+/// `--seccomp-default`.
+pub fn of(pod: &Pod, container: &Container, seccomp_default: bool) -> Security {
     let own = container.security_context.as_ref();
     let shared = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
     let privileged = own.and_then(|c| c.privileged).unwrap_or(false);
@@ -44,19 +45,48 @@ pub fn of(pod: &Pod, container: &Container) -> Security {
         capabilities: capabilities::bounding(asked, privileged),
         read_only_root: own.and_then(|c| c.read_only_root_filesystem).unwrap_or(false),
         no_new_privileges: own.and_then(|c| c.allow_privilege_escalation) == Some(false),
-        seccomp: seccomp(profile, privileged),
+        seccomp: seccomp(profile, privileged, seccomp_default),
         unmasked_proc: privileged || own.and_then(|c| c.proc_mount.as_deref()) == Some("Unmasked"),
     }
 }
 
-fn seccomp(profile: Option<&SeccompProfile>, privileged: bool) -> Seccomp {
+fn seccomp(profile: Option<&SeccompProfile>, privileged: bool, by_default: bool) -> Seccomp {
     match profile {
         _ if privileged => Seccomp::Unconfined,
-        None => Seccomp::RuntimeDefault,
+        None if by_default => Seccomp::RuntimeDefault,
+        None => Seccomp::Unconfined,
         Some(p) => match (p.type_.as_str(), &p.localhost_profile) {
             ("Unconfined", _) => Seccomp::Unconfined,
             ("Localhost", Some(path)) => Seccomp::Localhost(path.clone()),
             _ => Seccomp::RuntimeDefault,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn filter(pod: serde_json::Value, container: serde_json::Value, by_default: bool) -> Seccomp {
+        let container = json!({"name": "c", "securityContext": container});
+        let pod = json!({"metadata": {}, "spec": {"securityContext": pod, "containers": [container]}});
+        let pod: Pod = serde_json::from_value(pod).expect("a pod");
+        let container = pod.spec.as_ref().expect("a spec").containers[0].clone();
+        of(&pod, &container, by_default).seccomp
+    }
+
+    #[test]
+    fn without_a_profile_the_node_decides_about_the_filter() {
+        assert_eq!(filter(json!({}), json!({}), false), Seccomp::Unconfined);
+        assert_eq!(filter(json!({}), json!({}), true), Seccomp::RuntimeDefault);
+        assert_eq!(filter(json!({}), json!({"privileged": true}), true), Seccomp::Unconfined);
+        let (default, none) = (json!({"type": "RuntimeDefault"}), json!({"type": "Unconfined"}));
+        assert_eq!(filter(json!({"seccompProfile": default}), json!({}), false), Seccomp::RuntimeDefault);
+        assert_eq!(
+            filter(json!({"seccompProfile": default}), json!({"seccompProfile": none}), true),
+            Seccomp::Unconfined
+        );
     }
 }

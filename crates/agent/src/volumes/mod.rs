@@ -26,6 +26,7 @@ pub use mounts::{MountError, Mounts, devices_of, mounts_of};
 pub use objects::Objects;
 pub use ownership::give as give_to_group_of;
 pub use remove::remove_tree;
+pub use token::request as request_token;
 
 use crate::{context::Context, csi, paths::PodPaths, spec::quantity};
 
@@ -142,9 +143,9 @@ pub async fn set_up(context: &Arc<Context>, pods: &watch::Receiver<Arc<Pod>>) ->
     let all = volumes(&pod).map(|volume| set_up_one(context, pods, &pod, &paths, volume));
     let mut out = PodVolumes::default();
     for result in futures::future::join_all(all).await {
-        let (name, source, task) = result?;
+        let (name, source, tasks) = result?;
         out.sources.insert(name, source);
-        out.live.extend(task);
+        out.live.extend(tasks);
     }
     Ok(out)
 }
@@ -155,7 +156,7 @@ async fn set_up_one(
     pod: &Pod,
     paths: &PodPaths,
     volume: &Volume,
-) -> Result<(String, Source, Option<AbortHandle>), VolumeError> {
+) -> Result<(String, Source, Vec<AbortHandle>), VolumeError> {
     let fail = |message: String| VolumeError::SetUp { volume: volume.name.clone(), message };
     let fs_group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|c| c.fs_group);
     let source = |path: PathBuf| Source { path, ..Source::default() };
@@ -165,27 +166,28 @@ async fn set_up_one(
         if !memory {
             make_empty_dir(&path, fs_group).map_err(|e| fail(e.to_string()))?;
         }
-        return Ok((volume.name.clone(), Source { path, memory, ..Source::default() }, None));
+        return Ok((volume.name.clone(), Source { path, memory, ..Source::default() }, Vec::new()));
     }
     if let Some(host) = &volume.host_path {
         host_path::check(host).map_err(fail)?;
-        return Ok((volume.name.clone(), source(PathBuf::from(&host.path)), None));
+        return Ok((volume.name.clone(), source(PathBuf::from(&host.path)), Vec::new()));
     }
     if let Some(live) = live::Live::of(volume) {
         let path = paths.volume(live.kind, &volume.name);
         let task = live.start(context, pods.clone(), path.clone(), fs_group).await.map_err(fail)?;
-        return Ok((volume.name.clone(), Source { path, read_only: true, ..Source::default() }, Some(task)));
+        return Ok((volume.name.clone(), Source { path, read_only: true, ..Source::default() }, vec![task]));
     }
     if let Some(wanted) = claim::wanted(pod, volume) {
         let bound = claim::find(context, pod, &volume.name, &wanted).await?;
-        let (source, task) = match bound.volume.spec.as_ref().and_then(|s| s.csi.as_ref()) {
+        let (source, tasks) = match bound.volume.spec.as_ref().and_then(|s| s.csi.as_ref()) {
             Some(source) => csi::persistent(context, pod, &bound, source).await?,
-            None => (claim::on_this_node(pod, &bound).await?, None),
+            None => (claim::on_this_node(pod, &bound).await?, Vec::new()),
         };
-        return Ok((volume.name.clone(), source, task));
+        return Ok((volume.name.clone(), source, tasks));
     }
     if let Some(source) = &volume.csi {
-        return Ok((volume.name.clone(), csi::inline(context, pod, &volume.name, source).await?, None));
+        let (source, tasks) = csi::inline(context, pod, &volume.name, source).await?;
+        return Ok((volume.name.clone(), source, tasks));
     }
     Err(fail("no volume plugin matched".to_owned()))
 }

@@ -11,6 +11,8 @@ use kube::{Api, Client, api::PostParams};
 pub struct Token {
     /// The token.
     pub text: String,
+    /// When its life is over.
+    pub expires: Timestamp,
     /// When four fifths of its life are over.
     pub renew_at: Timestamp,
 }
@@ -50,8 +52,9 @@ pub async fn request(
         .map_err(|error| format!("failed to fetch token: {}", plain(&error)))?;
     let status = answer.status.ok_or("failed to fetch token: the answer has no status")?;
     let life = status.expiration_timestamp.map_or(SignedDuration::from_secs(3600), |t| t.0.duration_since(now));
+    let expires = now.checked_add(life).unwrap_or(now);
     let renew_at = now.checked_add(SignedDuration::from_secs((life.as_secs() * 4 / 5).max(10))).unwrap_or(now);
-    Ok(Token { text: status.token.unwrap_or_default(), renew_at })
+    Ok(Token { text: status.token.unwrap_or_default(), expires, renew_at })
 }
 
 /// The API's own words.

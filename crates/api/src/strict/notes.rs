@@ -14,6 +14,8 @@ pub struct Notes {
     pub conversion: Option<String>,
     /// Unknown and duplicate fields.
     pub issues: Vec<String>,
+    /// Zero values stay, even those that Go does not write.
+    pub keeps_zeros: bool,
     /// The fault is in `apiVersion` or `kind`, or the whole is no object.
     in_type: bool,
 }
@@ -22,6 +24,11 @@ pub struct Notes {
 const MOST_ISSUES: usize = 100;
 
 impl Notes {
+    /// For a walk that leaves zero values in.
+    pub fn keeping_zeros() -> Self {
+        Self { keeps_zeros: true, ..Self::default() }
+    }
+
     /// The fault if it makes the type of the object unreadable.
     pub fn unreadable_type(&self) -> Option<String> {
         let fault = self.fault.as_ref().filter(|_| self.in_type)?;

@@ -261,3 +261,49 @@ fn what_was_decoded_decodes_to_itself_however_the_text_was_bent() {
     }
     assert!(decoded_count > 500 && refused_count > 500, "{decoded_count} {refused_count}");
 }
+
+#[test]
+fn zero_values_that_go_does_not_write_are_left_out() {
+    let text = r#"{"metadata":{"name":"p","generateName":"","labels":{},"finalizers":[]},"spec":{"hostNetwork":false,
+        "terminationGracePeriodSeconds":0,"shareProcessNamespace":false,"volumes":[{"name":"v","emptyDir":{"medium":""}},
+        {"name":"m","configMap":{"name":"","optional":false,"items":[]}}],"containers":[{"name":"","image":"i","tty":false,
+        "stdin":true,"args":[],"env":[{"name":"a","value":""}],"resources":{"limits":{}},"ports":[{"containerPort":0,
+        "hostPort":0}],"volumeMounts":[{"name":"v","mountPath":"/v","readOnly":false}],
+        "securityContext":{"privileged":false,"capabilities":{"drop":[]}}}]}}"#;
+    let decoded = decode(resource("", "v1", "pods"), text.as_bytes()).expect("it decodes");
+    assert_eq!(
+        decoded.object,
+        json!({
+            "kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p"},
+            "spec": {
+                "terminationGracePeriodSeconds": 0, "shareProcessNamespace": false,
+                "volumes": [{"name": "v", "emptyDir": {}}, {"name": "m", "configMap": {"optional": false}}],
+                "containers": [{
+                    "name": "", "image": "i", "stdin": true, "env": [{"name": "a"}], "resources": {},
+                    "ports": [{"containerPort": 0}], "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+                    "securityContext": {"privileged": false, "capabilities": {}},
+                }],
+            },
+        })
+    );
+    let tree = serde_json::from_str(text).expect("it is JSON");
+    let applied = decode_applied(resource("", "v1", "pods"), tree).expect("it decodes");
+    assert_eq!(applied.object["spec"]["hostNetwork"], false, "a configuration owns what it names");
+    let mut merged = applied.object;
+    without_zeros(resource("", "v1", "pods").schema, &mut merged);
+    assert_eq!(merged, decoded.object);
+}
+
+#[test]
+fn a_zero_that_stands_last_wins_over_what_stood_before() {
+    let text = r#"{"spec":{"hostNetwork":true,"hostNetwork":false,"hostPID":false,"hostPID":true}}"#;
+    let decoded = decode(resource("", "v1", "pods"), text.as_bytes()).expect("it decodes");
+    assert_eq!(decoded.object["spec"], json!({"hostPID": true}));
+}
+
+#[test]
+fn kinds_that_are_not_upstreams_keep_their_zeros() {
+    let text = r#"{"spec":{"service":{"name":""},"limit":{"requests":0}}}"#;
+    let decoded = decode(resource("patterns.hythe.dev", "v1", "ratelimits"), text.as_bytes()).expect("it decodes");
+    assert_eq!(decoded.object["spec"], json!({"service": {"name": ""}, "limit": {"requests": 0}}));
+}

@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 
 use super::{
     notes::{Notes, Path, struct_type},
-    scalar,
+    scalar, zero,
 };
 use crate::schema::{Shape, Type};
 
@@ -140,14 +140,20 @@ impl Node<'_, '_> {
             match key {
                 Ok(index) => {
                     let field = &of.fields[index];
-                    if seen & (1 << index) != 0 {
+                    let again = seen & (1 << index) != 0;
+                    seen |= 1 << index;
+                    if again {
                         self.notes.issue("duplicate", self.path, field.name);
                     }
-                    seen |= 1 << index;
                     let path = Path::Field(self.path, of, field);
                     let node = Node { place: Place::Shape(&field.shape), path: &path, notes: &mut *self.notes };
                     let value = access.next_value_seed(node)?;
-                    if !value.is_null() {
+                    if !self.notes.keeps_zeros && zero::is_left_out(field, &value) {
+                        // What came before under that name is overwritten all the same.
+                        if again {
+                            map.shift_remove(field.name);
+                        }
+                    } else if !value.is_null() {
                         map.insert(field.name.into(), value);
                     }
                 }
@@ -169,14 +175,14 @@ impl Node<'_, '_> {
             if map.contains_key(&key) {
                 self.notes.issue("duplicate", self.path, &key);
             }
-            map.insert(key, if value.is_null() { zero(of) } else { value });
+            map.insert(key, if value.is_null() { empty(of) } else { value });
         }
         Ok(Value::Object(map))
     }
 }
 
 /// What Go has where an item or a map's value is null.
-fn zero(shape: &Shape) -> Value {
+fn empty(shape: &Shape) -> Value {
     match shape {
         Shape::Boolean => false.into(),
         Shape::Int32 | Shape::Int64 | Shape::Number | Shape::IntOrString => 0.into(),
@@ -255,7 +261,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
             let path = Path::Item(self.path, items.len());
             let node = Node { place: Place::Shape(of), path: &path, notes: &mut *self.notes };
             match access.next_element_seed(node)? {
-                Some(Value::Null) => items.push(zero(of)),
+                Some(Value::Null) => items.push(empty(of)),
                 Some(item) => items.push(item),
                 None => return Ok(Value::Array(items)),
             }

@@ -1,6 +1,7 @@
 //! Admission: what a request must pass, and what it is given on the way. A row of a table says which requests a step
 //! is about; the step itself is a function in a file of its own.
 
+mod certificate_request;
 mod default_class;
 mod in_use_protection;
 mod limit_ranger;
@@ -40,7 +41,6 @@ pub(crate) struct Attributes<'a> {
     /// Empty for cluster scope.
     pub namespace: &'a str,
     pub name: &'a str,
-    #[expect(dead_code, reason = "steps that judge by user (node restriction, owner references) come with RBAC")]
     pub user: &'a User,
     /// The object before the change.
     pub old: Option<&'a Value>,
@@ -76,6 +76,11 @@ const PODS: &[(&str, &str)] = &[("", "pods")];
 /// last of all, in the transaction of the write itself: see [`crate::allocate`].
 const STEPS: &[Step] = &[
     Step { on: &[Create, Delete], of: &[("", "*")], run: namespace_lifecycle::judge },
+    Step {
+        on: &[Create],
+        of: &[("certificates.k8s.io", "certificatesigningrequests")],
+        run: certificate_request::name_requester,
+    },
     Step { on: &[Create], of: PODS, run: sidecar::inject },
     Step { on: &[Create], of: PODS, run: limit_ranger::fill_in },
     Step { on: &[Create], of: PODS, run: service_account::give },

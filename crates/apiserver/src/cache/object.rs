@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use store::Revision;
 
-use crate::{encode, scan};
+use crate::{encode, protobuf, scan};
 
 /// Field selectors of a kind: (label, JSON pointer).
 pub(crate) type Selectable = &'static [(&'static str, &'static str)];
@@ -75,6 +75,7 @@ pub(crate) struct Change {
     pub previous: Option<Arc<Cached>>,
     frame: OnceLock<Bytes>,
     lean_frame: OnceLock<Bytes>,
+    protobuf_frame: OnceLock<Bytes>,
 }
 
 impl Change {
@@ -88,6 +89,7 @@ impl Change {
             previous,
             frame: OnceLock::new(),
             lean_frame: OnceLock::new(),
+            protobuf_frame: OnceLock::new(),
         }
     }
 
@@ -101,18 +103,24 @@ impl Change {
             previous: Some(previous),
             frame: OnceLock::new(),
             lean_frame: OnceLock::new(),
+            protobuf_frame: OnceLock::new(),
         }
     }
 
     /// The watch frame of the change, made once for all watchers.
     pub fn frame(&self) -> Bytes {
-        self.frame.get_or_init(|| frame(self.kind, &self.object.bytes)).clone()
+        self.frame.get_or_init(|| frame(self.kind.word(), &self.object.bytes)).clone()
     }
 
     /// The same without managed fields, for those who do without.
     pub fn lean_frame(&self) -> Bytes {
-        let lean = || scan::without_managers(&self.object.bytes).map(|object| frame(self.kind, &object));
+        let lean = || scan::without_managers(&self.object.bytes).map(|object| frame(self.kind.word(), &object));
         self.lean_frame.get_or_init(|| lean().unwrap_or_else(|| self.frame())).clone()
+    }
+
+    /// The same in protobuf.
+    pub fn protobuf_frame(&self) -> Bytes {
+        self.protobuf_frame.get_or_init(|| protobuf::event(self.kind.word(), &self.object.bytes)).clone()
     }
 
     /// Bytes that the change keeps alive.
@@ -122,8 +130,7 @@ impl Change {
 }
 
 /// `{"type":…,"object":…}` and a newline.
-pub(crate) fn frame(kind: ChangeKind, object: &[u8]) -> Bytes {
-    let word = kind.word();
+pub(crate) fn frame(word: &str, object: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(object.len() + word.len() + 24);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(word.as_bytes());

@@ -83,3 +83,78 @@ impl<'a> Token<'a> {
         }
     }
 }
+
+/// A message in the making.
+#[derive(Default)]
+pub(super) struct Writer {
+    out: Vec<u8>,
+}
+
+impl Writer {
+    pub fn with_capacity(bytes: usize) -> Writer {
+        Writer { out: Vec::with_capacity(bytes) }
+    }
+
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.out
+    }
+
+    /// What is there so far, of which nothing is kept.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Bytes outside of any field.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    pub fn varint(&mut self, number: u32, value: u64) {
+        self.push(u64::from(number) << 3);
+        self.push(value);
+    }
+
+    pub fn double(&mut self, number: u32, value: f64) {
+        self.push(u64::from(number) << 3 | 1);
+        self.raw(&value.to_le_bytes());
+    }
+
+    pub fn bytes(&mut self, number: u32, bytes: &[u8]) {
+        self.head(number, bytes.len());
+        self.raw(bytes);
+    }
+
+    /// Tag and length of a field whose so many bytes follow.
+    pub fn head(&mut self, number: u32, length: usize) {
+        self.push(u64::from(number) << 3 | 2);
+        self.push(length as u64);
+    }
+
+    /// A message within this one. Most are shorter than 128 bytes, whose length is one byte; longer ones are moved.
+    pub fn message(&mut self, number: u32, fill: impl FnOnce(&mut Writer)) {
+        self.push(u64::from(number) << 3 | 2);
+        let at = self.out.len();
+        self.out.push(0);
+        fill(self);
+        let length = self.out.len() - at - 1;
+        if length < 0x80 {
+            self.out[at] = length as u8;
+            return;
+        }
+        let mut digits = Writer::default();
+        digits.push(length as u64);
+        self.out.splice(at..=at, digits.out);
+    }
+
+    fn push(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.out.push(value as u8);
+    }
+}

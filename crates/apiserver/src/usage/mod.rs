@@ -155,7 +155,7 @@ async fn used_by_node(server: &ApiServer, node: &str) -> Outcome<Arc<Used>> {
 async fn ask(server: &ApiServer, node: &str) -> Outcome<Sample> {
     let (parts, ()) = Request::new(()).into_parts();
     let body = RequestBody::Local(Empty::new().map_err(|never| match never {}).boxed_unsync());
-    let response = node_proxy::to_node(server, node, "/stats/summary", parts, body).await?;
+    let response = node_proxy::to_node(server, node, "/stats/summary?only_cpu_and_memory=true", parts, body).await?;
     let bytes = node_proxy::checked(response).await?.into_body().collect_bytes().await;
     let bytes = bytes.map_err(|error| Status::internal_error(error.to_string()))?;
     let summary = serde_json::from_slice(&bytes).ok().and_then(|tree: Value| Sample::read(&tree));

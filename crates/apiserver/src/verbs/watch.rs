@@ -21,7 +21,8 @@ use crate::{
     call::{Call, Reply},
     failure::Outcome,
     metrics::Open,
-    negotiate::Shape,
+    negotiate::{Format, Shape},
+    protobuf,
     query::ListOptions,
     respond,
     selection::Selection,
@@ -54,6 +55,7 @@ struct Watcher {
     route: Option<String>,
     selection: Selection,
     shape: Shape,
+    format: Format,
     /// Without managed fields.
     lean: bool,
     include: IncludeObject,
@@ -88,6 +90,7 @@ pub(crate) async fn watch(call: &Call<'_>, options: &ListOptions) -> Outcome<Rep
         route,
         selection,
         shape: call.accept.shape,
+        format: call.accept.format,
         lean: call.accept.lean,
         include: respond::include_object(call)?,
         headed: false,
@@ -275,7 +278,12 @@ impl Watcher {
             }
         };
         let frame = if kind == change.kind && self.shape == Shape::Object && version::is_stored(self.resource) {
-            if self.lean { change.lean_frame() } else { change.frame() }
+            match (self.format, self.lean) {
+                (Format::Protobuf, false) => change.protobuf_frame(),
+                (Format::Protobuf, true) => self.frame_of(kind, &change.object),
+                (_, false) => change.frame(),
+                (_, true) => change.lean_frame(),
+            }
         } else if kind == ChangeKind::Deleted && change.kind == ChangeKind::Modified {
             // The object left the selection: its last state within it, at the revision of the change.
             match &change.previous {
@@ -297,15 +305,15 @@ impl Watcher {
             bytes = respond::lean(bytes);
         }
         match self.shape {
-            Shape::Object => frame(kind, &bytes),
-            Shape::Metadata => frame(kind, &respond::metadata_only(&bytes)),
+            Shape::Object => self.framed(kind.word(), &bytes),
+            Shape::Metadata => self.framed(kind.word(), &respond::metadata_only(&bytes)),
             Shape::Table => {
                 let tree: Value = serde_json::from_slice(&bytes).unwrap_or_default();
                 let revision = object.revision.to_string();
                 let header = Header { resource_version: &revision, without_columns: self.headed, ..Header::default() };
                 let table = table::render(self.resource, [&tree], self.include, &header, Timestamp::now());
                 self.headed = true;
-                frame(kind, table.to_string().as_bytes())
+                self.framed(kind.word(), table.to_string().as_bytes())
             }
         }
     }
@@ -326,14 +334,17 @@ impl Watcher {
             let inner = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]});
             object["rows"] = json!([{"cells": [], "object": inner}]);
         }
-        Bytes::from(format!("{}\n", json!({"type": "BOOKMARK", "object": object})))
+        self.framed("BOOKMARK", object.to_string().as_bytes())
+    }
+
+    /// An event in the client's format.
+    fn framed(&self, word: &str, object: &[u8]) -> Bytes {
+        if self.format == Format::Protobuf { protobuf::event(word, object) } else { frame(word, object) }
     }
 
     fn fail(&mut self, status: &Status) {
-        let mut line = br#"{"type":"ERROR","object":"#.to_vec();
-        line.extend_from_slice(&status.to_json());
-        line.extend_from_slice(b"}\n");
-        self.ready.push_back(Bytes::from(line));
+        let frame = self.framed("ERROR", &status.to_json());
+        self.ready.push_back(frame);
         self.ended = true;
     }
 }

@@ -65,3 +65,29 @@ async fn updates_own_what_they_change() {
     );
     assert!(fields.iter().any(|(m, d)| **m == "changer" && d.get("f:y").is_some()), "{fields:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zero_that_is_applied_is_owned_and_not_shown() {
+    let api = Api::new().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let labels = json!({"a": "b"});
+    let applied = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {
+            "paused": false, "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{
+                "name": "c", "image": "i", "tty": false,
+            }]}},
+        },
+    });
+    let path = format!("{deployments}/web?fieldManager=me");
+    let (code, made) = api.patch("apply", &path, &applied).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["spec"].get("paused"), None, "{made}");
+    assert_eq!(made["spec"]["template"]["spec"]["containers"][0].get("tty"), None, "{made}");
+    let owned = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"];
+    assert_eq!(owned["f:paused"], json!({}), "{owned}");
+    assert_eq!(owned["f:template"]["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"]["f:tty"], json!({}), "{owned}");
+    let (_, again) = api.patch("apply", &path, &applied).await;
+    assert_eq!(again, made, "the same configuration again is no write");
+}

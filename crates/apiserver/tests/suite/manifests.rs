@@ -65,7 +65,7 @@ pub fn body(group: &str, kind: &str) -> Option<Value> {
         ("scheduling.k8s.io", "PriorityClass") => json!({"value": 7}),
         ("storage.k8s.io", "StorageClass") => json!({"provisioner": "example.com/p"}),
         ("storage.k8s.io", "CSIDriver") => json!({"spec": {}}),
-        ("storage.k8s.io", "CSINode") => json!({"spec": {"drivers": []}}),
+        ("storage.k8s.io", "CSINode") => json!({"spec": {"drivers": [{"name": "a.example.com", "nodeID": "n"}]}}),
         ("storage.k8s.io", "CSIStorageCapacity") => json!({"storageClassName": "c"}),
         ("storage.k8s.io", "VolumeAttachment") => {
             json!({"spec": {"attacher": "a.example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"}}})

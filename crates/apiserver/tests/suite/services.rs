@@ -119,3 +119,22 @@ async fn headless_and_external_services_have_no_address() {
     assert_eq!(code, 200, "{now}");
     assert!(now["spec"]["clusterIP"].as_str().is_some_and(|ip| ip.starts_with("10.43.")), "{now}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_of_the_api_comes_back_when_it_is_deleted() {
+    let advertise = (std::net::IpAddr::from([192, 0, 2, 7]), 6443);
+    let api = Api::with(apiserver::Config { advertise, ..apiserver::Config::default() }).await;
+    for collection in [
+        "/api/v1/namespaces/default/services",
+        "/api/v1/namespaces/default/endpoints",
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+    ] {
+        let (_, before) = api.get(&format!("{collection}/kubernetes")).await;
+        let since = super::client::revision(&before);
+        let path = format!("{collection}?watch=1&fieldSelector=metadata.name%3Dkubernetes&resourceVersion={since}");
+        let mut events = api.watch(&path).await;
+        assert_eq!(api.delete(&format!("{collection}/kubernetes"), &Value::Null).await.0, 200);
+        assert_eq!(events.brief().await.0, "DELETED", "{collection}");
+        assert_eq!(events.brief().await.0, "ADDED", "{collection}");
+    }
+}

@@ -174,7 +174,7 @@ async fn discovery_openapi_version_and_health_answer() {
         assert_eq!(code, 200, "{path}");
         assert!(document.is_object(), "{path}");
     }
-    for path in ["/healthz", "/livez?verbose", "/readyz", "/readyz/store", "/metrics"] {
+    for path in ["/healthz", "/livez?verbose", "/readyz", "/readyz/etcd", "/metrics"] {
         let response = api.send(http::Method::GET, path, &[], "").await;
         assert_eq!(response.status(), 200, "{path}");
     }

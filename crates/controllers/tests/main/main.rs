@@ -2,6 +2,7 @@
 
 mod autoscalers;
 mod budgets;
+mod certificates;
 mod cronjobs;
 mod daemonsets;
 mod deployments;

@@ -20,6 +20,8 @@ use crate::spec::Mount;
 pub(super) struct Propagation<'a> {
     private: Vec<&'a Path>,
     shared: Vec<Shared<'a>>,
+    /// Slaves already; only whether there is anything to receive from is to be looked at.
+    slaves: Vec<&'a Mount>,
 }
 
 struct Shared<'a> {
@@ -39,7 +41,8 @@ impl<'a> Propagation<'a> {
             };
             Shared { mount, within: mounts.iter().filter(inside).map(|m| Path::new(&m.destination)).collect() }
         });
-        Self { private, shared: shared.collect() }
+        let slaves = binds().filter(|m| has(m, &["rslave", "slave"])).collect();
+        Self { private, shared: shared.collect(), slaves }
     }
 
     /// Visits the mount namespaces of the host and of the container whose process is `pid`, and comes back. The caller
@@ -48,13 +51,14 @@ impl<'a> Propagation<'a> {
     /// # Errors
     /// What the container is not to be started with.
     pub fn apply(&self, host: &File, pid: i32) -> Result<(), String> {
-        if self.private.is_empty() && self.shared.is_empty() {
+        if self.private.is_empty() && self.shared.is_empty() && self.slaves.is_empty() {
             return Ok(());
         }
         let open = |path: &str| File::open(path).map_err(|error| format!("open {path}: {error}"));
         let (before, inside) = (open("/proc/self/ns/mnt")?, open(&format!("/proc/{pid}/ns/mnt"))?);
         let place = open(".")?;
-        let trees = if self.shared.is_empty() { Ok(Vec::new()) } else { enter(host).and_then(|()| self.copies()) };
+        let on_host = !self.shared.is_empty() || !self.slaves.is_empty();
+        let trees = if on_host { enter(host).and_then(|()| self.copies()) } else { Ok(Vec::new()) };
         let outcome = trees.and_then(|trees| {
             enter(&inside)?;
             self.change(trees)
@@ -64,9 +68,19 @@ impl<'a> Propagation<'a> {
         outcome
     }
 
-    /// On the host: peers of what is to be shared.
+    /// On the host: peers of what is to be shared, once what is to receive has been found to have a source.
     fn copies(&self) -> Result<Vec<Detached>, String> {
         let table = fs::read_to_string("/proc/self/mountinfo").map_err(|error| format!("read the mounts: {error}"))?;
+        for mount in &self.slaves {
+            let source = fs::canonicalize(&mount.source).map_err(|error| format!("mount {}: {error}", mount.source))?;
+            let (on, peers) = governing(&table, &source);
+            if !peers.contains("shared:") && !peers.contains("master:") {
+                return Err(format!(
+                    "path {:?} is mounted on {on:?} but it is not a shared or slave mount",
+                    mount.source
+                ));
+            }
+        }
         let copy = |Shared { mount, .. }: &Shared<'_>| {
             let fail = |error: io::Error| format!("mount {}: {error}", mount.source);
             let source = fs::canonicalize(&mount.source).map_err(fail)?;
@@ -161,6 +175,8 @@ mod tests {
             [bind("/a", "rprivate"), bind("/b", "rslave"), bind("/c", "rshared"), bind("/c/d", "rslave"), tmpfs];
         let found = Propagation::of(&mounts);
         assert_eq!(found.private, [Path::new("/a")]);
+        let slaves: Vec<&str> = found.slaves.iter().map(|mount| mount.destination.as_str()).collect();
+        assert_eq!(slaves, ["/b", "/c/d"]);
         assert_eq!((found.shared.len(), found.shared[0].within.as_slice()), (1, &[Path::new("/c/d")][..]));
     }
 }

@@ -83,6 +83,7 @@ mod tests {
             edge_https_port: 0,
             edge_host_network: false,
             no_patterns: false,
+            seccomp_default: false,
             docker_socket: None,
             userns_remap: None,
             registries: Default::default(),

@@ -40,6 +40,9 @@ pub fn start(instance: &Instance, flags: &UpFlags) -> Result<ExitCode> {
     if flags.no_patterns {
         command.arg("--no-patterns");
     }
+    if flags.seccomp_default {
+        command.arg("--seccomp-default");
+    }
     if let Some(socket) = &flags.docker_socket {
         command.arg("--docker-socket").arg(socket);
     }

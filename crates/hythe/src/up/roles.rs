@@ -16,7 +16,7 @@ use agent::{
     services::KernelServices,
 };
 use anyhow::{Context, Result};
-use apiserver::{ApiServer, User};
+use apiserver::{ApiServer, CONTROLLER_MANAGER, Components, SCHEDULER, User};
 use engine::{
     Engine, EngineConfig, IdRange, ShimCommand,
     content::{Content, PullOptions},
@@ -111,7 +111,9 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     progress.phase("store");
 
     let node = LocalAgent::default();
-    let server = ApiServer::new(api_config(flags, &settings, &pki, &node)?, store.clone()).await?;
+    let components = Components::default();
+    let api_config = apiserver::Config { components: components.clone(), ..api_config(flags, &settings, &pki, &node)? };
+    let server = ApiServer::new(api_config, store.clone()).await?;
     let client = |program| Client::new(server.in_process().named(program).lean(), "default");
     storage_class::ensure(client("hythe")).await?;
     progress.phase("api server");
@@ -121,13 +123,14 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     tasks.spawn(watched("api listener", stop.clone(), serve(server.clone(), listener, &pki)?));
     tasks.spawn(watched("compaction", stop.clone(), compaction::run(store.clone())));
     tasks.spawn(watched("rest", stop.clone(), rest::run()));
-    tasks.spawn(watched(
-        "scheduler",
-        stop.clone(),
-        scheduler::run(client("kube-scheduler"), scheduler::Config::default()),
-    ));
-    let controllers = controllers::Config::new(pki.ca.clone());
-    tasks.spawn(watched("controllers", stop.clone(), controllers::run(client("kube-controller-manager"), controllers)));
+    let scheduler = scheduler::run(client("kube-scheduler"), scheduler::Config::default());
+    let scheduler = with(components.running(SCHEDULER), scheduler);
+    tasks.spawn(watched("scheduler", stop.clone(), scheduler));
+    let signing = controllers::Authority { certificate: pki.ca.clone(), key: pki.ca_key.clone() };
+    let controllers = controllers::Config { signing: Some(signing), ..controllers::Config::new(pki.ca.clone()) };
+    let controllers = controllers::run(client("kube-controller-manager"), controllers);
+    let controllers = with(components.running(CONTROLLER_MANAGER), controllers);
+    tasks.spawn(watched("controllers", stop.clone(), controllers));
     if !flags.no_patterns {
         patterns::edge::ensure_classes(&client("hythe")).await?;
         tasks.spawn(watched(
@@ -190,6 +193,11 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// A part of the control plane, which counts as running until it ends.
+async fn with<T>(_running: apiserver::Running, role: impl Future<Output = T>) -> T {
+    role.await
 }
 
 /// A role that ends takes the platform down, since nothing works without it; the next start repairs what it left.
@@ -316,6 +324,7 @@ fn agent_config(instance: &Instance, settings: &Settings, flags: &UpFlags) -> Re
     if let Some(path) = &flags.kubelet_config {
         configure(&mut config, path).with_context(|| path.display().to_string())?;
     }
+    config.seccomp_default |= flags.seccomp_default;
     Ok(config)
 }
 

@@ -151,6 +151,7 @@ impl Refusal {
             }
             Self::Volumes(Obstacle::NodeConflict) => "node(s) had volume node affinity conflict",
             Self::Volumes(Obstacle::NothingToBind) => "node(s) didn't find available persistent volumes to bind",
+            Self::Volumes(Obstacle::NoSpace) => "node(s) did not have enough free storage",
             Self::SpreadLabel => "node(s) didn't match pod topology spread constraints (missing required label)",
             Self::Spread => "node(s) didn't match pod topology spread constraints",
             Self::Affinity => "node(s) didn't match pod affinity rules",

@@ -1,6 +1,7 @@
 //! Claims, volumes and classes as the scheduler knows them, and what a placement needs of them: a pod goes only where
 //! its volumes can be had, and is bound once they are.
 
+mod capacity;
 mod kept;
 
 use std::{
@@ -17,6 +18,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+use capacity::Capacities;
 pub(crate) use kept::{Kept, Name};
 
 use crate::{node::NodeInfo, pod::PodInfo};
@@ -52,6 +54,8 @@ pub(crate) struct Volumes {
     chosen: HashMap<String, String>,
     /// What each node's CSI drivers can have.
     pub limits: Kept<CSINode>,
+    /// How much room they have told of.
+    pub capacities: Capacities,
     /// How many placed pods use a claim.
     users: HashMap<Name, usize>,
     /// The same by node.
@@ -80,6 +84,7 @@ pub(crate) enum Obstacle {
     NoVolume,
     NodeConflict,
     NothingToBind,
+    NoSpace,
 }
 
 /// What has to be written before a pod can be bound.
@@ -105,7 +110,11 @@ impl Plan {
 impl Volumes {
     /// Whether all lists have been seen.
     pub fn known(&self) -> bool {
-        self.claims.known() && self.volumes.known() && self.classes.known() && self.limits.known()
+        self.claims.known()
+            && self.volumes.known()
+            && self.classes.known()
+            && self.limits.known()
+            && self.capacities.known()
     }
 
     /// A pod takes its place, or (`-1`) leaves it.
@@ -212,7 +221,7 @@ impl Volumes {
 
     /// What has to be done for a pod that goes to the node.
     pub fn plan(&self, pod: &PodInfo, node: &NodeInfo) -> Plan {
-        self.demand(pod).ok().flatten().and_then(|demand| demand.on(node)).unwrap_or_default()
+        self.demand(pod).ok().flatten().and_then(|demand| demand.on(node).ok()).unwrap_or_default()
     }
 
     /// The volumes of a plan are spoken for until they say so themselves.
@@ -253,17 +262,17 @@ impl Demand<'_> {
                 Some(_) => {}
             }
         }
-        (!self.delayed.is_empty() && self.on(node).is_none()).then_some(Obstacle::NothingToBind)
+        self.on(node).err()
     }
 
-    /// What would have to be done there; `None` if it can't be.
-    fn on(&self, node: &NodeInfo) -> Option<Plan> {
+    /// What would have to be done there, or why it can't be.
+    fn on(&self, node: &NodeInfo) -> Result<Plan, Obstacle> {
         let mut plan = Plan::default();
         let mut taken = BTreeSet::new();
         for claim in &self.delayed {
             if let Some(selected) = annotation(claim, SELECTED_NODE) {
                 if *selected != *node.name {
-                    return None;
+                    return Err(Obstacle::NothingToBind);
                 }
                 plan.provisioned.push(PersistentVolumeClaim::clone(claim));
                 continue;
@@ -278,26 +287,26 @@ impl Demand<'_> {
                     taken.insert(volume.metadata.name.as_deref().unwrap_or_default());
                     plan.matched.push((volume.clone(), PersistentVolumeClaim::clone(claim)));
                 }
-                None if self.may_be_provisioned(claim, node) => {
-                    plan.provisioned.push(PersistentVolumeClaim::clone(claim));
-                }
-                None => return None,
+                None => match self.all.class(claim).filter(|class| may_provision(class, node)) {
+                    None => return Err(Obstacle::NothingToBind),
+                    Some(class) if !self.all.capacities.suffice(claim, class, node) => return Err(Obstacle::NoSpace),
+                    Some(_) => plan.provisioned.push(PersistentVolumeClaim::clone(claim)),
+                },
             }
         }
-        Some(plan)
+        Ok(plan)
     }
+}
 
-    fn may_be_provisioned(&self, claim: &PersistentVolumeClaim, node: &NodeInfo) -> bool {
-        let Some(class) = self.all.class(claim) else { return false };
-        if class.provisioner.is_empty() || class.provisioner == claims::NO_PROVISIONER {
-            return false;
-        }
-        let Some(topologies) = class.allowed_topologies.as_ref().filter(|t| !t.is_empty()) else { return true };
-        topologies.iter().any(|term| {
-            let mut labels = term.match_label_expressions.iter().flatten();
-            labels.all(|r| node.label(&r.key).is_some_and(|value| r.values.iter().any(|v| v == value)))
-        })
+fn may_provision(class: &StorageClass, node: &NodeInfo) -> bool {
+    if class.provisioner.is_empty() || class.provisioner == claims::NO_PROVISIONER {
+        return false;
     }
+    let Some(topologies) = class.allowed_topologies.as_ref().filter(|t| !t.is_empty()) else { return true };
+    topologies.iter().any(|term| {
+        let mut labels = term.match_label_expressions.iter().flatten();
+        labels.all(|r| node.label(&r.key).is_some_and(|value| r.values.iter().any(|v| v == value)))
+    })
 }
 
 /// Pods whose volumes were asked for and that are bound when they are there.

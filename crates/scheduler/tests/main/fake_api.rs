@@ -242,6 +242,8 @@ impl FakeApi {
             "persistentvolumes",
             "storageclasses",
             "csinodes",
+            "csidrivers",
+            "csistoragecapacities",
         ];
         let plural = kinds.into_iter().find(|p| *p == plural).expect("known");
         state.watches.push((plural, sender));
@@ -288,6 +290,8 @@ fn plural_of(object: &Value) -> &'static str {
         Some("PersistentVolume") => "persistentvolumes",
         Some("StorageClass") => "storageclasses",
         Some("CSINode") => "csinodes",
+        Some("CSIDriver") => "csidrivers",
+        Some("CSIStorageCapacity") => "csistoragecapacities",
         other => panic!("no plural of {other:?}"),
     }
 }

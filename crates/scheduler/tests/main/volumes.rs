@@ -205,3 +205,32 @@ async fn a_node_has_no_more_volumes_of_a_driver_than_that_can_have_there() {
     api.delete("Pod", "beside");
     assert_eq!(api.until_bound("second").await, "n1");
 }
+
+#[tokio::test]
+async fn a_volume_is_made_only_where_its_driver_told_of_enough_room() {
+    let api = FakeApi::default();
+    ["n1", "n2"].into_iter().for_each(|name| api.put(node(name)));
+    api.put(class("disks", "disks.example.com", "WaitForFirstConsumer"));
+    api.put(claim("data", "disks"));
+    api.put(json!({"kind": "CSIDriver", "apiVersion": "storage.k8s.io/v1", "metadata": {"name": "disks.example.com"},
+        "spec": {"storageCapacity": true}}));
+    let capacity = |name: &str, node: &str, room: Value| {
+        let mut told = json!({"kind": "CSIStorageCapacity", "apiVersion": "storage.k8s.io/v1",
+            "metadata": {"name": name, "namespace": "default"}, "storageClassName": "disks",
+            "nodeTopology": {"matchLabels": {"kubernetes.io/hostname": node}}});
+        told.as_object_mut().expect("an object").extend(room.as_object().expect("an object").clone());
+        told
+    };
+    api.put(capacity("one", "n1", json!({"capacity": "512Mi"})));
+    api.put(capacity("two", "n2", json!({"capacity": "10Gi", "maximumVolumeSize": "100Mi"})));
+    let _running = start(&api);
+    api.put(pod("web", "data"));
+    let message = refusal(&api, "web").await;
+    assert!(message.starts_with("0/2 nodes are available: 2 node(s) did not have enough free storage."), "{message}");
+    api.put(capacity("two", "n2", json!({"capacity": "10Gi"})));
+    let selected = "volume.kubernetes.io/selected-node";
+    api.until("a node to be chosen", |api| {
+        api.get("PersistentVolumeClaim", "data")["metadata"]["annotations"][selected] == "n2"
+    })
+    .await;
+}

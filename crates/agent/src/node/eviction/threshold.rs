@@ -38,6 +38,11 @@ impl Signal {
         NAMES.into_iter().find(|(n, _)| *n == name).map(|(_, signal)| signal)
     }
 
+    /// Its name in a configuration.
+    pub fn name(self) -> &'static str {
+        NAMES.into_iter().find(|(_, signal)| *signal == self).map_or("", |(name, _)| name)
+    }
+
     /// What is reclaimed, as messages call it.
     pub fn resource(self) -> &'static str {
         match self {

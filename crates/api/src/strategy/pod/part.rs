@@ -22,8 +22,13 @@ pub fn prepare_ephemeral(new: &mut Value, old: &Value) {
     let asked = at(new, &["spec", "ephemeralContainers"]).cloned();
     copy(new, old, "spec");
     copy(new, old, "status");
-    if let (Some(asked), Some(spec)) = (asked, object_mut(new, "spec")) {
-        set(spec, "ephemeralContainers", asked);
+    if let Some(spec) = object_mut(new, "spec") {
+        match asked {
+            Some(asked) => set(spec, "ephemeralContainers", asked),
+            None => {
+                super::super::access::remove(spec, "ephemeralContainers");
+            }
+        }
         defaults::default_pod_spec(spec);
     }
     prepare::count_generation(new, old, &["spec"]);

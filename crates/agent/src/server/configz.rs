@@ -1,0 +1,78 @@
+//! `/configz`: the settings that hold, as a `KubeletConfiguration`.
+
+use http::Response;
+use serde_json::{Map, Value, json};
+
+use super::respond::{self, Body};
+use crate::{
+    agent::Agent,
+    config::AgentConfig,
+    node::eviction::threshold::{Limit, Threshold},
+};
+
+pub(super) fn answer(agent: &Agent) -> Response<Body> {
+    respond::json(&configuration(&agent.context.config))
+}
+
+fn configuration(config: &AgentConfig) -> Value {
+    let seconds = |duration: std::time::Duration| format!("{}s", duration.as_secs());
+    let of = |soft: bool| -> Vec<&Threshold> {
+        config.eviction.thresholds.iter().filter(|t| t.grace.is_some() == soft).collect()
+    };
+    let limits = |thresholds: &[&Threshold]| -> Map<String, Value> {
+        thresholds.iter().map(|t| (t.signal.name().to_owned(), limit(&t.limit).into())).collect()
+    };
+    let (hard, soft) = (of(false), of(true));
+    let graces: Map<String, Value> =
+        soft.iter().map(|t| (t.signal.name().to_owned(), seconds(t.grace.unwrap_or_default()).into())).collect();
+    json!({"kubeletconfig": {
+        "staticPodPath": config.manifests.as_ref().map(|p| p.to_string_lossy()).unwrap_or_default(),
+        "port": config.port,
+        "maxPods": config.max_pods,
+        "podPidsLimit": config.pod_pids_limit.unwrap_or(-1),
+        "podCIDR": config.pod_cidr,
+        "clusterDNS": config.cluster_dns,
+        "clusterDomain": config.cluster_domain,
+        "resolvConf": config.resolv_conf,
+        "containerLogMaxSize": config.log_max_size.to_string(),
+        "containerLogMaxFiles": config.log_max_files,
+        "allowedUnsafeSysctls": config.unsafe_sysctls,
+        "seccompDefault": config.seccomp_default,
+        "evictionHard": limits(&hard),
+        "evictionSoft": limits(&soft),
+        "evictionSoftGracePeriod": graces,
+        "evictionPressureTransitionPeriod": seconds(config.eviction.transition),
+        "evictionMaxPodGracePeriod": config.eviction.max_pod_grace,
+        "imageGCHighThresholdPercent": config.images.high,
+        "imageGCLowThresholdPercent": config.images.low,
+        "imageMinimumGCAge": seconds(config.images.minimum_age),
+        "shutdownGracePeriod": seconds(config.shutdown_grace),
+        "shutdownGracePeriodCriticalPods": seconds(config.shutdown_grace_critical),
+        "enableSystemLogHandler": true,
+        "enableDebuggingHandlers": true,
+    }})
+}
+
+/// A part with an upper end has no form of its own in the configuration: it shows as the part.
+fn limit(limit: &Limit) -> String {
+    match limit {
+        Limit::Part(part) | Limit::PartUpTo(part, _) => format!("{}%", (part * 1000.0).round() / 10.0),
+        Limit::Absolute(bytes) => bytes.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_that_hold_are_shown_in_upstreams_form() {
+        let mut config = AgentConfig::new("n", "/data");
+        config.max_pods = 7;
+        let shown = &configuration(&config)["kubeletconfig"];
+        assert_eq!((&shown["maxPods"], &shown["seccompDefault"]), (&json!(7), &json!(false)));
+        assert_eq!(shown["evictionHard"]["memory.available"], (100 << 20).to_string());
+        assert_eq!(shown["evictionHard"]["nodefs.inodesFree"], "5%");
+        assert_eq!(shown["evictionPressureTransitionPeriod"], "300s");
+    }
+}
