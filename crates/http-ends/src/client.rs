@@ -175,10 +175,10 @@ impl Client {
         if self.0.tls.get().is_none() {
             let mut plain = connector(&self.0.names);
             plain.enforce_http(false);
-            let builder = HttpsConnectorBuilder::new();
+            let connectors = HttpsConnectorBuilder::new();
             let tls = match &self.0.vouched {
-                Vouched::ByTrust(trust) => builder.with_tls_config(trust.configuration()?).https_or_http(),
-                Vouched::As(config, name) => builder
+                Vouched::ByTrust(trust) => connectors.with_tls_config(trust.configuration()?).https_or_http(),
+                Vouched::As(config, name) => connectors
                     .with_tls_config((**config).clone())
                     .https_or_http()
                     .with_server_name_resolver(FixedServerNameResolver::new(name.clone())),

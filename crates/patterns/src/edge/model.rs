@@ -156,12 +156,12 @@ fn at_nodes<'a>(open: &'a [Open], inputs: &Inputs<'_>) -> BTreeMap<i32, Vec<&'a 
 
 /// The proxies' ports for those of Gateways: what was chosen stays.
 fn own_ports(open: &[Open], taken: &BTreeSet<i32>, before: &OwnPorts) -> OwnPorts {
-    let known = |owner: &Key, port| before.get(owner)?.get(port).copied().filter(|own| !taken.contains(own));
+    let known = |owner: &Key, port: i32| before.get(owner)?.get(&port).copied().filter(|own| !taken.contains(own));
     let mut chosen = OwnPorts::new();
     let mut used = taken.clone();
     let gateways = || open.iter().filter_map(|open| Some((open.owner.as_ref()?, open.port)));
     for (owner, port) in gateways() {
-        if let Some(own) = known(owner, &port)
+        if let Some(own) = known(owner, port)
             && used.insert(own)
         {
             chosen.entry(owner.clone()).or_default().insert(port, own);
