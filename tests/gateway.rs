@@ -434,7 +434,16 @@ fn each_gateway_has_an_address_of_its_own_where_nobody_elses_listeners_are() {
     assert_eq!(curl(&["-H", "Host: third.example.com", &format!("http://{first}/")]).0, "one", "the Gateway's own");
     // Its Service bears the labels that the Gateway gives.
     let services = |selector: &str| {
-        cluster.kubectl(&["-n", "hythe-system", "get", "services", "-l", selector, "-o", "jsonpath={.items[*].spec.clusterIP}"])
+        cluster.kubectl(&[
+            "-n",
+            "hythe-system",
+            "get",
+            "services",
+            "-l",
+            selector,
+            "-o",
+            "jsonpath={.items[*].spec.clusterIP}",
+        ])
     };
     assert_eq!(services("team=first"), first);
     assert_eq!(services("gateway.networking.k8s.io/gateway-name=second"), second);

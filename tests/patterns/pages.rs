@@ -178,10 +178,8 @@ fn a_web_server_shows_what_git_sync_has_fetched_as_the_page_says() {
     // The repository on the internet is one on the disk here.
     let printed = objects("git-sync.md");
     let (volumes, mount) = ("  volumes:\n", "volumeMounts: [{name: site, mountPath: /site}]\n");
-    let there = format!(
-        "{volumes}  - {{name: repository, hostPath: {{path: '{}', type: Directory}}}}\n",
-        repository.display()
-    );
+    let there =
+        format!("{volumes}  - {{name: repository, hostPath: {{path: '{}', type: Directory}}}}\n", repository.display());
     let at = printed.rfind(mount).unwrap();
     let mounts = "volumeMounts: [{name: site, mountPath: /site}, {name: repository, mountPath: /repository}]\n";
     let local = format!("{}{mounts}{}", &printed[..at], &printed[at + mount.len()..])

@@ -25,7 +25,9 @@ pub(crate) async fn ask(stream: &mut TcpStream, request: &[u8]) -> io::Result<An
         if stream.read_buf(&mut response.text).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let Some(head) = parse_response(&mut response, false, LARGEST as usize).map_err(|_| broken())? else { continue };
+        let Some(head) = parse_response(&mut response, false, LARGEST as usize).map_err(|_| broken())? else {
+            continue;
+        };
         let length = match response.framing {
             Framing::Length(length) if length <= LARGEST => length as usize,
             Framing::None => 0,

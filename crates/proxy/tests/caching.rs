@@ -256,7 +256,8 @@ fn a_purge_reaches_all_replicas_and_says_when_it_did_not() {
     let stored = |stage: &Stage| get(stage.address(), "/a").header("cache-status").unwrap().ends_with("hit");
     let fill = || [&first, &second].map(|stage| drop(get(stage.address(), "/a")));
     let purge = |stage: &Stage, more: &str| {
-        let answer = ask(stage.address(), &format!("PURGE /a HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{more}\r\n"));
+        let answer =
+            ask(stage.address(), &format!("PURGE /a HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{more}\r\n"));
         (answer.status, answer.text())
     };
     for more in ["", "surrogate-key: red\r\n"] {

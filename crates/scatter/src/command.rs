@@ -8,7 +8,9 @@ use http_body_util::Full;
 use http_ends::{Client, Names, Trust};
 use hyper::body::Incoming as Body;
 use parking_lot::RwLock;
-use serving::{ConfigError, Endpoint, FileWatch, Flags, Live, Manual, Port, Record, Serving, Span, TraceContext, Variable};
+use serving::{
+    ConfigError, Endpoint, FileWatch, Flags, Live, Manual, Port, Record, Serving, Span, TraceContext, Variable,
+};
 use tokio::{net::TcpListener, sync::watch};
 
 use crate::{

@@ -67,7 +67,8 @@ impl Authority {
                     let Ok(mut stream) = acceptor.accept(stream).await else { return };
                     let mut head = [0; 4096];
                     let _ = stream.read(&mut head).await;
-                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\n[1]").await;
+                    let _ =
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\n[1]").await;
                     let _ = stream.shutdown().await;
                 });
             }

@@ -24,10 +24,13 @@ use controllers::{
     queue::{Key, Queue},
     recorder::Recorder,
 };
-use k8s_openapi::{api::{
-    core::v1::{Namespace, Secret, Service},
-    networking::v1::{Ingress, IngressClass},
-}, apimachinery::pkg::util::intstr::IntOrString};
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Secret, Service},
+        networking::v1::{Ingress, IngressClass},
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{DynamicObject, ListParams},

@@ -112,7 +112,8 @@ impl Model {
         let at_nodes = at_nodes(&building.open, inputs);
         model.ports = at_nodes.keys().copied().collect();
         model.own_ports = own_ports(&building.open, &model.ports, &inputs.own_ports);
-        let sharing = |open: &Open| at_nodes.get(&open.port).is_none_or(|all| all.len() > 1 || !std::ptr::eq(all[0], open));
+        let sharing =
+            |open: &Open| at_nodes.get(&open.port).is_none_or(|all| all.len() > 1 || !std::ptr::eq(all[0], open));
         let gateways = || building.open.iter().filter_map(|open| Some((open.owner.clone()?, open)));
         model.alone = gateways().map(|(owner, _)| owner).collect();
         for (owner, _) in gateways().filter(|(_, open)| sharing(open)) {

@@ -323,7 +323,8 @@ fn named_gateway(name: &str, port: i32) -> Value {
 }
 
 fn route_of(gateway: &str, host: &str) -> Value {
-    let mut object = route("a", json!({"hostnames": [host], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]}));
+    let mut object =
+        route("a", json!({"hostnames": [host], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]}));
     object["metadata"]["name"] = gateway.into();
     object["spec"]["parentRefs"] = json!([{"name": gateway}]);
     object
@@ -388,9 +389,13 @@ fn one_port_of_the_nodes_is_not_for_http_and_https_at_once() {
     ]);
     let world = World {
         gateways: vec![named_gateway("plain", 80), tls],
-        ingresses: vec![ingress("i", "hythe", json!({"rules": [{"host": "x.example.com", "http": {"paths": [
-            {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}},
-        ]}}]}))],
+        ingresses: vec![ingress(
+            "i",
+            "hythe",
+            json!({"rules": [{"host": "x.example.com", "http": {"paths": [
+                {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}},
+            ]}}]}),
+        )],
         ..Default::default()
     };
     let model = world.model();

@@ -383,7 +383,9 @@ mod tests {
         );
         assert_eq!(problem("listeners: [{address: ':53', protocol: udp}]"), "listeners[0].pool: is missing");
         assert_eq!(
-            problem("listeners: [{address: ':80', routes: [{}]}, {address: ':81', also: [':82', ':80'], routes: [{}]}]"),
+            problem(
+                "listeners: [{address: ':80', routes: [{}]}, {address: ':81', also: [':82', ':80'], routes: [{}]}]"
+            ),
             "listeners[1].also[1]: :80 is another listener's already"
         );
     }

@@ -107,10 +107,12 @@ pub(super) async fn forward(
         let lease = match pool.choose(&wish) {
             Some(lease) => lease,
             // Where no other is left, the same may be tried again.
-            None if !tried.is_empty() && tried.len() <= retry.attempts as usize => match pool.choose(&Wish { tried: &[], ..wish }) {
-                Some(lease) => lease,
-                None => return Err(last),
-            },
+            None if !tried.is_empty() && tried.len() <= retry.attempts as usize => {
+                match pool.choose(&Wish { tried: &[], ..wish }) {
+                    Some(lease) => lease,
+                    None => return Err(last),
+                }
+            }
             None => return Err(last),
         };
         if !tried.is_empty() {

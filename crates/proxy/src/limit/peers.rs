@@ -285,7 +285,8 @@ impl Question<'_> {
             Algorithm::SlidingWindow => "sliding_window",
         };
         let Numbers { requests, per_millis, burst, .. } = self.numbers;
-        let authorization = self.secret.map_or_else(String::new, |secret| format!("authorization: Bearer {secret}\r\n"));
+        let authorization =
+            self.secret.map_or_else(String::new, |secret| format!("authorization: Bearer {secret}\r\n"));
         let text = format!(
             "POST /v1/take?limit={name}&key={:x}&algorithm={algorithm}&requests={requests}&per={per_millis}&burst={burst} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n{authorization}\r\n",
             self.key

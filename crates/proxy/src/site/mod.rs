@@ -107,8 +107,7 @@ impl Site {
         for (i, listener) in config.listeners.iter().enumerate() {
             let at = format!("listeners[{i}]");
             let known = |written: &str| {
-                let is_it =
-                    |l: &&Arc<Listener>| l.written == written && l.config.protocol == listener.protocol;
+                let is_it = |l: &&Arc<Listener>| l.written == written && l.config.protocol == listener.protocol;
                 former.and_then(|f| f.listeners.iter().find(is_it))
             };
             let all: Vec<(&str, Option<&Arc<Listener>>)> = listener.addresses().map(|a| (a, known(a))).collect();
@@ -137,8 +136,7 @@ impl Site {
             let shared = Arc::new(listener.clone());
             for (j, (written, known)) in all.into_iter().enumerate() {
                 let field = || if j == 0 { format!("{at}.address") } else { format!("{at}.also[{}]", j - 1) };
-                let address =
-                    crate::address::bind(written).ok_or_else(|| problem(field())("is no address".into()))?;
+                let address = crate::address::bind(written).ok_or_else(|| problem(field())("is no address".into()))?;
                 let name = match (listener.name.as_str(), j) {
                     ("", _) => written.to_owned(),
                     (name, 0) => name.to_owned(),

@@ -59,7 +59,9 @@ pub enum RemoteError {
     #[error("{0:?} is not an http, https or file address")]
     Address(String),
     /// The address is one of ssh, which is not spoken.
-    #[error("{0:?} is an address of ssh, which is not spoken: use the repository's https address, with a token as password")]
+    #[error(
+        "{0:?} is an address of ssh, which is not spoken: use the repository's https address, with a token as password"
+    )]
     Ssh(String),
 }
 
