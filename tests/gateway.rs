@@ -397,3 +397,63 @@ fn no_request_is_lost_while_ports_routes_and_the_edges_own_pods_change() {
     let asked = asked.load(Ordering::Relaxed);
     assert!(lost.is_empty() && asked > 10, "{} of {asked} requests were lost: {lost:?}", lost.len());
 }
+
+/// A Gateway with one listener on port 80, and a route that leads everything to a Service.
+fn gateway_to(name: &str, service: &str) -> String {
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}}}\nspec:\n  gatewayClassName: hythe\n  infrastructure: {{labels: {{team: {name}}}}}\n  listeners: [{{name: http, port: 80, protocol: HTTP}}]\n---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\nspec:\n  parentRefs: [{{name: {name}}}]\n  rules: [{{backendRefs: [{{name: {service}, port: 8080}}]}}]\n"
+    )
+}
+
+#[test]
+fn each_gateway_has_an_address_of_its_own_where_nobody_elses_listeners_are() {
+    let cluster = Cluster::up();
+    apply(&cluster, &named(&["one", "two", "three"]));
+    apply(&cluster, &gateway_to("first", "one"));
+    wait_for(&cluster, "deployment/named", "Available");
+    wait_for(&cluster, "gateway/first", "Programmed");
+    let address = |name: &str| cluster.jsonpath(&format!("gateway/{name}"), "{.status.addresses[0].value}");
+    let get = |address: &str| curl(&[&format!("http://{address}/")]);
+    let first = address("first");
+    eventually("the first Gateway", || get(&first).0 == "one");
+    // A second one with the same port, and an Ingress with it too: none of them mixes with another.
+    apply(&cluster, &gateway_to("second", "two"));
+    apply(
+        &cluster,
+        "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: third}\nspec:\n  rules:\n  - {host: third.example.com, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: three, port: {name: http}}}}]}}\n",
+    );
+    wait_for(&cluster, "gateway/second", "Programmed");
+    let second = address("second");
+    assert_ne!(first, second);
+    eventually("the second Gateway", || get(&second).0 == "two");
+    assert_eq!(get(&first), ("one".to_owned(), "200".to_owned()));
+    assert_eq!(address("first"), first, "what came after it changed nothing");
+    let port = cluster.edge_http();
+    let ingress = || curl(&["-H", "Host: third.example.com", &format!("http://127.0.0.1:{port}/")]).0;
+    eventually("the Ingress at the node's port", || ingress() == "three");
+    assert_eq!(curl(&["-H", "Host: third.example.com", &format!("http://{first}/")]).0, "one", "the Gateway's own");
+    // Its Service bears the labels that the Gateway gives.
+    let services = |selector: &str| {
+        cluster.kubectl(&[
+            "-n",
+            "hythe-system",
+            "get",
+            "services",
+            "-l",
+            selector,
+            "-o",
+            "jsonpath={.items[*].spec.clusterIP}",
+        ])
+    };
+    assert_eq!(services("team=first"), first);
+    assert_eq!(services("gateway.networking.k8s.io/gateway-name=second"), second);
+    // With a Gateway its address goes, the other's stays.
+    cluster.kubectl(&["delete", "gateway/second", "httproute/second"]);
+    eventually("the end of its address", || services("team=second").is_empty());
+    assert_eq!(get(&first).0, "one");
+    cluster.kubectl(&["delete", "gateway/first", "ingress/third"]);
+    eventually("the end of the edge", || {
+        let left = cluster.kubectl(&["-n", "hythe-system", "get", "deployments,services,secrets", "-o", "name"]);
+        !left.contains("edge") && !left.contains("gateway-")
+    });
+}

@@ -1,7 +1,15 @@
 //! Embeds the small binary of the pattern containers, compressed, if the build names it: `HYTHE_PATTERNS=FILE`.
 //! Without it the running program stands in for it.
 
-use std::{env, fs, path::Path};
+use std::{
+    env,
+    fs::{self, File},
+    io::Read,
+    path::Path,
+};
+
+#[path = "../pattern-containers/src/loaded.rs"]
+mod loaded;
 
 const LEVEL: i32 = 19;
 
@@ -11,7 +19,12 @@ fn main() {
     let compressed = match env::var("HYTHE_PATTERNS") {
         Ok(file) if !file.is_empty() => {
             println!("cargo::rerun-if-changed={file}");
-            let bytes = fs::read(&file).unwrap_or_else(|error| panic!("HYTHE_PATTERNS={file}: {error}"));
+            println!("cargo::rerun-if-changed=../pattern-containers/src/loaded.rs");
+            // Its symbols stay with the build: nobody looks for them in a container.
+            let mut bytes = Vec::new();
+            File::open(&file)
+                .and_then(|program| loaded::loaded_part(program)?.1.read_to_end(&mut bytes))
+                .unwrap_or_else(|error| panic!("HYTHE_PATTERNS={file}: {error}"));
             zstd::bulk::compress(&bytes, LEVEL).expect("memory can be compressed")
         }
         _ => Vec::new(),

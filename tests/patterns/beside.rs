@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::apply;
 use crate::cluster::{Cluster, eventually, http_get, text};
 
-fn git(directory: &Path, arguments: &[&str]) {
+/// Runs git without anyone's configuration.
+pub fn git(directory: &Path, arguments: &[&str]) {
     let output = Command::new("git")
         .current_dir(directory)
         .args(["-c", "user.name=Someone", "-c", "user.email=someone@example.com"])

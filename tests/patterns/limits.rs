@@ -75,6 +75,42 @@ fn a_cache_tier_answers_for_its_service_and_keeps_what_it_has_over_its_own_crash
 }
 
 #[test]
+fn a_purge_by_those_who_may_reaches_every_replica_of_a_cache_tier() {
+    let cluster = Cluster::up();
+    let tier = |purgers: &str| {
+        format!(
+            "---\napiVersion: patterns.hythe.dev/v1\nkind: CacheTier\nmetadata: {{name: tier}}\n\
+             spec: {{service: {{name: web}}, memory: 8Mi, purgeFrom: [{purgers}], tier: {{replicas: 2, serviceType: NodePort}}}}\n"
+        )
+    };
+    let address = before(&cluster, "cachetier", &tier("0.0.0.0/0"));
+    let pods = || {
+        let all = cluster.jsonpath("pods -l app.kubernetes.io/instance=tier", "{.items[*].status.podIP}");
+        all.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let replicas = pods();
+    assert_eq!(replicas.len(), 2);
+    let host = address.trim_start_matches("http://").to_owned();
+    let how = |ip: &str| {
+        let (_, fields, _) = fields(&["-H", &format!("Host: {host}"), &format!("http://{ip}:8080/keep/a")]);
+        field(&fields, "cache-status").unwrap_or_default().to_owned()
+    };
+    replicas.iter().for_each(|ip| drop(how(ip)));
+    assert!(replicas.iter().all(|ip| how(ip) == "tier; hit"));
+    let purge = || curl(&["-X", "PURGE", &format!("{address}/keep/a")]);
+    assert_eq!(purge(), ("purged 2".to_owned(), "200".to_owned()));
+    assert!(replicas.iter().all(|ip| how(ip).contains("fwd=uri-miss")));
+    // What is wrong is told of with its field; nobody may where nobody is named.
+    let refused = cluster.pipe(&["apply", "-f", "-"], &tier("'10.0.0.0/99'"));
+    assert!(crate::cluster::text(&refused.stderr).contains("spec.purgeFrom[0]"));
+    apply(&cluster, &tier(""));
+    eventually("nobody may purge", || purge().1 == "403");
+    eventually("they need not find each other", || {
+        !cluster.kubectl(&["get", "services", "-o", "name"]).contains("tier-peers")
+    });
+}
+
+#[test]
 fn replicas_of_a_rate_limit_count_together_and_know_who_shows_who_he_is() {
     let cluster = Cluster::up();
     let address = before(

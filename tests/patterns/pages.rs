@@ -41,6 +41,11 @@ struct Script {
 impl Script {
     /// Runs a page's first script with ports of this test's own.
     fn of(page: &str, scratch: &Path, ports: &[&str]) -> Self {
+        Self::with(page, scratch, ports, &[])
+    }
+
+    /// The same with an environment.
+    fn with(page: &str, scratch: &Path, ports: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut script = blocks(page, "sh").remove(0).replace("/tmp/", &format!("{}/", scratch.display()));
         // All are held until all are chosen, so that they differ.
         let free: Vec<TcpListener> = ports.iter().map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -54,8 +59,9 @@ impl Script {
             }
         }
         drop(free);
-        // Not every program ends what it prints with a line.
-        script.push_str("\necho\n");
+        // Not every program ends what it prints with a line. Whoever ends this test, in whatever way, ends all that the
+        // script has started: its standard input is then at its end.
+        let script = format!("exec 3<&0 </dev/null\n(cat <&3; kill -KILL 0) >/dev/null 2>&1 &\n{script}\necho\n");
         let programs = Path::new(env!("CARGO_BIN_EXE_hythe")).parent().unwrap();
         let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
         let mut command = Command::new("sh");
@@ -65,8 +71,9 @@ impl Script {
             .env("HYTHE_ADMIN", "off")
             .env("METRICS_LISTEN", metrics)
             .env("no_proxy", "*")
-            .env("NO_PROXY", "*");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+            .env("NO_PROXY", "*")
+            .envs(environment.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
         let mut child = command.spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Self { child, out }
@@ -109,6 +116,84 @@ fn the_scripts_of_the_pages_say_what_the_pages_print() {
     assert_eq!(record, printed("log-adapter.md"));
     let mut script = Script::of("metrics-adapter.md", scratch.path(), &["6379", "9121"]);
     assert_eq!(script.line(|line| line.starts_with("redis_up")), "redis_up 1\n");
+}
+
+#[test]
+fn what_a_script_has_started_ends_with_who_started_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut script = Script::of("scatter-gather.md", scratch.path(), &["9001", "9002", "8080"]);
+    script.line(|line| line.starts_with("{\"kind\":\"GatherResult\""));
+    let group = Pid::from_raw(script.child.id().cast_signed());
+    // As when the process of this test is killed: nobody drops anything, but its pipes are closed.
+    drop(script.child.stdin.take());
+    eventually("the end of all of them", || {
+        let _ = script.child.try_wait();
+        killpg(group, None).is_err() || all_are_dead(group)
+    });
+}
+
+/// Whether nobody of a group runs: the dead may wait for somebody to look at them.
+fn all_are_dead(group: Pid) -> bool {
+    let stats = fs::read_dir("/proc").unwrap().flatten().filter_map(|e| fs::read_to_string(e.path().join("stat")).ok());
+    let mut members = stats.filter_map(|stat| {
+        let rest: Vec<String> = stat.rsplit_once(')')?.1.split_whitespace().map(str::to_owned).collect();
+        (rest.get(2)?.parse::<i32>().ok()? == group.as_raw()).then(|| rest[0].clone())
+    });
+    members.all(|state| state == "Z" || state == "X")
+}
+
+#[test]
+fn topz_shows_the_processes_of_another_container_as_the_page_says() {
+    let cluster = Cluster::prepare();
+    let socket = cluster.scratch().join("docker.sock");
+    let output = cluster.try_start(&["--docker-socket", socket.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    cluster.import("busybox", "busybox:latest");
+    eventually("the socket", || socket.exists());
+    let host = format!("unix://{}", socket.display());
+    let mut script = Script::with("topz.md", cluster.scratch(), &["8080"], &[("DOCKER_HOST", &host)]);
+    let list: Value = serde_json::from_str(&script.line(|line| line.starts_with('{'))).unwrap();
+    let printed = printed("topz.md");
+    assert_eq!((&list["kind"], &list["apiVersion"]), (&printed["kind"], &printed["apiVersion"]));
+    let items = list["items"].as_array().unwrap();
+    let sleep = items.iter().find(|item| item["command"] == printed["items"][0]["command"]);
+    let sleep = sleep.unwrap_or_else(|| panic!("sleep is among them: {list}"));
+    for field in printed["items"][0].as_object().unwrap().keys().filter(|field| *field != "limits") {
+        assert!(sleep.get(field).is_some(), "{field}: {sleep}");
+    }
+}
+
+#[test]
+fn a_web_server_shows_what_git_sync_has_fetched_as_the_page_says() {
+    let cluster = Cluster::up();
+    let repository = cluster.scratch().join("repository");
+    fs::create_dir(&repository).unwrap();
+    let commit = |content: &str| {
+        fs::write(repository.join("README.md"), content).unwrap();
+        super::beside::git(&repository, &["add", "-A"]);
+        super::beside::git(&repository, &["commit", "-q", "-m", "a change"]);
+    };
+    super::beside::git(&repository, &["init", "-q", "-b", "master", "."]);
+    commit("one\n");
+    // The repository on the internet is one on the disk here.
+    let printed = objects("git-sync.md");
+    let (volumes, mount) = ("  volumes:\n", "volumeMounts: [{name: site, mountPath: /site}]\n");
+    let there =
+        format!("{volumes}  - {{name: repository, hostPath: {{path: '{}', type: Directory}}}}\n", repository.display());
+    let at = printed.rfind(mount).unwrap();
+    let mounts = "volumeMounts: [{name: site, mountPath: /site}, {name: repository, mountPath: /repository}]\n";
+    let local = format!("{}{mounts}{}", &printed[..at], &printed[at + mount.len()..])
+        .replace(volumes, &there)
+        .replace("https://github.com/kubernetes/git-sync", "file:///repository")
+        .replace("image: busybox\n", "image: busybox:1\n");
+    assert!(local.contains("file:///repository") && local.contains("busybox:1"), "{local}");
+    apply(&cluster, &local);
+    cluster.wait_ready("pod/site");
+    let address = format!("{}:8080", cluster.jsonpath("pod/site", "{.status.podIP}"));
+    let page = || http_get(&address, "/current/README.md");
+    eventually("the first commit", || page().as_deref() == Ok("one\n"));
+    commit("two\n");
+    eventually("the second commit", || page().as_deref() == Ok("two\n"));
 }
 
 #[test]

@@ -9,13 +9,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 
-use crate::{Names, Trust, TrustError};
+use crate::{Names, ServerName, TlsConfig, Trust, TrustError};
 
 /// Idle connections are given up after this long.
 const IDLE: Duration = Duration::from_secs(60);
@@ -64,15 +64,33 @@ struct Shared {
     /// Made when the first `https` address is asked: authorities cost memory.
     tls: OnceLock<Inner<HttpsConnector<Plain>>>,
     names: Names,
-    trust: Trust,
+    vouched: Vouched,
+}
+
+/// How `https` is spoken.
+enum Vouched {
+    /// Each host shows a certificate for its own name that one of these vouches for.
+    ByTrust(Trust),
+    /// All hosts are one service, by this name.
+    As(Box<TlsConfig>, ServerName<'static>),
 }
 
 impl Client {
     /// A client that resolves by `names` and, for `https`, believes `trust`.
     #[must_use]
     pub fn new(names: Names, trust: Trust) -> Self {
+        Self::vouched(names, Vouched::ByTrust(trust))
+    }
+
+    /// A client of one service whose replicas are asked by their addresses: each shows a certificate for `name`.
+    #[must_use]
+    pub fn of_service(names: Names, tls: TlsConfig, name: ServerName<'static>) -> Self {
+        Self::vouched(names, Vouched::As(Box::new(tls), name))
+    }
+
+    fn vouched(names: Names, vouched: Vouched) -> Self {
         let plain = builder().build(connector(&names));
-        Self(Arc::new(Shared { plain, tls: OnceLock::new(), names, trust }))
+        Self(Arc::new(Shared { plain, tls: OnceLock::new(), names, vouched }))
     }
 
     /// What it resolves names by.
@@ -157,11 +175,15 @@ impl Client {
         if self.0.tls.get().is_none() {
             let mut plain = connector(&self.0.names);
             plain.enforce_http(false);
-            let tls = HttpsConnectorBuilder::new()
-                .with_tls_config(self.0.trust.configuration()?)
-                .https_or_http()
-                .enable_http1()
-                .wrap_connector(plain);
+            let connectors = HttpsConnectorBuilder::new();
+            let tls = match &self.0.vouched {
+                Vouched::ByTrust(trust) => connectors.with_tls_config(trust.configuration()?).https_or_http(),
+                Vouched::As(config, name) => connectors
+                    .with_tls_config((**config).clone())
+                    .https_or_http()
+                    .with_server_name_resolver(FixedServerNameResolver::new(name.clone())),
+            };
+            let tls = tls.enable_http1().wrap_connector(plain);
             let _ = self.0.tls.set(builder().build(tls));
         }
         // Set just above, or by someone who was faster.

@@ -11,5 +11,7 @@ mod trust;
 pub use ::names::NameError;
 pub use client::{Answer, Client, Error};
 pub use names::Names;
+pub use rustls::ClientConfig as TlsConfig;
+pub use rustls_pki_types::ServerName;
 pub use server::{BodyError, Whole, answer, bind, json, serve, whole};
-pub use trust::{Trust, TrustError};
+pub use trust::{Identity, Trust, TrustError};

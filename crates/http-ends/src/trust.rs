@@ -1,16 +1,25 @@
 //! Whose certificates are believed.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-/// Authorities that could not be read.
+/// Certificates or keys that could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("certificate authorities in {file}: {reason}")]
+#[error("{file}: {reason}")]
 pub struct TrustError {
     file: String,
     reason: String,
+}
+
+impl TrustError {
+    fn new(file: &Path, reason: impl ToString) -> Self {
+        Self { file: file.display().to_string(), reason: reason.to_string() }
+    }
 }
 
 /// Whose certificates are believed.
@@ -30,6 +39,14 @@ impl Trust {
     /// # Errors
     /// When the file cannot be read or holds no certificate.
     pub fn configuration(&self) -> Result<ClientConfig, TrustError> {
+        self.configuration_of(None)
+    }
+
+    /// What a TLS client works with that shows who it is.
+    ///
+    /// # Errors
+    /// When a file cannot be read or does not hold what it should.
+    pub fn configuration_of(&self, own: Option<&Identity>) -> Result<ClientConfig, TrustError> {
         let mut roots = RootCertStore::empty();
         match self {
             Self::System => {
@@ -39,21 +56,37 @@ impl Trust {
                 }
             }
             Self::File(file) => {
-                let told = |reason: String| TrustError { file: file.display().to_string(), reason };
-                let text = std::fs::read(file).map_err(|error| told(error.to_string()))?;
-                for certificate in CertificateDer::pem_slice_iter(&text) {
-                    let certificate = certificate.map_err(|error| told(error.to_string()))?;
-                    roots.add(certificate).map_err(|error| told(error.to_string()))?;
-                }
-                if roots.is_empty() {
-                    return Err(told("no certificate".to_owned()));
+                for certificate in certificates(file)? {
+                    roots.add(certificate).map_err(|error| TrustError::new(file, error))?;
                 }
             }
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         // The provider offers suites for both versions.
-        let builder = versions.expect("ring speaks TLS 1.2 and 1.3");
-        Ok(builder.with_root_certificates(roots).with_no_client_auth())
+        let builder = versions.expect("ring speaks TLS 1.2 and 1.3").with_root_certificates(roots);
+        let Some(own) = own else { return Ok(builder.with_no_client_auth()) };
+        let chain = certificates(&own.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|error| TrustError::new(&own.key, error))?;
+        builder.with_client_auth_cert(chain, key).map_err(|error| TrustError::new(&own.certificate, error))
     }
+}
+
+/// A client's own certificate: PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The chain, leaf first.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let text = std::fs::read(file).map_err(|error| TrustError::new(file, error))?;
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let all = all.map_err(|error| TrustError::new(file, error))?;
+    if all.is_empty() {
+        return Err(TrustError::new(file, "no certificate"));
+    }
+    Ok(all)
 }

@@ -12,7 +12,10 @@ use std::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::manuals::{self, ADMIN_PORT};
+use crate::{
+    loaded::loaded_part,
+    manuals::{self, ADMIN_PORT},
+};
 
 /// The repository of the image; its tag is the version.
 pub const REPOSITORY: &str = "hythe.dev/patterns";
@@ -51,7 +54,10 @@ impl Binary {
                     .ok_or_else(|| io::Error::other("the embedded binary does not say its size"))?;
                 Ok((size, Box::new(zstd::stream::read::Decoder::new(*compressed)?)))
             }
-            Self::Program(path) => loaded_part(File::open(path)?),
+            Self::Program(path) => {
+                let (size, bytes) = loaded_part(File::open(path)?)?;
+                Ok((size, Box::new(bytes)))
+            }
         }
     }
 }
@@ -220,31 +226,6 @@ fn architecture() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
-}
-
-/// The part of an ELF program that the kernel loads, which is its beginning: symbols and debug information come after it.
-fn loaded_part(mut file: File) -> io::Result<(u64, Box<dyn Read>)> {
-    const HEADER: usize = 64;
-    let whole = file.metadata()?.len();
-    let mut header = [0; HEADER];
-    file.read_exact(&mut header)?;
-    // 64-bit, little-endian; anything else is taken as it is.
-    if header[..6] != [0x7f, b'E', b'L', b'F', 2, 1] {
-        file.seek(SeekFrom::Start(0))?;
-        return Ok((whole, Box::new(file)));
-    }
-    let number = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |sum, byte| (sum << 8) | u64::from(*byte));
-    let (table, entry, count) = (number(&header[32..40]), number(&header[54..56]), number(&header[56..58]));
-    let mut programs = vec![0; usize::try_from(entry * count).map_err(io::Error::other)?];
-    file.seek(SeekFrom::Start(table))?;
-    file.read_exact(&mut programs)?;
-    let ends = programs.chunks_exact(entry.max(56) as usize).map(|p| number(&p[8..16]) + number(&p[32..40]));
-    let end = ends.chain([table + entry * count, HEADER as u64]).max().unwrap_or(whole).min(whole);
-    // No table of sections any more: where it is, how many there are, which one has their names.
-    header[40..48].fill(0);
-    header[60..64].fill(0);
-    file.seek(SeekFrom::Start(HEADER as u64))?;
-    Ok((end, Box::new(io::Cursor::new(header).chain(file.take(end - HEADER as u64)))))
 }
 
 /// A writer that hashes and counts.

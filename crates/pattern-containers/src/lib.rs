@@ -3,6 +3,7 @@
 //! The full binary and the small one that is shipped as an image offer the same commands, and both take them from here.
 
 pub mod image;
+mod loaded;
 pub mod manuals;
 
 use std::process::ExitCode;

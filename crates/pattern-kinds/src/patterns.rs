@@ -221,6 +221,9 @@ types! {
         pub disk?: Quantity,
         /// The largest answer that is kept.
         pub max_object_size?: Quantity,
+        /// Networks, such as 10.42.0.0/16, whose clients may PURGE a URL, or by Surrogate-Key or Cache-Tag whatever bears a
+        /// tag; all replicas then drop it. Nobody may unless this says so.
+        pub purge_from?: Vec<String>,
         /// The caches' Deployment; two replicas unless it says otherwise.
         pub tier?: Tier = ["default" = {"replicas": 2}],
     }

@@ -7,9 +7,9 @@ use proxy::config::{Cache, Config, Disk, Pool, Route, Size, Target};
 use crate::{
     Settings,
     pattern::Pattern,
-    plan::{Plan, Port, Refusal},
+    plan::{Plan, Port, Refusal, peers_name},
     split::{HTTP, listener, rendered},
-    world::Watched,
+    world::{Watched, service_host},
 };
 
 const NAME: &str = "tier";
@@ -39,6 +39,17 @@ impl Pattern for CacheTier {
             cache.max_response = Size(largest);
         }
         cache.disk = disk.map(|size| Disk { path: "/var/cache/hythe".into(), size: Size(size) });
+        cache.purge_from = self.spec.purge_from.clone().unwrap_or_default();
+        for (i, network) in cache.purge_from.iter().enumerate() {
+            if proxy::address::Network::parse(network).is_none() {
+                let message = format!("spec.purgeFrom[{i}]: {network:?} is not an address or a network");
+                return Err(Refusal { reason: "Invalid", message });
+            }
+        }
+        let purged = !cache.purge_from.is_empty();
+        if purged {
+            cache.purge_peers = vec![format!("{}:{HTTP}", service_host(settings, namespace, &peers_name(self)))];
+        }
         let (pool, missing) =
             backend(watched, settings, namespace, &self.spec.service.name, self.spec.service.port.unwrap_or(port));
         let route = Route {
@@ -58,7 +69,7 @@ impl Pattern for CacheTier {
             command: &["proxy", "http"],
             configuration: rendered(&config)?,
             port: Port { name: "http", port, target: HTTP },
-            peers: None,
+            peers: purged.then_some(Port { name: "purge", port: HTTP, target: HTTP }),
             replicas: 2,
             memory: memory.saturating_add(memory / 4),
             disk,

@@ -7,7 +7,7 @@ use crate::{
     Settings,
     cache::backend,
     pattern::Pattern,
-    plan::{Plan, Port, Refusal},
+    plan::{Plan, Port, Refusal, peers_name},
     split::{HTTP, listener, rendered},
     world::{Watched, service_host},
 };
@@ -87,11 +87,7 @@ impl Pattern for RateLimit {
         };
         config.listeners[0].routes = vec![route];
         if shared {
-            let host = service_host(
-                settings,
-                namespace,
-                &format!("{}-peers", self.metadata.name.as_deref().unwrap_or_default()),
-            );
+            let host = service_host(settings, namespace, &peers_name(self));
             config.peers = Some(Peers {
                 address: format!("0.0.0.0:{PEERS}"),
                 discovery: Some(Discovery::Dns(format!("{host}:{PEERS}"))),

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use controllers::{
     Error,
     informer::{Informer, untouched},
+    ownership::is_controlled_by,
     queue::{Key, Queue},
     recorder::Recorder,
 };
@@ -22,7 +23,7 @@ use crate::{
     MANAGER, Settings, apply,
     apply::Refused,
     conditions::{Said, conditions, transitions},
-    plan::{Plan, Refusal, selector_text},
+    plan::{Plan, Refusal, peers_name, selector_text},
     world::{Touched, Watched, World},
 };
 
@@ -104,7 +105,7 @@ async fn reconcile<K: Pattern>(world: World, objects: Informer<K>, recorder: Rec
         None => object.plan(watched, settings),
     };
     let (standing, result) = match planned {
-        Ok(plan) => match write(&world, &*object, &plan).await {
+        Ok(plan) => match write(&world, watched, &*object, &plan).await {
             Ok(()) => (standing(&*object, &plan, watched), Ok(())),
             Err(Refused::Taken(message)) => (refused(&Refusal { reason: "NameTaken", message }), Ok(())),
             Err(Refused::Rejected(message)) => (refused(&Refusal { reason: "Rejected", message }), Ok(())),
@@ -127,10 +128,16 @@ fn refusal<K: Pattern>(object: &K) -> Option<Refusal> {
     (!all.is_empty()).then(|| Refusal { reason: "Invalid", message: all.join("; ") })
 }
 
-async fn write<K: Pattern>(world: &World, object: &K, plan: &Plan) -> Result<(), Refused> {
+async fn write<K: Pattern>(world: &World, watched: &Watched, object: &K, plan: &Plan) -> Result<(), Refused> {
     let client = world.client();
     for wanted in plan.objects(object, object.tier(), world.settings()) {
         apply::owned(&client, object, &wanted).await?;
+    }
+    // What its replicas reached each other by, when they no longer need to.
+    let (namespace, name) = (object.namespace().unwrap_or_default(), peers_name(object));
+    let left = watched.services.get(&Key::new(&namespace, &name)).filter(|_| plan.peers.is_none());
+    if left.is_some_and(|service| is_controlled_by(&*service, object)) {
+        apply::remove(&client, &namespace, "v1", "Service", &name).await.map_err(Refused::Later)?;
     }
     Ok(())
 }

@@ -129,7 +129,7 @@ impl Plan {
         Some(json!({
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": format!("{}-peers", owner.name_any())},
+            "metadata": {"name": peers_name(owner)},
             "spec": {
                 "clusterIP": "None",
                 "selector": selector(owner),
@@ -150,7 +150,7 @@ impl Plan {
             json!({"name": self.port.name, "containerPort": self.port.target, "protocol": "TCP"}),
             json!({"name": "admin", "containerPort": ADMIN, "protocol": "TCP"}),
         ];
-        if let Some(peers) = &self.peers {
+        if let Some(peers) = self.peers.as_ref().filter(|peers| peers.target != self.port.target) {
             ports.push(json!({"name": peers.name, "containerPort": peers.target, "protocol": "TCP"}));
         }
         let mut mounts = vec![json!({"name": "config", "mountPath": CONFIG, "readOnly": true})];
@@ -211,6 +211,11 @@ impl Plan {
             },
         })
     }
+}
+
+/// The name of the headless Service by which a tier's own pods find each other.
+pub fn peers_name(owner: &impl ResourceExt) -> String {
+    format!("{}-peers", owner.name_any())
 }
 
 /// When a pattern container serves.

@@ -46,7 +46,7 @@ impl Pattern for ScatterGather {
                         name()
                     }
                 };
-                Leaf { name: leaf.name.clone(), replicas }
+                Leaf { name: leaf.name.clone(), replicas, tls: None }
             })
             .collect();
         let config = Config {

@@ -14,6 +14,7 @@ pub mod limit;
 pub mod metrics;
 pub mod pool;
 pub mod proxy_protocol;
+mod replica;
 pub mod site;
 pub mod tee;
 pub mod tls;

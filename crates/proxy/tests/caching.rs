@@ -234,3 +234,52 @@ fn what_was_asked_for_before_a_purge_is_not_stored_after_it() {
         assert_eq!(get(address, "/page").text(), "2");
     }
 }
+
+#[test]
+fn a_purge_reaches_all_replicas_and_says_when_it_did_not() {
+    let app = app(|_, _| with("cache-control: max-age=600\r\nsurrogate-key: red", "x"));
+    // Two replicas that know each other and themselves, by addresses that are free.
+    let free: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let addresses: Vec<std::net::SocketAddr> = free.iter().map(|l| l.local_addr().unwrap()).collect();
+    drop(free);
+    let replica = |address: std::net::SocketAddr, purgers: &str| {
+        Stage::new(&format!(
+            "listeners: [{{address: '{address}', routes: [{{to: [{{pool: app}}], cache: c}}]}}]\n\
+             pools: [{{name: app, endpoints: [{{address: '{app}'}}]}}]\n\
+             caches: [{{name: c, purge_from: [{purgers}], purge_peers: ['{}', '{}']}}]",
+            addresses[0], addresses[1]
+        ))
+    };
+    let first = replica(addresses[0], "127.0.0.0/8");
+    // This one lets replicas purge, since they are, and nobody else.
+    let second = replica(addresses[1], "10.9.9.9");
+    let stored = |stage: &Stage| get(stage.address(), "/a").header("cache-status").unwrap().ends_with("hit");
+    let fill = || [&first, &second].map(|stage| drop(get(stage.address(), "/a")));
+    let purge = |stage: &Stage, more: &str| {
+        let answer =
+            ask(stage.address(), &format!("PURGE /a HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{more}\r\n"));
+        (answer.status, answer.text())
+    };
+    for more in ["", "surrogate-key: red\r\n"] {
+        fill();
+        assert!(stored(&first) && stored(&second));
+        assert_eq!(purge(&first, more), (200, "purged 2\n".to_owned()), "{more:?}");
+        assert!(!stored(&first) && !stored(&second), "{more:?}");
+    }
+    assert_eq!(purge(&second, "").0, 403, "who is no purger there");
+    // One that does not answer is named; one that is gone has nothing any more.
+    drop(second);
+    let silent = loop {
+        // The port is free once the replica has ended.
+        if let Ok(listener) = std::net::TcpListener::bind(addresses[1]) {
+            break listener;
+        }
+        std::thread::yield_now();
+    };
+    let closing = std::thread::spawn(move || drop(silent.accept().unwrap()));
+    let (status, text) = purge(&first, "");
+    assert!(status == 502 && text.contains(&addresses[1].to_string()), "{status} {text}");
+    closing.join().unwrap();
+    drop(get(first.address(), "/a"));
+    assert_eq!(purge(&first, ""), (200, "purged 1\n".to_owned()));
+}

@@ -153,3 +153,22 @@ fn a_full_pool_refuses_at_once() {
     assert_eq!(get(stage.address(), "/").status, 503);
     assert!(started.elapsed() < Duration::from_secs(8));
 }
+
+#[test]
+fn endpoints_where_nobody_listens_are_passed_over_whatever_the_method() {
+    let (good, _) = named("good");
+    // Bound and dropped: nobody listens there.
+    let dead = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let stage = |route: &str| Stage::simple(&[dead(), dead(), dead(), good], route, "outlier: {failures: 0}", "");
+    let post = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx";
+    let usual = stage("");
+    for _ in 0..8 {
+        assert_eq!(get(usual.address(), "/").text(), "good");
+        assert_eq!(ask(usual.address(), post).status, 200);
+    }
+    let one = stage("retry: {connects: 0}");
+    let statuses: Vec<u16> = (0..8).map(|_| get(one.address(), "/").status).collect();
+    assert!(statuses.contains(&502) && statuses.contains(&200), "one more attempt is not always enough: {statuses:?}");
+    let none = stage("retry: {attempts: 0}");
+    assert!((0..8).map(|_| get(none.address(), "/").status).filter(|status| *status == 502).count() >= 5);
+}

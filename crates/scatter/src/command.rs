@@ -8,13 +8,16 @@ use http_body_util::Full;
 use http_ends::{Client, Names, Trust};
 use hyper::body::Incoming as Body;
 use parking_lot::RwLock;
-use serving::{ConfigError, Endpoint, Flags, Live, Manual, Port, Record, Serving, Span, TraceContext, Variable};
-use tokio::net::TcpListener;
+use serving::{
+    ConfigError, Endpoint, FileWatch, Flags, Live, Manual, Port, Record, Serving, Span, TraceContext, Variable,
+};
+use tokio::{net::TcpListener, sync::watch};
 
 use crate::{
-    config::{Config, Leaf, Merge},
+    config::{Config, Leaf, LeafTls, Merge},
     metrics::Metrics,
     root::{Incoming, MISSING_HEADER, PARTIAL_HEADER, Root},
+    secure::{self, Secured},
 };
 
 /// What a user must know of it.
@@ -28,6 +31,8 @@ pub static MANUAL: Manual = Manual {
         Variable { name: "SCATTER_CONFIG", default: "", about: "the configuration file; or else the variables below" },
         Variable { name: "SCATTER_LISTEN", default: "0.0.0.0:8080", about: "where to listen" },
         Variable { name: "SCATTER_LEAVES", default: "", about: "NAME=HOST:PORT[|HOST:PORT…], separated by commas" },
+        Variable { name: "SCATTER_LEAF_TLS", default: "", about: "whether the leaves are asked over TLS" },
+        Variable { name: "SCATTER_LEAF_AUTHORITIES", default: "", about: "a PEM file of who vouches for the leaves" },
         Variable { name: "SCATTER_DEADLINE", default: "1s", about: "the most that a request may take" },
     ],
 };
@@ -44,6 +49,12 @@ pub struct Arguments {
     #[arg(long = "leaf", env = "SCATTER_LEAVES", value_name = "NAME=HOST:PORT[|HOST:PORT…]", value_parser = leaf)]
     #[arg(value_delimiter = ',', conflicts_with = "config")]
     pub leaves: Vec<Leaf>,
+    /// Ask the leaves over TLS.
+    #[arg(long, env = "SCATTER_LEAF_TLS", conflicts_with = "config")]
+    pub leaf_tls: bool,
+    /// The authorities that vouch for the leaves (PEM) [default: the system's]; implies --leaf-tls.
+    #[arg(long, env = "SCATTER_LEAF_AUTHORITIES", value_name = "FILE", conflicts_with = "config")]
+    pub leaf_authorities: Option<PathBuf>,
     /// How answers are merged, where there is no file: as in it, such as `{kind: topK, k: 10, by: /score}`.
     #[arg(long, value_name = "YAML", value_parser = merge, conflicts_with = "config")]
     pub merge: Option<Merge>,
@@ -62,10 +73,14 @@ pub struct Arguments {
 pub fn main(arguments: Arguments) -> ExitCode {
     let flags = arguments.serving.clone();
     serving::run(&MANUAL, flags, |serving| async move {
-        let live = arguments.config.as_ref().map(|file| Live::open(file, Config::parse)).transpose()?;
+        let live = arguments.config.as_ref().map(|file| Live::open(file, parse)).transpose()?;
         let config = match &live {
             Some(live) => (*live.current()).clone(),
-            None => arguments.config()?,
+            None => {
+                let config = arguments.config()?;
+                usable(&config)?;
+                config
+            }
         };
         let threads = serving.flags().threads();
         if threads == 1 {
@@ -86,6 +101,17 @@ pub fn main(arguments: Arguments) -> ExitCode {
     })
 }
 
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    let config = Config::parse(text)?;
+    usable(&config)?;
+    Ok(config)
+}
+
+/// Whether the files that a configuration names can be used.
+fn usable(config: &Config) -> Result<(), ConfigError> {
+    Secured::new(config, &Names::default(), None).map(drop)
+}
+
 /// Serves on a listener until the serving stops.
 pub async fn serve(config: Config, live: Option<Live<Config>>, listener: TcpListener, serving: Serving) {
     let metrics = Metrics::default();
@@ -94,26 +120,51 @@ pub async fn serve(config: Config, live: Option<Live<Config>>, listener: TcpList
     let client = Client::new(names.clone(), Trust::System);
     let make = {
         let metrics = metrics.clone();
-        move |config: Config, before: Option<&Root>| {
-            Arc::new(Root::new(config, before, client.clone(), names.clone(), metrics.clone()))
+        // A file that a leaf's TLS needs may change without the configuration: then `anew` reads all of them again.
+        move |config: Config, before: Option<&Root>, anew: bool| {
+            let secured = Secured::new(&config, &names, before.filter(|_| !anew).map(Root::secured))?;
+            let root = Root::new(config, before, client.clone(), names.clone(), metrics.clone());
+            Ok::<_, ConfigError>(Arc::new(root.with(secured)))
         }
     };
-    let root = Arc::new(RwLock::new(make(config, None)));
+    // Before the files are read, so that no change is missed.
+    let mut listed = secure::files(&config);
+    let mut files = watched(&listed);
+    let root = match make(config, None, false) {
+        Ok(root) => Arc::new(RwLock::new(root)),
+        Err(error) => {
+            tracing::error!(%error, "the leaves can't be asked");
+            return;
+        }
+    };
     if let Some(live) = &live {
         live.follow(&serving);
-        let (mut versions, root) = (live.subscribe(), root.clone());
-        tokio::spawn(async move {
-            while versions.changed().await.is_ok() {
-                let config = (**versions.borrow_and_update()).clone();
-                let before = root.read().clone();
-                if config.listen != before.config().listen {
-                    tracing::warn!("`listen` has changed: that is taken up by a restart only");
-                }
-                let next = make(config, Some(&before));
-                *root.write() = next;
-            }
-        });
     }
+    let (versions, followed) = (live.as_ref().map(Live::subscribe), root.clone());
+    tokio::spawn(async move {
+        let mut versions = versions;
+        loop {
+            let next = tokio::select! {
+                Some(next) = next_version(&mut versions) => next,
+                Some(()) = next_change(&mut files) => None,
+                else => return,
+            };
+            let before = followed.read().clone();
+            let config = next.as_deref().unwrap_or(before.config()).clone();
+            let wanted = secure::files(&config);
+            if wanted != listed {
+                files = watched(&wanted);
+                listed = wanted;
+            }
+            if config.listen != before.config().listen {
+                tracing::warn!("`listen` has changed: that is taken up by a restart only");
+            }
+            match make(config, Some(&before), next.is_none()) {
+                Ok(root) => *followed.write() = root,
+                Err(error) => tracing::warn!(%error, "what was read before goes on"),
+            }
+        }
+    });
     let described = root.clone();
     serving.admin().route(Method::GET, "/api/v1/leaves", move |_| {
         let leaves = described.read().describe();
@@ -129,6 +180,24 @@ pub async fn serve(config: Config, live: Option<Live<Config>>, listener: TcpList
         }
     };
     http_ends::serve(listener, stopping, handler).await;
+}
+
+fn watched(files: &[PathBuf]) -> Option<FileWatch> {
+    if files.is_empty() {
+        return None;
+    }
+    let unwatched = |error: &std::io::Error| tracing::warn!(%error, "certificates cannot be watched");
+    FileWatch::new(files).inspect_err(unwatched).ok()
+}
+
+async fn next_version(versions: &mut Option<watch::Receiver<Arc<Config>>>) -> Option<Option<Arc<Config>>> {
+    let versions = versions.as_mut()?;
+    versions.changed().await.ok()?;
+    Some(Some(versions.borrow_and_update().clone()))
+}
+
+async fn next_change(files: &mut Option<FileWatch>) -> Option<()> {
+    files.as_mut()?.changed().await.ok()
 }
 
 async fn handle(
@@ -200,6 +269,11 @@ impl Arguments {
     pub fn config(&self) -> Result<Config, ConfigError> {
         let leaves = serde_json::to_value(&self.leaves).map_err(|error| ConfigError::whole(error.to_string()))?;
         let mut config = Config::parse(&serde_json::json!({ "leaves": leaves }).to_string())?;
+        if self.leaf_tls || self.leaf_authorities.is_some() {
+            for leaf in &mut config.leaves {
+                leaf.tls = Some(LeafTls { authorities: self.leaf_authorities.clone(), ..LeafTls::default() });
+            }
+        }
         config.listen = self.listen.unwrap_or(config.listen);
         config.deadline = self.deadline.unwrap_or(config.deadline);
         if let Some(merge) = &self.merge {
@@ -212,7 +286,7 @@ impl Arguments {
 
 fn leaf(text: &str) -> Result<Leaf, String> {
     let (name, replicas) = text.split_once('=').ok_or("must be NAME=HOST:PORT[|HOST:PORT…]")?;
-    Ok(Leaf { name: name.to_owned(), replicas: replicas.split('|').map(str::to_owned).collect() })
+    Ok(Leaf { name: name.to_owned(), replicas: replicas.split('|').map(str::to_owned).collect(), tls: None })
 }
 
 fn merge(text: &str) -> Result<Merge, String> {

@@ -1,6 +1,6 @@
 //! The configuration file.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serving::{ConfigError, Span};
@@ -42,6 +42,35 @@ pub struct Leaf {
     pub name: String,
     /// `host:port` of each replica; a name with several addresses stands for several replicas, and is followed.
     pub replicas: Vec<String>,
+    /// Its replicas are asked over TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<LeafTls>,
+}
+
+/// How a leaf is asked over TLS. The files are followed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LeafTls {
+    /// A PEM file of authorities that vouch for the leaf; the system's unless it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<PathBuf>,
+    /// The name that the leaf's certificate is for; the host of its first replica unless it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// The root's own certificate, a PEM file, for leaves that ask who asks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// Its key, a PEM file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
+
+impl LeafTls {
+    /// The files that it names, each with its field.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let all = [("authorities", &self.authorities), ("certificate", &self.certificate), ("key", &self.key)];
+        all.into_iter().filter_map(|(field, file)| Some((field, file.as_ref()?)))
+    }
 }
 
 /// How one kind of request is spread and merged.
@@ -246,6 +275,14 @@ impl Config {
                     return wrong(format!("leaves[{at}].replicas[{number}]"), "must be HOST:PORT");
                 }
             }
+            if let Some(tls) = &leaf.tls {
+                if tls.certificate.is_some() != tls.key.is_some() {
+                    return wrong(format!("leaves[{at}].tls"), "has one of certificate and key without the other");
+                }
+                if leaf.server_name().is_none() {
+                    return wrong(format!("leaves[{at}].tls.serverName"), "is neither a host name nor an address");
+                }
+            }
         }
         for (at, route) in self.routes.iter().enumerate() {
             route.check(&format!("routes[{at}]"))?;
@@ -275,6 +312,17 @@ impl Config {
     pub fn route(&self, path: &str) -> Option<&Route> {
         let fits = |route: &&Route| path.starts_with(&route.path);
         self.routes.iter().filter(fits).max_by_key(|route| route.path.len())
+    }
+}
+
+impl Leaf {
+    /// The name that its certificate must be for.
+    #[must_use]
+    pub fn server_name(&self) -> Option<http_ends::ServerName<'static>> {
+        let host = self.replicas.first().and_then(|replica| split(replica)).map(|(host, _)| host);
+        let name = self.tls.as_ref().and_then(|tls| tls.server_name.as_deref()).or(host)?;
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        http_ends::ServerName::try_from(bare.to_owned()).ok()
     }
 }
 

@@ -14,7 +14,9 @@ mod metrics;
 pub mod plan;
 pub mod replica;
 mod root;
+mod secure;
 
 pub use command::{Arguments, MANUAL, main, serve};
 pub use metrics::Metrics;
 pub use root::{Incoming, MISSING_HEADER, Outgoing, PARTIAL_HEADER, Root, TIMEOUT_HEADER};
+pub use secure::Secured;

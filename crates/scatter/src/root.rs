@@ -24,6 +24,7 @@ use crate::{
     merge::{Merged, merge, part},
     metrics::Metrics,
     plan::{PlanError, Question, questions},
+    secure::Secured,
 };
 
 /// How much time a request has, in milliseconds; each level hands on what is left.
@@ -71,6 +72,7 @@ pub struct Root {
     leaves: Vec<Arc<Leaf>>,
     rules: Rules,
     client: Client,
+    secured: Secured,
     names: Names,
     metrics: Metrics,
     in_hand: Arc<AtomicUsize>,
@@ -96,7 +98,20 @@ impl Root {
             per_leaf: config.limits.per_leaf,
         };
         let in_hand = before.map_or_else(Arc::default, |before| before.in_hand.clone());
-        Self { config, leaves, rules, client, names, metrics, in_hand, turn: AtomicUsize::new(0) }
+        let (secured, turn) = (Secured::default(), AtomicUsize::new(0));
+        Self { config, leaves, rules, client, secured, names, metrics, in_hand, turn }
+    }
+
+    /// With clients for the leaves that are asked over TLS.
+    #[must_use]
+    pub fn with(self, secured: Secured) -> Self {
+        Self { secured, ..self }
+    }
+
+    /// The clients for the leaves that are asked over TLS.
+    #[must_use]
+    pub fn secured(&self) -> &Secured {
+        &self.secured
     }
 
     /// The configuration in force.
@@ -169,11 +184,14 @@ impl Root {
         let safe = [Method::GET, Method::HEAD].contains(&incoming.method)
             || self.config.hedge.methods.iter().any(|method| method.eq_ignore_ascii_case(incoming.method.as_str()));
         let headers = handed_on(&incoming.headers, incoming.trace.as_ref());
-        let http = Http { client: &self.client, most: self.config.limits.answer_bytes };
         let calls = asked.iter().enumerate().map(|(at, question)| {
-            let (http, headers) = (&http, &headers);
+            let headers = &headers;
             async move {
                 let leaf = &self.leaves[question.leaf];
+                let secured = self.secured.client(&leaf.name);
+                let scheme = if secured.is_some() { "https" } else { "http" };
+                let client = secured.unwrap_or(&self.client);
+                let http = Http { client, scheme, most: self.config.limits.answer_bytes };
                 if tokio::time::timeout_at(leaf_deadline, leaf.refresh(&self.names)).await.is_err() {
                     return (at, Err(Failure::Deadline(leaf_time)), Course::default(), None);
                 }
@@ -184,7 +202,7 @@ impl Root {
                     headers: headers.clone(),
                     body: incoming.body.clone(),
                 };
-                let (answer, course) = leaf.ask(http, &call, safe, leaf_deadline, &self.rules).await;
+                let (answer, course) = leaf.ask(&http, &call, safe, leaf_deadline, &self.rules).await;
                 let missing_below = answer.as_ref().ok().and_then(|answer| missing_in(&leaf.name, answer));
                 let answer = answer
                     .and_then(|answer| part(&route.merge, answer).map_err(|error| Failure::Broken(error.to_string())));
@@ -287,6 +305,7 @@ struct Gathered {
 /// Asks by HTTP.
 struct Http<'a> {
     client: &'a Client,
+    scheme: &'static str,
     most: usize,
 }
 
@@ -304,7 +323,7 @@ impl Ask for Http<'_> {
 
     async fn ask(&self, replica: SocketAddr, call: &Call, time: Duration) -> Result<Value, Failure> {
         let uri = Uri::builder()
-            .scheme("http")
+            .scheme(self.scheme)
             .authority(replica.to_string())
             .path_and_query(call.path.clone())
             .build()

@@ -37,7 +37,7 @@ impl Ask for OneInHundred {
 }
 
 fn leaf(name: &str, replicas: u16) -> Leaf {
-    let leaf = Leaf::new(&config::Leaf { name: name.into(), replicas: vec!["127.0.0.1:1".into()] });
+    let leaf = Leaf::new(&config::Leaf { name: name.into(), replicas: vec!["127.0.0.1:1".into()], tls: None });
     let addresses: Vec<SocketAddr> = (1..=replicas).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
     leaf.set_replicas(&addresses, None);
     leaf

@@ -3,4 +3,5 @@
 mod hedging;
 mod leaves;
 mod root;
+mod secure;
 mod serving;

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::gauge::ConstGauge,
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Unit,
 };
 
@@ -22,9 +22,12 @@ impl Collector for ProcessCollector {
             metric.encode(encoder)
         };
         gauge("process_resident_memory", "Resident memory", Some(&Unit::Bytes), process.resident)?;
-        gauge("process_cpu", "CPU time used", Some(&Unit::Seconds), process.cpu)?;
         gauge("process_start_time", "When the process began, since the epoch", Some(&Unit::Seconds), process.start)?;
-        gauge("process_open_fds", "Open file descriptors", None, process.descriptors)
+        gauge("process_open_fds", "Open file descriptors", None, process.descriptors)?;
+        let cpu = ConstCounter::new(process.cpu);
+        let encoder =
+            encoder.encode_descriptor("process_cpu", "CPU time used", Some(&Unit::Seconds), cpu.metric_type())?;
+        cpu.encode(encoder)
     }
 }
 
@@ -53,5 +56,29 @@ impl Process {
             start: now - uptime + field(22)? / ticks,
             descriptors: std::fs::read_dir("/proc/self/fd").ok()?.count() as f64,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_of_by_the_names_that_prometheus_clients_use() {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(ProcessCollector));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for (name, kind) in [
+            ("process_cpu_seconds", "counter"),
+            ("process_resident_memory_bytes", "gauge"),
+            ("process_start_time_seconds", "gauge"),
+            ("process_open_fds", "gauge"),
+        ] {
+            assert!(text.contains(&format!("# TYPE {name} {kind}\n")), "{text}");
+        }
+        assert!(text.contains("\nprocess_cpu_seconds_total "), "{text}");
     }
 }

@@ -171,6 +171,15 @@ fn of_kind(faults: &mut Faults, path: &Path<'_>, kind: &str, spec: &Value) {
         "RateLimit" if text(spec, "by") == "Header" && text(spec, "header").is_empty() => {
             faults.required(&path.field("header"), "when `by` is 'Header'");
         }
+        "CacheTier" => {
+            let purgers = path.field("purgeFrom");
+            for (i, network) in list(spec, "purgeFrom").iter().enumerate() {
+                let text = network.as_str().unwrap_or_default();
+                if !is_network(text) {
+                    faults.invalid(&purgers.index(i), text, "must be an address or a network, such as 10.42.0.0/16");
+                }
+            }
+        }
         "ScatterGather" => {
             unique(faults, &path.field("leaves"), list(spec, "leaves"), "name");
             for (merge, field) in [("TopK", "top"), ("TopK", "field"), ("Sum", "field"), ("Function", "function")] {
@@ -203,6 +212,13 @@ fn of_kind(faults: &mut Faults, path: &Path<'_>, kind: &str, spec: &Value) {
         "HTTPRoute" => route(faults, path, spec),
         _ => {}
     }
+}
+
+fn is_network(text: &str) -> bool {
+    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let Ok(address) = address.parse::<std::net::IpAddr>() else { return false };
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    length.is_none_or(|length| length.parse::<u8>().is_ok_and(|length| length <= most))
 }
 
 fn sharded(faults: &mut Faults, path: &Path<'_>, spec: &Value) {

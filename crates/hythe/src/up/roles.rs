@@ -54,6 +54,9 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 /// The offset of the name server's address in the Service network; `.1` is the API's.
 const DNS_OFFSET: u64 = 10;
 
+/// The node agent's port, unless a KubeletConfiguration says otherwise.
+const KUBELET_PORT: u16 = 10_250;
+
 /// A running platform.
 pub struct Running {
     tasks: JoinSet<String>,
@@ -342,6 +345,7 @@ fn pattern_settings(flags: &UpFlags) -> patterns::Settings {
     settings.edge.http_port = flags.edge_http_port;
     settings.edge.https_port = flags.edge_https_port;
     settings.edge.host_network = flags.edge_host_network;
+    settings.edge.reserved = vec![flags.port, flags.registry_port, KUBELET_PORT];
     if !flags.edge_host_network {
         settings.edge.service_type = Some("LoadBalancer".to_owned());
         settings.edge.open_on_nodes = true;

@@ -1,4 +1,4 @@
-//! Where clients reach the edge.
+//! Where clients reach the edge: Ingresses all at one place, Gateways each at its own.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::{Api, Client, api::ListParams};
 use serde_json::{Value, json};
 
-use super::{EdgeSettings, NAME, patch_status};
+use super::{EdgeSettings, NAME, report::patch_status};
 use crate::world::Watched;
 
 /// The addresses: those that a load balancer gave its Service, else those of the nodes on which it is ready. Where the
@@ -26,6 +26,16 @@ pub async fn of(client: &Client, settings: &EdgeSettings, watched: &Watched) -> 
         patch_status(&api, NAME, &json!({"status": {"loadBalancer": {"ingress": ingress}}})).await?;
     }
     Ok(nodes)
+}
+
+/// Those of a Gateway: its own Service's.
+pub fn of_gateway(settings: &EdgeSettings, service: &Service) -> Vec<String> {
+    if settings.gateway_service_type() == "LoadBalancer" {
+        return given(Some(service));
+    }
+    let spec = service.spec.as_ref();
+    let all = spec.and_then(|s| s.cluster_ips.clone()).unwrap_or_default();
+    all.into_iter().filter(|address| address.parse::<IpAddr>().is_ok()).collect()
 }
 
 /// An address as the status of an Ingress has it.

@@ -2,13 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use controllers::queue::Key;
+use k8s_openapi::api::core::v1::Service;
+use pattern_kinds::gateway::Gateway;
 use serde_json::{Value, json};
 
-use super::{EdgeSettings, NAME, OPEN_ON_NODES};
+use super::{EdgeSettings, NAME, OPEN_ON_NODES, OWN_DOMAIN, digest};
 use crate::{
     MANAGER,
     plan::{ADMIN, CONFIG, liveness, readiness},
 };
+
+/// Which Gateway a Service is the address of: `NAMESPACE/NAME`.
+const GATEWAY: &str = "hythe.dev/gateway";
+/// What the Services of Gateways have in common.
+pub const GATEWAY_ROLE: &str = "hythe.dev/edge=gateway-address";
 
 fn labels() -> Value {
     json!({
@@ -33,12 +41,7 @@ pub fn secret(settings: &EdgeSettings, data: &BTreeMap<String, String>) -> Value
 fn published(settings: &EdgeSettings, ports: &BTreeSet<i32>) -> BTreeMap<i32, i32> {
     let mut all = BTreeMap::new();
     for &port in ports {
-        let seen = match port {
-            80 => i32::from(settings.http_port),
-            443 => i32::from(settings.https_port),
-            other => other,
-        };
-        if seen != 0 {
+        if let Some(seen) = settings.node_port(port) {
             all.entry(seen).or_insert(port);
         }
     }
@@ -72,6 +75,70 @@ pub fn service(settings: &EdgeSettings, ports: &BTreeSet<i32>) -> Option<Value> 
         service["spec"]["allocateLoadBalancerNodePorts"] = false.into();
     }
     Some(service)
+}
+
+/// The name of the Service that is a Gateway's address.
+pub fn gateway_service_name(gateway: &Key) -> String {
+    // With a digest, since the two names together may be longer than a Service's, and a dash may be in both.
+    let shown: String = gateway.name.chars().take(30).map(|c| if c == '.' { '-' } else { c }).collect();
+    format!("gateway-{shown}-{}", digest(gateway.to_string().as_bytes()))
+}
+
+/// The Gateway that a Service is the address of.
+pub fn gateway_of(service: &Service) -> Option<Key> {
+    let named = service.metadata.annotations.as_ref()?.get(GATEWAY)?;
+    let (namespace, name) = named.split_once('/')?;
+    let key = Key::new(namespace, name);
+    (service.metadata.name.as_deref() == Some(gateway_service_name(&key).as_str())).then_some(key)
+}
+
+/// A Gateway's own address: each of its ports leads to one of the proxies' that is for it alone. `wanted` is the address
+/// that it asks for, if any.
+pub fn gateway_service(
+    settings: &EdgeSettings,
+    gateway: &Gateway,
+    ports: &BTreeMap<i32, i32>,
+    wanted: Option<&str>,
+) -> Value {
+    let key = Key::of(gateway);
+    let of_type = settings.gateway_service_type();
+    let infrastructure = gateway.spec.infrastructure.as_ref();
+    let given = |map: Option<&BTreeMap<String, String>>| {
+        // What is said in our own name is ours to say.
+        let own = |name: &&String| !name.split('/').next().unwrap_or_default().ends_with(OWN_DOMAIN);
+        let map = map.into_iter().flatten().filter(|(name, _)| own(name));
+        map.map(|(name, value)| (name.clone(), Value::from(value.as_str()))).collect::<serde_json::Map<_, _>>()
+    };
+    let mut annotations = given(infrastructure.and_then(|i| i.annotations.as_ref()));
+    annotations.insert(GATEWAY.to_owned(), key.to_string().into());
+    let mut labelled = given(infrastructure.and_then(|i| i.labels.as_ref()));
+    labelled.extend(labels().as_object().cloned().into_iter().flatten());
+    let (role, value) = GATEWAY_ROLE.split_once('=').unwrap_or_default();
+    labelled.insert(role.to_owned(), value.into());
+    if key.name.len() <= 63 {
+        labelled.insert("gateway.networking.k8s.io/gateway-name".to_owned(), key.name.clone().into());
+    }
+    let ports: Vec<Value> = ports
+        .iter()
+        .map(|(port, own)| json!({"name": format!("port-{port}"), "port": port, "targetPort": own, "protocol": "TCP"}))
+        .collect();
+    let mut service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": gateway_service_name(&key), "namespace": settings.namespace, "labels": labelled,
+            "annotations": annotations,
+        },
+        "spec": {"type": of_type, "selector": {"app.kubernetes.io/instance": NAME}, "ports": ports},
+    });
+    if of_type != "ClusterIP" {
+        service["spec"]["externalTrafficPolicy"] = "Local".into();
+    }
+    if let Some(wanted) = wanted {
+        let field = if of_type == "LoadBalancer" { "loadBalancerIP" } else { "clusterIP" };
+        service["spec"][field] = wanted.into();
+    }
+    service
 }
 
 /// The proxies.

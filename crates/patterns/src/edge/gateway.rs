@@ -39,8 +39,8 @@ struct ListenerSaid {
 }
 
 impl GatewaySaid {
-    /// As its status.
-    pub fn status(&self, gateway: &Gateway, addresses: &[String], now: Timestamp) -> GatewayStatus {
+    /// As its status; `ready` is whether a proxy serves.
+    pub fn status(&self, gateway: &Gateway, addresses: &[String], ready: bool, now: Timestamp) -> GatewayStatus {
         let before = gateway.status.clone().unwrap_or_default();
         let generation = gateway.metadata.generation;
         let sound =
@@ -55,9 +55,10 @@ impl GatewaySaid {
         let unusable = gateway.spec.addresses.iter().flatten().filter_map(|a| a.value.as_ref());
         let unusable = unusable.filter(|value| !value.is_empty()).find(|value| !addresses.contains(value));
         let programmed = match (accepted.status, addresses.is_empty(), unusable) {
-            (Some(true), true, _) => Said::no("Programmed", "Pending", "the edge is not ready yet"),
+            (Some(true), ..) if !ready => Said::no("Programmed", "Pending", "the edge is not ready yet"),
+            (Some(true), true, _) => Said::no("Programmed", "AddressNotAssigned", "it has no address yet"),
             (Some(true), false, Some(address)) => {
-                Said::no("Programmed", "AddressNotUsable", format!("the edge is not reached at {address}"))
+                Said::no("Programmed", "AddressNotUsable", format!("{address} is none of its addresses"))
             }
             (Some(true), false, None) => Said::yes("Programmed", "Programmed", "the edge is ready"),
             _ => Said::no("Programmed", "Invalid", "it is not accepted"),
@@ -213,8 +214,8 @@ fn open(
         }
     }
     let against = against.or_else(|| {
-        let why = || format!("port {} is for another protocol by an older Gateway", listener.port);
-        building.open(listener.port, tls).is_none().then(|| Refused::Conflict("ProtocolConflict", why()))
+        let why = || format!("port {} is for another protocol", listener.port);
+        building.open(Some(gateway), listener.port, tls).is_none().then(|| Refused::Conflict("ProtocolConflict", why()))
     });
     let served = Said::yes("Accepted", "Accepted", "the listener is served");
     let (accepted, conflicted, programmed) = match against {
@@ -222,7 +223,7 @@ fn open(
             (served, None, Said::no("Programmed", "Invalid", "there is no certificate to show"))
         }
         None => {
-            if let Some(open) = building.open(listener.port, tls) {
+            if let Some(open) = building.open(Some(gateway), listener.port, tls) {
                 open.certificates.extend(certificates);
             }
             said.open = true;
@@ -304,7 +305,7 @@ fn attach(
             attached.push(listener.name.clone());
             said.attached += 1;
             if said.open
-                && let Some(open) = building.open(listener.port, listener.protocol == "HTTPS")
+                && let Some(open) = building.open(Some(&ours), listener.port, listener.protocol == "HTTPS")
             {
                 open.routes.extend(made.routes);
             }

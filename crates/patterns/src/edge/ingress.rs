@@ -79,26 +79,25 @@ pub fn serve(inputs: &Inputs<'_>, building: &mut Building, model: &mut Model) {
             note.into_iter().for_each(&mut warn);
             last.push((tls, leading(&key, target)));
         }
-        match building.open(HTTP, false) {
-            Some(open) => open.routes.extend(routes.iter().cloned()),
-            None => warn(format!("port {HTTP} is used for HTTPS by a Gateway")),
-        }
-        if tls {
-            match building.open(HTTPS, true) {
-                Some(open) => {
-                    open.routes.extend(routes);
-                    open.certificates.extend(certificates);
-                }
-                None => warn(format!("port {HTTPS} is used for HTTP by a Gateway")),
+        for (port, ends_tls, other) in [(HTTP, false, "HTTPS"), (HTTPS, true, "HTTP")] {
+            if ends_tls && !tls {
+                continue;
+            }
+            if building.taken_on_nodes(inputs, port, ends_tls) {
+                warn(format!("port {port} is used for {other} by a Gateway"));
+            }
+            if let Some(open) = building.open(None, port, ends_tls) {
+                open.routes.extend(routes.iter().cloned());
+                open.certificates.extend(certificates.iter().filter(|_| ends_tls).cloned());
             }
         }
         model.ingresses.push(key);
     }
     for (tls, route) in last {
-        if let Some(open) = building.open(HTTP, false) {
+        if let Some(open) = building.open(None, HTTP, false) {
             open.routes.push(route.clone());
         }
-        if tls && let Some(open) = building.open(HTTPS, true) {
+        if tls && let Some(open) = building.open(None, HTTPS, true) {
             open.routes.push(route);
         }
     }

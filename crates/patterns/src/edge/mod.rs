@@ -9,11 +9,13 @@ mod gateway;
 mod grants;
 mod ingress;
 mod model;
+mod report;
 mod routes;
+mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use controllers::{
@@ -22,26 +24,31 @@ use controllers::{
     queue::{Key, Queue},
     recorder::Recorder,
 };
-use k8s_openapi::api::{
-    core::v1::{Namespace, Secret},
-    networking::v1::{Ingress, IngressClass},
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Secret, Service},
+        networking::v1::{Ingress, IngressClass},
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{DynamicObject, ListParams},
 };
 use parking_lot::Mutex;
 use pattern_kinds::gateway::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::{sync::OnceCell, task::JoinSet};
 
 use crate::{
-    MANAGER, apply,
+    apply,
     conditions::{Said, conditions},
     world::{Touched, Watched, World},
 };
-use model::Model;
+use model::{Model, OwnPorts};
+use report::{Reached, patch_status, requested, say};
+pub use settings::EdgeSettings;
 
 /// What says in an IngressClass that its Ingresses are served here.
 pub const INGRESS_CONTROLLER: &str = "hythe.dev/ingress";
@@ -54,40 +61,8 @@ pub const NAME: &str = "hythe-edge";
 
 /// Set on the edge's Service, opens its ports on all addresses of Hythe's nodes.
 pub const OPEN_ON_NODES: &str = "hythe.dev/open-on-nodes";
-
-/// How the edge is reached.
-#[derive(Clone, Debug)]
-pub struct EdgeSettings {
-    /// Its namespace, which is made if it is not there.
-    pub namespace: String,
-    /// The port of nodes that leads to port 80 of the edge; 0 for none.
-    pub http_port: u16,
-    /// The port of nodes that leads to port 443 of the edge; 0 for none.
-    pub https_port: u16,
-    /// Whether its pods are in the network of their node instead.
-    pub host_network: bool,
-    /// How many pods.
-    pub replicas: i32,
-    /// The type of a Service before its pods; without one they have ports of their nodes, which an old pod must leave
-    /// before a new one can have them.
-    pub service_type: Option<String>,
-    /// That Service's ports are open on all addresses of the nodes, as Hythe's own nodes do it, and it is told so.
-    pub open_on_nodes: bool,
-}
-
-impl Default for EdgeSettings {
-    fn default() -> Self {
-        Self {
-            namespace: "hythe-system".to_owned(),
-            http_port: 80,
-            https_port: 443,
-            host_network: false,
-            replicas: 1,
-            service_type: None,
-            open_on_nodes: false,
-        }
-    }
-}
+/// What is written below it is ours.
+const OWN_DOMAIN: &str = "hythe.dev";
 
 /// Makes the two classes unless there are some of their names; what someone made of them stays.
 pub async fn ensure_classes(client: &Client) -> Result<(), Error> {
@@ -126,6 +101,8 @@ struct Edge {
     gateways: Informer<Gateway>,
     gateway_classes: Informer<GatewayClass>,
     more: Arc<OnceCell<More>>,
+    /// The proxies' ports for those of Gateways, as chosen last: the cache of Services may not know yet.
+    own_ports: Arc<Mutex<OwnPorts>>,
     tasks: Arc<Mutex<JoinSet<()>>>,
     queue: Queue,
     recorder: Recorder,
@@ -153,6 +130,7 @@ pub fn start(world: &World, tasks: &mut JoinSet<()>) {
             gateways,
             gateway_classes,
             more: Arc::default(),
+            own_ports: Arc::default(),
             tasks: Arc::default(),
             queue: Queue::default(),
         };
@@ -207,22 +185,43 @@ async fn reconcile(edge: Edge, key: Key) -> Result<(), Error> {
             watched.reach(edge.world.settings(), namespace, service, port)
         },
         port_named: &|namespace: &str, service: &str, port: &str| watched.port_named(namespace, service, port),
+        on_nodes: &|port| settings.on_nodes(port),
+        own_ports: edge.own_ports(watched),
     };
     let model = Model::of(&inputs);
+    edge.own_ports.lock().clone_from(&model.own_ports);
     if model.is_empty() {
         retire(&client, &settings).await?;
-        return say(&edge, &model, &[]).await;
+        return say(&edge, &model, &Reached::default()).await;
     }
-    if proxy::config::check(&model.config).is_ok() {
-        write(&edge, watched, &model).await?;
-    } else if let Err(problem) = proxy::config::check(&model.config) {
-        tracing::error!(%problem, "the edge's configuration is not written");
+    let mut reached = Reached::default();
+    match proxy::config::check(&model.config) {
+        Ok(()) => reached.own = write(&edge, watched, &model).await?,
+        Err(problem) => tracing::error!(%problem, "the edge's configuration is not written"),
     }
-    let addresses = addresses::of(&client, &settings, watched).await?;
-    say(&edge, &model, &addresses).await
+    reached.shared = addresses::of(&client, &settings, watched).await?;
+    let deployment = watched.deployments.get(&Key::new(&settings.namespace, NAME));
+    let available = deployment.and_then(|d| d.status.as_ref()?.available_replicas);
+    reached.ready = available.is_some_and(|replicas| replicas > 0);
+    say(&edge, &model, &reached).await
 }
 
 impl Edge {
+    /// The proxies' ports for those of Gateways, as their Services have them and as they were chosen since.
+    fn own_ports(&self, watched: &Watched) -> OwnPorts {
+        let mut known = self.own_ports.lock().clone();
+        for service in watched.services.in_namespace(&self.world.settings().edge.namespace) {
+            let Some(gateway) = deploy::gateway_of(&service) else { continue };
+            let ports = known.entry(gateway).or_default();
+            for port in service.spec.iter().flat_map(|s| s.ports.iter().flatten()) {
+                if let Some(IntOrString::Int(own)) = port.target_port {
+                    ports.entry(port.port).or_insert(own);
+                }
+            }
+        }
+        known
+    }
+
     async fn more(&self) -> &More {
         self.more
             .get_or_init(|| async {
@@ -306,15 +305,20 @@ async fn accept_class(edge: &Edge, key: &Key) -> Result<(), Error> {
 async fn retire(client: &Client, settings: &EdgeSettings) -> Result<(), Error> {
     let deployments = apply::api(client.clone(), &settings.namespace, "apps/v1", "Deployment");
     if deployments.get_opt(NAME).await?.is_some() {
-        apply::remove(client, &settings.namespace, "apps/v1", "Deployment", NAME).await?;
+        let services: Api<Service> = Api::namespaced(client.clone(), &settings.namespace);
+        for service in services.list(&ListParams::default().labels(deploy::GATEWAY_ROLE)).await?.items {
+            apply::remove(client, &settings.namespace, "v1", "Service", &service.name_any()).await?;
+        }
         apply::remove(client, &settings.namespace, "v1", "Service", NAME).await?;
         apply::remove(client, &settings.namespace, "v1", "Secret", NAME).await?;
+        // Last: as long as it is there, there may be something to remove.
+        apply::remove(client, &settings.namespace, "apps/v1", "Deployment", NAME).await?;
     }
     Ok(())
 }
 
-/// The Secret first, since new pods read it.
-async fn write(edge: &Edge, watched: &Watched, model: &Model) -> Result<(), Error> {
+/// The Secret first, since new pods read it. Returns the Gateways' own addresses.
+async fn write(edge: &Edge, watched: &Watched, model: &Model) -> Result<BTreeMap<Key, Vec<String>>, Error> {
     let (client, settings) = (edge.world.client(), &edge.world.settings().edge);
     let namespaces: Api<Namespace> = Api::all(client.clone());
     if namespaces.get_opt(&settings.namespace).await?.is_none() {
@@ -337,63 +341,40 @@ async fn write(edge: &Edge, watched: &Watched, model: &Model) -> Result<(), Erro
         None => {}
     }
     apply::force(&client, &deploy::deployment(settings, &edge.world.settings().image, &model.ports)).await?;
-    Ok(())
+    let mut own = BTreeMap::new();
+    for (key, ports) in &model.own_ports {
+        if let Some(gateway) = edge.gateways.get(key) {
+            let service = own_service(&client, settings, &gateway, ports).await?;
+            own.insert(key.clone(), addresses::of_gateway(settings, &service));
+        }
+    }
+    for service in watched.services.in_namespace(&settings.namespace) {
+        if deploy::gateway_of(&service).is_some_and(|gateway| !model.own_ports.contains_key(&gateway)) {
+            apply::remove(&client, &settings.namespace, "v1", "Service", &service.name_any()).await?;
+        }
+    }
+    Ok(own)
 }
 
-async fn patch_status<K>(api: &Api<K>, name: &str, status: &Value) -> Result<(), Error>
-where
-    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..Default::default() };
-    match api.patch_status(name, &parameters, &Patch::Merge(status)).await.map_err(Error::from) {
-        Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Writes what is known into every object's status where it says something else.
-async fn say(edge: &Edge, model: &Model, addresses: &[String]) -> Result<(), Error> {
-    let client = edge.world.client();
-    let now = jiff::Timestamp::now();
-    for key in &model.ingresses {
-        let Some(object) = edge.ingresses.get(key) else { continue };
-        let wanted: Vec<Value> = addresses.iter().map(|address| addresses::ingress(address)).collect();
-        let status = object.status.as_ref().and_then(|s| s.load_balancer.as_ref());
-        let before: Vec<Value> = status.iter().flat_map(|s| s.ingress.iter().flatten()).map(|i| json!(i)).collect();
-        if before != wanted {
-            let api: Api<Ingress> = Api::namespaced(client.clone(), &key.namespace);
-            patch_status(&api, &key.name, &json!({"status": {"loadBalancer": {"ingress": wanted}}})).await?;
-            if !addresses.is_empty() {
-                edge.recorder.normal(&*object, "Sync", "Program", "Scheduled for sync".to_owned());
-            }
+/// Makes the Service that is a Gateway's address: at the one that it asks for, if it can be had.
+async fn own_service(
+    client: &Client,
+    settings: &EdgeSettings,
+    gateway: &Gateway,
+    ports: &BTreeMap<i32, i32>,
+) -> Result<Service, Error> {
+    let read = |object: DynamicObject| object.try_parse::<Service>().map_err(|error| Error::Object(error.to_string()));
+    let asked = requested(gateway).into_iter().find(|address| address.parse::<IpAddr>().is_ok());
+    if let Some(asked) = asked {
+        let wanted = deploy::gateway_service(settings, gateway, ports, Some(asked));
+        match apply::force(client, &wanted).await {
+            Ok(service) => return read(service),
+            // Somebody else's, or nobody's to give.
+            Err(error) if error.is_invalid() => {}
+            Err(error) => return Err(error),
         }
     }
-    for (key, note) in &model.warnings {
-        // The recorder folds what it has said already into one event.
-        if let Some(object) = edge.ingresses.get(key) {
-            edge.recorder.warning(&*object, "Rejected", "Program", note.clone());
-        }
-    }
-    for said in &model.gateways {
-        let Some(object) = edge.gateways.get(&said.key) else { continue };
-        let status = said.status(&object, addresses, now);
-        if object.status.as_ref() != Some(&status) {
-            let api: Api<Gateway> = Api::namespaced(client.clone(), &said.key.namespace);
-            patch_status(&api, &said.key.name, &json!({"status": status})).await?;
-        }
-    }
-    let more = edge.more().await;
-    for object in more.routes.all() {
-        let key = Key::of(&*object);
-        let status = routes::status(&object, model.routes.get(&key).map_or(&[], Vec::as_slice), now);
-        if object.status.as_ref().map(|s| &s.parents) != Some(&status.parents)
-            && !(object.status.is_none() && status.parents.is_empty())
-        {
-            let api: Api<HTTPRoute> = Api::namespaced(client.clone(), &key.namespace);
-            patch_status(&api, &key.name, &json!({"status": status})).await?;
-        }
-    }
-    Ok(())
+    read(apply::force(client, &deploy::gateway_service(settings, gateway, ports, None)).await?)
 }
 
 /// A name for content that changes with it.

@@ -35,7 +35,18 @@ pub struct Inputs<'a> {
     pub secret: &'a (dyn Fn(&Key) -> Option<Arc<Secret>> + Sync),
     pub reach: &'a (dyn Fn(&str, &str, i32) -> Result<Reach, Missing> + Sync),
     pub port_named: &'a (dyn Fn(&str, &str, &str) -> Option<i32> + Sync),
+    /// Whether a port of the nodes leads to the Gateways that have it, besides their own addresses.
+    pub on_nodes: &'a (dyn Fn(i32) -> bool + Sync),
+    /// The proxies' own ports for those of Gateways, as they were so far.
+    pub own_ports: OwnPorts,
 }
+
+/// By Gateway and port of its listeners: the port of the proxies to which its address leads.
+pub type OwnPorts = BTreeMap<Key, BTreeMap<i32, i32>>;
+
+/// The proxies' ports that stand for those of one Gateway each: no port of a listener, of nodes or of the system's choice
+/// is among them for as long as nobody asks for one.
+const OWN_PORTS: std::ops::Range<i32> = 20_000..30_000;
 
 /// What comes of it.
 #[derive(Default)]
@@ -44,8 +55,12 @@ pub struct Model {
     pub config: Config,
     /// Certificates and keys by the names of their files.
     pub files: BTreeMap<String, Vec<u8>>,
-    /// The ports that are open.
+    /// The ports that are open for all Ingresses and for the Gateways that nodes lead to.
     pub ports: BTreeSet<i32>,
+    /// The ports that are open at the addresses of Gateways.
+    pub own_ports: OwnPorts,
+    /// Gateways that share none of their ports of nodes with anybody.
+    pub alone: BTreeSet<Key>,
     /// Ingresses that are served.
     pub ingresses: Vec<Key>,
     /// What is wrong with which Ingress.
@@ -59,16 +74,26 @@ pub struct Model {
 /// One open port in the making.
 #[derive(Default)]
 pub struct Open {
+    /// The Gateway that it is a port of; those of Ingresses are nobody's.
+    pub owner: Option<Key>,
+    pub port: i32,
     /// Whether TLS is ended there.
     pub tls: bool,
     pub routes: Vec<Route>,
     pub certificates: Vec<Certificate>,
 }
 
+impl Open {
+    fn can_be_served(&self) -> bool {
+        !self.tls || !self.certificates.is_empty()
+    }
+}
+
 /// Everything under construction.
 #[derive(Default)]
 pub struct Building {
-    pub open: BTreeMap<i32, Open>,
+    /// Who was there first is first.
+    open: Vec<Open>,
     pub pools: BTreeMap<String, Pool>,
     pub files: BTreeMap<String, Vec<u8>>,
 }
@@ -83,20 +108,31 @@ impl Model {
         model.files = building.files;
         model.config.access_log = true;
         model.config.pools = building.pools.into_values().collect();
-        for (port, mut open) in building.open {
-            if open.tls && open.certificates.is_empty() {
-                continue;
+        building.open.retain(Open::can_be_served);
+        let at_nodes = at_nodes(&building.open, inputs);
+        model.ports = at_nodes.keys().copied().collect();
+        model.own_ports = own_ports(&building.open, &model.ports, &inputs.own_ports);
+        let sharing =
+            |open: &Open| at_nodes.get(&open.port).is_none_or(|all| all.len() > 1 || !std::ptr::eq(all[0], open));
+        let gateways = || building.open.iter().filter_map(|open| Some((open.owner.clone()?, open)));
+        model.alone = gateways().map(|(owner, _)| owner).collect();
+        for (owner, _) in gateways().filter(|(_, open)| sharing(open)) {
+            model.alone.remove(&owner);
+        }
+        for (port, all) in &at_nodes {
+            let mut listener = listener(*port, *port, all);
+            // Who shares a port of the nodes with nobody is served there as at its own.
+            if let [open] = &all[..]
+                && let Some(own) = open.owner.as_ref().and_then(|owner| model.own_ports.get(owner)?.get(port))
+            {
+                listener.also.push(address(*own));
             }
-            if open.routes.is_empty() {
-                open.routes.push(nothing_here());
+            model.config.listeners.push(listener);
+        }
+        for (owner, open) in gateways().filter(|(_, open)| sharing(open)) {
+            if let Some(own) = model.own_ports.get(&owner).and_then(|ports| ports.get(&open.port)) {
+                model.config.listeners.push(listener(*own, open.port, &[open]));
             }
-            model.ports.insert(port);
-            model.config.listeners.push(Listener {
-                address: format!("0.0.0.0:{port}"),
-                tls: open.tls.then(|| Tls { certificates: dedup(open.certificates), ..Default::default() }),
-                routes: open.routes,
-                ..Default::default()
-            });
         }
         model
     }
@@ -104,6 +140,66 @@ impl Model {
     /// Whether there is nothing to serve.
     pub fn is_empty(&self) -> bool {
         self.config.listeners.is_empty()
+    }
+}
+
+/// Who has which port of the nodes. Of those who want one for HTTP and those who want it for HTTPS the oldest decides.
+fn at_nodes<'a>(open: &'a [Open], inputs: &Inputs<'_>) -> BTreeMap<i32, Vec<&'a Open>> {
+    let mut all: BTreeMap<i32, Vec<&Open>> = BTreeMap::new();
+    for one in open.iter().filter(|one| one.owner.is_none() || (inputs.on_nodes)(one.port)) {
+        let sharing = all.entry(one.port).or_default();
+        if sharing.first().is_none_or(|first| first.tls == one.tls) {
+            sharing.push(one);
+        }
+    }
+    all
+}
+
+/// The proxies' ports for those of Gateways: what was chosen stays.
+fn own_ports(open: &[Open], taken: &BTreeSet<i32>, before: &OwnPorts) -> OwnPorts {
+    let known = |owner: &Key, port: i32| before.get(owner)?.get(&port).copied().filter(|own| !taken.contains(own));
+    let mut chosen = OwnPorts::new();
+    let mut used = taken.clone();
+    let gateways = || open.iter().filter_map(|open| Some((open.owner.as_ref()?, open.port)));
+    for (owner, port) in gateways() {
+        if let Some(own) = known(owner, port)
+            && used.insert(own)
+        {
+            chosen.entry(owner.clone()).or_default().insert(port, own);
+        }
+    }
+    let mut free = OWN_PORTS;
+    for (owner, port) in gateways() {
+        let ports = chosen.entry(owner.clone()).or_default();
+        if ports.contains_key(&port) {
+            continue;
+        }
+        // With more ports than there are, the last Gateways have none.
+        if let Some(own) = free.find(|own| !used.contains(own)) {
+            ports.insert(port, own);
+        }
+    }
+    chosen
+}
+
+fn address(port: i32) -> String {
+    format!("0.0.0.0:{port}")
+}
+
+/// The proxies' listener at `port` for those who ask for port `asked` of these.
+fn listener(port: i32, asked: i32, of: &[&Open]) -> Listener {
+    let mut routes: Vec<Route> = of.iter().flat_map(|open| open.routes.iter().cloned()).collect();
+    if routes.is_empty() {
+        routes.push(nothing_here());
+    }
+    let certificates: Vec<Certificate> = of.iter().flat_map(|open| open.certificates.iter().cloned()).collect();
+    let tls = of.first().is_some_and(|open| open.tls);
+    Listener {
+        address: address(port),
+        public_port: u16::try_from(asked).ok().filter(|_| of.iter().any(|open| open.owner.is_some())),
+        tls: tls.then(|| Tls { certificates: dedup(certificates), ..Default::default() }),
+        routes,
+        ..Default::default()
     }
 }
 
@@ -133,10 +229,21 @@ pub fn answer(status: u16) -> Respond {
 }
 
 impl Building {
-    /// The port, if nobody uses it for the other of HTTP and HTTPS.
-    pub fn open(&mut self, port: i32, tls: bool) -> Option<&mut Open> {
-        let open = self.open.entry(port).or_insert_with(|| Open { tls, ..Default::default() });
-        (open.tls == tls).then_some(open)
+    /// The port of a Gateway or, without one, of Ingresses, if they don't use it for the other of HTTP and HTTPS.
+    pub fn open(&mut self, owner: Option<&Key>, port: i32, tls: bool) -> Option<&mut Open> {
+        let at = self.open.iter().position(|open| open.owner.as_ref() == owner && open.port == port);
+        let at = at.unwrap_or_else(|| {
+            self.open.push(Open { owner: owner.cloned(), port, tls, ..Default::default() });
+            self.open.len() - 1
+        });
+        self.open.get_mut(at).filter(|open| open.tls == tls)
+    }
+
+    /// Whether the nodes' port of that number is for the other of HTTP and HTTPS.
+    pub fn taken_on_nodes(&self, inputs: &Inputs<'_>, port: i32, tls: bool) -> bool {
+        let there = self.open.iter().filter(|open| open.owner.is_none() || (inputs.on_nodes)(open.port));
+        let mut there = there.filter(|open| open.port == port && open.can_be_served());
+        there.next().is_some_and(|first| first.tls != tls)
     }
 
     /// A target for a Service; what is missing has an empty pool, which answers 503.

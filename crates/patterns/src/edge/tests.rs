@@ -6,7 +6,10 @@ use proxy::config::{PathMatch, check};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::model::{Inputs, Model};
+use super::{
+    EdgeSettings, deploy,
+    model::{Inputs, Model, OwnPorts},
+};
 use crate::world::{Missing, Reach};
 
 fn parse<K: DeserializeOwned>(objects: &[Value]) -> Vec<Arc<K>> {
@@ -25,6 +28,7 @@ struct World {
     gateways: Vec<Value>,
     routes: Vec<Value>,
     grants: Vec<Value>,
+    own_ports: OwnPorts,
 }
 
 impl World {
@@ -66,6 +70,8 @@ impl World {
             secret: &secret,
             reach: &reach,
             port_named: &port_named,
+            on_nodes: &|port| port != 22,
+            own_ports: self.own_ports.clone(),
         };
         Model::of(&inputs)
     }
@@ -208,7 +214,7 @@ fn listeners_say_why_they_are_not_served() {
     };
     let model = world.model();
     let object: pattern_kinds::gateway::Gateway = serde_json::from_value(world.gateways[0].clone()).expect("a Gateway");
-    let status = model.gateways[0].status(&object, &["10.0.0.1".into()], jiff::Timestamp::UNIX_EPOCH);
+    let status = model.gateways[0].status(&object, &["10.0.0.1".into()], true, jiff::Timestamp::UNIX_EPOCH);
     let of = |listener: usize, type_: &str| {
         let listeners = status.listeners.as_ref().expect("there are listeners");
         let found = listeners[listener].conditions.iter().find(|c| c.type_ == type_).expect("it is said");
@@ -242,7 +248,7 @@ fn a_gateway_that_asks_for_what_there_is_not_is_not_served() {
         let world = World { gateways: vec![object.clone()], ..Default::default() };
         let model = world.model();
         let object: pattern_kinds::gateway::Gateway = serde_json::from_value(object).expect("a Gateway");
-        let status = model.gateways[0].status(&object, &["10.0.0.1".into()], jiff::Timestamp::UNIX_EPOCH);
+        let status = model.gateways[0].status(&object, &["10.0.0.1".into()], true, jiff::Timestamp::UNIX_EPOCH);
         let reasons: Vec<String> =
             status.conditions.into_iter().flatten().map(|c| c.status + " " + &c.reason).collect();
         (reasons.join(", "), model.ports.len())
@@ -300,4 +306,127 @@ fn what_one_object_asks_for_in_vain_keeps_no_other_from_being_served() {
     assert_eq!(said(&model, "a", "PartiallyInvalid"), (Some(true), "UnsupportedValue"));
     let routes = &model.config.listeners[0].routes;
     assert!(routes.iter().any(|r| r.matches.iter().any(|m| m.path == Some(PathMatch::Prefix("/fine".into())))));
+}
+
+/// The hosts served at a port of the proxies.
+fn hosts_at(model: &Model, port: i32) -> Vec<String> {
+    let address = format!("0.0.0.0:{port}");
+    let listener = model.config.listeners.iter().find(|l| l.addresses().any(|a| a == address));
+    let listener = listener.unwrap_or_else(|| panic!("{port} is open"));
+    listener.routes.iter().flat_map(|r| r.hosts.clone()).collect()
+}
+
+fn named_gateway(name: &str, port: i32) -> Value {
+    let mut object = gateway(json!([{"name": "web", "port": port, "protocol": "HTTP"}]));
+    object["metadata"]["name"] = name.into();
+    object
+}
+
+fn route_of(gateway: &str, host: &str) -> Value {
+    let mut object =
+        route("a", json!({"hostnames": [host], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]}));
+    object["metadata"]["name"] = gateway.into();
+    object["spec"]["parentRefs"] = json!([{"name": gateway}]);
+    object
+}
+
+#[test]
+fn gateways_with_equal_ports_do_not_mix_at_their_own_addresses() {
+    let (one, other) = (Key::new("a", "one"), Key::new("a", "other"));
+    let world = World {
+        gateways: vec![named_gateway("one", 80), named_gateway("other", 80)],
+        routes: vec![route_of("one", "one.example.com"), route_of("other", "other.example.com")],
+        ..Default::default()
+    };
+    let model = world.model();
+    check(&model.config).expect("it is a sound configuration");
+    let own = |key: &Key| model.own_ports[key][&80];
+    assert_eq!(hosts_at(&model, own(&one)), ["one.example.com"]);
+    assert_eq!(hosts_at(&model, own(&other)), ["other.example.com"]);
+    assert_eq!(hosts_at(&model, 80), ["one.example.com", "other.example.com"], "the nodes' port leads to both");
+    assert!(model.alone.is_empty());
+    // Redirects lead to the port that clients know.
+    assert!(model.config.listeners.iter().all(|l| l.public_port == Some(80)));
+}
+
+#[test]
+fn a_gateways_own_ports_stay_when_others_come_and_go() {
+    let one = Key::new("a", "one");
+    let mut world = World { gateways: vec![named_gateway("one", 80)], ..Default::default() };
+    let alone = world.model();
+    assert_eq!(alone.config.listeners.len(), 1, "nobody shares its port: {:?}", alone.config.listeners);
+    assert_eq!(alone.config.listeners[0].also, [format!("0.0.0.0:{}", alone.own_ports[&one][&80])]);
+    assert!(alone.alone.contains(&one));
+    world.own_ports = alone.own_ports.clone();
+    // An older one, which would choose first.
+    world.gateways.insert(0, named_gateway("before", 80));
+    let both = world.model();
+    assert_eq!(both.own_ports[&one], alone.own_ports[&one]);
+    assert_ne!(both.own_ports[&Key::new("a", "before")], both.own_ports[&one]);
+    // A listener that needs the very port has it, and the Gateway another.
+    let port = alone.own_ports[&one][&80];
+    world.gateways[0] = named_gateway("before", port);
+    let moved = world.model();
+    check(&moved.config).expect("it is a sound configuration");
+    assert_ne!(moved.own_ports[&one][&80], port);
+}
+
+#[test]
+fn a_port_that_nodes_do_not_give_is_open_at_the_gateways_own_address_alone() {
+    let world = World { gateways: vec![named_gateway("one", 22)], ..Default::default() };
+    let model = world.model();
+    check(&model.config).expect("it is a sound configuration");
+    assert!(model.ports.is_empty() && model.alone.is_empty());
+    assert_eq!(model.config.listeners.len(), 1);
+    assert!(hosts_at(&model, model.own_ports[&Key::new("a", "one")][&22]).is_empty());
+}
+
+#[test]
+fn one_port_of_the_nodes_is_not_for_http_and_https_at_once() {
+    let mut tls = named_gateway("tls", 80);
+    tls["spec"]["listeners"] = json!([
+        {"name": "web", "port": 80, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "tls"}]}},
+    ]);
+    let world = World {
+        gateways: vec![named_gateway("plain", 80), tls],
+        ingresses: vec![ingress(
+            "i",
+            "hythe",
+            json!({"rules": [{"host": "x.example.com", "http": {"paths": [
+                {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "web", "port": {"number": 80}}}},
+            ]}}]}),
+        )],
+        ..Default::default()
+    };
+    let model = world.model();
+    check(&model.config).expect("it is a sound configuration");
+    assert_eq!(hosts_at(&model, 80), ["x.example.com"], "the older Gateway and the Ingress");
+    let of = |name: &str| {
+        let address = format!("0.0.0.0:{}", model.own_ports[&Key::new("a", name)][&80]);
+        model.config.listeners.iter().find(|l| l.addresses().any(|a| a == address)).expect("it is open")
+    };
+    assert!(of("tls").tls.is_some() && of("plain").tls.is_none(), "each serves at its own address");
+}
+
+#[test]
+fn a_gateways_service_bears_what_it_is_given_but_nothing_in_our_name() {
+    let mut object = named_gateway("one", 80);
+    object["spec"]["infrastructure"] = json!({
+        "labels": {"team": "web", "app.kubernetes.io/managed-by": "me"},
+        "annotations": {"example.com/pool": "outside", "hythe.dev/open-on-nodes": "true", "x.hythe.dev/y": "z"},
+    });
+    let object: pattern_kinds::gateway::Gateway = serde_json::from_value(object).expect("a Gateway");
+    let settings = EdgeSettings { service_type: Some("LoadBalancer".into()), ..Default::default() };
+    let service = deploy::gateway_service(&settings, &object, &BTreeMap::from([(80, 20_000)]), Some("10.0.0.9"));
+    assert_eq!(service["spec"]["type"], "LoadBalancer");
+    assert_eq!(service["spec"]["loadBalancerIP"], "10.0.0.9");
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], 20_000);
+    assert_eq!(service["metadata"]["labels"]["team"], "web");
+    assert_eq!(service["metadata"]["labels"]["app.kubernetes.io/managed-by"], crate::MANAGER);
+    assert_eq!(
+        service["metadata"]["annotations"],
+        json!({"example.com/pool": "outside", "hythe.dev/gateway": "a/one"})
+    );
+    let service = serde_json::from_value(service).expect("a Service");
+    assert_eq!(deploy::gateway_of(&service), Some(Key::new("a", "one")));
 }

@@ -130,6 +130,7 @@ fn cache(arguments: &CacheArguments) -> Result<Config, ConfigError> {
         disk: arguments.disk.clone().map(|path| Disk { path, size: arguments.disk_size }),
         default_ttl: arguments.default_ttl,
         purge_from: arguments.purge_from.clone(),
+        purge_peers: arguments.purge_peers.clone(),
         ..Default::default()
     };
     let route = Route { to: vec![to("app", 1)], cache: Some("cache".into()), ..Default::default() };

@@ -150,6 +150,9 @@ pub struct CacheArguments {
     /// Networks that may PURGE.
     #[arg(long, env = "CACHE_PURGE_FROM", value_name = "NETWORK", value_delimiter = ',')]
     pub purge_from: Vec<String>,
+    /// The other replicas of this cache, which purge what it is told to purge.
+    #[arg(long, env = "CACHE_PURGE_PEERS", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub purge_peers: Vec<String>,
 }
 
 /// `hythe proxy limit`.

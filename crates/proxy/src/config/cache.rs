@@ -31,6 +31,10 @@ pub struct Cache {
     /// `Surrogate-Key` whatever bears one of the tags.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub purge_from: Vec<String>,
+    /// The other replicas of this cache, `ADDRESS:PORT` or `NAME:PORT` of a listener without TLS: what one is told to purge
+    /// it has all of them purge, each address of a name. It may be among them itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub purge_peers: Vec<String>,
     /// How long other requests for the same wait for the first one's answer before they go on by themselves.
     pub collapse_timeout: Duration,
     /// Response fields that are for caches like this one: where one is there, it counts in place of `Cache-Control` and
@@ -52,6 +56,7 @@ impl Default for Cache {
             stale_if_error: Duration::default(),
             tag_headers: vec!["surrogate-key".into(), "cache-tag".into()],
             purge_from: Vec::new(),
+            purge_peers: Vec::new(),
             targeted: vec!["cdn-cache-control".into()],
             collapse_timeout: Duration::seconds(5),
             disk: None,

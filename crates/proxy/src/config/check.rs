@@ -43,10 +43,11 @@ pub fn check(config: &Config) -> Checked {
     for (i, listener) in config.listeners.iter().enumerate() {
         let at = format!("listeners[{i}]");
         check_listener(&at, listener, &names)?;
-        if !addresses.insert((listener.address.as_str(), listener.protocol == Protocol::Udp))
-            && !listener.address.ends_with(":0")
-        {
-            return refuse(format!("{at}.address"), format!("{} is another listener's already", listener.address));
+        let fields = std::iter::once(format!("{at}.address")).chain((0..).map(|j| format!("{at}.also[{j}]")));
+        for (address, field) in listener.addresses().zip(fields) {
+            if !addresses.insert((address, listener.protocol == Protocol::Udp)) && !address.ends_with(":0") {
+                return refuse(field, format!("{address} is another listener's already"));
+            }
         }
     }
     for (i, pool) in config.pools.iter().enumerate() {
@@ -55,6 +56,9 @@ pub fn check(config: &Config) -> Checked {
     for (i, cache) in config.caches.iter().enumerate() {
         for (j, network) in cache.purge_from.iter().enumerate() {
             check_network(format!("caches[{i}].purge_from[{j}]"), network)?;
+        }
+        for (j, peer) in cache.purge_peers.iter().enumerate() {
+            check_target(format!("caches[{i}].purge_peers[{j}]"), peer)?;
         }
         if cache.memory.0 < cache.max_response.0 {
             return refuse(format!("caches[{i}].max_response"), "is more than the cache's memory");
@@ -111,6 +115,12 @@ fn unique<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<Has
 
 fn check_listener(at: &str, listener: &Listener, names: &Names<'_>) -> Checked {
     check_bind(&format!("{at}.address"), &listener.address)?;
+    for (i, address) in listener.also.iter().enumerate() {
+        check_bind(&format!("{at}.also[{i}]"), address)?;
+    }
+    if listener.public_port == Some(0) {
+        return refuse(format!("{at}.public_port"), "must be between 1 and 65535");
+    }
     for (i, network) in listener.trusted_proxies.iter().enumerate() {
         check_network(format!("{at}.trusted_proxies[{i}]"), network)?;
     }
@@ -372,6 +382,12 @@ mod tests {
             "listeners[0].address: \"nowhere\" is not ADDRESS:PORT"
         );
         assert_eq!(problem("listeners: [{address: ':53', protocol: udp}]"), "listeners[0].pool: is missing");
+        assert_eq!(
+            problem(
+                "listeners: [{address: ':80', routes: [{}]}, {address: ':81', also: [':82', ':80'], routes: [{}]}]"
+            ),
+            "listeners[1].also[1]: :80 is another listener's already"
+        );
     }
 
     #[test]

@@ -15,6 +15,12 @@ pub struct Listener {
     pub name: String,
     /// `ADDRESS:PORT`, `[ADDRESS]:PORT` or `:PORT`, which is every address of the machine.
     pub address: String,
+    /// More addresses where the same is served.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
+    /// The port that clients ask for, where it is not that of the address: redirects that name no port lead there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_port: Option<u16>,
     /// What is spoken: HTTP unless said otherwise.
     #[serde(skip_serializing_if = "is_default")]
     pub protocol: Protocol,
@@ -38,6 +44,13 @@ pub struct Listener {
     /// TCP and UDP: the pool that everything goes to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+}
+
+impl Listener {
+    /// All its addresses as they are written.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.address).chain(&self.also).map(String::as_str)
+    }
 }
 
 /// What is spoken at a listener.

@@ -293,8 +293,11 @@ impl Default for Respond {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
-    /// How often, after the first attempt.
+    /// How often, after the first attempt; 0: never.
     pub attempts: u32,
+    /// How many other endpoints are tried where no connection could be made, if that is more: nobody's work is done twice
+    /// by that. As HAProxy does it.
+    pub connects: u32,
     /// Statuses that count as failure of an attempt, such as `[502, 503]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub statuses: Vec<u16>,
@@ -305,6 +308,6 @@ pub struct Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 1, statuses: Vec::new(), attempt_timeout: None }
+        Self { attempts: 1, connects: 3, statuses: Vec::new(), attempt_timeout: None }
     }
 }

@@ -4,11 +4,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::exchange::{Exchange, Purpose, Tally};
+use super::purging::purge;
 use super::reply::{Extra, Reply};
 use super::upstream::{self, Failure, Served, forward};
 use crate::cache::freshness::{self, Directives, Use};
 use crate::cache::range::{self, Part};
-use crate::cache::{Cache, Entry, Fetch, Key, date, now, split_tags};
+use crate::cache::{Cache, Entry, Fetch, Key, date, now};
 use crate::http1::{Framing, Request, Response};
 use crate::io::BodyIn;
 use crate::site::{Route, Target};
@@ -271,39 +272,6 @@ fn renew_beside(
         )
         .await;
     });
-}
-
-/// Drops a URL, or whatever bears one of the tags that the request names.
-async fn purge(cache: &Arc<Cache>, x: &Exchange<'_>, key: &Key, reply: &mut Reply<'_>) -> Result<Served, Failure> {
-    let (status, text) = if cache.may_purge(x.client) {
-        let tags: Vec<String> = cache
-            .config
-            .tag_headers
-            .iter()
-            .filter_map(|name| x.request.header(&name.to_ascii_lowercase()))
-            .flat_map(split_tags)
-            .collect();
-        // What is on disk must be gone when the answer says so.
-        let (store, key) = (Arc::clone(cache), Arc::clone(key));
-        let purging = tokio::task::spawn_blocking(move || match tags.is_empty() {
-            true => usize::from(store.store.purge(&key)),
-            false => store.store.purge_tagged(&tags),
-        });
-        let purged = purging.await.unwrap_or(0);
-        (200, format!("purged {purged}"))
-    } else {
-        (403, "who asks may not purge".to_owned())
-    };
-    x.tally.status.set(status);
-    if x.request.framing != Framing::None {
-        reply.close();
-    }
-    let sent = x.deadline.guard(reply.error(status, &text, &[])).await;
-    if matches!(sent, Ok(Ok(()))) {
-        Ok(Served::Answered { clean: true })
-    } else {
-        Err(Failure::Client(0, "the client left"))
-    }
 }
 
 #[cfg(test)]

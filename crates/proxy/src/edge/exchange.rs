@@ -286,7 +286,7 @@ async fn route(
         }
     }
     let filters = &route.config.filters;
-    if let Some((status, location)) = route.redirect(x.request, prefix, x.conn.tls, x.listener.address.port()) {
+    if let Some((status, location)) = route.redirect(x.request, prefix, x.conn.tls, x.listener.port()) {
         return own(x, reply, status, vec![("location", location)], b"", route).await;
     }
     if let Some(fixed) = &filters.respond {

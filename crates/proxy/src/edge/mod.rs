@@ -14,6 +14,7 @@ mod heads;
 mod listen;
 mod mirroring;
 mod one;
+mod purging;
 mod reply;
 mod senders;
 mod tcp;

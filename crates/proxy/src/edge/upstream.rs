@@ -99,21 +99,26 @@ pub(super) async fn forward(
     let response = &mut scratch.0;
     let end = (!route.config.timeout.0.is_zero()).then(|| Instant::now() + route.config.timeout.0);
     let mut last = Failure::NoEndpoint;
-    for attempt in 0..=route.config.retry.attempts {
+    let retry = &route.config.retry;
+    // Attempts that failed once something was sent.
+    let mut sent = 0;
+    loop {
         let wish = Wish { point, sticky: sticky.flatten(), tried: &tried };
         let lease = match pool.choose(&wish) {
             Some(lease) => lease,
             // Where no other is left, the same may be tried again.
-            None if !tried.is_empty() => match pool.choose(&Wish { tried: &[], ..wish }) {
-                Some(lease) => lease,
-                None => return Err(last),
-            },
+            None if !tried.is_empty() && tried.len() <= retry.attempts as usize => {
+                match pool.choose(&Wish { tried: &[], ..wish }) {
+                    Some(lease) => lease,
+                    None => return Err(last),
+                }
+            }
             None => return Err(last),
         };
-        if attempt > 0 {
+        if !tried.is_empty() {
             pool.retries.fetch_add(1, Ordering::Relaxed);
         }
-        let again = attempt < route.config.retry.attempts;
+        let again = sent < retry.attempts;
         let job = Job {
             x,
             route,
@@ -138,11 +143,17 @@ pub(super) async fn forward(
                     return Err(failure);
                 }
                 tried.push(lease.endpoint.id);
+                // Where nothing was sent, nobody does anything twice.
+                let unsent = matches!(failure, Failure::Connect(_));
+                sent += u32::from(!unsent);
+                let most = if unsent { retry.connects.max(retry.attempts) } else { retry.attempts };
+                if retry.attempts == 0 || sent > retry.attempts || tried.len() > most as usize {
+                    return Err(failure);
+                }
                 last = failure;
             }
         }
     }
-    Err(last)
 }
 
 thread_local! {

@@ -19,7 +19,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use names::Names;
 use parking_lot::RwLock;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +27,7 @@ use super::{Limit, Limits};
 use crate::config::{Algorithm, Endpoint, Peers};
 use crate::pool::discovery::{self, Source};
 use crate::pool::{Member, now_millis};
+use crate::replica;
 
 /// How long a replica that did not answer is not asked again, in milliseconds.
 const SPARED: u64 = 1000;
@@ -174,12 +174,8 @@ impl Ring {
         let Some(owner) = owner.filter(|o| Some(o.address) != self.own) else { return limit.take(key, numbers) };
         let now = now_millis();
         if owner.spared_until.load(Ordering::Relaxed) <= now {
-            match tokio::time::timeout(
-                self.config.timeout.0,
-                ask(owner.address, limit.name(), self.secret.as_deref(), key, numbers),
-            )
-            .await
-            {
+            let question = Question { limit: limit.name(), secret: self.secret.as_deref(), key, numbers };
+            match tokio::time::timeout(self.config.timeout.0, ask(owner.address, &question)).await {
                 Ok(Ok(decision)) => return decision,
                 _ => owner.spared_until.store(now + SPARED, Ordering::Relaxed),
             }
@@ -243,24 +239,26 @@ thread_local! {
     static CONNECTIONS: RefCell<HashMap<SocketAddr, Vec<TcpStream>>> = RefCell::default();
 }
 
-async fn ask(
-    address: SocketAddr,
-    limit: &str,
-    secret: Option<&str>,
+/// What is asked of the replica that counts a key.
+struct Question<'a> {
+    limit: &'a str,
+    secret: Option<&'a str>,
     key: u64,
     numbers: Numbers,
-) -> std::io::Result<Decision> {
+}
+
+async fn ask(address: SocketAddr, question: &Question<'_>) -> std::io::Result<Decision> {
     let kept = CONNECTIONS.with_borrow_mut(|all| all.get_mut(&address).and_then(Vec::pop));
     let reused = kept.is_some();
     let mut stream = match kept {
         Some(stream) => stream,
         None => connect(address).await?,
     };
-    let decision = match question(&mut stream, address, limit, secret, key, numbers).await {
+    let decision = match question.put(&mut stream, address).await {
         // It may have been closed while it waited.
         Err(_) if reused => {
             stream = connect(address).await?;
-            question(&mut stream, address, limit, secret, key, numbers).await?
+            question.put(&mut stream, address).await?
         }
         other => other?,
     };
@@ -279,43 +277,28 @@ async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn question(
-    stream: &mut TcpStream,
-    address: SocketAddr,
-    limit: &str,
-    secret: Option<&str>,
-    key: u64,
-    numbers: Numbers,
-) -> std::io::Result<Decision> {
-    let name = percent_encoding::utf8_percent_encode(limit, percent_encoding::NON_ALPHANUMERIC);
-    let algorithm = match numbers.algorithm {
-        Algorithm::TokenBucket => "token_bucket",
-        Algorithm::SlidingWindow => "sliding_window",
-    };
-    let Numbers { requests, per_millis, burst, .. } = numbers;
-    let authorization = secret.map_or_else(String::new, |secret| format!("authorization: Bearer {secret}\r\n"));
-    let text = format!(
-        "POST /v1/take?limit={name}&key={key:x}&algorithm={algorithm}&requests={requests}&per={per_millis}&burst={burst} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n{authorization}\r\n"
-    );
-    stream.write_all(text.as_bytes()).await?;
-    let broken = || std::io::Error::from(std::io::ErrorKind::InvalidData);
-    let mut response = crate::http1::Response::default();
-    let length = loop {
-        if stream.read_buf(&mut response.text).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+impl Question<'_> {
+    async fn put(&self, stream: &mut TcpStream, address: SocketAddr) -> std::io::Result<Decision> {
+        let name = percent_encoding::utf8_percent_encode(self.limit, percent_encoding::NON_ALPHANUMERIC);
+        let algorithm = match self.numbers.algorithm {
+            Algorithm::TokenBucket => "token_bucket",
+            Algorithm::SlidingWindow => "sliding_window",
+        };
+        let Numbers { requests, per_millis, burst, .. } = self.numbers;
+        let authorization =
+            self.secret.map_or_else(String::new, |secret| format!("authorization: Bearer {secret}\r\n"));
+        let text = format!(
+            "POST /v1/take?limit={name}&key={:x}&algorithm={algorithm}&requests={requests}&per={per_millis}&burst={burst} HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n{authorization}\r\n",
+            self.key
+        );
+        let broken = || std::io::Error::from(std::io::ErrorKind::InvalidData);
+        let answer = replica::ask(stream, text.as_bytes()).await?;
+        if answer.status != 200 {
+            return Err(broken());
         }
-        if let Some(head) = crate::http1::parse_response(&mut response, false, 4096).map_err(|_| broken())?
-            && let crate::http1::Framing::Length(body) = response.framing
-            && response.text.len() >= head + body as usize
-        {
-            break head;
-        }
-    };
-    if response.status != 200 {
-        return Err(broken());
+        let text = std::str::from_utf8(&answer.body).map_err(|_| broken())?;
+        let mut words = text.split(' ').map(|word| word.trim().parse::<u64>().map_err(|_| broken()));
+        let mut next = || words.next().unwrap_or_else(|| Err(broken()));
+        Ok(Decision { allowed: next()? == 1, remaining: next()?, retry_millis: next()?, reset_millis: next()? })
     }
-    let text = std::str::from_utf8(&response.text[length..]).map_err(|_| broken())?;
-    let mut words = text.split(' ').map(|word| word.trim().parse::<u64>().map_err(|_| broken()));
-    let mut next = || words.next().unwrap_or_else(|| Err(broken()));
-    Ok(Decision { allowed: next()? == 1, remaining: next()?, retry_millis: next()?, reset_millis: next()? })
 }

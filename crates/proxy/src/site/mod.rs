@@ -41,16 +41,18 @@ pub struct Site {
 /// A listener at work.
 pub struct Listener {
     /// What it was told.
-    pub config: config::Listener,
+    pub config: Arc<config::Listener>,
     /// What it is called.
     pub name: String,
+    /// Where it is, as the configuration has it.
+    written: String,
     /// Where it is.
     pub address: SocketAddr,
     /// TLS, where it is ended here.
     pub tls: Option<(Arc<rustls::ServerConfig>, Arc<Certificates>)>,
     trusted: Vec<Network>,
     /// Routes in the order in which they are looked at.
-    routes: matching::Table,
+    routes: Arc<matching::Table>,
     /// Where TCP and UDP go.
     pub pool: Option<Arc<Pool>>,
     /// Counts.
@@ -104,18 +106,16 @@ impl Site {
         let mut listeners = Vec::new();
         for (i, listener) in config.listeners.iter().enumerate() {
             let at = format!("listeners[{i}]");
-            let address = crate::address::bind(&listener.address)
-                .ok_or_else(|| problem(format!("{at}.address"))("is no address".into()))?;
-            let name = if listener.name.is_empty() { listener.address.clone() } else { listener.name.clone() };
-            let known = former.and_then(|f| {
-                f.listeners
-                    .iter()
-                    .find(|l| l.config.address == listener.address && l.config.protocol == listener.protocol)
-            });
+            let known = |written: &str| {
+                let is_it = |l: &&Arc<Listener>| l.written == written && l.config.protocol == listener.protocol;
+                former.and_then(|f| f.listeners.iter().find(is_it))
+            };
+            let all: Vec<(&str, Option<&Arc<Listener>>)> = listener.addresses().map(|a| (a, known(a))).collect();
             let tls = match &listener.tls {
                 None => None,
                 Some(tls) => {
-                    let same = known.filter(|l| l.config.tls.as_ref() == Some(tls)).and_then(|l| l.tls.clone());
+                    let mut same = all.iter().filter_map(|(_, known)| *known);
+                    let same = same.find(|l| l.config.tls.as_ref() == Some(tls)).and_then(|l| l.tls.clone());
                     Some(match same {
                         Some(same) => same,
                         None => {
@@ -131,17 +131,30 @@ impl Site {
                     })
                 }
             };
-            listeners.push(Arc::new(Listener {
-                name,
-                // A port of the system's own choice stays the one it chose.
-                address: known.map_or(address, |l| l.address),
-                trusted: listener.trusted_proxies.iter().filter_map(|n| Network::parse(n)).collect(),
-                routes: matching::Table::new(&listener.routes, &pools, &caches, known.map(|l| &l.routes)),
-                pool: listener.pool.as_ref().and_then(|name| pools.get(name).cloned()),
-                metrics: known.map_or_else(Arc::default, |l| Arc::clone(&l.metrics)),
-                tls,
-                config: listener.clone(),
-            }));
+            let former_routes = all.iter().find_map(|(_, known)| *known).map(|l| &*l.routes);
+            let routes = Arc::new(matching::Table::new(&listener.routes, &pools, &caches, former_routes));
+            let shared = Arc::new(listener.clone());
+            for (j, (written, known)) in all.into_iter().enumerate() {
+                let field = || if j == 0 { format!("{at}.address") } else { format!("{at}.also[{}]", j - 1) };
+                let address = crate::address::bind(written).ok_or_else(|| problem(field())("is no address".into()))?;
+                let name = match (listener.name.as_str(), j) {
+                    ("", _) => written.to_owned(),
+                    (name, 0) => name.to_owned(),
+                    (name, _) => format!("{name} {written}"),
+                };
+                listeners.push(Arc::new(Listener {
+                    name,
+                    written: written.to_owned(),
+                    // A port of the system's own choice stays the one it chose.
+                    address: known.map_or(address, |l| l.address),
+                    trusted: listener.trusted_proxies.iter().filter_map(|n| Network::parse(n)).collect(),
+                    routes: Arc::clone(&routes),
+                    pool: listener.pool.as_ref().and_then(|name| pools.get(name).cloned()),
+                    metrics: known.map_or_else(Arc::default, |l| Arc::clone(&l.metrics)),
+                    tls: tls.clone(),
+                    config: Arc::clone(&shared),
+                }));
+            }
         }
         Ok(Self { config, listeners, pools, caches, limits, names })
     }
@@ -185,6 +198,11 @@ impl Listener {
     /// Whether a connection's PROXY protocol header is believed.
     pub fn trusts_proxy_header(&self, address: IpAddr) -> bool {
         self.trusted.is_empty() || self.trusts(address)
+    }
+
+    /// The port that clients ask for.
+    pub fn port(&self) -> u16 {
+        self.config.public_port.unwrap_or(self.address.port())
     }
 
     /// The route of a request.

@@ -82,6 +82,10 @@ pub struct Pool {
     /// How many of the most used keys are told of on the admin port; 0 counts none.
     #[serde(default = "hot_keys", deserialize_with = "lenient::number", skip_serializing_if = "is_hot_keys")]
     pub hot_keys: usize,
+    /// Most bytes of answers that are kept for one client until the others they are joined with, or those before them,
+    /// have come; and of one answer of a server meanwhile. What would be more is an error in its place.
+    #[serde(default = "held", deserialize_with = "lenient::number", skip_serializing_if = "is_held")]
+    pub held_bytes: usize,
 }
 
 /// What a pool's servers speak.
@@ -168,6 +172,7 @@ impl Pool {
             reads: Reads::default(),
             writes: Writes::default(),
             hot_keys: hot_keys(),
+            held_bytes: held(),
         }
     }
 
@@ -206,5 +211,6 @@ defaults! {
     two, is_two: u32 = 2;
     retry, is_retry: u64 = 30_000;
     hot_keys, is_hot_keys: usize = 32;
+    held, is_held: usize = 64 << 20;
     least_interval, is_least_interval: u64 = 1;
 }

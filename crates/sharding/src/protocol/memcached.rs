@@ -210,6 +210,16 @@ pub struct ReplyScanner {
     at: usize,
 }
 
+/// A reader of a reply whose bytes are passed on as they come: it needs none that it has seen.
+#[derive(Clone, Debug)]
+pub struct Passing {
+    ends: Ends,
+    /// Bytes of a value still to come, with the end of its line.
+    value: usize,
+    /// The reply ends with that value.
+    last: bool,
+}
+
 /// How the end of a reply is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ends {
@@ -226,43 +236,102 @@ impl ReplyScanner {
     /// When the bytes are no reply.
     pub fn scan(&mut self, buffer: &[u8], ends: Ends) -> Result<Option<usize>, Broken> {
         loop {
-            let rest = &buffer[self.at..];
-            let Some(end) = memchr::memchr(b'\n', rest) else {
-                return if rest.len() > LONGEST_LINE { Err(Broken("a line of a reply is too long")) } else { Ok(None) };
-            };
-            if end == 0 || rest[end - 1] != b'\r' {
-                return Err(Broken("a line of a reply does not end in CR LF"));
-            }
-            let line = &rest[..end - 1];
-            let mut next = self.at + end + 1;
-            let (value, classic) = if let Some(words) = line.strip_prefix(b"VALUE ") {
-                (words.split(|&byte| byte == b' ').nth(2), true)
-            } else if let Some(words) = line.strip_prefix(b"VA ") {
-                (words.split(|&byte| byte == b' ').next(), false)
-            } else {
-                (None, false)
-            };
-            let has_value = classic || line.starts_with(b"VA ");
-            if has_value {
-                let length = value.and_then(length).ok_or(Broken("a value of a reply has no length"))?;
-                next += length + 2;
+            let Some((end, line)) = Line::at(buffer, self.at, ends)? else { return Ok(None) };
+            let (mut next, mut whole) = (end, line == Line::Last);
+            if let Line::Value { length, last } = line {
+                next += length;
+                whole = last;
                 if buffer.len() < next {
                     return Ok(None);
                 }
                 if &buffer[next - 2..next] != b"\r\n" {
-                    return Err(Broken("a value of a reply does not end where it should"));
+                    return Err(VALUE_END);
                 }
             }
             self.at = next;
-            let whole = match ends {
-                Ends::Itself => !classic,
-                Ends::AtNoop => !has_value && line == b"MN",
-            };
             if whole {
                 self.at = 0;
                 return Ok(Some(next));
             }
         }
+    }
+
+    /// Begins to pass on the reply that is being read, from its start.
+    pub fn pass(&mut self, ends: Ends) -> Passing {
+        self.at = 0;
+        Passing { ends, value: 0, last: false }
+    }
+}
+
+impl Passing {
+    /// How many bytes at the start of `buffer` can be passed on, and whether the reply ends with them. Its last line is
+    /// among the last bytes as a whole.
+    ///
+    /// # Errors
+    /// When the bytes are no reply.
+    pub fn advance(&mut self, buffer: &[u8]) -> Result<(usize, bool), Broken> {
+        let mut at = 0;
+        loop {
+            while self.value > 0 {
+                let Some(byte) = buffer.get(at) else { return Ok((at, false)) };
+                match self.value {
+                    2 if *byte != b'\r' => return Err(VALUE_END),
+                    1 if *byte != b'\n' => return Err(VALUE_END),
+                    _ => {}
+                }
+                let step = if self.value > 2 { (self.value - 2).min(buffer.len() - at) } else { 1 };
+                (at, self.value) = (at + step, self.value - step);
+            }
+            if self.last {
+                return Ok((at, true));
+            }
+            let Some((end, line)) = Line::at(buffer, at, self.ends)? else { return Ok((at, false)) };
+            at = end;
+            match line {
+                Line::Value { length, last } => (self.value, self.last) = (length, last),
+                Line::Last => return Ok((at, true)),
+                Line::Other => {}
+            }
+        }
+    }
+}
+
+const VALUE_END: Broken = Broken("a value of a reply does not end where it should");
+
+/// A line of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// A value follows, of so many bytes with the end of its line; whether the reply ends with it.
+    Value { length: usize, last: bool },
+    /// The reply ends with it.
+    Last,
+    /// More follows.
+    Other,
+}
+
+impl Line {
+    /// The line at a place and where it ends, if it is whole.
+    fn at(buffer: &[u8], at: usize, ends: Ends) -> Result<Option<(usize, Self)>, Broken> {
+        let rest = &buffer[at..];
+        let Some(end) = memchr::memchr(b'\n', rest) else {
+            return if rest.len() > LONGEST_LINE { Err(Broken("a line of a reply is too long")) } else { Ok(None) };
+        };
+        if end == 0 || rest[end - 1] != b'\r' {
+            return Err(Broken("a line of a reply does not end in CR LF"));
+        }
+        let line = &rest[..end - 1];
+        let (value, classic) = if let Some(words) = line.strip_prefix(b"VALUE ") {
+            (words.split(|&byte| byte == b' ').nth(2), true)
+        } else if let Some(words) = line.strip_prefix(b"VA ") {
+            (words.split(|&byte| byte == b' ').next(), false)
+        } else {
+            let last = ends == Ends::Itself || line == b"MN";
+            return Ok(Some((at + end + 1, if last { Self::Last } else { Self::Other })));
+        };
+        let length = value.and_then(length).ok_or(Broken("a value of a reply has no length"))? + 2;
+        // A meta command's own value is its whole answer.
+        let last = !classic && ends == Ends::Itself;
+        Ok(Some((at + end + 1, Self::Value { length, last })))
     }
 }
 
@@ -392,6 +461,35 @@ mod tests {
         for broken in ["STORED\n", "VALUE a 0\r\n", "VA x\r\n", "VALUE a 0 2\r\nabc\r\n"] {
             assert!(ReplyScanner::default().scan(broken.as_bytes(), Ends::Itself).is_err(), "{broken:?}");
         }
+    }
+
+    #[test]
+    fn a_reply_that_is_passed_on_ends_where_it_ends_however_it_comes() {
+        for (reply, ends) in [
+            ("VALUE a 0 3\r\nx\r\n\r\nVALUE b 0 5 77\r\nEND\r\n\r\nEND\r\n", Ends::Itself),
+            ("VA 2 t-1\r\nHD\r\n", Ends::Itself),
+            ("VA 4\r\nMN\r\n\r\nMN\r\n", Ends::AtNoop),
+            ("SERVER_ERROR out of memory\r\n", Ends::Itself),
+        ] {
+            let bytes = format!("{reply}STORED\r\n").into_bytes();
+            for size in 1..=bytes.len() {
+                let mut passing = ReplyScanner::default().pass(ends);
+                let (mut passed, mut input, mut last) = (0, Vec::new(), Vec::new());
+                for chunk in bytes.chunks(size) {
+                    input.extend_from_slice(chunk);
+                    let (length, whole) = passing.advance(&input).unwrap();
+                    passed += length;
+                    last = input.drain(..length).collect();
+                    if whole {
+                        break;
+                    }
+                }
+                assert_eq!(passed, reply.len(), "{reply:?} in pieces of {size}");
+                assert!(ends == Ends::Itself || last.ends_with(b"MN\r\n"), "its last line is whole");
+            }
+        }
+        let broken = |text: &str| ReplyScanner::default().pass(Ends::Itself).advance(text.as_bytes()).is_err();
+        assert!(broken("VALUE a 0 1\r\nxyz") && broken("VALUE a 0 1\r\nx\rz") && broken("STORED\n"));
     }
 
     #[test]

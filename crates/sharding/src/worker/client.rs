@@ -97,6 +97,10 @@ pub struct Client {
     /// RESP's version, 2 or 3.
     pub version: u8,
     pub waiting_bytes: usize,
+    /// Bytes of answers that wait for others.
+    held: usize,
+    /// How many at most.
+    pub most_held: usize,
     /// A server that waits until this client has read more.
     pub fed_by: Option<usize>,
     pub since: Instant,
@@ -133,6 +137,8 @@ impl Client {
             authenticated: false,
             version: 2,
             waiting_bytes: 0,
+            held: 0,
+            most_held: usize::MAX,
             fed_by: None,
             since: now,
             requests: 0,
@@ -166,6 +172,7 @@ impl Client {
         if self.slots.is_empty() {
             self.out.bytes.extend_from_slice(reply);
         } else {
+            self.held += reply.len();
             self.slots.push_back(Slot::Ready(Reply::from_slice(reply)));
         }
     }
@@ -180,23 +187,44 @@ impl Client {
         let Some(index) = sequence.checked_sub(self.first).and_then(|index| usize::try_from(index).ok()) else {
             return;
         };
+        if index == 0 && matches!(self.slots.front(), Some(Slot::Waiting)) {
+            self.send(reply);
+            return;
+        }
+        let instead = (self.held.saturating_add(reply.len()) > self.most_held).then(|| self.too_large());
+        let reply = instead.as_deref().unwrap_or(reply);
         match self.slots.get_mut(index) {
-            Some(Slot::Waiting) if index == 0 => self.send(reply),
-            Some(slot @ Slot::Waiting) => *slot = Slot::Ready(Reply::from_slice(reply)),
+            Some(slot @ Slot::Waiting) => {
+                self.held += reply.len();
+                *slot = Slot::Ready(Reply::from_slice(reply));
+            }
             Some(slot @ Slot::Gather(_)) => {
                 let Slot::Gather(gather) = slot else { return };
+                self.held += reply.len();
                 if !gather.add(part, reply) {
                     return;
                 }
+                self.held = self.held.saturating_sub(gather.held());
                 let whole = gather.join();
                 if index == 0 {
                     self.send(&whole);
                 } else {
+                    self.held += whole.len();
                     *slot = Slot::Ready(Reply::from_vec(whole));
                 }
             }
             Some(Slot::Ready(_)) | None => {}
         }
+    }
+
+    /// What stands in place of an answer that is too large to be kept.
+    pub fn too_large(&self) -> Vec<u8> {
+        let start = match self.parser {
+            Parser::Redis(_) => "-ERR",
+            Parser::Memcached(_) => "SERVER_ERROR",
+        };
+        format!("{start} the answer must be kept for others, and is larger than held_bytes ({})\r\n", self.most_held)
+            .into_bytes()
     }
 
     /// Sends the first answer and those behind it that are ready.
@@ -209,6 +237,7 @@ impl Client {
         self.slots.pop_front();
         self.first += 1;
         while let Some(Slot::Ready(reply)) = self.slots.front() {
+            self.held = self.held.saturating_sub(reply.len());
             self.out.bytes.extend_from_slice(reply);
             self.slots.pop_front();
             self.first += 1;

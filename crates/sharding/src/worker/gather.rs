@@ -35,6 +35,11 @@ impl Gather {
         self.missing == 0
     }
 
+    /// How many bytes its parts are.
+    pub fn held(&self) -> usize {
+        self.parts.iter().flatten().map(|part| part.len()).sum()
+    }
+
     /// The whole answer. If a part is an error, that is the answer.
     pub fn join(&self) -> Vec<u8> {
         let parts: Vec<&[u8]> = self.parts.iter().flatten().map(|part| &**part).collect();

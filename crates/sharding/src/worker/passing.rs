@@ -3,7 +3,7 @@
 //!
 //! Others may wait behind it meanwhile, so a client that does not go on reading is given up in time. An answer that is not
 //! the next one for its client, or one of several that are joined, is kept until it is whole: to make servers wait for
-//! each other's clients could make them wait for ever.
+//! each other's clients could make them wait for ever. What is kept has a limit; beyond it the client gets an error instead.
 
 use super::Core;
 use super::client::{Client, ENOUGH};
@@ -20,6 +20,14 @@ impl Core {
     /// Whether an answer may be passed on as it comes: its client waits for it next, or nobody does any more.
     pub(super) fn may_pass(&mut self, pending: &Pending) -> bool {
         self.asker(pending).is_none_or(|(_, sequence, client)| client.is_next(sequence))
+    }
+
+    /// Puts an error in the place of an answer that is too large to be kept.
+    pub(super) fn refuse_large(&mut self, pending: &Pending) {
+        let Some((_, _, client)) = self.asker(pending) else { return };
+        let reply = client.too_large();
+        tracing::warn!(client = client.peer, "an answer is larger than `held_bytes`: the client gets an error");
+        self.deliver(pending, &reply);
     }
 
     /// Passes on a part of an answer.

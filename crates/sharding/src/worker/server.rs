@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Said<'a> {
     /// A question: may this answer be passed on as it comes?
     MayPass(&'a Pending),
+    /// An answer that may not be passed on is larger than may be kept: what follows of it is for nobody.
+    TooLarge(&'a Pending),
     /// A part of an answer that is passed on; more of it follows.
     Part(&'a Pending, &'a [u8]),
     /// A whole answer, or the last part of one.
@@ -88,6 +90,22 @@ pub struct Place {
     pub lane: usize,
 }
 
+/// Reads the rest of an answer that is passed on.
+#[derive(Debug)]
+pub enum Passing {
+    Redis(resp::Passing),
+    Memcached(memcached::Passing),
+}
+
+impl Passing {
+    fn advance(&mut self, buffer: &[u8]) -> Result<(usize, bool), Broken> {
+        match self {
+            Passing::Redis(passing) => passing.advance(buffer),
+            Passing::Memcached(passing) => passing.advance(buffer),
+        }
+    }
+}
+
 /// A connection to a server.
 #[derive(Debug)]
 pub struct Server {
@@ -102,7 +120,9 @@ pub struct Server {
     pub pending: VecDeque<Pending>,
     scanner: Scanner,
     /// The first answer is being passed on as it comes.
-    pub passing: Option<resp::Passing>,
+    pub passing: Option<Passing>,
+    /// An answer that can't be passed on is kept up to so many bytes.
+    most_held: usize,
     /// It is not read from, since then: the client that its answer is passed on to has enough to read.
     pub paused: Option<Instant>,
     pub timeout: Option<Duration>,
@@ -133,6 +153,7 @@ impl Server {
                 Protocol::Memcached => Scanner::Memcached(memcached::ReplyScanner::default()),
             },
             passing: None,
+            most_held: pool.held_bytes,
             paused: None,
             timeout: pool.answer_timeout(),
             failure: None,
@@ -220,7 +241,7 @@ impl Server {
                 }
                 self.passing = None;
                 self.pending.pop_front();
-                hand_over(Said::Answer(&first, &rest[..length]));
+                hand_over(Said::Answer(&first, wanted(&first, &rest[..length])));
                 continue;
             }
             let length = match &mut self.scanner {
@@ -228,18 +249,24 @@ impl Server {
                 Scanner::Memcached(scanner) => scanner.scan(rest, first.ends),
             };
             let Some(length) = length.map_err(|Broken(reason)| Failure::of_protocol(reason))? else {
+                let push = rest[0] == b'>' && matches!(self.scanner, Scanner::Redis(_));
+                if rest.len() < LARGE || push || !self.goes_on(&first, rest.len(), hand_over) {
+                    break;
+                }
+                let Some(&first) = self.pending.front() else { break };
                 match &mut self.scanner {
-                    Scanner::Redis(scanner)
-                        if rest.len() >= LARGE && rest[0] != b'>' && hand_over(Said::MayPass(&first)) =>
-                    {
+                    Scanner::Redis(scanner) => {
                         let (read, passing) = scanner.pass();
-                        self.passing = Some(passing);
+                        self.passing = Some(Passing::Redis(passing));
                         hand_over(Said::Part(&first, &rest[..read]));
                         at += read;
-                        continue;
                     }
-                    _ => break,
+                    // It has been read over once only: values are leapt over.
+                    Scanner::Memcached(scanner) => {
+                        self.passing = Some(Passing::Memcached(scanner.pass(first.ends)));
+                    }
                 }
+                continue;
             };
             at += length;
             let reply = &rest[..length];
@@ -251,12 +278,32 @@ impl Server {
                 self.sick = true;
             }
             if let Some(pending) = self.pending.pop_front() {
-                let reply = if pending.ends == memcached::Ends::AtNoop { &reply[..reply.len() - 4] } else { reply };
-                hand_over(Said::Answer(&pending, reply));
+                hand_over(Said::Answer(&pending, wanted(&pending, reply)));
             }
         }
         Ok(at)
     }
+
+    /// Whether a large answer, of which so many bytes are here, goes on as it comes: to the client that waits for it next,
+    /// or to nobody any more, if it is more than may be kept.
+    fn goes_on(&mut self, first: &Pending, here: usize, hand_over: &mut impl FnMut(Said<'_>) -> bool) -> bool {
+        if hand_over(Said::MayPass(first)) {
+            return true;
+        }
+        if here < self.most_held {
+            return false;
+        }
+        hand_over(Said::TooLarge(first));
+        if let Some(first) = self.pending.front_mut() {
+            first.to = For::Nobody;
+        }
+        true
+    }
+}
+
+/// What the client gets of an answer, or of its end: without the `MN` that is ours.
+fn wanted<'a>(pending: &Pending, reply: &'a [u8]) -> &'a [u8] {
+    if pending.ends == memcached::Ends::AtNoop { &reply[..reply.len() - 4] } else { reply }
 }
 
 /// Replies that say that the server as a whole cannot serve for now. As in twemproxy they count as failures of the server;

@@ -106,7 +106,7 @@ impl Core {
             };
             let clients = state.plan.shared.clients.fetch_add(1, std::sync::atomic::Ordering::AcqRel) + 1;
             let most = state.plan.pool.client_connections as usize;
-            let protocol = state.plan.pool.protocol();
+            let (protocol, most_held) = (state.plan.pool.protocol(), state.plan.pool.held_bytes);
             state.stats.accepted.add(1);
             state.stats.clients.add(1);
             if state.plan.pool.tcpkeepalive {
@@ -116,6 +116,7 @@ impl Core {
             let id = self.clients.vacant_key();
             let registered = stream.register(self.poll.registry(), Source::Client(id).token());
             let mut client = Box::new(Client::new(stream, peer, pool, self.generation, protocol, self.now));
+            client.most_held = most_held;
             if let Err(error) = registered {
                 tracing::warn!(%error, "a client cannot be watched");
                 client.broken = true;
@@ -215,6 +216,10 @@ impl Core {
                     let stats = server.stats.clone();
                     let taken = server.take(&scratch[..count], |said| match said {
                         Said::MayPass(pending) => self.may_pass(pending),
+                        Said::TooLarge(pending) => {
+                            self.refuse_large(pending);
+                            true
+                        }
                         Said::Part(pending, part) => {
                             self.pass(pending, part);
                             true

@@ -273,6 +273,87 @@ fn a_server_that_dies_in_the_middle_of_a_huge_answer_ends_the_client_too() {
 }
 
 #[test]
+fn a_large_value_of_memcached_is_passed_on_as_it_comes() {
+    let directory = directory();
+    let puppet = Puppet::listen(&directory, "a.sock");
+    let one = ONE.replace("  redis: true\n", "  held_bytes: 300000\n");
+    let proxy = Proxy::start_with(&directory, &one, &["--threads", "1"]);
+    let mut client = proxy.client();
+    client.send("get large\r\n");
+    let mut server = puppet.next();
+    server.read_until("large\r\n");
+    // More than may be kept: it need not be, since the client waits for it next.
+    server.send(format!("VALUE large 0 1200000\r\n{}", "x".repeat(600_000)));
+    let begun = client.read(400_000);
+    assert!(begun.starts_with("VALUE large 0 1200000\r\nxxx"), "{}", &begun[..40]);
+    server.send(format!("{}\r\nEND\r\n", "x".repeat(600_000)));
+    assert!(client.read_until("END\r\n").len() > 800_000);
+    // A meta command with the quiet flag, whose answer ends with what is ours alone.
+    client.send("mg large v q\r\nget next\r\n");
+    server.read_until("mn\r\n");
+    server.send(format!("VA 500000\r\n{}\r\nMN\r\n", "y".repeat(500_000)));
+    server.read_until("next\r\n");
+    server.send("END\r\n");
+    let said = client.read_until("END\r\n");
+    assert!(said.ends_with("yy\r\nEND\r\n") && !said.contains("MN"), "{}", &said[said.len() - 40..]);
+}
+
+#[test]
+fn what_would_be_kept_beyond_its_limit_is_an_error_and_the_client_goes_on() {
+    let directory = directory();
+    let _shards = ["a", "b"].map(|name| Process::redis(directory.path(), name, &[]));
+    let two = "db:\n  listen: DIR/proxy.sock\n  redis: true\n  hash_tag: '{}'\n  distribution: modula\n  hash: crc32a\n  held_bytes: 2000000\n  servers: ['DIR/a.sock:1 a', 'DIR/b.sock:1 b']\n";
+    let proxy = Proxy::start_with(&directory, two, &["--threads", "1"]);
+    let mut client = proxy.client();
+    let shard = |key: &str| {
+        let (_, said) = proxy.admin("GET", &format!("/v1/where?pool=db&key={key}"));
+        said.contains("\"a\"")
+    };
+    let keys: Vec<String> = (0..100).map(|i| format!("key{i}")).collect();
+    let (here, there): (Vec<&String>, Vec<&String>) = keys.iter().partition(|key| shard(key));
+    let value = "v".repeat(700_000);
+    for key in [here[0], here[1], there[0], there[1]] {
+        assert_eq!(client.ask(&format!("SET {key} {value}")), "+OK\r\n");
+    }
+    // Two of them may be kept until they are joined, four may not; one shard's alone are passed on.
+    let length = |client: &mut Client, words: &str| {
+        client.send(resp(words));
+        client.reply().len()
+    };
+    assert!(length(&mut client, &format!("MGET {} {}", here[0], there[0])) > 1_400_000);
+    let all = format!("MGET {} {} {} {}", here[0], there[0], here[1], there[1]);
+    client.send(resp(&all));
+    let refused = client.reply();
+    assert!(refused.starts_with("-ERR") && refused.contains("held_bytes"), "{}", &refused[..60]);
+    assert!(length(&mut client, &format!("MGET {} {}", here[0], here[1])) > 1_400_000);
+    // Nothing is left of what was kept.
+    assert!(length(&mut client, &format!("MGET {} {}", here[0], there[0])) > 1_400_000);
+    assert_eq!(client.ask("PING"), "+PONG\r\n");
+}
+
+#[test]
+fn one_answer_too_large_to_be_kept_is_an_error_too() {
+    let directory = directory();
+    let puppets = ["a", "b"].map(|name| Puppet::listen(&directory, &format!("{name}.sock")));
+    let two = "db:\n  listen: DIR/proxy.sock\n  redis: true\n  hash: murmur\n  held_bytes: 1000000\n  servers: ['DIR/a.sock:1 a', 'DIR/b.sock:1 b']\n";
+    let proxy = Proxy::start_with(&directory, two, &["--threads", "1"]);
+    let mut client = proxy.client();
+    let keys: Vec<String> = (0..20).map(|i| format!("key{i}")).collect();
+    client.send(resp(&format!("DEL {}", keys.join(" "))));
+    let mut servers = puppets.each_ref().map(Puppet::next);
+    for server in &mut servers {
+        server.read_until("DEL");
+    }
+    // A server that says far more than anybody asked for.
+    servers[0].send(format!("$8000000\r\n{}", "x".repeat(4_000_000)));
+    servers[1].send(":3\r\n");
+    let refused = client.reply();
+    assert!(refused.starts_with("-ERR") && refused.contains("held_bytes"), "{refused:.60}");
+    servers[0].send(format!("{}\r\n", "x".repeat(4_000_000)));
+    assert_eq!(client.ask("PING"), "+PONG\r\n");
+}
+
+#[test]
 fn a_client_that_leaves_takes_nobody_elses_answer_with_it() {
     let directory = directory();
     let puppet = Puppet::listen(&directory, "a.sock");

@@ -58,6 +58,19 @@ pub enum RemoteError {
     /// The address is none.
     #[error("{0:?} is not an http, https or file address")]
     Address(String),
+    /// The address is one of ssh, which is not spoken.
+    #[error(
+        "{0:?} is an address of ssh, which is not spoken: use the repository's https address, with a token as password"
+    )]
+    Ssh(String),
+}
+
+/// `ssh://HOST/PATH`, and `USER@HOST:PATH` as scp writes it.
+fn is_ssh(url: &str) -> bool {
+    match url.split_once("://") {
+        Some((scheme, _)) => matches!(scheme, "ssh" | "git+ssh" | "ssh+git"),
+        None => url.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/')),
+    }
 }
 
 /// A repository on a server, or on the disk.
@@ -82,6 +95,9 @@ impl Remote {
         deadline: Duration,
     ) -> Result<Self, RemoteError> {
         let wrong = || RemoteError::Address(without_login(url));
+        if is_ssh(url) {
+            return Err(RemoteError::Ssh(without_login(url)));
+        }
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
         if scheme == "file" {
             // `file:///srv/x` and `file://localhost/srv/x`.

@@ -161,7 +161,8 @@ pub async fn run(arguments: Arguments, serving: Serving) -> Result<(), SyncError
     let trust = arguments.ca_file.clone().map_or(Trust::System, Trust::File);
     let client = Client::new(Names::default(), trust);
     // An address that is none is told at once.
-    let remote = arguments.remote(&client)?;
+    let named = |error: SyncError| SyncError::Broken(format!("--repo (GITSYNC_REPO): {error}"));
+    let remote = arguments.remote(&client).map_err(named)?;
     let link = arguments.link.clone().unwrap_or_else(|| repository_name(remote.url()).into());
     let worktrees = Worktrees::open(&arguments.root, &link)?;
     let state = Arc::new(Mutex::new(State { commit: worktrees.shown(), ..State::default() }));
