@@ -17,7 +17,7 @@ use crate::error::{ApiError, Result};
 use crate::events::EventLog;
 use crate::networks::Networks;
 use crate::volumes::Volumes;
-use crate::{Config, containers, http};
+use crate::{Config, containers, http, networks};
 
 /// The Docker Engine API. Cheap to clone.
 #[derive(Clone)]
@@ -68,6 +68,12 @@ impl DockerApi {
             id,
             config,
         });
+        let killed = daemon.clone();
+        crate::error::blocking(move || {
+            networks::take_back(&killed);
+            Ok(())
+        })
+        .await?;
         containers::adopt(&daemon).await;
         Ok(Self(daemon))
     }

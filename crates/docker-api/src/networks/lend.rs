@@ -12,6 +12,9 @@ use crate::containers::{Record, random_id};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
 
+/// How the names of builds begin among a network's owners of addresses.
+const PREFIX: &str = "build-";
+
 /// The place.
 #[derive(Default)]
 pub(crate) struct Lent {
@@ -38,7 +41,7 @@ pub(crate) fn lend(daemon: &Daemon, mode: &str) -> Result<Lent> {
     if network.driver != Driver::Bridge {
         return Err(ApiError::bad(format!("a build cannot be in network {name}")));
     }
-    let id = format!("build-{}", &random_id()[..32]);
+    let id = format!("{PREFIX}{}", &random_id()[..32]);
     let place = daemon.networks.opened(&network)?.attach(&PodAttach { id: id.clone(), host_ports: Vec::new() })?;
     let networks = BTreeMap::from([(network.name.clone(), Default::default())]);
     let record = Record { networks, ..Record::default() };
@@ -47,6 +50,18 @@ pub(crate) fn lend(daemon: &Daemon, mode: &str) -> Result<Lent> {
         resolv_conf: Some(resolv_conf(daemon, &record)),
         taken: Some((network.name, id)),
     })
+}
+
+/// Takes away the places that an earlier process was killed with; no build of its goes on.
+pub(crate) fn take_back(daemon: &Daemon) {
+    for network in daemon.networks.all().iter().filter(|network| network.driver == Driver::Bridge) {
+        for id in daemon.networks.owners(network, PREFIX) {
+            let detached = daemon.networks.opened(network).and_then(|opened| Ok(opened.detach(&id)?));
+            if let Err(error) = detached {
+                tracing::warn!(%error, network = network.name, id, "a killed build's place in a network stays");
+            }
+        }
+    }
 }
 
 /// Takes the place away again.

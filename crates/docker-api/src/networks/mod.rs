@@ -14,7 +14,7 @@ pub(crate) use endpoint::{Attached, attach, detach, parse_mac, resume, running};
 pub(crate) use etc_files::{hostname, write as write_etc_files};
 pub(crate) use handlers::{connect, create, disconnect, inspect, list, prune, remove};
 pub(crate) use legacy::readdress;
-pub(crate) use lend::{Lent, give_back, lend};
+pub(crate) use lend::{Lent, give_back, lend, take_back};
 pub(crate) use ports::HeldPorts;
 pub(crate) use record::Driver;
 pub(crate) use table::Networks;

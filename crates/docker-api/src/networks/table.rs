@@ -1,6 +1,6 @@
 //! All networks, and the host's side of those that are in use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -179,6 +179,14 @@ impl Networks {
         };
         open.insert(record.id.clone(), Opened { network: network.clone(), _resolver: resolver });
         Ok(network)
+    }
+
+    /// The owners of addresses in a network whose names begin so, by what is on disk.
+    pub fn owners(&self, record: &NetworkRecord, prefix: &str) -> BTreeSet<String> {
+        let places = [self.directory.join(&record.id).join("leases"), self.run_dir.join(&record.id).join("netns")];
+        let entries = places.iter().flat_map(|place| fs::read_dir(place).into_iter().flatten().flatten());
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.starts_with(prefix)).collect()
     }
 
     fn host_config(&self, record: &NetworkRecord) -> Result<NetworkConfig> {

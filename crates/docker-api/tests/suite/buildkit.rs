@@ -205,6 +205,43 @@ fn a_client_that_is_interrupted_ends_its_build() {
 }
 
 #[test]
+fn a_kill_in_the_middle_of_a_build_leaves_nothing_after_the_next_start() {
+    let mut world = World::new();
+    let context =
+        context(&world, "context", &[("Dockerfile", "FROM busybox\nCOPY . /c\nRUN echo begun; sleep 1000\n")]);
+    let mut client = buildx(&world, &["buildx", "build", &context]);
+    let mut client = client.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = std::io::BufReader::new(client.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(" begun") {
+        line.clear();
+        assert_ne!(std::io::BufRead::read_line(&mut said, &mut line).unwrap(), 0, "it ended early");
+    }
+    // Its files, its workspace, and its place in the network.
+    assert_eq!(left(&world), 4);
+    world.crash_and_restart();
+    std::io::copy(&mut said, &mut std::io::sink()).unwrap();
+    assert!(!client.wait().unwrap().success());
+    assert_eq!(left(&world), 0);
+    std::fs::write(Path::new(&context).join("Dockerfile"), "FROM busybox\nCOPY . /c\nRUN echo again\n").unwrap();
+    assert_eq!(build(&world, &[&context]).code, 0);
+}
+
+/// How much of a build is on the disk.
+fn left(world: &World) -> usize {
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let builds = |directory: &str, below: &str| {
+        let networks =
+            entries(&world.path(directory)).flat_map(|network| entries(&network.join(below)).collect::<Vec<_>>());
+        networks.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("build-")).count()
+    };
+    scratch(world).len()
+        + entries(&world.path("data/builder/work")).count()
+        + builds("data/docker/networks", "leases")
+        + builds("data/run/networks", "netns")
+}
+
+#[test]
 fn buildx_finds_out_about_the_builder_and_its_cache() {
     let world = World::new();
     let run = |args: &[&str]| world.finish(buildx(&world, args), b"").ok();
