@@ -296,6 +296,7 @@ fn contrary_options_are_refused_before_anything_is_looked_up() {
         (&["--cpu-shares", "-1"], "shares: invalid argument"),
         (&["--link", "nobody:alias"], "could not get container for nobody"),
         (&["-v", "named:/m:copy"], "invalid mode: copy"),
+        (&["-w", "/bin/busybox"], "Cannot mkdir: /bin/busybox is not a directory"),
     ] {
         let text = world.docker(&[&["create"], options, &["busybox", "true"]].concat()).fails(1);
         assert!(text.contains(said), "{options:?}: {text}");
