@@ -53,6 +53,8 @@ async fn join(daemon: Arc<Daemon>, mut call: Call, wanted: Wanted, other: Option
             container.id
         )));
     }
+    let mut moments = container.moments.subscribe();
+    let ends = moments.borrow_and_update().ends;
     let tty = record.options.tty;
     let keys = detach_keys(call.query("detachKeys"))?;
     let (with_logs, stream) = (call.flag("logs"), call.flag("stream"));
@@ -89,7 +91,14 @@ async fn join(daemon: Arc<Daemon>, mut call: Call, wanted: Wanted, other: Option
             let _ = connection.writer.shutdown().await;
             return;
         };
-        let detached = converse(connection, streams, wanted, frames, tty.then_some(keys), std::future::ready(())).await;
+        // Who wants to hear nothing stays until the container ends, as who hears it.
+        let silent = !(wanted.stdout && streams.stdout.is_some()) && !(wanted.stderr && streams.stderr.is_some());
+        let ended = async {
+            if silent {
+                let _ = moments.wait_for(|moment| moment.ends > ends || moment.removed).await;
+            }
+        };
+        let detached = converse(connection, streams, wanted, frames, tty.then_some(keys), ended).await;
         if detached {
             let record = container.snapshot();
             daemon.events.emit("container", "detach", &record.id, record.event_attributes());

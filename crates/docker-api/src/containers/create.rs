@@ -120,7 +120,13 @@ fn finish(
     spec::check(&record)?;
     disks::check(&record.host)?;
     users::check(daemon, &record.host)?;
-    daemon.config.content.prepare_snapshot(&record.id, image)?;
+    let snapshot = daemon.config.content.prepare_snapshot(&record.id, image)?;
+    let inside = record.options.working_dir.trim_matches('/');
+    let found = snapshot.lower.iter().find_map(|layer| layer.join(inside).symlink_metadata().ok());
+    if !inside.is_empty() && found.is_some_and(|found| found.is_file()) {
+        daemon.config.content.remove_snapshot(&record.id)?;
+        return Err(ApiError::bad(format!("Cannot mkdir: {} is not a directory", record.options.working_dir)));
+    }
     let container = daemon.containers.add(record).inspect_err(|_| ())?;
     let record = container.snapshot();
     daemon.events.emit("container", "create", &record.id, record.event_attributes());

@@ -6,6 +6,7 @@ use crate::error::{ApiError, Result};
 
 /// Applies instructions to Docker's `Config`.
 pub(crate) fn apply(config: &mut Value, changes: &[String]) -> Result<()> {
+    let mut commanded = false;
     for change in changes.iter().map(|change| change.trim()).filter(|change| !change.is_empty()) {
         let (instruction, rest) = change.split_once(char::is_whitespace).unwrap_or((change, ""));
         let rest = rest.trim();
@@ -14,10 +15,16 @@ pub(crate) fn apply(config: &mut Value, changes: &[String]) -> Result<()> {
             return Err(ApiError::bad(format!("{instruction} requires at least one argument")));
         }
         match instruction.as_str() {
-            "CMD" => config["Cmd"] = command(rest),
+            "CMD" => {
+                config["Cmd"] = command(rest);
+                commanded = true;
+            }
             "ENTRYPOINT" => {
                 config["Entrypoint"] = command(rest);
-                config["Cmd"] = Value::Null;
+                // The arguments that were there are another program's, but for those just given.
+                if !commanded {
+                    config["Cmd"] = Value::Null;
+                }
             }
             "USER" => config["User"] = rest.into(),
             "WORKDIR" => config["WorkingDir"] = rest.into(),
@@ -25,8 +32,11 @@ pub(crate) fn apply(config: &mut Value, changes: &[String]) -> Result<()> {
             "ENV" => {
                 let mut env: Vec<String> = serde_json::from_value(config["Env"].clone()).unwrap_or_default();
                 for (name, value) in pairs(rest) {
-                    env.retain(|entry| entry.split('=').next() != Some(name.as_str()));
-                    env.push(format!("{name}={value}"));
+                    let variable = format!("{name}={value}");
+                    match env.iter_mut().find(|entry| entry.split('=').next() == Some(name.as_str())) {
+                        Some(present) => *present = variable,
+                        None => env.push(variable),
+                    }
                 }
                 config["Env"] = json!(env);
             }

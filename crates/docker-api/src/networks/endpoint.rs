@@ -132,6 +132,9 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
         let ipv6 = join_ipv6(daemon, network, &host, record, &endpoint, ip, (&path, index == 0))?;
         let endpoint = describe(network, endpoint, record, (ip, ipv6, mac), random_id());
         introduce(daemon, network, record, &endpoint, ip);
+        if index == 0 {
+            published.held.lead_to(ip);
+        }
         attached.addresses.push(ip.to_string());
         attached.addresses.extend(ipv6.map(|ipv6| ipv6.to_string()));
         attached.networks.insert(network.name.clone(), endpoint);
@@ -360,5 +363,14 @@ pub(crate) fn resume(daemon: &Daemon, record: &Record) -> Result<HeldPorts> {
             introduce(daemon, &network, record, endpoint, ip);
         }
     }
-    Ok(ports::hold_again(&record.ports))
+    let mut held = ports::hold_again(&record.ports);
+    // As it was attached: by the network it asked for, or one that leads out in its place.
+    let leads_out = |name: &&String| daemon.networks.find(name).is_ok_and(|network| !network.internal);
+    let asked = Some(&record.host.network_mode).filter(leads_out);
+    let way = asked.or_else(|| record.networks.keys().find(leads_out));
+    let address = way.and_then(|name| record.networks.get(name)?.ip_address.parse().ok());
+    if let Some(address) = address {
+        held.lead_to(address);
+    }
+    Ok(held)
 }

@@ -3,6 +3,7 @@
 mod dns;
 mod endpoint;
 mod etc_files;
+mod forward;
 mod handlers;
 mod legacy;
 mod lend;

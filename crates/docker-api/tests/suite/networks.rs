@@ -7,7 +7,11 @@ use super::world::World;
 
 /// What a web server on a port of this machine says.
 fn page(port: &str) -> String {
-    let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("the port leads somewhere");
+    page_at("127.0.0.1", port)
+}
+
+fn page_at(host: &str, port: &str) -> String {
+    let mut stream = TcpStream::connect(format!("{host}:{port}")).expect("the port leads somewhere");
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -28,6 +32,33 @@ fn a_published_port_leads_to_the_container_and_is_nobody_elses() {
     assert!(text.contains("port is already allocated"), "{text}");
     world.docker(&["rm", "-f", "web"]).ok();
     assert!(TcpStream::connect(format!("127.0.0.1:{port}")).is_err());
+}
+
+#[test]
+fn a_port_of_all_addresses_is_one_of_both_kinds_and_comes_back_with_its_container() {
+    let mut world = World::new();
+    world.docker(&["run", "-d", "--name", "web", "-h", "web", "-p", "80", "busybox", "sh", "-c", SERVE]).ok();
+    world.until(&["exec", "web", "ls", "/up"], "/up");
+    let shown = world.docker(&["port", "web", "80"]).ok();
+    let (four, six) = shown.split_once('\n').expect("two lines");
+    let port = four.strip_prefix("0.0.0.0:").unwrap().to_owned();
+    assert_eq!(six, format!("[::]:{port}"));
+    assert!(world.docker(&["ps", "--format", "{{.Ports}}"]).ok().contains(&format!("[::]:{port}->80/tcp")));
+    assert_eq!((page(&port).as_str(), page_at("[::1]", &port).as_str()), ("page of web", "page of web"));
+    // What the connections have left behind is in nobody's way.
+    world.docker(&["restart", "-t", "0", "web"]).ok();
+    let fixed = format!("{port}:80");
+    world.docker(&["rm", "-f", "web"]).ok();
+    world.docker(&["run", "-d", "--name", "web", "-h", "web", "-p", &fixed, "busybox", "sh", "-c", SERVE]).ok();
+    world.until(&["exec", "web", "ls", "/up"], "/up");
+    assert_eq!(page_at("[::1]", &port), "page of web");
+    world.crash_and_restart();
+    assert_eq!(page_at("[::1]", &port), "page of web");
+    let bound = ["run", "-d", "--name", "six", "-h", "six", "-p", "[::1]::80", "busybox", "sh", "-c", SERVE];
+    world.docker(&bound).ok();
+    world.until(&["exec", "six", "ls", "/up"], "/up");
+    let shown = world.docker(&["port", "six", "80"]).ok();
+    assert_eq!(page_at("[::1]", shown.strip_prefix("[::1]:").unwrap()), "page of six");
 }
 
 #[test]
@@ -265,6 +296,7 @@ fn contrary_options_are_refused_before_anything_is_looked_up() {
         (&["--cpu-shares", "-1"], "shares: invalid argument"),
         (&["--link", "nobody:alias"], "could not get container for nobody"),
         (&["-v", "named:/m:copy"], "invalid mode: copy"),
+        (&["-w", "/bin/busybox"], "Cannot mkdir: /bin/busybox is not a directory"),
     ] {
         let text = world.docker(&[&["create"], options, &["busybox", "true"]].concat()).fails(1);
         assert!(text.contains(said), "{options:?}: {text}");
