@@ -92,9 +92,9 @@ async fn join(daemon: Arc<Daemon>, mut call: Call, wanted: Wanted, other: Option
             return;
         };
         // Who wants to hear nothing stays until the container ends, as who hears it.
-        let silent = !(wanted.stdout && streams.stdout.is_some()) && !(wanted.stderr && streams.stderr.is_some());
+        let hears = wanted.stdout && streams.stdout.is_some() || wanted.stderr && streams.stderr.is_some();
         let ended = async {
-            if silent {
+            if !hears {
                 let _ = moments.wait_for(|moment| moment.ends > ends || moment.removed).await;
             }
         };
