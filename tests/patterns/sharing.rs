@@ -91,7 +91,10 @@ spec:
     assert_eq!(items.iter().sum::<u64>(), 61, "{items:?}");
     assert!(items.iter().all(|items| *items > 0), "{items:?}");
     // A shard that is lost takes its own keys and no others.
+    let uid = || cluster.jsonpath("pods", "{.items[?(@.metadata.name=='sessions-shard-1')].metadata.uid}");
+    let first = uid();
     cluster.kubectl(&["delete", "pod", "sessions-shard-1", "--grace-period=0", "--force"]);
+    eventually("its successor", || !["", &first].contains(&uid().as_str()));
     wait_for(&cluster, "pod/sessions-shard-1", "Ready");
     let left = || {
         let found = |key: &&String| tell(&router, &format!("get {key}\r\n"), "END\r\n").is_some_and(|a| a.len() > 5);
