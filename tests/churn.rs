@@ -77,7 +77,9 @@ fn pods_that_come_and_go_leave_nothing_behind() {
     eventually("nothing more than before", || {
         let now = holdings(&cluster);
         if now != before {
-            eprintln!("{before:?} became {now:?}");
+            let endpoints =
+                cluster.jsonpath("endpointslices", "{range .items[*]}{.metadata.name} {.endpoints}{'\\n'}{end}");
+            eprintln!("{before:?} became {now:?} with the endpoints\n{endpoints}");
         }
         now == before
     });

@@ -10,15 +10,19 @@ const GET_SET: u8 = 10;
 const GET_ELEMENTS: u8 = 13;
 const TABLE: u16 = 1;
 const SET_NAME: u16 = 2;
+const RULE_CHAIN: u16 = 2;
 const ELEMENTS: u16 = 3;
 
-/// How many rules and how many elements of maps and sets a table has.
+/// How many rules and how many elements of maps and sets a table has, without those that choose among so many endpoints:
+/// these stay, up to a limit, for whoever has so many endpoints next.
 pub fn size_of(table: &str) -> (usize, usize) {
     let is_of_table = |message: &&Vec<u8>| text(message, TABLE) == table;
-    let rules = dump(GET_RULE, &[]).iter().filter(is_of_table).count();
+    let stays = |rule: &&Vec<u8>| !text(rule, RULE_CHAIN).starts_with("pick-");
+    let rules = dump(GET_RULE, &[]).iter().filter(is_of_table).filter(stays).count();
     let sets: Vec<String> = dump(GET_SET, &[]).iter().filter(is_of_table).map(|set| text(set, SET_NAME)).collect();
-    let elements = sets.iter().map(|set| {
-        let parts = dump(GET_ELEMENTS, &[(TABLE, table), (SET_NAME, set)]);
+    let sets = sets.into_iter().filter(|set| set != "variants");
+    let elements = sets.map(|set| {
+        let parts = dump(GET_ELEMENTS, &[(TABLE, table), (SET_NAME, &set)]);
         parts.iter().filter_map(|part| attribute(part, ELEMENTS)).map(|list| attributes(list).len()).sum::<usize>()
     });
     (rules, elements.sum())

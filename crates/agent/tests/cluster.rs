@@ -1,6 +1,9 @@
 //! One node with its agent, and what tests ask of it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use agent::{Agent, AgentConfig, Parts, services::ServiceSink};
 use network::{
@@ -30,17 +33,26 @@ pub struct Node {
 
 type Edit = Arc<dyn Fn(&mut AgentConfig) + Send + Sync>;
 
-/// Rules of Services by id.
+/// Rules of Services by id, and how many changes of them are still to be refused.
 #[derive(Clone, Default)]
-pub struct Rules(pub Arc<Mutex<std::collections::BTreeMap<String, ServiceRules>>>);
+pub struct Rules(pub Arc<Mutex<std::collections::BTreeMap<String, ServiceRules>>>, pub Arc<AtomicUsize>);
+
+impl Rules {
+    fn refuse(&self) -> Result<(), String> {
+        let one_less = self.1.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        one_less.map_or(Ok(()), |_| Err("the kernel has no room".into()))
+    }
+}
 
 impl ServiceSink for Rules {
     fn replace_all(&self, all: Vec<(ServiceId, ServiceRules)>) -> Result<(), String> {
+        self.refuse()?;
         *self.0.lock() = all.into_iter().map(|(id, rules)| (id.0, rules)).collect();
         Ok(())
     }
 
     fn apply(&self, id: &ServiceId, rules: Option<ServiceRules>) -> Result<(), String> {
+        self.refuse()?;
         match rules {
             Some(rules) => self.0.lock().insert(id.0.clone(), rules),
             None => self.0.lock().remove(&id.0),

@@ -261,13 +261,12 @@ async fn a_pod_past_its_deadline_fails() {
     node.fake.until("its sandbox goes", |f| f.sandbox_count() == 0).await;
 }
 
-#[tokio::test]
-async fn ready_endpoints_of_a_service_become_rules() {
-    let node = Node::start();
+/// Declares a Service with one endpoint, or a change of its port.
+fn service(node: &Node, port: u16) {
     node.api.put(
         "/api/v1/namespaces/default/services",
         json!({"metadata": {"name": "web"},
-        "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": 80}]}}),
+        "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": port}]}}),
     );
     node.api.put(
         "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
@@ -275,11 +274,34 @@ async fn ready_endpoints_of_a_service_become_rules() {
         "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}}, "ports": [{"port": 8080}],
         "endpoints": [{"addresses": ["10.42.0.7"], "conditions": {"ready": true}}]}),
     );
+}
+
+/// Waits until the Service has its endpoint at a port.
+async fn rules_appear(node: &Node, port: u16) {
     let rules = node.rules.clone();
+    let there = |r: &network::service::ServiceRules| r.ports[0].port == port && !r.ports[0].endpoints.is_empty();
     let wait = async {
-        while rules.0.lock().get("default/web").is_none_or(|r| r.ports[0].endpoints.is_empty()) {
+        while !rules.0.lock().get("default/web").is_some_and(there) {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.expect("rules appear");
+}
+
+#[tokio::test]
+async fn ready_endpoints_of_a_service_become_rules() {
+    let node = Node::start();
+    service(&node, 80);
+    rules_appear(&node, 80).await;
+}
+
+#[tokio::test]
+async fn rules_that_were_refused_are_tried_again_though_nothing_else_changes() {
+    let node = Node::start();
+    node.rules.1.store(2, std::sync::atomic::Ordering::SeqCst);
+    service(&node, 80);
+    rules_appear(&node, 80).await;
+    node.rules.1.store(2, std::sync::atomic::Ordering::SeqCst);
+    service(&node, 81);
+    rules_appear(&node, 81).await;
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::hash::{fnv1a32, fnv1a64};
 use crate::netlink::Links;
+use crate::routes::routes;
 use crate::{Cidr, NetworkConfig, NetworkError};
 
 /// The bridge's name: `hy-` and eight hexadecimal digits (interface names end at 15 characters).
@@ -37,6 +38,15 @@ pub(crate) fn prepare(
     bridge: &str,
     gateway: Ipv4Addr,
 ) -> Result<u32, NetworkError> {
+    for route in routes().iter().filter(|route| route.link != bridge && route.takes_from(config.pod_cidr)) {
+        tracing::warn!(
+            link = route.link,
+            "this machine already routes {} elsewhere: pods in {} may not be reached until that route goes, or they \
+            are given another range",
+            route.range,
+            config.pod_cidr
+        );
+    }
     let found = links.index(bridge).map_err(NetworkError::netlink("look the bridge up"))?;
     if found.is_none() {
         links.create_bridge(bridge, mac_of(gateway)).map_err(NetworkError::netlink("create the bridge"))?;

@@ -19,6 +19,7 @@ mod netlink;
 mod network;
 mod nft;
 mod pod;
+mod routes;
 pub mod service;
 
 pub use cidr::{Cidr, CidrError};
@@ -26,3 +27,4 @@ pub use error::NetworkError;
 pub use isolation::Isolation;
 pub use network::{Addresses, Ipv6, Network, NetworkConfig};
 pub use pod::{HostPort, PodAttach, PodNetwork, UserIds};
+pub use routes::{Route, routes};

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{FutureExt, StreamExt, stream::BoxStream};
@@ -42,10 +43,19 @@ pub async fn follow(
     ];
     let mut changes = futures::stream::select_all(changes);
     let mut state = State { node, ..State::default() };
+    let mut patience = FIRST_RETRY;
     loop {
+        // What could not be put into effect is tried again, with the next change or after a while.
+        let again = async {
+            match state.failed {
+                true => tokio::time::sleep(patience).await,
+                false => std::future::pending().await,
+            }
+        };
         let first = tokio::select! {
             () = stop.cancelled() => return,
             change = changes.next() => change,
+            () = again => None,
         };
         let mut next = first;
         while let Some(change) = next {
@@ -59,11 +69,19 @@ pub async fn follow(
         let sink = Arc::clone(&sink);
         let done = tokio::task::spawn_blocking(move || batch.put_into_effect(sink.as_ref())).await;
         match done {
-            Ok(failed) => state.dirty.extend(failed),
+            Ok(failed) => {
+                patience = if failed.is_empty() { FIRST_RETRY } else { LAST_RETRY.min(patience * 2) };
+                state.failed = !failed.is_empty();
+                state.dirty.extend(failed);
+            }
             Err(error) => tracing::error!(%error, "putting services into effect was cut off"),
         }
     }
 }
+
+/// How long to wait before what failed is tried again; doubled each time, up to the last.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
 
 /// Handled one by one as they come: their size costs nothing.
 #[allow(clippy::large_enum_variant)]
@@ -86,6 +104,8 @@ struct State {
     services_known: bool,
     slices_known: bool,
     all_done: bool,
+    /// Whether some of the last batch failed.
+    failed: bool,
 }
 
 /// What a list in progress has named so far.
@@ -256,13 +276,12 @@ impl Entry {
 }
 
 impl Batch {
-    /// Returns the Services that failed, to be tried with the next batch.
+    /// Returns the Services that failed, to be tried again.
     fn put_into_effect(self, sink: &dyn ServiceSink) -> Vec<Key> {
         for (name, exists) in &self.namespaces {
             sink.set_namespace(name, *exists);
         }
-        let mut failed = Vec::new();
-        let mut everything = Vec::new();
+        let (mut failed, mut everything, mut all) = (Vec::new(), Vec::new(), Vec::new());
         for Entry { key, rules, names } in self.changes {
             let (namespace, name) = (&key.0, &key.1);
             match names {
@@ -275,6 +294,7 @@ impl Batch {
             let id = ServiceId::new(namespace, name);
             if self.all {
                 everything.extend(rules.map(|rules| (id, rules)));
+                all.push(key);
             } else if let Err(error) = sink.apply(&id, rules) {
                 tracing::warn!(service = %id, error, "the rules of a service could not be changed");
                 failed.push(key);
@@ -284,6 +304,7 @@ impl Batch {
             && let Err(error) = sink.replace_all(everything)
         {
             tracing::error!(error, "the rules of the services could not be set");
+            failed = all;
         }
         failed
     }

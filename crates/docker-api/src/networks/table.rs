@@ -60,7 +60,7 @@ impl Networks {
             if networks.by_name(name).is_none() {
                 // As dockerd: where somebody else has the range already, another is taken.
                 let usual = config.network.bridge;
-                let free = !routed_ranges().iter().any(|other| other.overlaps(&usual));
+                let free = !network::routes().iter().any(|route| route.range.overlaps(&usual));
                 let range = (driver == Driver::Bridge && free).then_some(usual);
                 let options = match driver {
                     Driver::Bridge => BTreeMap::from([
@@ -115,7 +115,7 @@ impl Networks {
     }
 
     fn free_range(&self, taken: &[Cidr]) -> Result<Cidr> {
-        let routed = routed_ranges();
+        let routed: Vec<Cidr> = network::routes().into_iter().map(|route| route.range).collect();
         let free = |range: &Cidr| {
             !taken.iter().chain([&self.settings.bridge]).chain(&routed).any(|other| other.overlaps(range))
         };
@@ -241,16 +241,4 @@ impl Networks {
         let _ = fs::remove_dir_all(&self.run_dir);
         Ok(())
     }
-}
-
-/// Ranges that this machine already routes somewhere.
-fn routed_ranges() -> Vec<Cidr> {
-    let text = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let range = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let number = |index: usize| u32::from_str_radix(fields.get(index)?, 16).ok().map(u32::from_be);
-        let (destination, mask) = (number(1)?, number(7)?);
-        if mask == 0 { None } else { Cidr::new(Ipv4Addr::from(destination).into(), mask.count_ones() as u8) }
-    };
-    text.lines().skip(1).filter_map(range).collect()
 }
