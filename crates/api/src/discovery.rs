@@ -20,8 +20,8 @@ pub const AGGREGATED: [(&str, &str); 2] = [
 ];
 
 /// `/version`.
-pub fn version() -> Vec<u8> {
-    text(&json!({
+pub fn version() -> Value {
+    json!({
         "major": "1",
         "minor": "36",
         "emulationMajor": "1",
@@ -35,7 +35,7 @@ pub fn version() -> Vec<u8> {
         "goVersion": "",
         "compiler": "rustc",
         "platform": PLATFORM,
-    }))
+    })
 }
 
 const PLATFORM: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };

@@ -3,7 +3,7 @@
 use api::{catalogue, discovery, openapi, status::Status};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     body::Body,
@@ -52,12 +52,12 @@ pub(crate) async fn answer(
             });
             let mut paths: Vec<String> = PATHS.iter().map(|p| (*p).to_owned()).chain(groups).collect();
             paths.sort();
-            json!({"paths": paths}).to_string().into_bytes()
+            return Ok(raw(&json!({"paths": paths})));
         }
         ["healthz" | "livez" | "readyz", ..] => {
             return health::answer(server, path, query).await.ok_or_else(Status::no_such_resource);
         }
-        ["version"] => discovery::version(),
+        ["version"] => return Ok(raw(&discovery::version())),
         ["metrics"] => return Ok(with_type(200, "text/plain; version=0.0.4", Body::from(metrics::text(server)))),
         ["api"] => match aggregated(wants) {
             Some((media_type, version)) => {
@@ -99,7 +99,17 @@ pub(crate) async fn answer(
         _ => return Err(Status::no_such_resource()),
     };
     let offer = Offer { tables: false, protobuf: true, stream: false };
-    Ok(respond::json_response(200, Bytes::from(document), Accept::parse(headers, query.flag("pretty"), offer)?))
+    Ok(respond::json_response(
+        200,
+        Bytes::from(document),
+        Accept::parse(headers, query.optional_flag("pretty"), offer)?,
+    ))
+}
+
+/// A document that every client gets as it is to be read (upstream's `WriteRawJSON`).
+fn raw(document: &Value) -> Response<Body> {
+    let text = serde_json::to_vec_pretty(document).unwrap_or_default();
+    with_type(200, "application/json", Body::from(Bytes::from(text)))
 }
 
 /// Makes a document; `None` if there is no such group or version.

@@ -71,7 +71,7 @@ async fn route(
     let tables = resource.allows("get") || resource.allows("list");
     let offer = Offer { tables, protobuf: resource.schema.message.is_some(), stream: verb == "watch" };
     let refused = |status| (status, Accept::JSON);
-    let accept = Accept::parse(&parts.headers, query.flag("pretty"), offer).map_err(refused)?;
+    let accept = Accept::parse(&parts.headers, query.optional_flag("pretty"), offer).map_err(refused)?;
     let body = match parts.method {
         Method::GET | Method::HEAD => Bytes::new(),
         _ => match body.read().await {

@@ -1,6 +1,6 @@
 //! In what shape a client wants its answer, and in what format it sends its objects.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 use api::status::Status;
 
@@ -57,13 +57,15 @@ impl Accept {
         value.is_some_and(|v| v.split(',').any(|e| e.split(';').next().is_some_and(|e| e.trim() == "gzip")))
     }
 
-    /// Reads `Accept`, `Accept-Encoding` and `?pretty`. The first clause that is offered wins.
+    /// Reads `Accept`, `Accept-Encoding` and, for who says nothing by `?pretty`, `User-Agent`. The first clause that is
+    /// offered wins.
     ///
     /// # Errors
     /// 406, if there is none.
-    pub fn parse(headers: &HeaderMap, pretty: bool, offer: Offer) -> Outcome<Accept> {
+    pub fn parse(headers: &HeaderMap, pretty: Option<bool>, offer: Offer) -> Outcome<Accept> {
         let gzip = Accept::wants_gzip(headers);
         let lean = headers.get(OMIT).is_some_and(|omitted| omitted == "managedFields");
+        let pretty = pretty.unwrap_or_else(|| is_read_by_a_person(headers));
         let base = Accept { pretty, gzip, lean, ..Accept::JSON };
         let Some(accept) = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).filter(|v| !v.trim().is_empty())
         else {
@@ -79,8 +81,14 @@ impl Accept {
     /// In what a failure is told before the endpoint is known.
     pub fn of_failures(headers: &HeaderMap) -> Accept {
         let offer = Offer { tables: false, protobuf: true, stream: false };
-        Accept::parse(headers, false, offer).unwrap_or(Accept::JSON)
+        Accept::parse(headers, None, offer).unwrap_or(Accept::JSON)
     }
+}
+
+/// Whether the client is a browser or a tool of the command line that shows what it gets (upstream's list).
+fn is_read_by_a_person(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).map_or(&b""[..], HeaderValue::as_bytes);
+    ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool.as_bytes()))
 }
 
 fn not_acceptable(offer: Offer) -> Status {

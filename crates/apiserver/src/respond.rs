@@ -283,7 +283,12 @@ pub(crate) fn json_response(code: u16, text: Bytes, accept: Accept) -> Response<
         let pretty = serde_json::to_vec_pretty(&tree).unwrap_or_default();
         return maybe_gzip(code, "application/json", Bytes::from(pretty), accept);
     }
-    maybe_gzip(code, "application/json", text, accept)
+    maybe_gzip(code, "application/json", ended(text), accept)
+}
+
+/// JSON that is not made to be read by people ends its line, as upstream's does.
+fn ended(text: Bytes) -> Bytes {
+    if text.ends_with(b"\n") { text } else { Bytes::from([&text[..], b"\n"].concat()) }
 }
 
 /// Text (or bytes) of that type, compressed if it is large and the client takes gzip.

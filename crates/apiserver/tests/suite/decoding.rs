@@ -89,3 +89,29 @@ async fn what_cannot_be_accepted_is_refused() {
     let response = api.send(Method::GET, MAPS, &[("accept", "image/png")], "").await;
     assert_eq!(response.status(), 406);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_answers_himself_gets_them_indented_and_programs_get_a_line() {
+    let api = Api::new().await;
+    api.made(MAPS, &json!({"metadata": {"name": "a"}})).await;
+    let one = format!("{MAPS}/a");
+    let text = async |path: &str, agent: &str| {
+        let response = api.send(Method::GET, path, &[("user-agent", agent)], "").await;
+        let bytes = response.into_body().collect_bytes().await.expect("bodies end well");
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let missing = format!("{MAPS}/b");
+    for path in [&one, MAPS, &missing, "/apis"] {
+        for agent in ["curl/7.88.1", "Wget/1.21.3", "Mozilla/5.0 (X11)"] {
+            let shown = text(path, agent).await;
+            assert!(shown.starts_with("{\n  \"kind\": \"") && shown.ends_with("\n}"), "{path} {agent}: {shown}");
+        }
+        for (path, agent) in [(path.to_owned(), "kubectl/v1.36.0"), (format!("{path}?pretty=false"), "curl/7.88.1")] {
+            let line = text(&path, agent).await;
+            assert!(line.starts_with("{\"kind\":\"") && line.find('\n') == Some(line.len() - 1), "{path}: {line}");
+        }
+    }
+    let asked = text(&format!("{one}?pretty=true"), "kubectl/v1.36.0").await;
+    assert!(asked.starts_with("{\n  \"kind\": \"ConfigMap\""), "{asked}");
+    assert!(text("/version", "kubectl/v1.36.0").await.starts_with("{\n  \"major\": \"1\","));
+}
