@@ -331,6 +331,7 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
             resources: request.resources,
             shm_size: request.shm_size,
             rlimits: request.rlimits,
+            user_ids: request.user_ids,
             max_bytes,
             platform,
         },

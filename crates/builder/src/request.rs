@@ -182,6 +182,9 @@ pub struct BuildRequest {
     pub shm_size: Option<u64>,
     /// Resource limits of `RUN`'s processes.
     pub rlimits: Vec<engine::Rlimit>,
+    /// The ids of the host that `RUN`'s from 0 are, but for those in the host's network; `None`: the host's own. On disk,
+    /// and in layers, files belong to whom they belong to in the container.
+    pub user_ids: Option<engine::IdRange>,
     /// The largest context and the largest archive unpacked by `ADD`, in bytes; 64 GiB when `None`.
     pub max_bytes: Option<u64>,
 }

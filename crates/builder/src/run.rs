@@ -77,6 +77,9 @@ pub(crate) async fn run(work: &Arc<Work>, layers: &[Layer], command: Command) ->
     }
     let stage_files = work.scratch("etc");
     mounts.extend(files(work, &stage_files, command.script.as_ref())?);
+    if sandbox.spec().user_ids.is_some() {
+        mounts.iter_mut().filter(|mount| mount.fstype == "bind").for_each(|mount| mount.options.push("idmap".into()));
+    }
     let directory = work.scratch("run");
     let (upper, init) = (directory.join("upper"), directory.join("init"));
     let lower = {

@@ -85,6 +85,7 @@ pub(crate) struct Settings {
     pub resources: Resources,
     pub shm_size: Option<u64>,
     pub rlimits: Vec<engine::Rlimit>,
+    pub user_ids: Option<engine::IdRange>,
     pub max_bytes: u64,
     pub platform: String,
 }
@@ -278,6 +279,8 @@ impl Sandboxes {
             },
             hostname: Some("buildhost".into()),
             resources: settings.resources.clone(),
+            // Whoever has ids of their own has no rights over the host's network.
+            user_ids: settings.user_ids.filter(|_| *network != RunNetwork::Host),
             tmpfs: vec![Tmpfs { path: secrets, size: Some(64 << 20), mode: 0o700 }],
             labels: BTreeMap::from([(LABEL.to_owned(), self.workspace.path.display().to_string())]),
             ..SandboxSpec::default()

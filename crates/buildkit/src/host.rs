@@ -14,6 +14,8 @@ pub struct Place {
     pub network: RunNetwork,
     /// Its `/etc/resolv.conf`; the host's when `None`.
     pub resolv_conf: Option<String>,
+    /// The ids of the host that `RUN`'s are; the host's own when `None`.
+    pub user_ids: Option<engine::IdRange>,
     /// Held while the place is used.
     pub guard: Box<dyn Send + Sync>,
 }

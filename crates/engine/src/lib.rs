@@ -50,3 +50,4 @@ pub use spec::{
 };
 pub use status::{ContainerState, ContainerStatus, ExitStatus, SandboxState, SandboxStatus};
 pub use streams::{Input, Output, Streams};
+pub use user::find_user;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::seccomp;
 use crate::spec::{
-    Capabilities, ContainerSpec, Mount, default_capabilities, default_masked_paths, default_mounts,
+    Capabilities, ContainerSpec, Mount, Seccomp, default_capabilities, default_masked_paths, default_mounts,
     default_readonly_paths,
 };
 use crate::user::Ids;
@@ -73,7 +73,8 @@ pub(crate) fn lent_capability(spec: &ContainerSpec) -> Option<&'static str> {
 
 /// The system call filter of the container, or of an exec in it.
 pub(crate) fn filter(spec: &ContainerSpec, privileged_exec: bool) -> Option<Value> {
-    if spec.privileged || privileged_exec {
+    // A profile of its own holds for a privileged container, too; the usual one does not.
+    if privileged_exec || spec.privileged && !matches!(spec.seccomp, Seccomp::Profile(_)) {
         return None;
     }
     let effective = capabilities(spec, false).bounding;

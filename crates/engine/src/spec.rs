@@ -288,6 +288,10 @@ pub struct Resources {
     pub memory_swap: Option<i64>,
     /// Soft limit in bytes (v1 `memory.soft_limit_in_bytes`, v2 `memory.low`).
     pub memory_reservation: Option<i64>,
+    /// How readily its memory goes to swap, 0 to 100; v1 alone.
+    pub memory_swappiness: Option<u64>,
+    /// Whether processes wait for memory instead of being killed for want of it; v1 alone.
+    pub oom_kill_disable: Option<bool>,
     /// Number of processes and threads; −1 for none.
     pub pids_limit: Option<i64>,
     /// Use of disks.

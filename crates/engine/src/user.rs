@@ -36,6 +36,15 @@ pub(crate) fn databases(root: &Path) -> (String, String) {
     (read("etc/passwd"), read("etc/group"))
 }
 
+/// The ids of a user and its group by the files of a root file system.
+///
+/// # Errors
+/// Why there are none, in the runtime's words.
+pub fn find_user(root: &Path, user: &UserSpec) -> Result<(u32, u32), String> {
+    let (passwd, group) = databases(root);
+    resolve(user, &passwd, &group).map(|ids| (ids.uid, ids.gid))
+}
+
 /// Resolves a specification against the text of `/etc/passwd` and `/etc/group`.
 pub(crate) fn resolve(spec: &UserSpec, passwd: &str, group: &str) -> Result<Ids, String> {
     let (user, wanted_group) = match spec.user.split_once(':') {

@@ -15,6 +15,11 @@ pub(crate) fn bridge_name(instance: &str) -> String {
     format!("hy-{:08x}", fnv1a32(instance.as_bytes()))
 }
 
+/// The name of a network's bridge.
+pub(crate) fn bridge_of(config: &NetworkConfig) -> String {
+    config.bridge_name.clone().unwrap_or_else(|| bridge_name(&config.name))
+}
+
 /// The node's end of a pod's link.
 pub(crate) fn port_name(instance: &str, pod: &str) -> String {
     let hash = fnv1a64(format!("{instance}/{pod}").as_bytes());

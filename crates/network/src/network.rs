@@ -2,9 +2,11 @@
 
 mod ipv6;
 mod join;
+mod resolver;
 
 pub use ipv6::Ipv6;
 pub use join::Addresses;
+pub use resolver::RESOLVER;
 
 use std::collections::HashSet;
 use std::fs;
@@ -45,6 +47,10 @@ pub struct NetworkConfig {
     /// The address of the cluster's name server inside `service_cidr`. It becomes an address of the bridge, so that
     /// a plain socket on the node can listen on it; Service rules never touch it. `None`: none.
     pub cluster_dns: Option<Ipv4Addr>,
+    /// The bridge's name, where it is not to be one of the instance's own; nothing else may have it.
+    pub bridge_name: Option<String>,
+    /// Of pods' links, where it is not to be that of the link with `node_ip`.
+    pub mtu: Option<u32>,
     /// How its bridge is kept from others; `None`: everybody reaches everybody, as the Kubernetes network model wants.
     pub isolation: Option<Isolation>,
 }
@@ -93,10 +99,13 @@ impl Network {
         fs::create_dir_all(&namespaces).map_err(NetworkError::file("create", &namespaces))?;
         let reserved = config.reserved.iter().copied().chain([gateway]);
         let leases = Leases::open(config.data_dir.join("leases"), config.pod_cidr, reserved)?;
-        let bridge = host::bridge_name(&config.name);
+        let bridge = host::bridge_of(&config);
         let mut links = Links::open().map_err(NetworkError::netlink("open a netlink socket"))?;
         let bridge_index = host::prepare(&mut links, &config, &bridge, gateway)?;
-        let mtu = links.mtu_of(config.node_ip).map_err(NetworkError::netlink("read the node's links"))?;
+        let mtu = match config.mtu {
+            Some(mtu) => mtu,
+            None => links.mtu_of(config.node_ip).map_err(NetworkError::netlink("read the node's links"))?,
+        };
 
         if let Some(wanted) = &config.isolation
             && let Err(error) = isolation::protect(wanted, &bridge)
@@ -226,7 +235,7 @@ impl Network {
             namespace::remove(&path)?;
         }
         let mut links = Links::open().map_err(NetworkError::netlink("open a netlink socket"))?;
-        let bridge = host::bridge_name(&config.name);
+        let bridge = host::bridge_of(config);
         if let Some(index) = links.index(&bridge).map_err(NetworkError::netlink("look the bridge up"))? {
             // Those of namespaces that still have processes in them, or are being taken down.
             for port in links.ports(index).map_err(NetworkError::netlink("read the bridge's ports"))? {
@@ -349,6 +358,15 @@ fn check(config: &NetworkConfig) -> Result<Ipv4Addr, NetworkError> {
     }
     if let Some(gateway) = config.gateway.filter(|gateway| !config.pod_cidr.contains((*gateway).into())) {
         return refuse(format!("the gateway {gateway} is outside the pod range {}", config.pod_cidr));
+    }
+    let legal = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
+    if let Some(name) = config.bridge_name.as_ref().filter(|name| {
+        name.is_empty()
+            || name.len() >= libc::IFNAMSIZ
+            || !name.chars().all(legal)
+            || matches!(name.as_str(), "." | "..")
+    }) {
+        return refuse(format!("{name:?} is no name for a bridge"));
     }
     match config.gateway.or_else(|| host::gateway_of(config.pod_cidr)) {
         Some(gateway) if config.pod_cidr.prefix() <= 29 => Ok(gateway),

@@ -63,6 +63,8 @@ impl Machine {
     /// A configuration whose ranges are 10.`n`.0.0/16 and 10.`n + 1`.0.0/16.
     pub fn config(&self, name: &str, n: u8) -> NetworkConfig {
         NetworkConfig {
+            bridge_name: None,
+            mtu: None,
             name: name.to_owned(),
             data_dir: self.directory.path().join(name).join("data"),
             run_dir: self.directory.path().join(name).join("run"),

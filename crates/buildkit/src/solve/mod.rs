@@ -104,6 +104,7 @@ pub(crate) async fn solve(
         further_outputs: outputs.collect(),
         network: network.network.clone(),
         resolv_conf: network.resolv_conf.clone(),
+        user_ids: network.user_ids,
         rlimits: inner.host.rlimits(&description.ulimits).map_err(Failed::words)?,
         extra_hosts: extra_hosts(inner, &description),
         ..of(&description)

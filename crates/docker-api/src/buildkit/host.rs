@@ -74,7 +74,8 @@ impl Host for Lender {
                 Namespace::New => RunNetwork::None,
                 Namespace::Path(path) => RunNetwork::Path(path.clone()),
             };
-            Ok(Place { network, resolv_conf: taken.lent.resolv_conf.clone(), guard: Box::new(taken) })
+            let user_ids = taken.daemon.config.user_ids;
+            Ok(Place { network, resolv_conf: taken.lent.resolv_conf.clone(), user_ids, guard: Box::new(taken) })
         })
     }
 

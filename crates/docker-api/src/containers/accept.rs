@@ -1,12 +1,14 @@
 //! What is asked of a new container, completed and judged.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
 
 use engine::cgroup::Cgroups;
 use engine::content::{Image, Reference};
 
-use super::disks;
-use super::options::{HostOptions, Options};
+use super::options::{Healthcheck, HostOptions, Options, RestartPolicy};
+use super::{disks, mounts};
 use crate::error::{ApiError, Result};
 
 /// Less memory than this starts nothing.
@@ -51,23 +53,36 @@ pub(super) fn complete(host: &mut HostOptions) -> Vec<String> {
     if host.memory > 0 && host.memory_swap == 0 {
         host.memory_swap = host.memory.saturating_mul(2);
     }
-    if host.oom_kill_disable == Some(true) {
+    // Of cgroup v1 alone.
+    let kept = |file: &str| Path::new("/sys/fs/cgroup/memory").join(file).exists();
+    if host.oom_kill_disable.is_some() && !kept("memory.oom_control") {
+        if host.oom_kill_disable == Some(true) {
+            warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".into());
+        }
         host.oom_kill_disable = None;
-        warnings.push("OomKillDisable is not supported. OomKillDisable discarded.".into());
+    }
+    if host.oom_kill_disable == Some(true) && host.memory == 0 {
+        warnings.push(
+            "OOM killer is disabled for the container, but no memory limit is set, this can result in the system running \
+             out of resources."
+                .into(),
+        );
+    }
+    if host.network_mode == "host" && !host.port_bindings.is_empty() {
+        warnings.push("Published ports are discarded when using host network mode".into());
     }
     if let Some(warning) = disks::weight_warning(host) {
         host.blkio_weight = 0;
         host.blkio_weight_device.clear();
         warnings.push(warning);
     }
-    if host.pids_limit == Some(0) {
-        host.pids_limit = None;
-    }
+    host.pids_limit = host.pids_limit.filter(|limit| *limit > 0);
     if !host.privileged {
         host.masked_paths.get_or_insert_with(engine::default_masked_paths);
         host.readonly_paths.get_or_insert_with(engine::default_readonly_paths);
     }
-    if host.memory_swappiness.is_some_and(|value| value >= 0) {
+    host.memory_swappiness = host.memory_swappiness.filter(|value| *value != -1);
+    if host.memory_swappiness.is_some() && !kept("memory.swappiness") {
         host.memory_swappiness = None;
         warnings.push(
             "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded."
@@ -137,6 +152,9 @@ pub(super) fn limits(host: &HostOptions) -> Result<()> {
     if host.memory > 0 && host.memory_reservation > host.memory {
         return bad("Minimum memory limit can not be less than memory reservation limit, see usage");
     }
+    if let Some(value) = host.memory_swappiness.filter(|value| !(0..=100).contains(value)) {
+        return Err(ApiError::bad(format!("Invalid value: {value}, valid memory swappiness range is 0-100")));
+    }
     if host.memory_reservation > 0 && host.memory_reservation < LEAST_MEMORY {
         return bad("Minimum memory reservation allowed is 6MB");
     }
@@ -146,8 +164,14 @@ pub(super) fn limits(host: &HostOptions) -> Result<()> {
     if host.cpu_quota > 0 && host.cpu_quota < 1000 {
         return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)");
     }
-    if host.nano_cpus > 0 && (host.cpu_quota != 0 || host.cpu_period != 0) {
+    if host.nano_cpus > 0 && host.cpu_period > 0 {
         return bad("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+    }
+    if host.nano_cpus > 0 && host.cpu_quota > 0 {
+        return bad("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
+    }
+    if host.io_maximum_bandwidth != 0 || host.io_maximum_iops != 0 {
+        return bad("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps");
     }
     let cpus = crate::system::processors();
     if host.nano_cpus < 0 || host.nano_cpus > cpus as i64 * 1_000_000_000 {
@@ -165,7 +189,10 @@ pub(super) fn limits(host: &HostOptions) -> Result<()> {
         )));
     }
     if host.cpu_shares < 0 {
-        return bad("shares: invalid argument");
+        return Err(ApiError::bad(format!(
+            "invalid CPU shares ({}): value must be a positive integer",
+            host.cpu_shares
+        )));
     }
     if host.cpu_shares == 1 {
         return bad("the minimum allowed cpu-shares is 2");
@@ -198,24 +225,31 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
     if !matches!(host.cgroupns_mode.as_str(), "private" | "host") {
         return Err(ApiError::bad(format!("invalid cgroup namespace mode: {}", host.cgroupns_mode)));
     }
-    let policy = &host.restart_policy;
-    if policy.maximum_retry_count < 0 {
-        return bad(match policy.name.as_str() {
-            "on-failure" => "invalid restart policy: maximum retry count cannot be negative",
-            _ => {
-                "invalid restart policy: maximum retry count can only be used with 'on-failure' and cannot be negative"
-            }
-        });
+    restart_policy(&host.restart_policy)?;
+    if let Some(variable) = options.env.iter().find(|variable| variable.is_empty() || variable.starts_with('=')) {
+        return Err(ApiError::bad(format!("invalid environment variable: {variable}")));
     }
-    match policy.name.as_str() {
-        "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
-            return bad("invalid restart policy: maximum retry count can only be used with 'on-failure'");
+    if let Some(check) = &options.healthcheck {
+        healthcheck(check)?;
+    }
+    if host.annotations.iter().flatten().any(|(name, _)| name.is_empty()) {
+        return bad("invalid Annotations: the empty string is not permitted as an annotation key");
+    }
+    for target in host.tmpfs.iter().flatten().map(|(target, _)| target) {
+        if !target.starts_with('/') {
+            return Err(ApiError::bad(format!("invalid mount path: '{target}' mount path must be absolute")));
         }
-        "no" | "always" | "unless-stopped" | "on-failure" => {}
-        other => {
-            return Err(ApiError::bad(format!(
-                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
-            )));
+        if mounts::clean(target) == "/" {
+            return bad("invalid specification: destination can't be '/'");
+        }
+    }
+    for entry in host.extra_hosts.iter().flatten() {
+        let Some((_, address)) = entry.split_once(':').filter(|(name, _)| !name.is_empty()) else {
+            return Err(ApiError::bad(format!("bad format for add-host: {entry:?}")));
+        };
+        let known = address == "host-gateway" || address.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        if !known {
+            return Err(ApiError::bad(format!("invalid IP address in add-host: {address:?}")));
         }
     }
     if !options.working_dir.is_empty() && !options.working_dir.starts_with('/') {
@@ -256,7 +290,7 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
     if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
         return bad("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
     }
-    if host.auto_remove && policy.name != "no" {
+    if host.auto_remove && host.restart_policy.name != "no" {
         return bad("can't create 'AutoRemove' container with restart policy");
     }
     if !matches!(host.log_config.kind.as_str(), "json-file" | "local" | "none") {
@@ -270,6 +304,49 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
         && super::signal::parse(signal).is_none()
     {
         return Err(ApiError::bad(format!("invalid signal: {signal}")));
+    }
+    Ok(())
+}
+
+/// Refuses a restart policy that there is not, or that counts without need.
+pub(super) fn restart_policy(policy: &RestartPolicy) -> Result<()> {
+    let bad = |text: &str| Err(ApiError::bad(text));
+    if policy.maximum_retry_count < 0 {
+        return bad(match policy.name.as_str() {
+            "on-failure" => "invalid restart policy: maximum retry count cannot be negative",
+            _ => {
+                "invalid restart policy: maximum retry count can only be used with 'on-failure' and cannot be negative"
+            }
+        });
+    }
+    match policy.name.as_str() {
+        "no" | "always" | "unless-stopped" if policy.maximum_retry_count != 0 => {
+            return bad("invalid restart policy: maximum retry count can only be used with 'on-failure'");
+        }
+        "no" | "always" | "unless-stopped" | "on-failure" => {}
+        other => {
+            return Err(ApiError::bad(format!(
+                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a check that would never come to an end.
+fn healthcheck(check: &Healthcheck) -> Result<()> {
+    const LEAST: i64 = 1_000_000;
+    let durations = [
+        ("Interval", check.interval),
+        ("Timeout", check.timeout),
+        ("StartPeriod", check.start_period),
+        ("StartInterval", check.start_interval),
+    ];
+    if let Some((name, _)) = durations.iter().find(|(_, nanoseconds)| *nanoseconds != 0 && *nanoseconds < LEAST) {
+        return Err(ApiError::bad(format!("{name} in Healthcheck cannot be less than 1ms")));
+    }
+    if check.retries < 0 {
+        return Err(ApiError::bad("Retries in Healthcheck cannot be negative"));
     }
     Ok(())
 }

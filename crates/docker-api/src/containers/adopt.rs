@@ -11,8 +11,8 @@ use super::table::Container;
 use super::{MAIN, remove};
 use crate::daemon::Daemon;
 use crate::error::{Result, blocking};
-use crate::networks;
 use crate::volumes::subpath;
+use crate::{networks, time};
 
 /// Goes on watching containers that still run, settles those that ended meanwhile, and starts those whose policy says so.
 pub(crate) async fn adopt(daemon: &Arc<Daemon>) {
@@ -30,8 +30,7 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) {
                 false
             }
             Status::Created => false,
-            // Asked to be there always, even if it was stopped before the machine was.
-            Status::Exited => record.host.restart_policy.name == "always" && record.manually_stopped,
+            Status::Exited => wanted(&record, record.state.exit_code),
         };
         if again {
             let (daemon, container) = (daemon.clone(), container.clone());
@@ -110,8 +109,16 @@ async fn take_over(daemon: &Arc<Daemon>, container: &Arc<Container>, record: &Re
         remove::auto(daemon, container).await;
         return false;
     }
+    wanted(record, code)
+}
+
+/// Whether a policy wants a container back with the daemon: as dockerd, any that has run before, even if a user stopped
+/// it, but for `unless-stopped`.
+fn wanted(record: &Record, exit_code: i32) -> bool {
     let policy = &record.host.restart_policy;
-    !record.manually_stopped && should_restart(&policy.name, policy.maximum_retry_count, code, record.restart_count)
+    let has_run = time::parse(&record.state.started_at).is_some();
+    let stopped = policy.name == "unless-stopped" && record.manually_stopped;
+    has_run && !stopped && should_restart(&policy.name, policy.maximum_retry_count, exit_code, record.restart_count)
 }
 
 /// Removes every container, running or not.
@@ -123,4 +130,25 @@ pub(crate) async fn remove_all(daemon: &Arc<Daemon>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_bring_containers_back_as_dockers_do() {
+        let of = |policy: &str, stopped, started: &str| {
+            let mut record = Record { manually_stopped: stopped, ..Record::default() };
+            record.host.restart_policy.name = policy.into();
+            record.state.started_at = started.into();
+            record
+        };
+        let some_day = "2026-01-01T00:00:00Z";
+        assert!(wanted(&of("always", true, some_day), 0));
+        assert!(wanted(&of("unless-stopped", false, some_day), 0));
+        assert!(!wanted(&of("unless-stopped", true, some_day), 137));
+        assert!(wanted(&of("on-failure", true, some_day), 143) && !wanted(&of("on-failure", false, some_day), 0));
+        assert!(!wanted(&of("always", false, time::NEVER), 127) && !wanted(&of("no", false, some_day), 1));
+    }
 }

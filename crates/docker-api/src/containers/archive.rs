@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use bytes::Bytes;
+use engine::UserSpec;
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -48,8 +49,10 @@ async fn turn(container: &Container) -> Option<tokio::sync::MutexGuard<'_, ()>> 
 
 /// Runs inside the container's root.
 fn describe(path: &str, container: &str) -> Result<HeaderValue> {
-    let metadata = look(path)
-        .map_err(|_| ApiError::not_found(format!("Could not find the file {path} in container {container}")))?;
+    let metadata = look(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotADirectory => ApiError::internal(format!("lstat {path}: not a directory")),
+        _ => ApiError::not_found(format!("Could not find the file {path} in container {container}")),
+    })?;
     let target = if metadata.is_symlink() {
         fs::canonicalize(path).or_else(|_| fs::read_link(path)).unwrap_or_default()
     } else {
@@ -195,6 +198,8 @@ pub(crate) async fn put(daemon: Arc<Daemon>, mut call: Call) -> Result<Response>
     let path = path_of(&call)?;
     let name = call.param("name").to_owned();
     let keep_kinds = call.flag("noOverwriteDirNonDir");
+    // `docker cp -a`: what comes belongs to the container's user, if it has one.
+    let user = Some(container.record().options.user.clone()).filter(|user| call.flag("copyUIDGID") && !user.is_empty());
     let spool = call.spool(&daemon.scratch()).await?;
     match innermost(&container, &path) {
         Some(true) => {}
@@ -215,7 +220,9 @@ pub(crate) async fn put(daemon: Arc<Daemon>, mut call: Call) -> Result<Response>
             if !metadata.is_dir() {
                 return Err(ApiError::bad("extraction point is not a directory"));
             }
-            if keep_kinds {
+            let user = user.map(|user| UserSpec { user, ..UserSpec::default() });
+            let owner = user.map(|user| engine::find_user(Path::new("/"), &user).map_err(ApiError::bad)).transpose()?;
+            if keep_kinds || owner.is_some() {
                 let mut archive = tar::Archive::new(&mut plain);
                 archive.set_preserve_permissions(true);
                 archive.set_preserve_ownerships(true);
@@ -223,9 +230,10 @@ pub(crate) async fn put(daemon: Arc<Daemon>, mut call: Call) -> Result<Response>
                     let mut entry = entry?;
                     let target = Path::new(&path).join(entry.path()?);
                     let directory = entry.header().entry_type().is_dir();
-                    if target
-                        .symlink_metadata()
-                        .is_ok_and(|there| there.is_dir() != directory && (there.is_dir() || directory))
+                    if keep_kinds
+                        && target
+                            .symlink_metadata()
+                            .is_ok_and(|there| there.is_dir() != directory && (there.is_dir() || directory))
                     {
                         return Err(ApiError::bad(format!(
                             "cannot overwrite {} \"{}\" with {} \"{}\"",
@@ -235,7 +243,10 @@ pub(crate) async fn put(daemon: Arc<Daemon>, mut call: Call) -> Result<Response>
                             path
                         )));
                     }
-                    entry.unpack_in(&path)?;
+                    let unpacked = entry.unpack_in(&path)?;
+                    if let (true, Some((uid, gid))) = (unpacked, owner) {
+                        std::os::unix::fs::lchown(&target, Some(uid), Some(gid))?;
+                    }
                 }
                 return Ok(());
             }

@@ -12,7 +12,7 @@ use super::record::Status;
 use super::{MAIN, life, logs};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
-use crate::http::{Call, Frames, Hijacked, Pending, Response, Version, empty, hijack, websocket};
+use crate::http::{Call, Frames, Hijacked, Pending, Response, Version, empty, hijack, raw, websocket};
 
 /// Which streams a client wants.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,8 @@ pub(super) struct Wanted {
 /// Attaches to a container; one that does not run yet is attached to when it starts.
 pub(crate) async fn attach(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let wanted = Wanted { stdin: call.flag("stdin"), stdout: call.flag("stdout"), stderr: call.flag("stderr") };
-    join(daemon, call, wanted, None).await
+    // By then dockerd has left HTTP, and says it in plain words.
+    join(daemon, call, wanted, None).await.or_else(|error| Ok(raw(error.status, format!("{error}\r\n"))))
 }
 
 /// The same by WebSocket, where output is not told apart.
@@ -39,24 +40,19 @@ pub(crate) async fn attach_websocket(daemon: Arc<Daemon>, call: Call) -> Result<
 type TakeOver = fn(&mut Call) -> Result<(Response, Pending)>;
 
 async fn join(daemon: Arc<Daemon>, mut call: Call, wanted: Wanted, other: Option<TakeOver>) -> Result<Response> {
-    let container = daemon.containers.find(call.param("name"))?;
+    let keys = detach_keys(call.query("detachKeys"))?;
+    let name = call.param("name");
+    let container = daemon.containers.find(name)?;
     let record = container.snapshot();
     if record.state.status == Status::Paused {
-        return Err(ApiError::conflict(format!(
-            "container {} is paused, unpause the container before attach",
-            container.id
-        )));
+        return Err(ApiError::conflict(format!("container {name} is paused, unpause the container before attach")));
     }
     if record.state.status == Status::Restarting {
-        return Err(ApiError::conflict(format!(
-            "container {} is restarting, wait until the container is running",
-            container.id
-        )));
+        return Err(ApiError::conflict(format!("container {name} is restarting, wait until the container is running")));
     }
     let mut moments = container.moments.subscribe();
     let ends = moments.borrow_and_update().ends;
     let tty = record.options.tty;
-    let keys = detach_keys(call.query("detachKeys"))?;
     let (with_logs, stream) = (call.flag("logs"), call.flag("stream"));
     let frames = if other.is_some() { Frames::Raw } else { Frames::of(tty) };
     enum Source {
@@ -277,7 +273,18 @@ pub(crate) async fn resize(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
 
 /// The size in a query.
 pub(super) fn size_of(call: &Call) -> Result<TerminalSize> {
-    Ok(TerminalSize { width: call.number("w")?.unwrap_or(0), height: call.number("h")?.unwrap_or(0) })
+    let number = |name: &str, what: &str| -> Result<u16> {
+        let text = call.query(name).unwrap_or_default();
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let reason = if is_number { "value out of range" } else { "invalid syntax" };
+        let number: Result<u32, _> = text.parse();
+        let number = number.map_err(|_| ApiError::bad(format!("invalid resize {what} {text:?}: {reason}")))?;
+        // No terminal is larger than what the kernel can say.
+        Ok(u16::try_from(number).unwrap_or(u16::MAX))
+    };
+    let height = number("h", "height")?;
+    Ok(TerminalSize { width: number("w", "width")?, height })
 }
 
 #[cfg(test)]

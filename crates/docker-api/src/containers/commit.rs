@@ -16,9 +16,9 @@ use crate::images::{self, compose};
 
 /// Makes an image of a container.
 pub(crate) async fn commit(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+    let given: Options = call.json_or_default().await?;
     let name = call.query("container").ok_or_else(|| ApiError::bad("no container named"))?.to_owned();
     let container = daemon.containers.find(&name)?;
-    let given: Options = call.json_or_default().await?;
     let record = container.snapshot();
     if record.state.status == Status::Removing {
         return Err(ApiError::conflict(format!("You cannot commit container {} which is being removed", container.id)));
@@ -57,7 +57,7 @@ pub(crate) async fn commit(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             Some(&base),
             Some(spool.finish()?),
             config,
-            compose::Story { author, comment, created_by: command },
+            compose::Story { author, comment, created_by: command, architecture: None },
             name,
         )
     })

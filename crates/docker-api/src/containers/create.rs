@@ -12,22 +12,30 @@ use super::table::Container;
 use super::{accept, disks, mounts, random_id, spec, users};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
-use crate::http::{Call, Response, created};
+use crate::http::{Call, Response, Version, created};
 use crate::networks::Driver;
 use crate::time;
 
 /// Makes a container.
 pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
-    let (options, surroundings): (Options, Surroundings) = call.json_twice().await?;
+    let (options, mut surroundings): (Options, Surroundings) = call.json_twice().await?;
     let name = call.query("name").unwrap_or_default().trim_start_matches('/').to_owned();
     let platform = call.query("platform").unwrap_or_default().to_owned();
     if options.image.is_empty() && options.cmd.iter().chain(&options.entrypoint).flatten().next().is_none() {
         return Err(ApiError::bad("no command specified"));
     }
+    if call.version < Version(44) && surroundings.networking_config.endpoints_config.len() > 1 {
+        return Err(ApiError::bad("Container cannot be created with multiple network endpoints"));
+    }
+    if call.version < Version(40) {
+        surroundings.host_config.pids_limit = None;
+    }
+    // Before, what is mounted in a read-only mount stayed as it was.
+    let shallow_read_only = call.version < Version(44);
     accept::contradictions(&options, &surroundings.host_config)?;
     blocking(move || {
         accept::platform(&platform, &find_image(&daemon, &options.image)?, &options.image)?;
-        let (container, warnings) = make(&daemon, &name, options, surroundings)?;
+        let (container, warnings) = make(&daemon, &name, options, surroundings, shallow_read_only)?;
         Ok(created(&json!({"Id": container.id, "Warnings": warnings})))
     })
     .await
@@ -38,6 +46,7 @@ fn make(
     name: &str,
     mut options: Options,
     surroundings: Surroundings,
+    shallow_read_only: bool,
 ) -> Result<(Arc<Container>, Vec<String>)> {
     let Surroundings { mut host_config, networking_config } = surroundings;
     let own_mac = networking_config.endpoints_config.values().any(|endpoint| !endpoint.mac_address.is_empty());
@@ -73,6 +82,7 @@ fn make(
         args,
         networks,
         macs,
+        shallow_read_only,
         ..Record::default()
     };
     let made = finish(daemon, record, options, host_config, &image);
@@ -181,6 +191,7 @@ fn merge(options: &mut Options, image: &Image) {
             volumes.entry(path.clone()).or_insert_with(|| json!({}));
         }
     }
+    options.volumes.take_if(|volumes| volumes.is_empty());
     for (key, value) in &config.labels {
         options.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
@@ -222,7 +233,11 @@ fn networks(
         }
         return Ok(BTreeMap::new());
     }
-    let network = daemon.networks.find(&mode)?;
+    // One that is not there, or not yet, is missed when it starts.
+    let Ok(network) = daemon.networks.find(&mode) else {
+        given.entry(mode).or_default();
+        return Ok(given);
+    };
     host.network_mode.clone_from(&network.name);
     let mut networks = BTreeMap::new();
     let own = given
@@ -252,7 +267,10 @@ fn networks(
     }
     networks.insert(network.name.clone(), own);
     for (name, endpoint) in given {
-        let other = daemon.networks.find(&name)?;
+        let Ok(other) = daemon.networks.find(&name) else {
+            networks.insert(name, endpoint);
+            continue;
+        };
         if other.driver != Driver::Bridge || network.driver != Driver::Bridge {
             return Err(ApiError::bad(format!(
                 "container cannot be connected to network {name} beside {}",

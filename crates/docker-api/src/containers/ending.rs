@@ -41,6 +41,7 @@ pub(super) async fn watch_end(daemon: Arc<Daemon>, container: Arc<Container>, sa
         networks::detach(&at, &of)
     });
     let _ = detached.await;
+    daemon.execs.run_is_over(&container.id);
     tokio::spawn({
         let id = container.id.clone();
         async move {

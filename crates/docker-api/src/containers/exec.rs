@@ -1,7 +1,9 @@
 //! `docker exec`: made, started, resized, looked at. Records live in memory, as dockerd's do.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use engine::{Exec, ExecSpec, TerminalSize, UserSpec};
 use http::StatusCode;
@@ -14,7 +16,7 @@ use super::attach::{self, Wanted};
 use super::record::Status;
 use super::{MAIN, life, random_id};
 use crate::daemon::Daemon;
-use crate::error::{ApiError, Result};
+use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Frames, Response, created, empty, hijack, json as json_answer};
 
 /// The body of `POST /containers/NAME/exec`.
@@ -49,11 +51,15 @@ struct State {
     started: bool,
     running: bool,
     exit_code: Option<i32>,
+    ended: Option<Instant>,
     pid: i32,
     resize: Option<Resize>,
 }
 
-/// All execs since the daemon started, until their container is removed.
+/// How long an exec that is over can be asked about.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// All execs of runs that go on, and for a while those that are over.
 #[derive(Default)]
 pub(crate) struct Execs(Mutex<BTreeMap<String, Arc<Entry>>>);
 
@@ -67,6 +73,18 @@ impl Execs {
         self.0.lock().retain(|_, entry| entry.container != container);
     }
 
+    /// Forgets those of a run that is over which never began.
+    pub fn run_is_over(&self, container: &str) {
+        self.0.lock().retain(|_, entry| entry.container != container || entry.state.lock().started);
+    }
+
+    fn add(&self, id: String, entry: Entry) {
+        let mut table = self.0.lock();
+        let old = |entry: &Entry| entry.state.lock().ended.is_some_and(|ended| ended.elapsed() > REMEMBERED);
+        table.retain(|_, entry| !old(entry));
+        table.insert(id, Arc::new(entry));
+    }
+
     /// The running ones of a container.
     pub fn of(&self, container: &str) -> Vec<String> {
         let table = self.0.lock();
@@ -77,20 +95,27 @@ impl Execs {
 
 /// Notes what is to be run.
 pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
-    let container = daemon.containers.find(call.param("name"))?;
     let request: Request = call.json().await?;
-    runnable(container.status(), call.param("name"))?;
     if request.cmd.is_empty() {
         return Err(ApiError::bad("No exec command specified"));
     }
-    attach::detach_keys(Some(request.detach_keys.as_str()).filter(|keys| !keys.is_empty()))?;
+    let container = daemon.containers.find(call.param("name"))?;
+    runnable(container.status(), call.param("name"))?;
+    if !request.user.is_empty() {
+        let pid = container.record().state.pid;
+        let (root, user) =
+            (format!("/proc/{pid}/root"), UserSpec { user: request.user.clone(), ..UserSpec::default() });
+        blocking(move || engine::find_user(Path::new(&root), &user).map_err(ApiError::bad)).await?;
+    }
+    attach::detach_keys(Some(request.detach_keys.as_str()).filter(|keys| !keys.is_empty()))
+        .map_err(|_| ApiError::bad(format!("Invalid escape keys ({}) provided", request.detach_keys)))?;
     let id = random_id();
     let mut attributes = container.record().event_attributes();
     attributes.insert("execID".into(), id.clone());
     daemon.events.emit("container", format!("exec_create: {}", request.cmd.join(" ")), &container.id, attributes);
     let entry =
         Entry { container: container.id.clone(), request, state: Mutex::default(), size: watch::Sender::new(None) };
-    daemon.execs.0.lock().insert(id.clone(), Arc::new(entry));
+    daemon.execs.add(id.clone(), entry);
     Ok(created(&json!({"Id": id})))
 }
 
@@ -117,9 +142,9 @@ struct StartRequest {
 
 /// Runs it.
 pub(crate) async fn start(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+    let request: StartRequest = call.json_or_default().await?;
     let id = call.param("id").to_owned();
     let entry = daemon.execs.find(&id)?;
-    let request: StartRequest = call.json_or_default().await?;
     let container = daemon.containers.find(&entry.container)?;
     runnable(container.status(), &container.id)?;
     {
@@ -128,7 +153,7 @@ pub(crate) async fn start(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
             return Err(ApiError::conflict(if state.running {
                 format!("exec command {id} is already running")
             } else {
-                format!("Error: Exec command {id} is already running")
+                format!("exec command {id} has already run")
             }));
         }
         state.started = true;
@@ -229,7 +254,11 @@ async fn begin(
                 engine::Error::Start { message, exit_code } => (message.clone(), *exit_code),
                 other => (other.to_string(), 126),
             };
-            entry.state.lock().exit_code = Some(code);
+            {
+                let mut state = entry.state.lock();
+                state.exit_code = Some(code);
+                state.ended = Some(Instant::now());
+            }
             let text =
                 format!("OCI runtime exec failed: exec failed: unable to start container process: {text}: unknown");
             Err((ApiError::bad(text), code))
@@ -243,6 +272,7 @@ async fn finish(daemon: Arc<Daemon>, entry: Arc<Entry>, id: String, mut exec: Ex
         let mut state = entry.state.lock();
         state.running = false;
         state.exit_code = Some(code);
+        state.ended = Some(Instant::now());
         state.resize = None;
     }
     if let Ok(container) = daemon.containers.find(&entry.container) {
@@ -257,6 +287,8 @@ async fn finish(daemon: Arc<Daemon>, entry: Arc<Entry>, id: String, mut exec: Ex
 pub(crate) async fn resize(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let size = attach::size_of(&call)?;
     let entry = daemon.execs.find(call.param("id"))?;
+    let container = daemon.containers.find(&entry.container)?;
+    runnable(container.status(), &container.id)?;
     entry.size.send_replace(Some(size));
     if let Some(resize) = &entry.state.lock().resize {
         resize(size);

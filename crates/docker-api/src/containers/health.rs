@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{ExecSpec, Sandbox, UserSpec};
+use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
@@ -60,15 +62,17 @@ async fn check(daemon: Arc<Daemon>, container: Arc<Container>, sandbox: Sandbox,
     let start_interval = or(options.start_interval, START_INTERVAL);
     let start_period = or(options.start_period, Duration::ZERO);
     let retries = if options.retries > 0 { options.retries } else { RETRIES };
-    let began = tokio::time::Instant::now();
+    let started = time::parse(&record.state.started_at).unwrap_or_else(Timestamp::now);
+    let in_start_period =
+        || Duration::try_from(Timestamp::now().duration_since(started)).unwrap_or_default() < start_period;
     loop {
-        let starting = began.elapsed() < start_period && health(&container) == "starting";
+        let starting = in_start_period() && health(&container) == "starting";
         tokio::time::sleep(if starting { start_interval.min(interval) } else { interval }).await;
         if container.status() != Status::Running {
             continue;
         }
+        let in_start_period = in_start_period();
         let result = probe(&sandbox, &record, &command, timeout).await;
-        let in_start_period = began.elapsed() < start_period;
         let (before, after) = container.note(|record| {
             let health = record.state.health.get_or_insert_with(Health::default);
             let before = health.status.clone();
@@ -125,26 +129,36 @@ async fn probe(sandbox: &Sandbox, record: &Record, command: &[String], timeout: 
         Err(error) => (-1, error.to_string()),
         Ok(mut exec) => {
             let streams = std::mem::take(&mut exec.streams);
-            let mut text = Vec::new();
+            let heard = Mutex::default();
             let run = async {
-                let read = async {
-                    for stream in [streams.stdout, streams.stderr].into_iter().flatten() {
-                        let _ = stream.take(OUTPUT as u64).read_to_end(&mut text).await;
-                    }
-                };
-                let (_, exit) = tokio::join!(read, exec.wait());
+                let (.., exit) =
+                    tokio::join!(listen(streams.stdout, &heard), listen(streams.stderr, &heard), exec.wait());
                 exit.map_or(-1, |exit| exit.exit_code)
             };
-            match tokio::time::timeout(timeout, run).await {
-                Ok(code) => (code, String::from_utf8_lossy(&text).into_owned()),
+            let ended = tokio::time::timeout(timeout, run).await;
+            let text = String::from_utf8_lossy(&heard.lock()).into_owned();
+            match ended {
+                Ok(code) => (code, text),
                 Err(_) => {
                     let _ = exec.signal(libc::SIGKILL).await;
-                    (-1, format!("Health check exceeded timeout ({timeout:?})"))
+                    let until_then = if text.is_empty() { text } else { format!(": {text}") };
+                    (-1, format!("Health check exceeded timeout ({}){until_then}", time::go(timeout)))
                 }
             }
         }
     };
     HealthResult { start, end: time::now(), exit_code, output }
+}
+
+/// Keeps the beginning of what a process writes. The rest is read, too: a check that nobody listens to would fail of it.
+async fn listen(output: Option<engine::Output>, heard: &Mutex<Vec<u8>>) {
+    let Some(mut output) = output else { return };
+    let mut buffer = [0; OUTPUT];
+    while let Ok(count @ 1..) = output.read(&mut buffer).await {
+        let mut heard = heard.lock();
+        let room = OUTPUT - heard.len();
+        heard.extend(&buffer[..count.min(room)]);
+    }
 }
 
 #[cfg(test)]

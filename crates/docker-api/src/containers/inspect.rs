@@ -6,13 +6,14 @@ use serde_json::{Map, Value, json};
 
 use super::list::sizes;
 use super::record::{Record, Status};
+use super::table::Container;
 use crate::daemon::Daemon;
-use crate::error::{Result, blocking};
+use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, Version, json as json_answer};
 
 /// Everything about a container.
 pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
-    let container = daemon.containers.find(call.param("name"))?;
+    let container = find(&daemon, call.param("name"))?;
     let with_size = call.flag("size");
     let version = call.version;
     blocking(move || {
@@ -61,7 +62,8 @@ pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response>
             "ResolvConfPath": file("resolv.conf"),
             "HostnamePath": file("hostname"),
             "HostsPath": file("hosts"),
-            "LogPath": if record.host.log_config.kind == "none" { json!("") } else { json!(container.log_path()) },
+            // Where the other drivers keep theirs is nobody's business.
+            "LogPath": if record.host.log_config.kind == "json-file" { json!(container.log_path()) } else { json!("") },
             "Name": format!("/{}", record.name),
             "RestartCount": record.restart_count,
             "Driver": "overlay2",
@@ -84,6 +86,18 @@ pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response>
         Ok(json_answer(&value))
     })
     .await
+}
+
+/// By its own name, or by that which another has given it with a link: `OTHER/ALIAS`.
+fn find(daemon: &Daemon, name: &str) -> Result<Arc<Container>> {
+    let Some((other, alias)) = name.trim_start_matches('/').split_once('/') else {
+        return daemon.containers.find(name);
+    };
+    let missing = || ApiError::not_found(format!("No such container: {name}"));
+    let other = daemon.containers.find(other).map_err(|_| missing())?.snapshot();
+    let links = other.host.links.iter().flatten().map(|link| link.split_once(':').unwrap_or((link, link)));
+    let target = links.into_iter().find(|(_, own)| own.trim_start_matches('/') == alias).map(|(target, _)| target);
+    daemon.containers.find(target.ok_or_else(missing)?)
 }
 
 fn network_settings(daemon: &Daemon, record: &Record, version: Version) -> Value {

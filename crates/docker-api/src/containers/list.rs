@@ -1,6 +1,7 @@
 //! `GET /containers/json`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,13 +12,13 @@ use super::table::Container;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::filters::{Filters, name_matches};
-use crate::http::{Call, Response, json as json_answer};
+use crate::http::{Call, Response, Version, json as json_answer};
 use crate::images;
 use crate::system::size_of_tree;
 use crate::time;
 
 /// What `--filter` may name.
-const FILTERS: [&str; 17] = [
+const FILTERS: [&str; 15] = [
     "ancestor",
     "before",
     "expose",
@@ -27,35 +28,37 @@ const FILTERS: [&str; 17] = [
     "isolation",
     "is-task",
     "label",
-    "label!",
     "name",
     "network",
     "publish",
     "since",
     "status",
     "volume",
-    "driver",
 ];
 
 /// Lists containers.
 pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let filters = call.filters()?;
     filters.expect(&FILTERS)?;
-    for status in filters.values("status") {
-        let known = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
-        if !known.contains(&status.as_str()) {
-            return Err(ApiError::bad(format!("invalid filter 'status={status}'")));
-        }
-    }
+    one_of(&filters, "status", "state", &STATES)?;
+    one_of(&filters, "health", "health", &["none", "starting", "healthy", "unhealthy"])?;
     for code in filters.values("exited") {
         if code.parse::<i32>().is_err() {
-            return Err(ApiError::bad(format!("strconv.Atoi: parsing {code:?}: invalid syntax")));
+            return Err(ApiError::bad(format!(
+                "invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: invalid syntax"
+            )));
+        }
+    }
+    let is_task = filters.flag("is-task")?;
+    for key in ["publish", "expose"] {
+        for value in filters.values(key) {
+            port_range(key, value)?;
         }
     }
     let limit = call.number::<i64>("limit")?.filter(|limit| *limit > 0).and_then(|limit| usize::try_from(limit).ok());
     let selective = !filters.values("status").is_empty();
     let all = call.flag("all") || limit.is_some() || selective;
-    let with_size = call.flag("size");
+    let (with_size, with_annotations) = (call.flag("size"), call.version >= Version(46));
     blocking(move || {
         let moment = |key: &str| -> Result<Option<String>> {
             let wanted = filters.values(key).first();
@@ -67,13 +70,17 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         let mut list = Vec::new();
         for container in daemon.containers.all() {
             let record = container.snapshot();
-            let shown = (all || matches!(record.state.status, Status::Running | Status::Paused | Status::Restarting))
+            let shown = is_task != Some(true)
+                && (all || matches!(record.state.status, Status::Running | Status::Paused | Status::Restarting))
                 && before.as_ref().is_none_or(|before| record.created < *before)
                 && since.as_ref().is_none_or(|since| record.created > *since)
                 && ancestors.as_ref().is_none_or(|images| images.contains(&record.image_id))
                 && passes(&daemon, &record, &filters);
             if shown {
                 let mut line = summary(&daemon, &container, with_size);
+                if !with_annotations && let Some(host) = line["HostConfig"].as_object_mut() {
+                    host.remove("Annotations");
+                }
                 if let (Some(aliases), Some(names)) = (linked.get(&record.id), line["Names"].as_array_mut()) {
                     names.extend(aliases.iter().map(|alias| Value::from(alias.as_str())));
                 }
@@ -86,6 +93,34 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         Ok(json_answer(&list))
     })
     .await
+}
+
+const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+
+/// Refuses values of a filter that nothing can have.
+fn one_of(filters: &Filters, key: &str, what: &str, known: &[&str]) -> Result<()> {
+    match filters.values(key).iter().find(|value| !known.contains(&value.as_str())) {
+        None => Ok(()),
+        Some(value) => Err(ApiError::bad(format!(
+            "invalid filter '{key}={value}': invalid value for {what} ({value}): must be one of {}",
+            known.join(", ")
+        ))),
+    }
+}
+
+/// The ports of `80`, `80-90/udp`.
+fn port_range(key: &str, value: &str) -> Result<(RangeInclusive<u16>, String)> {
+    if value.contains(':') {
+        return Err(ApiError::internal(format!("filter for '{key}' should not contain ':': {value}")));
+    }
+    let (ports, protocol) = value.split_once('/').unwrap_or((value, "tcp"));
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let number = |text: &str| {
+        let reason = |_| format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
+        let said = |reason| ApiError::internal(format!("error while looking up for {key} {value}: {reason}"));
+        text.parse::<u16>().map_err(reason).map_err(said)
+    };
+    Ok((number(first)?..=number(last)?, protocol.to_owned()))
 }
 
 /// The images named by a filter, and those made of them; `None` without a filter.
@@ -129,23 +164,43 @@ fn image_name(daemon: &Daemon, record: &Record) -> String {
 
 /// Filters that look at one container alone.
 pub(super) fn passes(daemon: &Daemon, record: &Record, filters: &Filters) -> bool {
-    let published = |wanted: &str| {
-        record.ports.values().flatten().any(|port| Some(port.host_port.as_str()) == wanted.split('/').next())
+    // What is shown of ports is what is looked for: of a container that does not run, nothing.
+    let ports: Vec<(u16, Option<u16>, &str)> = record
+        .ports
+        .iter()
+        .filter_map(|(port, bindings)| {
+            let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+            Some((number.parse().ok()?, protocol, bindings))
+        })
+        .flat_map(|(private, protocol, bindings)| {
+            let public = bindings.iter().map(|binding| binding.host_port.parse().ok());
+            let public: Vec<Option<u16>> = if bindings.is_empty() { vec![None] } else { public.collect() };
+            public.into_iter().map(move |public| (private, public, protocol))
+        })
+        .collect();
+    let port = |key: &str, wanted: &str, own: fn(&(u16, Option<u16>, &str)) -> Option<u16>| {
+        port_range(key, wanted).is_ok_and(|(range, protocol)| {
+            ports.iter().any(|port| port.2 == protocol && own(port).is_some_and(|own| range.contains(&own)))
+        })
     };
-    let exposed = |wanted: &str| {
-        let wanted = if wanted.contains('/') { wanted.to_owned() } else { format!("{wanted}/tcp") };
-        record.options.exposed_ports.contains_key(&wanted) || record.ports.contains_key(&wanted)
-    };
+    // Either will do.
+    let (publish, expose) = (filters.values("publish"), filters.values("expose"));
+    let in_ports = publish.is_empty() && expose.is_empty()
+        || publish.iter().any(|wanted| port("publish", wanted, |port| port.1))
+        || expose.iter().any(|wanted| port("expose", wanted, |port| Some(port.0)));
     let health = record.state.health.as_ref().map_or("none", |health| health.status.as_str());
     let in_network = |wanted: &str| {
-        record.networks.contains_key(wanted)
-            || daemon.networks.find(wanted).is_ok_and(|network| record.networks.contains_key(&network.name))
+        let by_id = |name: &String| daemon.networks.by_name(name).is_some_and(|network| network.id.starts_with(wanted));
+        record.networks.contains_key(wanted) || record.networks.keys().any(by_id)
     };
     filters.any("status", |status| status == record.state.status.as_str())
         && filters.any("id", |id| record.id.starts_with(id))
         && filters.any("name", |pattern| name_matches(pattern, &record.name))
-        && filters
-            .any("exited", |code| record.state.status == Status::Exited && code.parse() == Ok(record.state.exit_code))
+        && filters.any("exited", |code| {
+            record.state.status == Status::Exited
+                && time::parse(&record.state.started_at).is_some()
+                && code.parse() == Ok(record.state.exit_code)
+        })
         && filters.any("health", |wanted| wanted == health)
         && filters.any("volume", |wanted| {
             record
@@ -154,8 +209,7 @@ pub(super) fn passes(daemon: &Daemon, record: &Record, filters: &Filters) -> boo
                 .any(|mount| mount.name == wanted || mount.source == wanted || mount.destination == wanted)
         })
         && filters.any("network", in_network)
-        && filters.any("publish", published)
-        && filters.any("expose", exposed)
+        && in_ports
         && filters.labels(&record.options.labels)
 }
 
@@ -177,6 +231,9 @@ pub(crate) fn summary(daemon: &Daemon, container: &Container, with_size: bool) -
         "NetworkSettings": {"Networks": record.networks},
         "Mounts": record.mounts,
     });
+    if let Some(annotations) = &record.host.annotations {
+        value["HostConfig"]["Annotations"] = json!(annotations);
+    }
     if with_size {
         let (own, root) = sizes(daemon, &record);
         value["SizeRw"] = own.into();

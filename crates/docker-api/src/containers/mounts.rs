@@ -31,7 +31,7 @@ pub(super) fn plan(daemon: &Daemon, options: &Options, host: &HostOptions) -> Re
         None => Ok(()),
     };
     for bind in host.binds.iter().flatten() {
-        let destination = plan.bind(daemon, bind)?;
+        let destination = plan.bind(daemon, bind, &host.volume_driver)?;
         once(&destination)?;
     }
     for request in &host.mounts {
@@ -63,7 +63,8 @@ impl Plan {
         if !matches!(mode, "rw" | "ro" | "z" | "Z") {
             return Err(ApiError::bad(format!("invalid mode: {mode}")));
         }
-        let other = daemon.containers.find(name)?;
+        // What is asked for is wrong, and not that it is asked at all.
+        let other = daemon.containers.find(name).map_err(|error| ApiError::bad(error.message))?;
         for mount in other.snapshot().mounts {
             // What the other found in it is what this one finds.
             self.no_copy.push(mount.destination.clone());
@@ -76,7 +77,7 @@ impl Plan {
     }
 
     /// `SOURCE:DESTINATION[:OPTIONS]` or `DESTINATION`.
-    fn bind(&mut self, daemon: &Daemon, bind: &str) -> Result<String> {
+    fn bind(&mut self, daemon: &Daemon, bind: &str, driver: &str) -> Result<String> {
         let invalid = || ApiError::bad(format!("invalid volume specification: '{bind}'"));
         let parts: Vec<&str> = bind.split(':').collect();
         let (source, destination, mode) = match parts[..] {
@@ -118,9 +119,10 @@ impl Plan {
                 .map_err(|error| {
                     ApiError::internal(format!("error while creating mount source path '{source}': {error}"))
                 })?;
-            let propagation = if propagation.is_empty() { "rprivate".into() } else { propagation };
+            let propagation = propagation_of(daemon, &source, propagation)?;
             self.add(bind_mount(source, &destination, rw, mode, propagation));
         } else {
+            crate::volumes::known_driver(source, driver)?;
             if source.starts_with('.') || source.contains('/') {
                 crate::volumes::check(source)?;
             }
@@ -178,14 +180,18 @@ impl Plan {
                     return Err(invalid(format!("bind source path does not exist: {source}")));
                 }
                 let propagation = option("Propagation").and_then(|value| value.as_str().map(str::to_owned));
-                let propagation = propagation.filter(|text| !text.is_empty()).unwrap_or_else(|| "rprivate".into());
-                if !["private", "rprivate", "slave", "rslave", "shared", "rshared"].contains(&propagation.as_str()) {
+                let propagation = propagation.unwrap_or_default();
+                if !["", "private", "rprivate", "slave", "rslave", "shared", "rshared"].contains(&propagation.as_str())
+                {
                     return Err(invalid(format!("invalid propagation mode: {propagation}")));
                 }
+                let propagation = propagation_of(daemon, &source, propagation)?;
                 self.add(bind_mount(source, &destination, !request.read_only, "", propagation));
             }
             "volume" => {
                 let options = request.volume_options.clone().unwrap_or_default();
+                let driver = options.driver_config.as_ref().and_then(|driver| driver["Name"].as_str());
+                crate::volumes::known_driver(&request.source, driver.unwrap_or_default())?;
                 if !crate::volumes::subpath::is_inside(&options.subpath) {
                     return Err(invalid("subpath must be a relative path within the volume".into()));
                 }
@@ -240,6 +246,29 @@ impl Plan {
         });
         Ok(())
     }
+}
+
+/// How mounts pass between the host and a container where nothing is said of it. The engine's own directory may not be
+/// held by a container's private copy, which would keep what is removed in it (dockerd's daemon/volumes_linux.go).
+fn propagation_of(daemon: &Daemon, source: &str, asked: String) -> Result<String> {
+    let own = &daemon.config.data_dir;
+    if !holds(own, source) {
+        return Ok(if asked.is_empty() { "rprivate".into() } else { asked });
+    }
+    match asked.as_str() {
+        "" => Ok("rslave".into()),
+        "rslave" | "rshared" => Ok(asked),
+        other => Err(ApiError::bad(format!(
+            "invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is within \
+             the daemon root, daemon root: {:?}, bind mount source: {source:?}, propagation: {other:?}",
+            own.display()
+        ))),
+    }
+}
+
+/// Whether one of the engine's directory and a mount's source is in the other.
+pub(super) fn holds(own: &Path, source: &str) -> bool {
+    own.starts_with(source) || Path::new(source).starts_with(own)
 }
 
 fn bind_mount(source: String, destination: &str, rw: bool, mode: &str, propagation: String) -> MountPoint {

@@ -140,6 +140,8 @@ pub(crate) struct Record {
     pub ports: BTreeMap<String, Vec<PortBinding>>,
     pub state: State,
     pub restart_count: u32,
+    /// Read-only mounts leave what is mounted in them as it is, as before API 1.44.
+    pub shallow_read_only: bool,
     /// A user stopped it: `unless-stopped` does not bring it back.
     pub manually_stopped: bool,
 }

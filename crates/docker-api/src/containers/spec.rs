@@ -7,7 +7,7 @@ use engine::{
 };
 
 use super::options::{HostOptions, MountRequest};
-use super::record::Record;
+use super::record::{MountPoint, Record};
 use super::security::{Security, capabilities};
 use super::{MAIN, disks};
 use crate::error::{ApiError, Result};
@@ -43,10 +43,15 @@ pub(super) fn check(record: &Record) -> Result<()> {
             return Err(ApiError::bad(format!("sysctl '{name}' is not allowed")));
         }
     }
-    for mode in [&record.host.pid_mode, &record.host.ipc_mode] {
-        if !(matches!(mode.as_str(), "" | "host" | "private" | "shareable" | "none") || mode.starts_with("container:"))
-        {
-            return Err(ApiError::bad(format!("invalid namespace mode: {mode}")));
+    let shares = |mode: &str| mode.strip_prefix("container:").is_some_and(|name| !name.is_empty());
+    let host = &record.host;
+    for (what, mode, known) in [
+        ("IPC", &host.ipc_mode, &["", "host", "private", "shareable", "none"][..]),
+        ("PID", &host.pid_mode, &["", "host"]),
+        ("UTS", &host.uts_mode, &["", "host"]),
+    ] {
+        if !(known.contains(&mode.as_str()) || what != "UTS" && shares(mode)) {
+            return Err(ApiError::bad(format!("invalid {what} mode: {mode}")));
         }
     }
     if !matches!(record.host.userns_mode.as_str(), "" | "host") {
@@ -247,15 +252,39 @@ fn mounts(record: &Record, directory: &Path) -> Vec<Mount> {
                 mounts.push(requested_tmpfs(mount.destination.clone(), mount.rw, request));
             }
             _ => {
-                let mut bind = Mount::bind(mount.source.clone(), mount.destination.clone(), !mount.rw);
-                if !mount.propagation.is_empty() {
-                    bind.options[1].clone_from(&mount.propagation);
-                }
-                mounts.push(bind);
+                mounts.push(bind(record, mount, directory));
             }
         }
     }
     mounts
+}
+
+/// A bind mount or volume, with all that was asked of it.
+fn bind(record: &Record, mount: &MountPoint, directory: &Path) -> Mount {
+    let mut bind = Mount::bind(mount.source.clone(), mount.destination.clone(), !mount.rw);
+    let requests = record.host.mounts.iter();
+    let request = requests.into_iter().find(|request| super::mounts::clean(&request.target) == mount.destination);
+    let asked = |name: &str| {
+        let options = request.and_then(|request| request.bind_options.as_ref());
+        options.is_some_and(|options| options[name].as_bool() == Some(true))
+    };
+    let alone = asked("NonRecursive");
+    let shallow = record.shallow_read_only || asked("ReadOnlyNonRecursive");
+    if !mount.rw && !alone && (!shallow || asked("ReadOnlyForceRecursive")) {
+        bind.options[2] = "rro".to_owned();
+    }
+    if alone {
+        bind.options[0] = "bind".to_owned();
+    }
+    // Containers' directories are two below the engine's.
+    let own = directory.ancestors().nth(2).unwrap_or(directory);
+    match mount.propagation.as_str() {
+        "" => {}
+        // That nobody asked for: as far as the host's mounts go.
+        "rslave" if super::mounts::holds(own, &mount.source) => drop(bind.options.remove(1)),
+        propagation => propagation.clone_into(&mut bind.options[1]),
+    }
+    bind
 }
 
 fn requested_tmpfs(destination: String, rw: bool, request: Option<&MountRequest>) -> Mount {
@@ -291,6 +320,8 @@ pub(crate) fn resources(host: &HostOptions) -> Resources {
         memory_limit: positive(host.memory),
         memory_swap: (host.memory_swap != 0).then_some(host.memory_swap),
         memory_reservation: positive(host.memory_reservation),
+        memory_swappiness: host.memory_swappiness.and_then(|value| u64::try_from(value).ok()),
+        oom_kill_disable: host.oom_kill_disable.filter(|wanted| *wanted),
         pids_limit: host.pids_limit.filter(|limit| *limit != 0),
         ..Resources::default()
     }

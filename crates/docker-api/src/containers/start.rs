@@ -157,6 +157,10 @@ fn said(error: engine::Error) -> Failure {
         {
             (ApiError::bad(message), 125)
         }
+        // As dockerd: clients look for these words to tell that it cannot be invoked.
+        engine::Error::Start { message, .. } if message.ends_with("is a directory") => {
+            (ApiError::bad(around(message) + ": permission denied"), 126)
+        }
         engine::Error::Start { message, exit_code } => {
             (ApiError::new(StatusCode::BAD_REQUEST, around(message)), *exit_code)
         }
@@ -213,7 +217,7 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
     let specs = || -> Result<_> {
         let mut written = Record { networks: attached.networks.clone(), mounts, ..record.clone() };
         written.options.env.splice(0..0, attached.environment.iter().cloned());
-        networks::write_etc_files(daemon, &written, &container.directory, &attached.addresses, &attached.links)?;
+        networks::write_etc_files(daemon, &written, &container.directory, &attached)?;
         let hostname = std::fs::read_to_string(container.directory.join("hostname"))?.trim().to_owned();
         let sandbox = spec::sandbox(record, attached.namespace.clone(), hostname, &shared);
         let Snapshot { upper, work, .. } = snapshot;

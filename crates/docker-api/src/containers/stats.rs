@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::cgroup::Stats;
+use engine::cgroup::{DiskUse, Stats};
 use futures::StreamExt;
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ use super::record::Record;
 use super::table::Container;
 use super::{MAIN, life};
 use crate::daemon::Daemon;
-use crate::error::Result;
+use crate::error::{ApiError, Result};
 use crate::http::{Call, Response, json as json_answer, json_stream};
 use crate::system;
 use crate::time;
@@ -19,7 +19,15 @@ use crate::time;
 /// Measures a container.
 pub(crate) async fn stats(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let container = daemon.containers.find(call.param("name"))?;
-    if !call.flag_or("stream", true) {
+    let streamed = call.flag_or("stream", true);
+    if streamed && call.flag("one-shot") {
+        return Err(ApiError::bad("cannot have stream=true and one-shot=true"));
+    }
+    if !streamed {
+        if !container.status().is_live() {
+            let record = container.snapshot();
+            return Ok(json_answer(&describe(&record, None, &Sample::nothing())));
+        }
         let first = if call.flag("one-shot") { None } else { Some(sample(&daemon, &container).await) };
         if first.is_some() {
             // Rates need two looks; this is as far apart as the stream's.
@@ -48,19 +56,27 @@ pub(crate) async fn stats(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
 struct Sample {
     at: String,
     group: Option<Stats>,
+    disks: Vec<DiskUse>,
     /// Nanoseconds of processor time of the whole machine.
     system: u64,
     networks: Map<String, Value>,
 }
 
+impl Sample {
+    /// Of a container that does not run.
+    fn nothing() -> Self {
+        Self { at: time::NEVER.into(), group: None, disks: Vec::new(), system: 0, networks: Map::new() }
+    }
+}
+
 async fn sample(daemon: &Daemon, container: &Arc<Container>) -> Sample {
-    let group = match life::sandbox(daemon, container) {
-        Ok(sandbox) => sandbox.stats(MAIN).await.ok(),
-        Err(_) => None,
+    let (group, disks) = match life::sandbox(daemon, container) {
+        Ok(sandbox) => (sandbox.stats(MAIN).await.ok(), sandbox.disk_use(MAIN).await.unwrap_or_default()),
+        Err(_) => (None, Vec::new()),
     };
     let pid = container.record().state.pid;
     let networks = if group.is_some() { networks(pid) } else { Map::new() };
-    Sample { at: time::now(), group, system: system_time(), networks }
+    Sample { at: time::now(), group, disks, system: system_time(), networks }
 }
 
 fn system_time() -> u64 {
@@ -96,7 +112,9 @@ fn describe(record: &Record, last: Option<&Sample>, now: &Sample) -> Value {
         "storage_stats": {},
         "pids_stats": {},
         "blkio_stats": {
-            "io_service_bytes_recursive": null, "io_serviced_recursive": null, "io_queue_recursive": null,
+            "io_service_bytes_recursive": disks(&now.disks, |disk| (disk.read_bytes, disk.written_bytes)),
+            "io_serviced_recursive": disks(&now.disks, |disk| (disk.reads, disk.writes)),
+            "io_queue_recursive": null,
             "io_service_time_recursive": null, "io_wait_time_recursive": null, "io_merged_recursive": null,
             "io_time_recursive": null, "sectors_recursive": null,
         },
@@ -121,6 +139,16 @@ fn describe(record: &Record, last: Option<&Sample>, now: &Sample) -> Value {
         value["networks"] = now.networks.clone().into();
     }
     value
+}
+
+/// What a pair of counts comes to for each disk; nothing without disks.
+fn disks(disks: &[DiskUse], counts: impl Fn(&DiskUse) -> (u64, u64)) -> Value {
+    let entries = disks.iter().flat_map(|disk| {
+        let (reads, writes) = counts(disk);
+        [("read", reads), ("write", writes)]
+            .map(|(op, value)| json!({"major": disk.major, "minor": disk.minor, "op": op, "value": value}))
+    });
+    if disks.is_empty() { Value::Null } else { entries.collect() }
 }
 
 fn cpu(sample: &Sample) -> Value {

@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::options::{HostOptions, RestartPolicy};
+use super::record::Status;
 use super::{MAIN, accept, life, spec};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
-use crate::http::{Call, Response, empty, json as json_answer};
+use crate::http::{Call, Response, Version, empty, json as json_answer};
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -31,10 +32,17 @@ struct Request {
 
 /// Changes limits and the restart policy.
 pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+    let mut request: Request = call.json().await?;
     let container = daemon.containers.find(call.param("name"))?;
-    let request: Request = call.json().await?;
-    let mut host = container.snapshot().host;
-    let failed = |text: &str| ApiError::bad(format!("Cannot update container {}: {text}", container.id));
+    if call.version < Version(40) {
+        request.pids_limit = None;
+    }
+    let record = container.snapshot();
+    let mut host = record.host;
+    let failed = |text: &str| ApiError::conflict(format!("Cannot update container {}: {text}", container.id));
+    if !request.restart_policy.name.is_empty() {
+        accept::restart_policy(&request.restart_policy)?;
+    }
     accept::limits(&HostOptions {
         memory: request.memory,
         // Of a container that has a limit, that for swap may be changed alone.
@@ -48,19 +56,26 @@ pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         cpuset_mems: request.cpuset_mems.clone(),
         ..HostOptions::default()
     })?;
+    if matches!(record.state.status, Status::Removing | Status::Dead) {
+        return Err(ApiError::conflict(format!(
+            "Cannot update container {}: container is marked for removal and cannot be \"update\"",
+            container.id
+        )));
+    }
     if request.memory > 0 {
-        if host.memory_swap > 0 && request.memory_swap == 0 && request.memory > host.memory_swap {
+        // That of a container without any is 0, and smaller.
+        if request.memory_swap == 0 && request.memory > host.memory_swap {
             return Err(failed(
                 "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
             ));
         }
         host.memory = request.memory;
     }
-    if host.nano_cpus > 0 && request.cpu_quota != 0 {
-        return Err(failed("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set"));
-    }
-    if host.nano_cpus > 0 && request.cpu_period != 0 {
+    if host.nano_cpus > 0 && request.cpu_period > 0 {
         return Err(failed("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set"));
+    }
+    if host.nano_cpus > 0 && request.cpu_quota > 0 {
+        return Err(failed("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set"));
     }
     let set = |mine: &mut i64, wanted: i64| {
         if wanted != 0 {
@@ -73,8 +88,12 @@ pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     set(&mut host.cpu_period, request.cpu_period);
     set(&mut host.cpu_quota, request.cpu_quota);
     if request.nano_cpus > 0 {
-        if host.cpu_quota != 0 || host.cpu_period != 0 {
-            return Err(failed("Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"));
+        for (own, name) in [(host.cpu_period, "Period"), (host.cpu_quota, "Quota")] {
+            if own > 0 {
+                return Err(failed(&format!(
+                    "Conflicting options: Nano CPUs cannot be updated as CPU {name} has already been set"
+                )));
+            }
         }
         host.nano_cpus = request.nano_cpus;
     }
@@ -88,22 +107,20 @@ pub(crate) async fn update(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         host.blkio_weight = request.blkio_weight;
     }
     if let Some(limit) = request.pids_limit {
-        host.pids_limit = Some(if limit == 0 { -1 } else { limit });
+        // Whatever is not above nothing means that there is no limit.
+        host.pids_limit = Some(limit.max(0));
     }
     let policy = request.restart_policy;
     if !policy.name.is_empty() {
         if host.auto_remove && policy.name != "no" {
-            return Err(ApiError::bad(
-                "Restart policy cannot be updated because AutoRemove is enabled for the container",
-            ));
-        }
-        if !matches!(policy.name.as_str(), "no" | "always" | "unless-stopped" | "on-failure") {
-            return Err(ApiError::bad(format!("invalid restart policy: unknown policy '{}'", policy.name)));
+            return Err(failed("Restart policy cannot be updated because AutoRemove is enabled for the container"));
         }
         host.restart_policy = policy;
     }
     if let Ok(sandbox) = life::sandbox(&daemon, &container) {
+        let unlimited = host.pids_limit.filter(|limit| *limit == 0).map(|_| -1);
         let resources = spec::resources(&host);
+        let resources = engine::Resources { pids_limit: resources.pids_limit.or(unlimited), ..resources };
         sandbox
             .update(MAIN, &resources)
             .await

@@ -46,6 +46,11 @@ pub(crate) fn plain(text: impl Into<Bytes>) -> Response {
     whole(StatusCode::OK, "text/plain; charset=utf-8", text)
 }
 
+/// A refusal where a stream was to begin.
+pub(crate) fn raw(status: StatusCode, text: String) -> Response {
+    whole(status, "application/vnd.docker.raw-stream", text)
+}
+
 /// Done, nothing to say.
 pub(crate) fn empty(status: StatusCode) -> Response {
     let mut response = whole(status, "text/plain", Bytes::new());

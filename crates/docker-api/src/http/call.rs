@@ -175,12 +175,34 @@ impl Call {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    let mut value: Value = serde_json::from_slice(bytes)?;
+    let mut documents = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>();
+    let mut value = documents.next().unwrap_or(Ok(Value::Null)).map_err(|error| wrong(bytes, &error))?;
+    if !bytes[documents.byte_offset()..].iter().all(u8::is_ascii_whitespace) {
+        return Err(ApiError::bad("unexpected content after JSON"));
+    }
     drop_nulls(&mut value);
     if value.is_null() {
         value = Value::Object(serde_json::Map::new());
     }
     Ok(loose::read(value)?)
+}
+
+/// What is wrong with a document, in the words of Go's decoder where it is a character in the wrong place.
+fn wrong(bytes: &[u8], error: &serde_json::Error) -> ApiError {
+    if error.is_eof() {
+        return ApiError::bad("invalid JSON: unexpected EOF");
+    }
+    let line = bytes.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let at = error.column().saturating_sub(1).min(line.len());
+    let Some(found) = line.get(at) else { return ApiError::bad(format!("invalid JSON: {error}")) };
+    let before = line[..at].iter().rev().find(|byte| !byte.is_ascii_whitespace());
+    let what = match before {
+        Some(b'{') => "looking for beginning of object key string",
+        Some(b'"') => "after object key",
+        Some(b':' | b'[' | b',') | None => "looking for beginning of value",
+        Some(_) => "in literal or after a value",
+    };
+    ApiError::bad(format!("invalid JSON: invalid character {:?} {what}", char::from(*found)))
 }
 
 fn drop_nulls(value: &mut Value) {

@@ -8,7 +8,7 @@ mod serve;
 mod version;
 mod websocket;
 
-pub(crate) use answer::{Response, created, empty, json, json_stream, plain, streamed};
+pub(crate) use answer::{Response, created, empty, json, json_stream, plain, raw, streamed};
 pub(crate) use call::Call;
 pub(crate) use hijack::{Frames, Hijacked, Pending, Socket, hijack};
 pub use serve::is_answering;

@@ -36,6 +36,7 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
     }
     let mut request = request(&call)?;
     request.pull_options.clone_from(&daemon.config.registries);
+    request.user_ids = daemon.config.user_ids;
     for (registry, config) in logins(&call) {
         let credentials = registry::credentials(&config).into_iter();
         request.pull_options.logins.extend(credentials.map(|credentials| (registry.clone(), credentials)));

@@ -73,6 +73,8 @@ pub(crate) struct Story {
     pub author: Option<String>,
     pub comment: Option<String>,
     pub created_by: String,
+    /// Of an image without a base, where it is not this machine's.
+    pub architecture: Option<String>,
 }
 
 /// Makes an image: `base`'s layers (if any) and the new one, with `options` as its configuration (Docker's `Config`).
@@ -93,7 +95,10 @@ pub(crate) fn derive(
     fs::create_dir_all(&blobs)?;
     let mut config = match base {
         Some(base) => serde_json::from_slice(&content.read_blob(&base.id)?)?,
-        None => json!({"architecture": system::architecture(), "os": "linux"}),
+        None => {
+            let own = || system::architecture().to_owned();
+            json!({"architecture": story.architecture.clone().unwrap_or_else(own), "os": "linux"})
+        }
     };
     let mut descriptors: Vec<Value> = base
         .map(|base| layers(content, base))

@@ -67,9 +67,8 @@ async fn pull(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     };
     let reference = Reference::parse(&text)?;
     if let Some(platform) = call.query("platform") {
-        let wanted: Vec<&str> = platform.split('/').collect();
-        let fits = wanted[0] == "linux" && wanted.get(1).is_none_or(|arch| *arch == crate::system::architecture());
-        if !fits {
+        let Platform { os, architecture } = Platform::parse(platform)?;
+        if os != "linux" || architecture != crate::system::architecture() {
             return Err(ApiError::not_found(format!(
                 "no matching manifest for {platform} in the manifest list entries"
             )));
@@ -156,6 +155,13 @@ async fn import(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
         .query("message")
         .filter(|text| !text.is_empty())
         .map_or_else(|| format!("Imported from {source}"), str::to_owned);
+    let platform = match call.query("platform") {
+        Some(text) => Platform::parse(text)?,
+        None => Platform { os: "linux".into(), architecture: crate::system::architecture().into() },
+    };
+    if platform.os != "linux" {
+        return Err(ApiError::bad("operating system is not supported"));
+    }
     let given = match source.as_str() {
         // What a client sends is most likely the layer as it will be.
         "-" => call.pour(LayerFile::new(&daemon.scratch())?).await?,
@@ -181,7 +187,7 @@ async fn import(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
         };
         let mut config = json!({});
         instructions::apply(&mut config, &changes)?;
-        let story = Story { comment: Some(comment), ..Story::default() };
+        let story = Story { comment: Some(comment), architecture: Some(platform.architecture), ..Story::default() };
         let image = compose::derive(&daemon, None, Some(layer), config, story, name)?;
         let attributes = BTreeMap::from([("name".into(), image.tags.first().cloned().unwrap_or_default())]);
         daemon.events.emit("image", "import", image.id.as_str(), attributes);
@@ -189,6 +195,59 @@ async fn import(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
     })
     .await?;
     Ok(json_stream(futures::stream::iter([json!({"status": image.id.as_str()})])))
+}
+
+/// `linux/amd64`, as far as it matters here.
+struct Platform {
+    os: String,
+    architecture: String,
+}
+
+impl Platform {
+    /// In the words of containerd's `platforms`, which dockerd uses.
+    fn parse(text: &str) -> Result<Self> {
+        let own = || crate::system::architecture().to_owned();
+        let legal =
+            |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        let parts: Vec<String> = text.split('/').map(str::to_ascii_lowercase).collect();
+        if let Some(wrong) = parts.iter().find(|part| !legal(part)) {
+            return Err(ApiError::bad(format!("{wrong:?} is an invalid OS component of {text:?}: invalid argument")));
+        }
+        const SYSTEMS: [&str; 12] = [
+            "aix",
+            "android",
+            "darwin",
+            "dragonfly",
+            "freebsd",
+            "illumos",
+            "ios",
+            "linux",
+            "netbsd",
+            "openbsd",
+            "solaris",
+            "windows",
+        ];
+        const ARCHITECTURES: [&str; 12] = [
+            "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "ppc64le", "riscv64", "s390x",
+            "wasm",
+        ];
+        let system = |text: &str| if text == "macos" { "darwin".to_owned() } else { text.to_owned() };
+        let architecture = |text: &str| match text {
+            "x86_64" | "x86-64" => "amd64".to_owned(),
+            "aarch64" => "arm64".to_owned(),
+            "i386" => "386".to_owned(),
+            other => other.to_owned(),
+        };
+        match &parts[..] {
+            [one] if SYSTEMS.contains(&system(one).as_str()) => Ok(Self { os: system(one), architecture: own() }),
+            [one] if ARCHITECTURES.contains(&architecture(one).as_str()) => {
+                Ok(Self { os: "linux".into(), architecture: architecture(one) })
+            }
+            [_] => Err(ApiError::bad(format!("{text:?}: unknown operating system or architecture: invalid argument"))),
+            [os, second, ..] => Ok(Self { os: system(os), architecture: architecture(second) }),
+            [] => Err(ApiError::bad("invalid platform")),
+        }
+    }
 }
 
 /// Whether a file is an archive as it is: the mark of tar is where it has to be.

@@ -1,5 +1,6 @@
 //! `--change` of `commit` and `import`: Dockerfile instructions that only touch the configuration.
 
+use builder::dockerfile::Expander;
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Result};
@@ -26,12 +27,14 @@ pub(crate) fn apply(config: &mut Value, changes: &[String]) -> Result<()> {
                     config["Cmd"] = Value::Null;
                 }
             }
-            "USER" => config["User"] = rest.into(),
-            "WORKDIR" => config["WorkingDir"] = rest.into(),
-            "STOPSIGNAL" => config["StopSignal"] = rest.into(),
+            "USER" => config["User"] = expanded(config, rest)?.into(),
+            "WORKDIR" => config["WorkingDir"] = expanded(config, rest)?.into(),
+            "STOPSIGNAL" => config["StopSignal"] = expanded(config, rest)?.into(),
             "ENV" => {
                 let mut env: Vec<String> = serde_json::from_value(config["Env"].clone()).unwrap_or_default();
-                for (name, value) in pairs(rest) {
+                // All of an instruction's values see the variables from before it.
+                let values = pairs(rest).into_iter().map(|(name, value)| Ok((name, expanded(config, &value)?)));
+                for (name, value) in values.collect::<Result<Vec<_>>>()? {
                     let variable = format!("{name}={value}");
                     match env.iter_mut().find(|entry| entry.split('=').next() == Some(name.as_str())) {
                         Some(present) => *present = variable,
@@ -42,11 +45,12 @@ pub(crate) fn apply(config: &mut Value, changes: &[String]) -> Result<()> {
             }
             "LABEL" => {
                 for (name, value) in pairs(rest) {
+                    let value = expanded(config, &value)?;
                     object(config, "Labels").insert(name, value.into());
                 }
             }
             "EXPOSE" => {
-                for port in rest.split_whitespace() {
+                for port in expanded(config, rest)?.split_whitespace() {
                     let port = if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") };
                     object(config, "ExposedPorts").insert(port, json!({}));
                 }
@@ -82,6 +86,18 @@ pub(crate) fn apply(config: &mut Value, changes: &[String]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A text with the configuration's variables in their places.
+fn expanded(config: &Value, text: &str) -> Result<String> {
+    let variables = config["Env"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let variables: Vec<(&str, &str)> = variables.filter_map(|entry| entry.split_once('=')).collect();
+    let lookup = |name: &str| {
+        let found = variables.iter().rev().find(|(own, _)| *own == name);
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    let expander = Expander::new('\\', &lookup).without_quotes();
+    expander.word(text).map_err(|error| ApiError::bad(error.to_string()))
 }
 
 fn object<'a>(config: &'a mut Value, key: &str) -> &'a mut serde_json::Map<String, Value> {
@@ -143,6 +159,13 @@ fn words(text: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_stand_for_what_they_were_before_the_instruction() {
+        let mut config = json!({"Env": ["PATH=/bin"]});
+        apply(&mut config, &["ENV PATH=/usr/bin:$PATH B=${PATH}x".into(), "WORKDIR $B".into()]).unwrap();
+        assert_eq!(config, json!({"Env": ["PATH=/usr/bin:/bin", "B=/binx"], "WorkingDir": "/binx"}));
+    }
 
     #[test]
     fn instructions_change_the_configuration() {

@@ -93,12 +93,12 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
             filters.values(key).first().map(|name| Ok(created(&find_image(&daemon, name)?))).transpose()
         };
         let (before, since) = (moment("before")?, moment("since")?);
-        let until = match filters.values("until").first() {
-            None => None,
-            Some(text) => {
-                Some(time::query(text).ok_or_else(|| ApiError::bad(format!("invalid filter 'until={text}'")))?)
-            }
-        };
+        // Of several moments the earliest counts.
+        let mut until: Option<Timestamp> = None;
+        for text in filters.values("until") {
+            let moment = time::query(text).ok_or_else(|| ApiError::bad(format!("invalid filter 'until={text}'")))?;
+            until = Some(until.map_or(moment, |other| other.min(moment)));
+        }
         let mut list = Vec::new();
         let visible = visible(&daemon.config.content)?;
         let children = visible.clone();

@@ -69,18 +69,9 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
     Ok(json_stream(futures::stream::iter(messages)))
 }
 
-/// An archive that names no image becomes one without a name.
+/// Images that the archive does not name have none here.
 fn import(content: &Content, path: &Path) -> Result<Vec<Image>> {
-    match content.import(path, None) {
-        Err(ContentError::Invalid(reason)) if reason.contains("does not name its image") => {
-            let loading = format!("{NAMELESS}:loading-{}", &crate::containers::random_id()[..12]);
-            let images = content.import(path, Some(&loading))?;
-            for image in &images {
-                content.tag(image.id.as_str(), &super::names::nameless(image))?;
-            }
-            content.remove_image(&loading, true)?;
-            Ok(images.into_iter().map(|image| Image { tags: Vec::new(), ..image }).collect())
-        }
+    match content.import_all(path, &|manifest| format!("{NAMELESS}:{}", manifest.hex())) {
         Err(ContentError::Invalid(reason)) if reason.contains("plain root file system") => {
             Err(ApiError::bad("invalid archive: does not contain a manifest.json"))
         }

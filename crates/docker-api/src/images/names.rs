@@ -30,6 +30,9 @@ pub(crate) fn target_name(repository: Option<&str>, tag: Option<&str>) -> Result
     if reference.digest.is_some() {
         return Err(ApiError::bad("cannot use digest as a tag"));
     }
+    if reference.familiar().starts_with("sha256:") {
+        return Err(ApiError::bad("refusing to create an ambiguous tag using digest algorithm as name"));
+    }
     Ok(Some(reference))
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::list::{created, descends, familiar, visible};
 use super::names::{NAMELESS, keep_nameless, nameless};
-use crate::containers::find_image;
+use crate::containers::{Record, find_image};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, json as json_answer};
@@ -20,15 +20,15 @@ pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
     if name.trim().is_empty() {
         return Err(ApiError::bad("image name cannot be blank"));
     }
-    let force = call.flag("force");
-    blocking(move || Ok(json_answer(&take_away(&daemon, &name, force)?))).await
+    let (force, with_parents) = (call.flag("force"), !call.flag("noprune"));
+    blocking(move || Ok(json_answer(&take_away(&daemon, &name, force, with_parents)?))).await
 }
 
 fn short(image: &Image) -> &str {
     &image.id.hex()[..12]
 }
 
-fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
+fn take_away(daemon: &Daemon, name: &str, force: bool, with_parents: bool) -> Result<Vec<Value>> {
     let content = &daemon.config.content;
     let image = find_image(daemon, name)?;
     let reference = Reference::parse(name).ok().filter(|reference| {
@@ -89,6 +89,14 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
         Some(_) => name.to_owned(),
         None => short(&image).to_owned(),
     };
+    let needed = |user: &Record, name: &str| {
+        format!(
+            "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is using its \
+             referenced image {}",
+            user.short_id(),
+            short(&image)
+        )
+    };
     if let Some(running) = user(true) {
         if let (Some(reference), true) = (&reference, force) {
             // The name goes, the image stays for whoever runs it.
@@ -96,21 +104,18 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
             content.remove_image(&reference.to_string(), true)?;
             return Ok(vec![untagged(reference)]);
         }
-        return Err(ApiError::conflict(format!(
-            "conflict: unable to {} {shown} (cannot be forced) - {}container {}",
-            if reference.is_some() { "remove repository reference" } else { "delete" },
-            "image is being used by running ",
-            running.short_id()
-        )));
+        return Err(ApiError::conflict(match reference {
+            Some(_) => needed(&running, &shown),
+            None => format!(
+                "conflict: unable to delete {shown} (cannot be forced) - image is being used by running container {}",
+                running.short_id()
+            ),
+        }));
     }
     if let Some(stopped) = user(false) {
         if !force {
             return Err(ApiError::conflict(match reference {
-                Some(_) => format!(
-                    "conflict: unable to remove repository reference \"{shown}\" (must force) - container {} is using its referenced image {}",
-                    stopped.short_id(),
-                    short(&image)
-                ),
+                Some(_) => needed(&stopped, &shown),
                 None => format!(
                     "conflict: unable to delete {shown} (must be forced) - image is being used by stopped container {}",
                     stopped.short_id()
@@ -152,7 +157,9 @@ fn take_away(daemon: &Daemon, name: &str, force: bool) -> Result<Vec<Value>> {
             BTreeMap::from([("name".into(), image.id.as_str().to_owned())]),
         );
         answer.push(json!({"Deleted": image.id.as_str()}));
-        answer.extend(parents(daemon, &image)?);
+        if with_parents {
+            answer.extend(parents(daemon, &image)?);
+        }
     }
     Ok(answer)
 }
@@ -168,7 +175,7 @@ fn parents(daemon: &Daemon, image: &Image) -> Result<Vec<Value>> {
                 || daemon.containers.all().iter().any(|user| user.record().image_id == parent.id.as_str())
         };
         if nameless && descends(image, parent) && !used() {
-            answer.extend(take_away(daemon, parent.id.as_str(), true)?);
+            answer.extend(take_away(daemon, parent.id.as_str(), true, true)?);
         }
     }
     Ok(answer)
@@ -195,7 +202,7 @@ pub(crate) async fn prune(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
             if used.iter().any(|id| id == image.id.as_str()) {
                 continue;
             }
-            if let Ok(answer) = take_away(&daemon, image.id.as_str(), true) {
+            if let Ok(answer) = take_away(&daemon, image.id.as_str(), true, true) {
                 reclaimed += image.size;
                 deleted.extend(answer);
             }

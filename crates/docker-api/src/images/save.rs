@@ -31,17 +31,22 @@ pub(crate) async fn save(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     if asked.is_empty() {
         return Err(ApiError::bad("no images named"));
     }
+    if call.all("platform").count() > 1 {
+        return Err(ApiError::bad("multiple platform parameters not supported"));
+    }
     let at = daemon.clone();
     let wanted = blocking(move || {
         let mut wanted: Vec<Wanted> = Vec::new();
         for name in asked {
-            let image = find_image(&at, &name)?;
-            // By ID it is saved without a name.
-            let reference =
-                Reference::parse(&name).ok().filter(|reference| image.tags.contains(&reference.to_string()));
-            match wanted.iter_mut().find(|other| other.image.id == image.id) {
-                Some(same) => same.names.extend(reference),
-                None => wanted.push(Wanted { image, names: reference.into_iter().collect() }),
+            for name in of_repository(&at.config.content, &name)?.unwrap_or_else(|| vec![name]) {
+                let image = find_image(&at, &name)?;
+                // By ID it is saved without a name.
+                let reference =
+                    Reference::parse(&name).ok().filter(|reference| image.tags.contains(&reference.to_string()));
+                match wanted.iter_mut().find(|other| other.image.id == image.id) {
+                    Some(same) => same.names.extend(reference),
+                    None => wanted.push(Wanted { image, names: reference.into_iter().collect() }),
+                }
             }
         }
         Ok(wanted)
@@ -58,6 +63,19 @@ pub(crate) async fn save(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         Ok(())
     });
     Ok(streamed("application/x-tar", stream))
+}
+
+/// The names of all images of a repository, if one was named without a tag.
+fn of_repository(content: &Content, name: &str) -> Result<Option<Vec<String>>> {
+    let Ok(repository) = Reference::parse(name) else { return Ok(None) };
+    let last = name.rsplit('/').next().unwrap_or_default();
+    if last.contains([':', '@']) {
+        return Ok(None);
+    }
+    let mut names: Vec<String> = content.images()?.into_iter().flat_map(|image| image.tags).collect();
+    names.retain(|tag| Reference::parse(tag).is_ok_and(|tag| tag.name() == repository.name()));
+    names.sort();
+    Ok((!names.is_empty()).then_some(names))
 }
 
 fn write(content: &Content, wanted: &[Wanted], tar: &mut Tarball<Channel>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! A container's way into its networks, and out.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use engine::Namespace;
 use network::{Addresses, Network, NetworkError, PodAttach};
 
 use super::dns::Person;
+use super::etc_files::resolv_conf;
 use super::legacy;
 use super::ports::{self, HeldPorts};
 use super::record::{Driver, NetworkRecord};
@@ -28,6 +30,8 @@ pub(crate) struct Attached {
     pub links: Vec<(String, String)>,
     /// Variables that tell of the containers it is linked to.
     pub environment: Vec<String>,
+    /// Whom to ask for names, where it is not the host's servers.
+    pub resolver: Option<Ipv4Addr>,
 }
 
 impl Attached {
@@ -40,6 +44,7 @@ impl Attached {
             addresses: Vec::new(),
             links: Vec::new(),
             environment: Vec::new(),
+            resolver: None,
         }
     }
 }
@@ -85,13 +90,17 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
     let mut published = ports::publish(record)?;
     let mut order: Vec<NetworkRecord> = Vec::new();
     for name in record.networks.keys() {
-        order.push(daemon.networks.find(name)?);
+        let found = daemon.networks.find(name);
+        order.push(found.map_err(|error| {
+            ApiError::new(error.status, format!("failed to set up container networking: {}", error.message))
+        })?);
     }
-    // The network of `--network` is the first, has `eth0`, the default route and the published ports; an internal one
-    // leads nowhere and publishes nothing, so that another, if there is one, takes its place.
+    // The network with the highest `gw-priority`, or else that of `--network`, is the first, has `eth0`, the default route
+    // and the published ports; an internal one leads nowhere and publishes nothing, so that another, if there is one,
+    // takes its place.
     let is_asked =
         |network: &NetworkRecord| network.name == record.host.network_mode || network.id == record.host.network_mode;
-    order.sort_by_key(|network| (network.internal, !is_asked(network)));
+    order.sort_by_key(|network| (network.internal, Reverse(gw_priority(record, network)), !is_asked(network)));
     if order.first().is_some_and(|network| network.internal) {
         published.withdraw();
     }
@@ -143,9 +152,66 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
         attached.links.push((link.address.clone(), link.names()));
         attached.environment.extend(link.environment(&record.name));
     }
+    attached.resolver = resolver(daemon, record, &path);
     attached.ports = published.shown;
     attached.held = published.held;
     Ok(attached)
+}
+
+/// The address by which a container in this namespace asks for the names of its networks: 127.0.0.11, or a gateway where
+/// nothing can lead there. `None` if it is in no network with names.
+pub(super) fn resolver(daemon: &Daemon, record: &Record, namespace: &Path) -> Option<Ipv4Addr> {
+    let named = named_network(daemon, record)?;
+    let led = daemon.networks.opened(&named).and_then(|host| Ok(host.lead_resolver(namespace)?));
+    match led {
+        Ok(()) => Some(network::RESOLVER),
+        Err(error) => {
+            tracing::warn!(container = record.id, %error, "names are asked for at the gateway, not at 127.0.0.11");
+            named.gateway()
+        }
+    }
+}
+
+/// The network whose name server a container asks.
+fn named_network(daemon: &Daemon, record: &Record) -> Option<NetworkRecord> {
+    let mut networks = record.networks.keys().filter_map(|name| daemon.networks.by_name(name));
+    networks.find(NetworkRecord::has_names)
+}
+
+/// Tells a running container whom to ask for names, now that it is in other networks than before; a file that its user
+/// has changed stays.
+pub(super) fn redirect(daemon: &Daemon, container: &Container, before: &Record, namespace: &Path) {
+    let now = container.snapshot();
+    let path = container.directory.join("resolv.conf");
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let gateway = named_network(daemon, before).and_then(|network| network.gateway());
+    let own = gateway.map_or(vec![None], |gateway| vec![Some(network::RESOLVER), Some(gateway)]);
+    if !own.into_iter().any(|resolver| resolv_conf(before, resolver) == text) {
+        return;
+    }
+    let new = resolv_conf(&now, resolver(daemon, &now, namespace));
+    // The very file is what the container sees: it is written over, not replaced.
+    if new != text
+        && let Err(error) = std::fs::write(&path, new)
+    {
+        tracing::warn!(container = container.id, %error, "a container does not learn whom to ask for names");
+    }
+}
+
+fn gw_priority(record: &Record, network: &NetworkRecord) -> i64 {
+    let endpoint = record.networks.get(&network.name).or_else(|| record.networks.get(&network.id));
+    endpoint.map_or(0, |endpoint| endpoint.gw_priority)
+}
+
+/// Of a container's networks that lead out, the one that does for it: with the highest priority, that of `--network`, or
+/// the first by name. `but` is left out.
+fn way_out(daemon: &Daemon, record: &Record, but: Option<&NetworkRecord>) -> Option<NetworkRecord> {
+    let networks = record.networks.keys().filter_map(|name| daemon.networks.find(name).ok());
+    let networks = networks.filter(|network| !network.internal && but.is_none_or(|but| but.id != network.id));
+    networks.min_by_key(|network| {
+        let asked = record.host.network_mode == network.name;
+        (Reverse(gw_priority(record, network)), !asked, network.name.clone())
+    })
 }
 
 /// Six bytes in hexadecimal, as `--mac-address` has them.
@@ -318,14 +384,18 @@ pub(crate) fn connect_running(
     let host = daemon.networks.opened(network)?;
     let path = PathBuf::from(format!("/proc/{shim}/ns/net"));
     let interface = free_interface(&path, record.networks.len());
-    // The first way out of a container that had none leads out.
-    let leads_out = |name: &String| daemon.networks.find(name).is_ok_and(|network| !network.internal);
-    let first = !network.internal && !record.networks.keys().any(leads_out);
+    // The first way out of a container that had none leads out, as does one before all others.
+    let way = way_out(daemon, record, None);
+    let first = !network.internal && way.is_none();
+    let instead = !network.internal && way.is_some_and(|way| endpoint.gw_priority > gw_priority(record, &way));
     let fixed = fixed_address(&endpoint)?;
     let mac = Some(endpoint.mac_address.as_str()).filter(|text| !text.is_empty()).map(parse_mac).transpose()?;
     let with = |ip| Addresses { ip, mac };
     let ip = within(network, fixed, |address| host.join(&record.id, with(address), &path, &interface, first))?;
-    let ipv6 = join_ipv6(daemon, network, &host, record, &endpoint, ip, (&path, first))?;
+    let ipv6 = join_ipv6(daemon, network, &host, record, &endpoint, ip, (&path, first || instead))?;
+    if instead {
+        host.lead_out(&record.id, &path)?;
+    }
     let endpoint = describe(network, endpoint, record, (ip, ipv6, mac), random_id());
     introduce(daemon, network, record, &endpoint, ip);
     Ok(endpoint)
@@ -343,10 +413,13 @@ fn free_interface(namespace: &Path, networks: usize) -> String {
 pub(crate) fn disconnect_running(daemon: &Daemon, record: &Record, network: &NetworkRecord, shim: i32) -> Result<()> {
     daemon.networks.names.forget(&record.id, &network.id);
     daemon.networks.opened(network)?.leave(&record.id)?;
-    let others = record.networks.keys().filter(|name| **name != network.name);
-    let next = others.filter_map(|name| daemon.networks.find(name).ok()).find(|next| !next.internal);
-    if let (true, Some(next)) = (record.host.network_mode == network.name, next) {
-        daemon.networks.opened(&next)?.lead_out(&record.id, Path::new(&format!("/proc/{shim}/ns/net")))?;
+    let led = way_out(daemon, record, None).is_some_and(|way| way.id == network.id);
+    if let (true, Some(next)) = (led, way_out(daemon, record, Some(network))) {
+        let (host, namespace) = (daemon.networks.opened(&next)?, PathBuf::from(format!("/proc/{shim}/ns/net")));
+        host.lead_out(&record.id, &namespace)?;
+        if let Some(ipv6) = next.ipv6() {
+            host.lead_out_ipv6(&record.id, ipv6, &namespace)?;
+        }
     }
     Ok(())
 }
@@ -364,11 +437,9 @@ pub(crate) fn resume(daemon: &Daemon, record: &Record) -> Result<HeldPorts> {
         }
     }
     let mut held = ports::hold_again(&record.ports);
-    // As it was attached: by the network it asked for, or one that leads out in its place.
-    let leads_out = |name: &&String| daemon.networks.find(name).is_ok_and(|network| !network.internal);
-    let asked = Some(&record.host.network_mode).filter(leads_out);
-    let way = asked.or_else(|| record.networks.keys().find(leads_out));
-    let address = way.and_then(|name| record.networks.get(name)?.ip_address.parse().ok());
+    // As it was attached.
+    let way = way_out(daemon, record, None);
+    let address = way.and_then(|way| record.networks.get(&way.name)?.ip_address.parse().ok());
     if let Some(address) = address {
         held.lead_to(address);
     }

@@ -2,21 +2,18 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use crate::containers::Record;
 use crate::daemon::Daemon;
 use crate::error::Result;
 
-/// Writes the three files. `addresses` are the container's own, `links` further (address, names) pairs.
-pub(crate) fn write(
-    daemon: &Daemon,
-    record: &Record,
-    directory: &Path,
-    addresses: &[String],
-    links: &[(String, String)],
-) -> Result<()> {
+use super::Attached;
+
+/// Writes the three files of a container that is attached.
+pub(crate) fn write(daemon: &Daemon, record: &Record, directory: &Path, attached: &Attached) -> Result<()> {
+    let Attached { addresses, links, resolver, .. } = attached;
     let mode = record.host.network_mode.as_str();
     if let Some(other) = mode.strip_prefix("container:") {
         // Who shares a network shares its names too.
@@ -34,7 +31,7 @@ pub(crate) fn write(
     } else {
         fs::write(&hosts, hosts_text(daemon, record, &hostname, addresses, links))?;
     }
-    fs::write(directory.join("resolv.conf"), resolv_conf(daemon, record))?;
+    fs::write(directory.join("resolv.conf"), resolv_conf(record, *resolver))?;
     Ok(())
 }
 
@@ -86,9 +83,9 @@ fn hosts_text(
     text
 }
 
-/// The host's name servers for the default network, the network's own resolver for user-defined ones; `--dns` and its
-/// like replace what they name.
-pub(super) fn resolv_conf(daemon: &Daemon, record: &Record) -> String {
+/// The host's name servers for the default network, `resolver` for user-defined ones; `--dns` and its like replace what
+/// they name.
+pub(super) fn resolv_conf(record: &Record, resolver: Option<Ipv4Addr>) -> String {
     let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let (mut servers, mut search, mut options) = (Vec::new(), Vec::new(), Vec::new());
     for line in host.lines() {
@@ -105,9 +102,7 @@ pub(super) fn resolv_conf(daemon: &Daemon, record: &Record) -> String {
         // The host's loopback is not the container's.
         servers.retain(|server| server.parse::<IpAddr>().is_ok_and(|ip| !ip.is_loopback()));
     }
-    let named =
-        record.networks.keys().find_map(|name| daemon.networks.by_name(name).filter(|network| network.has_names()));
-    match named.and_then(|network| network.gateway()) {
+    match resolver {
         Some(resolver) => servers = vec![resolver.to_string()],
         None if !record.host.dns.is_empty() => servers.clone_from(&record.host.dns),
         None if servers.is_empty() && private => servers = vec!["8.8.8.8".into(), "8.8.4.4".into()],
@@ -118,6 +113,10 @@ pub(super) fn resolv_conf(daemon: &Daemon, record: &Record) -> String {
     }
     if !record.host.dns_options.is_empty() {
         options.clone_from(&record.host.dns_options);
+    }
+    // Names without a dot are those of containers: they are asked for as they are.
+    if resolver.is_some() && !options.iter().any(|option| option.starts_with("ndots:")) {
+        options.push("ndots:0".into());
     }
     let mut text = String::new();
     for server in servers {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -9,10 +10,10 @@ use network::Cidr;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::endpoint::{connect_running, disconnect_running};
-use super::record::{Driver, NetworkRecord};
-use crate::containers::Record;
+use super::endpoint::{connect_running, disconnect_running, redirect};
+use super::record::{BRIDGE_NAME, Driver, MTU, NetworkRecord};
 use crate::containers::options::Endpoint;
+use crate::containers::{Container, Record};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::filters::name_matches;
@@ -85,6 +86,12 @@ struct CreateRequest {
     driver: String,
     internal: bool,
     attachable: bool,
+    ingress: bool,
+    config_only: bool,
+    config_from: Option<Value>,
+    scope: String,
+    #[serde(rename = "EnableIPv4")]
+    enable_ipv4: Option<bool>,
     #[serde(rename = "EnableIPv6")]
     enable_ipv6: bool,
     #[serde(rename = "IPAM")]
@@ -131,6 +138,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             )));
         }
     }
+    unserved(&request)?;
     for option in ["enable_icc", "enable_ip_masquerade"].map(|name| format!("com.docker.network.bridge.{name}")) {
         let legal = ["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"];
         if let Some(value) = request.options.get(&option).filter(|value| !legal.contains(&value.as_str())) {
@@ -138,6 +146,14 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
                 "failed to parse {option} value: {value} (strconv.ParseBool: parsing {value:?}: invalid syntax)"
             )));
         }
+    }
+    if let Some(value) = request.options.get(MTU).filter(|value| value.parse::<u16>().is_err()) {
+        return Err(ApiError::bad(format!(
+            "failed to parse {MTU} value: {value:?} (strconv.Atoi: parsing {value:?}: invalid syntax)"
+        )));
+    }
+    if let Some(name) = request.options.get(BRIDGE_NAME) {
+        bridge_name(&daemon, name)?;
     }
     let (mut range, mut address_range, mut own_gateway, mut reserved) = (None, None, None, BTreeMap::new());
     let (mut range6, mut own_gateway6) = (None, None);
@@ -207,8 +223,46 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         ..NetworkRecord::default()
     };
     let record = daemon.networks.add(record)?;
+    if record.options.contains_key(BRIDGE_NAME) {
+        // Who names a bridge looks for it on the host; others come with their first container.
+        let (at, new) = (daemon.clone(), record.clone());
+        let opened =
+            blocking(move || at.networks.opened(&new).map(drop).inspect_err(|_| drop(at.networks.forget(&new))));
+        opened.await?;
+    }
     daemon.events.emit("network", "create", &record.id, record.event_attributes());
     Ok(created(&json!({"Id": record.id, "Warning": ""})))
+}
+
+/// Refuses what would otherwise be another network than the one that was asked for.
+fn unserved(request: &CreateRequest) -> Result<()> {
+    let from = request.config_from.as_ref().and_then(|from| from["Network"].as_str()).unwrap_or_default();
+    let what = match request {
+        _ if request.ingress || request.scope == "swarm" => "networks of a swarm are",
+        _ if request.config_only || !from.is_empty() => "networks that are only a configuration are",
+        _ if request.enable_ipv4 == Some(false) => "a network without IPv4 is",
+        _ => return Ok(()),
+    };
+    Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, format!("{what} not supported by this engine")))
+}
+
+/// Refuses a name for a bridge that cannot be one, or that something else has: a network's bridge goes with it.
+fn bridge_name(daemon: &Daemon, name: &str) -> Result<()> {
+    let legal = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
+    if name.is_empty() || name.len() > 15 || !name.chars().all(legal) || matches!(name, "." | "..") {
+        return Err(ApiError::bad(format!("invalid network interface name: {name:?}")));
+    }
+    let networks = daemon.networks.all();
+    if let Some(other) = networks.iter().find(|other| other.options.get(BRIDGE_NAME).is_some_and(|own| own == name)) {
+        return Err(ApiError::forbidden(format!(
+            "conflicts with network {} ({name}): networks have same bridge name",
+            other.id
+        )));
+    }
+    if Path::new("/sys/class/net").join(name).exists() {
+        return Err(ApiError::forbidden(format!("an interface called {name} exists already")));
+    }
+    Ok(())
 }
 
 /// The gateway that was asked for, if it is another than the first address.
@@ -322,6 +376,7 @@ pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
         record.networks.insert(network.name.clone(), endpoint);
         record.macs.extend(mac.map(|mac| (network.name.clone(), mac)));
     })?;
+    rename_servers(&daemon, &container, record, shim).await?;
     let mut attributes = network.event_attributes();
     attributes.insert("container".into(), container.id.clone());
     daemon.events.emit("network", "connect", &network.id, attributes);
@@ -351,15 +406,32 @@ pub(crate) async fn disconnect(daemon: Arc<Daemon>, mut call: Call) -> Result<Re
     }
     let shim = daemon.config.engine.sandbox(&container.id).and_then(|sandbox| sandbox.pid());
     if let (true, Driver::Bridge, Some(shim)) = (record.state.status.is_live(), network.driver, shim) {
-        let (at, from) = (daemon.clone(), network.clone());
-        blocking(move || disconnect_running(&at, &record, &from, shim)).await?;
+        let (at, of, from) = (daemon.clone(), record.clone(), network.clone());
+        blocking(move || disconnect_running(&at, &of, &from, shim)).await?;
     }
     container.change(|record| {
         record.networks.remove(&network.name);
         record.macs.remove(&network.name);
     })?;
+    rename_servers(&daemon, &container, record, shim).await?;
     let mut attributes = network.event_attributes();
     attributes.insert("container".into(), container.id.clone());
     daemon.events.emit("network", "disconnect", &network.id, attributes);
     Ok(empty(StatusCode::OK))
+}
+
+/// Tells a running container whom to ask for names in the networks it is in by now.
+async fn rename_servers(
+    daemon: &Arc<Daemon>,
+    container: &Arc<Container>,
+    before: Record,
+    shim: Option<i32>,
+) -> Result<()> {
+    let Some(shim) = shim.filter(|_| before.state.status.is_live()) else { return Ok(()) };
+    let (at, of) = (daemon.clone(), container.clone());
+    blocking(move || {
+        redirect(&at, &of, &before, Path::new(&format!("/proc/{shim}/ns/net")));
+        Ok(())
+    })
+    .await
 }

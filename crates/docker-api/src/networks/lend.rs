@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use engine::Namespace;
-use network::PodAttach;
+use network::{PodAttach, UserIds};
 
-use super::endpoint::running;
+use super::endpoint::{resolver, running};
 use super::etc_files::resolv_conf;
 use super::record::Driver;
 use crate::containers::{Record, random_id};
@@ -42,12 +42,15 @@ pub(crate) fn lend(daemon: &Daemon, mode: &str) -> Result<Lent> {
         return Err(ApiError::bad(format!("a build cannot be in network {name}")));
     }
     let id = format!("{PREFIX}{}", &random_id()[..32]);
-    let place = daemon.networks.opened(&network)?.attach(&PodAttach { id: id.clone(), host_ports: Vec::new() })?;
+    let users = daemon.config.user_ids.map(|ids| UserIds { first: ids.first, count: ids.count });
+    let pod = PodAttach { id: id.clone(), host_ports: Vec::new() };
+    let place = daemon.networks.opened(&network)?.attach_for(&pod, users)?;
     let networks = BTreeMap::from([(network.name.clone(), Default::default())]);
     let record = Record { networks, ..Record::default() };
+    let resolver = resolver(daemon, &record, &place.netns);
     Ok(Lent {
         namespace: Namespace::Path(place.netns),
-        resolv_conf: Some(resolv_conf(daemon, &record)),
+        resolv_conf: Some(resolv_conf(&record, resolver)),
         taken: Some((network.name, id)),
     })
 }

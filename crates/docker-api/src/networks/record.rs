@@ -7,6 +7,10 @@ use network::{Cidr, Ipv6};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+/// Options of bridges: what it is called on the host, and the largest packet of its links.
+pub(super) const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+pub(super) const MTU: &str = "com.docker.network.driver.mtu";
+
 /// How its containers are connected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

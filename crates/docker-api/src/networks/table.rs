@@ -10,7 +10,7 @@ use network::{Cidr, Isolation, Network, NetworkConfig};
 use parking_lot::Mutex;
 
 use super::dns::{Names, Resolver};
-use super::record::{Driver, NetworkRecord};
+use super::record::{BRIDGE_NAME, Driver, MTU, NetworkRecord};
 use crate::daemon::{load, save};
 use crate::error::{ApiError, Result};
 use crate::{Config, NetworkSettings, containers, time};
@@ -193,6 +193,8 @@ impl Networks {
         let range = record.range.ok_or_else(|| ApiError::internal(format!("network {} has no range", record.name)))?;
         let none = Cidr::new(Ipv4Addr::UNSPECIFIED.into(), 32).expect("32 bits fit");
         Ok(NetworkConfig {
+            bridge_name: record.options.get(BRIDGE_NAME).filter(|_| !record.is_predefined()).cloned(),
+            mtu: record.options.get(MTU).filter(|_| !record.is_predefined()).and_then(|mtu| mtu.parse().ok()),
             name: format!("{}-{}", self.settings.name, &record.id[..12]),
             data_dir: self.directory.join(&record.id),
             run_dir: self.run_dir.join(&record.id),

@@ -8,16 +8,24 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
-use crate::error::{Result, blocking};
+use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, json as json_answer};
 use crate::{containers, images};
+
+/// What may be asked about.
+const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
 
 /// What takes how much room.
 pub(crate) async fn disk_usage(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let types: HashSet<String> = call.all("type").map(str::to_owned).collect();
+    if let Some(unknown) = types.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
+        return Err(ApiError::bad(format!("unknown object type: {unknown}")));
+    }
     blocking(move || {
         let wanted = |kind: &str| types.is_empty() || types.contains(kind);
-        let mut answer = json!({"LayersSize": 0, "Images": [], "Containers": [], "Volumes": [], "BuildCache": []});
+        // What was not asked for is not there, rather than empty.
+        let mut answer =
+            json!({"LayersSize": 0, "Images": null, "Containers": null, "Volumes": null, "BuildCache": null});
         let mut users: BTreeMap<String, i64> = BTreeMap::new();
         for container in daemon.containers.all() {
             *users.entry(container.record().image_id.clone()).or_default() += 1;

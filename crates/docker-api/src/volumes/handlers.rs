@@ -53,16 +53,20 @@ struct CreateRequest {
     labels: BTreeMap<String, String>,
 }
 
+/// Refuses drivers that there are not.
+pub(crate) fn known_driver(name: &str, driver: &str) -> Result<()> {
+    match driver {
+        "" | "local" => Ok(()),
+        other => Err(ApiError::not_found(format!(
+            "create {name}: error looking up volume plugin {other}: plugin \"{other}\" not found"
+        ))),
+    }
+}
+
 /// Makes a volume.
 pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
     let request: CreateRequest = call.json_or_default().await?;
-    if !matches!(request.driver.as_str(), "" | "local") {
-        let driver = request.driver;
-        return Err(ApiError::not_found(format!(
-            "create {}: error looking up volume plugin {driver}: plugin \"{driver}\" not found",
-            request.name
-        )));
-    }
+    known_driver(&request.name, &request.driver)?;
     let (volume, new) = daemon.volumes.make(&request.name, request.labels, request.driver_opts)?;
     if new {
         let attributes = BTreeMap::from([("driver".into(), "local".into())]);

@@ -5,5 +5,5 @@ mod mounting;
 pub(crate) mod subpath;
 mod table;
 
-pub(crate) use handlers::{create, inspect, list, prune, remove};
+pub(crate) use handlers::{create, inspect, known_driver, list, prune, remove};
 pub(crate) use table::{Volumes, check_name as check};

@@ -182,8 +182,20 @@ fn what_is_asked_of_a_container_is_kept_and_checked_as_by_dockerd() {
         (r#"{"HostConfig":{"RestartPolicy":{"Name":"on-failure","MaximumRetryCount":-2}}}"#, "cannot be negative"),
         (r#"{"HostConfig":{"NetworkMode":"container:first","Links":["first:a"]}}"#, "can't be used with links"),
         (r#"{"HostConfig":{"NetworkMode":"container:first","Dns":["1.1.1.1"]}}"#, "dns and the network mode"),
+        (r#"{"Env":["=foo"]}"#, "invalid environment variable: =foo"),
+        (r#"{"HostConfig":{"Tmpfs":{"foo":""}}}"#, "mount path must be absolute"),
+        (r#"{"HostConfig":{"Tmpfs":{"//":""}}}"#, "destination can't be '/'"),
+        (r#"{"HostConfig":{"VolumesFrom":["nobody"]}}"#, "No such container: nobody"),
+        (r#"{"HostConfig":{"PidMode":"container"}}"#, "invalid PID mode: container"),
+        (r#"{"HostConfig":{"UTSMode":"invalid"}}"#, "invalid UTS mode: invalid"),
+        (r#"{"HostConfig":{"Annotations":{"":"a"}}}"#, "not permitted as an annotation key"),
+        (r#"{"HostConfig":{"ExtraHosts":["a:b"]}}"#, r#"invalid IP address in add-host: \"b\""#),
+        (r#"{"Healthcheck":{"Interval":500000}}"#, "Interval in Healthcheck cannot be less than 1ms"),
+        (r#"{invalid}"#, "invalid JSON: invalid character 'i' looking for beginning of object key string"),
+        (r#"{} more"#, "unexpected content after JSON"),
     ] {
-        let body = body.replacen('{', r#"{"Image":"busybox","Cmd":["true"],"#, 1);
+        let whole = serde_json::from_str::<serde_json::Value>(body).is_ok();
+        let body = if whole { body.replacen('{', r#"{"Image":"busybox","Cmd":["true"],"#, 1) } else { body.to_owned() };
         let answer = post(&world, "/containers/create", &body);
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(why), "{body}: {answer}");
     }

@@ -101,6 +101,28 @@ fn an_archive_names_each_image_once_and_other_archives_are_refused() {
     world.docker(&["rmi", "busybox", "other/name:2"]).ok();
     let said = world.docker(&["load", "-i", archive]).ok();
     assert_eq!(said, "Loaded image: busybox:latest\nLoaded image: other/name:2");
+    // Some by name and some by ID, and a repository with all its tags.
+    let commit = |name: &str| {
+        world.docker(&["run", "--name", "work", "busybox", "touch", name]).ok();
+        let id = world.docker(&["commit", "-c", &format!("LABEL is={name}"), "work"]).ok();
+        world.docker(&["rm", "work"]).ok();
+        id
+    };
+    let (first, second) = (commit("/first"), commit("/second"));
+    world.docker(&["tag", "busybox", "other/name:1"]).ok();
+    world.docker(&["save", "-o", archive, &first, "other/name", &second]).ok();
+    world.docker(&["rmi", "-f", &first, &second, "other/name:1", "other/name:2"]).ok();
+    let said = world.docker(&["load", "-i", archive]).ok();
+    for line in
+        [&format!("Loaded image ID: {first}"), &format!("Loaded image ID: {second}"), "other/name:1", "other/name:2"]
+    {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert_eq!(world.docker(&["run", "--rm", &first, "ls", "/first"]).ok(), "/first");
+    assert_eq!(world.docker(&["run", "--rm", &second, "ls", "/second"]).ok(), "/second");
+    // A name that would be an ID's.
+    let refused = world.docker(&["tag", "busybox", "sha256:sometag"]).fails(1);
+    assert!(refused.contains("refusing to create an ambiguous tag using digest algorithm as name"), "{refused}");
     let plain = world.path("busybox.tar");
     let refused = world.docker(&["load", "-i", plain.to_str().unwrap()]).fails(1);
     assert!(refused.ends_with("invalid archive: does not contain a manifest.json\n"), "{refused}");

@@ -50,6 +50,31 @@ fn remapped_containers_are_root_inside_and_nobody_outside() {
 }
 
 #[test]
+fn what_a_build_runs_is_root_inside_and_nobody_outside_too() {
+    let world = World::remapped();
+    let dockerfile = "FROM busybox\nRUN --mount=type=cache,target=/kept cat /proc/self/uid_map > /map; id -u > /who; \
+                      touch /kept/mine; ls -n /kept/mine | grep -q ' 0 *0 ' && echo own > /own\nUSER me\nRUN id -u > /tmp/me\n";
+    world.docker_with(&["build", "-t", "made", "-"], dockerfile.as_bytes()).ok();
+    let shown = world.docker(&[
+        "run",
+        "--rm",
+        "--userns",
+        "host",
+        "made",
+        "sh",
+        "-c",
+        "cat /map /who /own /tmp/me; ls -n /map",
+    ]);
+    let shown = shown.ok();
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    let first: u32 = words[1].parse().expect("an id of the host");
+    assert!(first >= 65_536 && first % 65_536 == 0, "{shown}");
+    assert_eq!(words[3..6], ["0", "own", "1000"], "{shown}");
+    // In the layer, it is root's.
+    assert_eq!(words[8..10], ["0", "0"], "{shown}");
+}
+
+#[test]
 fn what_remapped_ids_rule_out_is_refused_in_dockerds_words() {
     let world = World::remapped();
     for (flags, text) in [

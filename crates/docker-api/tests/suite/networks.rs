@@ -89,6 +89,14 @@ fn containers_of_a_network_find_each_other_by_name_and_alias() {
     };
     assert_eq!(wget("front", "web").ok(), "page of web");
     assert_eq!(wget("front", "www").ok(), "page of web");
+    // By the address that configurations name, over both protocols.
+    let servers = world.docker(&["run", "--rm", "--network", "front", "busybox", "cat", "/etc/resolv.conf"]).ok();
+    assert!(servers.starts_with("nameserver 127.0.0.11\n") && servers.contains("ndots:0"), "{servers}");
+    let asked = world.docker(&["exec", "web", "nslookup", "www", "127.0.0.11"]).ok();
+    assert!(asked.contains("Name:\twww"), "{asked}");
+    let tcp = r"printf '\0\25\1\2\1\0\0\1\0\0\0\0\0\0\3www\0\0\1\0\1' | busybox nc -w 2 127.0.0.11 53 | od -An -tx1";
+    let answered = world.docker(&["exec", "web", "sh", "-c", tcp]).ok();
+    assert!(answered.contains("01 02 81 80 00 01 00 01"), "{answered}");
     assert_ne!(wget("bridge", "web").code, 0);
     world.docker(&["network", "create", "back"]).ok();
     assert_ne!(wget("back", "web").code, 0);
@@ -102,6 +110,13 @@ fn containers_of_a_network_find_each_other_by_name_and_alias() {
     let gateway = world.docker(&["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "back"]).ok();
     let routes = world.docker(&["exec", "web", "ip", "route"]).ok();
     assert!(routes.contains(&format!("default via {gateway} dev eth1")), "{routes}");
+    // And is told names of the networks that it is in by then, as is one that was in none with names before.
+    assert!(world.docker(&["exec", "web", "nslookup", "web"]).ok().contains("Name:\tweb"));
+    world.docker(&["run", "-d", "--name", "plain", "busybox", "sleep", "1000"]).ok();
+    assert_ne!(world.docker(&["exec", "plain", "nslookup", "web"]).code, 0);
+    world.docker(&["network", "connect", "back", "plain"]).ok();
+    assert!(world.docker(&["exec", "plain", "nslookup", "web"]).ok().contains("Name:\tweb"));
+    world.docker(&["rm", "-f", "plain"]).ok();
     world.docker(&["network", "connect", "front", "web"]).ok();
     assert!(world.docker(&["network", "rm", "front"]).fails(1).contains("has active endpoints"));
     world.docker(&["rm", "-f", "web"]).ok();
@@ -293,7 +308,7 @@ fn contrary_options_are_refused_before_anything_is_looked_up() {
         (&["--network", "container:other", "--dns", "192.0.2.1"], "dns and the network mode"),
         (&["--network", "host", "--link", "zip:zap"], "host type networking can't be used with links"),
         (&["--network", "container"], "invalid container format container:<name|id>"),
-        (&["--cpu-shares", "-1"], "shares: invalid argument"),
+        (&["--cpu-shares", "-1"], "invalid CPU shares (-1): value must be a positive integer"),
         (&["--link", "nobody:alias"], "could not get container for nobody"),
         (&["-v", "named:/m:copy"], "invalid mode: copy"),
         (&["-w", "/bin/busybox"], "Cannot mkdir: /bin/busybox is not a directory"),
@@ -302,4 +317,23 @@ fn contrary_options_are_refused_before_anything_is_looked_up() {
         assert!(text.contains(said), "{options:?}: {text}");
     }
     assert_eq!(world.docker(&["ps", "-aq"]).ok(), "");
+}
+
+#[test]
+fn a_bridge_has_the_name_and_the_largest_packet_that_were_asked_for() {
+    let world = World::new();
+    let name = format!("br-{}", std::process::id());
+    let option = format!("com.docker.network.bridge.name={name}");
+    let mtu = "com.docker.network.driver.mtu=1280";
+    world.docker(&["network", "create", "-o", &option, "-o", mtu, "named"]).ok();
+    let on_host = format!("/sys/class/net/{name}/bridge");
+    assert!(std::path::Path::new(&on_host).exists());
+    let look = ["run", "--rm", "--network", "named", "busybox", "cat", "/sys/class/net/eth0/mtu"];
+    assert_eq!(world.docker(&look).ok(), "1280");
+    let said = world.docker(&["network", "create", "-o", &option, "again"]).fails(1);
+    assert!(said.contains("networks have same bridge name"), "{said}");
+    let said = world.docker(&["network", "create", "-o", "com.docker.network.bridge.name=lo", "lo"]).fails(1);
+    assert!(said.contains("exists already"), "{said}");
+    world.docker(&["network", "rm", "named"]).ok();
+    assert!(!std::path::Path::new(&on_host).exists());
 }

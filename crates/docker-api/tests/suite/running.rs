@@ -180,6 +180,30 @@ fn limits_and_privileges_are_those_asked_for() {
     world.docker(&["update", "--memory", "32m", "--memory-swap", "64m", "up"]).ok();
     let stats = world.docker(&["stats", "--no-stream", "--format", "{{.MemUsage}}", "up"]).ok();
     assert!(stats.ends_with("/ 32MiB"), "{stats}");
+    let refused = world.docker(&["update", "--memory", "1g", "up"]).fails(1);
+    assert!(refused.contains("smaller than already set memoryswap limit"), "{refused}");
+    world.docker(&["update", "--pids-limit", "-1", "--restart", "on-failure:3", "up"]).ok();
+    let kept = "{{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy}}";
+    assert_eq!(world.docker(&["inspect", "-f", kept, "up"]).ok(), "0 {on-failure 3}");
+    let refused = world.docker(&["update", "--restart", "always:3", "up"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    let refused = world.docker(&["exec", "-u", "stranger", "up", "true"]).fails(1);
+    assert!(refused.contains("daemon: unable to find user stranger: no matching entries in passwd file"), "{refused}");
+    let profile = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO"}]}"#;
+    std::fs::write(world.path("profile.json"), profile).unwrap();
+    let option = format!("seccomp={}", world.path("profile.json").display());
+    // Of a privileged container, too, if it has one of its own.
+    let refused = world.docker(&["run", "--rm", "--privileged", "--security-opt", &option, "busybox", "mkdir", "/d"]);
+    assert!(refused.code != 0 && refused.stderr.contains("not permitted"), "{refused:?}");
+    let refused = world.docker(&["run", "--rm", "busybox", "/etc"]).fails(126);
+    assert!(refused.contains("is a directory"), "{refused}");
+    world.docker(&["create", "--name", "off", "busybox", "true"]).ok();
+    assert!(
+        world
+            .docker(&["stats", "--no-stream", "--format", "{{.CPUPerc}} {{.PIDs}}", "off"])
+            .ok()
+            .starts_with("0.00% 0")
+    );
     assert_eq!(
         world.docker(&["top", "up", "-o", "pid,args"]).ok().lines().nth(1).unwrap().split_once(' ').unwrap().1.trim(),
         "sleep 1000"
@@ -210,6 +234,15 @@ fn health_is_checked_and_restarts_follow_their_policy() {
     world.until(&health, "unhealthy");
     world.docker(&["exec", "well", "touch", "/ok"]).ok();
     world.until(&health, "healthy");
+    // What a check says beyond what is kept of it is read all the same.
+    let long = "head -c 200000 /dev/zero && exit 0";
+    let chatty = ["--health-cmd", long, "--health-interval", "100ms", "--health-retries", "1"];
+    world.docker(&[&["run", "-d", "--name", "chatty"], &chatty[..], &["busybox", "sleep", "1000"]].concat()).ok();
+    world.until(&["inspect", "-f", "{{.State.Health.Status}}", "chatty"], "healthy");
+    let slow = ["--health-cmd", "echo so far; sleep 9", "--health-interval", "50ms", "--health-timeout", "100ms"];
+    world.docker(&[&["run", "-d", "--name", "slow"], &slow[..], &["busybox", "sleep", "1000"]].concat()).ok();
+    let said = "{{with .State.Health.Log}}{{json (index . 0).Output}}{{end}}";
+    world.until(&["inspect", "-f", said, "slow"], r#""Health check exceeded timeout (100ms): so far\n""#);
     world.docker(&["run", "-d", "--name", "again", "--restart", "on-failure:2", "busybox", "false"]).ok();
     world.until(&["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "again"], "2 exited");
 }

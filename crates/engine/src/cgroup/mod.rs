@@ -40,6 +40,8 @@ pub trait Group: Send + Sync {
     fn oom_kills(&self) -> u64;
     /// What it has used.
     fn stats(&self) -> io::Result<Stats>;
+    /// What it has read and written, by disk; nothing where nobody counts it.
+    fn disk_use(&self) -> Vec<DiskUse>;
 }
 
 /// Where the hierarchies of this machine are mounted.
@@ -260,6 +262,30 @@ pub struct CpuStats {
     pub throttled_periods: u64,
     /// Time spent throttled, in ns.
     pub throttled: u64,
+}
+
+/// What was read from a disk and written to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    /// The device's number.
+    pub major: u32,
+    /// The device's number.
+    pub minor: u32,
+    /// Bytes.
+    pub read_bytes: u64,
+    /// Bytes.
+    pub written_bytes: u64,
+    /// Operations.
+    pub reads: u64,
+    /// Operations.
+    pub writes: u64,
+}
+
+impl DiskUse {
+    fn of(device: &str) -> Option<Self> {
+        let (major, minor) = device.split_once(':')?;
+        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()?, ..Self::default() })
+    }
 }
 
 /// Memory used, in bytes.

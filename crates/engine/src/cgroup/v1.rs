@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{CpuStats, Group, MemoryStats, Stats, keyed, kill_all, number, processes_below, read, write};
+use super::{CpuStats, DiskUse, Group, MemoryStats, Stats, keyed, kill_all, number, processes_below, read, write};
 use crate::spec::{BlockIo, Resources};
 
 /// Controllers every group gets a directory for. Each costs a directory and a migration at every container start, so
@@ -93,6 +93,12 @@ impl V1Group {
         }
         if let Some(value) = resources.memory_reservation {
             write(directory, "memory.soft_limit_in_bytes", &value.to_string())?;
+        }
+        if let Some(value) = resources.memory_swappiness {
+            write(directory, "memory.swappiness", &value.to_string())?;
+        }
+        if let Some(value) = resources.oom_kill_disable {
+            write(directory, "memory.oom_control", if value { "1" } else { "0" })?;
         }
         Ok(())
     }
@@ -285,5 +291,29 @@ impl Group for V1Group {
             pids: pids.and_then(|directory| number(directory, "pids.current")).unwrap_or(0),
             pids_limit: pids.and_then(|directory| number(directory, "pids.max")),
         })
+    }
+
+    fn disk_use(&self) -> Vec<DiskUse> {
+        let Some(directory) = self.directory("blkio") else { return Vec::new() };
+        let mut disks: BTreeMap<String, DiskUse> = BTreeMap::new();
+        for (file, is_bytes) in
+            [("blkio.throttle.io_service_bytes_recursive", true), ("blkio.throttle.io_serviced_recursive", false)]
+        {
+            let text = read(directory, file).unwrap_or_default();
+            // `8:0 Read 4096`, and a sum at the end that is of no disk.
+            for line in text.lines() {
+                let [device, operation, count] = line.split(' ').collect::<Vec<_>>()[..] else { continue };
+                let (Some(new), Ok(count)) = (DiskUse::of(device), count.parse()) else { continue };
+                let disk = disks.entry(device.to_owned()).or_insert(new);
+                match (operation, is_bytes) {
+                    ("Read", true) => disk.read_bytes = count,
+                    ("Write", true) => disk.written_bytes = count,
+                    ("Read", false) => disk.reads = count,
+                    ("Write", false) => disk.writes = count,
+                    _ => {}
+                }
+            }
+        }
+        disks.into_values().collect()
     }
 }

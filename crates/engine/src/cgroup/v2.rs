@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{
-    CpuStats, Group, MemoryStats, Stats, devices, keyed, kill_all, namespace_root, number, processes_below, read, write,
+    CpuStats, DiskUse, Group, MemoryStats, Stats, devices, keyed, kill_all, namespace_root, number, processes_below,
+    read, write,
 };
 use crate::spec::{BlockIo, Resources};
 
@@ -270,5 +271,24 @@ impl Group for V2Group {
             pids: number(directory, "pids.current").unwrap_or(0),
             pids_limit: number(directory, "pids.max").filter(|limit| *limit > 0),
         })
+    }
+
+    fn disk_use(&self) -> Vec<DiskUse> {
+        let text = read(&self.directory, "io.stat").unwrap_or_default();
+        let disk = |line: &str| {
+            let (device, counts) = line.split_once(' ')?;
+            let count = |name: &str| {
+                let value = counts.split(' ').find_map(|count| count.strip_prefix(name)?.strip_prefix('='));
+                value.and_then(|value| value.parse().ok()).unwrap_or(0)
+            };
+            Some(DiskUse {
+                read_bytes: count("rbytes"),
+                written_bytes: count("wbytes"),
+                reads: count("rios"),
+                writes: count("wios"),
+                ..DiskUse::of(device)?
+            })
+        };
+        text.lines().filter_map(disk).collect()
     }
 }

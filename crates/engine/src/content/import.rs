@@ -29,6 +29,27 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
+/// What the images of an archive are called.
+enum Naming<'a> {
+    /// So.
+    Given(&'a Reference),
+    /// As the archive says.
+    Own,
+    /// As the archive says, and by their manifest's digest where it does not.
+    OwnOr(&'a dyn Fn(&Digest) -> String),
+}
+
+impl Naming<'_> {
+    fn of(&self, own: Option<&str>, manifest: &Digest) -> Result<Reference, ContentError> {
+        match (self, own) {
+            (Self::Given(name), _) => Ok((*name).clone()),
+            (_, Some(text)) => Reference::parse(text),
+            (Self::OwnOr(make), None) => Reference::parse(&make(manifest)),
+            (Self::Own, None) => Err(ContentError::Invalid("the archive does not name its image: give it one".into())),
+        }
+    }
+}
+
 /// A tar file or a directory, read by member name.
 enum Files {
     Tar(TarFile),
@@ -43,6 +64,19 @@ impl Content {
     /// [`ContentError::Invalid`] for what is none of these, or as [`Content::pull`].
     pub fn import(&self, path: &Path, name: Option<&str>) -> Result<Vec<Image>, ContentError> {
         let name = name.map(Reference::parse).transpose()?;
+        self.import_named(path, &name.as_ref().map_or(Naming::Own, Naming::Given))
+    }
+
+    /// Imports every image of an archive or a layout directory, each under the names that it has there; one without gets
+    /// that which `nameless` makes of its manifest's digest.
+    ///
+    /// # Errors
+    /// As [`Content::import`].
+    pub fn import_all(&self, path: &Path, nameless: &dyn Fn(&Digest) -> String) -> Result<Vec<Image>, ContentError> {
+        self.import_named(path, &Naming::OwnOr(nameless))
+    }
+
+    fn import_named(&self, path: &Path, naming: &Naming<'_>) -> Result<Vec<Image>, ContentError> {
         let _adding = self.adding()?;
         let files = if path.is_dir() {
             Files::Directory(path.to_path_buf())
@@ -50,14 +84,14 @@ impl Content {
             Files::Tar(TarFile::open(path, &self.path("ingest"))?)
         };
         if files.contains("index.json") {
-            return self.import_layout(&files, name.as_ref());
+            return self.import_layout(&files, naming);
         }
         if files.contains("manifest.json") {
-            return self.import_docker(&files, name.as_ref());
+            return self.import_docker(&files, naming);
         }
-        match (&files, name) {
-            (Files::Tar(tar), Some(name)) => Ok(vec![self.import_rootfs(tar, &name)?]),
-            (Files::Tar(_), None) => Err(ContentError::Invalid(format!(
+        match (&files, naming) {
+            (Files::Tar(tar), Naming::Given(name)) => Ok(vec![self.import_rootfs(tar, name)?]),
+            (Files::Tar(_), _) => Err(ContentError::Invalid(format!(
                 "{}: a plain root file system needs a name for the image it becomes",
                 path.display()
             ))),
@@ -67,22 +101,13 @@ impl Content {
         }
     }
 
-    fn import_layout(&self, files: &Files, name: Option<&Reference>) -> Result<Vec<Image>, ContentError> {
+    fn import_layout(&self, files: &Files, naming: &Naming<'_>) -> Result<Vec<Image>, ContentError> {
         let Document::Index(entries) = Document::parse(&files.small("index.json")?)? else {
             return Err(ContentError::Invalid("index.json is no index".into()));
         };
         let mut images = Vec::new();
         for entry in &entries {
             let annotation = |key: &str| entry.annotations.as_ref().and_then(|a| a.get(key));
-            let named = match name {
-                Some(name) => name.clone(),
-                None => match annotation(NAME).or_else(|| annotation(TAG)) {
-                    Some(text) => Reference::parse(text)?,
-                    None => {
-                        return Err(ContentError::Invalid("the archive does not name its image: give it one".into()));
-                    }
-                },
-            };
             let mut digest = entry.digest.clone();
             let manifest = loop {
                 let bytes = files.blob(&digest)?;
@@ -101,6 +126,7 @@ impl Content {
                     }
                 }
             };
+            let named = naming.of(annotation(NAME).or_else(|| annotation(TAG)).map(String::as_str), &digest)?;
             for blob in manifest.layers.iter().chain([&manifest.config]) {
                 if !self.has_blob(&blob.digest) {
                     self.ingest_reader(
@@ -118,7 +144,7 @@ impl Content {
         Ok(images)
     }
 
-    fn import_docker(&self, files: &Files, name: Option<&Reference>) -> Result<Vec<Image>, ContentError> {
+    fn import_docker(&self, files: &Files, naming: &Naming<'_>) -> Result<Vec<Image>, ContentError> {
         let listed: Vec<DockerImage> = serde_json::from_slice(&files.small("manifest.json")?)
             .map_err(|e| ContentError::Invalid(format!("manifest.json: {e}")))?;
         let mut images = Vec::new();
@@ -135,12 +161,12 @@ impl Content {
             let manifest = self.compose(&config_bytes, layers)?;
             let digest = self.write_manifest(&manifest)?;
             self.adopt(&manifest)?;
-            let mut names = match name {
-                Some(name) => vec![name.clone()],
-                None => one.repo_tags.iter().flatten().map(|t| Reference::parse(t)).collect::<Result<_, _>>()?,
-            };
-            if names.is_empty() {
-                return Err(ContentError::Invalid("the archive does not name its image: give it one".into()));
+            let own: Vec<&str> = one.repo_tags.iter().flatten().map(String::as_str).collect();
+            let mut names = vec![naming.of(own.first().copied(), &digest)?];
+            if !matches!(naming, Naming::Given(_)) {
+                for name in own.iter().skip(1) {
+                    names.push(Reference::parse(name)?);
+                }
             }
             for extra in names.drain(1..) {
                 self.name_image(&extra, &digest)?;

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use self::check::{check, check_env};
-use crate::cgroup::{Group, Stats};
+use crate::cgroup::{DiskUse, Group, Stats};
 use crate::client::{Client, Gone, Incoming};
 use crate::directory::{Directory, load, save};
 use crate::engine::{Shared, blocking, check_id};
@@ -351,6 +351,12 @@ impl Sandbox {
     pub async fn stats(&self, container: &str) -> Result<Stats> {
         self.expect(container, "measure", |_| true)?;
         self.on_cgroup(container, |group| group.stats()).await
+    }
+
+    /// Reads what a container has read from disks and written to them.
+    pub async fn disk_use(&self, container: &str) -> Result<Vec<DiskUse>> {
+        self.expect(container, "measure", |_| true)?;
+        self.on_cgroup(container, |group| Ok(group.disk_use())).await
     }
 
     /// Reads the sandbox's cgroup: all its containers together.

@@ -299,6 +299,8 @@ fn engine_of(instance: &Instance, directory: &str, suffix: &str) -> EngineConfig
 pub fn network_config(instance: &Instance, settings: &Settings) -> Result<NetworkConfig> {
     let services = addresses::parse("--service-cidr", &settings.service_cidr)?;
     Ok(NetworkConfig {
+        bridge_name: None,
+        mtu: None,
         name: instance.name.clone(),
         data_dir: instance.path("network"),
         run_dir: instance.run_dir().join("network"),

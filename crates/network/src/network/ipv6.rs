@@ -59,15 +59,8 @@ impl Network {
         namespace: &Path,
         default_route: bool,
     ) -> Result<(), NetworkError> {
-        let mac = {
-            let leases = &self.inner.pods.lock().leases;
-            leases.find(id).map(|lease| leases.mac(id, lease.ip))
-        };
-        let mac = mac.ok_or_else(|| NetworkError::PodId(id.to_owned()))?;
         let step = "give a pod its address of IPv6";
-        let mut inside = Namespace::enter(namespace)?;
-        let link = inside.links.with_mac(mac).map_err(NetworkError::netlink(step))?;
-        let (index, name) = link.ok_or_else(|| NetworkError::netlink(step)(io::ErrorKind::NotFound.into()))?;
+        let (mut inside, index, name) = self.link_in(id, namespace, step)?;
         let setting = |setting: &str, value| (format!("ipv6/conf/{name}/{setting}"), value);
         // What its neighbours say of ways out is not believed.
         Namespace::set(namespace, vec![setting("accept_ra", "0"), setting("disable_ipv6", "0")])?;
@@ -76,6 +69,34 @@ impl Network {
             inside.links.lead_out_ipv6(index, ipv6.gateway).map_err(NetworkError::netlink(step))?;
         }
         Ok(())
+    }
+
+    /// Makes this network a member's way to everything else over IPv6, in place of another.
+    ///
+    /// # Errors
+    /// The kernel's; [`NetworkError::PodId`] for a pod that is not in it.
+    pub fn lead_out_ipv6(&self, id: &str, ipv6: Ipv6, namespace: &Path) -> Result<(), NetworkError> {
+        let step = "change a pod's default route of IPv6";
+        let (mut inside, index, _) = self.link_in(id, namespace, step)?;
+        inside.links.lead_out_ipv6(index, ipv6.gateway).map_err(NetworkError::netlink(step))
+    }
+
+    /// A member's link to this network: its index and name.
+    fn link_in(
+        &self,
+        id: &str,
+        namespace: &Path,
+        step: &'static str,
+    ) -> Result<(Namespace, u32, String), NetworkError> {
+        let mac = {
+            let leases = &self.inner.pods.lock().leases;
+            leases.find(id).map(|lease| leases.mac(id, lease.ip))
+        };
+        let mac = mac.ok_or_else(|| NetworkError::PodId(id.to_owned()))?;
+        let mut inside = Namespace::enter(namespace)?;
+        let link = inside.links.with_mac(mac).map_err(NetworkError::netlink(step))?;
+        let (index, name) = link.ok_or_else(|| NetworkError::netlink(step)(io::ErrorKind::NotFound.into()))?;
+        Ok((inside, index, name))
     }
 }
 

@@ -1,0 +1,117 @@
+//! The address 127.0.0.11, where programs in a container expect its network's name server: configurations name it
+//! (nginx's `resolver`, haproxy's `nameserver`). Inside the container's namespace it is led to the gateway, where that
+//! server is.
+//!
+//! ```text
+//! output:      127.0.0.11:53 → GATEWAY:53
+//! postrouting: from 127.0.0.0/8 to GATEWAY → from the container's own address
+//! ```
+
+use std::fs::{self, File};
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns};
+
+use super::Network;
+use crate::NetworkError;
+use crate::nft::{Batch, ChainHook, Expression as E, Register, Session};
+
+/// Docker's own choice.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+
+const TABLE: &str = "hythe-resolver";
+const FIRST: Register = Register(0);
+const SECOND: Register = Register(4);
+/// Where the addresses are in the header of IPv4 (RFC 791), and the destination port behind it.
+const SOURCE: u32 = 12;
+const DESTINATION: u32 = 16;
+const PORT: u32 = 2;
+const DNS: u16 = 53;
+/// `NF_IP_PRI_NAT_DST` and `NF_IP_PRI_NAT_SRC`.
+const DESTINATION_NAT: i32 = -100;
+const SOURCE_NAT: i32 = 100;
+
+impl Network {
+    /// Leads [`RESOLVER`] to this network's gateway for everything in a namespace; once more, it leads there instead of
+    /// elsewhere. It goes with the namespace.
+    ///
+    /// # Errors
+    /// The kernel's: nftables can't be used, or `/proc/sys` is read-only. Nothing is led anywhere then.
+    pub fn lead_resolver(&self, namespace: &Path) -> Result<(), NetworkError> {
+        let file = File::open(namespace).map_err(NetworkError::file("open", namespace))?;
+        let gateway = self.inner.gateway;
+        std::thread::Builder::new()
+            .name("pod-netns".to_owned())
+            .spawn(move || {
+                setns(&file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
+                lead(gateway)
+            })
+            .map_err(NetworkError::namespace("start a thread"))?
+            .join()
+            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+            .map_err(NetworkError::namespace("lead names in a namespace"))
+    }
+}
+
+/// Acts in the calling thread's namespace.
+fn lead(gateway: Ipv4Addr) -> io::Result<()> {
+    // Answers come back to 127.0.0.1 by a link that is not the loopback.
+    fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1")?;
+    let mut batch = Batch::new(TABLE);
+    batch.add_table();
+    batch.delete_table();
+    batch.add_table();
+    let address = |offset, to| E::Network { offset, length: 4, to };
+    let is = |register, bytes: &[u8]| E::Equal { register, value: bytes.to_vec() };
+    let output = "output";
+    batch.add_chain(output, Some(&ChainHook { kind: "nat", hook: libc::NF_INET_LOCAL_OUT, priority: DESTINATION_NAT }));
+    for protocol in [libc::IPPROTO_UDP, libc::IPPROTO_TCP] {
+        batch.add_rule(
+            output,
+            &[
+                address(DESTINATION, FIRST),
+                is(FIRST, &RESOLVER.octets()),
+                E::Meta { key: libc::NFT_META_L4PROTO, to: FIRST },
+                is(FIRST, &[protocol as u8]),
+                E::Transport { offset: PORT, length: 2, to: FIRST },
+                is(FIRST, &DNS.to_be_bytes()),
+                E::Load { to: FIRST, value: gateway.octets().to_vec() },
+                E::Load { to: SECOND, value: DNS.to_be_bytes().to_vec() },
+                E::Dnat { address: FIRST, port: SECOND },
+            ],
+        );
+    }
+    let postrouting = "postrouting";
+    batch.add_chain(
+        postrouting,
+        Some(&ChainHook { kind: "nat", hook: libc::NF_INET_POST_ROUTING, priority: SOURCE_NAT }),
+    );
+    batch.add_rule(
+        postrouting,
+        &[
+            address(SOURCE, FIRST),
+            E::Bitwise { from: FIRST, to: FIRST, mask: vec![0xff, 0, 0, 0], xor: vec![0; 4] },
+            is(FIRST, &[127, 0, 0, 0]),
+            address(DESTINATION, FIRST),
+            is(FIRST, &gateway.octets()),
+            E::Masquerade,
+        ],
+    );
+    Session::open()?.commit(batch).map_err(|error| error.source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_to_one_gateway_leads_to_another_when_it_is_said_again() {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("tests of the network need root");
+        lead(Ipv4Addr::new(172, 18, 0, 1)).unwrap();
+        lead(Ipv4Addr::new(172, 19, 0, 1)).unwrap();
+        let mut session = Session::open().unwrap();
+        assert!(session.has_chain(TABLE, "output").unwrap() && session.has_chain(TABLE, "postrouting").unwrap());
+    }
+}
