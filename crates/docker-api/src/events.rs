@@ -87,7 +87,8 @@ impl Event {
     pub fn passes(&self, filters: &Filters) -> bool {
         let name = self.attributes.get("name").map_or("", String::as_str);
         let of = |kind: &str, wanted: &str| {
-            self.kind == kind && (self.actor.starts_with(wanted) || name == wanted.trim_start_matches('/'))
+            // The beginning of either will do, as for dockerd.
+            self.kind == kind && (self.actor.starts_with(wanted) || name.starts_with(wanted.trim_start_matches('/')))
         };
         let action = self.action.split(':').next().unwrap_or_default();
         filters.any("type", |wanted| wanted == self.kind)

@@ -67,7 +67,7 @@ pub(crate) fn mount_overlay(
 
 /// Does something to files as another user, with all of this process's rights. The overlay goes on acting as whom it was
 /// mounted, and on a mapped mount only who is mapped can make a file.
-fn as_user<T>(user: u32, work: impl FnOnce() -> T) -> io::Result<T> {
+pub(crate) fn as_user<T>(user: u32, work: impl FnOnce() -> T) -> io::Result<T> {
     // SAFETY: these change this thread's file system ids, and fail only by leaving them as they are.
     unsafe {
         libc::setfsgid(user);

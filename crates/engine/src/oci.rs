@@ -209,11 +209,15 @@ const NAMES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
+/// The type of a mount that is none: what would be mounted there otherwise is not.
+const NO_MOUNT: &str = "none";
+
 fn mounts(spec: &ContainerSpec) -> Vec<Value> {
     let replaced = |default: &Mount| spec.mounts.iter().any(|mount| mount.destination == default.destination);
     let defaults = default_mounts(spec.privileged).into_iter().filter(|mount| !replaced(mount));
     let entry = |mount: Mount| json!({"destination": mount.destination, "type": mount.fstype, "source": mount.source, "options": mount.options});
-    defaults.chain(spec.mounts.iter().cloned()).map(entry).collect()
+    let own = spec.mounts.iter().filter(|mount| mount.fstype != NO_MOUNT).cloned();
+    defaults.chain(own).map(entry).collect()
 }
 
 fn masked_paths(spec: &ContainerSpec) -> Vec<String> {

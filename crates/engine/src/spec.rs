@@ -205,7 +205,7 @@ pub struct Mount {
     pub source: String,
     /// Absolute path in the container; made if missing (a file when the source is a file).
     pub destination: String,
-    /// `bind`, `tmpfs`, `proc`…
+    /// `bind`, `tmpfs`, `proc`…; `none` keeps what every container has there from being mounted.
     pub fstype: String,
     /// `rbind`, `ro`, `nosuid`, `rprivate`, `size=64m`… `idmap`: its files belong to the same users inside as on disk, in
     /// a sandbox with [`SandboxSpec::user_ids`] (else it means nothing).
@@ -424,19 +424,20 @@ pub fn default_capabilities() -> Capabilities {
 
 /// The paths Docker and containerd hide from a container.
 pub fn default_masked_paths() -> Vec<String> {
+    // In Docker's order, which clients compare.
     strings(&[
-        "/proc/acpi",
         "/proc/asound",
+        "/proc/acpi",
         "/proc/interrupts",
         "/proc/kcore",
         "/proc/keys",
         "/proc/latency_stats",
-        "/proc/sched_debug",
-        "/proc/scsi",
         "/proc/timer_list",
         "/proc/timer_stats",
-        "/sys/devices/virtual/powercap",
+        "/proc/sched_debug",
+        "/proc/scsi",
         "/sys/firmware",
+        "/sys/devices/virtual/powercap",
     ])
 }
 

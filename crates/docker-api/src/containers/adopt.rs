@@ -8,7 +8,7 @@ use super::ending::{self, should_restart};
 use super::record::{Record, Status};
 use super::start;
 use super::table::Container;
-use super::{MAIN, remove};
+use super::{MAIN, remove, shm};
 use crate::daemon::Daemon;
 use crate::error::{Result, blocking};
 use crate::volumes::subpath;
@@ -21,6 +21,7 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) {
         subpath::clear(&container.directory.join(start::PARTS));
         if matches!(record.state.status, Status::Created | Status::Exited | Status::Removing | Status::Dead) {
             clear(daemon, &record).await;
+            shm::release(&container.directory);
         }
         let again = match record.state.status {
             Status::Running | Status::Paused | Status::Restarting => take_over(daemon, &container, &record).await,
@@ -90,6 +91,7 @@ async fn take_over(daemon: &Arc<Daemon>, container: &Arc<Container>, record: &Re
         tokio::spawn(ending::watch_end(daemon.clone(), container.clone(), sandbox.clone(), ending::FIRST_PAUSE));
         return false;
     }
+    shm::release(&container.directory);
     let exit = status.and_then(|status| status.exit);
     if let Some(sandbox) = sandbox
         && let Err(error) = sandbox.destroy().await

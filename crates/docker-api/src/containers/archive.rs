@@ -49,10 +49,7 @@ async fn turn(container: &Container) -> Option<tokio::sync::MutexGuard<'_, ()>> 
 
 /// Runs inside the container's root.
 fn describe(path: &str, container: &str) -> Result<HeaderValue> {
-    let metadata = look(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotADirectory => ApiError::internal(format!("lstat {path}: not a directory")),
-        _ => ApiError::not_found(format!("Could not find the file {path} in container {container}")),
-    })?;
+    let metadata = look(path).map_err(|error| unfound(&error, path, container))?;
     let target = if metadata.is_symlink() {
         fs::canonicalize(path).or_else(|_| fs::read_link(path)).unwrap_or_default()
     } else {
@@ -68,6 +65,14 @@ fn describe(path: &str, container: &str) -> Result<HeaderValue> {
     });
     let text = base64::engine::general_purpose::STANDARD.encode(value.to_string());
     Ok(HeaderValue::from_str(&text).expect("base64 is a header's text"))
+}
+
+/// Why there is nothing at a path.
+fn unfound(error: &io::Error, path: &str, container: &str) -> ApiError {
+    match error.kind() {
+        io::ErrorKind::NotADirectory => ApiError::internal(format!("lstat {path}: not a directory")),
+        _ => ApiError::not_found(format!("Could not find the file {path} in container {container}")),
+    }
 }
 
 /// A trailing slash or dot asks for what a link leads to.
@@ -215,8 +220,7 @@ pub(crate) async fn put(daemon: Arc<Daemon>, mut call: Call) -> Result<Response>
         let file = io::BufReader::new(spool.reopen()?);
         let mut plain = decompressed(file)?;
         root::within(&here, &at, || {
-            let metadata = fs::metadata(&path)
-                .map_err(|_| ApiError::not_found(format!("Could not find the file {path} in container {name}")))?;
+            let metadata = fs::metadata(&path).map_err(|error| unfound(&error, &path, &name))?;
             if !metadata.is_dir() {
                 return Err(ApiError::bad("extraction point is not a directory"));
             }

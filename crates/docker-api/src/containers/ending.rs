@@ -8,7 +8,7 @@ use engine::{ExitStatus, Sandbox};
 use super::record::{Record, Status};
 use super::start::{announce_networks, launch};
 use super::table::Container;
-use super::{MAIN, health};
+use super::{MAIN, health, shm};
 use crate::daemon::Daemon;
 use crate::error::blocking;
 use crate::networks;
@@ -30,8 +30,9 @@ pub(super) async fn watch_end(daemon: Arc<Daemon>, container: Arc<Container>, sa
     let exit_code = exit.as_ref().map_or(255, |exit| exit.exit_code);
     // What others may want at once (addresses, ports, volumes) is let go before anybody is told; the rest of the run
     // (its shim, cgroups and mounts) goes behind their backs.
-    let (at, of) = (daemon.clone(), record.clone());
+    let (at, of, directory) = (daemon.clone(), record.clone(), container.directory.clone());
     let detached = blocking(move || {
+        shm::release(&directory);
         at.volumes.let_go(&of.id);
         for mount in of.mounts.iter().filter(|mount| mount.kind == "volume") {
             let attributes = [("container", of.id.clone()), ("driver", "local".to_owned())];

@@ -162,10 +162,13 @@ fn image_name(daemon: &Daemon, record: &Record) -> String {
     }
 }
 
+/// In the container, on the host, and the protocol.
+type Port<'a> = (u16, Option<u16>, &'a str);
+
 /// Filters that look at one container alone.
 pub(super) fn passes(daemon: &Daemon, record: &Record, filters: &Filters) -> bool {
     // What is shown of ports is what is looked for: of a container that does not run, nothing.
-    let ports: Vec<(u16, Option<u16>, &str)> = record
+    let ports: Vec<Port<'_>> = record
         .ports
         .iter()
         .filter_map(|(port, bindings)| {
@@ -178,7 +181,7 @@ pub(super) fn passes(daemon: &Daemon, record: &Record, filters: &Filters) -> boo
             public.into_iter().map(move |public| (private, public, protocol))
         })
         .collect();
-    let port = |key: &str, wanted: &str, own: fn(&(u16, Option<u16>, &str)) -> Option<u16>| {
+    let port = |key: &str, wanted: &str, own: fn(&Port<'_>) -> Option<u16>| {
         port_range(key, wanted).is_ok_and(|(range, protocol)| {
             ports.iter().any(|port| port.2 == protocol && own(port).is_some_and(|own| range.contains(&own)))
         })

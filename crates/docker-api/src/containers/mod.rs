@@ -25,6 +25,7 @@ mod record;
 mod remove;
 mod root;
 mod security;
+mod shm;
 mod signal;
 mod spec;
 mod start;

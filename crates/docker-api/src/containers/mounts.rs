@@ -199,7 +199,7 @@ impl Plan {
                 let driver = driver.and_then(|options| serde_json::from_value(options.clone()).ok());
                 let made = (options.labels, driver.unwrap_or_default());
                 self.volume(daemon, &request.source, &destination, !request.read_only, "z", made)?;
-                if options.no_copy || !options.subpath.is_empty() {
+                if options.no_copy {
                     self.no_copy.push(destination);
                 }
             }

@@ -9,7 +9,7 @@ use engine::{
 use super::options::{HostOptions, MountRequest};
 use super::record::{MountPoint, Record};
 use super::security::{Security, capabilities};
-use super::{MAIN, disks};
+use super::{MAIN, disks, shm};
 use crate::error::{ApiError, Result};
 
 /// What of `/proc` may be mounted on: what containers show as theirs, such as the memory they have.
@@ -65,8 +65,8 @@ pub(super) fn check(record: &Record) -> Result<()> {
 pub(super) struct Shared {
     /// `/proc/PID/ns/pid` of another container.
     pub pid: Option<String>,
-    /// `/proc/PID/ns/ipc` and what is at its `/dev/shm`.
-    pub ipc: Option<(PathBuf, String)>,
+    /// `/proc/PID/ns/ipc` and where on the host its `/dev/shm` is.
+    pub ipc: Option<(PathBuf, PathBuf)>,
     /// The ids of the host that are its own; `None`: all of them.
     pub users: Option<IdRange>,
 }
@@ -116,7 +116,11 @@ pub(super) fn container(
     } else if host.ipc_mode == "host" {
         mounts.push(Mount::bind("/dev/shm", "/dev/shm", false));
     } else if let Some((_, shm)) = &shared.ipc {
-        mounts.push(Mount::bind(shm.clone(), "/dev/shm", false));
+        mounts.push(shared_memory(shm));
+    } else if host.ipc_mode == "shareable" {
+        mounts.push(shared_memory(&shm::path(directory)));
+    } else if host.ipc_mode == "none" {
+        mounts.push(Mount { fstype: "none".into(), ..tmpfs("/dev/shm", &[]) });
     } else {
         let options = ["nosuid", "noexec", "nodev", "mode=1777", &format!("size={}", host.shm_size)];
         mounts.push(Mount { source: "shm".into(), ..tmpfs("/dev/shm", &options) });
@@ -163,6 +167,13 @@ pub(super) fn container(
         labels: options.labels.clone(),
         ..ContainerSpec::default()
     })
+}
+
+/// A `/dev/shm` that containers share.
+fn shared_memory(path: &Path) -> Mount {
+    let mut mount = Mount::bind(path.to_string_lossy(), "/dev/shm", false);
+    mount.options.extend(["nosuid", "noexec", "nodev"].map(String::from));
+    mount
 }
 
 /// Where its output goes, and how much of it is kept.

@@ -11,7 +11,7 @@ use super::ending::{FIRST_PAUSE, watch_end};
 use super::record::{Health, MountPoint, Record, Status};
 use super::spec::{self, Shared};
 use super::table::Container;
-use super::{MAIN, health, init_layer, root, users};
+use super::{MAIN, health, init_layer, root, shm, users};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::networks::{self, Attached};
@@ -73,7 +73,12 @@ pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> 
     let plain = |error: ApiError| (error, 128);
     let record = container.snapshot();
     let (at, of) = (daemon.clone(), container.clone());
-    let prepared = blocking(move || prepare(&at, &of, &record).inspect_err(|_| at.volumes.let_go(&of.id)));
+    let prepared = blocking(move || {
+        prepare(&at, &of, &record).inspect_err(|_| {
+            shm::release(&of.directory);
+            at.volumes.let_go(&of.id);
+        })
+    });
     let prepared = prepared.await.map_err(plain)?;
     // Parts of volumes are in their places once the container is made.
     let Prepared { attached, sandbox_spec, container_spec, parts: _parts } = prepared;
@@ -111,6 +116,7 @@ pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> 
         Err(failure) => {
             let (at, of) = (daemon.clone(), container.clone());
             let _ = blocking(move || {
+                shm::release(&of.directory);
                 at.volumes.let_go(&of.id);
                 networks::detach(&at, &of.snapshot())
             })
@@ -203,7 +209,6 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
         let attributes = attributes.map(|(name, value)| (name.to_owned(), value)).into();
         daemon.events.emit("volume", "mount", &mount.name, attributes);
     }
-    fill_volumes(daemon, container, record, &layers)?;
     let (mut parts, mut mounts) = (subpath::Held::default(), record.mounts.clone());
     for mount in &mut mounts {
         if let Some(part) = record.subpath(&mount.destination) {
@@ -211,7 +216,9 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
             mount.source = part.to_string_lossy().into_owned();
         }
     }
+    fill_volumes(daemon, container, record, &mounts, &layers)?;
     let shared = shared(daemon, record)?;
+    shm::prepare(record, &container.directory)?;
     let groups = groups(record, &snapshot)?;
     let attached = networks::attach(daemon, record)?;
     let specs = || -> Result<_> {
@@ -240,8 +247,14 @@ pub(super) fn layers(daemon: &Daemon, snapshot: &Snapshot) -> Vec<PathBuf> {
     snapshot.lower.iter().cloned().chain(std::iter::once(init)).collect()
 }
 
-/// Gives an empty volume what the image has in its place.
-fn fill_volumes(daemon: &Daemon, container: &Container, record: &Record, layers: &[PathBuf]) -> Result<()> {
+/// Gives an empty volume, or its part, what the image has in its place.
+fn fill_volumes(
+    daemon: &Daemon,
+    container: &Container,
+    record: &Record,
+    mounts: &[MountPoint],
+    layers: &[PathBuf],
+) -> Result<()> {
     let wants = |mount: &&MountPoint| {
         let inside = mount.destination.trim_start_matches('/');
         mount.kind == "volume"
@@ -249,7 +262,7 @@ fn fill_volumes(daemon: &Daemon, container: &Container, record: &Record, layers:
             && std::fs::read_dir(&mount.source).is_ok_and(|mut entries| entries.next().is_none())
             && layers.iter().any(|layer| layer.join(inside).is_dir())
     };
-    for mount in record.mounts.iter().filter(wants) {
+    for mount in mounts.iter().filter(wants) {
         root::copy_out(daemon, container, Path::new(&mount.destination), Path::new(&mount.source))?;
     }
     Ok(())
@@ -263,12 +276,9 @@ fn shared(daemon: &Daemon, record: &Record) -> Result<Shared> {
         shared.pid = Some(format!("/proc/{pid}/ns/pid"));
     }
     if let Some(other) = record.host.ipc_mode.strip_prefix("container:") {
-        let other = networks::running(daemon, other)?.snapshot();
-        if other.host.ipc_mode == "private" {
-            return Err(ApiError::conflict("non-shareable IPC (hint: use IpcMode:shareable for the donor container)"));
-        }
-        let pid = other.state.pid;
-        shared.ipc = Some((format!("/proc/{pid}/ns/ipc").into(), format!("/proc/{pid}/root/dev/shm")));
+        let memory = shm::of(daemon, other)?;
+        let pid = networks::running(daemon, other)?.record().state.pid;
+        shared.ipc = Some((format!("/proc/{pid}/ns/ipc").into(), memory));
     }
     Ok(shared)
 }

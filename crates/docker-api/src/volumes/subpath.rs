@@ -32,13 +32,13 @@ pub(crate) fn open(volume: &Path, subpath: &str) -> Result<File> {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_BENEATH);
     match openat2(&root, Path::new(subpath), how) {
         Ok(found) => Ok(File::from(found)),
-        Err(nix::Error::EXDEV | nix::Error::ELOOP) => Err(ApiError::internal(format!(
-            "path {} escapes from base: potential path traversal attempt",
-            path.display()
+        Err(nix::Error::EXDEV | nix::Error::ELOOP) => Err(ApiError::bad(format!(
+            "path concatenation escapes the base directory, base: {}, subpath: {subpath}",
+            volume.display()
         ))),
         Err(errno) => {
             let (path, why) = (path.display(), errno.desc().to_lowercase());
-            Err(ApiError::internal(format!("cannot access path {path}: lstat {path}: {why}")))
+            Err(ApiError::not_found(format!("cannot access path {path}: lstat {path}: {why}")))
         }
     }
 }
@@ -113,7 +113,7 @@ mod tests {
         assert!(open(volume.path(), "a/b").is_ok());
         assert!(open(volume.path(), "inside/b").is_ok());
         for path in ["outside", "outside/passwd", "a/up"] {
-            assert!(open(volume.path(), path).unwrap_err().message.contains("escapes from base"), "{path}");
+            assert!(open(volume.path(), path).unwrap_err().message.contains("escapes the base directory"), "{path}");
         }
         let missing = open(volume.path(), "c").unwrap_err().message;
         assert!(missing.ends_with("/c: no such file or directory"), "{missing}");

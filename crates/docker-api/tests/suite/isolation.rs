@@ -68,7 +68,7 @@ fn what_a_build_runs_is_root_inside_and_nobody_outside_too() {
     let shown = shown.ok();
     let words: Vec<&str> = shown.split_whitespace().collect();
     let first: u32 = words[1].parse().expect("an id of the host");
-    assert!(first >= 65_536 && first % 65_536 == 0, "{shown}");
+    assert!(first >= 65_536 && first.is_multiple_of(65_536), "{shown}");
     assert_eq!(words[3..6], ["0", "own", "1000"], "{shown}");
     // In the layer, it is root's.
     assert_eq!(words[8..10], ["0", "0"], "{shown}");
@@ -142,4 +142,28 @@ fn a_last_line_without_an_end_is_shown_without_one() {
     world.docker(&["run", "--name", "work", "busybox", "sh", "-c", "echo first; printf last"]).ok();
     assert_eq!(world.docker(&["logs", "work"]).stdout, "first\nlast");
     assert_eq!(world.docker(&["logs", "--tail", "1", "work"]).stdout, "last");
+}
+
+#[test]
+fn shared_memory_is_shared_with_those_who_may_and_the_hosts_with_nobody() {
+    let mut world = World::new();
+    for mode in ["shareable", "private"] {
+        world.docker(&["run", "-d", "--name", mode, "--ipc", mode, "busybox", "sleep", "1000"]).ok();
+        world.docker(&["exec", mode, "sh", "-c", "echo mine > /dev/shm/own"]).ok();
+    }
+    let look = |mode: &str| world.docker(&["run", "--rm", "--ipc", mode, "busybox", "sh", "-c", "ls /dev/shm; mount"]);
+    let (shared, _) =
+        look("container:shareable").ok().split_once('\n').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    assert_eq!(shared, "own");
+    assert!(look("container:private").fails(125).contains("non-shareable IPC"));
+    assert!(!look("none").ok().contains("/dev/shm"));
+    let limited = look("shareable").ok();
+    assert!(limited.lines().any(|line| line.contains("on /dev/shm type tmpfs") && line.contains("size=65536k")));
+    world.crash_and_restart();
+    let look = ["run", "--rm", "--ipc", "container:shareable", "busybox", "cat", "/dev/shm/own"];
+    assert_eq!(world.docker(&look).ok(), "mine");
+    let on_host = || std::fs::read_to_string("/proc/self/mounts").unwrap().matches("/shm ").count();
+    let before = on_host();
+    world.docker(&["rm", "-f", "shareable"]).ok();
+    assert!(on_host() < before);
 }

@@ -195,6 +195,10 @@ fn limits_and_privileges_are_those_asked_for() {
     // Of a privileged container, too, if it has one of its own.
     let refused = world.docker(&["run", "--rm", "--privileged", "--security-opt", &option, "busybox", "mkdir", "/d"]);
     assert!(refused.code != 0 && refused.stderr.contains("not permitted"), "{refused:?}");
+    // A working directory is made where there is none, in a volume as well.
+    let made = ["run", "--rm", "-v", "v:/v", "-w", "/v/new/dir", "busybox", "sh", "-c", "pwd; ls -nd ."];
+    assert!(world.docker(&made).ok().starts_with("/v/new/dir\ndrwxr-xr-x    2 0        0"));
+    assert_eq!(world.docker(&["run", "--rm", "-w", "/some/where", "-u", "me", "busybox", "pwd"]).ok(), "/some/where");
     let refused = world.docker(&["run", "--rm", "busybox", "/etc"]).fails(126);
     assert!(refused.contains("is a directory"), "{refused}");
     world.docker(&["create", "--name", "off", "busybox", "true"]).ok();

@@ -19,6 +19,7 @@ use super::mapping::{IDMAP, Mapped};
 use super::propagation::Propagation;
 use super::protocol::{self, Failure, Setup};
 use super::trace::Trace;
+use super::working_directory;
 use crate::cgroup::Cgroups;
 use crate::directory::{ContainerDirectory, Directory, load};
 use crate::launch;
@@ -89,6 +90,7 @@ fn build(
     }
     let (passwd, group) = user::databases(&rootfs);
     let ids = user::resolve(&spec.user, &passwd, &group).map_err(Failure::Create)?;
+    working_directory::make(&rootfs, spec, mapped.map_or(0, |mapped| mapped.ids.first));
     let cgroup_group = order.cgroups.group(cgroup);
     cgroup_group.create(&spec.resources).map_err(|error| create_failure("cgroup", error))?;
     if let Some(rules) = oci::device_rules(spec) {

@@ -18,6 +18,7 @@ mod server;
 mod stdio;
 mod trace;
 mod user_namespace;
+mod working_directory;
 
 use std::ffi::OsString;
 use std::fs::File;
