@@ -87,12 +87,9 @@ async fn join(daemon: Arc<Daemon>, mut call: Call, wanted: Wanted, other: Option
             let _ = connection.writer.shutdown().await;
             return;
         };
-        // Who wants to hear nothing stays until the container ends, as who hears it.
-        let hears = wanted.stdout && streams.stdout.is_some() || wanted.stderr && streams.stderr.is_some();
+        // Who wants to hear nothing, or what the process has closed, stays until the container ends, as who hears it.
         let ended = async {
-            if !hears {
-                let _ = moments.wait_for(|moment| moment.ends > ends || moment.removed).await;
-            }
+            let _ = moments.wait_for(|moment| moment.ends > ends || moment.removed).await;
         };
         let detached = converse(connection, streams, wanted, frames, tty.then_some(keys), ended).await;
         if detached {

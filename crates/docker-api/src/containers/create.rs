@@ -29,6 +29,9 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     }
     if call.version < Version(40) {
         surroundings.host_config.pids_limit = None;
+        if surroundings.host_config.ipc_mode.is_empty() {
+            surroundings.host_config.ipc_mode = "shareable".to_owned();
+        }
     }
     // Before, what is mounted in a read-only mount stayed as it was.
     let shallow_read_only = call.version < Version(44);
@@ -55,8 +58,15 @@ fn make(
     }
     let image = find_image(daemon, &options.image)?;
     merge(&mut options, &image);
-    if options.cmd.iter().chain(&options.entrypoint).flatten().next().is_none_or(String::is_empty) {
+    if options.cmd.iter().chain(&options.entrypoint).flatten().next().is_none() {
         return Err(ApiError::bad("no command specified"));
+    }
+    // By their IDs: whoever has the name later is another.
+    for mode in [&mut host_config.pid_mode, &mut host_config.ipc_mode] {
+        if let Some(other) = mode.strip_prefix("container:").filter(|name| !name.is_empty()) {
+            let other = daemon.containers.find(other).map_err(|error| ApiError::bad(error.message))?;
+            *mode = format!("container:{}", other.id);
+        }
     }
     let warnings = accept::complete(&mut host_config);
     accept::check(&options, &host_config)?;

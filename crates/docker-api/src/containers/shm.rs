@@ -51,6 +51,8 @@ pub(super) fn of(daemon: &Daemon, donor: &str) -> Result<PathBuf> {
         Some(next) => of(daemon, next),
         None if mode == "host" => Ok("/dev/shm".into()),
         None if mode == "shareable" => Ok(path(&donor.directory)),
-        None => Err(ApiError::conflict("non-shareable IPC (hint: use IpcMode:shareable for the donor container)")),
+        None => Err(ApiError::conflict(
+            "failed to join IPC namespace: non-shareable IPC (hint: use IpcMode:shareable for the donor container)",
+        )),
     }
 }

@@ -268,16 +268,26 @@ fn fill_volumes(
     Ok(())
 }
 
+/// The process of a container whose namespace another joins.
+fn donor(daemon: &Daemon, name: &str, namespace: &str) -> Result<i32> {
+    let failed = |reason: String| ApiError::internal(format!("failed to join {namespace} namespace: {reason}"));
+    let donor = daemon.containers.find(name).map_err(|error| failed(error.message))?;
+    match donor.status().is_live() {
+        true => Ok(donor.record().state.pid),
+        false => Err(failed(format!("container {} is not running", donor.id))),
+    }
+}
+
 /// The namespaces of other containers.
 fn shared(daemon: &Daemon, record: &Record) -> Result<Shared> {
     let mut shared = Shared { users: users::ids(daemon, record), ..Shared::default() };
     if let Some(other) = record.host.pid_mode.strip_prefix("container:") {
-        let pid = networks::running(daemon, other)?.record().state.pid;
+        let pid = donor(daemon, other, "PID")?;
         shared.pid = Some(format!("/proc/{pid}/ns/pid"));
     }
     if let Some(other) = record.host.ipc_mode.strip_prefix("container:") {
+        let pid = donor(daemon, other, "IPC")?;
         let memory = shm::of(daemon, other)?;
-        let pid = networks::running(daemon, other)?.record().state.pid;
         shared.ipc = Some((format!("/proc/{pid}/ns/ipc").into(), memory));
     }
     Ok(shared)

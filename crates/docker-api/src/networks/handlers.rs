@@ -165,6 +165,11 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             ))
         };
         let subnet: Cidr = config.subnet.parse().map_err(|_| invalid())?;
+        if subnet.address().is_ipv4() && subnet.prefix() > SMALLEST {
+            return Err(ApiError::bad(format!(
+                "invalid network config:\ninvalid subnet {subnet}: it is too small: /{SMALLEST} is the least"
+            )));
+        }
         if subnet.address().is_ipv6() {
             // Without `--ipv6` it is not looked at.
             if request.enable_ipv6 {
@@ -233,6 +238,9 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     daemon.events.emit("network", "create", &record.id, record.event_attributes());
     Ok(created(&json!({"Id": record.id, "Warning": ""})))
 }
+
+/// A network of fewer addresses has no room for the host and a container.
+const SMALLEST: u8 = 29;
 
 /// Refuses what would otherwise be another network than the one that was asked for.
 fn unserved(request: &CreateRequest) -> Result<()> {

@@ -11,7 +11,7 @@ use super::machine::{architecture, hostname, kernel, memory_total, processors, s
 use crate::containers::Status;
 use crate::daemon::Daemon;
 use crate::error::{Result, blocking};
-use crate::http::{API_VERSION, Call, MIN_API_VERSION, Response, empty, json as json_answer, plain};
+use crate::http::{API_VERSION, Call, MIN_API_VERSION, Response, Version, empty, json as json_answer, plain};
 use crate::time;
 
 /// Whether anybody is there, and which API is spoken.
@@ -58,7 +58,7 @@ pub(crate) async fn version(daemon: Arc<Daemon>, _: Call) -> Result<Response> {
 }
 
 /// The engine at a glance.
-pub(crate) async fn info(daemon: Arc<Daemon>, _: Call) -> Result<Response> {
+pub(crate) async fn info(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     blocking(move || {
         let count = |wanted: &[Status]| {
             daemon.containers.all().iter().filter(|container| wanted.contains(&container.record().state.status)).count()
@@ -81,7 +81,7 @@ pub(crate) async fn info(daemon: Arc<Daemon>, _: Call) -> Result<Response> {
                 json!({"Name": "docker.io", "Mirrors": mirrors, "Secure": true, "Official": true}),
             )])
             .collect();
-        Ok(json_answer(&json!({
+        let mut info = json!({
             "ID": daemon.id,
             "Containers": total,
             "ContainersRunning": running,
@@ -130,7 +130,16 @@ pub(crate) async fn info(daemon: Arc<Daemon>, _: Call) -> Result<Response> {
             "DefaultAddressPools": daemon.config.network.pools.iter()
                 .map(|(range, size)| json!({"Base": range.to_string(), "Size": size})).collect::<Vec<_>>(),
             "Warnings": [],
-        })))
+        });
+        if call.version < Version(50) {
+            // Docker's own chains of iptables, which this engine does without.
+            info["BridgeNfIptables"] = json!(false);
+            info["BridgeNfIp6tables"] = json!(false);
+        }
+        if call.version >= Version(49) {
+            info["FirewallBackend"] = json!({"Driver": "nftables"});
+        }
+        Ok(json_answer(&info))
     })
     .await
 }

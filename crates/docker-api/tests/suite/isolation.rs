@@ -159,6 +159,13 @@ fn shared_memory_is_shared_with_those_who_may_and_the_hosts_with_nobody() {
     assert!(!look("none").ok().contains("/dev/shm"));
     let limited = look("shareable").ok();
     assert!(limited.lines().any(|line| line.contains("on /dev/shm type tmpfs") && line.contains("size=65536k")));
+    assert!(look("container:nobody").fails(125).contains("No such container: nobody"));
+    world.docker(&["create", "--name", "idle", "busybox", "true"]).ok();
+    let id = world.docker(&["inspect", "-f", "{{.Id}}", "idle"]).ok();
+    world.docker(&["create", "--name", "joins", "--pid", "container:idle", "busybox", "true"]).ok();
+    assert_eq!(world.docker(&["inspect", "-f", "{{.HostConfig.PidMode}}", "joins"]).ok(), format!("container:{id}"));
+    let refused = world.docker(&["start", "joins"]).fails(1);
+    assert!(refused.contains(&format!("failed to join PID namespace: container {id} is not running")), "{refused}");
     world.crash_and_restart();
     let look = ["run", "--rm", "--ipc", "container:shareable", "busybox", "cat", "/dev/shm/own"];
     assert_eq!(world.docker(&look).ok(), "mine");

@@ -218,6 +218,8 @@ fn containers_get_their_addresses_from_the_range_for_them() {
     assert_eq!(addresses, [format!("{base}4"), format!("{base}5")]);
     let full = world.docker(&["run", "--rm", "--network", "few", "busybox", "true"]).fails(125);
     assert!(full.contains("no available IPv4 addresses"), "{full}");
+    let narrow = world.docker(&["network", "create", "--subnet", "192.168.211.0/31", "no"]).fails(1);
+    assert!(narrow.contains("invalid subnet 192.168.211.0/31"), "{narrow}");
     let outside = world.docker(&["network", "create", "--subnet", &subnet, "--ip-range", "1.2.3.0/28", "no"]).fails(1);
     assert!(outside.contains("no matching subnet for range 1.2.3.0/28"), "{outside}");
 }

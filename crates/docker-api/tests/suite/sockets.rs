@@ -141,6 +141,9 @@ fn a_body_is_json_and_may_be_null() {
     }
     let said = send(&world, path, JSON, "{}");
     assert!(said.contains(r#"{"message":"no command specified"}"#), "{said}");
+    // A word of nothing is a word; it is the start that fails.
+    let said = send(&world, path, JSON, r#"{"Image":"busybox","Cmd":[""]}"#);
+    assert!(said.starts_with("HTTP/1.1 201"), "{said}");
     for ports in [r#"{"80/tcp":[{"HostPort":"aa80"}]}"#, r#"{"aa80":[]}"#] {
         let body = format!(r#"{{"Image":"busybox","Cmd":["true"],"HostConfig":{{"PortBindings":{ports}}}}}"#);
         let said = send(&world, path, JSON, &body);
@@ -157,7 +160,35 @@ fn a_body_is_json_and_may_be_null() {
         assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(said), "{answer}");
     }
     assert!(send(&world, "/v1.41/containers/any/copy", JSON, "{}").starts_with("HTTP/1.1 404"));
+    for (version, mode) in [("1.39", "shareable"), ("1.40", "private")] {
+        let name = format!("of-{version}");
+        let body = r#"{"Image":"busybox","Cmd":["true"]}"#;
+        let made = send(&world, &format!("/v{version}/containers/create?name={name}"), JSON, body);
+        assert!(made.starts_with("HTTP/1.1 201"), "{made}");
+        assert_eq!(world.docker(&["inspect", "-f", "{{.HostConfig.IpcMode}}", &name]).ok(), mode);
+    }
+    for (version, old, firewall) in [("1.41", true, false), ("1.50", false, true)] {
+        let info = ask(&world, &format!("GET /v{version}/info HTTP/1.1"));
+        assert_eq!(info.contains(r#""BridgeNfIptables":false"#), old, "{info}");
+        assert_eq!(info.contains(r#""FirewallBackend":{"Driver":"nftables"}"#), firewall, "{info}");
+    }
     assert!(ask(&world, "OPTIONS /v1.41/anything HTTP/1.1").starts_with("HTTP/1.1 200"));
+}
+
+#[test]
+fn who_attached_stays_while_the_process_runs_though_it_closed_its_output() {
+    let world = World::new();
+    let script = "exec 1>&- 2>&-; cat > /kept; read word < /kept; test $word = hello";
+    world.docker(&["create", "-i", "--name", "silent", "busybox", "sh", "-c", script]).ok();
+    let mut child = std::process::Command::new("docker")
+        .args(["-H", &format!("unix://{}", world.path("docker.sock").display()), "start", "-ai", "silent"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    child.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    world.docker(&["rm", "silent"]).ok();
 }
 
 #[test]

@@ -102,7 +102,7 @@ pub struct RootFs {
     #[serde(rename = "type", default)]
     pub kind: String,
     /// Digests of the uncompressed layers, lowest first.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub diff_ids: Vec<Digest>,
 }
 

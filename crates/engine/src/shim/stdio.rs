@@ -260,7 +260,8 @@ impl Streams {
             }
         }
         self.clients.retain(|client| client.outputs.iter().any(Option::is_some) || client.stdin.is_some());
-        if ended == [true, true] {
+        // A process may close its output and still read.
+        if ended == [true, true] && self.stdin.is_none() {
             for client in &mut self.clients {
                 client.stdin = None;
             }
