@@ -410,8 +410,11 @@ fn open_context(
         Source::Path(path) => {
             let text =
                 read(path)?.ok_or_else(|| Kind::invalid(format!("Cannot locate specified Dockerfile: {path}")))?;
-            if text.trim().is_empty() {
+            if text.is_empty() {
                 return Err(Kind::invalid(format!("The Dockerfile ({path}) cannot be empty")));
+            }
+            if text.trim().is_empty() {
+                return Err(Kind::invalid("failed to parse Dockerfile: file with no instructions".to_owned()));
             }
             (text, read(&format!("{path}.dockerignore"))?)
         }
