@@ -414,7 +414,7 @@ fn open_context(
                 return Err(Kind::invalid(format!("The Dockerfile ({path}) cannot be empty")));
             }
             if text.trim().is_empty() {
-                return Err(Kind::invalid("failed to parse Dockerfile: file with no instructions".to_owned()));
+                return Err(Kind::invalid("failed to parse Dockerfile: file with no instructions"));
             }
             (text, read(&format!("{path}.dockerignore"))?)
         }
