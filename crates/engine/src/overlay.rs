@@ -79,6 +79,8 @@ fn too_old(error: &io::Error) -> bool {
 fn one_by_one(lower: &[PathBuf], writable: Option<(&Path, &Path)>, volatile: bool, target: &Path) -> io::Result<()> {
     // SAFETY: the name is a static, terminated string; the call returns a new descriptor or -1.
     let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), FSOPEN_CLOEXEC) })?;
+    // What `df` shows of it.
+    set(&context, "source", Path::new("overlay"))?;
     for layer in lower {
         set(&context, "lowerdir+", layer)?;
     }
