@@ -20,7 +20,8 @@ stop: ## end what `make run` started, and leave no trace
 
 build: deps ## the small binary of the pattern containers, then the whole with that embedded; as one workspace, so that they share what is built
 	cargo build --release --locked --workspace --bin hythe-patterns
-	HYTHE_PATTERNS=$(abspath $(OUT))/release/hythe-patterns cargo build --release --locked --workspace --bin hythe
+	HYTHE_PATTERNS=$(abspath $(OUT))/release/hythe-patterns \
+	HYTHE_COMMIT=$$(git rev-parse HEAD 2>/dev/null || printf '%040d' 0) cargo build --release --locked --workspace --bin hythe
 
 test: test-deps images ## all tests, end-to-end included (as root: they make namespaces, mounts and links)
 	HYTHE_TEST_IMAGES=$(CURDIR)/$(IMAGES) FUZZ_SECONDS=$(FUZZ_SECONDS) cargo nextest run --workspace --locked --no-fail-fast

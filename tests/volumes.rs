@@ -107,17 +107,29 @@ kind: Pod
 metadata: {{name: good}}
 spec:
   terminationGracePeriodSeconds: 0
-  volumes: [{{name: v, emptyDir: {{}}}}, {{name: m, emptyDir: {{medium: Memory, sizeLimit: 1Mi}}}}]
+  volumes:
+  - {{name: v, emptyDir: {{}}}}
+  - {{name: m, emptyDir: {{medium: Memory, sizeLimit: 1Mi}}}}
+  - {{name: i, image: {{reference: "busybox:1"}}}}
+  initContainers:
+  - name: says
+    image: busybox:1
+    command: [sh, -c, "echo \"A='from a file'\" > /m/a.env"]
+    volumeMounts: [{{name: m, mountPath: /m}}]
   containers:
   - name: c
     image: busybox:1
-    env: [{{name: NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}]
+    env:
+    - {{name: NAME, valueFrom: {{fieldRef: {{fieldPath: metadata.name}}}}}}
+    - {{name: A, valueFrom: {{fileKeyRef: {{volumeName: m, path: a.env, key: A}}}}}}
     command: [sh, -c, "echo data > /part/file; echo mem > /mpart/file; ln -s {0} /whole/escape; sleep 1000"]
     volumeMounts:
     - {{name: v, mountPath: /whole}}
     - {{name: v, mountPath: /part, subPathExpr: deep/$(NAME)}}
     - {{name: m, mountPath: /mem}}
     - {{name: m, mountPath: /mpart, subPath: part}}
+    - {{name: i, mountPath: /image}}
+    - {{name: i, mountPath: /programs, subPath: bin}}
 ---
 apiVersion: v1
 kind: Pod
@@ -135,6 +147,11 @@ spec:
     cluster.wait_ready("pod/good");
     let sh = |script: &str| cluster.kubectl(&["exec", "good", "--", "sh", "-c", script]);
     eventually("the files", || sh("cat /whole/deep/good/file /mem/part/file") == "data\nmem\n");
+    assert_eq!(
+        sh("echo $A; /image/bin/busybox echo all of it; /programs/busybox echo a part"),
+        "from a file\nall of it\na part\n"
+    );
+    assert!(sh("busybox touch /image/x 2>&1; true").contains("Read-only file system"));
     let full = cluster.try_kubectl(&["exec", "good", "--", "dd", "if=/dev/zero", "of=/mem/big", "bs=64k", "count=64"]);
     assert!(crate::cluster::text(&full.stderr).contains("No space left"), "{full:?}");
     cluster.until("pod/evil", "{.status.containerStatuses[0].state.waiting.reason}", "CreateContainerConfigError");

@@ -327,6 +327,12 @@ impl Runtime for Fake {
         path.to_path_buf()
     }
 
+    async fn stage_image(&self, sandbox: &str, layers: Vec<PathBuf>, target: PathBuf) -> std::io::Result<()> {
+        let volume = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.change(|s| s.journal.push(format!("show {} at {volume} of {sandbox}", layers[0].display())));
+        Ok(())
+    }
+
     async fn connect(&self, _sandbox: &str, port: u16) -> std::io::Result<TcpStream> {
         TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await
     }

@@ -1,4 +1,5 @@
-//! What every cluster has from the start: system namespaces, priority classes, and the `kubernetes` Service.
+//! What every cluster has from the start: system namespaces, priority classes, the `kubernetes` Service, and from where
+//! addresses of Services come.
 
 use std::sync::{Arc, Weak};
 
@@ -39,6 +40,7 @@ pub(crate) async fn run(server: &Arc<ApiServer>) -> Result<(), StartError> {
         });
         make(server, "/apis/scheduling.k8s.io/v1/priorityclasses", &object, false).await?;
     }
+    service_addresses(server).await?;
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     let (address, port) = server.config.advertise;
     let service = json!({
@@ -71,6 +73,28 @@ pub(crate) async fn run(server: &Arc<ApiServer>) -> Result<(), StartError> {
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     });
     make(server, "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", &slice, true).await
+}
+
+/// The default ServiceCIDR: from where addresses of Services come.
+async fn service_addresses(server: &Arc<ApiServer>) -> Result<(), StartError> {
+    const ALL: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+    let path = format!("{ALL}/kubernetes");
+    let mut cidr = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [server.config.service_cidr.to_string()]},
+    });
+    make(server, ALL, &cidr, false).await?;
+    let (_, present) = send(server, Method::GET, &path, &Value::Null).await;
+    let present: Value = serde_json::from_str(&present).unwrap_or_default();
+    if present["status"]["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty()) {
+        return Ok(());
+    }
+    cidr["status"] = json!({"conditions": [{
+        "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes Service CIDR is ready",
+        "lastTransitionTime": present["metadata"]["creationTimestamp"],
+    }]});
+    let (code, answer) = send(server, Method::PUT, &format!("{path}/status"), &cidr).await;
+    if code < 300 { Ok(()) } else { Err(StartError::Bootstrap { object: path, message: answer }) }
 }
 
 /// Makes the `kubernetes` Service and where it leads to again when someone deletes them (`kubectl delete service --all`),

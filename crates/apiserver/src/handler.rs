@@ -69,6 +69,8 @@ async fn route(
     }
     // Questions, which are answered and never kept, have no columns.
     let tables = resource.allows("get") || resource.allows("list");
+    // A list that comes as a watch is for machines.
+    let tables = tables && !(verb == "watch" && query.flag("sendInitialEvents"));
     let offer = Offer { tables, protobuf: resource.schema.message.is_some(), stream: verb == "watch" };
     let refused = |status| (status, Accept::JSON);
     let accept = Accept::parse(&parts.headers, query.optional_flag("pretty"), offer).map_err(refused)?;

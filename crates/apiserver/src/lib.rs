@@ -23,6 +23,7 @@ mod guard;
 mod handler;
 mod health;
 mod in_process;
+mod keep;
 mod links;
 mod managed;
 mod metrics;

@@ -18,6 +18,7 @@ use crate::{
     cache::Cached,
     call::{Call, Reply},
     failure::Outcome,
+    keep::keep,
     negotiate::{Accept, Format, Shape},
     protobuf, scan,
     verbs::list::Page,
@@ -211,7 +212,10 @@ fn write_row(out: &mut Vec<u8>, resource: &Resource, object: &Cached, include: I
         out.extend_from_slice(row.to_string().as_bytes());
         return;
     };
-    let tree: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let tree = match table::fields_read(resource) {
+        Some(names) => keep(&bytes, names),
+        None => serde_json::from_slice(&bytes).unwrap_or_default(),
+    };
     let mut row = table::row(resource, &tree, IncludeObject::None, now);
     if let Some(row) = row.as_object_mut() {
         row.shift_remove("object");

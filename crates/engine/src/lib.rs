@@ -41,7 +41,7 @@ pub use event::{Event, EventKind, Events};
 pub use exec::{Exec, ExecOutput};
 pub use ids::IdRanges;
 pub use oci::all_capabilities;
-pub use overlay::mount as mount_overlay;
+pub use overlay::{mount as mount_overlay, mount_read_only};
 pub use sandbox::Sandbox;
 pub use spec::{
     BlockIo, Capabilities, ContainerSpec, Device, ExecSpec, IdRange, Ipc, LogSpec, Mount, Namespace, PidMode,

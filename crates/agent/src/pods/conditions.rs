@@ -9,6 +9,7 @@ use k8s_openapi::{
 use super::{
     container::{ContainerRecord, Current, Role},
     phase::Phase,
+    restart,
 };
 
 /// What the conditions depend on.
@@ -21,6 +22,8 @@ pub struct Inputs<'a> {
     pub phase: Phase,
     /// Its sandbox and network are up.
     pub sandbox_ready: bool,
+    /// All containers are being ended to start anew.
+    pub restarting: bool,
     /// Conditions that are only there while they hold.
     pub passing: &'a [Passing],
     /// Now.
@@ -52,7 +55,20 @@ pub fn of(inputs: &Inputs<'_>) -> Vec<PodCondition> {
         let verdict = Verdict { status: true, reason: &p.reason, message: p.message.clone() };
         condition(inputs, &p.kind, verdict)
     });
-    verdicts.into_iter().map(|(kind, verdict)| condition(inputs, kind, verdict)).chain(passing).collect()
+    let restarting = inputs.pod.spec.as_ref().filter(|spec| restart::may_be_of_all(spec)).map(|_| {
+        let verdict = match inputs.phase {
+            Phase::Succeeded => verdict(false, "PodCompleted", String::new()),
+            Phase::Failed => verdict(false, "PodFailed", String::new()),
+            _ => verdict(inputs.restarting, "", String::new()),
+        };
+        condition(inputs, "AllContainersRestarting", verdict)
+    });
+    verdicts
+        .into_iter()
+        .map(|(kind, verdict)| condition(inputs, kind, verdict))
+        .chain(restarting)
+        .chain(passing)
+        .collect()
 }
 
 #[derive(Clone)]
@@ -173,6 +189,7 @@ mod tests {
             records: &records,
             phase,
             sandbox_ready: true,
+            restarting: false,
             passing: &[],
             now: Timestamp::UNIX_EPOCH,
         };
@@ -232,6 +249,7 @@ mod tests {
             records: &[],
             phase: Phase::Running,
             sandbox_ready: true,
+            restarting: false,
             passing: &[],
             now: Timestamp::UNIX_EPOCH,
         };

@@ -49,6 +49,9 @@ pub struct ContainerRecord {
     /// Those that its present or last process was given.
     #[serde(default)]
     pub applied: Option<ResourceRequirements>,
+    /// It is to run again whatever its policy says of its end, because all containers of the pod do.
+    #[serde(default)]
+    pub again: bool,
     /// The devices it holds.
     #[serde(default)]
     pub devices: Devices,
@@ -109,6 +112,7 @@ impl ContainerRecord {
             ready: false,
             backoff: Backoff::default(),
             allocated: Some(container.resources.clone().unwrap_or_default()),
+            again: false,
             devices: Devices::new(),
             applied: None,
         }
@@ -152,6 +156,7 @@ impl ContainerRecord {
             self.last = Some(ended.clone());
         }
         self.current = Current::Running { id, started_at };
+        self.again = false;
         self.started = false;
         self.ready = false;
     }

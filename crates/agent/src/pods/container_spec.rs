@@ -85,7 +85,14 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
     mounts.extend(termination_mount(container, paths, parts.attempt));
     if spec.host_users == Some(false) {
         // What the kubelet does for all mounts of such a pod: files belong to the same users inside as on disk.
-        for mount in mounts.iter_mut().filter(|mount| mount.fstype == "bind") {
+        // The kernel does not map an overlay, which is what shows an image: its files are nobody's there.
+        let images: Vec<&str> =
+            spec.volumes.iter().flatten().filter(|v| v.image.is_some()).map(|v| v.name.as_str()).collect();
+        let shown = |path: &str| {
+            let mounted = container.volume_mounts.iter().flatten().filter(|m| images.contains(&m.name.as_str()));
+            mounted.into_iter().any(|m| m.mount_path.trim_start_matches('/') == path.trim_start_matches('/'))
+        };
+        for mount in mounts.iter_mut().filter(|mount| mount.fstype == "bind" && !shown(&mount.destination)) {
             mount.options.push("idmap".to_owned());
         }
     }

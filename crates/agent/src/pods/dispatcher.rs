@@ -31,7 +31,7 @@ use crate::{
     csi,
     node::{SHUTTING_DOWN, eviction},
     static_pods::{self, CONFIG_MIRROR},
-    volumes::remove_tree,
+    volumes::{self, remove_tree},
 };
 
 /// What becomes of a pod that is new to the node.
@@ -417,6 +417,12 @@ async fn clear_directories(context: &Context, orphans: &[(String, PathBuf)]) {
             }
             let logs = context.data_dir().join("log/pods").join(format!("{}_{}_{uid}", record.namespace, record.name));
             let _ = remove_tree(&logs);
+        }
+        let of_images = path.join("volumes").join(format!("kubernetes.io~{}", volumes::IMAGE));
+        for entry in std::fs::read_dir(of_images).into_iter().flatten().flatten() {
+            let volume = entry.file_name();
+            let id = super::prepare::image_volume_id(uid, &volume.to_string_lossy());
+            let _ = context.images.remove_root(&id).await;
         }
         if let Err(error) = csi::unpublish_all(context, path).await {
             tracing::warn!(path = %path.display(), error, "volumes of a pod that is gone are still mounted");

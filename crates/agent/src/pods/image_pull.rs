@@ -1,8 +1,8 @@
-//! Getting a container's image: the pull policy, the registry, and upstream's events and reasons.
+//! Getting an image for a container to run or to read: the pull policy, the registry, and upstream's events and reasons.
 
 use std::{sync::Arc, time::Instant};
 
-use k8s_openapi::api::core::v1::{Container, Pod, Secret};
+use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, Pod, Secret};
 use kube::Api;
 
 use super::pull_secrets;
@@ -32,16 +32,42 @@ pub struct PullFailure {
     pub message: String,
     /// Whether the image backoff counts it.
     pub counts: bool,
+    /// The image that can't be had.
+    pub image: String,
 }
 
-/// The policy of a container; without one it depends on the tag, as upstream defaults it.
-pub fn policy(container: &Container) -> PullPolicy {
-    match container.image_pull_policy.as_deref() {
+/// What is to be had, for which container.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The container that waits for it.
+    pub container: &'a str,
+    /// The image's name.
+    pub image: &'a str,
+    /// When it is pulled.
+    pub policy: PullPolicy,
+}
+
+impl<'a> Wanted<'a> {
+    /// The image that a container runs.
+    pub fn of_container(container: &'a Container) -> Self {
+        let image = container.image.as_deref().unwrap_or_default();
+        Self { container: &container.name, image, policy: policy(container.image_pull_policy.as_deref(), image) }
+    }
+
+    /// The image that a container has mounted.
+    pub fn of_volume(container: &'a Container, source: &'a ImageVolumeSource) -> Self {
+        let image = source.reference.as_deref().unwrap_or_default();
+        Self { container: &container.name, image, policy: policy(source.pull_policy.as_deref(), image) }
+    }
+}
+
+/// The policy as it is declared; without one it depends on the tag, as upstream defaults it.
+fn policy(declared: Option<&str>, image: &str) -> PullPolicy {
+    match declared {
         Some("Always") => PullPolicy::Always,
         Some("Never") => PullPolicy::Never,
         Some("IfNotPresent") => PullPolicy::IfNotPresent,
         _ => {
-            let image = container.image.as_deref().unwrap_or_default();
             let name = image.rsplit('/').next().unwrap_or_default();
             let latest = !image.contains('@') && name.split_once(':').is_none_or(|(_, tag)| tag == "latest");
             if latest { PullPolicy::Always } else { PullPolicy::IfNotPresent }
@@ -50,11 +76,10 @@ pub fn policy(container: &Container) -> PullPolicy {
 }
 
 /// Makes sure that the image is here.
-pub async fn ensure(context: &Arc<Context>, pod: &Pod, container: &Container) -> Result<ImageInfo, PullFailure> {
-    let image = container.image.as_deref().unwrap_or_default();
-    let policy = policy(container);
+pub async fn ensure(context: &Arc<Context>, pod: &Pod, wanted: Wanted<'_>) -> Result<ImageInfo, PullFailure> {
+    let Wanted { container: name, image, policy } = wanted;
     let recorder = &context.recorder;
-    let name = container.name.as_str();
+    let fail = |reason, message, counts| PullFailure { reason, message, counts, image: image.to_owned() };
     let warn = |reason, message: String| recorder.container(pod, name, Severity::Warning, reason, message);
     let present = match context.images.find(image).await {
         Ok(present) => present,
@@ -64,13 +89,13 @@ pub async fn ensure(context: &Arc<Context>, pod: &Pod, container: &Container) ->
             );
             warn("InspectFailed", message.clone());
             warn("Failed", "Error: InvalidImageName".to_owned());
-            return Err(PullFailure { reason: "InvalidImageName", message, counts: false });
+            return Err(fail("InvalidImageName", message, false));
         }
         Err(error) => {
             let message = format!("Failed to inspect image \"{image}\": {error}");
             warn("InspectFailed", message.clone());
             warn("Failed", "Error: ImageInspectError".to_owned());
-            return Err(PullFailure { reason: "ImageInspectError", message, counts: false });
+            return Err(fail("ImageInspectError", message, false));
         }
     };
     let is_new = present.is_none();
@@ -84,7 +109,7 @@ pub async fn ensure(context: &Arc<Context>, pod: &Pod, container: &Container) ->
             let message = format!("Container image \"{image}\" is not present with pull policy of Never");
             warn("ErrImageNeverPull", message.clone());
             warn("Failed", "Error: ErrImageNeverPull".to_owned());
-            return Err(PullFailure { reason: "ErrImageNeverPull", message, counts: false });
+            return Err(fail("ErrImageNeverPull", message, false));
         }
         _ => {}
     }
@@ -115,7 +140,7 @@ pub async fn ensure(context: &Arc<Context>, pod: &Pod, container: &Container) ->
             // Upstream shows an unreachable registry as a failed pull too.
             let reason = if reason == "RegistryUnavailable" { "ErrImagePull" } else { reason };
             warn("Failed", format!("Error: {reason}"));
-            Err(PullFailure { reason, message: error.to_string(), counts: true })
+            Err(fail(reason, error.to_string(), true))
         }
     }
 }
@@ -175,8 +200,7 @@ mod tests {
             ("host:5000/redis:7", PullPolicy::IfNotPresent),
             ("redis@sha256:00", PullPolicy::IfNotPresent),
         ] {
-            let container = Container { image: Some(image.into()), ..Container::default() };
-            assert_eq!(policy(&container), expected, "{image}");
+            assert_eq!(policy(None, image), expected, "{image}");
         }
     }
 

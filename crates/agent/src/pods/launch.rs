@@ -88,6 +88,7 @@ async fn create_and_start(
         facts: &facts,
         references: &prepared.references,
         services: &services,
+        files: &volumes::read_env_files(context, &sandbox.id, container, volumes).await,
         node: context.machine.allocatable(),
     };
     let environment = environment::build(container, &inputs).map_err(config)?;
@@ -112,6 +113,11 @@ async fn create_and_start(
         paths: &paths,
     };
     let spec = container_spec::build(context, parts).map_err(LaunchError::Create)?;
+    for (volume, layers) in prepared.images {
+        let target = paths.volume(volumes::IMAGE, &volume);
+        let staged = context.runtime.stage_image(&sandbox.id, layers, target).await;
+        staged.map_err(|e| config(format!("failed to mount image volume \"{volume}\": {e}")))?;
+    }
     let staged = stage(context, &sandbox.id, container, &sub_paths).await;
     let made = match &staged {
         Ok(()) => context.runtime.create(&sandbox.id, spec).await.map_err(runtime_error),

@@ -2,7 +2,10 @@
 
 use k8s_openapi::api::core::v1::PodSpec;
 
-use super::container::{ContainerRecord, Current, Role};
+use super::{
+    container::{self, ContainerRecord, Current, Ended, Role},
+    restart,
+};
 
 /// `status.phase`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +39,23 @@ impl Phase {
 
 /// The phase. `stopped` says that nothing will be started any more (deleted, evicted, past its deadline).
 pub fn of(spec: &PodSpec, records: &[ContainerRecord], stopped: bool) -> Phase {
-    let policy = spec.restart_policy.as_deref().unwrap_or("Always");
-    let (mut pending_init, mut failed_init) = (0, 0);
-    let (mut running, mut waiting, mut ended, mut succeeded) = (0, 0, 0, 0);
-    for record in records {
+    let declared: Vec<_> = container::of(spec).collect();
+    let (mut pending_init, mut failed_init, mut hopeless) = (0, 0, stopped);
+    let (mut running, mut waiting, mut ended, mut succeeded, mut restartable) = (0, 0, 0, 0, 0);
+    for (index, record) in records.iter().enumerate() {
+        let again = |ended: &Ended| {
+            let own = declared.get(index);
+            record.again || own.is_some_and(|(role, c)| restart::wanted(spec, c, *role, ended.exit_code))
+        };
         match (record.role, &record.current) {
+            (Role::Init, Current::Waiting { .. }) if record.again => pending_init += 1,
             (Role::Init, Current::Running { .. }) => pending_init += 1,
-            (Role::Init, Current::Ended(e)) if e.exit_code != 0 => failed_init += 1,
-            (Role::Init, Current::Ended(_)) => {}
-            (Role::Init, Current::Waiting { .. }) => match &record.last {
-                Some(e) if e.exit_code != 0 => failed_init += 1,
+            (Role::Init, Current::Ended(_) | Current::Waiting { .. }) => match record.ended() {
+                Some(e) if e.exit_code != 0 => {
+                    failed_init += 1;
+                    hopeless |= !again(e);
+                }
+                Some(_) if matches!(record.current, Current::Ended(_)) => {}
                 _ => pending_init += 1,
             },
             (Role::Sidecar, Current::Running { .. }) if record.started => {}
@@ -56,14 +66,18 @@ pub fn of(spec: &PodSpec, records: &[ContainerRecord], stopped: bool) -> Phase {
             (Role::App, Current::Ended(e)) => {
                 ended += 1;
                 succeeded += usize::from(e.exit_code == 0);
+                restartable += usize::from(again(e));
             }
-            (Role::App, Current::Waiting { .. }) => match record.last {
-                Some(_) => ended += 1,
+            (Role::App, Current::Waiting { .. }) => match &record.last {
+                Some(e) => {
+                    ended += 1;
+                    restartable += usize::from(again(e));
+                }
                 None => waiting += 1,
             },
         }
     }
-    if failed_init > 0 && (policy == "Never" || stopped) {
+    if failed_init > 0 && hopeless {
         return Phase::Failed;
     }
     if running == 0 && stopped {
@@ -76,10 +90,9 @@ pub fn of(spec: &PodSpec, records: &[ContainerRecord], stopped: bool) -> Phase {
     }
     match (running, ended) {
         (1.., _) => Phase::Running,
-        (0, 1..) if policy == "Always" => Phase::Running,
+        (0, 1..) if restartable > 0 => Phase::Running,
         (0, n) if n > 0 && n == succeeded => Phase::Succeeded,
-        (0, 1..) if policy == "Never" => Phase::Failed,
-        (0, 1..) => Phase::Running,
+        (0, 1..) => Phase::Failed,
         _ => Phase::Pending,
     }
 }
@@ -151,6 +164,36 @@ mod tests {
         ] {
             assert_eq!(phase(policy, init, apps, false), expected, "{policy} {init}/{apps}");
         }
+    }
+
+    #[test]
+    fn a_container_that_is_to_start_again_by_its_own_rules_keeps_the_pod_running() {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let of_exit = |policy: &str, container: serde_json::Value, code, again| {
+            let spec: PodSpec =
+                serde_json::from_value(json!({"restartPolicy": policy, "containers": [container]})).expect("a spec");
+            let mut record = ContainerRecord::new(&spec.containers[0], Role::App);
+            record.run("x".into(), now);
+            record.end(Ended {
+                id: String::new(),
+                exit_code: code,
+                signal: None,
+                reason: String::new(),
+                message: None,
+                started_at: None,
+                finished_at: now,
+            });
+            record.wait_for("CrashLoopBackOff", None);
+            record.again = again;
+            of(&spec, &[record], false)
+        };
+        let rules = json!({"name": "c", "restartPolicy": "Never",
+            "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]});
+        assert_eq!(of_exit("Never", rules.clone(), 42, false), Phase::Running);
+        assert_eq!(of_exit("Never", rules.clone(), 1, false), Phase::Failed);
+        assert_eq!(of_exit("Never", rules, 137, true), Phase::Running, "all containers start anew");
+        assert_eq!(of_exit("Never", json!({"name": "c", "restartPolicy": "Always"}), 1, false), Phase::Running);
+        assert_eq!(of_exit("Always", json!({"name": "c", "restartPolicy": "Never"}), 1, false), Phase::Failed);
     }
 
     #[test]

@@ -39,7 +39,9 @@ pub fn next(spec: &PodSpec, records: &[ContainerRecord], initialized: bool, now:
         }
     }
     let over = |role: Role, container: &Container, record: &ContainerRecord| {
-        !record.running() && record.ended().is_some_and(|e| !restart::wanted(spec, container, role, e.exit_code))
+        !record.running()
+            && !record.again
+            && record.ended().is_some_and(|e| !restart::wanted(spec, container, role, e.exit_code))
     };
     let done =
         all.iter().zip(records).filter(|((role, _), _)| *role == Role::App).all(|((role, c), r)| over(*role, c, r));

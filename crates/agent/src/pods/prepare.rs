@@ -1,7 +1,7 @@
 //! What a container needs before it can be created, gathered while the sandbox is being made: image, root file
 //! system, and the ConfigMaps and Secrets of its environment.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use engine::Rootfs;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
@@ -21,6 +21,8 @@ pub struct Prepared {
     pub image: ImageInfo,
     /// The root file system.
     pub root: Rootfs,
+    /// The layers of the images that it mounts, the topmost first, by the name of the volume.
+    pub images: BTreeMap<String, Vec<PathBuf>>,
     /// What the environment refers to.
     pub references: References,
     /// The runtime's id of the container whose processes it is to see, for an ephemeral container with a target.
@@ -30,9 +32,9 @@ pub struct Prepared {
 /// Why not.
 #[derive(Clone, Debug)]
 pub enum PrepareError {
-    /// There is no image.
+    /// An image is missing.
     Image(PullFailure),
-    /// The root file system could not be made: `CreateContainerError`.
+    /// A root file system could not be made: `CreateContainerError`.
     Root(String),
     /// The API did not answer: `CreateContainerConfigError`.
     References(String),
@@ -41,6 +43,11 @@ pub enum PrepareError {
 /// The name of the root file system of one attempt.
 pub fn root_id(uid: &str, container: &str, attempt: u32) -> String {
     format!("{uid}.{container}.{attempt}")
+}
+
+/// The name of what a pod's volume shows of an image.
+pub fn image_volume_id(uid: &str, volume: &str) -> String {
+    format!("{uid}.{volume}.volume")
 }
 
 /// Gathers it all.
@@ -52,15 +59,37 @@ pub async fn prepare(
 ) -> Result<Prepared, PrepareError> {
     let root_id = root_id(pod.metadata.uid.as_deref().unwrap_or_default(), &container.name, attempt);
     let image_and_root = async {
-        let image = image_pull::ensure(context, pod, container).await.map_err(PrepareError::Image)?;
+        let wanted = image_pull::Wanted::of_container(container);
+        let image = image_pull::ensure(context, pod, wanted).await.map_err(PrepareError::Image)?;
         let root =
             context.images.prepare_root(&root_id, &image).await.map_err(|e| PrepareError::Root(e.to_string()))?;
-        Ok((image, root))
+        Ok((image, root, image_volumes(context, pod, container).await?))
     };
     let references = references(context, pod, container);
     let (image_and_root, references) = futures::join!(image_and_root, references);
-    let (image, root) = image_and_root?;
-    Ok(Prepared { image, root, references: references.map_err(PrepareError::References)?, pid_of: None })
+    let (image, root, images) = image_and_root?;
+    Ok(Prepared { image, root, images, references: references.map_err(PrepareError::References)?, pid_of: None })
+}
+
+/// Pulls what the container has mounted of images. One that no container mounts is of no interest.
+async fn image_volumes(
+    context: &Arc<Context>,
+    pod: &Pod,
+    container: &Container,
+) -> Result<BTreeMap<String, Vec<PathBuf>>, PrepareError> {
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    let mut out = BTreeMap::new();
+    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        let Some(source) = &volume.image else { continue };
+        if !container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name) {
+            continue;
+        }
+        let wanted = image_pull::Wanted::of_volume(container, source);
+        let image = image_pull::ensure(context, pod, wanted).await.map_err(PrepareError::Image)?;
+        let layers = context.images.prepare_volume(&image_volume_id(uid, &volume.name), &image).await;
+        out.insert(volume.name.clone(), layers.map_err(|e| PrepareError::Root(e.to_string()))?);
+    }
+    Ok(out)
 }
 
 async fn references(context: &Arc<Context>, pod: &Pod, container: &Container) -> Result<References, String> {

@@ -27,6 +27,8 @@ pub struct PodRecord {
     pub start_time: Option<Timestamp>,
     /// The init containers have done their work in this sandbox.
     pub initialized: bool,
+    /// All of its containers are being ended to start anew.
+    pub restarting: bool,
     /// Its containers.
     pub containers: Vec<ContainerRecord>,
     /// Why it failed as a whole: (reason, message).

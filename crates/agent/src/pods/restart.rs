@@ -4,6 +4,9 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use super::container::Role;
 
+/// The action of a rule that restarts all containers.
+const ALL: &str = "RestartAllContainers";
+
 /// `restartPolicy` with the container's own rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestartPolicy {
@@ -29,15 +32,33 @@ pub fn policy(spec: &PodSpec, container: &Container, role: Role) -> RestartPolic
     }
 }
 
+/// The action of the first of the container's own rules that knows `exit_code`.
+fn action(container: &Container, exit_code: i32) -> Option<&str> {
+    let rules = container.restart_policy_rules.iter().flatten();
+    let mut fitting = rules.filter(|rule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
+            let listed = codes.values.iter().flatten().any(|v| *v == exit_code);
+            (codes.operator == "In") == listed
+        })
+    });
+    fitting.next().map(|rule| rule.action.as_str())
+}
+
+/// Whether `exit_code` leads to a restart of all containers of the pod (KEP-5532).
+pub fn of_all(container: &Container, exit_code: i32) -> bool {
+    action(container, exit_code) == Some(ALL)
+}
+
+/// Whether some end of some container may lead to that.
+pub fn may_be_of_all(spec: &PodSpec) -> bool {
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.any(|c| c.restart_policy_rules.iter().flatten().any(|rule| rule.action == ALL))
+}
+
 /// Whether `exit_code` leads to a restart.
 pub fn wanted(spec: &PodSpec, container: &Container, role: Role, exit_code: i32) -> bool {
-    for rule in container.restart_policy_rules.iter().flatten().filter(|r| r.action == "Restart") {
-        if let Some(codes) = &rule.exit_codes {
-            let listed = codes.values.iter().flatten().any(|v| *v == exit_code);
-            if (codes.operator == "In") == listed {
-                return true;
-            }
-        }
+    if action(container, exit_code).is_some_and(|action| action == "Restart" || action == ALL) {
+        return true;
     }
     match policy(spec, container, role) {
         RestartPolicy::Always => true,
@@ -76,8 +97,10 @@ mod tests {
         let spec: PodSpec =
             serde_json::from_value(json!({"restartPolicy": "Never", "containers": []})).expect("a spec");
         let container: Container = serde_json::from_value(json!({"name": "c", "restartPolicy": "Never",
-            "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]}))
+            "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}},
+                {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42, 43]}}]}))
         .expect("a container");
+        assert!(wanted(&spec, &container, Role::App, 43) && of_all(&container, 43) && !of_all(&container, 42));
         assert!(wanted(&spec, &container, Role::App, 42));
         assert!(!wanted(&spec, &container, Role::App, 1));
     }

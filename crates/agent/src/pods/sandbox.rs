@@ -4,16 +4,19 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use engine::{Ipc, Namespace, PidMode, SandboxSpec};
 use k8s_openapi::api::{
-    core::v1::{Pod, PodSpec},
+    core::v1::{Container, Pod, PodSpec},
     node::v1::RuntimeClass,
 };
 use kube::Api;
 
-use super::etc_files;
+use super::{container_spec, etc_files};
 use crate::{
     context::Context,
     net::{AttachRequest, HostPort},
-    spec::qos::{self, QosClass},
+    spec::{
+        qos::{self, QosClass},
+        resources,
+    },
     volumes,
 };
 
@@ -74,6 +77,7 @@ pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<S
             QosClass::Burstable => "burstable".to_owned(),
             QosClass::BestEffort => "besteffort".to_owned(),
         },
+        resources: of_pod(spec),
         tmpfs,
         labels: BTreeMap::from([
             ("io.kubernetes.pod.name".to_owned(), pod.metadata.name.clone().unwrap_or_default()),
@@ -128,6 +132,15 @@ fn user_ids(context: &Context, spec: &PodSpec, uid: &str) -> std::io::Result<Opt
     }
 }
 
+/// `spec.resources` (KEP-2837): what all containers together may have.
+fn of_pod(spec: &PodSpec) -> engine::Resources {
+    let Some(whole) = &spec.resources else { return engine::Resources::default() };
+    let like_one = Container { resources: Some(whole.clone()), ..Container::default() };
+    let limits = container_spec::limits(&resources::of(&like_one, None));
+    // A container that takes too much ends; the others go on.
+    engine::Resources { unified: BTreeMap::new(), ..limits }
+}
+
 fn sysctls(spec: &PodSpec) -> BTreeMap<String, String> {
     let list = spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten());
     list.map(|s| (s.name.clone(), s.value.clone())).collect()
@@ -146,4 +159,22 @@ fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_pod_declares_as_a_whole_limits_its_sandbox() {
+        let of = |resources: serde_json::Value| {
+            of_pod(&serde_json::from_value(json!({"containers": [], "resources": resources})).expect("a spec"))
+        };
+        let whole = of(json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "1", "memory": "64Mi"}}));
+        assert_eq!((whole.cpu_shares, whole.cpu_quota), (Some(512), Some(100_000)));
+        assert_eq!((whole.memory_limit, whole.unified.len()), (Some(64 << 20), 0));
+        assert_eq!(of(json!(null)), engine::Resources::default());
+    }
 }

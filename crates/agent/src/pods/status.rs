@@ -32,6 +32,8 @@ pub struct Inputs<'a> {
     pub start_time: Timestamp,
     /// Nothing will be started any more.
     pub stopped: bool,
+    /// All containers are being ended to start anew.
+    pub restarting: bool,
     /// Conditions that are only there while they hold.
     pub passing: &'a [Passing],
     /// Why the pod as a whole failed: (reason, message).
@@ -80,6 +82,7 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
         records: inputs.records,
         phase,
         sandbox_ready: inputs.sandbox_ready,
+        restarting: inputs.restarting,
         passing: inputs.passing,
         now: inputs.now,
     });

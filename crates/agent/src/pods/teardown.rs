@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{container::ContainerRecord, prepare::root_id};
+use super::{
+    container::ContainerRecord,
+    prepare::{image_volume_id, root_id},
+};
 use crate::{context::Context, csi, paths::PodPaths, volumes::remove_tree};
 
 /// Ends the sandbox and frees network, root file systems and volumes. Logs and the record stay. What fails is
@@ -32,6 +35,10 @@ pub async fn tear_down(
     });
     for root in roots {
         context.images.remove_root(&root).await.map_err(|e| e.to_string())?;
+    }
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    for volume in volumes.filter(|v| v.image.is_some()) {
+        context.images.remove_root(&image_volume_id(&uid, &volume.name)).await.map_err(|e| e.to_string())?;
     }
     let paths = context.paths(pod);
     csi::unpublish_all(context, &paths.root).await?;

@@ -1,5 +1,7 @@
 //! What the agent needs of an image store.
 
+use std::path::PathBuf;
+
 use async_trait::async_trait;
 use engine::Rootfs;
 
@@ -14,12 +16,20 @@ pub trait Images: Send + Sync + 'static {
     async fn prepare_root(&self, id: &str, image: &ImageInfo) -> Result<Rootfs, ImageError>;
     /// Forgets that root file system; an unknown id is fine.
     async fn remove_root(&self, id: &str) -> Result<(), ImageError>;
+    /// The layers of an image, the topmost first, for a volume named `id` that goes by [`Self::remove_root`]. A volume
+    /// that was made keeps its image, whatever `image` is by now.
+    async fn prepare_volume(&self, id: &str, image: &ImageInfo) -> Result<Vec<PathBuf>, ImageError> {
+        Ok(match self.prepare_root(id, image).await? {
+            Rootfs::Overlay { lower, .. } => lower,
+            Rootfs::Path(path) => vec![path],
+        })
+    }
     /// Bytes that were written to that root file system.
     async fn root_usage(&self, id: &str) -> u64;
     /// Removes an image by its id, with all of its names; refused while a container stands on it.
     async fn remove(&self, id: &str) -> Result<(), ImageError>;
     /// Where they lie on the host; `None` if nowhere of their own.
-    fn directory(&self) -> Option<std::path::PathBuf>;
+    fn directory(&self) -> Option<PathBuf>;
     /// All images here.
     async fn list(&self) -> Result<Vec<ImageInfo>, ImageError>;
 }

@@ -1,5 +1,6 @@
 //! What the agent needs of a container runtime, so that a fake can stand in for the engine in tests and simulations.
 
+mod image_volume;
 mod images;
 mod namespace;
 mod real;
@@ -55,6 +56,11 @@ pub trait Runtime: Send + Sync + 'static {
     async fn stage_sub_path(&self, sandbox: &str, sub_path: SubPath) -> std::io::Result<()>;
     /// Takes binds away after the container that mounts them was made; ones that are not there are fine.
     async fn unstage_sub_paths(&self, sandbox: &str, sub_paths: Vec<SubPath>) -> std::io::Result<()>;
+    /// Shows the layers of an image (the topmost first) at `target`, an existing directory, for reading only, where the
+    /// sandbox's containers can have it mounted; one that is there stays. It goes with the sandbox.
+    async fn stage_image(&self, _sandbox: &str, _layers: Vec<PathBuf>, _target: PathBuf) -> std::io::Result<()> {
+        Ok(())
+    }
     /// Connects to a port of the sandbox's own loopback address.
     async fn connect(&self, sandbox: &str, port: u16) -> std::io::Result<TcpStream>;
     /// Changes the limits of a container that runs; what is `None` stays.

@@ -17,8 +17,8 @@ use tokio::{
 use crate::pods::storage::tree_bytes;
 
 use super::{
-    Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Traffic, Usage, namespace,
-    sub_path,
+    Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Traffic, Usage, image_volume,
+    namespace, sub_path,
 };
 
 /// The engine.
@@ -125,6 +125,10 @@ impl Runtime for EngineRuntime {
 
     async fn unstage_sub_paths(&self, sandbox: &str, wanted: Vec<SubPath>) -> std::io::Result<()> {
         sub_path::unstage(self.process_of(sandbox)?, wanted).await
+    }
+
+    async fn stage_image(&self, sandbox: &str, layers: Vec<PathBuf>, target: PathBuf) -> std::io::Result<()> {
+        image_volume::stage(self.process_of(sandbox)?, layers, target).await
     }
 
     async fn connect(&self, sandbox: &str, port: u16) -> std::io::Result<TcpStream> {
@@ -346,6 +350,15 @@ impl Images for ContentImages {
     async fn remove_root(&self, id: &str) -> Result<(), ImageError> {
         let id = id.to_owned();
         self.blocking(move |c| c.remove_snapshot(&id)).await.map_err(|e| ImageError::Storage(e.to_string()))
+    }
+
+    async fn prepare_volume(&self, id: &str, image: &ImageInfo) -> Result<Vec<PathBuf>, ImageError> {
+        let (id, name) = (id.to_owned(), image.id.clone());
+        let snapshot = self.blocking(move |c| match c.snapshot(&id) {
+            Some(made) => Ok(made),
+            None => c.prepare_snapshot(&id, &c.image(&name)?),
+        });
+        snapshot.await.map(|s| s.lower).map_err(|e| ImageError::Storage(e.to_string()))
     }
 
     async fn root_usage(&self, id: &str) -> u64 {

@@ -56,7 +56,7 @@ pub async fn unstage(pid: i32, wanted: Vec<SubPath>) -> io::Result<()> {
 }
 
 /// Works in a mount namespace, on a thread that ends there.
-async fn within(pid: i32, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+pub(super) async fn within(pid: i32, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
     let (sender, receiver) = oneshot::channel();
     std::thread::Builder::new().name("sub-path".to_owned()).spawn(move || {
         let enter = || {

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret};
 
 use super::{
+    env_file,
     expansion::expand,
     field_reference::{self, PodFacts},
     resource_reference::{self, Allocatable},
 };
+use crate::volumes::EnvFiles;
 
 /// The ConfigMaps and Secrets of the pod's namespace that were fetched for it; a name that was asked for
 /// and does not exist is absent.
@@ -66,6 +68,8 @@ pub struct Inputs<'a> {
     pub references: &'a References,
     /// Variables of services (see [`super::service_environment`]).
     pub services: &'a [(String, String)],
+    /// Files of variables.
+    pub files: &'a EnvFiles,
     /// What limits fall back to.
     pub node: Allocatable,
 }
@@ -159,6 +163,18 @@ fn from_source(
             None => Err(format!("couldn't find key {} in Secret {namespace}/{}", r.key, r.name)),
         };
     }
+    if let Some(r) = &source.file_key_ref {
+        let path = (r.volume_name.clone(), r.path.clone());
+        let Some(file) = inputs.files.get(&path) else {
+            return Err(format!("cannot find the volume {:?} referenced by FileKeyRef", r.volume_name));
+        };
+        let value = file.as_ref().and_then(|text| env_file::value(text, &r.key).ok());
+        return match value.ok_or("couldn't parse env file")? {
+            value if !value.is_empty() => Ok(Some(value)),
+            _ if r.optional == Some(true) => Ok(None),
+            _ => Err(format!("environment variable key {:?} not found in file {:?}", r.key, r.path)),
+        };
+    }
     Ok(Some(String::new()))
 }
 
@@ -223,6 +239,10 @@ mod tests {
             facts: &PodFacts::default(),
             references: &references,
             services: &services,
+            files: &EnvFiles::from([
+                (("data".into(), "a.env".into()), Some("A='1'".into())),
+                (("data".into(), "none".into()), None),
+            ]),
             node: Allocatable::default(),
         };
         build(&container, &inputs)
@@ -265,6 +285,16 @@ mod tests {
         assert_eq!(of(key("secretKeyRef", "gone", "k")), "secret \"gone\" not found");
         assert_eq!(of(key("configMapKeyRef", "cm", "x")), "couldn't find key x in ConfigMap ns/cm");
         assert_eq!(of(key("secretKeyRef", "s", "x")), "couldn't find key x in Secret ns/s");
+        let file = |volume: &str, path: &str, key: &str, optional: bool| {
+            json!({"name": "A", "valueFrom": {"fileKeyRef":
+                {"volumeName": volume, "path": path, "key": key, "optional": optional}}})
+        };
+        assert_eq!(of(file("gone", "a.env", "A", true)), "cannot find the volume \"gone\" referenced by FileKeyRef");
+        assert_eq!(of(file("data", "none", "A", true)), "couldn't parse env file");
+        assert_eq!(of(file("data", "a.env", "B", false)), "environment variable key \"B\" not found in file \"a.env\"");
+        let env = json!([file("data", "a.env", "A", false), file("data", "a.env", "B", true)]);
+        let got = build_for(json!({"name": "c", "env": env})).expect("an environment");
+        assert!(got.contains(&("A".to_owned(), "1".to_owned())), "{got:?}");
         let from = build_for(json!({"name": "c", "envFrom": [{"configMapRef": {"name": "gone"}}]}));
         assert_eq!(from, Err("configmap \"gone\" not found".into()));
     }

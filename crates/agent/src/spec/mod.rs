@@ -3,6 +3,7 @@
 
 pub mod capabilities;
 pub mod command;
+pub mod env_file;
 pub mod environment;
 pub mod expansion;
 pub mod field_reference;

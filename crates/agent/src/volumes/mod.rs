@@ -5,6 +5,7 @@ mod atomic;
 mod claim;
 mod content;
 mod downward;
+mod env_file;
 mod host_path;
 mod key_projection;
 mod live;
@@ -21,6 +22,7 @@ use k8s_openapi::api::core::v1::{Pod, Volume};
 use tokio::{sync::watch, task::AbortHandle};
 
 pub use claim::Bound;
+pub use env_file::{EnvFiles, read as read_env_files};
 pub use memory::keep_in_memory;
 pub use mounts::{MountError, Mounts, devices_of, mounts_of};
 pub use objects::Objects;
@@ -101,6 +103,9 @@ impl PodVolumes {
     }
 }
 
+/// The kind of volumes of images, in their paths.
+pub const IMAGE: &str = "image";
+
 /// Where a volume lies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {
@@ -167,6 +172,12 @@ async fn set_up_one(
             make_empty_dir(&path, fs_group).map_err(|e| fail(e.to_string()))?;
         }
         return Ok((volume.name.clone(), Source { path, memory, ..Source::default() }, Vec::new()));
+    }
+    if volume.image.is_some() {
+        // What is to be seen there is mounted when a container wants it, once the image is here.
+        let path = paths.volume(IMAGE, &volume.name);
+        std::fs::create_dir_all(&path).map_err(|e| fail(e.to_string()))?;
+        return Ok((volume.name.clone(), Source { path, read_only: true, ..Source::default() }, Vec::new()));
     }
     if let Some(host) = &volume.host_path {
         host_path::check(host).map_err(fail)?;

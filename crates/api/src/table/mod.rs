@@ -23,7 +23,13 @@ mod workload;
 pub use age::{human_duration, since};
 pub use render::{Header, IncludeObject, definitions, render, row};
 
-use crate::resource::Column;
+use crate::resource::{Column, Resource};
+
+/// The names of all fields that the columns of a kind look at, sorted, where that is worth knowing: a list of many is
+/// then made without reading the rest of its objects.
+pub fn fields_read(resource: &Resource) -> Option<&'static [&'static str]> {
+    (resource.group.is_empty() && resource.kind == "Pod").then_some(pod::FIELDS)
+}
 
 /// The columns of a kind; name and creation time for kinds that upstream gives no columns.
 pub fn columns(group: &str, kind: &str) -> &'static [Column] {

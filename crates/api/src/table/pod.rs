@@ -37,6 +37,43 @@ pub(super) const PODS: &[Column] = &[
     }),
 ];
 
+/// All fields that the columns look at, sorted.
+pub(super) const FIELDS: &[&str] = &[
+    "conditionType",
+    "conditions",
+    "containerStatuses",
+    "containers",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "exitCode",
+    "finishedAt",
+    "initContainerStatuses",
+    "initContainers",
+    "ip",
+    "lastState",
+    "metadata",
+    "name",
+    "nodeName",
+    "nominatedNodeName",
+    "phase",
+    "podIP",
+    "podIPs",
+    "readinessGates",
+    "ready",
+    "reason",
+    "restartCount",
+    "restartPolicy",
+    "running",
+    "signal",
+    "spec",
+    "started",
+    "state",
+    "status",
+    "terminated",
+    "type",
+    "waiting",
+];
+
 /// What a row says of a pod that is over.
 pub(super) fn row_condition(pod: &Value) -> Option<Value> {
     let message = match text_at(pod, "/status/phase") {

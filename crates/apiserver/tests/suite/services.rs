@@ -138,3 +138,12 @@ async fn the_service_of_the_api_comes_back_when_it_is_deleted() {
         assert_eq!(events.brief().await.0, "ADDED", "{collection}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_addresses_come_from_is_told() {
+    let api = Api::new().await;
+    let (code, cidr) = api.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes").await;
+    assert_eq!((code, &cidr["spec"]["cidrs"]), (200, &json!(["10.43.0.0/16"])));
+    let condition = &cidr["status"]["conditions"][0];
+    assert_eq!((&condition["type"], &condition["status"]), (&json!("Ready"), &json!("True")));
+}

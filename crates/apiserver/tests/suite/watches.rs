@@ -56,6 +56,18 @@ async fn initial_events_end_with_a_bookmark_that_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_begins_with_a_list_is_no_table() {
+    let api = Api::new().await;
+    let query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    for (accept, code) in [(TABLE.to_owned(), 406), (format!("{TABLE},application/json"), 200)] {
+        let path = format!("{MAPS}?{query}&timeoutSeconds=1");
+        let answer = api.send(http::Method::GET, &path, &[("accept", &accept)], "").await;
+        assert_eq!(answer.status().as_u16(), code, "{accept}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn objects_that_enter_and_leave_a_selection_are_added_and_deleted() {
     let api = Api::new().await;
     let (_, list) = api.get(MAPS).await;

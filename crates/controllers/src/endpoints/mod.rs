@@ -3,6 +3,7 @@
 pub(crate) mod legacy;
 pub(crate) mod mirror;
 pub(crate) mod slices;
+mod topology;
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! EndpointSlices of Services with a selector: up to 100 endpoints each, grouped by their ports.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -15,13 +15,14 @@ use kube::{
     api::{DeleteParams, ObjectMeta, PostParams},
 };
 
-use super::{Backend, BackendPort, backends, listen, ports_of};
+use super::{Backend, BackendPort, backends, listen, ports_of, topology};
 use crate::{
     Error, Shared,
     error::gone_is_fine,
     informer::{Change, version},
     ownership::{controller_reference, is_controlled_by},
     queue::{Key, Queue},
+    recorder::Recorder,
 };
 
 /// Endpoints in one slice (upstream's default).
@@ -47,14 +48,25 @@ pub(crate) async fn run(shared: Shared) {
     });
     let (on_node, services) = (queue.clone(), shared.services.clone());
     shared.nodes.listen(move |change| {
-        let Change::Applied { old, new } = change else { return };
+        let (before, now): (Option<&Node>, Option<&Node>) = match change {
+            Change::Applied { old, new } => (old.map(|old| &**old), Some(&**new)),
+            Change::Deleted(old) => (Some(&**old), None),
+        };
         // Zones are told when a node is made and hardly ever change.
-        if old.and_then(|old| zone(old)) != zone(new) {
-            services.all().iter().for_each(|service| on_node.add(Key::of(&**service)));
+        let moved = now.is_some() && before.and_then(zone) != now.and_then(zone);
+        let counts = before.and_then(topology::share) != now.and_then(topology::share);
+        if !moved && !counts {
+            return;
+        }
+        for service in services.all() {
+            if moved || topology::is_auto(&service) {
+                on_node.add(Key::of(&*service));
+            }
         }
     });
-    let written = Written::default();
-    queue.work("endpointslice", 8, |key| reconcile(shared.clone(), written.clone(), key)).await;
+    let recorder = Recorder::new(shared.client.clone(), "endpoint-slice-controller");
+    let controller = Controller { shared, written: Written::default(), recorder, hinted: Arc::default() };
+    queue.work("endpointslice", 8, |key| controller.clone().reconcile(key)).await;
 }
 
 /// The newest write on behalf of each Service: until the cache shows it, the cache is too old to act on.
@@ -90,23 +102,63 @@ impl Written {
 
 type Slices = Vec<Arc<EndpointSlice>>;
 
-async fn reconcile(shared: Shared, written: Written, key: Key) -> Result<(), Error> {
-    let Some(service) = shared.services.get(&key) else {
-        // Garbage collection removes the slices with their owner.
-        written.forget(&key);
-        return Ok(());
-    };
-    let has_selector = service.spec.as_ref().and_then(|s| s.selector.as_ref()).is_some_and(|s| !s.is_empty());
-    let external = service.spec.as_ref().and_then(|s| s.type_.as_deref()) == Some("ExternalName");
-    if !has_selector || external || service.metadata.deletion_timestamp.is_some() {
-        return Ok(());
+#[derive(Clone)]
+struct Controller {
+    shared: Shared,
+    written: Written,
+    recorder: Recorder,
+    /// Services whose endpoints have hints by topology.
+    hinted: Arc<parking_lot::Mutex<HashSet<Key>>>,
+}
+
+impl Controller {
+    async fn reconcile(self, key: Key) -> Result<(), Error> {
+        let Controller { shared, written, .. } = &self;
+        let Some(service) = shared.services.get(&key) else {
+            // Garbage collection removes the slices with their owner.
+            written.forget(&key);
+            self.hinted.lock().remove(&key);
+            return Ok(());
+        };
+        let has_selector = service.spec.as_ref().and_then(|s| s.selector.as_ref()).is_some_and(|s| !s.is_empty());
+        let external = service.spec.as_ref().and_then(|s| s.type_.as_deref()) == Some("ExternalName");
+        if !has_selector || external || service.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let mut existing = written.slices(shared, &key, is_ours)?;
+        existing.retain(|slice| is_controlled_by(&**slice, &*service));
+        let zone_of = |node: &str| shared.nodes.get(&Key::new("", node)).as_deref().and_then(zone);
+        let mut wanted = group(&service, &backends(&service, &shared.pods.in_namespace(&key.namespace)), zone_of);
+        self.give_hints(&service, &key, &mut wanted);
+        let steps = plan(&template(&service), wanted, &existing);
+        carry_out(shared, &key, written, steps).await
     }
-    let mut existing = written.slices(&shared, &key, is_ours)?;
-    existing.retain(|slice| is_controlled_by(&**slice, &*service));
-    let zone_of = |node: &str| shared.nodes.get(&Key::new("", node)).as_deref().and_then(zone);
-    let wanted = group(&service, &backends(&service, &shared.pods.in_namespace(&key.namespace)), zone_of);
-    let steps = plan(&template(&service), wanted, &existing);
-    carry_out(&shared, &key, &written, steps).await
+
+    /// Hints by topology, and upstream's events about them.
+    fn give_hints(&self, service: &Service, key: &Key, wanted: &mut BTreeMap<Vec<BackendPort>, Vec<Endpoint>>) {
+        if !topology::is_auto(service) {
+            if self.hinted.lock().remove(key) {
+                let note = "Topology Aware Hints has been disabled, addressType: IPv4";
+                self.recorder.warning(service, topology::DISABLED, "Reconcile", note.into());
+            }
+            return;
+        }
+        let nodes = self.shared.nodes.all();
+        let zones = topology::zones(nodes.iter().map(|node| topology::share(node)));
+        let mut endpoints: Vec<&mut Endpoint> = wanted.values_mut().flatten().collect();
+        match topology::give(zones.as_ref(), &mut endpoints) {
+            Ok(()) => {
+                if self.hinted.lock().insert(key.clone()) {
+                    let note = "Topology Aware Hints has been enabled, addressType: IPv4";
+                    self.recorder.normal(service, topology::ENABLED, "Reconcile", note.into());
+                }
+            }
+            Err(error) => {
+                self.hinted.lock().remove(key);
+                self.recorder.warning(service, topology::DISABLED, "Reconcile", error.to_string());
+            }
+        }
+    }
 }
 
 /// Writes; remembers the newest one.
@@ -139,7 +191,8 @@ fn group(
     backends: &[Backend],
     zone_of: impl Fn(&str) -> Option<String>,
 ) -> BTreeMap<Vec<BackendPort>, Vec<Endpoint>> {
-    let near = service.spec.as_ref().and_then(|s| s.traffic_distribution.as_deref()).unwrap_or_default();
+    let near = service.spec.as_ref().and_then(|s| s.traffic_distribution.as_deref());
+    let near = near.filter(|_| !topology::is_auto(service)).unwrap_or_default();
     let mut groups: BTreeMap<Vec<BackendPort>, Vec<Endpoint>> = BTreeMap::new();
     for backend in backends {
         let headless = service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()) == Some("None");

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Endpoints, Pod, Service},
+    core::v1::{Endpoints, Event, Pod, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{ResourceExt, api::DeleteParams};
@@ -69,4 +69,20 @@ async fn endpoints_made_by_hand_are_mirrored_while_the_service_selects_nothing()
         .merge::<Endpoints>("db", json!({"metadata": {"labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}}}))
         .await;
     world.until("no mirror", |all: &[EndpointSlice]| mirrored(all).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_wants_hints_by_topology_hears_why_it_gets_none() {
+    let world = World::new().await;
+    world
+        .create::<Service>(
+            json!({"metadata": {"name": "web", "annotations": {"service.kubernetes.io/topology-mode": "Auto"}},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}),
+        )
+        .await;
+    let is_told = |event: &Event| {
+        event.reason.as_deref() == Some("TopologyAwareHintsDisabled")
+            && event.message.as_deref().is_some_and(|text| text.starts_with("Insufficient Node information"))
+    };
+    world.until("an event", |all: &[Event]| all.iter().any(is_told)).await;
 }

@@ -52,19 +52,19 @@ impl Actor {
             .hold(now, now)
             .map_or(Duration::from_secs(10), |h| Duration::try_from(h.delay).unwrap_or_default());
         entry.retry_at = Some(Instant::now() + delay);
-        entry.back_off_shown_at = Some((Instant::now() + SHOW_ERROR, failure.message));
+        entry.back_off_shown_at = Some((Instant::now() + SHOW_ERROR, failure));
     }
 
     /// Turns `ErrImagePull` into `ImagePullBackOff` when its time has come.
     pub(super) fn show_pull_back_off(&mut self, slot: usize) {
-        let Some((at, error)) = self.slots[slot].back_off_shown_at.clone() else { return };
+        let Some((at, failure)) = self.slots[slot].back_off_shown_at.clone() else { return };
         if at > Instant::now() {
             self.wake_at(at);
             return;
         }
         self.slots[slot].back_off_shown_at = None;
         let declared = self.declared(slot);
-        let image = declared.image.unwrap_or_default();
+        let PullFailure { image, message: error, .. } = failure;
         let message = format!("Back-off pulling image \"{image}\"");
         let recorder = &self.context.recorder;
         recorder.container(&self.pod, &declared.name, Severity::Normal, "BackOff", message.clone());

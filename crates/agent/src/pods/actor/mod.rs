@@ -9,6 +9,7 @@ mod report;
 mod resize;
 mod slot;
 mod steps;
+mod together;
 
 use std::{sync::Arc, time::Duration};
 

@@ -25,6 +25,7 @@ impl Actor {
             host_ips: &host_ips,
             start_time: self.start_time().unwrap_or_else(Timestamp::now),
             stopped: self.ending.is_some() && nothing_runs,
+            restarting: self.record.restarting,
             passing: &passing,
             failure: self.record.failure.as_ref().map(|(reason, message)| (reason.as_str(), message.as_str())),
             now: Timestamp::now(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
-use crate::pods::{backoff::Backoff, prepare::Prepared};
+use crate::pods::{backoff::Backoff, image_pull::PullFailure, prepare::Prepared};
 
 /// One container.
 #[derive(Default)]
@@ -18,7 +18,7 @@ pub struct Slot {
     /// Delay of failing pulls.
     pub image_backoff: Backoff,
     /// When a failed pull shows as `ImagePullBackOff`.
-    pub back_off_shown_at: Option<(Instant, String)>,
+    pub back_off_shown_at: Option<(Instant, PullFailure)>,
     /// Its postStart hook runs.
     pub hook_running: bool,
     /// Probe workers.
@@ -29,6 +29,8 @@ pub struct Slot {
     pub back_off_told: bool,
     /// It is being stopped only to start again with other resources.
     pub ends_for_resize: bool,
+    /// It is being stopped because all containers start anew.
+    pub ends_for_restart: bool,
     /// Its limits are being changed.
     pub resizing: bool,
     /// The next start is the first that this container ever has.

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Actor, Eviction, Message, Need, SETTLE, slot::Stage};
+use super::{Actor, Eviction, Message, Need, SETTLE, slot::Stage, together};
 use crate::{
     events::Severity,
     hooks::{self, Place},
@@ -18,6 +18,7 @@ use crate::{
         launch::{self, public_id, runtime_id},
         plan,
         prepare::{self, Prepared},
+        restart,
         sandbox::{self, SandboxUp},
         storage, termination_message,
     },
@@ -31,6 +32,9 @@ impl Actor {
         self.consider_ending();
         if self.ending.is_some() {
             self.step_ending();
+            return;
+        }
+        if self.end_for_restart() {
             return;
         }
         self.consider_resize();
@@ -401,6 +405,15 @@ impl Actor {
             None => Ended { started_at: Some(started_at), ..super::vanished(id) },
         };
         let lost = exit.is_none_or(|e| !e.known);
+        let ended = if std::mem::take(&mut self.slots[slot].ends_for_restart) {
+            Ended { reason: together::REASON.to_owned(), message: Some(together::MESSAGE.to_owned()), ..ended }
+        } else {
+            // Those that are ended for it do not cause it again.
+            let caused = !lost && self.ending.is_none() && restart::of_all(&declared, ended.exit_code);
+            self.record.restarting |= caused;
+            ended
+        };
+        let record = &mut self.record.containers[slot];
         record.end(ended);
         if std::mem::take(&mut self.slots[slot].ends_for_resize) {
             // Not its own fault: it starts again at once.

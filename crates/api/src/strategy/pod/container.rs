@@ -145,6 +145,7 @@ fn common(faults: &mut Faults, path: &Path<'_>, container: &Value, around: &Surr
     }
     ports(faults, &path.field("ports"), list(container, "ports"));
     environment::env(faults, &path.field("env"), list(container, "env"));
+    environment::file_volumes(faults, &path.field("env"), list(container, "env"), list(around.spec, "volumes"));
     environment::env_from(faults, &path.field("envFrom"), list(container, "envFrom"));
     mount::mounts(faults, path, container, &around.volumes);
     pull_policy(faults, &path.field("imagePullPolicy"), text(container, "imagePullPolicy"));
@@ -187,6 +188,29 @@ fn restart_policy(faults: &mut Faults, path: &Path<'_>, container: &Value) {
     }
     if rules.len() > 20 {
         faults.too_many(&path.field("restartPolicyRules"), rules.len(), 20);
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        restart_rule(faults, &path.field("restartPolicyRules").index(i), rule);
+    }
+}
+
+fn restart_rule(faults: &mut Faults, path: &Path<'_>, rule: &Value) {
+    match text(rule, "action") {
+        "Restart" | "RestartAllContainers" => {}
+        other => faults.not_supported(&path.field("action"), other, &["Restart", "RestartAllContainers"]),
+    }
+    let at = path.field("exitCodes");
+    let Some(codes) = get(rule, "exitCodes") else {
+        faults.required(&at, "must be specified");
+        return;
+    };
+    match text(codes, "operator") {
+        "In" | "NotIn" => {}
+        other => faults.not_supported(&at.field("operator"), other, &["In", "NotIn"]),
+    }
+    let values = list(codes, "values").len();
+    if values > 255 {
+        faults.too_many(&at.field("values"), values, 255);
     }
 }
 

@@ -80,6 +80,25 @@ fn file_key(faults: &mut Faults, path: &Path<'_>, selector: &Value) {
     }
 }
 
+/// The volumes from which variables are read: only those are written by nobody but the pod that every pod has anew.
+pub fn file_volumes(faults: &mut Faults, path: &Path<'_>, variables: &[Value], volumes: &[Value]) {
+    for (i, variable) in variables.iter().enumerate() {
+        let Some(selector) = get(variable, "valueFrom").and_then(|from| get(from, "fileKeyRef")) else { continue };
+        let name = text(selector, "volumeName");
+        let at = path.index(i);
+        let at = at.field("valueFrom");
+        let at = at.field("fileKeyRef");
+        match volumes.iter().find(|volume| text(volume, "name") == name) {
+            _ if name.is_empty() => {}
+            None => faults.not_found(&at.field("volumeName"), name),
+            Some(volume) if get(volume, "emptyDir").is_none() => {
+                faults.invalid(&at.field("volumeName"), name, "referenced volume must be of type emptyDir");
+            }
+            Some(_) => {}
+        }
+    }
+}
+
 /// `envFrom`.
 pub fn env_from(faults: &mut Faults, path: &Path<'_>, sources: &[Value]) {
     for (i, source) in sources.iter().enumerate() {
