@@ -1,5 +1,6 @@
 //! CacheTier: an HTTP cache before a Service, in few and large replicas.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use pattern_kinds::patterns::{CacheTier, PatternStatus, Tier};
 use proxy::config::{Cache, Config, Disk, Pool, Route, Size, Target};
@@ -29,7 +30,7 @@ impl Pattern for CacheTier {
         self.status.as_ref()
     }
 
-    fn plan(&self, watched: &Watched, settings: &Settings) -> Result<Plan, Refusal> {
+    fn plan(&self, watched: &Watched, settings: &Settings, _: Timestamp) -> Result<Plan, Refusal> {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let port = self.spec.port.unwrap_or(80);
         let memory = bytes("memory", self.spec.memory.as_ref())?.unwrap_or(256 << 20);
@@ -76,6 +77,7 @@ impl Pattern for CacheTier {
             backends: 1,
             missing,
             more: Vec::new(),
+            waits: None,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! RateLimit: limiters before a Service that refuse what is too much.
 
+use jiff::Timestamp;
 use pattern_kinds::patterns::{PatternStatus, RateLimit, Tier};
 use proxy::config::{self, Algorithm, Config, Discovery, Duration, LimitBy, Peers, Route, Target};
 
@@ -31,7 +32,7 @@ impl Pattern for RateLimit {
         self.status.as_ref()
     }
 
-    fn plan(&self, watched: &Watched, settings: &Settings) -> Result<Plan, Refusal> {
+    fn plan(&self, watched: &Watched, settings: &Settings, _: Timestamp) -> Result<Plan, Refusal> {
         let spec = &self.spec;
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let port = spec.port.unwrap_or(80);
@@ -106,6 +107,7 @@ impl Pattern for RateLimit {
             backends: 1,
             missing,
             more: Vec::new(),
+            waits: None,
         })
     }
 }

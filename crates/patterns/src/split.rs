@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use pattern_kinds::patterns::{PatternStatus, RequestSplit, Sticky, Tier};
 use proxy::config::{Config, Filters, Key, Listener, Mirror, Route, Target};
 
@@ -33,7 +34,7 @@ impl Pattern for RequestSplit {
         self.status.as_ref()
     }
 
-    fn plan(&self, watched: &Watched, settings: &Settings) -> Result<Plan, Refusal> {
+    fn plan(&self, watched: &Watched, settings: &Settings, _: Timestamp) -> Result<Plan, Refusal> {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let port = self.spec.port.unwrap_or(80);
         let mut config = Config { listeners: vec![listener(HTTP)], access_log: true, ..Default::default() };
@@ -74,6 +75,7 @@ impl Pattern for RequestSplit {
             backends: i32::try_from(self.spec.backends.len()).unwrap_or(i32::MAX),
             missing: missing.into_iter().collect(),
             more: Vec::new(),
+            waits: None,
         })
     }
 }
