@@ -41,12 +41,6 @@ impl Pattern for CacheTier {
         }
         cache.disk = disk.map(|size| Disk { path: "/var/cache/hythe".into(), size: Size(size) });
         cache.purge_from = self.spec.purge_from.clone().unwrap_or_default();
-        for (i, network) in cache.purge_from.iter().enumerate() {
-            if proxy::address::Network::parse(network).is_none() {
-                let message = format!("spec.purgeFrom[{i}]: {network:?} is not an address or a network");
-                return Err(Refusal { reason: "Invalid", message });
-            }
-        }
         let purged = !cache.purge_from.is_empty();
         if purged {
             cache.purge_peers = vec![format!("{}:{HTTP}", service_host(settings, namespace, &peers_name(self)))];
@@ -59,7 +53,7 @@ impl Pattern for CacheTier {
             ..Default::default()
         };
         let mut config = Config {
-            listeners: vec![listener(HTTP)],
+            listeners: vec![listener(HTTP, self.spec.trusted_proxies.as_ref())],
             pools: vec![pool],
             caches: vec![cache],
             access_log: true,

@@ -44,6 +44,7 @@ impl Pattern for RateLimit {
             by: vec![match spec.by.as_deref() {
                 Some("Header") => LimitBy::Header(spec.header.clone().unwrap_or_default().to_ascii_lowercase()),
                 Some("Path") => LimitBy::Path,
+                Some("Identity") => LimitBy::Identity,
                 _ => LimitBy::Address,
             }],
             algorithm: match spec.algorithm.as_deref() {
@@ -80,7 +81,7 @@ impl Pattern for RateLimit {
             ..Default::default()
         };
         let mut config = Config {
-            listeners: vec![listener(HTTP)],
+            listeners: vec![listener(HTTP, spec.trusted_proxies.as_ref())],
             pools: vec![pool],
             rate_limits: vec![limit],
             access_log: true,

@@ -275,7 +275,7 @@ fn http_configuration(shards: &[Shard]) -> Result<Configuration, Refusal> {
     };
     let route = Route { to: vec![Target { pool: "shards".to_owned(), ..Default::default() }], ..Default::default() };
     let mut config =
-        http::Config { listeners: vec![listener(HTTP)], pools: vec![pool], access_log: true, ..Default::default() };
+        http::Config { listeners: vec![listener(HTTP, None)], pools: vec![pool], access_log: true, ..Default::default() };
     config.listeners[0].routes = vec![route];
     rendered(&config)
 }

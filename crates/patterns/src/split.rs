@@ -37,7 +37,7 @@ impl Pattern for RequestSplit {
     fn plan(&self, watched: &Watched, settings: &Settings, _: Timestamp) -> Result<Plan, Refusal> {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let port = self.spec.port.unwrap_or(80);
-        let mut config = Config { listeners: vec![listener(HTTP)], access_log: true, ..Default::default() };
+        let mut config = Config { listeners: vec![listener(HTTP, self.spec.trusted_proxies.as_ref())], access_log: true, ..Default::default() };
         let mut missing = BTreeSet::new();
         let mut pool = |config: &mut Config, service: &str, at: Option<i32>| {
             let name = format!("{service}:{}", at.unwrap_or(port));
@@ -89,9 +89,10 @@ fn key(sticky: &Sticky) -> Key {
     }
 }
 
-/// A listener of HTTP on all addresses of the pod.
-pub fn listener(port: i32) -> Listener {
-    Listener { address: format!("0.0.0.0:{port}"), ..Default::default() }
+/// A listener of HTTP on all addresses of the pod, and whose word on who the client is it believes.
+pub fn listener(port: i32, trusted: Option<&Vec<String>>) -> Listener {
+    let trusted_proxies = trusted.cloned().unwrap_or_default();
+    Listener { address: format!("0.0.0.0:{port}"), trusted_proxies, ..Default::default() }
 }
 
 /// The configuration as the container reads it, held against its own checks first.

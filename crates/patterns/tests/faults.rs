@@ -143,3 +143,19 @@ async fn who_loses_the_lease_to_another_waits() {
     assert!(leading.is_ok() && began.elapsed() >= std::time::Duration::from_secs(2), "it has tried again");
     assert_eq!(api.get(LEASE).unwrap()["spec"]["holderIdentity"], "one");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_before_a_tier_is_believed_where_it_is_named() {
+    let (api, work) = working().await;
+    let mut wanted = split("stable", 2);
+    wanted["spec"]["trustedProxies"] = json!(["10.42.0.0/16"]);
+    api.put(SPLIT, wanted.clone(), true);
+    let text = |api: &Api| api.get(CONFIG).map(|object| object["data"]["config.yaml"].to_string()).unwrap_or_default();
+    api.until("the networks", |api| text(api).contains(r"trusted_proxies:\n  - 10.42.0.0/16")).await;
+    wanted["spec"]["trustedProxies"] = json!(["everywhere"]);
+    wanted["metadata"]["generation"] = 3.into();
+    api.put(SPLIT, wanted, true);
+    api.until("the refusal", |api| ready(api) == "Invalid").await;
+    assert!(text(&api).contains("10.42.0.0/16"), "what was in force goes on");
+    work.abort();
+}
