@@ -56,7 +56,12 @@ spec: {selector: {app: named}, ports: [{name: http, port: 80, targetPort: 8002}]
 /// The kinds that have a tier, the object of each, and its specification before and after.
 const TIERS: [(&str, &str, &str, &str); 5] = [
     ("RequestSplit", "split", "backends: [{name: one}]", "backends: [{name: two, weight: 1}]"),
-    ("CacheTier", "cache", "service: {name: one}, memory: 4Mi", "service: {name: two}, memory: 4Mi, maxObjectSize: 64Ki"),
+    (
+        "CacheTier",
+        "cache",
+        "service: {name: one}, memory: 4Mi",
+        "service: {name: two}, memory: 4Mi, maxObjectSize: 64Ki",
+    ),
     (
         "RateLimit",
         "limit",

@@ -274,8 +274,12 @@ fn http_configuration(shards: &[Shard]) -> Result<Configuration, Refusal> {
         ..Default::default()
     };
     let route = Route { to: vec![Target { pool: "shards".to_owned(), ..Default::default() }], ..Default::default() };
-    let mut config =
-        http::Config { listeners: vec![listener(HTTP, None)], pools: vec![pool], access_log: true, ..Default::default() };
+    let mut config = http::Config {
+        listeners: vec![listener(HTTP, None)],
+        pools: vec![pool],
+        access_log: true,
+        ..Default::default()
+    };
     config.listeners[0].routes = vec![route];
     rendered(&config)
 }
@@ -363,8 +367,10 @@ mod tests {
     fn new_shards_join_when_all_are_ready_and_those_there_stay() {
         let set = |ready: i32, told: i64| -> StatefulSet {
             let status = json!({"replicas": 3, "readyReplicas": ready, "observedGeneration": told});
-            serde_json::from_value(json!({"metadata": {"generation": 2}, "spec": {"selector": {}, "template": {}}, "status": status}))
-                .expect("a StatefulSet")
+            serde_json::from_value(
+                json!({"metadata": {"generation": 2}, "spec": {"selector": {}, "template": {}}, "status": status}),
+            )
+            .expect("a StatefulSet")
         };
         for (wanted, held, set, joined) in [
             (3, None, None, 3),
@@ -383,7 +389,8 @@ mod tests {
     #[test]
     fn shards_that_leave_go_after_everybody_has_learnt_of_it() {
         let set = |replicas: i32, leaves: Option<Timestamp>| -> StatefulSet {
-            let annotations: std::collections::BTreeMap<_, _> = leaves.iter().map(|at| (LEAVE, at.to_string())).collect();
+            let annotations: std::collections::BTreeMap<_, _> =
+                leaves.iter().map(|at| (LEAVE, at.to_string())).collect();
             serde_json::from_value(json!({
                 "metadata": {"annotations": annotations}, "spec": {"replicas": replicas, "selector": {}, "template": {}},
             }))

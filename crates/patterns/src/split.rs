@@ -37,7 +37,11 @@ impl Pattern for RequestSplit {
     fn plan(&self, watched: &Watched, settings: &Settings, _: Timestamp) -> Result<Plan, Refusal> {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let port = self.spec.port.unwrap_or(80);
-        let mut config = Config { listeners: vec![listener(HTTP, self.spec.trusted_proxies.as_ref())], access_log: true, ..Default::default() };
+        let mut config = Config {
+            listeners: vec![listener(HTTP, self.spec.trusted_proxies.as_ref())],
+            access_log: true,
+            ..Default::default()
+        };
         let mut missing = BTreeSet::new();
         let mut pool = |config: &mut Config, service: &str, at: Option<i32>| {
             let name = format!("{service}:{}", at.unwrap_or(port));

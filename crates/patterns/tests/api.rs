@@ -1,11 +1,6 @@
 //! As much of an API server as controllers need: objects by their paths, lists, watches, applies, statuses.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{StreamExt, channel::mpsc};
@@ -189,7 +184,10 @@ impl State {
         let items: Vec<&Value> =
             self.objects.iter().filter(|(path, _)| Place::of(path).collection == collection).map(|(_, o)| o).collect();
         let version = self.version.to_string();
-        whole(200, &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}))
+        whole(
+            200,
+            &json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": version}, "items": items}),
+        )
     }
 
     fn watch(&mut self, collection: &str) -> Answer {
@@ -199,7 +197,7 @@ impl State {
         }
         let (sender, events) = mpsc::unbounded();
         self.watches.push((collection.to_owned(), sender));
-        Response::new(StreamBody::new(events.map(|line| Ok(Frame::data(line)))).boxed())
+        Response::new(BodyExt::boxed(StreamBody::new(events.map(|line| Ok(Frame::data(line))))))
     }
 
     fn put(&mut self, path: &str, mut object: Value, heard: bool) {

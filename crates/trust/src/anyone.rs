@@ -22,7 +22,8 @@ pub fn anyone() -> Arc<dyn ServerCertVerifier> {
 /// Never: ring speaks both versions of TLS.
 #[must_use]
 pub fn encryption_only() -> ClientConfig {
-    let versions = ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
+    let versions =
+        ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
     let builder = versions.expect("ring speaks TLS 1.2 and 1.3").dangerous();
     builder.with_custom_certificate_verifier(anyone()).with_no_client_auth()
 }

@@ -96,12 +96,7 @@ where
     }
 
     /// The same of the objects that a label selector selects.
-    pub fn start_labelled(
-        client: Client,
-        selector: Option<String>,
-        trim: fn(&mut K),
-        tasks: &mut JoinSet<()>,
-    ) -> Self {
+    pub fn start_labelled(client: Client, selector: Option<String>, trim: fn(&mut K), tasks: &mut JoinSet<()>) -> Self {
         let state = Arc::new(State {
             objects: RwLock::default(),
             listeners: RwLock::default(),

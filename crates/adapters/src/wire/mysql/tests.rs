@@ -138,7 +138,9 @@ impl Server {
         self.say(b"\0\0\0\x02\0\0\0").await;
         self.sequence = 0;
         assert_eq!(self.hear().await, b"\x03SELECT 1");
-        for packet in [&b"\x01"[..], b"\x03def\0\0\0\x011\0\x0c\x3f\0\x01\0\0\0\x08\x81\0\0\0\0", b"\xfe\0\0\x02\0", b"\x011"] {
+        for packet in
+            [&b"\x01"[..], b"\x03def\0\0\0\x011\0\x0c\x3f\0\x01\0\0\0\x08\x81\0\0\0\0", b"\xfe\0\0\x02\0", b"\x011"]
+        {
             self.say(packet).await;
         }
         self.say(b"\xfe\0\0\x02\0").await;
