@@ -86,6 +86,8 @@ pools: [{{name: app, endpoints: [{{address: '{app}'}}]}}]"
     };
     let stage = Stage::new(&site("127.0.0.1:0", "", ""));
     let address = stage.address();
+    // From now on it is known by the port that it has got.
+    stage.reload(&site(&address.to_string(), "", ""));
     for (timeout, version) in [(21, &rustls::version::TLS12), (22, &rustls::version::TLS13)] {
         let client = client(&certificate, &[version]);
         let kind = || request_by(&client, address, "a.example").unwrap().1;

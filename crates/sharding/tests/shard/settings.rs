@@ -33,9 +33,16 @@ fn pools_of_one_file_are_apart_and_their_sockets_have_the_permissions_that_are_a
     for gone in ["proxy.sock", "cache.sock"] {
         assert!(!directory.path().join(gone).exists(), "{gone}");
     }
-    // By another name it may go on at the same place.
+    // By another name it may go on at the same place, with the same clients.
+    let mut stays = proxy.client_of("other.sock");
+    assert_eq!(stays.ask("PING"), "+PONG\r\n");
     proxy.reload(&ONE.replace("proxy.sock", "other.sock 0640").replace("db:", "renamed:")).unwrap();
     assert_eq!(proxy.client_of("other.sock").ask("GET k"), "$5\r\nredis\r\n");
+    eventually("all event loops know it by its name", || {
+        assert_eq!(stays.ask("GET k"), "$5\r\nredis\r\n");
+        (proxy.metric("hythe_shard_pool_clients{pool=\"renamed\"") == 1.0).then_some(())
+    });
+    assert_eq!(proxy.metric("hythe_shard_pool_clients{pool=\"db\""), 0.0);
 }
 
 #[test]
