@@ -125,7 +125,7 @@ kind: Sidecar
 metadata: {{name: beside}}
 spec:
   selector: {{matchLabels: {{app: named}}}}
-  containers: [{{name: beside, args: [sidecar, topz, '--addr=0.0.0.0:80{shards}0']}}]
+  containers: [{{name: beside, args: [sidecar, topz, '--addr=0.0.0.0:80{shards}0', '--admin=off']}}]
 "
     )
 }
