@@ -38,6 +38,8 @@ spec:
         image: hythe.dev/patterns
         imagePullPolicy: IfNotPresent
         args: [proxy, http, --config, /etc/hythe/config.yaml]
+        # It goes on listening until everybody has learnt that it goes, as any server should.
+        env: [{name: HYTHE_LINGER, value: '3'}]
         readinessProbe: {httpGet: {path: /readyz, port: 9901}, periodSeconds: 1}
         volumeMounts: [{name: config, mountPath: /etc/hythe}]
       volumes: [{name: config, configMap: {name: named}}]
