@@ -8,6 +8,7 @@ use crate::{
 };
 
 mod beside;
+mod changes;
 mod containers;
 mod experiment;
 mod limits;
@@ -43,33 +44,17 @@ pub fn curl(arguments: &[&str]) -> (String, String) {
 
 /// Pods of a web server that says its own name, and a Service before them.
 fn web(name: &str, replicas: u8) -> String {
-    format!(
-        r#"---
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-  replicas: {replicas}
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      terminationGracePeriodSeconds: 5
+    let pod = format!(
+        r#"      terminationGracePeriodSeconds: 5
       containers:
       - name: web
         image: busybox:1
         command: [sh, -c, "mkdir -p /tmp/www/api/v1; echo {name} > /tmp/www/index.html; echo '{{\"items\": [\"{name}\"]}}' > /tmp/www/api/v1/search; cp /tmp/www/index.html /tmp/www/other; exec httpd -f -p 8080 -h /tmp/www"]
         readinessProbe: {{httpGet: {{path: /index.html, port: 8080}}, periodSeconds: 1}}
         lifecycle: {{preStop: {{exec: {{command: [sleep, '2']}}}}}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec:
-  selector: {{app: {name}}}
-  ports: [{{name: http, port: 80, targetPort: 8080}}]
 "#
-    )
+    );
+    software::served(name, replicas, &pod)
 }
 
 pub fn wait_for(cluster: &Cluster, what: &str, condition: &str) {

@@ -4,7 +4,7 @@ use super::{apply, curl, software, wait_for};
 use crate::cluster::{Cluster, eventually};
 
 fn nginx(name: &str) -> String {
-    format!(
+    let config = format!(
         r#"---
 apiVersion: v1
 kind: ConfigMap
@@ -19,32 +19,19 @@ data:
       uwsgi_temp_path /tmp/uwsgi; scgi_temp_path /tmp/scgi;
       server {{ listen 8080; location / {{ add_header X-Version {name}; return 200 "{name}\n"; }} }}
     }}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-  replicas: 2
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec:
-      containers:
+"#
+    );
+    let pod = format!(
+        r#"      containers:
       - name: nginx
         image: nginx:1
         command: [/usr/sbin/nginx, -c, /conf/nginx.conf]
         readinessProbe: {{httpGet: {{path: /, port: 8080}}, periodSeconds: 1}}
         volumeMounts: [{{name: conf, mountPath: /conf}}]
       volumes: [{{name: conf, configMap: {{name: {name}}}}}]
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec:
-  selector: {{app: {name}}}
-  ports: [{{name: http, port: 80, targetPort: 8080}}]
 "#
-    )
+    );
+    config + &software::served(name, 2, &pod)
 }
 
 #[test]

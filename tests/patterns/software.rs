@@ -57,18 +57,10 @@ fn build(cluster: &Cluster, image: &str, dockerfile: &str, files: &[(&str, &str)
     cluster.hythe(&["build", "-t", image, context.to_str().unwrap()]);
 }
 
-/// A Service, and a Deployment of a Python program that listens on port 8080. Its text must have no tabs.
-pub fn python(name: &str, replicas: u8, program: &str) -> String {
-    let indented: String = program.lines().map(|line| format!("    {line}\n")).collect();
+/// A Deployment whose pods listen on port 8080, as their specification (indented by six) says, and a Service before them.
+pub fn served(name: &str, replicas: u8, pod: &str) -> String {
     format!(
-        r#"---
-apiVersion: v1
-kind: ConfigMap
-metadata: {{name: {name}-program}}
-data:
-  main.py: |
-{indented}
----
+        "---
 apiVersion: apps/v1
 kind: Deployment
 metadata: {{name: {name}}}
@@ -78,7 +70,32 @@ spec:
   template:
     metadata: {{labels: {{app: {name}}}}}
     spec:
-      terminationGracePeriodSeconds: 5
+{pod}---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec:
+  selector: {{app: {name}}}
+  ports: [{{name: http, port: 80, targetPort: 8080}}]
+"
+    )
+}
+
+/// A Service, and a Deployment of a Python program that listens on port 8080. Its text must have no tabs.
+pub fn python(name: &str, replicas: u8, program: &str) -> String {
+    let indented: String = program.lines().map(|line| format!("    {line}\n")).collect();
+    let config = format!(
+        r#"---
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: {name}-program}}
+data:
+  main.py: |
+{indented}
+"#
+    );
+    let pod = format!(
+        r#"      terminationGracePeriodSeconds: 5
       containers:
       - name: app
         image: python:3-slim
@@ -87,15 +104,9 @@ spec:
         readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
         volumeMounts: [{{name: program, mountPath: /program}}]
       volumes: [{{name: program, configMap: {{name: {name}-program}}}}]
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec:
-  selector: {{app: {name}}}
-  ports: [{{name: http, port: 80, targetPort: 8080}}]
 "#
-    )
+    );
+    config + &served(name, replicas, &pod)
 }
 
 /// What the Python applications begin with: a server whose answers leave in one piece, and that ends at once when it is told to,

@@ -6,7 +6,6 @@
 
 mod admission;
 mod allocate;
-mod anyone;
 mod authn;
 mod authz;
 mod body;

@@ -1,6 +1,8 @@
 //! Hands a request on over another HTTP/1.1 stream. An upgrade (WebSocket, SPDY) becomes a plain copy of bytes
 //! both ways: what is spoken within is between the client and the agent.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
@@ -8,11 +10,11 @@ use http_body_util::{BodyExt, BodyStream, combinators::UnsyncBoxBody};
 use hyper::{client::conn::http1, upgrade};
 use hyper_util::rt::TokioIo;
 use tokio::{io, net::TcpStream};
+use tokio_rustls::TlsConnector;
 
 use api::status::Status;
 
 use crate::{
-    anyone,
     body::{Body, BoxError, RequestBody},
     config::NodeStream,
     failure::Outcome,
@@ -54,10 +56,8 @@ pub(crate) async fn to_address(
         return forward(Box::new(stream), host, target, parts, body).await;
     }
     let ip = stream.peer_addr().map_err(|e| unreachable(e.to_string()))?.ip();
-    let stream = anyone::connector()
-        .map(|connector| connector.connect(ip.into(), stream))
-        .map_err(|e| unreachable(e.to_string()))?;
-    let stream = stream.await.map_err(|e| unreachable(e.to_string()))?;
+    let connector = TlsConnector::from(Arc::new(trust::encryption_only()));
+    let stream = connector.connect(ip.into(), stream).await.map_err(|e| unreachable(e.to_string()))?;
     forward(Box::new(stream), host, target, parts, body).await
 }
 

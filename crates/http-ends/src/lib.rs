@@ -6,7 +6,6 @@
 mod client;
 mod names;
 mod server;
-mod trust;
 
 pub use ::names::NameError;
 pub use client::{Answer, Client, Error};

@@ -3,7 +3,7 @@
 use std::{io, path::Path, sync::Arc};
 
 use engine::content::{BuiltIn, Content, Reference};
-use pattern_containers::image::{self, Binary};
+use pattern_containers::image::{self, Binary, Layer};
 
 static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/patterns.zst"));
 
@@ -18,7 +18,7 @@ impl BuiltIn for PatternsImage {
     }
 
     fn write(&self, archive: &Path) -> io::Result<()> {
-        write(archive)
+        image::write(&Binary::of(EMBEDDED), Layer::Plain, archive)
     }
 }
 
@@ -27,7 +27,9 @@ pub fn provide(content: &Content) {
     content.build_in(Arc::new(PatternsImage));
 }
 
-/// Writes it as an archive that every engine takes.
+/// Writes it as an archive that every engine takes. The running program, where it has to stand in, is too large to be
+/// compressed in passing.
 pub fn write(archive: &Path) -> io::Result<()> {
-    image::write(&Binary::of(EMBEDDED), archive)
+    let layer = if EMBEDDED.is_empty() { Layer::Plain } else { Layer::Compressed };
+    image::write(&Binary::of(EMBEDDED), layer, archive)
 }

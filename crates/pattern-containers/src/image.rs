@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -62,12 +63,21 @@ impl Binary {
     }
 }
 
+/// How the image's one layer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// As it is: for an engine that unpacks it at once.
+    Plain,
+    /// With gzip, which every engine and registry takes: for archives that travel.
+    Compressed,
+}
+
 /// Writes the image as an archive.
 ///
 /// # Errors
 /// The disk's.
-pub fn write(binary: &Binary, archive: &Path) -> io::Result<()> {
-    write_as(NAME, configuration, binary, archive)
+pub fn write(binary: &Binary, layer: Layer, archive: &Path) -> io::Result<()> {
+    write_as(NAME, configuration, binary, layer, archive)
 }
 
 /// Writes the operator's image as an archive, of the running program.
@@ -75,10 +85,16 @@ pub fn write(binary: &Binary, archive: &Path) -> io::Result<()> {
 /// # Errors
 /// The disk's.
 pub fn write_operator(archive: &Path) -> io::Result<()> {
-    write_as(OPERATOR, operator, &Binary::Program("/proc/self/exe".into()), archive)
+    write_as(OPERATOR, operator, &Binary::Program("/proc/self/exe".into()), Layer::Plain, archive)
 }
 
-fn write_as(name: &str, configuration: fn(&str) -> Value, binary: &Binary, archive: &Path) -> io::Result<()> {
+fn write_as(
+    name: &str,
+    configuration: fn(&str) -> Value,
+    binary: &Binary,
+    how: Layer,
+    archive: &Path,
+) -> io::Result<()> {
     let scratch = archive.parent().unwrap_or(Path::new("."));
     let (size, bytes) = binary.open()?;
     let mut layer = tar::Builder::new(Hashed::new(BufWriter::new(tempfile::tempfile_in(scratch)?)));
@@ -89,11 +105,14 @@ fn write_as(name: &str, configuration: fn(&str) -> Value, binary: &Binary, archi
     header.set_uid(0);
     header.set_gid(0);
     layer.append_data(&mut header, "hythe", bytes)?;
-    let (layer, digest, layer_size) = layer.into_inner()?.finish()?;
-    let mut layer = layer.into_inner().map_err(io::IntoInnerError::into_error)?;
-    layer.seek(SeekFrom::Start(0))?;
-
-    let config = configuration(&digest).to_string();
+    let mut layer = Blob::of(layer.into_inner()?)?;
+    let config = configuration(&layer.digest).to_string();
+    if how == Layer::Compressed {
+        let out = Hashed::new(BufWriter::new(tempfile::tempfile_in(scratch)?));
+        let mut compressed = GzEncoder::new(out, Compression::best());
+        io::copy(&mut layer.file, &mut compressed)?;
+        layer = Blob::of(compressed.finish()?)?;
+    }
     let config_digest = hex::encode(Sha256::digest(&config));
     let manifest = json!({
         "schemaVersion": 2,
@@ -104,9 +123,12 @@ fn write_as(name: &str, configuration: fn(&str) -> Value, binary: &Binary, archi
             "size": config.len(),
         },
         "layers": [{
-            "mediaType": "application/vnd.oci.image.layer.v1.tar",
-            "digest": format!("sha256:{digest}"),
-            "size": layer_size,
+            "mediaType": match how {
+                Layer::Plain => "application/vnd.oci.image.layer.v1.tar",
+                Layer::Compressed => "application/vnd.oci.image.layer.v1.tar+gzip",
+            },
+            "digest": format!("sha256:{}", layer.digest),
+            "size": layer.size,
         }],
     })
     .to_string();
@@ -124,7 +146,7 @@ fn write_as(name: &str, configuration: fn(&str) -> Value, binary: &Binary, archi
     let docker = json!([{
         "Config": format!("blobs/sha256/{config_digest}"),
         "RepoTags": [name],
-        "Layers": [format!("blobs/sha256/{digest}")],
+        "Layers": [format!("blobs/sha256/{}", layer.digest)],
     }]);
 
     let mut out = tar::Builder::new(BufWriter::new(File::create(archive)?));
@@ -146,7 +168,7 @@ fn write_as(name: &str, configuration: fn(&str) -> Value, binary: &Binary, archi
     ] {
         add(&path, text.len() as u64, &mut text.as_bytes())?;
     }
-    add(&format!("blobs/sha256/{digest}"), layer_size, &mut layer)?;
+    add(&format!("blobs/sha256/{}", layer.digest), layer.size, &mut layer.file)?;
     out.into_inner()?.flush()
 }
 
@@ -228,6 +250,22 @@ fn architecture() -> &'static str {
     }
 }
 
+/// A layer in a file without a name, read from its beginning.
+struct Blob {
+    file: File,
+    digest: String,
+    size: u64,
+}
+
+impl Blob {
+    fn of(written: Hashed<BufWriter<File>>) -> io::Result<Self> {
+        let (file, digest, size) = written.finish()?;
+        let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.seek(SeekFrom::Start(0))?;
+        Ok(Self { file, digest, size })
+    }
+}
+
 /// A writer that hashes and counts.
 struct Hashed<W> {
     inner: W,
@@ -281,7 +319,7 @@ mod tests {
     fn the_image_holds_one_file_that_runs_without_the_rest_of_the_program() {
         let directory = tempfile::tempdir().unwrap();
         let archive = directory.path().join("patterns.tar");
-        write(&Binary::Program("/proc/self/exe".into()), &archive).unwrap();
+        write(&Binary::Program("/proc/self/exe".into()), Layer::Plain, &archive).unwrap();
         let members = members(&archive);
         let manifest: Value = serde_json::from_slice(&members[2].1).unwrap();
         let layer = manifest[0]["Layers"][0].as_str().unwrap();
@@ -312,9 +350,30 @@ mod tests {
         };
         let binary = Binary::of(compressed);
         let (one, two) = (directory.path().join("one"), directory.path().join("two"));
-        write(&binary, &one).unwrap();
-        write(&binary, &two).unwrap();
-        assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
+        let mut digests = Vec::new();
+        for how in [Layer::Plain, Layer::Compressed] {
+            write(&binary, how, &one).unwrap();
+            write(&binary, how, &two).unwrap();
+            assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
+            // However it is written, it is the same file and the same image to whoever unpacks it.
+            let members = members(&one);
+            let manifest: Value = serde_json::from_slice(&members[2].1).unwrap();
+            let find = |name: &Value| &members.iter().find(|(path, _)| path == name.as_str().unwrap()).unwrap().1;
+            let layer = find(&manifest[0]["Layers"][0]);
+            let mut plain = Vec::new();
+            match how {
+                Layer::Plain => plain.extend_from_slice(layer),
+                Layer::Compressed => drop(flate2::read::GzDecoder::new(&layer[..]).read_to_end(&mut plain).unwrap()),
+            }
+            let mut archive = tar::Archive::new(&plain[..]);
+            let mut said = String::new();
+            archive.entries().unwrap().next().unwrap().unwrap().read_to_string(&mut said).unwrap();
+            assert_eq!(said, "hello");
+            let config: Value = serde_json::from_slice(find(&manifest[0]["Config"])).unwrap();
+            digests.push(config["rootfs"]["diff_ids"][0].as_str().unwrap().to_owned());
+            assert_eq!(digests.last(), Some(&format!("sha256:{}", hex::encode(Sha256::digest(&plain)))));
+        }
+        assert_eq!(digests[0], digests[1]);
         let index: Value = serde_json::from_slice(&members(&one)[1].1).unwrap();
         assert_eq!(index["manifests"][0]["annotations"]["io.containerd.image.name"], NAME);
     }

@@ -176,6 +176,9 @@ types! {
         pub sticky?: Sticky,
         /// Gets copies of requests; its answers are dropped.
         pub tee?: Tee,
+        /// Networks, such as 10.42.0.0/16, of the proxies before it, whose word on who the client is counts (X-Forwarded-For,
+        /// -Proto and -Host): an edge, another tier. Everyone else's is replaced.
+        pub trusted_proxies?: Vec<String>,
         /// The splitters' Deployment.
         pub tier?: Tier = ["default" = {"replicas": 2}],
     }
@@ -224,6 +227,9 @@ types! {
         /// Networks, such as 10.42.0.0/16, whose clients may PURGE a URL, or by Surrogate-Key or Cache-Tag whatever bears a
         /// tag; all replicas then drop it. Nobody may unless this says so.
         pub purge_from?: Vec<String>,
+        /// Networks, such as 10.42.0.0/16, of the proxies before it, whose word on who the client is counts (X-Forwarded-For,
+        /// -Proto and -Host): an edge, another tier. Everyone else's is replaced.
+        pub trusted_proxies?: Vec<String>,
         /// The caches' Deployment; two replicas unless it says otherwise.
         pub tier?: Tier = ["default" = {"replicas": 2}],
     }
@@ -247,8 +253,9 @@ types! {
         pub service: ServicePort,
         /// TokenBucket lets bursts pass, SlidingWindow counts exactly.
         pub algorithm?: String = ["default" = "TokenBucket", "enum" = ["TokenBucket", "SlidingWindow"]],
-        /// What is counted by: Address, Header or Path.
-        pub by?: String = ["default" = "Address", "enum" = ["Address", "Header", "Path"]],
+        /// What is counted by: Address, Header, Path or Identity, which is who a client proves to be by its certificate or
+        /// Authorization, or else its address.
+        pub by?: String = ["default" = "Address", "enum" = ["Address", "Header", "Path", "Identity"]],
         /// The header, where it is counted by one.
         pub header?: String,
         /// How much everybody may ask.
@@ -257,6 +264,9 @@ types! {
         pub authenticated?: AuthenticatedAllowance,
         /// Whether the replicas count together (each key is one replica's business), or each for itself.
         pub shared?: bool = ["default" = true],
+        /// Networks, such as 10.42.0.0/16, of the proxies before it, whose word on who the client is counts (X-Forwarded-For,
+        /// -Proto and -Host): an edge, another tier. Everyone else's is replaced.
+        pub trusted_proxies?: Vec<String>,
         /// The limiters' Deployment.
         pub tier?: Tier = ["default" = {"replicas": 2}],
     }

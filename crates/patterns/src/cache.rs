@@ -1,5 +1,6 @@
 //! CacheTier: an HTTP cache before a Service, in few and large replicas.
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use pattern_kinds::patterns::{CacheTier, PatternStatus, Tier};
 use proxy::config::{Cache, Config, Disk, Pool, Route, Size, Target};
@@ -29,7 +30,7 @@ impl Pattern for CacheTier {
         self.status.as_ref()
     }
 
-    fn plan(&self, watched: &Watched, settings: &Settings) -> Result<Plan, Refusal> {
+    fn plan(&self, watched: &Watched, settings: &Settings, _: Timestamp) -> Result<Plan, Refusal> {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let port = self.spec.port.unwrap_or(80);
         let memory = bytes("memory", self.spec.memory.as_ref())?.unwrap_or(256 << 20);
@@ -40,12 +41,6 @@ impl Pattern for CacheTier {
         }
         cache.disk = disk.map(|size| Disk { path: "/var/cache/hythe".into(), size: Size(size) });
         cache.purge_from = self.spec.purge_from.clone().unwrap_or_default();
-        for (i, network) in cache.purge_from.iter().enumerate() {
-            if proxy::address::Network::parse(network).is_none() {
-                let message = format!("spec.purgeFrom[{i}]: {network:?} is not an address or a network");
-                return Err(Refusal { reason: "Invalid", message });
-            }
-        }
         let purged = !cache.purge_from.is_empty();
         if purged {
             cache.purge_peers = vec![format!("{}:{HTTP}", service_host(settings, namespace, &peers_name(self)))];
@@ -58,7 +53,7 @@ impl Pattern for CacheTier {
             ..Default::default()
         };
         let mut config = Config {
-            listeners: vec![listener(HTTP)],
+            listeners: vec![listener(HTTP, self.spec.trusted_proxies.as_ref())],
             pools: vec![pool],
             caches: vec![cache],
             access_log: true,
@@ -76,6 +71,7 @@ impl Pattern for CacheTier {
             backends: 1,
             missing,
             more: Vec::new(),
+            waits: None,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! RateLimit: limiters before a Service that refuse what is too much.
 
+use jiff::Timestamp;
 use pattern_kinds::patterns::{PatternStatus, RateLimit, Tier};
 use proxy::config::{self, Algorithm, Config, Discovery, Duration, LimitBy, Peers, Route, Target};
 
@@ -31,7 +32,7 @@ impl Pattern for RateLimit {
         self.status.as_ref()
     }
 
-    fn plan(&self, watched: &Watched, settings: &Settings) -> Result<Plan, Refusal> {
+    fn plan(&self, watched: &Watched, settings: &Settings, _: Timestamp) -> Result<Plan, Refusal> {
         let spec = &self.spec;
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let port = spec.port.unwrap_or(80);
@@ -43,6 +44,7 @@ impl Pattern for RateLimit {
             by: vec![match spec.by.as_deref() {
                 Some("Header") => LimitBy::Header(spec.header.clone().unwrap_or_default().to_ascii_lowercase()),
                 Some("Path") => LimitBy::Path,
+                Some("Identity") => LimitBy::Identity,
                 _ => LimitBy::Address,
             }],
             algorithm: match spec.algorithm.as_deref() {
@@ -79,7 +81,7 @@ impl Pattern for RateLimit {
             ..Default::default()
         };
         let mut config = Config {
-            listeners: vec![listener(HTTP)],
+            listeners: vec![listener(HTTP, spec.trusted_proxies.as_ref())],
             pools: vec![pool],
             rate_limits: vec![limit],
             access_log: true,
@@ -106,6 +108,7 @@ impl Pattern for RateLimit {
             backends: 1,
             missing,
             more: Vec::new(),
+            waits: None,
         })
     }
 }

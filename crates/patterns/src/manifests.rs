@@ -140,7 +140,7 @@ const EVERYWHERE: &[Rule] = &[
     Rule("networking.k8s.io", &["ingressclasses"], WRITE),
     Rule("apps", &["deployments"], OWN),
     Rule("apps", &["statefulsets"], WRITE),
-    Rule("", &["configmaps"], &["get", "create", "patch"]),
+    Rule("", &["configmaps"], WRITE),
     Rule("", &["services", "secrets"], OWN),
     Rule("", &["namespaces"], &["get", "list", "create", "patch"]),
     Rule("", &["nodes", "pods"], &["list"]),

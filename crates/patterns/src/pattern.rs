@@ -1,6 +1,6 @@
 //! One way for all patterns: look at the object, plan, write what is planned, say in the status how it stands.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use controllers::{
     Error,
@@ -9,6 +9,7 @@ use controllers::{
     queue::{Key, Queue},
     recorder::Recorder,
 };
+use jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::{
     Api, Resource, ResourceExt,
@@ -55,8 +56,8 @@ pub trait Pattern:
     /// What is known of it.
     fn status(&self) -> Option<&PatternStatus>;
 
-    /// What it needs. A pure function of what is there.
-    fn plan(&self, watched: &Watched, settings: &Settings) -> Result<Plan, Refusal>;
+    /// What it needs. A pure function of what is there now.
+    fn plan(&self, watched: &Watched, settings: &Settings, now: Timestamp) -> Result<Plan, Refusal>;
 }
 
 /// Begins to watch a kind and to work on its objects.
@@ -91,19 +92,28 @@ pub fn start<K: Pattern>(world: &World, tasks: &mut JoinSet<()>) {
         let queued = queue.clone();
         objects.listen(move |change| queued.add(Key::of(&**change.object())));
         let recorder = Recorder::new(world.client(), K::CONTROLLER);
-        queue.work(K::CONTROLLER, 2, |key| reconcile(world.clone(), objects.clone(), recorder.clone(), key)).await;
+        let again = queue.clone();
+        let work = |key| reconcile(world.clone(), objects.clone(), recorder.clone(), again.clone(), key);
+        queue.work(K::CONTROLLER, 2, work).await;
     });
 }
 
-async fn reconcile<K: Pattern>(world: World, objects: Informer<K>, recorder: Recorder, key: Key) -> Result<(), Error> {
+async fn reconcile<K: Pattern>(
+    world: World,
+    objects: Informer<K>,
+    recorder: Recorder,
+    queue: Queue,
+    key: Key,
+) -> Result<(), Error> {
     // What it owns goes with it: the garbage collector sees to that.
     let Some(object) = objects.get(&key).filter(|o| o.meta().deletion_timestamp.is_none()) else { return Ok(()) };
     let watched = world.watched().await;
-    let settings = world.settings();
+    let now = Timestamp::now();
     let planned = match refusal(&*object) {
         Some(refusal) => Err(refusal),
-        None => object.plan(watched, settings),
+        None => object.plan(watched, world.settings(), now),
     };
+    let again = planned.as_ref().ok().and_then(|plan| plan.waits.as_ref()?.until);
     let (standing, result) = match planned {
         Ok(plan) => match write(&world, watched, &*object, &plan).await {
             Ok(()) => (standing(&*object, &plan, watched), Ok(())),
@@ -114,6 +124,9 @@ async fn reconcile<K: Pattern>(world: World, objects: Informer<K>, recorder: Rec
         Err(refusal) => (refused(&refusal), Ok(())),
     };
     say(&world, &*object, &recorder, standing).await?;
+    if let Some(until) = again {
+        queue.add_after(key, Duration::try_from(until.duration_since(now)).unwrap_or_default());
+    }
     result
 }
 
@@ -170,9 +183,13 @@ fn standing<K: Pattern>(object: &K, plan: &Plan, watched: &Watched) -> Standing 
     } else {
         Said::yes("Ready", "Serving", format!("{ready} of {replicas} pods are ready"))
     };
+    let written = match &plan.waits {
+        None => "the configuration is written".to_owned(),
+        Some(waits) => format!("the configuration is written; {}", waits.message),
+    };
     let said = vec![
         Said::yes("Accepted", "Accepted", "it can be done as it is asked for"),
-        Said::yes("Programmed", "Programmed", "the configuration is written"),
+        Said::yes("Programmed", "Programmed", written),
         is_ready,
     ];
     Standing {

@@ -1,6 +1,7 @@
 //! What an object needs: pods of the pattern containers with a configuration, a Service before them, and maybe more.
 
 use controllers::ownership::controller_reference;
+use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 use pattern_kinds::patterns::Tier;
 use serde_json::{Value, json};
@@ -59,6 +60,17 @@ pub struct Plan {
     pub missing: Vec<String>,
     /// Objects beside the tier, complete but for their metadata's namespace, labels and owner.
     pub more: Vec<Value>,
+    /// What is still to be done, once something else has happened.
+    pub waits: Option<Waits>,
+}
+
+/// Why not everything is as it is asked for yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// For people.
+    pub message: String,
+    /// When to look again, if no event tells.
+    pub until: Option<Timestamp>,
 }
 
 /// What can't be done until the object changes.

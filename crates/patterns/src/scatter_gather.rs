@@ -1,5 +1,6 @@
 //! ScatterGather: roots before leaf Services.
 
+use jiff::Timestamp;
 use pattern_kinds::patterns::{PatternStatus, ScatterGather, Tier};
 use scatter::config::{Config, Hedge, Leaf, Limits, Merge, Route, Spread};
 use serving::Span;
@@ -27,7 +28,7 @@ impl Pattern for ScatterGather {
         self.status.as_ref()
     }
 
-    fn plan(&self, watched: &Watched, settings: &Settings) -> Result<Plan, Refusal> {
+    fn plan(&self, watched: &Watched, settings: &Settings, _: Timestamp) -> Result<Plan, Refusal> {
         let spec = &self.spec;
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let port = spec.port.unwrap_or(80);
@@ -77,6 +78,7 @@ impl Pattern for ScatterGather {
             backends: i32::try_from(spec.leaves.len()).unwrap_or(i32::MAX),
             missing,
             more: Vec::new(),
+            waits: None,
         })
     }
 }

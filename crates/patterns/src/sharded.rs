@@ -3,6 +3,8 @@
 use std::str::FromStr;
 
 use controllers::queue::Key;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use pattern_kinds::patterns::{PatternStatus, ShardTemplate, ShardedService, Tier};
 use proxy::config::{self as http, Balance, Endpoint, Route, Target};
 use serde_json::{Value, json};
@@ -11,7 +13,7 @@ use sharding::config::{Config, Pool, Server};
 use crate::{
     Settings,
     pattern::Pattern,
-    plan::{Configuration, Plan, Port, Refusal},
+    plan::{Configuration, Plan, Port, Refusal, Waits},
     split::{HTTP, listener, rendered},
     world::{Watched, service_host},
 };
@@ -44,7 +46,7 @@ impl Pattern for ShardedService {
         self.status.as_ref()
     }
 
-    fn plan(&self, watched: &Watched, settings: &Settings) -> Result<Plan, Refusal> {
+    fn plan(&self, watched: &Watched, settings: &Settings, now: Timestamp) -> Result<Plan, Refusal> {
         let protocol = self.spec.protocol.as_deref().unwrap_or("Redis");
         let usual = match protocol {
             "Memcached" => 11_211,
@@ -53,8 +55,10 @@ impl Pattern for ShardedService {
         };
         let port = self.spec.port.unwrap_or(usual);
         let mut missing = Vec::new();
-        let shards = shards(self, usual, watched, settings, &mut missing);
+        let mut waits = None;
+        let shards = shards(self, usual, watched, settings, &mut missing, &mut waits);
         let backends = i32::try_from(shards.len()).unwrap_or(i32::MAX);
+        let more = self.made(usual, watched, settings, now, &mut waits);
         let (command, configuration, target): (&'static [&'static str], _, _) = match (&self.spec.config_from, protocol)
         {
             (Some(from), _) => {
@@ -77,7 +81,8 @@ impl Pattern for ShardedService {
             disk: None,
             backends,
             missing,
-            more: self.made(usual),
+            more,
+            waits,
         })
     }
 }
@@ -88,7 +93,14 @@ const HASH: &str = "murmur";
 
 trait Rendering {
     fn configuration(&self, protocol: &str, port: i32, shards: &[Shard]) -> Result<Configuration, Refusal>;
-    fn made(&self, usual: i32) -> Vec<Value>;
+    fn made(
+        &self,
+        usual: i32,
+        watched: &Watched,
+        settings: &Settings,
+        now: Timestamp,
+        waits: &mut Option<Waits>,
+    ) -> Vec<Value>;
 }
 
 impl Rendering for ShardedService {
@@ -132,10 +144,28 @@ impl Rendering for ShardedService {
     }
 
     /// The StatefulSet and its headless Service, if shards are made for the purpose.
-    fn made(&self, usual: i32) -> Vec<Value> {
+    fn made(
+        &self,
+        usual: i32,
+        watched: &Watched,
+        settings: &Settings,
+        now: Timestamp,
+        waits: &mut Option<Waits>,
+    ) -> Vec<Value> {
         let Some(template) = self.spec.shards.as_ref().and_then(|s| s.template.as_ref()) else { return Vec::new() };
         let name = self.metadata.name.clone().unwrap_or_default();
-        vec![headless(&name, template, usual), stateful_set(&name, template)]
+        let namespace = self.metadata.namespace.clone().unwrap_or_default();
+        let mut set = stateful_set(&name, template);
+        if let Some(present) = watched.stateful_sets.get(&Key::new(namespace, format!("{name}-shard")))
+            && let Some((replicas, until)) = leaving(&present, template.replicas, settings, now)
+        {
+            set["spec"]["replicas"] = replicas.into();
+            set["metadata"]["annotations"][LEAVE] = until.to_string().into();
+            let count = replicas - template.replicas;
+            let message = format!("{count} shards that left the ring go when everybody has learnt of it");
+            *waits = Some(Waits { message, until: Some(until) });
+        }
+        vec![headless(&name, template, usual), set]
     }
 }
 
@@ -145,6 +175,7 @@ fn shards(
     watched: &Watched,
     settings: &Settings,
     missing: &mut Vec<String>,
+    waits: &mut Option<Waits>,
 ) -> Vec<Shard> {
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let Some(shards) = &object.spec.shards else { return Vec::new() };
@@ -171,9 +202,20 @@ fn shards(
             .map(|i| Shard { name: format!("{set}-{i}"), host: format!("{set}-{i}.{host}"), port, weight: 1 })
             .collect()
     };
+    let held = object.status.as_ref().and_then(|status| status.backends);
+    let mut joined = |set: Option<&StatefulSet>, wanted: i32| {
+        let joined = on_ring(wanted, held, set);
+        if joined < wanted {
+            let message = format!("{} shards join when all {wanted} are ready", wanted - joined);
+            *waits = Some(Waits { message, until: None });
+        }
+        joined
+    };
     if let Some(template) = &shards.template {
-        let set = format!("{}-shard", object.metadata.name.as_deref().unwrap_or_default());
-        return of_set(&set, &set, template.replicas, template.port.unwrap_or(usual));
+        let name = format!("{}-shard", object.metadata.name.as_deref().unwrap_or_default());
+        let set = watched.stateful_sets.get(&Key::new(namespace, &name));
+        let replicas = joined(set.as_deref(), template.replicas);
+        return of_set(&name, &name, replicas, template.port.unwrap_or(usual));
     }
     let Some(wanted) = &shards.stateful_set else { return Vec::new() };
     let Some(set) = watched.stateful_sets.get(&Key::new(namespace, &wanted.name)) else {
@@ -182,7 +224,7 @@ fn shards(
     };
     let spec = set.spec.as_ref();
     let service = spec.and_then(|s| s.service_name.clone()).unwrap_or_default();
-    let replicas = spec.and_then(|s| s.replicas).unwrap_or(1);
+    let replicas = joined(Some(&*set), spec.and_then(|s| s.replicas).unwrap_or(1));
     let start = spec.and_then(|s| s.ordinals.as_ref()?.start).unwrap_or(0);
     if service.is_empty() {
         missing.push(format!("StatefulSet {:?} has no serviceName, so its pods have no names", wanted.name));
@@ -191,6 +233,28 @@ fn shards(
     let mut all = of_set(&wanted.name, &service, start + replicas, wanted.port.unwrap_or(usual));
     all.drain(..usize::try_from(start).unwrap_or(0).min(all.len()));
     all
+}
+
+/// How many shards of a set are on the ring. Those that are there stay, ready or not; new ones join when all are ready, since
+/// the keys that move to them would be asked for in vain until then.
+fn on_ring(wanted: i32, held: Option<i32>, set: Option<&StatefulSet>) -> i32 {
+    let Some(held) = held.filter(|held| (1..wanted).contains(held)) else { return wanted };
+    let status = set.and_then(|set| set.status.as_ref());
+    let ready = status.and_then(|status| status.ready_replicas).unwrap_or(0);
+    let told = set.is_some_and(|set| status.and_then(|s| s.observed_generation) >= set.metadata.generation);
+    if told && ready >= wanted { wanted } else { held }
+}
+
+/// On a StatefulSet whose last shards are on the ring no more: when they go.
+const LEAVE: &str = "patterns.hythe.dev/shards-leave";
+
+/// How many shards stay and until when, while there are more than wanted: routers learn first that some leave.
+fn leaving(present: &StatefulSet, wanted: i32, settings: &Settings, now: Timestamp) -> Option<(i32, Timestamp)> {
+    let replicas = present.spec.as_ref()?.replicas.filter(|replicas| *replicas > wanted)?;
+    let told = present.metadata.annotations.as_ref().and_then(|all| all.get(LEAVE)?.parse::<Timestamp>().ok());
+    // What a ConfigMap says reaches Hythe's pods at once; elsewhere a kubelet may look again after a minute and a half.
+    let until = told.unwrap_or(now + SignedDuration::from_secs(if settings.list_endpoints { 5 } else { 90 }));
+    (until > now).then_some((replicas, until))
 }
 
 /// The same for HTTP: consistent hashing over the whole URI.
@@ -210,8 +274,12 @@ fn http_configuration(shards: &[Shard]) -> Result<Configuration, Refusal> {
         ..Default::default()
     };
     let route = Route { to: vec![Target { pool: "shards".to_owned(), ..Default::default() }], ..Default::default() };
-    let mut config =
-        http::Config { listeners: vec![listener(HTTP)], pools: vec![pool], access_log: true, ..Default::default() };
+    let mut config = http::Config {
+        listeners: vec![listener(HTTP, None)],
+        pools: vec![pool],
+        access_log: true,
+        ..Default::default()
+    };
     config.listeners[0].routes = vec![route];
     rendered(&config)
 }
@@ -293,5 +361,49 @@ mod tests {
         // What this is about: with twemproxy's default, some shard has nearly none or nearly all of them.
         let (most, least) = spread(Hash::default(), letters());
         assert!(most > 1.9 || least < 0.3, "{least} to {most}");
+    }
+
+    #[test]
+    fn new_shards_join_when_all_are_ready_and_those_there_stay() {
+        let set = |ready: i32, told: i64| -> StatefulSet {
+            let status = json!({"replicas": 3, "readyReplicas": ready, "observedGeneration": told});
+            serde_json::from_value(
+                json!({"metadata": {"generation": 2}, "spec": {"selector": {}, "template": {}}, "status": status}),
+            )
+            .expect("a StatefulSet")
+        };
+        for (wanted, held, set, joined) in [
+            (3, None, None, 3),
+            (3, Some(2), None, 2),
+            (3, Some(2), Some(set(2, 2)), 2),
+            (3, Some(2), Some(set(3, 2)), 3),
+            (3, Some(2), Some(set(3, 1)), 2),
+            (3, Some(3), Some(set(1, 2)), 3),
+            (1, Some(3), Some(set(3, 2)), 1),
+            (3, Some(0), Some(set(0, 2)), 3),
+        ] {
+            assert_eq!(on_ring(wanted, held, set.as_ref()), joined, "{wanted} wanted, {held:?} held");
+        }
+    }
+
+    #[test]
+    fn shards_that_leave_go_after_everybody_has_learnt_of_it() {
+        let set = |replicas: i32, leaves: Option<Timestamp>| -> StatefulSet {
+            let annotations: std::collections::BTreeMap<_, _> =
+                leaves.iter().map(|at| (LEAVE, at.to_string())).collect();
+            serde_json::from_value(json!({
+                "metadata": {"annotations": annotations}, "spec": {"replicas": replicas, "selector": {}, "template": {}},
+            }))
+            .expect("a StatefulSet")
+        };
+        let mut settings = Settings::new("x");
+        settings.list_endpoints = true;
+        let at = |seconds: i64| Timestamp::from_second(1_700_000_000 + seconds).expect("a time of our age");
+        assert_eq!(leaving(&set(2, None), 3, &settings, at(0)), None, "more are wanted than there are");
+        assert_eq!(leaving(&set(3, None), 1, &settings, at(0)), Some((3, at(5))));
+        assert_eq!(leaving(&set(3, Some(at(5))), 1, &settings, at(4)), Some((3, at(5))));
+        assert_eq!(leaving(&set(3, Some(at(5))), 1, &settings, at(5)), None, "now they go");
+        settings.list_endpoints = false;
+        assert_eq!(leaving(&set(3, None), 1, &settings, at(0)), Some((3, at(90))));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use pattern_kinds::patterns::{PatternStatus, RequestSplit, Sticky, Tier};
 use proxy::config::{Config, Filters, Key, Listener, Mirror, Route, Target};
 
@@ -33,10 +34,14 @@ impl Pattern for RequestSplit {
         self.status.as_ref()
     }
 
-    fn plan(&self, watched: &Watched, settings: &Settings) -> Result<Plan, Refusal> {
+    fn plan(&self, watched: &Watched, settings: &Settings, _: Timestamp) -> Result<Plan, Refusal> {
         let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
         let port = self.spec.port.unwrap_or(80);
-        let mut config = Config { listeners: vec![listener(HTTP)], access_log: true, ..Default::default() };
+        let mut config = Config {
+            listeners: vec![listener(HTTP, self.spec.trusted_proxies.as_ref())],
+            access_log: true,
+            ..Default::default()
+        };
         let mut missing = BTreeSet::new();
         let mut pool = |config: &mut Config, service: &str, at: Option<i32>| {
             let name = format!("{service}:{}", at.unwrap_or(port));
@@ -74,6 +79,7 @@ impl Pattern for RequestSplit {
             backends: i32::try_from(self.spec.backends.len()).unwrap_or(i32::MAX),
             missing: missing.into_iter().collect(),
             more: Vec::new(),
+            waits: None,
         })
     }
 }
@@ -87,9 +93,10 @@ fn key(sticky: &Sticky) -> Key {
     }
 }
 
-/// A listener of HTTP on all addresses of the pod.
-pub fn listener(port: i32) -> Listener {
-    Listener { address: format!("0.0.0.0:{port}"), ..Default::default() }
+/// A listener of HTTP on all addresses of the pod, and whose word on who the client is it believes.
+pub fn listener(port: i32, trusted: Option<&Vec<String>>) -> Listener {
+    let trusted_proxies = trusted.cloned().unwrap_or_default();
+    Listener { address: format!("0.0.0.0:{port}"), trusted_proxies, ..Default::default() }
 }
 
 /// The configuration as the container reads it, held against its own checks first.

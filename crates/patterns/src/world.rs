@@ -9,7 +9,7 @@ use controllers::{
 };
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
-    core::v1::Service,
+    core::v1::{ConfigMap, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{Client, Resource, ResourceExt};
@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use proxy::config::{Discovery, Duration, Endpoint, Pool};
 use tokio::{sync::OnceCell, task::JoinSet};
 
-use crate::Settings;
+use crate::{MANAGER, Settings};
 
 /// Something changed that an object may depend on.
 #[derive(Clone, Debug)]
@@ -63,6 +63,8 @@ pub struct Watched {
     pub deployments: Informer<Deployment>,
     /// All StatefulSets.
     pub stateful_sets: Informer<StatefulSet>,
+    /// The names of the configurations that were written.
+    config_maps: Informer<ConfigMap>,
 }
 
 impl World {
@@ -109,7 +111,13 @@ impl World {
                 services: Informer::start(client.clone(), untouched, &mut tasks),
                 slices: self.settings().list_endpoints.then(|| Informer::start(client.clone(), untouched, &mut tasks)),
                 deployments: Informer::start(client.clone(), trim_deployment, &mut tasks),
-                stateful_sets: Informer::start(client, trim_stateful_set, &mut tasks),
+                stateful_sets: Informer::start(client.clone(), trim_stateful_set, &mut tasks),
+                config_maps: Informer::start_labelled(
+                    client,
+                    Some(format!("app.kubernetes.io/managed-by={MANAGER}")),
+                    trim_config_map,
+                    &mut tasks,
+                ),
             }
         };
         watched.services.synced().await;
@@ -118,10 +126,15 @@ impl World {
         }
         watched.deployments.synced().await;
         watched.stateful_sets.synced().await;
+        watched.config_maps.synced().await;
         let world = self.clone();
         watched.services.listen(move |change| {
-            world.tell(&Touched::Service(Key::of(&**change.object())));
+            let object = &**change.object();
+            world.tell_owner(object);
+            world.tell(&Touched::Service(Key::of(object)));
         });
+        let world = self.clone();
+        watched.config_maps.listen(move |change| world.tell_owner(&**change.object()));
         let world = self.clone();
         watched.slices.iter().for_each(|slices| {
             slices.listen({
@@ -165,6 +178,11 @@ fn trim_deployment(object: &mut Deployment) {
     if let Some(spec) = &mut object.spec {
         spec.template = Default::default();
     }
+}
+
+fn trim_config_map(object: &mut ConfigMap) {
+    object.metadata.managed_fields = None;
+    object.data = None;
 }
 
 fn trim_stateful_set(object: &mut StatefulSet) {

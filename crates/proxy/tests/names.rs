@@ -1,58 +1,23 @@
 //! Endpoints by name: looked up over DNS, followed as long as they live, kept when nobody answers.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::sync::atomic::Ordering;
 
 use crate::stage::*;
 
-/// What a name server knows: addresses by name, and SRV records (priority, weight, port, target) by name.
-#[derive(Default)]
-struct Zone {
-    addresses: HashMap<String, Vec<Ipv4Addr>>,
-    services: HashMap<String, Vec<(u16, u16, u16, String)>>,
-}
+#[path = "../../names/tests/server/mod.rs"]
+mod server;
 
-/// A name server on loopback. Its answers hold for a second.
-struct NameServer {
-    zone: Arc<Mutex<Zone>>,
-    /// It says nothing.
-    silent: Arc<AtomicBool>,
-    questions: Arc<AtomicUsize>,
-    address: SocketAddr,
-}
+use server::NameServer;
 
 impl NameServer {
-    fn start() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let server = Self {
-            zone: Arc::default(),
-            silent: Arc::default(),
-            questions: Arc::default(),
-            address: socket.local_addr().unwrap(),
-        };
-        let (zone, silent, questions) =
-            (Arc::clone(&server.zone), Arc::clone(&server.silent), Arc::clone(&server.questions));
-        std::thread::spawn(move || {
-            let mut question = [0; 512];
-            while let Ok((length, from)) = socket.recv_from(&mut question) {
-                questions.fetch_add(1, Ordering::SeqCst);
-                if !silent.load(Ordering::SeqCst) {
-                    let _ = socket.send_to(&answer(&question[..length], &zone.lock().unwrap()), from);
-                }
-            }
-        });
-        server
-    }
-
     fn addresses(&self, name: &str, last: &[u8]) {
         let addresses = last.iter().map(|last| Ipv4Addr::new(127, 89, 0, *last)).collect();
-        self.zone.lock().unwrap().addresses.insert(name.to_owned(), addresses);
+        self.zone().addresses.insert(name.to_owned(), addresses);
     }
 
     fn forget(&self, name: &str) {
-        self.zone.lock().unwrap().addresses.remove(name);
+        self.zone().addresses.remove(name);
     }
 
     /// Waits until it was asked anew.
@@ -60,56 +25,6 @@ impl NameServer {
         let before = self.questions.load(Ordering::SeqCst);
         until("the name is asked for again", || self.questions.load(Ordering::SeqCst) >= before + 2);
     }
-}
-
-fn answer(question: &[u8], zone: &Zone) -> Vec<u8> {
-    let (name, end) = name_at(question, 12);
-    let kind = u16::from_be_bytes([question[end], question[end + 1]]);
-    let known = zone.addresses.contains_key(&name) || zone.services.contains_key(&name);
-    let records: Vec<Vec<u8>> = match kind {
-        1 => zone.addresses.get(&name).into_iter().flatten().map(|a| a.octets().to_vec()).collect(),
-        33 => {
-            let data = |(priority, weight, port, target): &(u16, u16, u16, String)| {
-                let mut data = [priority.to_be_bytes(), weight.to_be_bytes(), port.to_be_bytes()].concat();
-                data.extend(encode(target));
-                data
-            };
-            zone.services.get(&name).into_iter().flatten().map(data).collect()
-        }
-        _ => Vec::new(),
-    };
-    let mut answer = question[..2].to_vec();
-    // A response, authoritative; name error where the name is not known; one question.
-    answer.extend([0x85, if known { 0x80 } else { 0x83 }, 0, 1, 0, u8::try_from(records.len()).unwrap(), 0, 0, 0, 0]);
-    answer.extend(&question[12..end + 4]);
-    for data in records {
-        answer.extend(encode(&name));
-        answer.extend(kind.to_be_bytes());
-        answer.extend([0, 1, 0, 0, 0, 1]);
-        answer.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
-        answer.extend(data);
-    }
-    answer
-}
-
-fn name_at(message: &[u8], mut at: usize) -> (String, usize) {
-    let mut labels = Vec::new();
-    while message[at] != 0 {
-        let length = usize::from(message[at]);
-        labels.push(String::from_utf8_lossy(&message[at + 1..=at + length]).to_ascii_lowercase());
-        at += length + 1;
-    }
-    (labels.join("."), at + 1)
-}
-
-fn encode(name: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for label in name.split('.') {
-        bytes.push(u8::try_from(label.len()).unwrap());
-        bytes.extend(label.bytes());
-    }
-    bytes.push(0);
-    bytes
 }
 
 /// Servers at 127.89.0.1 and up, all on one port, each telling its number.
@@ -190,7 +105,7 @@ fn srv_records_tell_ports_weights_and_who_stands_by() {
         let of = |priority, weight, port, target: &str| (priority, weight, port, target.to_owned());
         vec![of(10, 3, port, first), of(10, 1, port, "b.test"), of(20, 1, other, "spare.test")]
     };
-    names.zone.lock().unwrap().services.insert("_http._tcp.web.test".into(), records("a.test"));
+    names.zone().services.insert("_http._tcp.web.test".into(), records("a.test"));
     let stage = stage(&names, "balance: weighted, discovery: {srv: _http._tcp.web.test}");
     assert_eq!(seen(&stage), "1 2");
     let ones = (0..80).filter(|_| get(stage.address(), "/").text() == "1").count();
@@ -200,7 +115,7 @@ fn srv_records_tell_ports_weights_and_who_stands_by() {
     names.asked();
     names.asked();
     assert_eq!(seen(&stage), "1 2");
-    names.zone.lock().unwrap().services.insert("_http._tcp.web.test".into(), records("b.test")[2..].to_vec());
+    names.zone().services.insert("_http._tcp.web.test".into(), records("b.test")[2..].to_vec());
     until("the spare one serves", || seen(&stage) == "3");
 }
 

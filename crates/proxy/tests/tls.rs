@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
 use crate::stage::*;
 
@@ -19,15 +19,22 @@ fn certify(directory: &Path, file: &str, names: &[&str]) -> CertificateDer<'stat
 }
 
 fn request(address: SocketAddr, name: &str, trusted: &CertificateDer<'static>) -> Result<String, String> {
+    request_by(&client(trusted, rustls::ALL_VERSIONS), address, name).map(|(answer, _)| answer)
+}
+
+/// A client that remembers its sessions.
+fn client(trusted: &CertificateDer<'static>, versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connection = ClientConnection::new(Arc::new(config), ServerName::try_from(name.to_owned()).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// The answer, and what kind of a handshake it took.
+fn request_by(config: &Arc<ClientConfig>, address: SocketAddr, name: &str) -> Result<(String, HandshakeKind), String> {
+    let name_of_it = ServerName::try_from(name.to_owned()).unwrap();
+    let connection = ClientConnection::new(Arc::clone(config), name_of_it).unwrap();
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut stream = StreamOwned::new(connection, stream);
@@ -36,7 +43,8 @@ fn request(address: SocketAddr, name: &str, trusted: &CertificateDer<'static>) -
         .map_err(|e| e.to_string())?;
     let mut all = Vec::new();
     stream.read_to_end(&mut all).map_err(|e| e.to_string())?;
-    Ok(String::from_utf8_lossy(&all).into_owned())
+    let kind = stream.conn.handshake_kind().ok_or("there was no handshake")?;
+    Ok((String::from_utf8_lossy(&all).into_owned(), kind))
 }
 
 #[test]
@@ -62,6 +70,36 @@ pools: [{{name: app, endpoints: [{{address: '{}'}}]}}]",
     std::fs::write(directory.path().join("a.crt"), "nonsense").unwrap();
     assert!(stage.proxy.refresh_certificates().unwrap_err().contains("a.crt"));
     assert!(request(stage.address(), "a.example", &renewed).is_ok(), "the old ones go on");
+}
+
+#[test]
+fn sessions_go_on_in_either_version_of_tls_over_a_new_configuration_too_but_not_by_other_rules() {
+    let directory = tempfile::tempdir().unwrap();
+    let certificate = certify(directory.path(), "a", &["a.example"]);
+    let at = directory.path().display();
+    let app = mirror_of_heads();
+    let site = |address: &str, more: &str, route: &str| {
+        format!(
+            "listeners: [{{address: '{address}', tls: {{certificates: [{{certificate: {at}/a.crt, key: {at}/a.key}}]{more}}}, routes: [{{to: [{{pool: app}}]{route}}}]}}]
+pools: [{{name: app, endpoints: [{{address: '{app}'}}]}}]"
+        )
+    };
+    let stage = Stage::new(&site("127.0.0.1:0", "", ""));
+    let address = stage.address();
+    // From now on it is known by the port that it has got.
+    stage.reload(&site(&address.to_string(), "", ""));
+    for (timeout, version) in [(21, &rustls::version::TLS12), (22, &rustls::version::TLS13)] {
+        let client = client(&certificate, &[version]);
+        let kind = || request_by(&client, address, "a.example").unwrap().1;
+        assert_eq!(kind(), HandshakeKind::Full, "{version:?}");
+        assert_eq!(kind(), HandshakeKind::Resumed, "{version:?}");
+        stage.reload(&site(&address.to_string(), "", &format!(", timeout: {timeout}s")));
+        assert_eq!(kind(), HandshakeKind::Resumed, "{version:?} after a change of a route");
+        // Who has to show a certificate from now on can't come in by what was agreed on before.
+        stage.reload(&site(&address.to_string(), &format!(", client_authorities: {at}/a.crt"), ""));
+        assert!(request_by(&client, address, "a.example").is_err(), "{version:?}");
+        stage.reload(&site(&address.to_string(), "", ""));
+    }
 }
 
 #[test]

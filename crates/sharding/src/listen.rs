@@ -38,20 +38,22 @@ impl Sockets {
         for pool in &plan.pools {
             let listen = &pool.pool.listen;
             if self.open.get(&pool.name).is_none_or(|(old, _)| old != listen) {
-                let socket = bind(listen, pool.pool.backlog);
+                // A pool by another name may have listened there until now: the socket stays, and who waits in it.
+                let left = self.open.iter().find(|(name, (old, _))| old == listen && !keeps(plan, name, old));
+                let socket = match left {
+                    Some((_, (_, socket))) => socket.try_clone(),
+                    None => bind(listen, pool.pool.backlog),
+                };
                 let cannot = |error| CannotListen { pool: pool.name.clone(), listen: listen.clone(), error };
                 opened.push((pool.name.clone(), (listen.clone(), socket.map_err(cannot)?)));
             }
         }
-        self.open.retain(|name, (listen, _)| {
-            let stays = plan.pools.iter().any(|pool| pool.name == *name);
-            if !stays {
-                remove(listen);
-            }
-            stays
-        });
+        let before: Vec<Listen> = self.open.values().map(|(listen, _)| listen.clone()).collect();
+        self.open.retain(|name, _| plan.pools.iter().any(|pool| pool.name == *name));
         let names = opened.iter().map(|(name, _)| name.clone()).collect();
         self.open.extend(opened);
+        let unused = |old: &&Listen| self.open.values().all(|(listen, _)| listen.address != old.address);
+        before.iter().filter(unused).for_each(remove);
         Ok(names)
     }
 
@@ -70,6 +72,11 @@ impl Drop for Sockets {
     fn drop(&mut self) {
         self.open.values().for_each(|(listen, _)| remove(listen));
     }
+}
+
+/// Whether a pool goes on listening where it does.
+fn keeps(plan: &Plan, name: &str, listen: &Listen) -> bool {
+    plan.pools.iter().any(|pool| *pool.name == *name && pool.pool.listen == *listen)
 }
 
 /// Takes the socket of a listener that is no more out of the file system.

@@ -70,7 +70,10 @@ impl Plan {
     #[must_use]
     pub fn new(config: &Config, discovered: &HashMap<String, Vec<Server>>, before: &Plan) -> Plan {
         let pools = config.pools.iter().map(|(name, pool)| {
-            let old = before.pools.iter().find(|old| &*old.name == name);
+            let of_name = |old: &&Arc<PoolPlan>| &*old.name == name;
+            let renamed =
+                |old: &&Arc<PoolPlan>| old.pool.listen == pool.listen && !config.pools.contains_key(&*old.name);
+            let old = before.pools.iter().find(of_name).or_else(|| before.pools.iter().find(renamed));
             let found = discovered.get(name).map(Vec::as_slice).unwrap_or_default();
             Arc::new(PoolPlan::new(name, pool, found, old.map(|old| &**old)))
         });
@@ -98,6 +101,12 @@ impl PoolPlan {
         }
         let shared = before.map(|before| before.shared.clone()).unwrap_or_default();
         PoolPlan { name: name.into(), pool: pool.clone(), shards, members, shared }
+    }
+
+    /// Whether `other` is what this pool is called from now on, when `names` are the pools there are.
+    #[must_use]
+    pub fn becomes(&self, other: &PoolPlan, names: &[Arc<str>]) -> bool {
+        self.pool.listen == other.pool.listen && !names.contains(&self.name)
     }
 
     /// The ring of the shards that are live at `now`, and when the next ejected one may be tried again.

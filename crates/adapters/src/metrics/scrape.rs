@@ -215,11 +215,16 @@ impl Scraper {
         let mut metrics = Metrics::default();
         metrics.gauge("mysql_up", "Whether the server answered", &[], 1.0);
         let put: [fn(&mut Metrics, &Rows); 3] = [sql::mysql_status, sql::mysql_variables, sql::mysql_replica];
-        for (query, put) in sql::MYSQL.iter().zip(put) {
-            match mysql.ask(query, self.timeout).await {
-                Ok(rows) => put(&mut metrics, &rows),
-                Err(WireError::Said(reason)) => tracing::debug!(query, reason, "a query was refused"),
-                Err(error) => return Err(error),
+        for (forms, put) in sql::MYSQL.iter().zip(put) {
+            for query in *forms {
+                match mysql.ask(query, self.timeout).await {
+                    Ok(rows) => {
+                        put(&mut metrics, &rows);
+                        break;
+                    }
+                    Err(WireError::Said(reason)) => tracing::debug!(query, reason, "a query was refused"),
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(metrics)

@@ -102,8 +102,9 @@ pub fn postgres(metrics: &mut Metrics, prefix: &str, labels: &[&str], rows: &Row
     }
 }
 
-/// What MySQL is asked.
-pub const MYSQL: [&str; 3] = ["SHOW GLOBAL STATUS", "SHOW GLOBAL VARIABLES", "SHOW SLAVE STATUS"];
+/// What MySQL is asked: of each the first form that the server knows. MySQL 8.4 has forgotten the older of the last.
+pub const MYSQL: [&[&str]; 3] =
+    [&["SHOW GLOBAL STATUS"], &["SHOW GLOBAL VARIABLES"], &["SHOW SLAVE STATUS", "SHOW REPLICA STATUS"]];
 
 /// Adds the metrics of `SHOW GLOBAL STATUS`.
 pub fn mysql_status(metrics: &mut Metrics, rows: &Rows) {
@@ -154,11 +155,12 @@ pub fn mysql_variables(metrics: &mut Metrics, rows: &Rows) {
     }
 }
 
-/// Adds the metrics of `SHOW SLAVE STATUS`.
+/// Adds the metrics of `SHOW SLAVE STATUS`, or of `SHOW REPLICA STATUS`.
 pub fn mysql_replica(metrics: &mut Metrics, rows: &Rows) {
     for row in &rows.rows {
-        let text = |name: &str| rows.column(name).and_then(|at| row[at].as_deref()).unwrap_or_default();
-        let labels = [("master_host", text("Master_Host")), ("channel_name", text("Channel_Name"))];
+        let text = |name: &str| rows.column(name).and_then(|at| row[at].as_deref());
+        let host = text("Master_Host").or_else(|| text("Source_Host")).unwrap_or_default();
+        let labels = [("master_host", host), ("channel_name", text("Channel_Name").unwrap_or_default())];
         for (column, value) in rows.columns.iter().zip(row) {
             if let Some(value) = value.as_deref().and_then(number) {
                 let metric = legal_name(&format!("mysql_slave_status_{}", column.to_ascii_lowercase()));
@@ -227,5 +229,15 @@ mod tests {
         assert_eq!(metrics.value("mysql_global_status_uptime", &[]), Some(9.0));
         assert_eq!(metrics.value("mysql_global_status_buffer_pool_pages", &[("state", "free")]), Some(8.0));
         assert_eq!(metrics.value("mysql_global_variables_log_bin", &[]), Some(0.0));
+        mysql_replica(
+            &mut metrics,
+            &rows(
+                &["Source_Host", "Channel_Name", "Seconds_Behind_Source", "Replica_IO_Running"],
+                &[&[Some("db-0"), Some(""), Some("4"), Some("Yes")]],
+            ),
+        );
+        let labels = [("master_host", "db-0"), ("channel_name", "")];
+        assert_eq!(metrics.value("mysql_slave_status_seconds_behind_source", &labels), Some(4.0));
+        assert_eq!(metrics.value("mysql_slave_status_replica_io_running", &labels), Some(1.0));
     }
 }

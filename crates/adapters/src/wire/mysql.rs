@@ -228,3 +228,6 @@ fn text(rest: &mut &[u8]) -> Option<Option<String>> {
     *rest = &rest[length..];
     Some(Some(String::from_utf8_lossy(bytes).into_owned()))
 }
+
+#[cfg(test)]
+mod tests;

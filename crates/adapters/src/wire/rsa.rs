@@ -142,6 +142,18 @@ fn reduce(number: &mut [u32], carry: bool, modulus: &[u32]) {
     }
 }
 
+/// What was encrypted, by the private exponent.
+#[cfg(test)]
+pub(super) fn decrypt(sealed: &[u8], exponent: &[u8], modulus: &[u8]) -> Option<Vec<u8>> {
+    let padded = power(sealed, exponent, modulus);
+    let (seed, data) = padded.strip_prefix(&[0])?.split_at_checked(20)?;
+    let seed: Vec<u8> = seed.iter().zip(mask(data, 20)).map(|(left, right)| left ^ right).collect();
+    let data: Vec<u8> = data.iter().zip(mask(&seed, data.len())).map(|(left, right)| left ^ right).collect();
+    let rest = data.strip_prefix(sha1(b"").as_slice())?;
+    let one = rest.iter().position(|byte| *byte != 0)?;
+    rest[one..].strip_prefix(&[1]).map(<[u8]>::to_vec)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

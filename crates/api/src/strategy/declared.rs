@@ -153,11 +153,23 @@ fn check(faults: &mut Faults, path: &Path<'_>, value: &Value, of: &'static Type)
     }
 }
 
+/// Each must be an address or a network.
+fn networks(faults: &mut Faults, path: &Path<'_>, spec: &Value, field: &str) {
+    let path = path.field(field);
+    for (i, network) in list(spec, field).iter().enumerate() {
+        let text = network.as_str().unwrap_or_default();
+        if !is_network(text) {
+            faults.invalid(&path.index(i), text, "must be an address or a network, such as 10.42.0.0/16");
+        }
+    }
+}
+
 /// What a schema can't say.
 fn of_kind(faults: &mut Faults, path: &Path<'_>, kind: &str, spec: &Value) {
     match kind {
         "ShardedService" => sharded(faults, path, spec),
         "RequestSplit" => {
+            networks(faults, path, spec, "trustedProxies");
             unique(faults, &path.field("backends"), list(spec, "backends"), "name");
             if list(spec, "backends").iter().all(|backend| at(backend, &["weight"]) == Some(&0.into())) {
                 faults.invalid_unshown(&path.field("backends"), "at least one weight must be greater than 0");
@@ -168,17 +180,15 @@ fn of_kind(faults: &mut Faults, path: &Path<'_>, kind: &str, spec: &Value) {
                 faults.required(&sticky.field("name"), "when `by` is 'Header'");
             }
         }
-        "RateLimit" if text(spec, "by") == "Header" && text(spec, "header").is_empty() => {
-            faults.required(&path.field("header"), "when `by` is 'Header'");
+        "RateLimit" => {
+            networks(faults, path, spec, "trustedProxies");
+            if text(spec, "by") == "Header" && text(spec, "header").is_empty() {
+                faults.required(&path.field("header"), "when `by` is 'Header'");
+            }
         }
         "CacheTier" => {
-            let purgers = path.field("purgeFrom");
-            for (i, network) in list(spec, "purgeFrom").iter().enumerate() {
-                let text = network.as_str().unwrap_or_default();
-                if !is_network(text) {
-                    faults.invalid(&purgers.index(i), text, "must be an address or a network, such as 10.42.0.0/16");
-                }
-            }
+            networks(faults, path, spec, "purgeFrom");
+            networks(faults, path, spec, "trustedProxies");
         }
         "ScatterGather" => {
             unique(faults, &path.field("leaves"), list(spec, "leaves"), "name");

@@ -55,6 +55,9 @@ impl<'a, K> Change<'a, K> {
     }
 }
 
+/// Between the end of a watch whose version is forgotten and the next list.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
+
 type Listener<K> = Box<dyn Fn(Change<'_, K>) + Send + Sync>;
 
 struct State<K> {
@@ -89,6 +92,11 @@ where
 {
     /// Begins to watch the kind in all namespaces; `trim` drops what nobody reads, to save memory.
     pub fn start(client: Client, trim: fn(&mut K), tasks: &mut JoinSet<()>) -> Self {
+        Self::start_labelled(client, None, trim, tasks)
+    }
+
+    /// The same of the objects that a label selector selects.
+    pub fn start_labelled(client: Client, selector: Option<String>, trim: fn(&mut K), tasks: &mut JoinSet<()>) -> Self {
         let state = Arc::new(State {
             objects: RwLock::default(),
             listeners: RwLock::default(),
@@ -99,30 +107,10 @@ where
         let informer = Self { state: state.clone() };
         tasks.spawn(async move {
             let api: Api<K> = Api::all(client);
-            let events = watcher(api, watcher::Config::default()).default_backoff();
-            let mut events = std::pin::pin!(events);
-            let mut fresh: BTreeMap<Key, Arc<K>> = BTreeMap::new();
-            // A complete list shows all that was written before it began, even what is gone again by then.
-            let mut shown = 0;
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(watcher::Event::Init) => {
-                        fresh.clear();
-                        shown = state.awaited.load(Ordering::Acquire);
-                    }
-                    Ok(watcher::Event::InitApply(mut object)) => {
-                        trim(&mut object);
-                        fresh.insert(Key::of(&object), Arc::new(object));
-                    }
-                    Ok(watcher::Event::InitDone) => state.replace(std::mem::take(&mut fresh), shown),
-                    Ok(watcher::Event::Apply(mut object)) => {
-                        trim(&mut object);
-                        state.apply(Arc::new(object));
-                    }
-                    Ok(watcher::Event::Delete(object)) => state.delete(Arc::new(object)),
-                    // An error says nothing about objects: the cache stays as it is until the next list.
-                    Err(error) => tracing::debug!(kind = %K::kind(&()), %error, "watch interrupted"),
-                }
+            loop {
+                state.follow(&api, selector.as_deref(), trim).await;
+                // A server that has forgotten the version at once would be asked again and again.
+                tokio::time::sleep(AGAIN).await;
             }
         });
         informer
@@ -179,6 +167,52 @@ where
     pub fn has_seen(&self, version: u64) -> bool {
         self.state.seen.load(Ordering::Acquire) >= version
     }
+}
+
+impl<K> State<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    /// Lists and watches until the server no longer knows the version that the watch is to begin with.
+    async fn follow(&self, api: &Api<K>, selector: Option<&str>, trim: fn(&mut K)) {
+        let config = watcher::Config { label_selector: selector.map(str::to_owned), ..Default::default() };
+        let events = watcher(api.clone(), config).default_backoff();
+        let mut events = std::pin::pin!(events);
+        let mut fresh: BTreeMap<Key, Arc<K>> = BTreeMap::new();
+        // A complete list shows all that was written before it began, even what is gone again by then.
+        let mut shown = 0;
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(watcher::Event::Init) => {
+                    fresh.clear();
+                    shown = self.awaited.load(Ordering::Acquire);
+                }
+                Ok(watcher::Event::InitApply(mut object)) => {
+                    trim(&mut object);
+                    fresh.insert(Key::of(&object), Arc::new(object));
+                }
+                Ok(watcher::Event::InitDone) => self.replace(std::mem::take(&mut fresh), shown),
+                Ok(watcher::Event::Apply(mut object)) => {
+                    trim(&mut object);
+                    self.apply(Arc::new(object));
+                }
+                Ok(watcher::Event::Delete(object)) => self.delete(Arc::new(object)),
+                // An error says nothing about objects: the cache stays as it is until the next list.
+                Err(error) => {
+                    tracing::debug!(kind = %K::kind(&()), %error, "watch interrupted");
+                    if is_forgotten(&error) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a watch can't begin since its version is too old. As an event within a watch the same makes the watcher list
+/// anew by itself; as the status of the answer it would try that version for ever.
+fn is_forgotten(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 impl<K: Resource<DynamicType = ()>> State<K> {

@@ -245,9 +245,10 @@ impl Edge {
                 more.routes.listen(move |_| queue.add(all()));
                 let queue = self.queue.clone();
                 more.grants.listen(move |_| queue.add(all()));
-                let queue = self.queue.clone();
+                let (queue, settings) = (self.queue.clone(), self.world.settings().edge.clone());
+                let own = Key::new(&settings.namespace, NAME);
                 more.secrets.listen(move |change| {
-                    if change.object().type_.as_deref() == Some(TLS) {
+                    if change.object().type_.as_deref() == Some(TLS) || Key::of(&**change.object()) == own {
                         queue.add(all());
                     }
                 });

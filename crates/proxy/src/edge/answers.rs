@@ -4,6 +4,7 @@ use super::exchange::Exchange;
 use super::reply::Reply;
 use super::upstream::{Failure, Served};
 use crate::http1::{Framing, Response};
+use crate::io::BodyError;
 use crate::site::Route;
 
 /// An answer of the proxy's own.
@@ -19,12 +20,7 @@ pub(super) async fn answer(
     if x.request.framing != Framing::None {
         reply.close();
     }
-    let sent = x.deadline.guard(reply.error(status, why, fields)).await;
-    if matches!(sent, Ok(Ok(()))) {
-        Ok(Served::Answered { clean: true })
-    } else {
-        Err(Failure::Client(0, "the client left"))
-    }
+    sent(x, reply.error(status, why, fields)).await
 }
 
 /// An answer with fields and a body of its own.
@@ -42,12 +38,7 @@ pub(super) async fn own(
     if x.request.framing != Framing::None {
         reply.close();
     }
-    let sent = x.deadline.guard(reply.own(status, &fields, body, &route.response_edits)).await;
-    if matches!(sent, Ok(Ok(()))) {
-        Ok(Served::Answered { clean: true })
-    } else {
-        Err(Failure::Client(0, "the client left"))
-    }
+    sent(x, reply.own(status, &fields, body, &route.response_edits)).await
 }
 
 /// The answer that a route is configured to give.
@@ -73,15 +64,21 @@ pub(super) async fn respond(
     head.status = fixed.status;
     head.framing =
         if matches!(fixed.status, 204 | 304) { Framing::None } else { Framing::Length(fixed.body.len() as u64) };
-    let sent = async {
+    let whole = async {
         let mut out = reply.head(&head, &route.response_edits, &Default::default())?;
         out.write(fixed.body.as_bytes()).await?;
         out.end(&Default::default()).await
     };
-    let sent = x.deadline.guard(sent).await;
-    if matches!(sent, Ok(Ok(()))) {
-        Ok(Served::Answered { clean: true })
-    } else {
-        Err(Failure::Client(0, "the client left"))
+    sent(x, whole).await
+}
+
+/// Sends an answer, as long as its client takes some of it in time.
+pub(super) async fn sent(
+    x: &Exchange<'_>,
+    answer: impl Future<Output = Result<(), BodyError>>,
+) -> Result<Served, Failure> {
+    match x.deadline.guard(answer).await {
+        Ok(Ok(())) => Ok(Served::Answered { clean: true }),
+        _ => Err(Failure::Client(0, "the client left")),
     }
 }

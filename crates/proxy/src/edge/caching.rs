@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::answers::sent;
 use super::exchange::{Exchange, Purpose, Tally};
 use super::purging::purge;
 use super::reply::{Extra, Reply};
@@ -160,7 +161,7 @@ async fn serve(
     x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
     let framing = if matches!(status, 204 | 304) { Framing::None } else { Framing::Length(body.len() as u64) };
     let head = x.request.method() == b"HEAD";
-    let sent = async {
+    let whole = async {
         let mut out = reply.head_of(status, b"", &entry.text, &entry.fields, framing, &route.response_edits, &extra)?;
         if framing != Framing::None && !head {
             x.tally.bytes_out.set(body.len() as u64);
@@ -168,12 +169,7 @@ async fn serve(
         }
         out.end(&Default::default()).await
     };
-    let sent = x.deadline.guard(sent).await;
-    if matches!(sent, Ok(Ok(()))) {
-        Ok(Served::Answered { clean: true })
-    } else {
-        Err(Failure::Client(0, "the client left"))
-    }
+    sent(x, whole).await
 }
 
 /// Whether the client has it already (RFC 9110 section 13.2.2).

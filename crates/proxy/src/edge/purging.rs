@@ -9,12 +9,12 @@ use futures::future::join_all;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::answers::answer;
 use super::exchange::Exchange;
 use super::reply::Reply;
 use super::upstream::{Failure, Served};
 use crate::address::host_port;
 use crate::cache::{Cache, Key, split_tags};
-use crate::http1::Framing;
 use crate::replica;
 
 /// Says that the request comes from a replica, which has told all the others itself.
@@ -44,16 +44,7 @@ pub(super) async fn purge(
             false => (502, format!("purged {}, but not at {}", purged + others, missing.join(", "))),
         }
     };
-    x.tally.status.set(status);
-    if x.request.framing != Framing::None {
-        reply.close();
-    }
-    let sent = x.deadline.guard(reply.error(status, &text, &[])).await;
-    if matches!(sent, Ok(Ok(()))) {
-        Ok(Served::Answered { clean: true })
-    } else {
-        Err(Failure::Client(0, "the client left"))
-    }
+    answer(x, reply, status, &text, &[]).await
 }
 
 async fn here(cache: &Arc<Cache>, x: &Exchange<'_>, key: &Key) -> usize {

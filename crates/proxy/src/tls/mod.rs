@@ -5,20 +5,16 @@ mod certificates;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
+use trust::Trust;
 
 use crate::config;
 use certificates::{certificates as read_certificates, pair, subject_names};
 
 pub use certificates::{Certificates, Shown, State};
-
-/// Where Linux distributions keep the authorities they trust.
-const AUTHORITIES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
@@ -69,13 +65,11 @@ pub fn client(config: &config::UpstreamTls, http2: bool) -> Result<Arc<ClientCon
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?;
     let builder = if config.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Everyone(provider())))
+        builder.dangerous().with_custom_certificate_verifier(trust::anyone())
     } else {
         let store = match &config.authorities {
             Some(file) => roots(file)?,
-            None => {
-                AUTHORITIES.iter().find_map(|file| roots(Path::new(file)).ok()).unwrap_or_else(RootCertStore::empty)
-            }
+            None => Trust::System.roots().map_err(|e| e.to_string())?,
         };
         builder.with_root_certificates(store)
     };
@@ -94,55 +88,6 @@ fn roots(file: &Path) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     let (added, _) = store.add_parsable_certificates(read_certificates(file)?);
     if added == 0 { Err(format!("{}: no certificate in it can be used", file.display())) } else { Ok(store) }
-}
-
-/// Believes every certificate: only where configuration says so.
-#[derive(Debug)]
-struct Everyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Everyone {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
 
 /// The subject's common name of a client's certificate, or its first DNS name.

@@ -31,6 +31,8 @@ pub enum Request {
         /// Whether it reads only.
         read: bool,
     },
+    /// Concerns no key: whichever shard is asked answers.
+    Any,
     /// Is answered here with this line.
     Answered(&'static str),
     /// Is answered with this line, and the connection is closed: what follows cannot be told from data.
@@ -90,8 +92,12 @@ impl RequestParser {
             b"md" | b"ma" => self.meta(buffer, words, false),
             b"ms" => return self.meta_set(buffer, words, end + 1),
             b"mn" => Request::Answered("MN\r\n"),
-            b"version" => Request::Answered(concat!("VERSION hythe-", env!("CARGO_PKG_VERSION"), "\r\n")),
-            b"verbosity" => Request::Answered("OK\r\n"),
+            // Clients go by the number in it, so it is a server's.
+            b"version" => Request::Any,
+            b"verbosity" => {
+                let words: Vec<Span> = words.collect();
+                Request::Answered(if noreply(buffer, &words).is_some() { "" } else { "OK\r\n" })
+            }
             b"quit" => Request::Quit,
             _ => Request::Answered("ERROR\r\n"),
         };
@@ -411,6 +417,9 @@ mod tests {
             ("ms a 2 q\r\nxx\r\n", Request::Quiet { read: false }, vec!["a"]),
             ("mn\r\n", Request::Answered("MN\r\n"), vec![]),
             ("quit\r\n", Request::Quit, vec![]),
+            ("version\r\n", Request::Any, vec![]),
+            ("verbosity 1\r\n", Request::Answered("OK\r\n"), vec![]),
+            ("verbosity 1 noreply\r\n", Request::Answered(""), vec![]),
             ("flush_all\r\n", Request::Answered("ERROR\r\n"), vec![]),
             ("\r\n", Request::Answered("ERROR\r\n"), vec![]),
             ("get\r\n", Request::Answered("ERROR\r\n"), vec![]),

@@ -17,6 +17,8 @@ pub enum Route {
     Two,
     /// Names its keys after the word STREAMS.
     Streams(Access),
+    /// Concerns no key: whichever shard is asked answers.
+    Any,
     /// Is answered here.
     Local(Local),
     /// Needs one server to itself, or all of them at once: there is no such server here.
@@ -71,13 +73,12 @@ const LONGEST_NAME: usize = 20;
 #[must_use]
 pub fn route(name: &[u8]) -> Route {
     use Access::{Read, Write};
-    use Join::{Elements, Ok, Sum};
-    use Route::{Counted, Key, Keys, Local, Pairs, Refused, Streams, Two};
+    use Join::{Elements, Sum};
+    use Route::{Any, Counted, Key, Keys, Local, Pairs, Refused, Streams, Two};
     let mut upper = [0u8; LONGEST_NAME];
     let Some(upper) = upper.get_mut(..name.len()) else { return Refused };
     upper.copy_from_slice(name);
     upper.make_ascii_uppercase();
-    let _ = Ok;
     match &*upper {
         b"GET" | b"TTL" | b"PTTL" | b"TYPE" | b"DUMP" | b"STRLEN" | b"GETRANGE" | b"SUBSTR" | b"GETBIT"
         | b"BITCOUNT" | b"BITPOS" | b"BITFIELD_RO" | b"EXPIRETIME" | b"PEXPIRETIME" | b"SORT_RO" => Key(1, Read),
@@ -122,6 +123,7 @@ pub fn route(name: &[u8]) -> Route {
         b"LMPOP" | b"ZMPOP" => Counted(1, Write),
         b"XREAD" => Streams(Read),
         b"XREADGROUP" => Streams(Write),
+        b"LOLWUT" => Any,
 
         b"PING" => Local(self::Local::Ping),
         b"ECHO" => Local(self::Local::Echo),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::client::Client;
 use super::io::Listener;
 use super::pool::PoolState;
 use super::server::{Place, Stage};
@@ -13,13 +14,22 @@ impl Core {
     pub(super) fn apply(&mut self, plans: Vec<(Arc<PoolPlan>, Option<ListeningSocket>)>) {
         let names: Vec<Arc<str>> = plans.iter().map(|(plan, _)| plan.name.clone()).collect();
         for (plan, socket) in plans {
-            let index = self.pools.iter().position(|state| state.plan.name == plan.name);
+            let named = self.pools.iter().position(|state| state.plan.name == plan.name);
+            // A pool by another name at the same place is the same one to its clients.
+            let index = named.or_else(|| self.pools.iter().position(|state| state.plan.becomes(&plan, &names)));
             let mut state = PoolState::new(plan, self.number, &self.stats, self.clock);
             match index {
                 Some(index) => {
                     std::mem::swap(&mut self.pools[index], &mut state);
                     self.pools[index].listener = state.listener.take();
                     self.take_over(index, &state);
+                    if state.plan.name != self.pools[index].plan.name {
+                        let of_pool = |client: &Client| client.pool == index;
+                        let clients = self.clients.iter().filter(|(_, client)| client.as_deref().is_some_and(of_pool));
+                        let clients = clients.count() as u64;
+                        state.stats.clients.subtract(clients);
+                        self.pools[index].stats.clients.add(clients);
+                    }
                     self.listen(index, socket);
                 }
                 None => {

@@ -39,6 +39,10 @@ impl Core {
                 client.closing = true;
                 client.faulty = true;
             }
+            Request::Any => match self.shard_of(client.pool, b"") {
+                Some(shard) => self.forward_to(id, client, shard, Access::Read, &[bytes], Ends::Itself),
+                None => client.answer(NO_SHARD),
+            },
             Request::Retrieve { prefix, touches } => {
                 let access = if touches { Access::Write } else { Access::Read };
                 self.retrieve(id, client, bytes, prefix, keys, access);

@@ -71,6 +71,7 @@ impl Core {
                 Ok(key) => self.forward(id, client, key.of(request), access, request),
                 Err(reason) => self.refuse(client, reason),
             },
+            Route::Any => self.forward(id, client, b"", Access::Read, request),
             Route::Local(_) | Route::Refused => {
                 let name = printable(arguments[0].of(request));
                 self.refuse(client, &format!("command '{name}' is not supported by the sharding proxy"));
@@ -177,11 +178,14 @@ impl Core {
                 _ => self.refuse(client, "wrong number of arguments for 'auth' command"),
             },
             Local::Select => {
+                // As twemproxy's pools do, each shows itself as database 0, whichever it is of its shards.
                 let database = self.pools[client.pool].plan.pool.redis_db.to_string();
-                if argument(1) == Some(database.as_bytes()) {
-                    client.answer(b"+OK\r\n");
-                } else {
-                    self.refuse(client, &format!("this pool is database {database} of its shards, and no other"));
+                match argument(1) {
+                    Some(wanted) if wanted == b"0" || wanted == database.as_bytes() => client.answer(b"+OK\r\n"),
+                    Some(_) => {
+                        self.refuse(client, &format!("this pool is database {database} of its shards, and no other"));
+                    }
+                    None => self.refuse(client, "wrong number of arguments for 'select' command"),
                 }
             }
             Local::Hello => self.hello(client, &argument, id),

@@ -1,10 +1,15 @@
 //! Configurations that change, shards that come and go in DNS, and the end.
 
-use std::net::UdpSocket;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{Process, Proxy, alone, directory, eventually, resp};
+
+#[path = "../../../names/tests/server/mod.rs"]
+mod server;
+
+use server::NameServer;
 
 fn pool(shards: usize) -> String {
     let servers: String = (0..shards).map(|index| format!("   - DIR/s{index}.sock:1 db-{index}\n")).collect();
@@ -82,92 +87,21 @@ fn at_the_end_what_was_asked_is_still_answered() {
     assert_eq!(client.read_to_end(), "$1\r\n1\r\n");
 }
 
-/// A name server that knows as many pods of a StatefulSet as it is told to, each at an address of its own.
-struct NameServer {
-    pods: Arc<AtomicUsize>,
-    /// How far the pods' addresses have moved on.
-    moved: Arc<AtomicUsize>,
-    address: std::net::SocketAddr,
-}
-
-impl NameServer {
-    fn start(pods: usize) -> NameServer {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
-        let pods = Arc::new(AtomicUsize::new(pods));
-        let moved = Arc::new(AtomicUsize::new(0));
-        let (known, shift) = (pods.clone(), moved.clone());
-        std::thread::spawn(move || {
-            let mut question = [0; 512];
-            while let Ok((length, from)) = socket.recv_from(&mut question) {
-                let answer = answer(&question[..length], known.load(Ordering::Acquire), shift.load(Ordering::Acquire));
-                let _ = socket.send_to(&answer, from);
-            }
-        });
-        NameServer { pods, moved, address }
-    }
-}
-
-/// Answers SRV of `_redis._tcp.db.test` with the pods, and A of `db-N.db.test` with 127.88.0.N+1, moved on; all for one second.
-fn answer(question: &[u8], pods: usize, moved: usize) -> Vec<u8> {
-    let (name, end) = name_at(question, 12);
-    let kind = u16::from_be_bytes([question[end], question[end + 1]]);
-    let mut records = Vec::new();
-    match kind {
-        33 if name == "_redis._tcp.db.test" => {
-            for pod in 0..pods {
-                let mut data = vec![0, 0, 0, 0];
-                data.extend(6399u16.to_be_bytes());
-                data.extend(encode(&format!("db-{pod}.db.test")));
-                records.push(data);
-            }
-        }
-        1 => {
-            if let Some(pod) = name.strip_prefix("db-").and_then(|rest| rest.split('.').next()?.parse::<u8>().ok()) {
-                records.push(vec![127, 88, 0, pod + 1 + u8::try_from(moved).unwrap()]);
-            }
-        }
-        _ => {}
-    }
-    let mut answer = question[..2].to_vec();
-    // A response, authoritative, without error; one question.
-    answer.extend([0x85, 0x80, 0, 1, 0, u8::try_from(records.len()).unwrap(), 0, 0, 0, 0]);
-    answer.extend(&question[12..end + 4]);
-    for data in records {
-        answer.extend(encode(&name));
-        answer.extend(kind.to_be_bytes());
-        answer.extend([0, 1, 0, 0, 0, 1]);
-        answer.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
-        answer.extend(data);
-    }
-    answer
-}
-
-fn name_at(message: &[u8], mut at: usize) -> (String, usize) {
-    let mut labels = Vec::new();
-    while message[at] != 0 {
-        let length = usize::from(message[at]);
-        labels.push(String::from_utf8_lossy(&message[at + 1..=at + length]).to_ascii_lowercase());
-        at += length + 1;
-    }
-    (labels.join("."), at + 1)
-}
-
-fn encode(name: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for label in name.split('.') {
-        bytes.push(u8::try_from(label.len()).unwrap());
-        bytes.extend(label.bytes());
-    }
-    bytes.push(0);
-    bytes
+/// Has the name server know so many pods of a StatefulSet, each at an address of its own, moved on by so many.
+fn pods(names: &NameServer, count: u8, moved: u8) {
+    let mut zone = names.zone();
+    let name = |pod: u8| format!("db-{pod}.db.test");
+    zone.addresses = (0..count).map(|pod| (name(pod), vec![Ipv4Addr::new(127, 88, 0, pod + 1 + moved)])).collect();
+    let records = (0..count).map(|pod| (0, 0, 6399, name(pod))).collect();
+    zone.services = [("_redis._tcp.db.test".to_owned(), records)].into();
 }
 
 #[test]
 fn shards_are_found_in_dns_and_followed_there() {
     let directory = directory();
     let _alone = alone("127.88.0.200:6399");
-    let names = NameServer::start(2);
+    let names = NameServer::start();
+    pods(&names, 2, 0);
     let _shards: Vec<Process> = (0..3)
         .map(|pod| {
             let address = format!("127.88.0.{}", pod + 1);
@@ -187,13 +121,13 @@ fn shards_are_found_in_dns_and_followed_there() {
     });
     let shards = || proxy.admin("GET", "/v1/shards").1;
     assert!(shards().contains("\"db-1\"") && !shards().contains("\"db-2\""), "{}", shards());
-    names.pods.store(3, Ordering::Release);
+    pods(&names, 3, 0);
     // Requests are what has DNS asked again: an idle proxy asks nobody.
     eventually("the third shard", || {
         client.ask("GET key0");
         shards().contains("\"db-2\"").then_some(())
     });
-    names.pods.store(1, Ordering::Release);
+    pods(&names, 1, 0);
     eventually("one shard alone", || {
         assert!(!client.ask("SET key0 x").starts_with("-ERR"), "no request fails meanwhile");
         (!shards().contains("\"db-1\"")).then_some(())
@@ -204,7 +138,8 @@ fn shards_are_found_in_dns_and_followed_there() {
 fn a_shard_that_moves_to_another_address_is_followed_there() {
     let directory = directory();
     let _alone = alone("127.88.0.200:6399");
-    let names = NameServer::start(1);
+    let names = NameServer::start();
+    pods(&names, 1, 0);
     let shards: Vec<Process> = (0..2)
         .map(|at| {
             let address = format!("127.88.0.{}", at + 1);
@@ -222,7 +157,7 @@ fn a_shard_that_moves_to_another_address_is_followed_there() {
     );
     let mut client = proxy.client();
     assert_eq!(client.ask("GET place"), "$1\r\n0\r\n");
-    names.moved.store(1, Ordering::Release);
+    pods(&names, 1, 1);
     eventually("the answer from the new address", || {
         let place = client.ask("GET place");
         assert!(!place.starts_with("-ERR"), "no request fails meanwhile: {place}");

@@ -6,4 +6,5 @@ mod fuzz;
 mod manual;
 mod memcached;
 mod redis;
+mod settings;
 mod support;

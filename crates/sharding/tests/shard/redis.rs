@@ -127,6 +127,8 @@ fn what_concerns_no_single_shard_is_answered_here_or_refused() {
     assert_eq!(client.ask("PING hello"), "$5\r\nhello\r\n");
     assert_eq!(client.ask("SELECT 0"), "+OK\r\n");
     assert!(client.ask("SELECT 1").starts_with("-ERR this pool is database 0"));
+    assert!(client.ask("SELECT").starts_with("-ERR wrong number of arguments"));
+    assert!(client.ask("LOLWUT").contains("Redis ver. "), "a shard's own answer");
     assert_eq!(client.ask("COMMAND DOCS"), "*0\r\n");
     assert_eq!(client.ask("CLIENT SETNAME x"), "+OK\r\n");
     assert!(client.ask("AUTH secret").starts_with("-ERR Client sent AUTH"));
@@ -152,6 +154,8 @@ fn the_password_and_the_database_of_the_pool_hold() {
     assert!(client.ask("AUTH wrong").starts_with("-WRONGPASS"));
     assert_eq!(client.ask("AUTH default secret"), "+OK\r\n");
     assert_eq!(client.ask("SELECT 3"), "+OK\r\n");
+    assert_eq!(client.ask("SELECT 0"), "+OK\r\n", "as twemproxy's pools do, it shows itself as database 0");
+    assert!(client.ask("SELECT 1").starts_with("-ERR this pool is database 3"));
     assert_eq!(client.ask("SET a 1"), "+OK\r\n");
     let mut found = Vec::new();
     for shard in &shards {

@@ -1,5 +1,7 @@
 //! Whose certificates are believed.
 
+mod anyone;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -7,6 +9,8 @@ use std::{
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+pub use anyone::{anyone, encryption_only};
 
 /// Certificates or keys that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +51,22 @@ impl Trust {
     /// # Errors
     /// When a file cannot be read or does not hold what it should.
     pub fn configuration_of(&self, own: Option<&Identity>) -> Result<ClientConfig, TrustError> {
+        let roots = self.roots()?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        // The provider offers suites for both versions.
+        let builder = versions.expect("ring speaks TLS 1.2 and 1.3").with_root_certificates(roots);
+        let Some(own) = own else { return Ok(builder.with_no_client_auth()) };
+        let chain = certificates(&own.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|error| TrustError::new(&own.key, error))?;
+        builder.with_client_auth_cert(chain, key).map_err(|error| TrustError::new(&own.certificate, error))
+    }
+
+    /// The authorities.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no certificate.
+    pub fn roots(&self) -> Result<RootCertStore, TrustError> {
         let mut roots = RootCertStore::empty();
         match self {
             Self::System => {
@@ -61,14 +81,7 @@ impl Trust {
                 }
             }
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        // The provider offers suites for both versions.
-        let builder = versions.expect("ring speaks TLS 1.2 and 1.3").with_root_certificates(roots);
-        let Some(own) = own else { return Ok(builder.with_no_client_auth()) };
-        let chain = certificates(&own.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|error| TrustError::new(&own.key, error))?;
-        builder.with_client_auth_cert(chain, key).map_err(|error| TrustError::new(&own.certificate, error))
+        Ok(roots)
     }
 }
 

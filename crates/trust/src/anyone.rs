@@ -8,18 +8,24 @@ use rustls::{
     crypto::ring::default_provider,
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use tokio_rustls::TlsConnector;
 
-/// Connects to whoever answers.
-pub(crate) fn connector() -> Result<TlsConnector, Error> {
-    let provider = default_provider();
-    let schemes = provider.signature_verification_algorithms.supported_schemes();
-    let config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(schemes)))
-        .with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+/// Believes every certificate: only where somebody has asked for it in so many words, or where it is known what is at the
+/// other end of the connection. Who could pass for the other side could show any key, so its signatures are not looked at.
+#[must_use]
+pub fn anyone() -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Anyone(default_provider().signature_verification_algorithms.supported_schemes()))
+}
+
+/// What a TLS client works with that believes [`anyone`].
+///
+/// # Panics
+/// Never: ring speaks both versions of TLS.
+#[must_use]
+pub fn encryption_only() -> ClientConfig {
+    let versions =
+        ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
+    let builder = versions.expect("ring speaks TLS 1.2 and 1.3").dangerous();
+    builder.with_custom_certificate_verifier(anyone()).with_no_client_auth()
 }
 
 /// Takes any certificate, old ones that this library can't read included.
