@@ -168,7 +168,7 @@ async fn requests_that_can_not_be_served_say_why() {
     for (dockerfile, message) in [
         (Source::Path("none".into()), "Cannot locate specified Dockerfile: none"),
         (Source::Path("empty".into()), "The Dockerfile (empty) cannot be empty"),
-        (Source::Path("blank".into()), "file with no instructions"),
+        (Source::Path("blank".into()), "failed to parse Dockerfile: file with no instructions"),
         (Source::Text("FROM base\nFOO".into()), "dockerfile parse error on line 2: unknown instruction: FOO"),
         (Source::Text("FROM base\nEXPOSE x".into()), "invalid containerPort: x"),
         (Source::Text("FROM base\nSTOPSIGNAL NOPE".into()), "invalid signal: NOPE"),
