@@ -85,7 +85,7 @@ echo "listeners: [{address: '127.0.0.1:19153', routes: [{filters: {respond: {bod
 echo "$(tools first-byte 19153 $PROXY http --config "$dir/small.yaml" --admin off) ms (bar 20)"
 # shellcheck disable=SC2086
 $PROXY http --config "$dir/proxy.yaml" --admin off --threads 2 2> "$dir/proxy.log" & ours=$!; pids="$pids $ours"
-tools upgrades 19140 & pids="$pids $!"
+python3 benches/proxy.py upgrades 19140 & pids="$pids $!"
 for port in 19100 19101 19102 19103 19134 19133; do
     tries=0
     until curl -sf --noproxy '*' -o /dev/null "http://127.0.0.1:$port/"; do

@@ -169,6 +169,7 @@ impl State {
                 self.put(path, object, true);
             }
             (&Method::PATCH, _) if !place.is_status => self.put(path, said, true),
+            (&Method::PUT, Some(_)) => self.put(path, said, true),
             (_, None) => return whole(404, &status(404, "NotFound", "not found")),
             (&Method::DELETE, Some(_)) => {
                 self.remove(path, true);
