@@ -147,7 +147,7 @@ fn an_operator_wires_patterns_injects_sidecars_and_takes_over() {
     for (kind, name) in KINDS {
         eventually("what it made", || !remote.jsonpath(&format!("deployment/{name}"), "{.metadata.uid}").is_empty());
         remote.wait_for(&format!("{kind}/{name}"), "Ready");
-        assert_eq!(cluster.jsonpath(&format!("{kind}/{name}"), "{.status.readyReplicas}"), "2", "{name}");
+        cluster.until(&format!("{kind}/{name}"), "{.status.readyReplicas}", "2");
     }
     remote.wait_for("sidecar/beside", "Ready");
     eventually("the webhook", || {

@@ -21,6 +21,8 @@ pub struct Node {
     /// Index of its kind.
     pub kind: usize,
     pub key: Key,
+    /// Its resourceVersion.
+    pub version: String,
     pub owners: Vec<Owner>,
     pub deleting: bool,
     /// Deleting, and holds the finalizer `foregroundDeletion`.
@@ -149,6 +151,7 @@ mod tests {
         Node {
             kind: 0,
             key: Key::new("n", "x"),
+            version: "1".into(),
             owners: owners.iter().map(owner).collect(),
             deleting: false,
             foreground: false,

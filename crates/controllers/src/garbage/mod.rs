@@ -143,6 +143,7 @@ impl Collector {
         let node = Node {
             kind,
             key: Key::new(object.namespace().unwrap_or_default(), object.name_any()),
+            version: object.resource_version().unwrap_or_default(),
             owners: object
                 .owner_references()
                 .iter()
@@ -242,12 +243,12 @@ impl Collector {
         }
     }
 
+    /// Deletes the object as it was when its owners were judged: an owner may have let it go since, which its watch is
+    /// yet to tell.
     async fn delete(&self, uid: &str, node: &Node, policy: PropagationPolicy) -> Result<(), Error> {
-        let params = DeleteParams {
-            propagation_policy: Some(policy),
-            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
-            ..Default::default()
-        };
+        let as_judged = Preconditions { uid: Some(uid.to_owned()), resource_version: Some(node.version.clone()) };
+        let params =
+            DeleteParams { propagation_policy: Some(policy), preconditions: Some(as_judged), ..Default::default() };
         let api = self.api(&self.kinds[node.kind], &node.key.namespace);
         match api.delete(&node.key.name, &params).await.map_err(Error::from) {
             Err(error) if error.is_not_found() => Ok(()),
@@ -332,5 +333,52 @@ impl Collector {
             true => Api::namespaced_with(self.client.clone(), namespace, &kind.resource),
             false => Api::all_with(self.client.clone(), &kind.resource),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use k8s_openapi::api::apps::v1::ReplicaSet;
+    use kube::client::Body;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_an_owner_may_have_let_go_since_is_not_collected() {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let server = tower::service_fn(move |request: http::Request<Body>| {
+            let tell = tell.clone();
+            async move {
+                let body = request.into_body().collect().await?.to_bytes();
+                let _ = tell.send(serde_json::from_slice::<serde_json::Value>(&body)?);
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "code": 409,
+                    "message": "the ResourceVersion in the precondition (7) does not match the ResourceVersion in record (8)"});
+                let response = http::Response::builder().status(409).body(Body::from(status.to_string().into_bytes()));
+                Ok::<_, tower::BoxError>(response?)
+            }
+        });
+        let kinds = vec![Kind { resource: ApiResource::erase::<ReplicaSet>(&()), namespaced: true }];
+        let collector = Collector {
+            comings: Comings::default(),
+            client: Client::new(server, "default"),
+            kinds,
+            graph: Mutex::default(),
+            queue: Queue::default(),
+            known: watch::Sender::new(0),
+        };
+        let node = Node {
+            kind: 0,
+            key: Key::new("default", "web"),
+            version: "7".into(),
+            owners: Vec::new(),
+            deleting: false,
+            foreground: false,
+            orphan: false,
+        };
+        let outcome = collector.delete("u", &node, PropagationPolicy::Background).await;
+        assert!(matches!(outcome, Err(Error::NotYet(_))), "{outcome:?}");
+        let asked = told.recv().await.expect("it asks");
+        assert_eq!(asked["preconditions"], json!({"uid": "u", "resourceVersion": "7"}));
     }
 }
