@@ -12,7 +12,8 @@ use std::{
 /// Long enough for a busy machine of two cores; nothing waits this long when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Tests run beside each other: each takes a slot, which decides its ports and networks.
+/// Tests run beside each other: each takes a slot, which decides its ports and networks. What a run that was killed has
+/// left routed is not taken.
 struct Slot {
     number: u16,
     _lock: File,
@@ -31,14 +32,21 @@ impl Slot {
                     .write(true)
                     .open(dir.join(format!("slot-{number}")))
                     .unwrap();
-                if lock.try_lock().is_ok() {
+                if lock.try_lock().is_ok() && !is_routed(number) {
                     return Self { number, _lock: lock };
                 }
             }
-            assert!(begin.elapsed() < PATIENCE * 4, "no free slot");
+            assert!(begin.elapsed() < PATIENCE * 4, "no slot is free of tests and of routes to its range");
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+/// Whether this machine already has a route for the pods of a slot.
+fn is_routed(number: u16) -> bool {
+    let destination = format!("{:08X}", u32::from_le_bytes([10, 120 + number as u8, 0, 0]));
+    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    routes.lines().any(|route| route.split_whitespace().nth(1) == Some(&destination))
 }
 
 /// A running instance. Dropping it ends and removes everything.
