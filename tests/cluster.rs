@@ -42,11 +42,15 @@ impl Slot {
     }
 }
 
+/// The pods' addresses of a slot.
+fn pods_of(number: u16) -> String {
+    format!("10.{}.0.0/16", 120 + number)
+}
+
 /// Whether this machine already has a route for the pods of a slot.
 fn is_routed(number: u16) -> bool {
-    let destination = format!("{:08X}", u32::from_le_bytes([10, 120 + number as u8, 0, 0]));
-    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    routes.lines().any(|route| route.split_whitespace().nth(1) == Some(&destination))
+    let pods = pods_of(number).parse().unwrap();
+    network::routes().iter().any(|route| route.range == pods)
 }
 
 /// A running instance. Dropping it ends and removes everything.
@@ -136,7 +140,7 @@ impl Cluster {
     }
 
     pub fn pod_cidr(&self) -> String {
-        format!("10.{}.0.0/16", 120 + self.slot.number)
+        pods_of(self.slot.number)
     }
 
     pub fn service_cidr(&self) -> String {

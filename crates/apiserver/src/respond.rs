@@ -172,7 +172,7 @@ fn table_list(call: &Call<'_>, page: &Page) -> Outcome<Response<Body>> {
     let mut text = table::render(call.resource, [], include, &header, now).to_string().into_bytes();
     text.truncate(text.len() - b"]}".len());
     text.extend_from_slice(&rows(call.resource, &page.objects, include, now));
-    text.extend_from_slice(b"]}");
+    text.extend_from_slice(b"]}\n");
     Ok(json_response(200, Bytes::from(text), call.accept))
 }
 

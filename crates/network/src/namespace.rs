@@ -30,6 +30,26 @@ const SYSCTLS: [(&str, &str); 3] = [
     ("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"),
 ];
 
+/// Does something in a namespace made elsewhere, by its file: a thread of its own enters it and ends, the caller stays
+/// where it is. `step` says in errors what was to be done.
+pub(crate) fn inside<T: Send + 'static>(
+    path: &Path,
+    step: &'static str,
+    act: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, NetworkError> {
+    let file = File::open(path).map_err(NetworkError::file("open", path))?;
+    std::thread::Builder::new()
+        .name("pod-netns".to_owned())
+        .spawn(move || {
+            setns(&file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
+            act()
+        })
+        .map_err(NetworkError::namespace("start a thread"))?
+        .join()
+        .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
+        .map_err(NetworkError::namespace(step))
+}
+
 impl Namespace {
     /// Makes a namespace and mounts it at `path`. A thread of its own enters it and ends: the caller stays where it is.
     ///
@@ -52,34 +72,16 @@ impl Namespace {
 
     /// Opens a namespace made elsewhere, by its file. As [`Namespace::create`], the caller stays where it is.
     pub(crate) fn enter(path: &Path) -> Result<Namespace, NetworkError> {
+        let links = inside(path, "enter a namespace", Links::open)?;
         let file = File::open(path).map_err(NetworkError::file("open", path))?;
-        let inside = file.try_clone().map_err(NetworkError::file("open", path))?;
-        let links = std::thread::Builder::new()
-            .name("pod-netns".to_owned())
-            .spawn(move || {
-                setns(&inside, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
-                Links::open()
-            })
-            .map_err(NetworkError::namespace("start a thread"))?
-            .join()
-            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
-            .map_err(NetworkError::namespace("enter a namespace"))?;
         Ok(Namespace { file, links })
     }
 
     /// Writes settings (names below `/proc/sys/net`) inside a namespace made elsewhere.
     pub(crate) fn set(path: &Path, settings: Vec<(String, &'static str)>) -> Result<(), NetworkError> {
-        let file = File::open(path).map_err(NetworkError::file("open", path))?;
-        std::thread::Builder::new()
-            .name("pod-netns".to_owned())
-            .spawn(move || {
-                setns(&file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
-                settings.iter().try_for_each(|(name, value)| fs::write(Path::new("/proc/sys/net").join(name), value))
-            })
-            .map_err(NetworkError::namespace("start a thread"))?
-            .join()
-            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
-            .map_err(NetworkError::namespace("change settings in a namespace"))
+        inside(path, "change settings in a namespace", move || {
+            settings.iter().try_for_each(|(name, value)| fs::write(Path::new("/proc/sys/net").join(name), value))
+        })
     }
 
     pub(crate) fn fd(&self) -> RawFd {

@@ -47,7 +47,7 @@ pub async fn follow(
     loop {
         // What could not be put into effect is tried again, with the next change or after a while.
         let again = async {
-            match state.failed {
+            match state.has_failed() {
                 true => tokio::time::sleep(patience).await,
                 false => std::future::pending().await,
             }
@@ -71,7 +71,6 @@ pub async fn follow(
         match done {
             Ok(failed) => {
                 patience = if failed.is_empty() { FIRST_RETRY } else { LAST_RETRY.min(patience * 2) };
-                state.failed = !failed.is_empty();
                 state.dirty.extend(failed);
             }
             Err(error) => tracing::error!(%error, "putting services into effect was cut off"),
@@ -104,8 +103,6 @@ struct State {
     services_known: bool,
     slices_known: bool,
     all_done: bool,
-    /// Whether some of the last batch failed.
-    failed: bool,
 }
 
 /// What a list in progress has named so far.
@@ -228,6 +225,11 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Whether some of the last batch failed: else it has taken all that was to be done.
+    fn has_failed(&self) -> bool {
+        self.all_done && !self.dirty.is_empty()
     }
 
     /// What is to be put into effect now; nothing before Services and slices are known, so that rules of an earlier

@@ -10,7 +10,13 @@ pub(crate) use receive::{Patterns, receive};
 pub(crate) use send::send;
 pub use tree::{Limits, TreeError};
 
-use grpc::CallError;
+use std::time::Duration;
+
+use grpc::{CallError, Receiving, Sending};
+use packet::Packet;
+
+/// How long the other side may take to hear why nothing goes on.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Why a transfer failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,4 +42,13 @@ pub enum SyncError {
     /// A defect.
     #[error("interrupted: {0}")]
     Interrupted(String),
+}
+
+/// Tells the other side why the transfer ends here. It hears that only as long as the call lasts, and ends it then.
+async fn refuse(error: SyncError, sending: Sending, mut receiving: Receiving) -> SyncError {
+    let _ = sending.send(&Packet::Error(error.to_string()).message()).await;
+    drop(sending);
+    let rest = async { while let Ok(Some(_)) = receiving.next().await {} };
+    let _ = tokio::time::timeout(LAST_WORDS, rest).await;
+    error
 }

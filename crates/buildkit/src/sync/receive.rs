@@ -1,17 +1,14 @@
 //! Taking a tree from a client.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use grpc::{Channel, Duplex};
 use tokio::sync::mpsc;
 
 use super::packet::Packet;
 use super::tree::Tree;
-use super::{Limits, SyncError, TreeError};
+use super::{Limits, SyncError, TreeError, refuse};
 
-/// How long a sender may take to hear why it is refused.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Packets between the network and the disk.
 const WAITING: usize = 64;
 
@@ -53,12 +50,7 @@ pub(crate) async fn receive(
                     Ok(Err(error)) => SyncError::from(error),
                     Err(panic) => SyncError::Interrupted(panic.to_string()),
                 };
-                let _ = sending.send(&Packet::Error(error.to_string()).message()).await;
-                // It hears that only as long as the call lasts, and ends it then.
-                drop(sending);
-                let rest = async { while let Ok(Some(_)) = receiving.next().await {} };
-                let _ = tokio::time::timeout(LAST_WORDS, rest).await;
-                return Err(error);
+                return Err(refuse(error, sending, receiving).await);
             }
             message = tokio::time::timeout(limits.patience, receiving.next()) => {
                 let message = message.map_err(|_| SyncError::Stalled(limits.patience.as_secs()))??;

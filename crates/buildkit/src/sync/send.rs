@@ -9,11 +9,9 @@ use std::path::{Path, PathBuf};
 use grpc::{Duplex, Message};
 use tokio::sync::mpsc;
 
-use super::SyncError;
 use super::packet::{Packet, Stat, mode};
+use super::{SyncError, refuse};
 
-/// How long a receiver may take to hear why nothing more comes.
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
 /// Bytes of a file in one packet.
 const PIECE: usize = 32 << 10;
 /// Packets between the disk and the network.
@@ -40,11 +38,7 @@ pub(crate) async fn send(call: Duplex, root: PathBuf, mut progress: impl FnMut(u
                     Ok(Err(error)) => error,
                     Err(panic) => SyncError::Interrupted(panic.to_string()),
                 };
-                let _ = sending.send(&Packet::Error(error.to_string()).message()).await;
-                drop(sending);
-                let rest = async { while let Ok(Some(_)) = receiving.next().await {} };
-                let _ = tokio::time::timeout(LAST_WORDS, rest).await;
-                return Err(error);
+                return Err(refuse(error, sending, receiving).await);
             }
             message = receiving.next() => match message?.as_deref().map(Packet::read) {
                 Some(Some(Packet::Request(id))) => drop(asking.send(id)),

@@ -7,16 +7,14 @@
 //! postrouting: from 127.0.0.0/8 to GATEWAY → from the container's own address
 //! ```
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use nix::sched::{CloneFlags, setns};
-
 use super::Network;
-use crate::NetworkError;
 use crate::nft::{Batch, ChainHook, Expression as E, Register, Session};
+use crate::{NetworkError, namespace};
 
 /// Docker's own choice.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -39,19 +37,9 @@ impl Network {
     ///
     /// # Errors
     /// The kernel's: nftables can't be used, or `/proc/sys` is read-only. Nothing is led anywhere then.
-    pub fn lead_resolver(&self, namespace: &Path) -> Result<(), NetworkError> {
-        let file = File::open(namespace).map_err(NetworkError::file("open", namespace))?;
+    pub fn lead_resolver(&self, path: &Path) -> Result<(), NetworkError> {
         let gateway = self.inner.gateway;
-        std::thread::Builder::new()
-            .name("pod-netns".to_owned())
-            .spawn(move || {
-                setns(&file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
-                lead(gateway)
-            })
-            .map_err(NetworkError::namespace("start a thread"))?
-            .join()
-            .unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))
-            .map_err(NetworkError::namespace("lead names in a namespace"))
+        namespace::inside(path, "lead names in a namespace", move || lead(gateway))
     }
 }
 
@@ -108,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_leads_to_one_gateway_leads_to_another_when_it_is_said_again() {
-        nix::sched::unshare(CloneFlags::CLONE_NEWNET).expect("tests of the network need root");
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("tests of the network need root");
         lead(Ipv4Addr::new(172, 18, 0, 1)).unwrap();
         lead(Ipv4Addr::new(172, 19, 0, 1)).unwrap();
         let mut session = Session::open().unwrap();
