@@ -47,9 +47,9 @@ impl Terminal {
         kill(Pid::from_raw(i32::try_from(self.kubectl.0.id()).unwrap()), Signal::SIGWINCH).unwrap();
     }
 
-    /// Waits until the screen shows `word` and takes everything up to it away.
+    /// Waits until the screen shows `word` and takes everything up to it away, which it returns.
     #[track_caller]
-    pub fn until(&mut self, word: &str) {
+    pub fn until(&mut self, word: &str) -> String {
         let begin = Instant::now();
         let mut buffer = [0; 4096];
         while !self.seen.contains(word) {
@@ -64,7 +64,7 @@ impl Terminal {
             }
         }
         let end = self.seen.find(word).unwrap() + word.len();
-        self.seen.drain(..end);
+        self.seen.drain(..end).collect()
     }
 }
 
@@ -111,32 +111,27 @@ fn a_terminal_is_resized_left_and_found_again() {
     cluster.apply(&pod("shell", "stdin: true, tty: true", "exec sh"));
     cluster.wait_ready("pod/shell");
     let mut first = Terminal::open(&cluster, &["attach", "-it", "shell"], 31, 101);
-    first.type_line("kept=here; echo size $(busybox stty size)");
-    first.until("\nsize 31 101");
+    first.type_line("kept=here");
+    // A client makes the terminal larger by one before it gives its true size, so that programs draw anew.
+    shows_size(&mut first, 31, 101);
     first.resize(42, 123);
-    eventually("the new size", || {
-        first.type_line("echo size $(busybox stty size) end");
-        first.until("\nsize ");
-        first.until(" end");
-        cluster.kubectl(&["logs", "shell"]).contains("size 42 123")
-    });
+    shows_size(&mut first, 42, 123);
     drop(first);
     let mut second = Terminal::open(&cluster, &["attach", "-it", "shell"], 24, 80);
     second.type_line("echo it is $kept");
     second.until("\nit is here");
     let mut exec = Terminal::open(&cluster, &["exec", "-it", "shell", "--", "sh"], 33, 77);
-    exec.type_line("echo size $(busybox stty size)");
-    exec.until("\nsize 33 77");
+    shows_size(&mut exec, 33, 77);
     exec.resize(44, 99);
-    let seen = std::cell::RefCell::new(exec);
-    eventually("the new size in exec", || {
-        let mut exec = seen.borrow_mut();
-        exec.type_line("busybox stty size | sed 's/^/size /; s/$/ end/'");
-        exec.until("\nsize ");
-        exec.until(" end");
-        exec.type_line("busybox stty size | tr ' ' x");
-        exec.until("\n44x99");
-        true
+    shows_size(&mut exec, 44, 99);
+}
+
+/// Waits until a program in the terminal is told this size.
+fn shows_size(terminal: &mut Terminal, rows: u16, columns: u16) {
+    eventually(&format!("{rows} rows of {columns}"), || {
+        terminal.type_line("echo size $(busybox stty size) end");
+        terminal.until("\nsize ");
+        terminal.until(" end").contains(&format!("{rows} {columns}"))
     });
 }
 

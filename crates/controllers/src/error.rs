@@ -50,6 +50,11 @@ impl Error {
         self.reason() == Some("Forbidden")
     }
 
+    /// Whether what was asked for may have been done all the same: the answer was lost, or came from between.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Api(_)) && self.code().is_none_or(|code| code >= 500)
+    }
+
     /// The words that events and conditions show: the server's own where it answered.
     pub fn message(&self) -> String {
         match self {

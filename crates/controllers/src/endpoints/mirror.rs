@@ -62,7 +62,7 @@ pub(crate) async fn run(shared: Shared) {
 }
 
 async fn reconcile(shared: Shared, written: Written, key: Key) -> Result<(), Error> {
-    let existing = written.slices(&shared, &key, is_ours)?;
+    let existing = written.slices(&shared, &key, is_ours).await?;
     let service = shared.services.get(&key);
     let endpoints = match service.as_deref().is_some_and(is_mirrored_for) {
         true => {

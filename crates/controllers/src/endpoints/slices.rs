@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
 
 use super::{Backend, BackendPort, backends, listen, ports_of, topology};
@@ -69,29 +69,54 @@ pub(crate) async fn run(shared: Shared) {
     queue.work("endpointslice", 8, |key| controller.clone().reconcile(key)).await;
 }
 
-/// The newest write on behalf of each Service: until the cache shows it, the cache is too old to act on.
+/// What was written on behalf of each Service: until the cache shows it, the cache is too old to act on.
 #[derive(Clone, Default)]
-pub(super) struct Written(Arc<parking_lot::Mutex<HashMap<Key, u64>>>);
+pub(super) struct Written(Arc<parking_lot::Mutex<HashMap<Key, Last>>>);
+
+#[derive(Default)]
+struct Last {
+    /// The newest version that a write was answered with.
+    version: u64,
+    /// Nobody knows whether a slice was made, nor its name: the cache can't be known to show it.
+    is_in_doubt: bool,
+}
 
 impl Written {
-    /// The Service's slices in the cache.
+    /// The Service's slices: of the cache, or of the API where the last answer was lost.
     ///
     /// # Errors
-    /// [`Error::NotYet`] as long as the cache lags behind what was written for it.
-    pub fn slices(&self, shared: &Shared, key: &Key, is_ours: fn(&EndpointSlice) -> bool) -> Result<Slices, Error> {
-        let last = self.0.lock().get(key).copied().unwrap_or(0);
-        if !shared.slices.has_seen(last) {
+    /// [`Error::NotYet`] as long as the cache lags behind what was written for it; what the API says.
+    pub async fn slices(
+        &self,
+        shared: &Shared,
+        key: &Key,
+        is_ours: fn(&EndpointSlice) -> bool,
+    ) -> Result<Slices, Error> {
+        let (version, is_in_doubt) = self.0.lock().get(key).map_or((0, false), |last| (last.version, last.is_in_doubt));
+        let mut slices: Slices = if is_in_doubt {
+            let api: Api<EndpointSlice> = Api::namespaced(shared.client.clone(), &key.namespace);
+            let of_service = ListParams::default().labels(&format!("{SERVICE_NAME}={}", key.name));
+            let slices = api.list(&of_service).await?.items;
+            slices.iter().for_each(|slice| self.note(key, slice));
+            self.0.lock().entry(key.clone()).or_default().is_in_doubt = false;
+            slices.into_iter().map(Arc::new).collect()
+        } else if shared.slices.has_seen(version) {
+            shared.slices.in_namespace(&key.namespace)
+        } else {
             return Err(Error::NotYet("the cache lags behind the last write"));
-        }
-        let mut slices = shared.slices.in_namespace(&key.namespace);
+        };
         slices.retain(|slice| is_ours(slice) && slice.labels().get(SERVICE_NAME) == Some(&key.name));
         Ok(slices)
     }
 
     fn note(&self, key: &Key, slice: &EndpointSlice) {
         let mut written = self.0.lock();
-        let newest = written.entry(key.clone()).or_insert(0);
-        *newest = (*newest).max(version(slice));
+        let last = written.entry(key.clone()).or_default();
+        last.version = last.version.max(version(slice));
+    }
+
+    fn doubt(&self, key: &Key) {
+        self.0.lock().entry(key.clone()).or_default().is_in_doubt = true;
     }
 
     /// Nothing is written for the Service any more.
@@ -125,7 +150,7 @@ impl Controller {
         if !has_selector || external || service.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }
-        let mut existing = written.slices(shared, &key, is_ours)?;
+        let mut existing = written.slices(shared, &key, is_ours).await?;
         existing.retain(|slice| is_controlled_by(&**slice, &*service));
         let zone_of = |node: &str| shared.nodes.get(&Key::new("", node)).as_deref().and_then(zone);
         let mut wanted = group(&service, &backends(&service, &shared.pods.in_namespace(&key.namespace)), zone_of);
@@ -170,7 +195,12 @@ pub(super) async fn carry_out(shared: &Shared, key: &Key, written: &Written, ste
             Step::Create(slice) => match api.create(&PostParams::default(), &slice).await.map_err(Error::from) {
                 Ok(created) => note(&created),
                 Err(error) if error.is_namespace_terminating() => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if error.is_in_doubt() {
+                        written.doubt(key);
+                    }
+                    return Err(error);
+                }
             },
             Step::Update(slice) => note(&api.replace(&slice.name_any(), &PostParams::default(), &slice).await?),
             Step::Delete(name) => gone_is_fine(api.delete(&name, &DeleteParams::default()).await)?,

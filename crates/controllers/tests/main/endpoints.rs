@@ -1,14 +1,25 @@
 //! Services know their pods.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use http::Method;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Endpoints, Event, Pod, Service},
+    core::v1::{Endpoints, Event, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
-use kube::{ResourceExt, api::DeleteParams};
+use kube::{Client, ResourceExt, api::DeleteParams};
 use serde_json::json;
+use tokio::sync::watch;
+use tower::ServiceExt;
 
-use crate::world::{World, template};
+use crate::{
+    failpoint::lost,
+    world::{World, template},
+};
 
 fn addresses(slices: &[EndpointSlice], ready: bool) -> usize {
     let all = slices.iter().filter(|s| s.labels().get("kubernetes.io/service-name").is_some_and(|n| n == "web"));
@@ -85,4 +96,51 @@ async fn a_service_that_wants_hints_by_topology_hears_why_it_gets_none() {
             && event.message.as_deref().is_some_and(|text| text.starts_with("Insufficient Node information"))
     };
     world.until("an event", |all: &[Event]| all.iter().any(is_told)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slice_whose_answer_was_lost_is_not_made_twice_however_late_the_cache() {
+    let world = World::without_controllers(&["node-a"]).await;
+    world
+        .create::<Service>(json!({"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"},
+            "ports": [{"port": 80}]}}))
+        .await;
+    // The first slice is made and its answer lost; no event tells of it until the controller has asked again.
+    let made = Arc::new(AtomicUsize::new(0));
+    let asked_again = watch::Sender::new(false);
+    let (api, count, again) = (world.service(), made.clone(), asked_again.clone());
+    let client = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (api, count, again) = (api.clone(), count.clone(), again.clone());
+        async move {
+            if !request.uri().path().ends_with("/endpointslices") {
+                return api.oneshot(request).await;
+            }
+            let is_of_namespace = request.uri().path().contains("/namespaces/");
+            if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+                let _ = again.subscribe().wait_for(|again| *again).await;
+                return api.oneshot(request).await;
+            }
+            let makes = *request.method() == Method::POST;
+            let earlier = count.fetch_add(usize::from(makes), Ordering::AcqRel);
+            let answer = api.oneshot(request).await;
+            if earlier > 0 && is_of_namespace {
+                again.send_replace(true);
+            }
+            if makes && earlier == 0 { Ok(lost()) } else { answer }
+        }
+    });
+    let controllers = controllers::run(Client::new(client, "default"), controllers::Config::new("CA"));
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(controllers);
+    world.until("the default account", |all: &[ServiceAccount]| all.iter().any(|a| a.name_any() == "default")).await;
+    world
+        .create::<Pod>(json!({"metadata": {"name": "one", "labels": {"app": "web"}},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}}))
+        .await;
+    world.until("the pod's address", |all: &[EndpointSlice]| addresses(all, true) == 1).await;
+    world.outcome("one", "running").await;
+    world.until("a pod that is not ready", |all: &[EndpointSlice]| addresses(all, false) == 1).await;
+    assert!(*asked_again.borrow());
+    // The empty slice of a Service without endpoints, and the one with the pod.
+    assert_eq!(made.load(Ordering::Acquire), 2);
 }

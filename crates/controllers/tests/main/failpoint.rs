@@ -127,7 +127,7 @@ impl Failpoint {
 }
 
 /// What a proxy says that has lost its upstream.
-fn lost() -> Answer {
+pub fn lost() -> Answer {
     let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 504,
         "reason": "Timeout", "message": "the answer was lost"});
     let body = http_body_util::Full::new(bytes::Bytes::from(status.to_string()));
