@@ -7,6 +7,7 @@ mod in_use_protection;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_taint;
+mod pod_security;
 mod priority;
 mod runtime_class;
 mod service_account;
@@ -17,6 +18,7 @@ mod volume_claim_resize;
 use std::sync::Arc;
 
 use api::{resource::Resource, status::Status};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::{cache::Cached, config::User, failure::Outcome, server::ApiServer};
@@ -44,12 +46,22 @@ pub(crate) struct Attributes<'a> {
     pub user: &'a User,
     /// The object before the change.
     pub old: Option<&'a Value>,
+    /// What is said besides the answer.
+    pub warnings: &'a Mutex<Vec<String>>,
 }
 
 impl Attributes<'_> {
     /// 403 for the object of the request.
     fn forbidden(&self, why: impl AsRef<str>) -> Status {
         Status::forbidden(self.resource.group, self.resource.plural, self.name, why)
+    }
+
+    /// Adds a `Warning` header; a step that runs again says nothing twice.
+    fn warn(&self, text: String) {
+        let mut warnings = self.warnings.lock();
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
     }
 
     /// All objects of a storage prefix in a namespace (all of them if it is empty), in order of their names.
@@ -85,8 +97,8 @@ const STEPS: &[Step] = &[
     Step { on: &[Create], of: PODS, run: limit_ranger::fill_in },
     Step { on: &[Create], of: PODS, run: service_account::give },
     Step { on: &[Create], of: &[("", "nodes")], run: node_taint::add },
-    Step { on: &[Create], of: PODS, run: priority::of_pod },
-    Step { on: &[Create], of: PODS, run: toleration::give },
+    Step { on: &[Create, Update], of: PODS, run: priority::of_pod },
+    Step { on: &[Create, Update], of: PODS, run: toleration::give },
     Step { on: &[Create], of: &[("", "persistentvolumeclaims")], run: default_class::of_claim },
     Step {
         on: &[Create],
@@ -97,6 +109,7 @@ const STEPS: &[Step] = &[
     Step { on: &[Create], of: &[("networking.k8s.io", "ingresses")], run: default_class::of_ingress },
     Step { on: &[Create], of: &[("", "pods"), ("", "persistentvolumeclaims")], run: limit_ranger::judge },
     Step { on: &[Update], of: &[("", "pods/resize"), ("", "persistentvolumeclaims")], run: limit_ranger::judge },
+    Step { on: &[Create, Update], of: &[("", "*")], run: pod_security::judge },
     Step { on: &[Create, Update], of: &[("scheduling.k8s.io", "priorityclasses")], run: priority::judge_class },
     Step { on: &[Update], of: &[("", "persistentvolumeclaims")], run: volume_claim_resize::judge },
 ];

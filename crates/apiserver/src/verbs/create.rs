@@ -94,6 +94,7 @@ async fn attempt(
         name,
         user: &call.user,
         old: None,
+        warnings: &call.warnings,
     };
     admission::admit(&attributes, &mut tree)?;
     let mut faults = metadata::validate_create(&tree, strategy.name, resource.namespaced);

@@ -206,6 +206,7 @@ pub(crate) async fn delete_named(
             name,
             user: &call.user,
             old: Some(&old),
+            warnings: &call.warnings,
         };
         admission::admit(&attributes, &mut Value::Null)?;
         let (reply, change, plan) = match decide(resource, &old, options, Timestamp::now()) {

@@ -117,6 +117,7 @@ where
         name: &call.path.name,
         user: &call.user,
         old: Some(&old),
+        warnings: &call.warnings,
     };
     admission::admit(&attributes, &mut new)?;
     let plan = allocate::plan(call, Some(&mut new), Some(&old)).await?;

@@ -12,6 +12,7 @@ mod limits;
 mod lists;
 mod manifests;
 mod node_streams;
+mod pod_security;
 mod protobuf;
 mod proxying;
 mod quotas;
