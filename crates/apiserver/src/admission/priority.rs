@@ -8,6 +8,15 @@ use crate::failure::Outcome;
 const CLASSES: &str = "priorityclasses.scheduling.k8s.io";
 
 pub(super) fn of_pod(request: &Attributes<'_>, pod: &mut Value) -> Outcome<()> {
+    if let Some(old) = request.old {
+        // What was given when it was made stays, whoever replaces the pod by what they once wrote.
+        for given in ["priority", "preemptionPolicy"] {
+            if pod["spec"][given].is_null() && !old["spec"][given].is_null() {
+                pod["spec"][given] = old["spec"][given].clone();
+            }
+        }
+        return Ok(());
+    }
     let name = pod["spec"]["priorityClassName"].as_str().unwrap_or("").to_owned();
     let class = if name.is_empty() {
         default_class(request)

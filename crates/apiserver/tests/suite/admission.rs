@@ -42,6 +42,15 @@ async fn a_pod_may_do_without_a_token() {
     without["spec"]["automountServiceAccountToken"] = false.into();
     let made = api.made(PODS, &without).await;
     assert!(made["spec"]["volumes"].is_null());
+    // What is given besides is given to a replacement, too.
+    without["spec"]["serviceAccountName"] = "default".into();
+    without["spec"]["containers"][0]["image"] = "j".into();
+    let (code, replaced) = api.put(&format!("{PODS}/p"), &without).await;
+    assert_eq!(code, 200, "{replaced}");
+    assert_eq!(replaced["spec"]["containers"][0]["image"], "j");
+    for given in ["tolerations", "priority", "preemptionPolicy"] {
+        assert_eq!(replaced["spec"][given], made["spec"][given], "{given}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
