@@ -55,7 +55,7 @@ impl PodView {
     pub fn granted(&self) -> Arc<Pod> {
         let differs = |container: &Container| {
             let record = self.containers.iter().find(|r| r.name == container.name);
-            record.and_then(|r| r.allocated.clone()).filter(|granted| container.resources.as_ref() != Some(granted))
+            record.and_then(|r| r.allocated.as_ref()).filter(|granted| container.resources.as_ref() != Some(granted))
         };
         let spec = self.pod.spec.iter();
         if !spec.flat_map(container::of).any(|(_, c)| differs(c).is_some()) {
@@ -64,7 +64,7 @@ impl PodView {
         let mut pod = (*self.pod).clone();
         if let Some(spec) = &mut pod.spec {
             for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
-                if let Some(granted) = differs(container) {
+                if let Some(granted) = differs(container).cloned() {
                     container.resources = Some(granted);
                 }
             }
