@@ -251,7 +251,6 @@ async fn a_pod_that_wants_another_runtime_is_not_run_with_this_one() {
 async fn a_pod_past_its_deadline_fails() {
     let node = Node::start();
     node.declare("web", |pod| pod["spec"]["activeDeadlineSeconds"] = json!(1));
-    node.ready("web").await;
     let failed = node
         .pod("web", |p| {
             (p["status"]["reason"] == "DeadlineExceeded" && p["status"]["phase"] == "Failed").then(|| p.clone())

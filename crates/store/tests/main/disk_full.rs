@@ -72,7 +72,7 @@ fn a_full_disk_refuses_writes_changes_nothing_and_recovers_when_space_returns() 
         assert_eq!(take(&mut watch, written).await.len(), written, "history can be read");
         // Many attempts while it is full do no harm.
         for _ in 0..50 {
-            let refused = store.txn(Txn { compares: vec![], changes: vec![put("/y", &"y".repeat(20_000))] }).await;
+            let refused = store.txn(Txn { compares: vec![], changes: vec![put("/y", &"y".repeat(200_000))] }).await;
             assert!(matches!(refused, Err(Error::Write(_))), "{refused:?}");
         }
         check(&store, "x", written).await;
