@@ -200,7 +200,10 @@ fn neither_a_copy_nor_a_cache_holds_what_is_too_large_for_them() {
     // A mirror gets its copy once the request is over, if it is small enough.
     let way = Way::of(96 << 20);
     let (experiment, copies) = named("experiment");
-    let mirrored = format!("pools: [{{name: app, endpoints: [{{address: '{}'}}]}}, {{name: e, endpoints: [{{address: '{experiment}'}}]}}]\nlisteners: [{{address: '127.0.0.1:0', routes: [{{to: [{{pool: app}}], filters: {{mirrors: [{{pool: e}}]}}}}]}}]", slow_endpoint(&way));
+    let mirrored = format!(
+        "pools: [{{name: app, endpoints: [{{address: '{}'}}]}}, {{name: e, endpoints: [{{address: '{experiment}'}}]}}]\nlisteners: [{{address: '127.0.0.1:0', routes: [{{to: [{{pool: app}}], filters: {{mirrors: [{{pool: e}}]}}}}]}}]",
+        slow_endpoint(&way)
+    );
     let stage = Stage::new(&mirrored);
     uploaded(&way, &stage, true);
     let site = stage.proxy.shared().site();
@@ -275,6 +278,18 @@ fn a_stream_of_http2_is_stopped_and_the_others_of_its_connection_go_on() {
 }
 
 #[test]
+fn an_upload_may_take_longer_than_its_answer() {
+    let stage = Stage::simple(&[mirror_of_heads()], "timeout: 3s", "", "");
+    let mut client = Client::new(stage.address());
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nfirst");
+    // Nothing to wait for: the time that an answer may take is to pass.
+    std::thread::sleep(Duration::from_secs(4));
+    client.send("again");
+    let answer = client.receive().unwrap();
+    assert_eq!((answer.status, answer.text().ends_with("firstagain")), (200, true));
+}
+
+#[test]
 fn a_long_poll_waits_and_each_event_is_there_before_the_next_is_made() {
     let (made, events) = channel::<Option<&'static str>>();
     let events = Mutex::new(events);
@@ -307,7 +322,10 @@ fn a_long_poll_waits_and_each_event_is_there_before_the_next_is_made() {
         let (mut size, mut event) = (String::new(), vec![0; told.len() + 2]);
         input.read_line(&mut size).unwrap();
         input.read_exact(&mut event).unwrap();
-        assert_eq!((size.as_str(), event), (format!("{:x}\r\n", told.len()).as_str(), format!("{told}\r\n").into_bytes()));
+        assert_eq!(
+            (size.as_str(), event),
+            (format!("{:x}\r\n", told.len()).as_str(), format!("{told}\r\n").into_bytes())
+        );
         made.send(next).unwrap();
     }
     let mut end = String::new();

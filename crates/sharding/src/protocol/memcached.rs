@@ -373,7 +373,9 @@ impl Line {
             let last = ends == Ends::Itself || line == b"MN";
             return Ok(Some((at + end + 1, if last { Self::Last } else { Self::Other })));
         };
-        let length = value.and_then(|digits| length(digits, LONGEST_VALUE)).ok_or(Broken("a value of a reply has no length"))? + 2;
+        let length =
+            value.and_then(|digits| length(digits, LONGEST_VALUE)).ok_or(Broken("a value of a reply has no length"))?
+                + 2;
         // A meta command's own value is its whole answer.
         let last = !classic && ends == Ends::Itself;
         Ok(Some((at + end + 1, Self::Value { length, last })))

@@ -90,7 +90,9 @@ fn a_value_larger_than_may_be_held_is_refused_as_memcached_does_and_nothing_of_i
     let (mut ours, mut theirs) = (proxy.client(), alone.client());
     // `get x` in the data is no request, wherever the pieces are cut.
     let data = "get x\r\n".repeat(300_000);
-    for line in ["set k 0 0 N", "set k 0 0 N noreply", "add k 0 0 N", "append k 0 0 N", "ms k N", "ms k N q", "ms aw== N b"] {
+    for line in
+        ["set k 0 0 N", "set k 0 0 N noreply", "add k 0 0 N", "append k 0 0 N", "ms k N", "ms k N q", "ms aw== N b"]
+    {
         let line = line.replace('N', &data.len().to_string());
         let script = format!("set k 0 0 1\r\n1\r\n{line}\r\n{data}\r\nget k\r\nset k 0 0 1\r\n2\r\nmn\r\n");
         ours.send(&script);
