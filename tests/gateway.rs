@@ -398,6 +398,28 @@ fn no_request_is_lost_while_ports_routes_and_the_edges_own_pods_change() {
     assert!(lost.is_empty() && asked > 10, "{} of {asked} requests were lost: {lost:?}", lost.len());
 }
 
+/// A Gateway for routes of labelled namespaces, and a route in one that has no label yet.
+const SELECTING: &str = r#"---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: selecting}
+spec:
+  gatewayClassName: hythe
+  listeners:
+  - {name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {shared: "yes"}}}}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: apart}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: apart, namespace: apart}
+spec:
+  parentRefs: [{name: selecting, namespace: default}]
+  rules: [{filters: [{type: RequestRedirect, requestRedirect: {statusCode: 301, hostname: away.example.com}}]}]
+"#;
+
 /// A Gateway with one listener on port 80, and a route that leads everything to a Service.
 fn gateway_to(name: &str, service: &str) -> String {
     format!(
@@ -447,6 +469,18 @@ fn each_gateway_has_an_address_of_its_own_where_nobody_elses_listeners_are() {
     };
     assert_eq!(services("team=first"), first);
     assert_eq!(services("gateway.networking.k8s.io/gateway-name=second"), second);
+    // Routes of namespaces whose labels a listener selects, from when they have them.
+    apply(&cluster, SELECTING);
+    let reason = || {
+        let path = "{.status.parents[0].conditions[?(@.type==\"Accepted\")].reason}";
+        cluster.kubectl(&["-n", "apart", "get", "httproute/apart", "-o", &format!("jsonpath={path}")])
+    };
+    eventually("that it is not let in", || reason() == "NotAllowedByListeners");
+    cluster.kubectl(&["label", "namespace/apart", "shared=yes"]);
+    eventually("that it is let in", || reason() == "Accepted");
+    cluster.kubectl(&["label", "namespace/apart", "shared-"]);
+    eventually("that it is let in no more", || reason() == "NotAllowedByListeners");
+    cluster.kubectl(&["delete", "gateway/selecting", "namespace/apart"]);
     // With a Gateway its address goes, the other's stays.
     cluster.kubectl(&["delete", "gateway/second", "httproute/second"]);
     eventually("the end of its address", || services("team=second").is_empty());

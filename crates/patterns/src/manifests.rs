@@ -142,7 +142,7 @@ const EVERYWHERE: &[Rule] = &[
     Rule("apps", &["statefulsets"], WRITE),
     Rule("", &["configmaps"], WRITE),
     Rule("", &["services", "secrets"], OWN),
-    Rule("", &["namespaces"], &["get", "list", "create", "patch"]),
+    Rule("", &["namespaces"], &["get", "list", "watch", "create", "patch"]),
     Rule("", &["nodes", "pods"], &["list"]),
     Rule("events.k8s.io", &["events"], &["create", "patch"]),
 ];

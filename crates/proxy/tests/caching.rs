@@ -39,6 +39,29 @@ fn a_fresh_response_answers_without_the_server_and_tells_its_age() {
 }
 
 #[test]
+fn answers_without_a_date_tell_when_they_came() {
+    let seconds = |answer: &Answer| {
+        assert_eq!(answer.head.to_ascii_lowercase().matches("\ndate:").count(), 1, "{}", answer.head);
+        let date = httpdate::parse_http_date(answer.header("date").unwrap()).unwrap();
+        date.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+    };
+    let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let (stage, count) = counted(|head, _| match head {
+        head if head.starts_with("GET /dated ") => with("date: Sun, 06 Nov 1994 08:49:37 GMT", "x"),
+        _ => with("cache-control: max-age=60", "x"),
+    });
+    let first = get(stage.address(), "/");
+    assert!(seconds(&first) >= begun);
+    // What is stored came when it came, however old it is.
+    let (date, came) = (seconds(&get(stage.address(), "/")), seconds(&first));
+    assert!(date >= begun && date <= came + 1, "{date}, and it came at {came}");
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    assert_eq!(get(stage.address(), "/dated").header("date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
+    // The proxy's own answers, too.
+    assert!(seconds(&ask(stage.address(), "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n")) >= begun);
+}
+
+#[test]
 fn what_must_not_be_stored_is_not() {
     for fields in [
         "cache-control: no-store",

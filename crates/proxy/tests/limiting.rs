@@ -10,8 +10,10 @@ fn too_many_requests_are_told_when_to_come_back() {
     let (app, _) = named("x");
     let stage = Stage::simple(&[app], "rate_limits: [l]", "", "rate_limits: [{name: l, requests: 3, per: 1h}]");
     let mut client = Client::new(stage.address());
-    for _ in 0..3 {
-        assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n").status, 200);
+    for left in ["2", "1", "0"] {
+        let allowed = client.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        assert_eq!((allowed.status, allowed.header("x-ratelimit-remaining")), (200, Some(left)));
+        assert_eq!((allowed.header("x-ratelimit-limit"), allowed.header("retry-after")), (Some("3"), None));
     }
     let refused = client.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(
@@ -21,6 +23,32 @@ fn too_many_requests_are_told_when_to_come_back() {
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1000..=1200).contains(&wait), "{wait}");
     assert!(refused.header("x-ratelimit-reset").unwrap().parse::<u64>().unwrap() > 3000);
+}
+
+#[test]
+fn of_several_limits_the_one_that_leaves_the_fewest_is_told_of_in_answers_of_all_kinds() {
+    let (app, _) = named("x");
+    let own = app_with_limits();
+    let stage = Stage::new(&format!(
+        "listeners: [{{address: '127.0.0.1:0', routes: [{{matches: [{{path: {{exact: /fixed}}}}], filters: {{respond: {{body: hello}}}}, rate_limits: [many, few]}}, {{matches: [{{path: {{exact: /own}}}}], to: [{{pool: own}}], rate_limits: [many]}}, {{to: [{{pool: app}}], cache: c, rate_limits: [many, few]}}]}}]\npools: [{{name: app, endpoints: [{{address: '{app}'}}]}}, {{name: own, endpoints: [{{address: '{own}'}}]}}]\ncaches: [{{name: c, default_ttl: 1h}}]\nrate_limits: [{{name: many, requests: 100, per: 1h}}, {{name: few, requests: 9, per: 1h}}]"
+    ));
+    let told = |path: &str| {
+        let answer = get(stage.address(), path);
+        let all = answer.head.to_ascii_lowercase().matches("x-ratelimit-limit:").count();
+        let one = |name| answer.header(name).map(str::to_owned);
+        (all, one("x-ratelimit-limit"), one("x-ratelimit-remaining"))
+    };
+    let few = |left: &str| (1, Some("9".to_owned()), Some(left.to_owned()));
+    assert_eq!(told("/fixed"), few("8"));
+    // From the endpoint, and then from the cache, which has kept nothing of it.
+    assert_eq!([told("/"), told("/")], [few("7"), few("6")]);
+    assert_eq!(told("/own"), (1, Some("5".to_owned()), Some("4".to_owned())), "an endpoint's own limits stand");
+}
+
+fn app_with_limits() -> SocketAddr {
+    app(|_, _| {
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nX-RateLimit-Limit: 5\r\nX-RateLimit-Remaining: 4\r\n\r\n".to_owned()
+    })
 }
 
 #[test]

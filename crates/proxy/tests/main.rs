@@ -11,6 +11,7 @@ mod hashing;
 mod limiting;
 mod mirroring;
 mod names;
+mod pressure;
 mod retrying;
 mod routing;
 mod serving;

@@ -18,7 +18,8 @@ const WAITING: usize = 4096;
 /// Writes records beside the work: if standard output is slow, records are dropped and counted, and no request waits.
 #[derive(Clone)]
 pub struct AccessLog {
-    records: Option<SyncSender<Record>>,
+    /// In boxes: the queue has room for all that may wait from the start.
+    records: Option<SyncSender<Box<Record>>>,
     dropped: Counter,
 }
 
@@ -103,7 +104,7 @@ impl AccessLog {
     /// Hands a record over. Never waits.
     pub fn write(&self, record: Record) {
         if let Some(records) = &self.records
-            && let Err(TrySendError::Full(_)) = records.try_send(record)
+            && let Err(TrySendError::Full(_)) = records.try_send(Box::new(record))
         {
             self.dropped.inc();
         }
@@ -118,13 +119,13 @@ fn rfc3339<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::
 }
 
 /// Writes what comes; what stands ready together is written with one call.
-fn write_all(records: &Receiver<Record>, output: impl Write) {
+fn write_all(records: &Receiver<Box<Record>>, output: impl Write) {
     let mut output = io::BufWriter::with_capacity(64 << 10, output);
     while let Ok(first) = records.recv() {
         let mut next = Some(first);
         while let Some(mut record) = next.take() {
             record.time.get_or_insert_with(Timestamp::now);
-            let written = serde_json::to_writer(&mut output, &record)
+            let written = serde_json::to_writer(&mut output, &*record)
                 .map_err(io::Error::from)
                 .and_then(|()| output.write_all(b"\n"));
             if written.is_err() {
@@ -146,7 +147,7 @@ mod tests {
     fn a_record_is_one_line_of_json_without_what_does_not_apply() {
         let (sender, receiver) = mpsc::sync_channel(2);
         let path = "/a\nb".to_owned();
-        sender.send(Record { method: "GET".into(), path, status: Some(200), ..Record::default() }).unwrap();
+        sender.send(Box::new(Record { method: "GET".into(), path, status: Some(200), ..Record::default() })).unwrap();
         drop(sender);
         let mut output = Vec::new();
         write_all(&receiver, &mut output);

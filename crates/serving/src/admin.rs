@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use tokio::net::TcpListener;
 
-use crate::{ConfigError, process};
+use crate::{Activity, ConfigError, process};
 
 /// What an endpoint of the admin port answers.
 pub type Answer = Response<Full<Bytes>>;
@@ -163,13 +163,14 @@ impl Admin {
     }
 
     /// Serves the port until the process ends.
-    pub(crate) async fn serve(self, listener: TcpListener) {
+    pub(crate) async fn serve(self, listener: TcpListener, activity: Activity) {
         loop {
             let Ok((stream, _)) = listener.accept().await else {
                 // Out of descriptors: give the others a moment to close theirs.
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 continue;
             };
+            activity.note();
             let admin = self.clone();
             tokio::spawn(async move {
                 let service = service_fn(move |request: Request<Incoming>| {

@@ -26,6 +26,7 @@ pub use config_error::{ConfigError, from_yaml};
 pub use file_watch::FileWatch;
 pub use live::Live;
 pub use manual::{Endpoint, Manual, Port, Variable};
+pub use resident::{Activity, also_gives_back};
 pub use run::{AccessLogFormat, Flags, Guard, Serving, run};
 pub use span::Span;
 pub use trace::TraceContext;

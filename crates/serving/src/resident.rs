@@ -1,15 +1,83 @@
-//! Memory that only the start has needed is given back.
+//! Memory that only the start has needed, or the last burst of work, is given back.
 //!
 //! A program's text is mapped from its file, and what was run or read of it counts as resident, with its surroundings: of a
 //! proxy that idles, most is code that has read flags and files and will not run again. Letting go of it costs nothing
 //! but a page fault where it is used after all: the pages stay in the system's cache.
 
-use std::ffi::{c_int, c_void};
+use std::{
+    ffi::{c_int, c_void},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use nix::libc;
+use nix::{
+    libc,
+    sys::resource::{UsageWho, getrusage},
+};
+use tokio::sync::Notify;
+
+/// From work that has come to a look whether it is over.
+const LOOK: Duration = Duration::from_secs(2);
+/// Between looks at most, where work comes again and again.
+const LONGEST_LOOK: Duration = Duration::from_secs(64);
+/// A process that computed for more than this part of the time between two looks is at work.
+const AT_WORK: f64 = 0.02;
+
+static ALLOCATOR: OnceLock<fn()> = OnceLock::new();
+
+/// Names what gives free heap back where the program has an allocator of its own. The first one that is named counts.
+pub fn also_gives_back(allocator: fn()) {
+    let _ = ALLOCATOR.set(allocator);
+}
+
+/// Told of work that comes, so that an idle process needs no clock to know that it is idle.
+#[derive(Clone, Debug, Default)]
+pub struct Activity(Arc<Notify>);
+
+impl Activity {
+    /// Work has come: a connection, say.
+    pub fn note(&self) {
+        self.0.notify_one();
+    }
+
+    /// Gives memory back each time that work is over, the start's first. Sleeps until work comes. Never ends.
+    pub(crate) async fn follow(self) {
+        let mut pause = LOOK;
+        loop {
+            while is_at_work(pause).await {}
+            give_back();
+            let again = tokio::time::timeout(pause, self.0.notified()).await.is_ok();
+            pause = if again { (pause * 2).min(LONGEST_LOOK) } else { LOOK };
+            if !again {
+                self.0.notified().await;
+            }
+        }
+    }
+}
+
+/// Whether this process computes much, by a look at so much time of it.
+async fn is_at_work(pause: Duration) -> bool {
+    let before = computed();
+    tokio::time::sleep(pause).await;
+    computed().saturating_sub(before) > pause.mul_f64(AT_WORK)
+}
+
+/// Processor time of this process so far, its own and the kernel's for it.
+fn computed() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
+    [usage.user_time(), usage.system_time()]
+        .map(|time| {
+            Duration::from_secs(time.tv_sec().unsigned_abs()) + Duration::from_micros(time.tv_usec().unsigned_abs())
+        })
+        .iter()
+        .sum()
+}
 
 /// Lets go of read-only pages of this program, and of free heap.
 pub(crate) fn give_back() {
+    if let Some(allocator) = ALLOCATOR.get() {
+        allocator();
+    }
     // SAFETY: the callback has the signature that is asked for, and uses its arguments only while it runs.
     unsafe { libc::dl_iterate_phdr(Some(of_program), std::ptr::null_mut()) };
     #[cfg(target_env = "gnu")]

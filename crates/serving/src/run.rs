@@ -9,7 +9,7 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use crate::{AccessLog, Admin, ConfigError, Manual, admin};
+use crate::{AccessLog, Activity, Admin, ConfigError, Manual, admin};
 
 /// The flags of every pattern container.
 #[derive(Args, Clone, Debug)]
@@ -76,6 +76,7 @@ pub struct Serving {
     flags: Flags,
     admin: Admin,
     access_log: AccessLog,
+    activity: Activity,
     stopping: CancellationToken,
     work: TaskTracker,
 }
@@ -112,7 +113,13 @@ impl Serving {
 
     /// Announces work under way: a connection, a request.
     pub fn guard(&self) -> Guard {
+        self.activity.note();
         Guard(self.work.token())
+    }
+
+    /// Where work is told of that needs no guard.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// One that is in no process of its own, for tests: nothing listens, nothing is logged, no signal is awaited.
@@ -121,6 +128,7 @@ impl Serving {
             flags,
             admin: Admin::new(),
             access_log: AccessLog::off(),
+            activity: Activity::default(),
             stopping: CancellationToken::new(),
             work: TaskTracker::new(),
         }
@@ -158,11 +166,13 @@ where
     F: Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
 {
     let admin = Admin::new();
+    let activity = Activity::default();
     if let AdminAddress(Some(address)) = flags.admin {
         let listener =
             admin::listen(address).map_err(|error| format!("the admin port cannot listen on {address}: {error}"))?;
-        tokio::spawn(admin.clone().serve(listener));
+        tokio::spawn(admin.clone().serve(listener, activity.clone()));
     }
+    tokio::spawn(activity.clone().follow());
     let access_log = match flags.access_log {
         AccessLogFormat::Json => AccessLog::stdout(&admin),
         AccessLogFormat::Off => AccessLog::off(),
@@ -172,6 +182,7 @@ where
         flags,
         admin: admin.clone(),
         access_log,
+        activity,
         stopping: CancellationToken::new(),
         work: TaskTracker::new(),
     };

@@ -1,6 +1,6 @@
 //! W3C trace context (Trace Context, Recommendation of 23 November 2021).
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// Where a request stands in a trace: the `traceparent` header. `tracestate` is passed on as it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,15 @@ impl TraceContext {
         }
     }
 
+    /// As the value of the header: every request gets one, so it is made without memory of its own.
+    pub fn header(self) -> [u8; 55] {
+        let mut header = *b"00-                                -                -  ";
+        write_hex(self.trace, &mut header[3..35]);
+        write_hex(u128::from(self.span), &mut header[36..52]);
+        write_hex(u128::from(self.flags), &mut header[53..]);
+        header
+    }
+
     /// The trace's identity, as 32 hexadecimal digits.
     pub fn trace_id(self) -> String {
         format!("{:032x}", self.trace)
@@ -53,7 +62,14 @@ impl TraceContext {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.span, self.flags)
+        self.header().iter().try_for_each(|byte| f.write_char(char::from(*byte)))
+    }
+}
+
+/// A number's lower-case hexadecimal digits, as many as there is room for.
+fn write_hex(number: u128, digits: &mut [u8]) {
+    for (place, digit) in digits.iter_mut().rev().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (4 * place)) as usize & 15];
     }
 }
 

@@ -116,6 +116,7 @@ fn start(
             stats: stats.clone(),
             questions: questions.clone(),
             access_log: serving.access_log().clone(),
+            activity: serving.activity().clone(),
         };
         let (core, handle) = Core::new(start)?;
         handles.push(handle);

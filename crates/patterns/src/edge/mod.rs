@@ -101,6 +101,8 @@ struct Edge {
     gateways: Informer<Gateway>,
     gateway_classes: Informer<GatewayClass>,
     more: Arc<OnceCell<More>>,
+    /// Watched once a listener selects namespaces by their labels.
+    labelled: Arc<OnceCell<Informer<Namespace>>>,
     /// The proxies' ports for those of Gateways, as chosen last: the cache of Services may not know yet.
     own_ports: Arc<Mutex<OwnPorts>>,
     tasks: Arc<Mutex<JoinSet<()>>>,
@@ -130,6 +132,7 @@ pub fn start(world: &World, tasks: &mut JoinSet<()>) {
             gateways,
             gateway_classes,
             more: Arc::default(),
+            labelled: Arc::default(),
             own_ports: Arc::default(),
             tasks: Arc::default(),
             queue: Queue::default(),
@@ -171,7 +174,7 @@ async fn reconcile(edge: Edge, key: Key) -> Result<(), Error> {
     }
     let more = edge.more().await;
     let watched = edge.world.watched().await;
-    let namespaces = edge.namespaces().await?;
+    let namespaces = edge.namespaces().await;
     let inputs = model::Inputs {
         ingresses: edge.ingresses.all(),
         ingress_classes: more.classes.all(),
@@ -258,20 +261,40 @@ impl Edge {
     }
 
     /// The labels of namespaces, if a listener asks for them.
-    async fn namespaces(&self) -> Result<BTreeMap<String, BTreeMap<String, String>>, Error> {
+    async fn namespaces(&self) -> BTreeMap<String, BTreeMap<String, String>> {
         let asked = self.gateways.all().iter().flat_map(|g| g.spec.listeners.clone()).any(|listener| {
             let from = listener.allowed_routes.and_then(|a| a.namespaces).and_then(|n| n.from);
             from.as_deref() == Some("Selector")
         });
         if !asked {
-            return Ok(BTreeMap::new());
+            return BTreeMap::new();
         }
-        let all = Api::<Namespace>::all(self.world.client()).list(&ListParams::default()).await?;
-        Ok(all.items.into_iter().map(|n| (n.name_any(), n.labels().clone())).collect())
+        let follow = || async {
+            let all = Informer::start(self.world.client(), only_labels, &mut self.tasks.lock());
+            all.synced().await;
+            let queue = self.queue.clone();
+            all.listen(move |change| {
+                let mut labels = change.states().map(|namespace| namespace.labels());
+                // Gone, new, or labelled otherwise: most changes are of none of these.
+                if labels.next() != labels.next() {
+                    queue.add(self::all());
+                }
+            });
+            all
+        };
+        let all = self.labelled.get_or_init(follow).await;
+        all.all().into_iter().map(|namespace| (namespace.name_any(), namespace.labels().clone())).collect()
     }
 }
 
 const TLS: &str = "kubernetes.io/tls";
+
+fn only_labels(namespace: &mut Namespace) {
+    namespace.metadata.managed_fields = None;
+    namespace.metadata.annotations = None;
+    namespace.spec = None;
+    namespace.status = None;
+}
 
 /// Certificates are kept, other secrets only by name.
 fn only_certificates(secret: &mut Secret) {

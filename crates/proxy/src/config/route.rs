@@ -36,7 +36,8 @@ pub struct Route {
     /// Names of the rate limits a request must pass, all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rate_limits: Vec<String>,
-    /// From the request's headers to the response's, all attempts together; beyond it 504. Long polls need a long one. `0s`: none.
+    /// From the request's headers to the response's, all attempts together; beyond it 504. Where the request's body comes in pieces, from
+    /// its end: an upload may take as long as it goes on. Long polls need a long one. `0s`: none.
     pub timeout: Duration,
     /// Trying again.
     #[serde(skip_serializing_if = "is_default")]

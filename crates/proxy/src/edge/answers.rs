@@ -1,7 +1,7 @@
 //! Answers that come of the proxy itself rather than of an endpoint.
 
 use super::exchange::Exchange;
-use super::reply::Reply;
+use super::reply::{Extra, Reply};
 use super::upstream::{Failure, Served};
 use crate::http1::{Framing, Response};
 use crate::io::BodyError;
@@ -28,10 +28,11 @@ pub(super) async fn own(
     x: &Exchange<'_>,
     reply: &mut Reply<'_>,
     status: u16,
-    fields: Vec<(&'static str, Vec<u8>)>,
+    mut fields: Vec<(&'static str, Vec<u8>)>,
     body: &[u8],
     route: &Route,
 ) -> Result<Served, Failure> {
+    x.tally.tell_standing(&[], b"", &mut fields);
     x.tally.status.set(status);
     x.tally.bytes_out.set(body.len() as u64);
     x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
@@ -64,8 +65,10 @@ pub(super) async fn respond(
     head.status = fixed.status;
     head.framing =
         if matches!(fixed.status, 204 | 304) { Framing::None } else { Framing::Length(fixed.body.len() as u64) };
+    let mut fields = Vec::new();
+    x.tally.tell_standing(&head.fields, &head.text, &mut fields);
     let whole = async {
-        let mut out = reply.head(&head, &route.response_edits, &Default::default())?;
+        let mut out = reply.head(&head, &route.response_edits, &Extra { fields: &fields, instead: None })?;
         out.write(fixed.body.as_bytes()).await?;
         out.end(&Default::default()).await
     };

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::answers::sent;
+use super::dated;
 use super::exchange::{Exchange, Purpose, Tally};
 use super::purging::purge;
 use super::reply::{Extra, Reply};
@@ -11,7 +12,7 @@ use super::upstream::{self, Failure, Served, forward};
 use crate::cache::freshness::{self, Directives, Use};
 use crate::cache::range::{self, Part};
 use crate::cache::{Cache, Entry, Fetch, Key, date, now};
-use crate::http1::{Framing, Request, Response};
+use crate::http1::{Framing, Known, Request, Response};
 use crate::io::BodyIn;
 use crate::site::{Route, Target};
 
@@ -139,6 +140,9 @@ async fn serve(
     let age = (entry.lifetime.initial_age + now().saturating_sub(entry.stored)) / 1000;
     let mut extra =
         vec![("age", age.to_string().into_bytes()), ("cache-status", format!("{}; {how}", cache.name()).into_bytes())];
+    if !entry.fields.iter().any(|field| field.known == Known::Date) {
+        extra.push(("date", dated::text(entry.stored / 1000).into_bytes()));
+    }
     let length = entry.body.len() as u64;
     let (status, body) = match () {
         () if entry.status == 200 && not_modified(x.request, entry) => (304, &entry.body[..0]),
@@ -155,6 +159,7 @@ async fn serve(
         },
         () => (entry.status, &entry.body[..]),
     };
+    x.tally.tell_standing(&entry.fields, &entry.text, &mut extra);
     let extra = Extra { fields: &extra, instead: None };
     x.tally.cached.set(true);
     x.tally.status.set(status);

@@ -18,7 +18,7 @@ use super::mirroring::mirror;
 use super::reply::Reply;
 use super::upstream::{self, Failure, Served, forward};
 use crate::cache::Fetch;
-use crate::http1::{Framing, Known, Request, Response};
+use crate::http1::{Field, Framing, Known, Request, Response};
 use crate::io::{BodyIn, Deadline};
 use crate::limit::Asked;
 use crate::pool::{Endpoint, Idle};
@@ -62,6 +62,8 @@ pub(crate) struct Tally {
     pub(crate) bytes_in: Cell<u64>,
     pub(crate) bytes_out: Cell<u64>,
     pub(crate) cached: Cell<bool>,
+    /// What the client is told of where it stands with the limits that it has passed.
+    standing: RefCell<Vec<(&'static str, Vec<u8>)>>,
     upstream: RefCell<Option<Arc<Endpoint>>>,
     error: RefCell<Option<String>>,
     /// What passed of a body that a mirror is to have; `None` if none is, or it became too large.
@@ -83,6 +85,15 @@ impl Tally {
             } else {
                 kept.extend_from_slice(data);
             }
+        }
+    }
+
+    /// Adds to the fields of a response where its client stands with limits, unless it tells of other limits itself.
+    pub(crate) fn tell_standing(&self, response: &[Field], text: &[u8], fields: &mut Vec<(&'static str, Vec<u8>)>) {
+        let mut standing = self.standing.borrow_mut();
+        let names_one = |field: &Field| field.name.of(text).eq_ignore_ascii_case(b"x-ratelimit-limit");
+        if !standing.is_empty() && !response.iter().any(names_one) {
+            fields.append(&mut standing);
         }
     }
 
@@ -281,9 +292,11 @@ async fn route(
     if !route.config.rate_limits.is_empty() {
         let asked = Asked { request: x.request, client: x.client, identity: x.conn.identity.as_deref() };
         let verdict = x.site.limits.ask(&route.config.rate_limits, &asked).await;
-        if let Some(refusal) = verdict.refusal {
-            return answer(x, reply, 429, "too many requests", &refusal.fields()).await;
+        let fields = verdict.standing.map(|standing| standing.fields()).unwrap_or_default();
+        if !verdict.allowed {
+            return answer(x, reply, 429, "too many requests", &fields).await;
         }
+        *x.tally.standing.borrow_mut() = fields;
     }
     let filters = &route.config.filters;
     if let Some((status, location)) = route.redirect(x.request, prefix, x.conn.tls, x.listener.port()) {

@@ -99,7 +99,7 @@ impl Job<'_> {
             sink.field(name.as_bytes(), value);
         }
         forwarded::write(sink, self.x.conn, self.x.listener, request, self.x.client);
-        sink.field(b"traceparent", self.x.trace().to_string().as_bytes());
+        sink.field(b"traceparent", &self.x.trace().header());
     }
 }
 

@@ -7,6 +7,7 @@ mod answers;
 mod caching;
 mod connection;
 mod datagram;
+mod dated;
 mod deliver;
 mod exchange;
 mod forwarded;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use http::HeaderMap;
 
+use super::dated;
 use crate::http1::{Field, Framing, Known, Response};
 use crate::io::{BodyError, BodyOut, Stream};
 use crate::site::{Edits, Sink, write_edited};
@@ -118,6 +119,11 @@ impl Reply<'_> {
             field.known == Known::ContentLength
                 || extra.instead.is_some_and(|name| field.name.of(text).eq_ignore_ascii_case(name.as_bytes()))
         };
+        let has_date = status < 200
+            || edits.drops(b"date")
+            || edits.sets("date").is_some()
+            || fields.iter().any(|field| field.known == Known::Date)
+            || extra.fields.iter().any(|(name, _)| *name == "date");
         match self {
             Self::Nobody => Ok(BodyOut::Discard),
             Self::One { stream, out, version, keep_alive, head, started } => {
@@ -126,6 +132,9 @@ impl Reply<'_> {
                 write_edited(*out, text, fields, edits, replaced);
                 for (name, value) in extra.fields {
                     out.field(name.as_bytes(), value);
+                }
+                if !has_date {
+                    dated::now(|now| out.field(b"date", now));
                 }
                 let bodiless = *head || matches!(status, 204 | 304) || status < 200;
                 let mut chunked = false;
@@ -168,6 +177,9 @@ impl Reply<'_> {
                 write_edited(&mut map, text, fields, edits, replaced);
                 for (name, value) in extra.fields {
                     map.field(name.as_bytes(), value);
+                }
+                if !has_date {
+                    dated::now(|now| map.field(b"date", now));
                 }
                 if let Framing::Length(length) = framing {
                     map.field(b"content-length", itoa(length, &mut [0; 20]));

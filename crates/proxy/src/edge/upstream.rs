@@ -17,7 +17,7 @@ use super::reply::Reply;
 use super::senders::connection;
 use crate::config::{Balance, HttpVersion};
 use crate::http1::{Framing, Response};
-use crate::io::{BodyError, BodyIn, BodyOut, Deadline, PumpError, Stream, give, pump, take};
+use crate::io::{BodyError, BodyIn, BodyOut, Deadline, PumpError, Stream, about_now, give, pump, take};
 use crate::pool::{ConnectError, Idle, Lease, Wish, reuse, shelve};
 use crate::site::{Route, Target, key_of};
 
@@ -97,7 +97,7 @@ pub(super) async fn forward(
     let mut tried: Vec<u64> = Vec::new();
     let mut scratch = Scratch(SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default());
     let response = &mut scratch.0;
-    let end = (!route.config.timeout.0.is_zero()).then(|| Instant::now() + route.config.timeout.0);
+    let end = (!route.config.timeout.0.is_zero()).then(|| about_now() + route.config.timeout.0);
     let mut last = Failure::NoEndpoint;
     let retry = &route.config.retry;
     // Attempts that failed once something was sent.
@@ -239,7 +239,7 @@ impl Job<'_> {
         let whole = body.whole().filter(|whole| whole.len() <= WHOLE).map(<[u8]>::len);
         let served = if let Some(whole) = whole {
             let repeatable = self.x.request.is_idempotent();
-            self.set_deadline();
+            self.set_deadline(self.end);
             let sent = {
                 let data = body.whole().unwrap_or_default();
                 self.x.tally.add_in(data.len() as u64);
@@ -303,7 +303,7 @@ impl Job<'_> {
         let request = self
             .request_two(purpose)
             .map_err(|reason| Attempted { failure: Failure::Client(400, reason), repeatable: false })?;
-        self.set_deadline();
+        self.set_deadline(self.end);
         let sent = sender.send_request(request, body.is_end());
         let (answer, stream) = sent.map_err(|e| failed(Failure::Broken(e.to_string())))?;
         let mut source = Source::Two { response: answer, body: None };
@@ -342,17 +342,18 @@ impl Job<'_> {
                 if tally.add_in(data.len() as u64) > limit { Err(BodyError::TooLarge) } else { Ok(()) }
             })
             .await;
-            self.set_deadline();
+            // The endpoint's time begins when it has been told all, however long that took to come.
+            self.set_deadline(self.end.map(|_| about_now() + self.route.config.timeout.0));
             result
         }
     }
 
     /// By when the response must begin.
-    fn set_deadline(&self) {
-        let far = Instant::now() + std::time::Duration::from_secs(7 * 86_400);
-        let mut at = self.end.unwrap_or(far);
+    fn set_deadline(&self, end: Option<Instant>) {
+        let far = || about_now() + std::time::Duration::from_secs(7 * 86_400);
+        let mut at = end.unwrap_or_else(far);
         if let Some(attempt) = self.route.config.retry.attempt_timeout.filter(|_| self.again) {
-            at = at.min(Instant::now() + attempt.0);
+            at = at.min(about_now() + attempt.0);
         }
         self.x.deadline.set_at(at);
     }

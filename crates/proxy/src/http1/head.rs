@@ -39,6 +39,7 @@ impl Span {
 pub enum Known {
     Other,
     Host,
+    Date,
     Connection,
     ContentLength,
     TransferEncoding,
@@ -63,6 +64,7 @@ impl Known {
         match name.len() {
             2 if is("te") => Self::Te,
             4 if is("host") => Self::Host,
+            4 if is("date") => Self::Date,
             6 if is("cookie") => Self::Cookie,
             6 if is("expect") => Self::Expect,
             7 if is("upgrade") => Self::Upgrade,

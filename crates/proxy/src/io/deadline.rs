@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::about_now;
+
 /// The time by which something must have happened. Moving it later costs nothing: the timer looks again when it rings.
 pub struct Deadline {
     at: Cell<Instant>,
@@ -27,7 +29,7 @@ impl Deadline {
 
     /// Moves it.
     pub fn set(&self, after: Duration) {
-        self.at.set(Instant::now() + after);
+        self.at.set(about_now() + after);
     }
 
     /// Moves it to a time.

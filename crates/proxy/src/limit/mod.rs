@@ -42,31 +42,35 @@ pub struct Asked<'a> {
 
 /// What the limits say.
 pub struct Verdict {
-    /// The first limit that refuses, if one does.
-    pub refusal: Option<Refusal>,
+    /// None refuses.
+    pub allowed: bool,
+    /// The limit that refuses, else the one that leaves the fewest; `None` where there is none.
+    pub standing: Option<Standing>,
 }
 
-/// Why a request is refused, and for how long.
+/// Where a client stands with a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Standing {
     /// The limit's number of requests.
     pub limit: u64,
-    /// Milliseconds until one is allowed again.
-    pub retry_millis: u64,
-    /// Milliseconds until all are.
-    pub reset_millis: u64,
+    /// What was decided of this one.
+    pub decision: Decision,
 }
 
-impl Refusal {
+impl Standing {
     /// As header fields; times in whole seconds, rounded up.
     pub fn fields(&self) -> Vec<(&'static str, Vec<u8>)> {
         let seconds = |millis: u64| millis.div_ceil(1000).max(1).to_string().into_bytes();
-        vec![
-            ("retry-after", seconds(self.retry_millis)),
+        let Decision { allowed, remaining, retry_millis, reset_millis } = self.decision;
+        let mut fields = vec![
             ("x-ratelimit-limit", self.limit.to_string().into_bytes()),
-            ("x-ratelimit-remaining", b"0".to_vec()),
-            ("x-ratelimit-reset", seconds(self.reset_millis)),
-        ]
+            ("x-ratelimit-remaining", if allowed { remaining } else { 0 }.to_string().into_bytes()),
+            ("x-ratelimit-reset", seconds(reset_millis)),
+        ];
+        if !allowed {
+            fields.push(("retry-after", seconds(retry_millis)));
+        }
+        fields
     }
 }
 
@@ -95,25 +99,24 @@ impl Limits {
 
     /// Counts a request against the limits of these names. The first that refuses ends it.
     pub async fn ask(&self, names: &[String], asked: &Asked<'_>) -> Verdict {
+        let mut fewest: Option<Standing> = None;
         for limit in names.iter().filter_map(|name| self.limits.iter().find(|l| l.config.name == *name)) {
             let (key, numbers) = limit.key_and_numbers(asked);
             let decision = match &self.peers {
                 Some(ring) if limit.config.shared => ring.take(limit, key, numbers).await,
                 _ => limit.take(key, numbers),
             };
-            if decision.allowed {
-                limit.allowed.fetch_add(1, Ordering::Relaxed);
-            } else {
+            let standing = Standing { limit: numbers.requests, decision };
+            if !decision.allowed {
                 limit.refused.fetch_add(1, Ordering::Relaxed);
-                let refusal = Refusal {
-                    limit: numbers.requests,
-                    retry_millis: decision.retry_millis,
-                    reset_millis: decision.reset_millis,
-                };
-                return Verdict { refusal: Some(refusal) };
+                return Verdict { allowed: false, standing: Some(standing) };
+            }
+            limit.allowed.fetch_add(1, Ordering::Relaxed);
+            if fewest.as_ref().is_none_or(|fewest| decision.remaining < fewest.decision.remaining) {
+                fewest = Some(standing);
             }
         }
-        Verdict { refusal: None }
+        Verdict { allowed: true, standing: fewest }
     }
 
     /// Counts one for another replica.

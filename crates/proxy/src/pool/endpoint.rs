@@ -4,14 +4,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::{Member, NEXT_ID};
+use crate::io::about_now;
 
 /// Milliseconds since the process began, never 0: what the pools' clocks show.
 pub fn now_millis() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_millis() as u64 + 1
+    static START: LazyLock<Instant> = LazyLock::new(about_now);
+    about_now().saturating_duration_since(*START).as_millis() as u64 + 1
 }
 
 /// An endpoint. Threads share it, so it is all counters.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Endpoint, Pool};
-use crate::io::{Input, Stream};
+use crate::io::{Input, Stream, about_now};
 
 /// A connection to an endpoint, and what was read on it.
 pub struct Idle {
@@ -46,7 +46,7 @@ pub fn shelve(pool: &Pool, endpoint: &Endpoint, mut idle: Idle) {
         return;
     }
     idle.input.rest_if_empty();
-    let until = Instant::now() + pool.config.idle_timeout.0;
+    let until = about_now() + pool.config.idle_timeout.0;
     WAITING.with_borrow_mut(|waiting| {
         let list = waiting.entry((pool.id, endpoint.id)).or_default();
         if list.len() < pool.config.idle_connections {

@@ -83,7 +83,8 @@ pub struct Pool {
     #[serde(default = "hot_keys", deserialize_with = "lenient::number", skip_serializing_if = "is_hot_keys")]
     pub hot_keys: usize,
     /// Most bytes of answers that are kept for one client until the others they are joined with, or those before them,
-    /// have come; and of one answer of a server meanwhile. What would be more is an error in its place.
+    /// have come; and of one answer of a server meanwhile. What would be more is an error in its place. Also the longest value
+    /// that is taken from a client of memcached, since it is held until it is whole.
     #[serde(default = "held", deserialize_with = "lenient::number", skip_serializing_if = "is_held")]
     pub held_bytes: usize,
 }

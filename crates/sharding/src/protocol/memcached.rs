@@ -6,6 +6,8 @@ use super::{Broken, Span};
 pub const LONGEST_LINE: usize = 1 << 20;
 /// Longest value, the most that memcached can be told to hold.
 pub const LONGEST_VALUE: usize = 1 << 30;
+/// The most that memcached takes for the length of a value, held or not; beyond it the line itself is wrong.
+const LONGEST_LENGTH: usize = i32::MAX as usize - 2;
 /// Longest key.
 pub const LONGEST_KEY: usize = 250;
 
@@ -31,6 +33,16 @@ pub enum Request {
         /// Whether it reads only.
         read: bool,
     },
+    /// Has a value longer than [`RequestParser::longest_value`]: so many bytes that follow the line are its data and to be
+    /// passed over. The line is what was read.
+    TooLarge {
+        /// The data with the end of its line.
+        data: usize,
+        /// Whether no answer is wanted.
+        silent: bool,
+        /// Whether the value that is there must go: `set` and `ms` leave no old one behind in memcached either.
+        stale: bool,
+    },
     /// Concerns no key: whichever shard is asked answers.
     Any,
     /// Is answered here with this line.
@@ -42,8 +54,10 @@ pub enum Request {
 }
 
 /// A reader of requests that goes on where it stopped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RequestParser {
+    /// Values beyond so many bytes are not waited for.
+    pub longest_value: usize,
     /// The keys of the request just read.
     pub keys: Vec<Span>,
     /// Whether the key is base64 (meta flag `b`).
@@ -54,6 +68,15 @@ pub struct RequestParser {
 }
 
 const BAD_LINE: &str = "CLIENT_ERROR bad command line format\r\n";
+
+/// What memcached itself says of a value that it will not hold.
+pub const TOO_LARGE: &str = "SERVER_ERROR object too large for cache\r\n";
+
+impl Default for RequestParser {
+    fn default() -> Self {
+        Self { longest_value: LONGEST_VALUE, keys: Vec::new(), base64: false, line_end: 0, searched: 0 }
+    }
+}
 
 impl RequestParser {
     /// Reads one request from the start of `buffer`; its length and what it asks for.
@@ -135,11 +158,15 @@ impl RequestParser {
         least: usize,
     ) -> Result<Option<(usize, Request)>, Broken> {
         let words: Vec<Span> = words.collect();
-        let length = words.get(3).and_then(|span| length(span.of(buffer)));
+        let length = words.get(3).and_then(|span| length(span.of(buffer), LONGEST_LENGTH));
         let (Some(length), true) = (length, words.len() >= least) else {
             self.searched = 0;
             return Ok(Some((data, Request::Fatal(if words.len() < least { "ERROR\r\n" } else { BAD_LINE }))));
         };
+        if length > self.longest_value {
+            let silent = noreply(buffer, &words[least..]).is_some();
+            return Ok(Some((data, self.too_large(words[0], length, silent, buffer.starts_with(b"set ")))));
+        }
         self.with_data(
             buffer,
             words[0],
@@ -152,16 +179,28 @@ impl RequestParser {
 
     fn meta_set(&mut self, buffer: &[u8], words: Words<'_>, data: usize) -> Result<Option<(usize, Request)>, Broken> {
         let words: Vec<Span> = words.collect();
-        let Some(length) = words.get(1).and_then(|span| length(span.of(buffer))) else {
+        let Some(length) = words.get(1).and_then(|span| length(span.of(buffer), LONGEST_LENGTH)) else {
             self.searched = 0;
             return Ok(Some((data, Request::Fatal(BAD_LINE))));
         };
         let flags = &words[2..];
         self.base64 = has_flag(buffer, flags, b"b");
+        if length > self.longest_value {
+            // Not even the quiet flag leaves this error out.
+            return Ok(Some((data, self.too_large(words[0], length, false, true))));
+        }
         let quiet = has_flag(buffer, flags, b"q");
         let request =
             |silenced| if quiet { Request::Quiet { read: false } } else { Request::Single { read: false, silenced } };
         self.with_data(buffer, words[0], data, length, request, || None)
+    }
+
+    /// A value that is not waited for. A key that is none has no old value.
+    fn too_large(&mut self, key: Span, length: usize, silent: bool, stale: bool) -> Request {
+        self.searched = 0;
+        let stale = stale && !too_long(&key);
+        self.keys.push(key);
+        Request::TooLarge { data: length + 2, silent, stale }
     }
 
     /// Waits for the data behind the line.
@@ -334,7 +373,9 @@ impl Line {
             let last = ends == Ends::Itself || line == b"MN";
             return Ok(Some((at + end + 1, if last { Self::Last } else { Self::Other })));
         };
-        let length = value.and_then(length).ok_or(Broken("a value of a reply has no length"))? + 2;
+        let length =
+            value.and_then(|digits| length(digits, LONGEST_VALUE)).ok_or(Broken("a value of a reply has no length"))?
+                + 2;
         // A meta command's own value is its whole answer.
         let last = !classic && ends == Ends::Itself;
         Ok(Some((at + end + 1, Self::Value { length, last })))
@@ -351,10 +392,10 @@ fn too_long(key: &Span) -> bool {
     key.end - key.start > LONGEST_KEY
 }
 
-/// A length in decimal digits, within what memcached can hold.
-fn length(digits: &[u8]) -> Option<usize> {
+/// A length in decimal digits, and no more than so much.
+fn length(digits: &[u8], most: usize) -> Option<usize> {
     let digits = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    digits.parse().ok().filter(|&length| length <= LONGEST_VALUE)
+    digits.parse().ok().filter(|&length| length <= most)
 }
 
 /// The word `noreply`, with the space before it, when it comes last.
@@ -443,6 +484,24 @@ mod tests {
         let long = format!("set {} 0 0 1\r\nx\r\n", "k".repeat(251));
         assert_eq!(read(&long), Some((long.len(), Request::Answered(BAD_LINE), vec![])));
         assert!(RequestParser::default().parse(&vec![b'a'; LONGEST_LINE + 1]).is_err());
+    }
+
+    #[test]
+    fn a_value_beyond_the_limit_is_told_by_its_line_alone() {
+        let mut parser = RequestParser { longest_value: 3, ..RequestParser::default() };
+        for (text, data, silent, stale) in [
+            ("set a 0 0 4\r\n", 6, false, true),
+            ("set a 0 0 2147483645 noreply\r\n", 2_147_483_647, true, true),
+            ("add a 0 0 4\r\n", 6, false, false),
+            ("cas a 0 0 4 9 noreply\r\n", 6, true, false),
+            ("ms a 4 q\r\n", 6, false, true),
+        ] {
+            let request = Request::TooLarge { data, silent, stale };
+            assert_eq!(parser.parse(text.as_bytes()).unwrap(), Some((text.len(), request)), "{text:?}");
+            assert_eq!(parser.keys[0].of(text.as_bytes()), b"a");
+        }
+        let fits = "set a 0 0 3\r\nabc\r\n";
+        assert!(matches!(parser.parse(fits.as_bytes()).unwrap(), Some((_, Request::Single { .. }))));
     }
 
     #[test]

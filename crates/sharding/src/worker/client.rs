@@ -69,6 +69,8 @@ pub struct Client {
     pub parser: Parser,
     /// Bytes of a request that is not whole yet, or not yet wanted.
     pub input: Vec<u8>,
+    /// So many bytes that come next are data that nobody wants.
+    pub passing_over: usize,
     pub slots: VecDeque<Slot>,
     /// The sequence number of the first slot.
     pub first: u64,
@@ -99,8 +101,8 @@ pub struct Client {
     pub waiting_bytes: usize,
     /// Bytes of answers that wait for others.
     held: usize,
-    /// How many at most.
-    pub most_held: usize,
+    /// How many at most; [`Client::hold`] sets it.
+    most_held: usize,
     /// A server that waits until this client has read more.
     pub fed_by: Option<usize>,
     pub since: Instant,
@@ -121,6 +123,7 @@ impl Client {
                 Protocol::Memcached => Parser::Memcached(memcached::RequestParser::default()),
             },
             input: Vec::new(),
+            passing_over: 0,
             slots: VecDeque::new(),
             first: 0,
             out: Out::default(),
@@ -144,6 +147,14 @@ impl Client {
             requests: 0,
             bytes_in: 0,
             bytes_out: 0,
+        }
+    }
+
+    /// How many bytes are held for it at most: of answers that wait for others, and of a value that it sends.
+    pub fn hold(&mut self, most: usize) {
+        self.most_held = most;
+        if let Parser::Memcached(parser) = &mut self.parser {
+            parser.longest_value = most.min(memcached::LONGEST_VALUE);
         }
     }
 

@@ -8,7 +8,7 @@ use super::client::{Asker, Client, Slot};
 use super::gather::{Gather, Kind};
 use super::server::For;
 use crate::protocol::Span;
-use crate::protocol::memcached::{Ends, Request};
+use crate::protocol::memcached::{Ends, Request, TOO_LARGE};
 use crate::protocol::redis::Access;
 
 const NO_SHARD: &[u8] = b"SERVER_ERROR no shard of this pool can be asked now\r\n";
@@ -38,6 +38,16 @@ impl Core {
                 client.answer(line.as_bytes());
                 client.closing = true;
                 client.faulty = true;
+            }
+            Request::TooLarge { data, silent, stale } => {
+                self.pools[client.pool].stats.refused.add(1);
+                client.passing_over = data;
+                if stale {
+                    self.forget(id, client, keys[0].of(bytes), base64);
+                }
+                if !silent {
+                    client.answer(TOO_LARGE.as_bytes());
+                }
             }
             Request::Any => match self.shard_of(client.pool, b"") {
                 Some(shard) => self.forward_to(id, client, shard, Access::Read, &[bytes], Ends::Itself),
@@ -71,6 +81,14 @@ impl Core {
                 let access = if read { Access::Read } else { Access::Write };
                 self.forward_to(id, client, shard, access, &[bytes, b"mn\r\n"], Ends::AtNoop);
             }
+        }
+    }
+
+    /// Deletes a key whose new value is not taken: it must not go on having its old one.
+    fn forget(&mut self, id: usize, client: &mut Client, key: &[u8], base64: bool) {
+        if let Some(shard) = self.shard_of_key(client, key, base64) {
+            let parts: [&[u8]; 3] = if base64 { [b"md ", key, b" b\r\n"] } else { [b"delete ", key, b"\r\n"] };
+            self.submit(id, client, shard, Access::Write, For::Nobody, Ends::Itself, &parts);
         }
     }
 

@@ -24,7 +24,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use mio::{Events, Poll, Token, Waker};
-use serving::AccessLog;
+use serving::{AccessLog, Activity};
 use slab::Slab;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -90,6 +90,8 @@ pub struct Start {
     pub questions: UnboundedSender<Question>,
     /// Where it tells of clients that leave.
     pub access_log: AccessLog,
+    /// Where it tells of clients that come.
+    pub activity: Activity,
 }
 
 /// An event loop and all it holds.
@@ -100,6 +102,7 @@ pub struct Core {
     stats: Arc<Stats>,
     questions: UnboundedSender<Question>,
     access_log: AccessLog,
+    activity: Activity,
     pools: Vec<PoolState>,
     /// A place is empty for a moment while its client or server is being dealt with.
     clients: Slab<Option<Box<Client>>>,
@@ -187,6 +190,7 @@ impl Core {
             stats: start.stats,
             questions: start.questions,
             access_log: start.access_log,
+            activity: start.activity,
             pools: Vec::new(),
             clients: Slab::new(),
             servers: Slab::new(),

@@ -76,6 +76,11 @@ impl Core {
     fn requests(&mut self, id: usize, client: &mut Client, bytes: &[u8]) -> usize {
         let mut at = 0;
         while at < bytes.len() && !client.is_full() {
+            if client.passing_over > 0 {
+                let step = client.passing_over.min(bytes.len() - at);
+                (at, client.passing_over) = (at + step, client.passing_over - step);
+                continue;
+            }
             match self.request(id, client, &bytes[at..]) {
                 Ok(Some(length)) => at += length,
                 Ok(None) => break,

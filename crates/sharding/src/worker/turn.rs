@@ -109,6 +109,7 @@ impl Core {
             let (protocol, most_held) = (state.plan.pool.protocol(), state.plan.pool.held_bytes);
             state.stats.accepted.add(1);
             state.stats.clients.add(1);
+            self.activity.note();
             if state.plan.pool.tcpkeepalive {
                 stream.keep_alive();
             }
@@ -116,7 +117,7 @@ impl Core {
             let id = self.clients.vacant_key();
             let registered = stream.register(self.poll.registry(), Source::Client(id).token());
             let mut client = Box::new(Client::new(stream, peer, pool, self.generation, protocol, self.now));
-            client.most_held = most_held;
+            client.hold(most_held);
             if let Err(error) = registered {
                 tracing::warn!(%error, "a client cannot be watched");
                 client.broken = true;

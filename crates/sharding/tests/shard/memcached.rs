@@ -81,6 +81,34 @@ fn retrievals_of_many_keys_are_split_and_joined() {
 }
 
 #[test]
+fn a_value_larger_than_may_be_held_is_refused_as_memcached_does_and_nothing_of_it_is_kept() {
+    let directory = directory();
+    let _shards = three(&directory);
+    // A memcached whose own limit is as low: what it says is what the proxy should say.
+    let alone = Process::memcached_with(directory.path(), "alone", &["-I", "1m"]);
+    let proxy = Proxy::start(&directory, &THREE.replace("timeout", "held_bytes: 1048576\n  timeout"));
+    let (mut ours, mut theirs) = (proxy.client(), alone.client());
+    // `get x` in the data is no request, wherever the pieces are cut.
+    let data = "get x\r\n".repeat(300_000);
+    for line in
+        ["set k 0 0 N", "set k 0 0 N noreply", "add k 0 0 N", "append k 0 0 N", "ms k N", "ms k N q", "ms aw== N b"]
+    {
+        let line = line.replace('N', &data.len().to_string());
+        let script = format!("set k 0 0 1\r\n1\r\n{line}\r\n{data}\r\nget k\r\nset k 0 0 1\r\n2\r\nmn\r\n");
+        ours.send(&script);
+        theirs.send(&script);
+        assert_eq!(ours.read_until("MN\r\n"), theirs.read_until("MN\r\n"), "{line}");
+    }
+    // Far more than the proxy may hold goes by, and one that is not whole yet is answered already.
+    ours.send("set k 0 0 268435456\r\n");
+    assert_eq!(ours.read_until("\r\n"), "SERVER_ERROR object too large for cache\r\n");
+    let piece = vec![b'x'; 1 << 20];
+    (0..256).for_each(|_| ours.send(&piece));
+    ours.send("\r\nget k\r\n");
+    assert_eq!(ours.read_until("END\r\n"), "END\r\n");
+}
+
+#[test]
 fn writes_reach_all_replicas_and_reads_are_answered_by_them() {
     let directory = directory();
     let [primary, one, other] = three(&directory);

@@ -52,9 +52,13 @@ impl Process {
 
     /// A memcached server without a port.
     pub fn memcached(directory: &Path, name: &str) -> Process {
+        Process::memcached_with(directory, name, &[])
+    }
+
+    pub fn memcached_with(directory: &Path, name: &str, more: &[&str]) -> Process {
         let socket = directory.join(format!("{name}.sock"));
         let mut command = Command::new("memcached");
-        command.args(["-u", "root", "-U", "0", "-t", "1", "-s"]).arg(&socket);
+        command.args(["-u", "root", "-U", "0", "-t", "1", "-s"]).arg(&socket).args(more);
         Process::start(command, socket)
     }
 
