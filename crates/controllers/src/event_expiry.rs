@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Event;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, PartialObjectMeta},
-    runtime::{WatchStreamExt, watcher},
+    runtime::watcher,
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -44,7 +44,7 @@ impl Deadlines {
 
 pub(crate) async fn run(client: Client, ttl: Duration) {
     let all: Api<PartialObjectMeta<Event>> = Api::all(client.clone());
-    let mut events = std::pin::pin!(watcher(all, watcher::Config::default()).default_backoff());
+    let mut events = watching::watch(all, watcher::Config::default());
     let mut deadlines = Deadlines::default();
     loop {
         let next = deadlines.first();

@@ -33,7 +33,7 @@ pub(crate) async fn run(shared: Shared, authority: String) {
     let only = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
     let on_map = queue.clone();
     let put_right = async move {
-        let mut events = std::pin::pin!(watcher(all, only).default_backoff().touched_objects());
+        let mut events = watching::watch(all, only).touched_objects();
         while let Some(event) = events.next().await {
             if let Ok(map) = event {
                 on_map.add(Key::new("", map.namespace().unwrap_or_default()));

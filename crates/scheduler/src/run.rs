@@ -14,10 +14,7 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass},
 };
-use kube::{
-    Api, Client, Resource,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Client, Resource, runtime::watcher};
 use tokio::{task::JoinSet, time};
 
 use crate::{
@@ -122,7 +119,7 @@ fn changes<K>(client: &Client) -> BoxStream<'static, watcher::Event<K>>
 where
     K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let watch = watcher(Api::<K>::all(client.clone()), watcher::Config::default()).default_backoff();
+    let watch = watching::watch(Api::<K>::all(client.clone()), watcher::Config::default());
     let logged = watch.filter_map(|change| async {
         change.inspect_err(|error| tracing::warn!(kind = %K::kind(&()), %error, "a watch of the scheduler failed")).ok()
     });

@@ -45,7 +45,7 @@ impl Growth {
         tokio::spawn(async move {
             let api: Api<PersistentVolume> = Api::all(self.context.client.clone());
             let config = watcher::Config::default().fields(&format!("metadata.name={}", self.volume));
-            let mut changes = watcher(api, config).default_backoff().applied_objects().boxed();
+            let mut changes = watching::watch(api, config).applied_objects();
             while let Some(change) = changes.next().await {
                 let Ok(volume) = change else { continue };
                 let mut rest = FIRST_REST;

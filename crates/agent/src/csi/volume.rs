@@ -359,7 +359,7 @@ async fn attached(place: &Place<'_>, handle: &str, driver: &str) -> Result<BTree
     let name = format!("csi-{}", digest(&[handle, driver, &place.context.config.node_name]));
     let api: Api<VolumeAttachment> = Api::all(place.context.client.clone());
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut changes = watcher(api, config).default_backoff().applied_objects().boxed();
+    let mut changes = watching::watch(api, config).applied_objects();
     let wait = async {
         while let Some(change) = changes.next().await {
             let Some(status) = change.ok().and_then(|attachment| attachment.status) else { continue };

@@ -99,7 +99,7 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
     let mut devices = context.devices.changes();
     let mut extended = Extended::after(&known);
     let own = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut nodes = watcher(api.clone(), own).default_backoff().applied_objects().boxed();
+    let mut nodes = watching::watch(api.clone(), own).applied_objects();
     let mut report_at = Instant::now() + REPORT_EVERY;
     loop {
         tokio::select! {

@@ -12,10 +12,7 @@ use k8s_openapi::api::{
     core::v1::{Namespace, Service},
     discovery::v1::EndpointSlice,
 };
-use kube::{
-    Api, Client, Resource,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Client, Resource, runtime::watcher};
 use network::service::ServiceId;
 use tokio_util::sync::CancellationToken;
 
@@ -37,9 +34,9 @@ pub async fn follow(
     let namespaces: Api<Namespace> = Api::all(client);
     let config = watcher::Config::default;
     let changes: [Changes; 3] = [
-        watcher(services, config()).default_backoff().map(|r| r.map(Change::Service)).boxed(),
-        watcher(slices, config()).default_backoff().map(|r| r.map(Change::Slice)).boxed(),
-        watcher(namespaces, config()).default_backoff().map(|r| r.map(Change::Namespace)).boxed(),
+        watching::watch(services, config()).map(|r| r.map(Change::Service)).boxed(),
+        watching::watch(slices, config()).map(|r| r.map(Change::Slice)).boxed(),
+        watching::watch(namespaces, config()).map(|r| r.map(Change::Namespace)).boxed(),
     ];
     let mut changes = futures::stream::select_all(changes);
     let mut state = State { node, ..State::default() };

@@ -1,7 +1,7 @@
 //! Endpoints that someone made by hand, for a Service without a selector, are mirrored to EndpointSlices, which is
 //! where proxies and DNS look (`endpointslicemirroring-controller`).
 
-use std::{collections::BTreeMap, net::IpAddr, pin::pin, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use futures::StreamExt;
 use k8s_openapi::api::{
@@ -49,7 +49,7 @@ pub(crate) async fn run(shared: Shared) {
     let by_hand = watcher::Config::default().labels("endpoints.kubernetes.io/managed-by!=endpoint-controller");
     let on_endpoints = queue.clone();
     let follow = async move {
-        let mut events = pin!(watcher(all, by_hand).default_backoff().touched_objects());
+        let mut events = watching::watch(all, by_hand).touched_objects();
         while let Some(event) = events.next().await {
             if let Ok(endpoints) = event {
                 on_endpoints.add(Key::of(&endpoints));

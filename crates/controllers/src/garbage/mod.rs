@@ -13,7 +13,7 @@ use kube::{
     api::{DeleteParams, DynamicObject, PartialObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy},
     core::ApiResource,
     discovery::{Discovery, Scope, verbs},
-    runtime::{WatchStreamExt, watcher},
+    runtime::watcher,
 };
 use parking_lot::{Mutex, RwLock};
 use serde_json::json;
@@ -108,7 +108,7 @@ async fn discover(client: &Client) -> Result<Vec<Kind>, Error> {
 impl Collector {
     async fn watch(self: Arc<Self>, kind: usize) {
         let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &self.kinds[kind].resource);
-        let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+        let mut events = watching::watch(api, watcher::Config::default());
         let mut listed: Vec<String> = Vec::new();
         let mut known = false;
         while let Some(event) = events.next().await {

@@ -12,10 +12,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Client, Resource, ResourceExt, runtime::watcher};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinSet};
@@ -54,9 +51,6 @@ impl<'a, K> Change<'a, K> {
         one.into_iter().chain(two)
     }
 }
-
-/// Between the end of a watch whose version is forgotten and the next list.
-const AGAIN: std::time::Duration = std::time::Duration::from_millis(500);
 
 type Listener<K> = Box<dyn Fn(Change<'_, K>) + Send + Sync>;
 
@@ -107,11 +101,7 @@ where
         let informer = Self { state: state.clone() };
         tasks.spawn(async move {
             let api: Api<K> = Api::all(client);
-            loop {
-                state.follow(&api, selector.as_deref(), trim).await;
-                // A server that has forgotten the version at once would be asked again and again.
-                tokio::time::sleep(AGAIN).await;
-            }
+            state.follow(api, selector, trim).await;
         });
         informer
     }
@@ -173,11 +163,10 @@ impl<K> State<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    /// Lists and watches until the server no longer knows the version that the watch is to begin with.
-    async fn follow(&self, api: &Api<K>, selector: Option<&str>, trim: fn(&mut K)) {
-        let config = watcher::Config { label_selector: selector.map(str::to_owned), ..Default::default() };
-        let events = watcher(api.clone(), config).default_backoff();
-        let mut events = std::pin::pin!(events);
+    /// Lists and watches for ever.
+    async fn follow(&self, api: Api<K>, selector: Option<String>, trim: fn(&mut K)) {
+        let config = watcher::Config { label_selector: selector, ..Default::default() };
+        let mut events = watching::watch(api, config);
         let mut fresh: BTreeMap<Key, Arc<K>> = BTreeMap::new();
         // A complete list shows all that was written before it began, even what is gone again by then.
         let mut shown = 0;
@@ -198,21 +187,10 @@ where
                 }
                 Ok(watcher::Event::Delete(object)) => self.delete(Arc::new(object)),
                 // An error says nothing about objects: the cache stays as it is until the next list.
-                Err(error) => {
-                    tracing::debug!(kind = %K::kind(&()), %error, "watch interrupted");
-                    if is_forgotten(&error) {
-                        return;
-                    }
-                }
+                Err(error) => tracing::debug!(kind = %K::kind(&()), %error, "watch interrupted"),
             }
         }
     }
-}
-
-/// Whether a watch can't begin since its version is too old. As an event within a watch the same makes the watcher list
-/// anew by itself; as the status of the answer it would try that version for ever.
-fn is_forgotten(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
 impl<K: Resource<DynamicType = ()>> State<K> {
