@@ -18,6 +18,9 @@ use tokio::{
 
 use crate::cluster::Node;
 
+/// `DevicePluginOptions` with `get_preferred_allocation_available`.
+const PREFERS: &[u8] = &[2 << 3, 1];
+
 /// A length-delimited field.
 fn field(number: u8, value: &[u8]) -> Vec<u8> {
     let mut out = vec![number << 3 | 2, u8::try_from(value.len()).expect("short")];
@@ -72,7 +75,13 @@ async fn answer(
         });
         return Response::new(StreamBody::new(told).boxed_unsync());
     }
+    let prefers = request.uri().path().ends_with("GetPreferredAllocation");
     let asked = request.into_body().collect().await.expect("a body").to_bytes();
+    if prefers {
+        // PreferredAllocationRequest { container_requests { available, must include, size } }: the last of the free ones.
+        let ids: Vec<&[u8]> = asked[8..].split(|b| *b == 0x0a).map(|id| &id[1..3]).collect();
+        return answered(&field(1, &field(1, ids.last().expect("a free one"))));
+    }
     // AllocateRequest { container_requests { devicesIDs } }
     let id = String::from_utf8_lossy(&asked[9..]).into_owned();
     let env = field(1, &[field(1, b"GPU"), field(2, id.as_bytes())].concat());
@@ -80,14 +89,18 @@ async fn answer(
     let device = field(3, &[field(1, b"/dev/gpu"), field(2, b"/dev/null"), field(3, b"rw")].concat());
     let annotation = field(4, &[field(1, b"gpu"), field(2, b"yes")].concat());
     let response = field(1, &[env, mount, device, annotation].concat());
+    answered(&response)
+}
+
+fn answered(response: &[u8]) -> Response<UnsyncBoxBody<Bytes, Infallible>> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    let frames = [Ok(Frame::data(frame(&response))), Ok(Frame::trailers(trailers))];
+    let frames = [Ok(Frame::data(frame(response))), Ok(Frame::trailers(trailers))];
     Response::new(StreamBody::new(futures::stream::iter(frames)).boxed_unsync())
 }
 
-/// Registers; gives the status.
-async fn register(dir: &Path, version: &str) -> String {
+/// Registers with `DevicePluginOptions`; gives the status.
+async fn register(dir: &Path, version: &str, options: &[u8]) -> String {
     let socket = dir.join("kubelet.sock");
     let connect = async {
         loop {
@@ -101,7 +114,8 @@ async fn register(dir: &Path, version: &str) -> String {
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
     tokio::spawn(connection);
-    let message = [field(1, version.as_bytes()), field(2, b"gpu.sock"), field(3, b"example.com/gpu")].concat();
+    let message =
+        [field(1, version.as_bytes()), field(2, b"gpu.sock"), field(3, b"example.com/gpu"), field(4, options)].concat();
     let request = Request::post("http://localhost/v1beta1.Registration/Register")
         .header("content-type", "application/grpc")
         .body(Full::new(frame(&message)))
@@ -132,10 +146,10 @@ fn declare(node: &Node, name: &str) -> String {
 async fn a_plugins_devices_are_the_nodes_and_go_to_one_container_each() {
     let node = Node::start();
     let dir = node.directory.path().join("device-plugins");
-    assert_eq!(register(&dir, "v1alpha9").await, "2", "another version is refused");
+    assert_eq!(register(&dir, "v1alpha9", &[]).await, "2", "another version is refused");
     let (devices, told) = watch::channel(list(&[("g0", true), ("g1", false)]));
     let serving = plugin(&dir, told);
-    assert_eq!(register(&dir, "v1beta1").await, "0");
+    assert_eq!(register(&dir, "v1beta1", &[]).await, "0");
     until(&node, "2", "1").await;
     let uid = declare(&node, "one");
     node.ready("one").await;
@@ -169,11 +183,15 @@ async fn a_plugins_devices_are_the_nodes_and_go_to_one_container_each() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), cleared).await.expect("the agent clears the directory");
     let serving = plugin(&dir, told);
-    assert_eq!(register(&dir, "v1beta1").await, "0");
-    until(&node, "2", "2").await;
-    let uid = declare(&node, "three");
-    node.ready("three").await;
-    let spec = node.fake.spec(&format!("{uid}.0"), "c.0").expect("a container");
-    assert!(spec.env.contains(&"GPU=g1".to_owned()), "g0 is held by another: {:?}", spec.env);
+    assert_eq!(register(&dir, "v1beta1", PREFERS).await, "0");
+    devices.send_replace(list(&[("g0", true), ("g1", true), ("g2", true), ("g3", false)]));
+    until(&node, "4", "3").await;
+    // It prefers the last of those that are free and healthy; g0 is held by another.
+    for (name, expected) in [("three", "GPU=g2"), ("four", "GPU=g1")] {
+        let uid = declare(&node, name);
+        node.ready(name).await;
+        let spec = node.fake.spec(&format!("{uid}.0"), "c.0").expect("a container");
+        assert!(spec.env.contains(&expected.to_owned()), "{name}: {:?}", spec.env);
+    }
     serving.abort();
 }

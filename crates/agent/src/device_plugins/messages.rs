@@ -13,8 +13,17 @@ pub struct Registration {
     pub endpoint: String,
     /// For instance `example.com/gpu`.
     pub resource: String,
-    /// It wants to be asked before each start of a container.
+    /// What it wants to be asked.
+    pub options: Options,
+}
+
+/// `DevicePluginOptions`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Before each start of a container.
     pub pre_start: bool,
+    /// Which of its free devices go well together, before some are set aside.
+    pub preferred: bool,
 }
 
 impl Registration {
@@ -25,7 +34,10 @@ impl Registration {
             version: fields.text(1),
             endpoint: fields.text(2),
             resource: fields.text(3),
-            pre_start: fields.message(4).is_some_and(|options| options.number(1) != 0),
+            options: fields.message(4).map_or_else(Options::default, |options| Options {
+                pre_start: options.number(1) != 0,
+                preferred: options.number(2) != 0,
+            }),
         }
     }
 }
@@ -44,6 +56,19 @@ pub fn allocate(ids: &[String]) -> Message {
 /// `PreStartContainerRequest`, and the part of an `AllocateRequest` that is about one container.
 pub fn pre_start(ids: &[String]) -> Message {
     Message::default().texts(1, ids.iter().map(String::as_str))
+}
+
+/// `PreferredAllocationRequest` for one container that gets `size` devices: those that it has already, and others of
+/// those that are free.
+pub fn preferred(free: &[String], has: &[String], size: usize) -> Message {
+    let available = has.iter().chain(free).map(String::as_str);
+    let one = Message::default().texts(1, available).texts(2, has.iter().map(String::as_str));
+    Message::default().message(1, &one.number(3, u64::try_from(size).unwrap_or(u64::MAX)))
+}
+
+/// The first container's part of a `PreferredAllocationResponse`.
+pub fn preferred_devices(message: &[u8]) -> Vec<String> {
+    Fields::read(message).message(1).map(|container| container.texts(1)).unwrap_or_default()
 }
 
 /// What a container needs to use its devices.

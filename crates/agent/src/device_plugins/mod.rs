@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use messages::Allocation;
 
-use self::messages::Registration;
+use self::messages::{Options, Registration};
 use crate::spec::{
     quantity,
     resources::{Side, amount},
@@ -31,6 +31,31 @@ pub type Devices = BTreeMap<String, Vec<String>>;
 pub struct DevicePlugins {
     state: Arc<Mutex<State>>,
     changed: Arc<watch::Sender<u64>>,
+    /// Held by whoever sets devices aside.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What a pod has of a resource while devices are set aside for it.
+#[derive(Default)]
+struct Own {
+    /// For as long as it runs.
+    kept: BTreeSet<String>,
+    /// Until its init containers are done.
+    passed: BTreeSet<String>,
+}
+
+impl Own {
+    /// `passing` is who will be done with them before the next container starts.
+    fn take(&mut self, devices: &[String], passing: bool) {
+        for id in devices {
+            if passing {
+                self.passed.insert(id.clone());
+            } else {
+                self.passed.remove(id);
+                self.kept.insert(id.clone());
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -46,7 +71,7 @@ struct Resource {
     endpoint: Option<PathBuf>,
     /// Which registration this is: a later one replaces it.
     generation: u64,
-    pre_start: bool,
+    options: Options,
     /// Whether each is healthy.
     devices: BTreeMap<String, bool>,
 }
@@ -88,7 +113,7 @@ impl DevicePlugins {
         let generation = self.change(|state| {
             let resource = state.resources.entry(name.clone()).or_default();
             resource.endpoint = Some(endpoint.clone());
-            resource.pre_start = registration.pre_start;
+            resource.options = registration.options;
             resource.generation += 1;
             resource.generation
         });
@@ -148,48 +173,71 @@ impl DevicePlugins {
     }
 
     /// Sets devices aside for all containers of a pod; the error is upstream's.
-    pub fn reserve(&self, pod: &Pod) -> Result<(), String> {
+    pub async fn reserve(&self, pod: &Pod) -> Result<(), String> {
+        // Of two that ask a plugin at the same time both would be offered the same devices.
+        let _turn = self.turn.lock().await;
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let Some(spec) = &pod.spec else { return Ok(()) };
-        let mut state = self.state.lock();
-        let names: Vec<String> = state.resources.keys().cloned().collect();
+        let names: Vec<String> = self.state.lock().resources.keys().cloned().collect();
+        let containers: Vec<(bool, &Container)> = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .map(|c| (c.restart_policy.as_deref() != Some("Always"), c))
+            .chain(spec.containers.iter().map(|c| (false, c)))
+            .collect();
         let mut held: HashMap<String, Devices> = HashMap::new();
         for name in names {
-            let wants = |c: &Container| wanted(c, &name);
-            let is_sidecar = |c: &&Container| c.restart_policy.as_deref() == Some("Always");
-            let init = || spec.init_containers.iter().flatten();
-            let lasting: Vec<&Container> = init().filter(is_sidecar).chain(&spec.containers).collect();
-            let most = init().filter(|c| !is_sidecar(c)).map(wants).max().unwrap_or(0);
-            let needed = lasting.iter().map(|c| wants(c)).sum::<usize>().max(most);
-            if needed == 0 {
-                continue;
-            }
-            let taken: BTreeSet<&String> = state.held.values().filter_map(|d| d.get(&name)).flatten().collect();
-            let resource = &state.resources[&name];
-            let free = resource.devices.iter().filter(|(id, healthy)| **healthy && !taken.contains(id));
-            let free: Vec<String> = free.map(|(id, _)| id.clone()).collect();
-            if free.len() < needed {
-                return Err(format!(
-                    "Allocate failed due to requested number of devices unavailable for {name}. Requested: {needed}, Available: {}, which is unexpected",
-                    free.len()
-                ));
-            }
-            // Init containers are done with theirs before the others begin.
-            for container in init().filter(|c| !is_sidecar(c)).filter(|c| wants(c) > 0) {
-                let own = free[..wants(container)].to_vec();
-                held.entry(container.name.clone()).or_default().insert(name.clone(), own);
-            }
-            let mut at = 0;
-            for container in lasting.into_iter().filter(|c| wants(c) > 0) {
-                let own = free[at..at + wants(container)].to_vec();
-                at += own.len();
-                held.entry(container.name.clone()).or_default().insert(name.clone(), own);
+            let mut own = Own::default();
+            for (passing, container) in &containers {
+                let wanted = wanted(container, &name);
+                if wanted == 0 {
+                    continue;
+                }
+                let chosen = self.choose(&name, wanted, &own).await;
+                let devices = chosen.map_err(|why| format!("Allocate failed due to {why}, which is unexpected"))?;
+                own.take(&devices, *passing);
+                held.entry(container.name.clone()).or_default().insert(name.clone(), devices);
             }
         }
+        let mut state = self.state.lock();
         for (container, devices) in held {
             state.held.insert((uid.clone(), container), devices);
         }
         Ok(())
+    }
+
+    /// So many devices for one container: first those that the pod's init containers are done with by then, then those
+    /// that the plugin prefers, if it wants to be asked, then any.
+    async fn choose(&self, name: &str, wanted: usize, own: &Own) -> Result<Vec<String>, String> {
+        let (healthy, taken, asked) = {
+            let state = self.state.lock();
+            let Some(resource) = state.resources.get(name) else { return Ok(Vec::new()) };
+            let healthy: Vec<String> = resource.devices.iter().filter(|(_, h)| **h).map(|(id, _)| id.clone()).collect();
+            let taken: BTreeSet<String> =
+                state.held.values().filter_map(|d| d.get(name)).flatten().chain(&own.kept).cloned().collect();
+            (healthy, taken, resource.endpoint.clone().filter(|_| resource.options.preferred))
+        };
+        let (again, free): (Vec<String>, Vec<String>) =
+            healthy.into_iter().filter(|id| !taken.contains(id)).partition(|id| own.passed.contains(id));
+        let mut chosen: Vec<String> = again.into_iter().take(wanted).collect();
+        let needed = wanted - chosen.len();
+        if free.len() < needed {
+            let free = free.len();
+            return Err(format!(
+                "requested number of devices unavailable for {name}. Requested: {needed}, Available: {free}"
+            ));
+        }
+        let preferred = match asked {
+            Some(endpoint) if needed > 0 => plugin::preferred(&endpoint, &free, &chosen, wanted)
+                .await
+                .map_err(|e| format!("device plugin GetPreferredAllocation rpc failed with err: {e}"))?,
+            _ => Vec::new(),
+        };
+        // A plugin can only choose among what is free.
+        let (first, rest): (Vec<String>, Vec<String>) = free.into_iter().partition(|id| preferred.contains(id));
+        chosen.extend(first.into_iter().chain(rest).take(needed));
+        Ok(chosen)
     }
 
     /// The devices that a container holds.
@@ -216,7 +264,7 @@ impl DevicePlugins {
             let (endpoint, pre_start) = {
                 let state = self.state.lock();
                 let resource = state.resources.get(&name);
-                (resource.and_then(|r| r.endpoint.clone()), resource.is_some_and(|r| r.pre_start))
+                (resource.and_then(|r| r.endpoint.clone()), resource.is_some_and(|r| r.options.pre_start))
             };
             let endpoint = endpoint.ok_or_else(|| format!("device plugin of {name} is not registered"))?;
             all.extend(plugin::allocate(&endpoint, &ids).await?);
@@ -280,22 +328,22 @@ mod tests {
         .expect("a pod")
     }
 
-    #[test]
-    fn each_healthy_device_has_one_holder() {
+    #[tokio::test]
+    async fn each_healthy_device_has_one_holder() {
         let plugins = plugins(&[("0", true), ("1", false), ("2", true), ("3", true)]);
         assert_eq!(plugins.amounts()["example.com/gpu"], (4, 3));
-        plugins.reserve(&pod("one", 2, &[1, 1])).expect("there are enough");
+        plugins.reserve(&pod("one", 2, &[1, 1])).await.expect("there are enough");
         let ids = |uid: &str, container: &str| plugins.held(uid, container).get("example.com/gpu").cloned();
         assert_eq!(ids("one", "a0"), Some(vec!["0".to_owned()]));
         assert_eq!(ids("one", "a1"), Some(vec!["2".to_owned()]));
         assert_eq!(ids("one", "init"), Some(vec!["0".to_owned(), "2".to_owned()]), "used before the others begin");
-        let error = plugins.reserve(&pod("two", 0, &[2])).expect_err("there are not enough");
+        let error = plugins.reserve(&pod("two", 0, &[2])).await.expect_err("there are not enough");
         assert_eq!(
             error,
             "Allocate failed due to requested number of devices unavailable for example.com/gpu. Requested: 2, Available: 1, which is unexpected"
         );
         plugins.release("one");
-        plugins.reserve(&pod("two", 0, &[2])).expect("there are enough now");
+        plugins.reserve(&pod("two", 0, &[2])).await.expect("there are enough now");
     }
 
     #[test]

@@ -24,6 +24,13 @@ pub async fn allocate(endpoint: &Path, ids: &[String]) -> Result<Allocation, Str
     Ok(Allocation::decode(&answer))
 }
 
+/// Which devices a container that has some best gets of those that are free, so that it has `size` of them.
+pub async fn preferred(endpoint: &Path, free: &[String], has: &[String], size: usize) -> Result<Vec<String>, String> {
+    let asked = messages::preferred(free, has, size);
+    let answer = call(endpoint, "v1beta1.DevicePlugin/GetPreferredAllocation", &asked).await?;
+    Ok(messages::preferred_devices(&answer))
+}
+
 /// A container with these devices is about to start.
 pub async fn pre_start(endpoint: &Path, ids: &[String]) -> Result<(), String> {
     call(endpoint, "v1beta1.DevicePlugin/PreStartContainer", &messages::pre_start(ids)).await.map(drop)
