@@ -17,6 +17,7 @@ COPY --from=tools /tool /tool
 fn machine() -> (Cluster, String) {
     let machine = Cluster::prepare();
     machine.import("busybox", "busybox:1");
+    assert!(!Path::new("/run/hythe").join(crate::lifecycle::instance_name(&machine)).exists(), "images need none");
     let context = machine.scratch().join("context");
     fs::create_dir(&context).unwrap();
     fs::write(context.join("Dockerfile"), DOCKERFILE).unwrap();
@@ -32,6 +33,9 @@ fn build(machine: &Cluster, arguments: &[&str], context: &str) -> (String, Strin
     let fixed = ["build", "--secret", &key, "--iidfile", id_file.to_str().unwrap()];
     let output = machine.try_hythe(&[&fixed[..], arguments, &[context]].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
+    // No daemon runs, so nothing of the build is left beside its data.
+    let run = Path::new("/run/hythe").join(crate::lifecycle::instance_name(machine));
+    assert!(!run.exists(), "{:?}", fs::read_dir(&run).map(|entries| entries.flatten().collect::<Vec<_>>()));
     (fs::read_to_string(id_file).unwrap(), text(&output.stderr))
 }
 

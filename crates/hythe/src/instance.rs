@@ -40,6 +40,13 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "the lock lasts as long as the open file")] File);
 
+/// See [`Instance::visit`].
+#[derive(Debug)]
+pub struct Visit<'a> {
+    instance: &'a Instance,
+    lock: File,
+}
+
 impl Instance {
     /// The instance of a data directory, which need not exist yet.
     pub fn at(data_dir: &Path) -> Result<Self> {
@@ -72,22 +79,38 @@ impl Instance {
         self.path("admin.kubeconfig")
     }
 
-    /// Makes the data directory, readable by root alone.
+    /// Makes the data directory, readable by root alone: all that a command without containers needs.
+    pub fn create_data(&self) -> Result<()> {
+        make(&self.data_dir, 0o700)
+    }
+
+    /// Makes the data directory and the run directory.
     pub fn create(&self) -> Result<()> {
+        self.create_data()?;
         // Containers with ids of their own, which are nobody on the host, pass through the run directory to their root;
         // what it holds has modes of its own.
-        for (dir, mode) in [(self.data_dir.clone(), 0o700), (self.run_dir(), 0o711)] {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(&dir)
-                .with_context(|| format!("can't make the directory {}", dir.display()))?;
-        }
+        make(&self.run_dir(), 0o711)?;
         for dir in [Path::new("/run/hythe"), &self.run_dir()] {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o711))
                 .with_context(|| format!("can't set the mode of {}", dir.display()))?;
         }
         Ok(())
+    }
+
+    /// Makes both directories for a command that has containers for a while. What it leaves empty in the run directory
+    /// goes with the last such command, unless a daemon runs.
+    pub fn visit(&self) -> Result<Visit<'_>> {
+        self.create_data()?;
+        let path = self.path("visitors.lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("can't open {}", path.display()))?;
+        lock.lock_shared().with_context(|| format!("can't lock {}", path.display()))?;
+        self.create()?;
+        Ok(Visit { instance: self, lock })
     }
 
     /// Becomes the one daemon of this instance.
@@ -165,6 +188,37 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
         fs::rename(&staging, path)
     };
     write().with_context(|| format!("can't write {}", path.display()))
+}
+
+fn make(dir: &Path, mode: u32) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(dir)
+        .with_context(|| format!("can't make the directory {}", dir.display()))
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        // Others who come meanwhile wait for the lock, and make what is missing then; so does a daemon that starts.
+        let daemon = File::options().write(true).open(self.instance.path("hythe.pid"));
+        let no_daemon = daemon.as_ref().map_or(true, |daemon| daemon.try_lock().is_ok());
+        if no_daemon && self.lock.unlock().is_ok() && self.lock.try_lock().is_ok() {
+            remove_empty(&self.instance.run_dir());
+            // Empty only if no other instance lives there.
+            let _ = fs::remove_dir("/run/hythe");
+        }
+    }
+}
+
+/// Removes a directory tree as far as it holds nothing but directories.
+fn remove_empty(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(dir);
 }
 
 /// FNV-1a, 32 bits: short, stable names from long paths.

@@ -20,7 +20,7 @@ pub fn run(instance: &Instance, flags: BuildFlags) -> Result<ExitCode> {
     if !nix::unistd::geteuid().is_root() {
         bail!("hythe build runs containers, which needs root: run it with sudo");
     }
-    instance.create()?;
+    let _visit = instance.visit()?;
     let (quiet, id_file) = (flags.quiet, flags.iidfile.clone());
     let request = flags.request()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

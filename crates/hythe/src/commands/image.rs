@@ -71,7 +71,7 @@ pub fn run(instance: &Instance, command: ImageCommand) -> Result<ExitCode> {
         println!("{}", pattern_containers::image::OPERATOR);
         return Ok(ExitCode::SUCCESS);
     }
-    instance.create()?;
+    instance.create_data()?;
     let content = Content::open(instance.path("content"))?;
     patterns_image::provide(&content);
     match command {

@@ -52,7 +52,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 pub fn run(instance: &Instance, flags: RegistryFlags) -> Result<ExitCode> {
-    instance.create()?;
+    instance.create_data()?;
     let mut config = Config::new(Content::open(instance.path("content"))?);
     config.htpasswd = flags.htpasswd;
     config.mirror = flags.mirror.as_deref().map(|url| Mirror { limit: flags.mirror_limit, ..Mirror::at(url) });
