@@ -1,6 +1,6 @@
 //! Claims and volumes: made, bound, mounted, grown, kept and removed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -159,6 +159,61 @@ fn volumes_made_by_hand_are_matched_kept_released_and_refused() {
         "0/1 nodes are available: 1 node(s) had volume node affinity conflict. no new claims to deallocate, \
          preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
     );
+}
+
+/// Bytes of the loop device that shows a file, if there is one.
+fn device_size(file: &Path) -> Option<u64> {
+    let devices = std::fs::read_dir("/sys/block").unwrap().flatten().map(|entry| entry.path());
+    let shows = |device: &PathBuf| {
+        std::fs::read_to_string(device.join("loop/backing_file")).is_ok_and(|shown| Path::new(shown.trim_end()) == file)
+    };
+    let sectors = std::fs::read_to_string(devices.into_iter().find(shows)?.join("size")).ok()?;
+    Some(sectors.trim_end().parse::<u64>().unwrap() * 512)
+}
+
+#[test]
+fn a_block_volume_is_a_device_that_grows_in_use_outlives_a_crash_and_is_given_back() {
+    let cluster = Cluster::up();
+    cluster.apply(&claim("raw", ", volumeMode: Block"));
+    let pod = |name: &str, script: &str| {
+        let devices = "volumeDevices: [{name: v, devicePath: /dev/raw}]";
+        user(name, "raw", script).replace("volumeMounts: [{name: v, mountPath: /data}]", devices)
+    };
+    cluster.apply(&pod("one", "echo kept | dd of=/dev/raw conv=fsync && sleep 1000"));
+    cluster.wait_ready("pod/one");
+    let (volume, file) = path_of(&cluster, "raw");
+    let read = |pod: &str| cluster.kubectl(&["exec", pod, "--", "dd", "if=/dev/raw", "bs=5", "count=1"]);
+    eventually("what the pod wrote", || read("one") == "kept\n");
+    assert_eq!(cluster.jsonpath(&format!("pv/{volume}"), "{.spec.volumeMode} {.spec.capacity.storage}"), "Block 10Mi");
+    assert_eq!(device_size(&file), Some(10 << 20));
+    let larger = r#"{"spec":{"resources":{"requests":{"storage":"20Mi"}}}}"#;
+    cluster.kubectl(&["patch", "pvc", "raw", "-p", larger]);
+    cluster.until("pvc/raw", "{.status.capacity.storage}", "20Mi");
+    assert_eq!(device_size(&file), Some(20 << 20), "while the pod has it");
+    // The next daemon finds whose it is; a second pod gets the same device, which stays when the first one goes.
+    cluster.kill_daemon();
+    cluster.start();
+    cluster.apply(&pod("two", "sleep 1000"));
+    cluster.wait_ready("pod/two");
+    cluster.kubectl(&["delete", "pod", "one"]);
+    assert_eq!((read("two").as_str(), device_size(&file)), ("kept\n", Some(20 << 20)));
+    cluster.kubectl(&["delete", "pod", "two"]);
+    eventually("the end of the device", || device_size(&file).is_none());
+    // A pod that runs when everything ends leaves no device behind either, and has its data afterwards.
+    cluster.apply(&pod("three", "sleep 1000"));
+    cluster.wait_ready("pod/three");
+    cluster.hythe(&["down"]);
+    assert_eq!(device_size(&file), None);
+    cluster.start();
+    eventually("the pod's return", || {
+        cluster.jsonpath("pod/three", "{.status.containerStatuses[0].restartCount}") != "0"
+    });
+    cluster.wait_ready("pod/three");
+    assert_eq!(read("three"), "kept\n");
+    cluster.kubectl(&["delete", "pod", "three"]);
+    cluster.kubectl(&["delete", "pvc", "raw"]);
+    cluster.until_gone(&format!("pv/{volume}"));
+    assert!(!file.exists() && device_size(&file).is_none());
 }
 
 #[test]

@@ -32,3 +32,4 @@ mod volumes;
 pub use agent::{Agent, Parts};
 pub use config::AgentConfig;
 pub use kubelet_configuration::{ConfigurationError, KubeletConfiguration};
+pub use local_storage::block::release_all as release_block_volumes;

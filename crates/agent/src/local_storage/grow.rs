@@ -10,7 +10,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{Fault, Local, quantity_list};
+use super::{Fault, Local, block, quantity_list};
 
 /// Whether the claim is bound and asks for more than it has.
 pub fn wants_more(claim: &PersistentVolumeClaim) -> bool {
@@ -24,7 +24,7 @@ fn capacity(claim: &PersistentVolumeClaim) -> Option<Quantity> {
 }
 
 impl Local {
-    /// The directory itself needs nothing: what grows is what may be counted on.
+    /// A directory needs nothing: what grows is what may be counted on. A block device grows under its pods.
     pub(super) async fn grow(&self, claim: &PersistentVolumeClaim) -> Result<(), Fault> {
         let name = claims::volume_name(claim);
         let Some(volume) = self.volumes().get_opt(name).await?.filter(|v| self.owns(v)) else { return Ok(()) };
@@ -34,7 +34,8 @@ impl Local {
         if new > old {
             let note = format!("External resizer is resizing volume {name}");
             self.tell(claim, EventType::Normal, "Resizing", "Resizing", note).await;
-            let more = new.map_or(0, |q| q.value()) - old.map_or(0, |q| q.value());
+            let bytes = new.map_or(0, |q| q.value());
+            let more = bytes - old.map_or(0, |q| q.value());
             let free = self.free()?;
             if more > free {
                 let fault = Fault::Claim(format!(
@@ -50,6 +51,10 @@ impl Local {
                     self.write(claim, json!({"conditions": condition})).await?;
                 }
                 return Err(fault);
+            }
+            let path = self.root().join(name);
+            if block::is_file(&path) {
+                block::make(&path, bytes.unsigned_abs())?;
             }
             let patch = json!({"metadata": {"resourceVersion": volume.resource_version()},
                 "spec": {"capacity": quantity_list(&wanted)}});

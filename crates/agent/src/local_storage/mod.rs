@@ -1,9 +1,11 @@
-//! The provisioner `hythe.dev/local`: volumes that are directories on this node's disk. It makes them for claims that
+//! The provisioner `hythe.dev/local`: volumes that are directories on this node's disk, or files for those of block
+//! devices. It makes them for claims that
 //! name it, grows them, and removes them when they are released, as upstream's external provisioner and resizer do.
 //!
 //! A directory has no quota of its own: a claim's size is checked against what the disk has free when the volume is
 //! made and when it grows.
 
+pub mod block;
 mod grow;
 mod provision;
 mod remove;
@@ -68,9 +70,9 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let client = &local.context.client;
     let config = watcher::Config::default;
     let all: Api<PersistentVolumeClaim> = Api::all(client.clone());
-    let mut claims = watcher(all, config()).default_backoff().touched_objects().boxed();
+    let mut claims = watching::watch(all, config()).touched_objects();
     let all: Api<PersistentVolume> = Api::all(client.clone());
-    let mut volumes = watcher(all, config()).default_backoff().touched_objects().boxed();
+    let mut volumes = watching::watch(all, config()).touched_objects();
     let mut work = Work::default();
     loop {
         tokio::select! {
@@ -174,7 +176,7 @@ impl Local {
 
     /// Where the volumes are.
     fn root(&self) -> PathBuf {
-        self.context.data_dir().join("volumes")
+        block::volumes(self.context.data_dir())
     }
 
     /// Bytes that the disk has free.

@@ -1,4 +1,4 @@
-//! A directory and its PersistentVolume for a claim.
+//! A directory or a file, and its PersistentVolume, for a claim.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -9,7 +9,8 @@ use k8s_openapi::api::{
 use kube::{Api, ResourceExt, api::PostParams, runtime::events::EventType};
 use serde_json::json;
 
-use super::{Fault, Local, quantity_list, remove::FINALIZER};
+use super::{Fault, Local, block, quantity_list, remove::FINALIZER};
+use crate::volumes::remove_tree;
 
 impl Local {
     pub(super) async fn provision(&self, claim: &PersistentVolumeClaim) -> Result<(), Fault> {
@@ -43,9 +44,6 @@ impl Local {
         if spec.selector.is_some() {
             return Err(Fault::Claim("claim Selector is not supported".to_owned()));
         }
-        if spec.volume_mode.as_deref() == Some("Block") {
-            return Err(Fault::Claim("volumeMode Block is not supported: use Filesystem".to_owned()));
-        }
         if spec.data_source.is_some() || spec.data_source_ref.is_some() {
             return Err(Fault::Claim("a dataSource is not supported: the volume would be empty".to_owned()));
         }
@@ -60,8 +58,13 @@ impl Local {
         }
         let path = self.root().join(name);
         let made = !path.exists();
-        fs::create_dir_all(&path)?;
-        if made {
+        let block = spec.volume_mode.as_deref() == Some("Block");
+        if block {
+            block::make(&path, bytes.unsigned_abs())?;
+        } else {
+            fs::create_dir_all(&path)?;
+        }
+        if made && !block {
             // For whoever the containers run as; who else may come here is the parent's to say.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
         }
@@ -75,7 +78,7 @@ impl Local {
             "spec": {
                 "capacity": quantity_list(&wanted),
                 "accessModes": spec.access_modes,
-                "volumeMode": "Filesystem",
+                "volumeMode": if block { "Block" } else { "Filesystem" },
                 "persistentVolumeReclaimPolicy": class.reclaim_policy.as_deref().unwrap_or("Delete"),
                 "storageClassName": class.name_any(),
                 "local": {"path": path},
@@ -94,7 +97,7 @@ impl Local {
             Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
                 let theirs = self.volumes().get_opt(name).await?.is_some_and(|volume| !self.owns(&volume));
                 if theirs && made {
-                    fs::remove_dir(&path)?;
+                    remove_tree(&path)?;
                 }
                 Ok(())
             }

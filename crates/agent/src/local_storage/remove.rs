@@ -7,7 +7,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Fault, Local};
+use super::{Fault, Local, block};
 use crate::volumes::remove_tree;
 
 /// Keeps the object until its directory is gone.
@@ -47,7 +47,13 @@ impl Local {
             );
             return Ok(());
         }
-        let removed = tokio::task::spawn_blocking(move || remove_tree(&path)).await;
+        let removed = tokio::task::spawn_blocking(move || {
+            if block::is_file(&path) {
+                block::detach(&path)?;
+            }
+            remove_tree(&path)
+        })
+        .await;
         Ok(removed.map_err(std::io::Error::other)??)
     }
 

@@ -8,7 +8,7 @@ use super::{
     container::ContainerRecord,
     prepare::{image_volume_id, root_id},
 };
-use crate::{context::Context, csi, paths::PodPaths, volumes::remove_tree};
+use crate::{context::Context, csi, local_storage::block, paths::PodPaths, volumes::remove_tree};
 
 /// Ends the sandbox and frees network, root file systems and volumes. Logs and the record stay. What fails is
 /// reported; calling it again goes on where it failed.
@@ -42,8 +42,12 @@ pub async fn tear_down(
     }
     let paths = context.paths(pod);
     csi::unpublish_all(context, &paths.root).await?;
-    let volumes = paths.volumes();
-    let removed = tokio::task::spawn_blocking(move || volumes.iter().try_for_each(|v| remove_tree(v))).await;
+    let (volumes, root) = (paths.volumes(), context.data_dir().to_owned());
+    let removed = tokio::task::spawn_blocking(move || {
+        block::release(&root, &uid)?;
+        volumes.iter().try_for_each(|v| remove_tree(v))
+    })
+    .await;
     match removed {
         Ok(result) => result.map_err(|e| e.to_string()),
         Err(error) => Err(error.to_string()),

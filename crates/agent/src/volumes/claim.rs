@@ -1,6 +1,10 @@
 //! Volumes that a claim stands for: the claim's PersistentVolume is looked up, checked, and found on this node.
 
-use std::{collections::BTreeMap, os::unix::fs::FileTypeExt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+};
 
 use k8s_openapi::api::core::v1::{
     HostPathVolumeSource, PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod, Volume,
@@ -8,7 +12,7 @@ use k8s_openapi::api::core::v1::{
 use kube::{Api, ResourceExt};
 
 use super::{Source, VolumeError, host_path, ownership};
-use crate::context::Context;
+use crate::{context::Context, local_storage::block};
 
 /// A claim as a pod names it.
 pub struct Wanted {
@@ -130,8 +134,15 @@ fn words(error: &kube::Error) -> String {
     }
 }
 
+/// Whether a block volume is a file that this node's provisioner has made.
+fn is_made_here(context: &Context, bound: &Bound, path: &Path) -> bool {
+    claims::volume_annotation(&bound.volume, claims::PROVISIONED_BY) == Some(claims::LOCAL_PROVISIONER)
+        && path == block::volumes(context.data_dir()).join(bound.volume.name_any())
+        && block::is_file(path)
+}
+
 /// A volume that is a path of this node.
-pub async fn on_this_node(pod: &Pod, bound: &Bound) -> Result<Source, VolumeError> {
+pub async fn on_this_node(context: &Context, pod: &Pod, bound: &Bound) -> Result<Source, VolumeError> {
     let name = bound.volume.name_any();
     let fail = |message: String| VolumeError::SetUp { volume: name.clone(), message };
     let none = PersistentVolumeSpec::default();
@@ -149,6 +160,14 @@ pub async fn on_this_node(pod: &Pod, bound: &Bound) -> Result<Source, VolumeErro
         let path = PathBuf::from(&local.path);
         if local.path.split('/').any(|part| part == "..") {
             return Err(fail(format!("path {} must not contain '..'", local.path)));
+        }
+        if block && is_made_here(context, bound, &path) {
+            let (root, uid) = (context.data_dir().to_owned(), pod.uid().unwrap_or_default());
+            let volume = name.clone();
+            let attached = tokio::task::spawn_blocking(move || block::attach(&root, &volume, &path, &uid)).await;
+            let device = attached.map_err(std::io::Error::other).flatten();
+            let device = device.map_err(|e| fail(format!("failed to attach a loop device: {e}")))?;
+            return Ok(Source { path: device, read_only: bound.read_only, block, memory: false });
         }
         match std::fs::metadata(&path) {
             Err(_) => return Err(fail(format!("path \"{}\" does not exist", local.path))),

@@ -192,7 +192,7 @@ async fn set_up_one(
         let bound = claim::find(context, pod, &volume.name, &wanted).await?;
         let (source, tasks) = match bound.volume.spec.as_ref().and_then(|s| s.csi.as_ref()) {
             Some(source) => csi::persistent(context, pod, &bound, source).await?,
-            None => (claim::on_this_node(pod, &bound).await?, Vec::new()),
+            None => (claim::on_this_node(context, pod, &bound).await?, Vec::new()),
         };
         return Ok((volume.name.clone(), source, tasks));
     }

@@ -40,6 +40,7 @@ pub fn run(instance: &Instance, purge: bool, drain: bool) -> Result<ExitCode> {
     // Only where Hythe mounts: the data directory itself may well be a file system of its owner's.
     unmount_below(&run_dir)?;
     unmount_below(&instance.path("agent"))?;
+    agent::release_block_volumes(&instance.path("agent")).context("can't give back the devices of block volumes")?;
     remove(&run_dir)?;
     // A daemon that was killed leaves it.
     let _ = fs::remove_file(up::docker::default_socket(instance));
