@@ -86,6 +86,10 @@ impl Fake {
         self.state.lock().sandboxes.len()
     }
 
+    pub fn sandbox(&self, sandbox: &str) -> Option<SandboxSpec> {
+        self.state.lock().sandboxes.get(sandbox).map(|(spec, _)| spec.clone())
+    }
+
     pub fn spec(&self, sandbox: &str, container: &str) -> Option<ContainerSpec> {
         self.state.lock().sandboxes.get(sandbox)?.1.get(container).map(|c| c.spec.clone())
     }
@@ -342,6 +346,14 @@ impl Runtime for Fake {
             s.journal.push(format!("update {container}"));
             let found = s.sandboxes.get_mut(sandbox).and_then(|(_, c)| c.get_mut(container));
             found.ok_or_else(|| missing(container))?.spec.resources = resources;
+            Ok(())
+        })
+    }
+
+    async fn limit(&self, sandbox: &str, resources: engine::Resources) -> engine::Result<()> {
+        self.change(|s| {
+            s.journal.push("limit".to_owned());
+            s.sandboxes.get_mut(sandbox).ok_or_else(|| missing(sandbox))?.0.resources = resources;
             Ok(())
         })
     }

@@ -91,3 +91,59 @@ async fn a_resize_that_does_not_fit_waits_for_room_and_one_that_never_will_says_
     let pod = node.pod("web", |p| (container(p)["resources"]["requests"]["cpu"] == "600m").then(|| p.clone())).await;
     assert_eq!(condition(&pod, "PodResizePending"), "");
 }
+
+#[tokio::test]
+async fn a_pod_as_a_whole_grows_before_its_containers_and_shrinks_after_them() {
+    let node = Node::start();
+    let restart = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    let uid = node.declare("web", |pod| {
+        pod["metadata"]["generation"] = json!(1);
+        pod["spec"]["resources"] = json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "1", "memory": "64Mi"}});
+        pod["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "500m"}});
+        pod["spec"]["containers"][0]["resizePolicy"] = restart;
+    });
+    let before = node.ready("web").await;
+    assert_eq!(before["status"]["allocatedResources"], json!({"cpu": "100m"}));
+    assert_eq!(before["status"]["resources"]["limits"], json!({"cpu": "1", "memory": "64Mi"}));
+    let ask = |whole: Value, cpu: &str| {
+        node.api.edit(&format!("{PODS}/web"), |pod| {
+            pod["metadata"]["generation"] = json!(pod["metadata"]["generation"].as_i64().unwrap_or_default() + 1);
+            pod["spec"]["resources"] = whole.clone();
+            pod["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": cpu}});
+        });
+    };
+    let order = |since: usize| -> Vec<String> {
+        let journal = node.fake.journal().into_iter().skip(since);
+        journal.filter(|entry| entry == "limit" || entry.starts_with("update")).collect()
+    };
+    let until = async |whole: &Value| {
+        node.pod("web", |p| {
+            let done = p["status"]["resources"] == *whole && condition(p, "PodResizeInProgress").is_empty();
+            done.then(|| p.clone())
+        })
+        .await
+    };
+    let more = json!({"requests": {"cpu": "200m"}, "limits": {"cpu": "2", "memory": "64Mi"}});
+    let since = node.fake.journal().len();
+    ask(more.clone(), "1500m");
+    let pod = until(&more).await;
+    assert_eq!(
+        (&pod["status"]["allocatedResources"], &container(&pod)["restartCount"]),
+        (&json!({"cpu": "200m"}), &json!(0))
+    );
+    assert_eq!(order(since), ["limit", "update c.0"]);
+    let whole = node.fake.sandbox(&format!("{uid}.0")).expect("a sandbox").resources;
+    assert_eq!((whole.cpu_shares, whole.cpu_quota, whole.memory_limit), (Some(204), Some(200_000), Some(64 << 20)));
+    node.event("ResizeCompleted").await;
+    let less = json!({"requests": {"cpu": "200m"}, "limits": {"cpu": "1", "memory": "64Mi"}});
+    let since = node.fake.journal().len();
+    ask(less.clone(), "500m");
+    until(&less).await;
+    assert_eq!(order(since), ["update c.0", "limit"]);
+    // The container has no limit of memory but the pod's, and wants to be started anew when that changes.
+    let other = json!({"requests": {"cpu": "200m"}, "limits": {"cpu": "1", "memory": "128Mi"}});
+    ask(other.clone(), "500m");
+    let again = |p: &Value| (container(p)["restartCount"] == 1 && container(p)["ready"] == true).then_some(());
+    node.pod("web", again).await;
+    until(&other).await;
+}

@@ -13,10 +13,7 @@ use k8s_openapi::{
     api::core::v1::{Node, Pod},
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use kube::{
-    Api,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, runtime::watcher};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +63,7 @@ pub async fn run(context: Arc<Context>, pods: Pods, stop: CancellationToken) {
     };
     let api: Api<Pod> = Api::all(context.client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
-    let mut events = watcher(api, config).default_backoff().boxed();
+    let mut events = watching::watch(api, config);
     let mut manifests =
         context.config.manifests.clone().map(|dir| static_pods::follow(dir, context.config.node_name.clone()));
     if manifests.is_some() {
@@ -208,6 +205,7 @@ impl Dispatcher {
             sandbox: None,
             containers: Vec::new(),
             failed: refusal.is_some(),
+            whole: None,
         }));
         self.pods.views.write().insert(uid.clone(), Known { view, outbox: outbox.clone() });
         let actor = Actor::new(Arc::clone(&self.context), pod, found, refusal, (outbox.clone(), inbox), sender);
@@ -248,7 +246,7 @@ impl Dispatcher {
             unsafe_sysctls: &self.context.config.unsafe_sysctls,
         };
         let Some(refusal) = admission::check(pod, &others, &offer) else {
-            return match self.context.devices.reserve(pod) {
+            return match self.context.devices.reserve(pod).await {
                 Ok(()) => Admission::Taken,
                 Err(message) => Admission::Refused(Refusal { reason: "UnexpectedAdmissionError", message }),
             };

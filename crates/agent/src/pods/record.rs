@@ -3,6 +3,7 @@
 use std::{io, path::Path};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
 
 use super::container::ContainerRecord;
@@ -29,6 +30,8 @@ pub struct PodRecord {
     pub initialized: bool,
     /// All of its containers are being ended to start anew.
     pub restarting: bool,
+    /// What it has as a whole (`spec.resources`); `None` in a record of an agent that did not resize that: the declared.
+    pub whole: Option<Whole>,
     /// Its containers.
     pub containers: Vec<ContainerRecord>,
     /// Why it failed as a whole: (reason, message).
@@ -37,6 +40,15 @@ pub struct PodRecord {
     pub failure_grace: Option<u64>,
     /// Why something other than its own doing ended it: the message of its `DisruptionTarget` condition.
     pub disruption: Option<String>,
+}
+
+/// The resources of a pod as a whole (KEP-2837, KEP-5419).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Whole {
+    /// What the node has granted.
+    pub allocated: ResourceRequirements,
+    /// What is in force in its sandbox.
+    pub applied: ResourceRequirements,
 }
 
 impl PodRecord {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use engine::{Ipc, Namespace, PidMode, SandboxSpec};
 use k8s_openapi::api::{
-    core::v1::{Container, Pod, PodSpec},
+    core::v1::{Container, Pod, PodSpec, ResourceRequirements},
     node::v1::RuntimeClass,
 };
 use kube::Api;
@@ -34,8 +34,13 @@ pub fn id(uid: &str, attempt: u32) -> String {
     format!("{uid}.{attempt}")
 }
 
-/// Makes it. Errors are the text of the `FailedCreatePodSandBox` event.
-pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<SandboxUp, String> {
+/// Makes it; `whole` is what all containers together may have. Errors are the text of the `FailedCreatePodSandBox` event.
+pub async fn create(
+    context: &Arc<Context>,
+    pod: &Pod,
+    attempt: u32,
+    whole: &ResourceRequirements,
+) -> Result<SandboxUp, String> {
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let empty = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&empty);
@@ -77,7 +82,7 @@ pub async fn create(context: &Arc<Context>, pod: &Pod, attempt: u32) -> Result<S
             QosClass::Burstable => "burstable".to_owned(),
             QosClass::BestEffort => "besteffort".to_owned(),
         },
-        resources: of_pod(spec),
+        resources: of_whole(whole),
         tmpfs,
         labels: BTreeMap::from([
             ("io.kubernetes.pod.name".to_owned(), pod.metadata.name.clone().unwrap_or_default()),
@@ -133,8 +138,10 @@ fn user_ids(context: &Context, spec: &PodSpec, uid: &str) -> std::io::Result<Opt
 }
 
 /// `spec.resources` (KEP-2837): what all containers together may have.
-fn of_pod(spec: &PodSpec) -> engine::Resources {
-    let Some(whole) = &spec.resources else { return engine::Resources::default() };
+pub fn of_whole(whole: &ResourceRequirements) -> engine::Resources {
+    if *whole == ResourceRequirements::default() {
+        return engine::Resources::default();
+    }
     let like_one = Container { resources: Some(whole.clone()), ..Container::default() };
     let limits = container_spec::limits(&resources::of(&like_one, None));
     // A container that takes too much ends; the others go on.
@@ -169,12 +176,10 @@ mod tests {
 
     #[test]
     fn what_a_pod_declares_as_a_whole_limits_its_sandbox() {
-        let of = |resources: serde_json::Value| {
-            of_pod(&serde_json::from_value(json!({"containers": [], "resources": resources})).expect("a spec"))
-        };
+        let of = |resources: serde_json::Value| of_whole(&serde_json::from_value(resources).expect("resources"));
         let whole = of(json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "1", "memory": "64Mi"}}));
         assert_eq!((whole.cpu_shares, whole.cpu_quota), (Some(512), Some(100_000)));
         assert_eq!((whole.memory_limit, whole.unified.len()), (Some(64 << 20), 0));
-        assert_eq!(of(json!(null)), engine::Resources::default());
+        assert_eq!(of(json!({})), engine::Resources::default());
     }
 }

@@ -13,6 +13,7 @@ use super::{
     conditions::{self, Passing},
     container::{ContainerRecord, Current, Ended, Role},
     phase::{self, Phase},
+    record::Whole,
 };
 use crate::spec::qos;
 
@@ -22,6 +23,8 @@ pub struct Inputs<'a> {
     pub pod: &'a Pod,
     /// Its containers, in the order of their start.
     pub records: &'a [ContainerRecord],
+    /// What it has as a whole.
+    pub whole: Option<&'a Whole>,
     /// Its sandbox and network are up.
     pub sandbox_ready: bool,
     /// Its addresses, the primary one first.
@@ -86,6 +89,8 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
         passing: inputs.passing,
         now: inputs.now,
     });
+    let declared = spec.is_some_and(|s| s.resources.is_some());
+    let whole = inputs.whole.filter(|_| declared);
     let status = PodStatus {
         phase: Some(phase.name().to_owned()),
         reason: inputs.failure.map(|(reason, _)| reason.to_owned()).or_else(|| reported.and_then(|s| s.reason.clone())),
@@ -106,6 +111,8 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
             reported.and_then(|s| s.qos_class.clone()).unwrap_or_else(|| qos::of(inputs.pod).name().to_owned()),
         ),
         observed_generation: inputs.pod.metadata.generation,
+        allocated_resources: whole.and_then(|w| w.allocated.requests.clone()),
+        resources: whole.map(|w| if inputs.sandbox_ready { &w.applied } else { &w.allocated }).cloned(),
         ..PodStatus::default()
     };
     (status, phase)

@@ -65,6 +65,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn connect(&self, sandbox: &str, port: u16) -> std::io::Result<TcpStream>;
     /// Changes the limits of a container that runs; what is `None` stays.
     async fn update(&self, sandbox: &str, container: &str, resources: Resources) -> engine::Result<()>;
+    /// Changes the limits of all containers of a sandbox together; what is `None` stays.
+    async fn limit(&self, sandbox: &str, resources: Resources) -> engine::Result<()>;
     /// What the containers of a sandbox use at this moment.
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>>;
     /// What went through the network interfaces of a sandbox that has a network of its own; nothing if nobody counts.

@@ -145,6 +145,10 @@ impl Runtime for EngineRuntime {
         self.sandbox(sandbox)?.update(container, &resources).await
     }
 
+    async fn limit(&self, sandbox: &str, resources: Resources) -> engine::Result<()> {
+        self.sandbox(sandbox)?.limit(&resources).await
+    }
+
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>> {
         let sandbox = self.sandbox(sandbox)?;
         let mut out = Vec::new();

@@ -45,6 +45,23 @@ pub fn changed(old: &ResourceRequirements, new: &ResourceRequirements) -> Vec<&'
     ["cpu", "memory"].into_iter().filter(|name| differs(name)).collect()
 }
 
+/// What does for both at a time: the larger of their limits, and what the later one requests.
+pub fn roomier(now: &ResourceRequirements, later: &ResourceRequirements) -> ResourceRequirements {
+    let mut limits = later.limits.clone().unwrap_or_default();
+    for name in ["cpu", "memory"] {
+        let of = |r| amount(Some(r), Side::Limits, name, quantity::milli_wide);
+        match (of(now), of(later)) {
+            (None, _) => drop(limits.remove(name)),
+            (Some(a), Some(b)) if a > b => {
+                let larger = now.limits.as_ref().and_then(|l| l.get(name));
+                limits.extend(larger.map(|l| (name.to_owned(), l.clone())));
+            }
+            _ => {}
+        }
+    }
+    ResourceRequirements { limits: Some(limits), ..later.clone() }
+}
+
 /// Whether both give a container the same.
 pub fn same(old: &ResourceRequirements, new: &ResourceRequirements) -> bool {
     changed(old, new).is_empty()
@@ -92,6 +109,17 @@ mod tests {
 
     fn settings(resources: serde_json::Value) -> CgroupResources {
         of(&serde_json::from_value(json!({"name": "c", "resources": resources})).expect("a container"), None)
+    }
+
+    #[test]
+    fn while_limits_change_the_larger_ones_hold() {
+        let of = |limits: serde_json::Value| -> ResourceRequirements {
+            serde_json::from_value(json!({"limits": limits, "requests": {"cpu": "1"}})).expect("resources")
+        };
+        let more = roomier(&of(json!({"cpu": "1", "memory": "2Gi"})), &of(json!({"cpu": "2", "memory": "1Gi"})));
+        assert!(same(&more, &of(json!({"cpu": "2", "memory": "2Gi"}))), "{more:?}");
+        let none = roomier(&of(json!({"cpu": "1"})), &of(json!({"cpu": "1", "memory": "1Gi"})));
+        assert!(same(&none, &of(json!({"cpu": "1"}))), "what has no limit gets one last: {none:?}");
     }
 
     #[test]

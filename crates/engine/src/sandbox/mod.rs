@@ -347,6 +347,12 @@ impl Sandbox {
         self.on_cgroup(container, move |group| group.set(&resources)).await
     }
 
+    /// Changes the limits of all containers together; `None` fields stay as they are.
+    pub async fn limit(&self, resources: &Resources) -> Result<()> {
+        let resources = resources.clone();
+        self.on_cgroup("", move |group| group.set(&resources)).await
+    }
+
     /// Reads a container's cgroup.
     pub async fn stats(&self, container: &str) -> Result<Stats> {
         self.expect(container, "measure", |_| true)?;

@@ -213,6 +213,10 @@ impl Runtime for Machine {
         Ok(())
     }
 
+    async fn limit(&self, _sandbox: &str, _resources: engine::Resources) -> engine::Result<()> {
+        Ok(())
+    }
+
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>> {
         let state = self.state();
         let containers = state.sandboxes.get(sandbox).into_iter().flat_map(|sandbox| sandbox.containers.keys());

@@ -38,7 +38,8 @@ mod tests {
         let one = |name: &str, priority, usage, request| {
             let mut pod = k8s_openapi::api::core::v1::Pod::default();
             pod.metadata.name = Some(name.to_owned());
-            let view = PodView { pod: Arc::new(pod), sandbox: None, containers: Vec::new(), failed: false };
+            let view =
+                PodView { pod: Arc::new(pod), sandbox: None, containers: Vec::new(), failed: false, whole: None };
             Candidate { view: Arc::new(view), priority, usage, request, containers: Vec::new() }
         };
         let mut all = [

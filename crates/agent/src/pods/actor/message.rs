@@ -104,6 +104,13 @@ pub enum Message {
         /// Why not.
         result: Result<(), String>,
     },
+    /// The limits of the pod as a whole were changed, or not.
+    WholeResized {
+        /// What it has now.
+        resources: Box<ResourceRequirements>,
+        /// Why not.
+        result: Result<(), String>,
+    },
     /// Another pod has left the node, or takes less of it.
     Room,
     /// What the volumes may have waited for has changed.
@@ -134,6 +141,7 @@ impl Message {
             Self::PostStarted { .. } => "post started",
             Self::Probe { .. } => "probe",
             Self::Resized { .. } => "resized",
+            Self::WholeResized { .. } => "resized as a whole",
             Self::Room => "room",
             Self::Storage => "storage",
             Self::Written(_) => "written",

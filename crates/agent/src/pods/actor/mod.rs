@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use engine::{ContainerState, SandboxState, SandboxStatus};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -30,7 +30,7 @@ use super::{
     admission::Refusal,
     container::{self, ContainerRecord, Current, Ended},
     launch::{public_id, runtime_id},
-    record::PodRecord,
+    record::{PodRecord, Whole},
     sandbox::SandboxUp,
     status_writer::StatusWriter,
     teardown,
@@ -48,6 +48,8 @@ pub struct PodView {
     pub containers: Vec<ContainerRecord>,
     /// It has failed as a whole and takes nothing of the node.
     pub failed: bool,
+    /// What it was granted as a whole, where that is known.
+    pub whole: Option<ResourceRequirements>,
 }
 
 impl PodView {
@@ -57,12 +59,17 @@ impl PodView {
             let record = self.containers.iter().find(|r| r.name == container.name);
             record.and_then(|r| r.allocated.as_ref()).filter(|granted| container.resources.as_ref() != Some(granted))
         };
+        let declared = self.pod.spec.as_ref().and_then(|s| s.resources.clone()).unwrap_or_default();
+        let whole = self.whole.as_ref().filter(|granted| **granted != declared);
         let spec = self.pod.spec.iter();
-        if !spec.flat_map(container::of).any(|(_, c)| differs(c).is_some()) {
+        if whole.is_none() && !spec.flat_map(container::of).any(|(_, c)| differs(c).is_some()) {
             return Arc::clone(&self.pod);
         }
         let mut pod = (*self.pod).clone();
         if let Some(spec) = &mut pod.spec {
+            if let Some(granted) = whole {
+                spec.resources = Some(granted.clone()).filter(|r| *r != ResourceRequirements::default());
+            }
             for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
                 if let Some(granted) = differs(container).cloned() {
                     container.resources = Some(granted);
@@ -167,6 +174,8 @@ impl Actor {
                 record.applied.clone_from(&record.allocated);
             }
         }
+        let declared = pod.spec.as_ref().and_then(|s| s.resources.clone()).unwrap_or_default();
+        record.whole.get_or_insert_with(|| Whole { allocated: declared.clone(), applied: declared });
         for container in &mut record.containers {
             if fresh {
                 container.devices = context.devices.held(&uid, &container.name);
@@ -255,6 +264,7 @@ impl Actor {
             Message::Ended { slot, attempt, exit } => self.ended(slot, attempt, exit),
             Message::PostStarted { slot, attempt, result } => self.post_started(slot, attempt, result),
             Message::Probe { slot, attempt, kind, passes } => self.probed(slot, attempt, kind, passes),
+            Message::WholeResized { resources, result } => self.whole_resized(*resources, result),
             Message::Resized { slot, attempt, resources, result } => self.resized(slot, attempt, *resources, result),
             Message::Storage => self.volumes.hasten(Instant::now() + SETTLE),
             Message::Room => self.resize.waits_for_room = false,

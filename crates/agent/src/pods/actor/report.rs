@@ -20,6 +20,7 @@ impl Actor {
         let (status, _) = status::of(&status::Inputs {
             pod: &self.pod,
             records: &self.record.containers,
+            whole: self.record.whole.as_ref(),
             sandbox_ready: self.sandbox.up().is_some(),
             pod_ips: &self.record.pod_ips,
             host_ips: &host_ips,
@@ -91,6 +92,7 @@ impl Actor {
             let same = Arc::ptr_eq(&view.pod, &self.pod)
                 && view.sandbox.as_ref() == sandbox
                 && view.failed == self.record.failure.is_some()
+                && view.whole.as_ref() == self.record.whole.as_ref().map(|w| &w.allocated)
                 && view.containers == self.record.containers;
             if !same {
                 *view = Arc::new(PodView {
@@ -98,6 +100,7 @@ impl Actor {
                     sandbox: sandbox.cloned(),
                     containers: self.record.containers.clone(),
                     failed: self.record.failure.is_some(),
+                    whole: self.record.whole.as_ref().map(|w| w.allocated.clone()),
                 });
             }
             !same

@@ -15,8 +15,13 @@ use crate::{
         container::{Role, of},
         container_spec,
         launch::runtime_id,
+        record::Whole,
+        sandbox,
     },
-    spec::resources,
+    spec::{
+        quantity,
+        resources::{self, Side, amount},
+    },
 };
 
 /// How far a change of resources is, beyond what the records tell.
@@ -33,6 +38,8 @@ pub struct Resize {
     delay: Duration,
     /// It was told that it began.
     begun: bool,
+    /// The pod's limits as a whole are being changed.
+    whole_under_way: bool,
 }
 
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
@@ -50,7 +57,7 @@ impl Actor {
         let records = self.record.containers.iter().enumerate();
         declared
             .zip(records)
-            .filter(|((role, _), _)| matches!(role, Role::App | Role::Sidecar))
+            .filter(|((role, _), _)| *role != Role::Ephemeral)
             .filter_map(|((_, container), (slot, record))| {
                 let wanted = container.resources.clone().unwrap_or_default();
                 let granted = record.allocated.clone()?;
@@ -59,9 +66,16 @@ impl Actor {
             .collect()
     }
 
+    /// What the pod declares as a whole, where that is not what was granted.
+    fn asked_whole(&self) -> Option<ResourceRequirements> {
+        let wanted = self.pod.spec.as_ref()?.resources.clone().unwrap_or_default();
+        let whole = self.record.whole.as_ref()?;
+        (!resources::same(&whole.allocated, &wanted)).then_some(wanted)
+    }
+
     fn grant(&mut self) {
-        let asked = self.asked();
-        if asked.is_empty() {
+        let (asked, whole) = (self.asked(), self.asked_whole());
+        if asked.is_empty() && whole.is_none() {
             self.resize.pending = None;
             self.resize.waits_for_room = false;
             return;
@@ -90,7 +104,14 @@ impl Actor {
                 for (slot, wanted) in asked {
                     self.record.containers[slot].allocated = Some(wanted);
                 }
-                self.resize = Resize { listening: self.resize.listening, ..Resize::default() };
+                if let (Some(wanted), Some(record)) = (whole, &mut self.record.whole) {
+                    record.allocated = wanted;
+                }
+                self.resize = Resize {
+                    listening: self.resize.listening,
+                    whole_under_way: self.resize.whole_under_way,
+                    ..Resize::default()
+                };
                 return;
             }
             Verdict::Deferred(why) => ("Deferred", why),
@@ -128,7 +149,7 @@ impl Actor {
 
     fn put_in_force(&mut self) {
         let differing = self.differing();
-        if differing.is_empty() {
+        if differing.is_empty() && !self.whole_differs() {
             self.resize.error = None;
             if std::mem::take(&mut self.resize.begun) {
                 self.resize.delay = Duration::ZERO;
@@ -144,6 +165,11 @@ impl Actor {
         self.resize.retry_at = None;
         if !std::mem::replace(&mut self.resize.begun, true) {
             self.tell_of_resize(Severity::Normal, "ResizeStarted", "Pod resize started", None);
+        }
+        // The pod grows before its containers and shrinks after them, so that each fits at every moment.
+        if let Some(next) = self.next_whole(!differing.is_empty()) {
+            self.update_whole(next);
+            return;
         }
         for slot in differing {
             let declared = self.declared(slot);
@@ -166,7 +192,7 @@ impl Actor {
     /// Containers that run with other resources than they were granted.
     fn differing(&self) -> Vec<usize> {
         let records = self.record.containers.iter().enumerate();
-        let of_age = records.filter(|(_, r)| matches!(r.role, Role::App | Role::Sidecar) && r.running());
+        let of_age = records.filter(|(_, r)| r.role != Role::Ephemeral && r.running());
         of_age
             .filter(|(_, r)| match (&r.allocated, &r.applied) {
                 (Some(granted), Some(applied)) => !resources::same(granted, applied),
@@ -174,6 +200,66 @@ impl Actor {
             })
             .map(|(slot, _)| slot)
             .collect()
+    }
+
+    fn whole_differs(&self) -> bool {
+        let differs = |w: &Whole| !resources::same(&w.allocated, &w.applied);
+        self.record.sandbox.is_some() && self.record.whole.as_ref().is_some_and(differs)
+    }
+
+    /// What the pod as a whole is given next, if it is something else than it has.
+    fn next_whole(&self, containers_differ: bool) -> Option<ResourceRequirements> {
+        let whole = self.record.whole.as_ref().filter(|_| self.whole_differs())?;
+        let next = match containers_differ {
+            true => resources::roomier(&whole.applied, &whole.allocated),
+            false => whole.allocated.clone(),
+        };
+        (!resources::same(&whole.applied, &next)).then_some(next)
+    }
+
+    fn update_whole(&mut self, next: ResourceRequirements) {
+        let Some(sandbox) = self.record.sandbox.clone() else { return };
+        if std::mem::replace(&mut self.resize.whole_under_way, true) {
+            return;
+        }
+        let limits = sandbox::of_whole(&next);
+        let runtime = Arc::clone(&self.context.runtime);
+        self.spawn(async move {
+            let result = async {
+                let usage = runtime.usage(&sandbox).await.map_err(|e| e.to_string())?;
+                let used: u64 = usage.iter().map(|u| u.working_set).sum();
+                if let Some(limit) = limits.memory_limit.filter(|l| l.unsigned_abs() < used) {
+                    return Err(format!("attempting to set pod memory limit ({limit}) below current usage ({used})"));
+                }
+                runtime.limit(&sandbox, limits).await.map_err(|e| e.to_string())
+            };
+            let result = result.await;
+            Message::WholeResized { resources: Box::new(next), result }
+        });
+    }
+
+    pub(super) fn whole_resized(&mut self, resources: ResourceRequirements, result: Result<(), String>) {
+        self.resize.whole_under_way = false;
+        if let Err(error) = result {
+            return self.resize_failed(error);
+        }
+        let Some(whole) = &mut self.record.whole else { return };
+        let before = std::mem::replace(&mut whole.applied, resources);
+        let limit = |of: &ResourceRequirements, name: &str| amount(Some(of), Side::Limits, name, quantity::milli_wide);
+        let changed: Vec<&str> =
+            ["cpu", "memory"].into_iter().filter(|n| limit(&before, n) != limit(&whole.applied, n)).collect();
+        // A container without a limit of its own has the pod's: its policy says what a change of that means.
+        for slot in 0..self.record.containers.len() {
+            let (record, declared) = (&self.record.containers[slot], self.declared(slot));
+            let inherits = |name: &&str| declared.resources.as_ref().is_none_or(|own| limit(own, name).is_none());
+            let inherited: Vec<&str> = changed.iter().copied().filter(inherits).collect();
+            let lasting = matches!(record.role, Role::App | Role::Sidecar) && record.running();
+            if lasting && self.slots[slot].stopping.is_none() && restarts(&declared, &inherited) {
+                self.slots[slot].ends_for_resize = true;
+                let text = format!("Container {} resize requires restart", declared.name);
+                self.stop(slot, self.grace(), &text);
+            }
+        }
     }
 
     fn update(&mut self, slot: usize, declared: &Container, granted: ResourceRequirements) {
@@ -214,15 +300,17 @@ impl Actor {
         }
         match result {
             Ok(()) => record.applied = Some(resources),
-            Err(error) => {
-                if self.resize.error.as_ref() != Some(&error) {
-                    self.tell_of_resize(Severity::Warning, "ResizeError", "Pod resize error", Some(&error));
-                }
-                self.resize.error = Some(error);
-                self.resize.delay = (self.resize.delay * 2).clamp(Duration::from_secs(1), LONGEST_DELAY);
-                self.resize.retry_at = Some(Instant::now() + self.resize.delay);
-            }
+            Err(error) => self.resize_failed(error),
         }
+    }
+
+    fn resize_failed(&mut self, error: String) {
+        if self.resize.error.as_ref() != Some(&error) {
+            self.tell_of_resize(Severity::Warning, "ResizeError", "Pod resize error", Some(&error));
+        }
+        self.resize.error = Some(error);
+        self.resize.delay = (self.resize.delay * 2).clamp(Duration::from_secs(1), LONGEST_DELAY);
+        self.resize.retry_at = Some(Instant::now() + self.resize.delay);
     }
 
     /// The conditions that are only there while they hold.
@@ -237,7 +325,10 @@ impl Actor {
             }
             match &self.resize.error {
                 Some(error) => add("PodResizeInProgress", "Error", error),
-                None if !self.differing().is_empty() || self.slots.iter().any(|s| s.ends_for_resize) => {
+                None if !self.differing().is_empty()
+                    || self.whole_differs()
+                    || self.slots.iter().any(|s| s.ends_for_resize) =>
+                {
                     add("PodResizeInProgress", "", "");
                 }
                 None => {}

@@ -71,9 +71,13 @@ impl Actor {
         }
         // In the record before it exists: whatever happens next, its end can be seen to.
         self.record.sandbox = Some(sandbox::id(&self.uid, self.record.sandbox_attempt));
+        if let Some(whole) = &mut self.record.whole {
+            whole.applied.clone_from(&whole.allocated);
+        }
         self.save();
         let (context, pod, attempt) = (Arc::clone(&self.context), Arc::clone(&self.pod), self.record.sandbox_attempt);
-        self.spawn(async move { Message::Sandbox(sandbox::create(&context, &pod, attempt).await) });
+        let whole = self.record.whole.as_ref().map(|w| w.allocated.clone()).unwrap_or_default();
+        self.spawn(async move { Message::Sandbox(sandbox::create(&context, &pod, attempt, &whole).await) });
     }
 
     pub(super) fn sandbox_done(&mut self, result: Result<SandboxUp, String>) {

@@ -19,6 +19,8 @@ pub fn default_pod(pod: &mut Value) {
             requests_from_limits(container);
         }
     }
+    default_whole(pod);
+    let spec = ensure_object(pod, "spec");
     fill(spec, "enableServiceLinks", true);
     if flag(spec, "hostNetwork") {
         for list in ["containers", "initContainers"] {
@@ -30,6 +32,30 @@ pub fn default_pod(pod: &mut Value) {
                 }
             }
         }
+    }
+}
+
+/// What a pod with limits of its own requests unless it says: what its containers request together, or its limits.
+fn default_whole(pod: &mut Value) {
+    const KNOWN: [&str; 2] = ["cpu", "memory"];
+    if at(pod, &["spec", "resources", "limits"]).and_then(Value::as_object).is_none_or(serde_json::Map::is_empty) {
+        return;
+    }
+    let mut bare = pod.clone();
+    if let Some(spec) = object_mut(&mut bare, "spec") {
+        super::super::access::remove(spec, "resources");
+        super::super::access::remove(spec, "overhead");
+    }
+    let together = crate::quota::of_containers(&bare, "requests");
+    let Some(resources) = object_at_mut(pod, &["spec", "resources"]) else { return };
+    let limits = get(resources, "limits").cloned().unwrap_or_default();
+    let known = |name: &str| KNOWN.contains(&name) || name.starts_with("hugepages-");
+    let requests = ensure_object(resources, "requests");
+    for (name, amount) in together.iter().filter(|(name, _)| KNOWN.contains(&name.as_str())) {
+        fill(requests, name, amount.to_string());
+    }
+    for (name, limit) in limits.as_object().into_iter().flatten().filter(|(name, _)| known(name)) {
+        fill(requests, name, limit.clone());
     }
 }
 

@@ -64,20 +64,22 @@ pub fn validate_ephemeral(new: &Value, old: &Value) -> Vec<Cause> {
     faults.into_causes()
 }
 
-/// Before an update of `pods/resize`: `new` keeps only the resources and resize policies of its containers. Containers
-/// that were added, removed or renamed are left for [`validate_resize`] to refuse, and so are other resize policies.
+/// Before an update of `pods/resize`: `new` keeps only the resources of the pod and the resources and resize policies of
+/// its containers. Containers that were added, removed or renamed are left for [`validate_resize`] to refuse, and so are
+/// other resize policies.
 pub fn prepare_resize(new: &mut Value, old: &Value) {
     let names = |pod: &Value, field: &str| -> Vec<String> {
         super::super::access::list_at(pod, &["spec", field]).iter().map(|c| text(c, "name").to_owned()).collect()
     };
-    if ["containers", "initContainers"].iter().any(|field| names(new, field) != names(old, field)) {
+    if CONTAINERS.iter().any(|field| names(new, field) != names(old, field)) {
         return;
     }
     let asked = new.clone();
     copy(new, old, "spec");
     copy(new, old, "status");
     if let Some(spec) = object_mut(new, "spec") {
-        for field in ["containers", "initContainers"] {
+        copy(spec, get(&asked, "spec").unwrap_or(&Value::Null), "resources");
+        for field in CONTAINERS {
             let wanted = super::super::access::list_at(&asked, &["spec", field]);
             for (container, wanted) in items_mut(spec, field).zip(wanted) {
                 copy(container, wanted, "resources");
@@ -87,6 +89,8 @@ pub fn prepare_resize(new: &mut Value, old: &Value) {
     }
     prepare::count_generation(new, old, &["spec"]);
 }
+
+const CONTAINERS: [&str; 2] = ["containers", "initContainers"];
 
 /// All faults of an update of `pods/resize`.
 pub fn validate_resize(new: &Value, old: &Value) -> Vec<Cause> {
@@ -108,22 +112,37 @@ pub fn validate_resize(new: &Value, old: &Value) -> Vec<Cause> {
         );
     }
     let mut rest = new_spec.clone();
-    for field in ["initContainers", "containers"] {
-        let (after, before) = (list(new_spec, field), list(old_spec, field));
-        if after.len() != before.len() {
-            continue;
+    whole_resize(&mut faults, &path, &mut rest, old_spec);
+    if !same_containers(&mut faults, &path, new_spec, old_spec) {
+        return faults.into_causes();
+    }
+    for field in CONTAINERS {
+        for (i, (after, before)) in list(new_spec, field).iter().zip(list(old_spec, field)).enumerate() {
+            nothing_removed(&mut faults, &path.field(field).index(i).field("resources"), after, before, "resource");
         }
-        for (i, (after, before)) in after.iter().zip(before).enumerate() {
-            if field == "initContainers" && text(before, "restartPolicy") != "Always" {
-                if !same_field(after, before, "resources") {
-                    faults.forbidden(&path, "resources for non-sidecar init containers are immutable");
-                }
-            } else {
-                container_resize(&mut faults, &path.field(field).index(i).field("resources"), after, before);
-            }
+    }
+    for (container, before) in items_mut(&mut rest, "containers").zip(list(old_spec, "containers")) {
+        keep_cpu_and_memory(container, before);
+        if !same(container, before) {
+            faults.forbidden(&path, "only cpu and memory resources are mutable");
         }
-        for (container, before) in items_mut(&mut rest, field).zip(before) {
-            keep_cpu_and_memory(container, before);
+    }
+    let init = path.field("initContainers");
+    for (i, before) in list(old_spec, "initContainers").iter().enumerate() {
+        let Some(container) = items_mut(&mut rest, "initContainers").nth(i) else { continue };
+        let at = init.index(i);
+        let changed = !same(container, before);
+        keep_cpu_and_memory(container, before);
+        if !same(container, before) {
+            faults.forbidden(&at, "only cpu and memory resources for init or sidecar containers are mutable");
+        }
+        let restarts =
+            || list(container, "resizePolicy").iter().any(|p| text(p, "restartPolicy") == "RestartContainer");
+        if changed && text(before, "restartPolicy") != "Always" && restarts() {
+            faults.forbidden(
+                &at,
+                "non-sidecar init containers with a resize policy of RestartContainer cannot be resized",
+            );
         }
     }
     if faults.count() == 0 && !same(&rest, old_spec) {
@@ -132,36 +151,70 @@ pub fn validate_resize(new: &Value, old: &Value) -> Vec<Cause> {
     faults.into_causes()
 }
 
-fn container_resize(faults: &mut Faults, path: &Path<'_>, after: &Value, before: &Value) {
+/// The resources of the pod as a whole (KEP-5419).
+fn whole_resize(faults: &mut Faults, path: &Path<'_>, rest: &mut Value, old_spec: &Value) {
+    let is_set = |spec: &Value| {
+        get(spec, "resources").is_some_and(|r| ["requests", "limits"].iter().any(|field| !is_empty(r, field)))
+    };
+    if !is_set(rest) && !is_set(old_spec) {
+        return;
+    }
+    let at = path.field("resources");
+    if get(rest, "resources").is_none() {
+        faults.forbidden(&at, "pod-level resources cannot be removed");
+        copy(rest, old_spec, "resources");
+        return;
+    }
+    nothing_removed(faults, &at, rest, old_spec, "pod-level resource");
+    keep_cpu_and_memory(rest, old_spec);
+    if !same_field(rest, old_spec, "resources") {
+        faults.forbidden(path, "only cpu and memory resources are mutable at pod-level");
+    }
+    copy(rest, old_spec, "resources");
+}
+
+/// Whether the containers are those that were there, in their order.
+fn same_containers(faults: &mut Faults, path: &Path<'_>, new_spec: &Value, old_spec: &Value) -> bool {
+    let before = faults.count();
+    for field in CONTAINERS {
+        let (new, old) = (list(new_spec, field), list(old_spec, field));
+        let at = path.field(field);
+        if new.len() != old.len() {
+            faults.forbidden(&at, &format!("{field} may not be added or removed on resize"));
+            continue;
+        }
+        for (i, _) in new.iter().zip(old).enumerate().filter(|(_, (n, o))| text(n, "name") != text(o, "name")) {
+            let at = at.index(i);
+            faults.forbidden(&at.field("name"), &format!("{field} may not be renamed or reordered on resize"));
+        }
+    }
+    faults.count() == before
+}
+
+fn nothing_removed(faults: &mut Faults, path: &Path<'_>, after: &Value, before: &Value, what: &str) {
     let none = Value::Null;
     let (new, old) = (get(after, "resources").unwrap_or(&none), get(before, "resources").unwrap_or(&none));
-    for (field, detail) in
-        [("requests", "resource requests cannot be removed"), ("limits", "resource limits cannot be removed")]
-    {
+    for field in ["requests", "limits"] {
         let kept = map(old, field)
             .is_none_or(|old| old.keys().all(|name| map(new, field).is_some_and(|new| new.contains_key(name))));
         if !kept {
-            faults.forbidden(&path.field(field), detail);
+            faults.forbidden(&path.field(field), &format!("{what} {field} cannot be removed"));
         }
     }
 }
 
-/// Makes the container's CPU and memory what they were, so that what else differs shows.
-fn keep_cpu_and_memory(container: &mut Value, before: &Value) {
+/// Makes the CPU and memory of a container or a pod what they were, so that what else differs shows.
+fn keep_cpu_and_memory(of: &mut Value, before: &Value) {
     let none = serde_json::json!({});
     let old = get(before, "resources").unwrap_or(&none);
-    if let Some(resources) = object_mut(container, "resources") {
+    if let Some(resources) = object_mut(of, "resources") {
         for field in ["requests", "limits"] {
-            match get(old, field) {
-                None => {
-                    super::super::access::remove(resources, field);
-                }
-                Some(old) => {
-                    if let Some(amounts) = object_mut(resources, field) {
-                        for name in ["cpu", "memory"] {
-                            copy(amounts, old, name);
-                        }
-                    }
+            if get(old, field).is_some() {
+                super::super::access::ensure_object(resources, field);
+            }
+            if let Some(amounts) = object_mut(resources, field) {
+                for name in ["cpu", "memory"] {
+                    copy(amounts, get(old, field).unwrap_or(&none), name);
                 }
             }
         }

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{check_updates, create, manifest, row, strategy_of, update};
 
@@ -234,5 +234,68 @@ fn a_resize_changes_cpu_and_memory_and_nothing_else() {
             "requests": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}, "limits": {"memory": "2Gi"},
         })),
         ["spec: Forbidden: only cpu and memory resources are mutable"]
+    );
+}
+
+#[test]
+fn a_resize_changes_what_a_pod_has_as_a_whole() {
+    use api::strategy::pod::part;
+    let mut pod = manifest("pod");
+    pod["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "100m"}});
+    pod["spec"]["resources"] = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
+    let (old, _) = create(pod);
+    // What the containers request together, or else the limit.
+    assert_eq!(old["spec"]["resources"]["requests"], json!({"cpu": "100m", "memory": "1Gi"}));
+    let resized = |resources| {
+        let mut new = old.clone();
+        new["spec"]["resources"] = resources;
+        part::prepare_resize(&mut new, &old);
+        part::validate_resize(&new, &old).into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect::<Vec<_>>()
+    };
+    let whole =
+        |cpu: &str, memory: &str, limit: Value| json!({"requests": {"cpu": cpu, "memory": memory}, "limits": limit});
+    let more = json!({"cpu": "2", "memory": "2Gi"});
+    assert_eq!(resized(whole("200m", "512Mi", more.clone())), Vec::<String>::new());
+    assert_eq!(resized(Value::Null), ["spec.resources: Forbidden: pod-level resources cannot be removed"]);
+    assert_eq!(
+        resized(whole("200m", "512Mi", json!({"cpu": "2"}))),
+        ["spec.resources.limits: Forbidden: pod-level resource limits cannot be removed"]
+    );
+    let mut other = whole("200m", "512Mi", more);
+    other["limits"]["hugepages-2Mi"] = json!("2Mi");
+    other["requests"]["hugepages-2Mi"] = json!("2Mi");
+    assert_eq!(resized(other), ["spec: Forbidden: only cpu and memory resources are mutable at pod-level"]);
+}
+
+#[test]
+fn a_resize_keeps_the_containers_and_may_change_those_that_come_first() {
+    use api::strategy::pod::part;
+    let mut pod = manifest("pod");
+    let policy = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
+    pod["spec"]["initContainers"] = json!([
+        {"name": "first", "image": "i", "resources": {"requests": {"cpu": "1"}}},
+        {"name": "second", "image": "i", "resources": {"requests": {"cpu": "1"}}, "resizePolicy": policy},
+    ]);
+    let (old, _) = create(pod);
+    let resized = |change: &dyn Fn(&mut Value)| {
+        let mut new = old.clone();
+        change(&mut new["spec"]);
+        part::prepare_resize(&mut new, &old);
+        part::validate_resize(&new, &old).into_iter().map(|c| format!("{}: {}", c.field, c.message)).collect::<Vec<_>>()
+    };
+    let cpu = |i: usize| move |spec: &mut Value| spec["initContainers"][i]["resources"]["requests"]["cpu"] = json!("2");
+    assert_eq!(resized(&cpu(0)), Vec::<String>::new());
+    assert_eq!(
+        resized(&cpu(1)),
+        ["spec.initContainers[1]: Forbidden: non-sidecar init containers with a resize policy of RestartContainer \
+          cannot be resized"]
+    );
+    assert_eq!(
+        resized(&|spec| spec["initContainers"][0]["name"] = json!("other")),
+        ["spec.initContainers[0].name: Forbidden: initContainers may not be renamed or reordered on resize"]
+    );
+    assert_eq!(
+        resized(&|spec| drop(spec["initContainers"].as_array_mut().expect("a list").pop())),
+        ["spec.initContainers: Forbidden: initContainers may not be added or removed on resize"]
     );
 }
