@@ -51,7 +51,9 @@ pub fn choose<'a>(
             continue;
         }
         let free = volume_phase(volume) == "Available" && claim_ref(volume).is_none();
-        let alike = class_of_volume(volume) == class_of(claim) && selects(selector, volume.metadata.labels.as_ref());
+        let alike = class_of_volume(volume) == class_of(claim)
+            && same_attributes(claim, volume)
+            && selects(selector, volume.metadata.labels.as_ref());
         if !free || !alike || !within_reach {
             continue;
         }
@@ -80,6 +82,9 @@ pub fn unsuitable(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> O
     if class_of_volume(volume) != class_of(claim) {
         return Some("storageClassName does not match");
     }
+    if !same_attributes(claim, volume) {
+        return Some("volumeAttributesClassName does not match");
+    }
     if !same_mode(claim, volume) {
         return Some("incompatible volumeMode");
     }
@@ -101,6 +106,13 @@ pub fn size(volume: &PersistentVolume) -> Option<Quantity> {
 pub fn modes_fit(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
     let has = volume.spec.as_ref().and_then(|s| s.access_modes.as_deref()).unwrap_or_default();
     claim.spec.iter().flat_map(|s| s.access_modes.iter().flatten()).all(|mode| has.contains(mode))
+}
+
+/// Whether both name the same VolumeAttributesClass, or none.
+pub fn same_attributes(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+    let wanted = claim.spec.as_ref().and_then(|s| s.volume_attributes_class_name.as_deref());
+    let has = volume.spec.as_ref().and_then(|s| s.volume_attributes_class_name.as_deref());
+    wanted.unwrap_or_default() == has.unwrap_or_default()
 }
 
 /// Whether both mean a file system, or both a block device.
@@ -145,6 +157,11 @@ mod tests {
         assert_eq!(chosen(&claim(json!({"storageClassName": "fast"})), &volumes), None);
         assert_eq!(chosen(&claim(json!({"accessModes": ["ReadWriteMany"]})), &volumes), None);
         assert_eq!(chosen(&claim(json!({"volumeMode": "Block"})), &volumes), None);
+        assert_eq!(chosen(&claim(json!({"volumeAttributesClassName": "gold"})), &volumes), None);
+        assert_eq!(chosen(&claim(json!({"volumeAttributesClassName": ""})), &volumes), Some("fits"));
+        let gold = [volume("gold", "7Gi", json!({"volumeAttributesClassName": "gold"}))];
+        assert_eq!(chosen(&claim(json!({"volumeAttributesClassName": "gold"})), &gold), Some("gold"));
+        assert_eq!(chosen(&claim(json!({})), &gold), None);
         let none = choose(&claim(json!({})), &volumes, None, true, |_| false);
         assert!(none.is_none(), "a claim that waits for its consumer is bound once there is a node");
         let other = choose(&claim(json!({})), &volumes, None, false, |name| name == "fits");
@@ -181,6 +198,10 @@ mod tests {
         for (volume, why) in [
             (volume("v", "1Gi", json!({})), Some("requested PV is too small")),
             (volume("v", "5Gi", json!({"storageClassName": "x"})), Some("storageClassName does not match")),
+            (
+                volume("v", "5Gi", json!({"volumeAttributesClassName": "x"})),
+                Some("volumeAttributesClassName does not match"),
+            ),
             (volume("v", "5Gi", json!({"volumeMode": "Block"})), Some("incompatible volumeMode")),
             (volume("v", "5Gi", json!({"accessModes": ["ReadOnlyMany"]})), Some("incompatible accessMode")),
             (volume("v", "5Gi", json!({})), None),

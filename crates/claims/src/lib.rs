@@ -30,6 +30,8 @@ pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const CLASS_BETA: &str = "volume.beta.kubernetes.io/storage-class";
 /// The finalizer of a claim that a pod may use.
 pub const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
+/// The finalizer of a VolumeAttributesClass that claims and volumes may name.
+pub const ATTRIBUTES_PROTECTION: &str = "kubernetes.io/vac-protection";
 /// The finalizer of a volume that a claim may use.
 pub const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
 

@@ -44,7 +44,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service},
     discovery::v1::EndpointSlice,
-    storage::v1::StorageClass,
+    storage::v1::{StorageClass, VolumeAttributesClass},
 };
 use kube::Client;
 use tokio::task::JoinSet;
@@ -100,6 +100,7 @@ struct Shared {
     claims: Informer<PersistentVolumeClaim>,
     volumes: Informer<PersistentVolume>,
     classes: Informer<StorageClass>,
+    attributes_classes: Informer<VolumeAttributesClass>,
 }
 
 /// Runs all controllers until the future is dropped. A failed request is tried again with backoff; nothing
@@ -122,6 +123,7 @@ pub async fn run(client: Client, config: Config) {
         claims: Informer::start(client.clone(), informer::untouched, &mut tasks),
         volumes: Informer::start(client.clone(), informer::untouched, &mut tasks),
         classes: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        attributes_classes: Informer::start(client.clone(), informer::untouched, &mut tasks),
         client: client.clone(),
     };
     tasks.spawn(namespace::run(shared.clone()));
@@ -148,6 +150,7 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(volume::run(shared.clone()));
     tasks.spawn(volume::protection::claims(shared.clone()));
     tasks.spawn(volume::protection::volumes(shared.clone()));
+    tasks.spawn(volume::protection::attributes_classes(shared.clone()));
     tasks.spawn(volume::ephemeral::run(shared.clone()));
     tasks.spawn(volume::attach::run(shared.clone()));
     let comings = garbage::Comings::default();

@@ -99,7 +99,7 @@ const TABLE: &[Row] = &[
     ("storage.k8s.io", "CSIDriver", volume::CSI_DRIVER),
     ("storage.k8s.io", "CSINode", volume::STORAGE_PLAIN),
     ("storage.k8s.io", "CSIStorageCapacity", volume::STORAGE_PLAIN),
-    ("storage.k8s.io", "VolumeAttributesClass", volume::STORAGE_PLAIN),
+    ("storage.k8s.io", "VolumeAttributesClass", volume::VOLUME_ATTRIBUTES_CLASS),
     ("storage.k8s.io", "VolumeAttachment", volume::VOLUME_ATTACHMENT),
     ("scheduling.k8s.io", "PriorityClass", class::PRIORITY_CLASS),
     ("node.k8s.io", "RuntimeClass", class::RUNTIME_CLASS),

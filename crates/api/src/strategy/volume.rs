@@ -56,7 +56,11 @@ pub const CSI_DRIVER: Strategy = Strategy {
     ..PLAIN
 };
 
-/// The strategy of CSINodes, CSIStorageCapacities and VolumeAttributesClasses.
+/// The strategy of VolumeAttributesClasses.
+pub const VOLUME_ATTRIBUTES_CLASS: Strategy =
+    Strategy { validate: validate_attributes, validate_update: validate_attributes_update, ..STORAGE_PLAIN };
+
+/// The strategy of CSINodes and CSIStorageCapacities.
 pub const STORAGE_PLAIN: Strategy = Strategy { unconditional_update: false, ..PLAIN };
 
 /// The strategy of VolumeAttachments.
@@ -205,9 +209,7 @@ fn validate_claim_update(new: &Value, old: &Value) -> Vec<Cause> {
         {
             set(requests, "storage", before);
         }
-        if get(new_spec, "volumeAttributesClassName").is_some() {
-            copy(&mut munged, old_spec, "volumeAttributesClassName");
-        }
+        copy(&mut munged, old_spec, "volumeAttributesClassName");
     }
     if !same(&munged, old_spec) {
         faults.forbidden(
@@ -232,8 +234,22 @@ fn validate_claim_update(new: &Value, old: &Value) -> Vec<Cause> {
     if !same_field(new_spec, old_spec, "volumeMode") {
         faults.invalid(&Path::root("volumeMode"), get(new_spec, "volumeMode").unwrap_or(&Value::Null), IMMUTABLE);
     }
+    let (wanted, before) = (get(new_spec, ATTRIBUTES), get(old_spec, ATTRIBUTES));
+    if wanted != before && at(old, &["status", "currentVolumeAttributesClassName"]).is_some() {
+        let none = match wanted.map(|name| name.as_str().unwrap_or_default()) {
+            None => "nil",
+            Some("") => "empty string",
+            Some(_) => return faults.into_causes(),
+        };
+        faults.forbidden(
+            &Path::root("spec").field(ATTRIBUTES),
+            &format!("update to {none} is forbidden when status.currentVolumeAttributesClassName is not nil"),
+        );
+    }
     faults.into_causes()
 }
+
+const ATTRIBUTES: &str = "volumeAttributesClassName";
 
 /// The sources that a PersistentVolume can have.
 const SOURCES: [&str; 22] = [
@@ -379,6 +395,10 @@ fn validate_volume_update(new: &Value, old: &Value) -> Vec<Cause> {
             "field is immutable, except for updating from beta label to GA",
         );
     }
+    if get(old_spec, ATTRIBUTES).is_some() && get(new_spec, ATTRIBUTES).is_none() {
+        let path = Path::root("spec");
+        faults.forbidden(&path.field(ATTRIBUTES), "update from non-nil value to nil is forbidden");
+    }
     faults.into_causes()
 }
 
@@ -387,25 +407,62 @@ fn is_root(path: &str) -> bool {
     path.starts_with('/') && path.split('/').all(|step| matches!(step, "" | "."))
 }
 
+fn validate_attributes(object: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    provisioner(&mut faults, "driverName", object);
+    parameters(&mut faults, object);
+    if is_empty(object, "parameters") {
+        faults.required(&Path::root("parameters"), "must contain at least one key/value pair");
+    }
+    faults.into_causes()
+}
+
+fn validate_attributes_update(new: &Value, old: &Value) -> Vec<Cause> {
+    let mut faults = Faults::new();
+    for field in ["driverName", "parameters"] {
+        if !same_field(new, old, field) {
+            faults.forbidden(&Path::root(field), &format!("updates to {field} are forbidden."));
+        }
+    }
+    faults.extend(validate_attributes(new));
+    faults.into_causes()
+}
+
+/// What makes volumes, or changes them, by its name.
+fn provisioner(faults: &mut Faults, field: &str, object: &Value) {
+    match text(object, field) {
+        "" => faults.required(&Path::root(field), ""),
+        name => {
+            let lower = name.to_lowercase();
+            faults.invalid_each(&Path::root(field), name, names::qualified_name(&lower));
+        }
+    }
+}
+
+/// What it is told: at most 512 pairs of at most 256 KiB together.
+fn parameters(faults: &mut Faults, object: &Value) {
+    const MOST: usize = 256 << 10;
+    let path = Path::root("parameters");
+    if map(object, "parameters").is_some_and(|parameters| parameters.len() > 512) {
+        return faults.too_long(&path, 512);
+    }
+    let mut size = 0;
+    for (key, value) in entries(object, "parameters") {
+        if key.is_empty() {
+            faults.invalid(&path, key, "field can not be empty.");
+        }
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > MOST {
+        faults.too_long(&path, MOST);
+    }
+}
+
 fn validate_class(object: &Value) -> Vec<Cause> {
     let mut faults = Faults::new();
     let root = Path::root("");
-    match text(object, "provisioner") {
-        "" => faults.required(&root.field("provisioner"), ""),
-        name => {
-            let lower = name.to_lowercase();
-            faults.invalid_each(&root.field("provisioner"), name, names::qualified_name(&lower));
-        }
-    }
-    let parameters = map(object, "parameters");
-    if parameters.is_some_and(|parameters| parameters.len() > 512) {
-        faults.too_long(&root.field("parameters"), 512);
-    }
-    for (key, _) in entries(object, "parameters") {
-        if key.is_empty() {
-            faults.invalid(&root.field("parameters"), key, "field can not be empty.");
-        }
-    }
+    provisioner(&mut faults, "provisioner", object);
+    parameters(&mut faults, object);
     optional_one_of(&mut faults, &root, object, "reclaimPolicy", &["Delete", "Retain"]);
     optional_one_of(&mut faults, &root, object, "volumeBindingMode", &["Immediate", "WaitForFirstConsumer"]);
     topologies(&mut faults, &root.field("allowedTopologies"), list(object, "allowedTopologies"));

@@ -8,6 +8,7 @@ use crate::failure::Outcome;
 pub(super) fn finalize(request: &Attributes<'_>, object: &mut Value) -> Outcome<()> {
     let finalizer = match request.resource.plural {
         "persistentvolumes" => "kubernetes.io/pv-protection",
+        "volumeattributesclasses" => "kubernetes.io/vac-protection",
         _ => "kubernetes.io/pvc-protection",
     };
     match object["metadata"]["finalizers"].as_array_mut() {

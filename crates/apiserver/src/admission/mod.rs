@@ -102,7 +102,7 @@ const STEPS: &[Step] = &[
     Step { on: &[Create], of: &[("", "persistentvolumeclaims")], run: default_class::of_claim },
     Step {
         on: &[Create],
-        of: &[("", "persistentvolumeclaims"), ("", "persistentvolumes")],
+        of: &[("", "persistentvolumeclaims"), ("", "persistentvolumes"), ("storage.k8s.io", "volumeattributesclasses")],
         run: in_use_protection::finalize,
     },
     Step { on: &[Create], of: PODS, run: runtime_class::give },

@@ -1,10 +1,13 @@
-//! Claims that a pod uses and volumes that a claim has are not removed under them: a finalizer holds what is deleted
-//! until the last user is gone.
+//! Claims that a pod uses, volumes that a claim has and attributes that either names are not removed under them: a
+//! finalizer holds what is deleted until the last user is gone.
 
 use std::{fmt::Debug, sync::Arc};
 
-use claims::{CLAIM_PROTECTION, VOLUME_PROTECTION};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use claims::{ATTRIBUTES_PROTECTION, CLAIM_PROTECTION, VOLUME_PROTECTION};
+use k8s_openapi::api::{
+    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
+    storage::v1::VolumeAttributesClass,
+};
 use kube::{
     Api, Resource, ResourceExt,
     api::{ListParams, Patch, PatchParams},
@@ -96,6 +99,64 @@ async fn protect_volume(shared: Arc<Shared>, key: Key) -> Result<(), Error> {
         true => Ok(()),
         false => remove(&api, &*volume, VOLUME_PROTECTION).await,
     }
+}
+
+/// Of the classes of volumes' attributes.
+pub(crate) async fn attributes_classes(shared: Shared) {
+    let queue = Queue::default();
+    shared.attributes_classes.synced().await;
+    shared.claims.synced().await;
+    shared.volumes.synced().await;
+    let on_class = queue.clone();
+    shared.attributes_classes.listen(move |change| {
+        if let Change::Applied { new, .. } = change {
+            on_class.add(Key::of(&**new));
+        }
+    });
+    // Whoever named one may have been the last.
+    let on_claim = queue.clone();
+    shared.claims.listen(move |change| {
+        let named = change.states().flat_map(|claim| named_by_claim(claim).map(str::to_owned));
+        named.for_each(|name| on_claim.add(Key::new("", name)));
+    });
+    let on_volume = queue.clone();
+    shared.volumes.listen(move |change| {
+        let named = change.states().filter_map(|volume| named_by_volume(volume).map(str::to_owned));
+        named.for_each(|name| on_volume.add(Key::new("", name)));
+    });
+    let shared = Arc::new(shared);
+    queue.work("vac-protection", 1, |key| protect_attributes_class(shared.clone(), key)).await;
+}
+
+async fn protect_attributes_class(shared: Arc<Shared>, key: Key) -> Result<(), Error> {
+    let Some(class) = shared.attributes_classes.get(&key) else { return Ok(()) };
+    let api: Api<VolumeAttributesClass> = Api::all(shared.client.clone());
+    if class.metadata.deletion_timestamp.is_none() {
+        return add(&api, &*class, ATTRIBUTES_PROTECTION).await;
+    }
+    let used = shared.claims.all().iter().any(|claim| named_by_claim(claim).any(|name| name == key.name))
+        || shared.volumes.all().iter().any(|volume| named_by_volume(volume) == Some(&key.name));
+    match used || !has(&*class, ATTRIBUTES_PROTECTION) {
+        true => Ok(()),
+        false => remove(&api, &*class, ATTRIBUTES_PROTECTION).await,
+    }
+}
+
+/// The classes that a claim asks for, has, or is on its way to.
+fn named_by_claim(claim: &PersistentVolumeClaim) -> impl Iterator<Item = &str> {
+    let status = claim.status.as_ref();
+    [
+        claim.spec.as_ref().and_then(|s| s.volume_attributes_class_name.as_deref()),
+        status.and_then(|s| s.current_volume_attributes_class_name.as_deref()),
+        status.and_then(|s| s.modify_volume_status.as_ref()?.target_volume_attributes_class_name.as_deref()),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|name| !name.is_empty())
+}
+
+fn named_by_volume(volume: &PersistentVolume) -> Option<&str> {
+    volume.spec.as_ref()?.volume_attributes_class_name.as_deref().filter(|name| !name.is_empty())
 }
 
 fn has(object: &impl Resource, finalizer: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{
     core::v1::{Event, PersistentVolume, PersistentVolumeClaim, Pod},
-    storage::v1::StorageClass,
+    storage::v1::{StorageClass, VolumeAttributesClass},
 };
 use kube::{
     Api, ResourceExt,
@@ -174,6 +174,61 @@ async fn a_claim_in_use_stays_until_its_last_pod_has_gone() {
     world.merge::<Pod>("p", json!({"metadata": {"finalizers": []}})).await;
     world.until("the claim's end", |all: &[PersistentVolumeClaim]| all.is_empty()).await;
     until_phase(&world, "v", "Released").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_class_of_attributes_is_matched_shown_changed_and_held_while_someone_names_it() {
+    let world = World::new().await;
+    let classes: Api<VolumeAttributesClass> = Api::all(world.client.clone());
+    for name in ["silver", "gold"] {
+        let class =
+            json!({"metadata": {"name": name}, "driverName": "disks.example.com", "parameters": {"tier": name}});
+        let class = serde_json::from_value(class).unwrap();
+        let made = classes.create(&Default::default(), &class).await.unwrap();
+        assert_eq!(made.finalizers(), ["kubernetes.io/vac-protection"]);
+    }
+    volume(&world, "plain", json!({})).await;
+    volume(&world, "v", json!({"volumeAttributesClassName": "silver"})).await;
+    world.create::<PersistentVolumeClaim>(claim("c", json!({"volumeAttributesClassName": "silver"}))).await;
+    let bound = until_bound(&world, "c").await;
+    assert_eq!(bound.spec.unwrap().volume_name.as_deref(), Some("v"), "not one of other attributes");
+    let now =
+        |c: &PersistentVolumeClaim| c.status.as_ref().and_then(|s| s.current_volume_attributes_class_name.clone());
+    let shown = world.until_one("c", "its attributes", |c| now(c).is_some()).await;
+    assert_eq!(now(&shown).as_deref(), Some("silver"));
+    for name in ["silver", "gold"] {
+        classes.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    until_in(classes.clone(), "the end of the one that nobody names", |all: &[VolumeAttributesClass]| all.len() == 1)
+        .await;
+    let class = serde_json::from_value(
+        json!({"metadata": {"name": "gold"}, "driverName": "disks.example.com", "parameters": {"tier": "gold"}}),
+    );
+    classes.create(&Default::default(), &class.unwrap()).await.unwrap();
+    // What upstream's external-resizer writes as it has a driver change the volume.
+    world.merge::<PersistentVolumeClaim>("c", json!({"spec": {"volumeAttributesClassName": "gold"}})).await;
+    let target = json!({"targetVolumeAttributesClassName": "gold", "status": "InProgress"});
+    let conditions = json!([{"type": "ModifyingVolume", "status": "True"}]);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(world.client.clone(), "default");
+    let write = async |status: serde_json::Value| {
+        let patch = kube::api::Patch::Merge(json!({"status": status}));
+        claims.patch_status("c", &Default::default(), &patch).await.unwrap()
+    };
+    let under_way = write(json!({"modifyVolumeStatus": target, "conditions": conditions})).await;
+    let status = under_way.status.unwrap();
+    assert_eq!(json!(status.modify_volume_status), target);
+    assert_eq!(status.current_volume_attributes_class_name.as_deref(), Some("silver"));
+    let changed = kube::api::Patch::Merge(json!({"spec": {"volumeAttributesClassName": "gold"}}));
+    volumes(&world).patch("v", &Default::default(), &changed).await.unwrap();
+    write(json!({"modifyVolumeStatus": null, "conditions": null, "currentVolumeAttributesClassName": "gold"})).await;
+    let gone = |all: &[VolumeAttributesClass]| all.iter().all(|class| class.name_any() == "gold");
+    until_in(classes.clone(), "the end of the former one", gone).await;
+    let refused = kube::api::Patch::Merge(json!({"spec": {"volumeAttributesClassName": null}}));
+    let error = claims.patch("c", &Default::default(), &refused).await.unwrap_err().to_string();
+    assert!(
+        error.contains("update to nil is forbidden when status.currentVolumeAttributesClassName is not nil"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
