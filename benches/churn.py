@@ -73,9 +73,15 @@ def holdings():
     }
 
 
-ROUND = 200
+def memory_at_rest():
+    """Two looks of the daemon at itself later: what a burst needed is given back by then, what is kept stays."""
+    time.sleep(REST)
+    return memory()
+
+
+ROUND, REST = 200, 75
 run("warm", max(20, count // 10))
-time.sleep(2)
+at_rest = memory_at_rest()
 before, first, begin = holdings(), memory(), time.perf_counter()
 rounds = max(1, count // ROUND)
 header = ["", "before"] + [f"round {turn + 1}" for turn in range(rounds)]
@@ -95,4 +101,5 @@ for what, was in before.items():
     grown |= more
     print(f"{what:32}{was:>10}" + "".join(f"{now[what]:>10}" for now in seen) + ("   GROWN" if more else ""))
 print(f"{'memory of the platform, PSS MiB':32}{first:>10.1f}" + "".join(f"{size:>10.1f}" for size in sizes))
+print(f"{'the same at rest, before and after':32}{at_rest:>10.1f}{memory_at_rest():>10.1f}")
 sys.exit(grown)
