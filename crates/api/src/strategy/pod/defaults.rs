@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::access::{
-    at, ensure_object, fill, fill_number, fill_text, flag, get, int, items_mut, map, object_at_mut, object_mut, set,
-    text,
+    at, ensure_object, fill, fill_number, fill_text, flag, get, int, is_empty, items_mut, map, object_at_mut,
+    object_mut, remove, set, text,
 };
 
 /// The lists of a pod spec that hold containers.
@@ -43,8 +43,8 @@ fn default_whole(pod: &mut Value) {
     }
     let mut bare = pod.clone();
     if let Some(spec) = object_mut(&mut bare, "spec") {
-        super::super::access::remove(spec, "resources");
-        super::super::access::remove(spec, "overhead");
+        remove(spec, "resources");
+        remove(spec, "overhead");
     }
     let together = crate::quota::of_containers(&bare, "requests");
     let Some(resources) = object_at_mut(pod, &["spec", "resources"]) else { return };
@@ -89,6 +89,28 @@ pub fn default_pod_spec(spec: &mut Value) {
             default_container(container);
         }
     }
+    drop_disabled(spec);
+}
+
+/// Drops the fields of features that v1.36 has off unless they are asked for, as upstream does
+/// (`DropDisabledPodFields`): ClusterTrustBundleProjection, PodCertificateRequest, ContainerStopSignals, GenericWorkload.
+fn drop_disabled(spec: &mut Value) {
+    for volume in items_mut(spec, "volumes") {
+        let Some(projected) = object_mut(volume, "projected") else { continue };
+        for source in items_mut(projected, "sources") {
+            remove(source, "clusterTrustBundle");
+            remove(source, "podCertificate");
+        }
+    }
+    for list in CONTAINER_LISTS {
+        for container in items_mut(spec, list) {
+            let dropped = object_mut(container, "lifecycle").and_then(|lifecycle| remove(lifecycle, "stopSignal"));
+            if dropped.is_some() && is_empty(container, "lifecycle") {
+                remove(container, "lifecycle");
+            }
+        }
+    }
+    remove(spec, "schedulingGroup");
 }
 
 fn default_container(container: &mut Value) {

@@ -18,11 +18,6 @@ pub fn probes_and_hooks(faults: &mut Faults, path: &Path<'_>, container: &Value,
                 handler(faults, &path.field(hook), action, grace, true);
             }
         }
-        if let Some(signal) = get(lifecycle, "stopSignal").and_then(Value::as_str)
-            && !signal.starts_with("SIG")
-        {
-            faults.not_supported(&path.field("stopSignal"), signal, &["SIGINT", "SIGKILL", "SIGTERM"]);
-        }
     }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         let Some(probe) = get(container, name) else { continue };

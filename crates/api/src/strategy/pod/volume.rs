@@ -353,30 +353,10 @@ fn projected(faults: &mut Faults, path: &Path<'_>, source: &Value) {
                 file => local_non_reserved_path(faults, &path.field("path"), file),
             }
         }
-        if let Some(bundle) = get(projection, "clusterTrustBundle") {
-            count += 1;
-            trust_bundle(faults, &at.field("clusterTrustBundle"), bundle);
-            take(faults, path, &mut taken, text(bundle, "path"), text(bundle, "path"));
-        }
-        if get(projection, "podCertificate").is_some() {
-            count += 1;
-        }
         if count > 1 {
             faults.forbidden(&at, "may not specify more than 1 volume type per source");
         }
     }
-}
-
-fn trust_bundle(faults: &mut Faults, path: &Path<'_>, bundle: &Value) {
-    match (get(bundle, "name"), get(bundle, "signerName")) {
-        (Some(_), Some(_)) => faults.invalid(path, bundle, "only one of name and signerName may be used"),
-        (None, None) => faults.required(path, "either name or signerName must be specified"),
-        _ => {}
-    }
-    if text(bundle, "path").is_empty() {
-        faults.required(&path.field("path"), "");
-    }
-    local_non_reserved_path(faults, &path.field("path"), text(bundle, "path"));
 }
 
 fn take<'a>(faults: &mut Faults, path: &Path<'_>, taken: &mut Vec<&'a str>, file: &'a str, shown: &str) {

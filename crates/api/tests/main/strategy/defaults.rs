@@ -66,6 +66,28 @@ fn a_pod_gets_upstreams_defaults() {
 }
 
 #[test]
+fn fields_of_features_that_are_off_are_dropped() {
+    let sources = json!([
+        {"clusterTrustBundle": {"name": "a", "path": "ca.pem"}},
+        {"podCertificate": {"signerName": "example.com/s", "keyType": "ED25519"}},
+        {"configMap": {"name": "c"}},
+    ]);
+    let pod = defaulted(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+    "schedulingGroup": {"podGroupName": "g"},
+    "volumes": [{"name": "v", "projected": {"sources": sources}}],
+    "containers": [
+        {"name": "a", "image": "i:1", "lifecycle": {"stopSignal": "SIGUSR1"}},
+        {"name": "b", "image": "i:1", "lifecycle": {"stopSignal": "SIGUSR1", "preStop": {"sleep": {"seconds": 1}}}},
+    ]}}));
+    assert_eq!(pod["spec"]["volumes"][0]["projected"]["sources"], json!([{}, {}, {"configMap": {"name": "c"}}]));
+    assert_eq!(
+        (&pod["spec"]["schedulingGroup"], &pod["spec"]["containers"][0]["lifecycle"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(pod["spec"]["containers"][1]["lifecycle"], json!({"preStop": {"sleep": {"seconds": 1}}}));
+}
+
+#[test]
 fn an_image_is_pulled_always_only_if_its_tag_is_latest() {
     let table = [
         ("nginx", "Always"),
