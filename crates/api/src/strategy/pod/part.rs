@@ -131,18 +131,9 @@ pub fn validate_resize(new: &Value, old: &Value) -> Vec<Cause> {
     for (i, before) in list(old_spec, "initContainers").iter().enumerate() {
         let Some(container) = items_mut(&mut rest, "initContainers").nth(i) else { continue };
         let at = init.index(i);
-        let changed = !same(container, before);
         keep_cpu_and_memory(container, before);
         if !same(container, before) {
             faults.forbidden(&at, "only cpu and memory resources for init or sidecar containers are mutable");
-        }
-        let restarts =
-            || list(container, "resizePolicy").iter().any(|p| text(p, "restartPolicy") == "RestartContainer");
-        if changed && text(before, "restartPolicy") != "Always" && restarts() {
-            faults.forbidden(
-                &at,
-                "non-sidecar init containers with a resize policy of RestartContainer cannot be resized",
-            );
         }
     }
     if faults.count() == 0 && !same(&rest, old_spec) {

@@ -271,10 +271,9 @@ fn a_resize_changes_what_a_pod_has_as_a_whole() {
 fn a_resize_keeps_the_containers_and_may_change_those_that_come_first() {
     use api::strategy::pod::part;
     let mut pod = manifest("pod");
-    let policy = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
     pod["spec"]["initContainers"] = json!([
         {"name": "first", "image": "i", "resources": {"requests": {"cpu": "1"}}},
-        {"name": "second", "image": "i", "resources": {"requests": {"cpu": "1"}}, "resizePolicy": policy},
+        {"name": "second", "image": "i", "restartPolicy": "Always", "resources": {"requests": {"cpu": "1"}}},
     ]);
     let (old, _) = create(pod);
     let resized = |change: &dyn Fn(&mut Value)| {
@@ -285,10 +284,10 @@ fn a_resize_keeps_the_containers_and_may_change_those_that_come_first() {
     };
     let cpu = |i: usize| move |spec: &mut Value| spec["initContainers"][i]["resources"]["requests"]["cpu"] = json!("2");
     assert_eq!(resized(&cpu(0)), Vec::<String>::new());
+    assert_eq!(resized(&cpu(1)), Vec::<String>::new());
     assert_eq!(
-        resized(&cpu(1)),
-        ["spec.initContainers[1]: Forbidden: non-sidecar init containers with a resize policy of RestartContainer \
-          cannot be resized"]
+        resized(&|spec| spec["initContainers"][0]["resources"]["requests"]["ephemeral-storage"] = json!("1Gi")),
+        ["spec.initContainers[0]: Forbidden: only cpu and memory resources for init or sidecar containers are mutable"]
     );
     assert_eq!(
         resized(&|spec| spec["initContainers"][0]["name"] = json!("other")),
