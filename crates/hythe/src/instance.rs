@@ -11,6 +11,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::up;
+
 /// The directories and names of one instance.
 #[derive(Clone, Debug)]
 pub struct Instance {
@@ -204,6 +206,8 @@ impl Drop for Visit<'_> {
         let daemon = File::options().write(true).open(self.instance.path("hythe.pid"));
         let no_daemon = daemon.as_ref().map_or(true, |daemon| daemon.try_lock().is_ok());
         if no_daemon && self.lock.unlock().is_ok() && self.lock.try_lock().is_ok() {
+            // The filters that builds have compiled are compiled again.
+            let _ = fs::remove_dir_all(up::build_engine_config(self.instance).run_dir.join("filters"));
             remove_empty(&self.instance.run_dir());
             // Empty only if no other instance lives there.
             let _ = fs::remove_dir("/run/hythe");
