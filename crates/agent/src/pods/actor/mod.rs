@@ -59,8 +59,9 @@ impl PodView {
             let record = self.containers.iter().find(|r| r.name == container.name);
             record.and_then(|r| r.allocated.as_ref()).filter(|granted| container.resources.as_ref() != Some(granted))
         };
-        let declared = self.pod.spec.as_ref().and_then(|s| s.resources.clone()).unwrap_or_default();
-        let whole = self.whole.as_ref().filter(|granted| **granted != declared);
+        let none = ResourceRequirements::default();
+        let declared = self.pod.spec.as_ref().and_then(|s| s.resources.as_ref()).unwrap_or(&none);
+        let whole = self.whole.as_ref().filter(|granted| *granted != declared);
         let spec = self.pod.spec.iter();
         if whole.is_none() && !spec.flat_map(container::of).any(|(_, c)| differs(c).is_some()) {
             return Arc::clone(&self.pod);
