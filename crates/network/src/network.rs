@@ -368,9 +368,9 @@ fn check(config: &NetworkConfig) -> Result<Ipv4Addr, NetworkError> {
     }) {
         return refuse(format!("{name:?} is no name for a bridge"));
     }
-    match config.gateway.or_else(|| host::gateway_of(config.pod_cidr)) {
-        Some(gateway) if config.pod_cidr.prefix() <= 29 => Ok(gateway),
-        _ => refuse(format!("the pod range {} is too small: /29 is the least", config.pod_cidr)),
+    match config.gateway.or_else(|| config.pod_cidr.first_host4()) {
+        Some(gateway) if config.pod_cidr.prefix() <= 31 => Ok(gateway),
+        _ => refuse(format!("the pod range {} is too small: /31 is the least", config.pod_cidr)),
     }
 }
 

@@ -10,6 +10,7 @@ use engine::content::{Image, Reference};
 use super::options::{Healthcheck, HostOptions, Options, RestartPolicy};
 use super::{disks, mounts};
 use crate::error::{ApiError, Result};
+use crate::http::Version;
 
 /// Less memory than this starts nothing.
 const LEAST_MEMORY: i64 = 6 << 20;
@@ -26,6 +27,29 @@ pub(super) fn platform(wanted: &str, image: &Image, name: &str) -> Result<()> {
             "image with reference {shown} was found but its platform ({}/{}) does not match the specified platform ({wanted})",
             image.config.os, image.config.architecture
         )));
+    }
+    Ok(())
+}
+
+/// Refuses what the client's version of the API has not, or what does not go with the kind of a mount.
+pub(super) fn mounts_of_version(version: Version, host: &HostOptions) -> Result<()> {
+    for mount in &host.mounts {
+        let others = [
+            ("VolumeOptions", "volume", mount.volume_options.is_some()),
+            ("BindOptions", "bind", mount.bind_options.is_some()),
+            ("TmpfsOptions", "tmpfs", mount.tmpfs_options.is_some()),
+        ];
+        let stray = others.iter().find(|(_, kind, given)| *given && mount.kind != *kind);
+        if let Some((options, ..)) = stray.filter(|_| version >= Version(42)) {
+            return Err(ApiError::bad(format!("{options} must not be specified on mount type {:?}", mount.kind)));
+        }
+        let part = mount.volume_options.as_ref().is_some_and(|options| !options.subpath.is_empty());
+        if part && version < Version(45) {
+            return Err(ApiError::bad("VolumeOptions.Subpath needs API v1.45 or newer"));
+        }
+        if mount.kind == "image" && version < Version(48) {
+            return Err(ApiError::bad("Mount type \"Image\" needs API v1.48 or newer"));
+        }
     }
     Ok(())
 }

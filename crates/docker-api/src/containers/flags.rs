@@ -98,7 +98,7 @@ pub const RUN_FLAGS: &[Flag] = flags![
     ("--memory-reservation", State::Served, ""),
     ("--memory-swap", State::Served, ""),
     ("--memory-swappiness", State::Served, "on cgroup v1; dropped with a warning on v2, which has no such thing"),
-    ("--mount", State::Served, "bind, volume, tmpfs"),
+    ("--mount", State::Served, "bind, volume, tmpfs, image"),
     ("--name", State::Served, ""),
     ("--network", State::Served, "bridge, host, none, container:NAME, user-defined"),
     ("--network-alias", State::Served, ""),

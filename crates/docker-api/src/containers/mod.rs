@@ -26,6 +26,7 @@ mod remove;
 mod root;
 mod security;
 mod shm;
+mod shown;
 mod signal;
 mod spec;
 mod start;

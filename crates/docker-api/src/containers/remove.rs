@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::life;
+use super::{life, shown};
 use super::record::Status;
 use super::table::Container;
 use crate::daemon::Daemon;
@@ -106,6 +106,7 @@ async fn take_away_in(
     let removed = blocking(move || {
         at.config.content.remove_snapshot(&of.id)?;
         let record = of.snapshot();
+        shown::let_go(&at, &record)?;
         at.containers.forget(&of)?;
         for volume in record.anonymous_volumes.iter().filter(|_| volumes) {
             if !at.containers.all().iter().any(|other| other.record().uses_volume(volume)) {

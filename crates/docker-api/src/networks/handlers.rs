@@ -187,7 +187,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             }
         };
         if !config.gateway.is_empty() {
-            own_gateway = Some(inside("gateway", &config.gateway)?).filter(|own| Some(*own) != subnet.nth4(1));
+            own_gateway = Some(inside("gateway", &config.gateway)?).filter(|own| Some(*own) != subnet.first_host4());
         }
         for (name, address) in &config.auxiliary_addresses {
             reserved.insert(name.clone(), inside("auxiliary address", address)?);
@@ -240,7 +240,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
 }
 
 /// A network of fewer addresses has no room for the host and a container.
-const SMALLEST: u8 = 29;
+const SMALLEST: u8 = 31;
 
 /// Refuses what would otherwise be another network than the one that was asked for.
 fn unserved(request: &CreateRequest) -> Result<()> {

@@ -218,8 +218,22 @@ fn containers_get_their_addresses_from_the_range_for_them() {
     assert_eq!(addresses, [format!("{base}4"), format!("{base}5")]);
     let full = world.docker(&["run", "--rm", "--network", "few", "busybox", "true"]).fails(125);
     assert!(full.contains("no available IPv4 addresses"), "{full}");
-    let narrow = world.docker(&["network", "create", "--subnet", "192.168.211.0/31", "no"]).fails(1);
-    assert!(narrow.contains("invalid subnet 192.168.211.0/31"), "{narrow}");
+    // The smallest ranges have room for one beside the gateway.
+    let prefix = subnet.strip_suffix("128/25").unwrap();
+    for (range, gateway, own) in [("0/30", "1", "2"), ("8/31", "8", "9")] {
+        world.docker(&["network", "create", "--subnet", &format!("{prefix}{range}"), "tiny"]).ok();
+        world.docker(&["run", "-d", "--name", "only", "--network", "tiny", "busybox", "sleep", "1000"]).ok();
+        let shown = "{{.NetworkSettings.Networks.tiny.IPAddress}} {{.NetworkSettings.Networks.tiny.Gateway}}";
+        assert_eq!(world.docker(&["inspect", "-f", shown, "only"]).ok(), format!("{prefix}{own} {prefix}{gateway}"));
+        world.docker(&["exec", "only", "ping", "-c", "1", &format!("{prefix}{gateway}")]).ok();
+        assert!(world.docker(&["exec", "only", "nslookup", "only"]).ok().contains(&format!("{prefix}{own}")));
+        let full = world.docker(&["run", "--rm", "--network", "tiny", "busybox", "true"]).fails(125);
+        assert!(full.contains("no available IPv4 addresses"), "{full}");
+        world.docker(&["rm", "-f", "only"]).ok();
+        world.docker(&["network", "rm", "tiny"]).ok();
+    }
+    let narrow = world.docker(&["network", "create", "--subnet", "192.168.211.0/32", "no"]).fails(1);
+    assert!(narrow.contains("invalid subnet 192.168.211.0/32"), "{narrow}");
     let outside = world.docker(&["network", "create", "--subnet", &subnet, "--ip-range", "1.2.3.0/28", "no"]).fails(1);
     assert!(outside.contains("no matching subnet for range 1.2.3.0/28"), "{outside}");
 }
