@@ -8,7 +8,7 @@ use std::{
 use flate2::{Compression, write::ZlibEncoder};
 use http::StatusCode;
 use http_ends::{Client, Names, Trust};
-use sidecars::git::{
+use git::{
     CheckoutError, Kind, ObjectError, Oid, Pack, PackError, Packets, Remote, RemoteError, apply, checkout, entries,
 };
 

@@ -194,8 +194,14 @@ pub(super) fn limits(host: &HostOptions) -> Result<()> {
     if host.nano_cpus > 0 && host.cpu_quota > 0 {
         return bad("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
     }
-    if host.io_maximum_bandwidth != 0 || host.io_maximum_iops != 0 {
-        return bad("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps");
+    if host.cpu_realtime_period != 0 || host.cpu_realtime_runtime != 0 {
+        return bad("kernel does not support CPU real-time scheduler");
+    }
+    if host.io_maximum_bandwidth != 0 {
+        return bad("invalid option: QoS maximum bandwidth configuration is not supported on linux");
+    }
+    if host.io_maximum_iops != 0 {
+        return bad("invalid option: QoS maximum IOPs configuration is not supported on linux");
     }
     let cpus = crate::system::processors();
     if host.nano_cpus < 0 || host.nano_cpus > cpus as i64 * 1_000_000_000 {
@@ -313,6 +319,9 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
     }
     if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
         return bad("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
+    }
+    if !matches!(host.isolation.to_ascii_lowercase().as_str(), "" | "default") {
+        return Err(ApiError::bad(format!("invalid isolation ({}): linux only supports 'default'", host.isolation)));
     }
     if host.auto_remove && host.restart_policy.name != "no" {
         return bad("can't create 'AutoRemove' container with restart policy");

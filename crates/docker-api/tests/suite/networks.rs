@@ -327,6 +327,8 @@ fn contrary_options_are_refused_before_anything_is_looked_up() {
         (&["--cpu-shares", "-1"], "invalid CPU shares (-1): value must be a positive integer"),
         (&["--link", "nobody:alias"], "could not get container for nobody"),
         (&["-v", "named:/m:copy"], "invalid mode: copy"),
+        (&["--isolation", "vm"], "invalid isolation (vm): linux only supports 'default'"),
+        (&["--cpu-rt-runtime", "1000"], "kernel does not support CPU real-time scheduler"),
         (&["-w", "/bin/busybox"], "Cannot mkdir: /bin/busybox is not a directory"),
     ] {
         let text = world.docker(&[&["create"], options, &["busybox", "true"]].concat()).fails(1);
