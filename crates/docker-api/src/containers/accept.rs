@@ -17,7 +17,7 @@ const LEAST_MEMORY: i64 = 6 << 20;
 const DEFAULT_SHM: i64 = 64 << 20;
 
 /// Refuses another platform than the image's, so that the client pulls.
-pub(super) fn platform(wanted: &str, image: &Image, name: &str) -> Result<()> {
+pub(crate) fn platform(wanted: &str, image: &Image, name: &str) -> Result<()> {
     let mut parts = wanted.split('/');
     let (os, architecture) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let differs = |wanted: &str, own: &str| !wanted.is_empty() && !own.is_empty() && wanted != own;
