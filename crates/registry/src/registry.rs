@@ -2,9 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use engine::content::{
-    Collected, Content, ContentError, Credentials, PullOptions, Repository, Secret, Upstream,
-};
+use engine::content::{Collected, Content, ContentError, Credentials, PullOptions, Repository, Secret, Upstream};
 
 use crate::{failure::Failure, htpasswd::Htpasswd, sessions::Sessions, sweep::Sweep};
 

@@ -93,7 +93,9 @@ impl Stage {
         for (source, repository) in found {
             let fail = |what: String| Kind::invalid(format!("ADD failed: {source}: {what}"));
             if copying.keep_git {
-                return Err(fail("--keep-git-dir is not supported by this builder, which fetches no history".into()).into());
+                return Err(
+                    fail("--keep-git-dir is not supported by this builder, which fetches no history".into()).into()
+                );
             }
             let files = repository.check_out(&self.work.scratch("git"), self.work.settings.max_bytes).await;
             let files = files.map_err(fail)?;
@@ -112,8 +114,7 @@ impl Stage {
         copying: &mut Copying,
         destination: &str,
     ) -> Result<Vec<(String, std::path::PathBuf, Option<i64>)>, Failure> {
-        let (urls, local): (Vec<String>, Vec<String>) =
-            copying.sources.drain(..).partition(|s| fetch::is_url(s));
+        let (urls, local): (Vec<String>, Vec<String>) = copying.sources.drain(..).partition(|s| fetch::is_url(s));
         copying.sources = local;
         if copying.checksum.is_some() && (urls.len() != 1 || !copying.sources.is_empty()) {
             return Err(Kind::invalid("checksum can't be specified for multiple or local sources").into());

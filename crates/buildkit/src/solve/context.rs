@@ -63,7 +63,8 @@ impl Files<'_> {
                 if own {
                     return Ok(Definition { repository, ..self.local_definition().await? });
                 }
-                let missing = || Failed::words(format!("failed to read dockerfile: open {name}: no such file or directory"));
+                let missing =
+                    || Failed::words(format!("failed to read dockerfile: open {name}: no such file or directory"));
                 let text = read_below(&directory, &name)?.ok_or_else(missing)?;
                 Ok(Definition { name, text, ignore: Some(Vec::new()), archive: None, repository })
             }

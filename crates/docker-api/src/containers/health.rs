@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
-use super::{MAIN, random_id};
 use super::record::{Health, HealthResult, Record, Status};
 use super::table::Container;
+use super::{MAIN, random_id};
 use crate::daemon::Daemon;
 use crate::time;
 

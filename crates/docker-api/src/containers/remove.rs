@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::{life, shown};
 use super::record::Status;
 use super::table::Container;
+use super::{life, shown};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, empty};

@@ -14,8 +14,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::record::Record;
-use super::{shown, start};
 use super::table::Container;
+use super::{shown, start};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
 use crate::volumes::subpath;

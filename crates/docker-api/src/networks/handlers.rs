@@ -269,9 +269,8 @@ fn unserved(request: &CreateRequest) -> Result<()> {
 /// Refuses ways to treat what goes by the gateway that there are not.
 fn gateway_modes(request: &CreateRequest) -> Result<()> {
     for option in ["gateway_mode_ipv4", "gateway_mode_ipv6"].map(|name| format!("com.docker.network.bridge.{name}")) {
-        let wrong = |value: &str, why: &str| {
-            Err(ApiError::bad(format!("failed to parse {option} value: {value} ({why})")))
-        };
+        let wrong =
+            |value: &str, why: &str| Err(ApiError::bad(format!("failed to parse {option} value: {value} ({why})")));
         match request.options.get(&option).map(String::as_str) {
             None | Some("" | "nat" | "nat-unprotected" | "routed") => {}
             Some("isolated") if request.internal => {}

@@ -338,6 +338,32 @@ fn contrary_options_are_refused_before_anything_is_looked_up() {
 }
 
 #[test]
+fn a_containers_link_has_the_name_and_the_settings_that_were_asked_for() {
+    let world = World::new();
+    let network = "name=bridge,\"driver-opt=com.docker.network.endpoint.ifname=front\",\
+                   \"driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1\"";
+    let look = ["cat", "/proc/sys/net/ipv4/conf/front/log_martians"];
+    assert_eq!(world.docker(&[&["run", "--rm", "--network", network, "busybox"], &look[..]].concat()).ok(), "1");
+    world.docker(&["network", "create", "other"]).ok();
+    world.docker(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
+    let option = "com.docker.network.endpoint.ifname=back";
+    world.docker(&["network", "connect", "--driver-opt", option, "other", "up"]).ok();
+    assert_eq!(world.docker(&["exec", "up", "ls", "/sys/class/net"]).ok(), "back\neth0\nlo");
+    let wrong = "name=bridge,driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.ip_forward=1";
+    let text = world.docker(&["run", "--rm", "--network", wrong, "busybox", "true"]).fails(125);
+    assert!(text.contains("unrecognised network interface sysctl 'net.ipv4.ip_forward=1'"), "{text}");
+    for (options, said) in [
+        (&["-o", "com.docker.network.bridge.gateway_mode_ipv4=odd"][..], "unknown gateway mode odd"),
+        (&["-o", "com.docker.network.bridge.gateway_mode_ipv4=isolated"], "only be used for an internal network"),
+        (&["--subnet", "10.9.0.5/24"], "invalid subnet 10.9.0.5/24: it should be 10.9.0.0/24"),
+        (&["--subnet", "10.9.0.0/24", "--subnet", "10.8.0.0/24"], "doesn't support multiple subnets"),
+    ] {
+        let text = world.docker(&[&["network", "create"], options, &["no"]].concat()).fails(1);
+        assert!(text.contains(said), "{options:?}: {text}");
+    }
+}
+
+#[test]
 fn a_bridge_has_the_name_and_the_largest_packet_that_were_asked_for() {
     let world = World::new();
     let name = format!("br-{}", std::process::id());
