@@ -14,9 +14,10 @@ const LIMIT: u64 = 16 << 30;
 const DOCKERFILE: u64 = 1 << 20;
 
 /// What a request's context lasts as long as.
+#[allow(dead_code, reason = "held for their drop")]
 pub(super) enum Held {
     File(tempfile::NamedTempFile),
-    Directory(#[allow(dead_code, reason = "held for its drop")] tempfile::TempDir),
+    Directory(tempfile::TempDir),
 }
 
 /// Fetches what a URL names and makes it a request's context.

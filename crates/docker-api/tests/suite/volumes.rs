@@ -126,7 +126,8 @@ fn an_image_may_be_mounted_to_be_read() {
         text.contains("invalid mount config for type \"image\": subpath must be a relative path within the volume"),
         "{text}"
     );
-    let text = world.docker(&["create", "--mount", "type=image,source=nosuch,target=/m", "busybox", "true"]).fails(1);
+    let missing = ["create", "--pull", "never", "--mount", "type=image,source=nosuch,target=/m", "busybox", "true"];
+    let text = world.docker(&missing).fails(1);
     assert!(text.contains("No such image: nosuch:latest"), "{text}");
     let old = [("DOCKER_API_VERSION", "1.47")];
     let mut command = world.client(&["create", "--mount", "type=image,source=shown,target=/m", "busybox", "true"]);
