@@ -50,7 +50,9 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) {
         }
     }
     let content = &daemon.config.content;
-    for id in content.snapshot_ids().iter().filter(|id| owner(id).is_some_and(|owner| !known(owner))) {
+    // One whose record could not be read is nobody's to remove.
+    let recorded = |id: &str| known(id) || daemon.config.data_dir.join("containers").join(id).exists();
+    for id in content.snapshot_ids().iter().filter(|id| owner(id).is_some_and(|owner| !recorded(owner))) {
         if let Err(error) = content.remove_snapshot(id) {
             tracing::warn!(snapshot = id, %error, "the layer of a removed container was not removed");
         }
