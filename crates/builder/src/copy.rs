@@ -32,6 +32,8 @@ pub(crate) struct Copy {
     pub from: Option<Origin>,
     /// Files that were fetched: their names, and where they are.
     pub fetched: Vec<(String, PathBuf, Option<i64>)>,
+    /// Directories of repositories' files.
+    pub repositories: Vec<PathBuf>,
 }
 
 /// One thing to be copied.
@@ -91,6 +93,10 @@ impl Copy {
         for (name, path, modified) in &self.fetched {
             let file = File::open(path).map_err(|e| Kind::io("open", path, e))?.into();
             sources.push(Source::Fetched { name: name.clone(), file, modified: *modified });
+        }
+        for path in &self.repositories {
+            let files = Origin::Directory(path.clone()).root(work)?;
+            sources.push(Source::Tree(files.tree("", &exclude).map_err(|error| self.failed(error))?));
         }
         for inline in &self.copying.inline {
             sources.push(Source::Inline { name: inline.name.clone(), data: inline.data.clone().into_bytes() });

@@ -94,11 +94,3 @@ fn chain(error: &dyn std::error::Error) -> String {
 pub(crate) fn is_url(source: &str) -> bool {
     source.starts_with("http://") || source.starts_with("https://")
 }
-
-/// Whether a source of `ADD` is a repository, which this builder does not clone.
-pub(crate) fn is_git(source: &str) -> bool {
-    source.starts_with("git@")
-        || source.starts_with("git://")
-        || source.starts_with("ssh://")
-        || (is_url(source) && source.split('#').next().is_some_and(|url| url.ends_with(".git")))
-}

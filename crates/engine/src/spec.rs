@@ -33,6 +33,9 @@ pub struct SandboxSpec {
     pub user_ids: Option<IdRange>,
     /// Cgroup directory between the engine's root and this sandbox (`burstable`); empty for none.
     pub cgroup_parent: String,
+    /// There is one container at most, and the sandbox's cgroup is its own: what looks for a container by the last part of
+    /// its group's path finds the sandbox's id. `resources` are the container's alone then.
+    pub single: bool,
     /// Limits of the whole sandbox.
     pub resources: Resources,
     /// Memory file systems made in the sandbox's own mount namespace, visible only to its containers (as mount

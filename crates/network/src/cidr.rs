@@ -61,6 +61,20 @@ impl Cidr {
         self.contains(address.into()).then_some(address)
     }
 
+    /// The places of an IPv4 range that hosts may have: not the first, which names the network, nor the last, which is for
+    /// all, but in a range too small for either (RFC 3021). Empty for IPv6.
+    pub fn hosts4(&self) -> std::ops::Range<u32> {
+        match self.size4() {
+            size @ 0..=2 => 0..size as u32,
+            size => 1..(size - 1) as u32,
+        }
+    }
+
+    /// The first address of an IPv4 range that a host may have; `None` for IPv6.
+    pub fn first_host4(&self) -> Option<Ipv4Addr> {
+        self.nth4(self.hosts4().start)
+    }
+
     /// The number of addresses of an IPv4 range; 0 for IPv6.
     pub fn size4(&self) -> u64 {
         match self.address {
@@ -139,6 +153,14 @@ mod tests {
         assert!(one.contains("10.0.0.7".parse().unwrap()));
         assert!(!one.contains("10.0.0.6".parse().unwrap()));
         assert!("::/0".parse::<Cidr>().unwrap().contains("fd00::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn ranges_of_two_addresses_and_fewer_are_all_hosts() {
+        let hosts = |text: &str| text.parse::<Cidr>().unwrap().hosts4();
+        assert_eq!([hosts("10.0.0.0/24"), hosts("10.0.0.0/30")], [1..255, 1..3]);
+        assert_eq!([hosts("10.0.0.0/31"), hosts("10.0.0.7/32")], [0..2, 0..1]);
+        assert_eq!([hosts("0.0.0.0/0"), hosts("fd00::/64")], [1..u32::MAX, 0..0]);
     }
 
     #[test]

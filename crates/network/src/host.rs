@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use crate::hash::{fnv1a32, fnv1a64};
 use crate::netlink::Links;
 use crate::routes::routes;
-use crate::{Cidr, NetworkConfig, NetworkError};
+use crate::{NetworkConfig, NetworkError};
 
 /// The bridge's name: `hy-` and eight hexadecimal digits (interface names end at 15 characters).
 pub(crate) fn bridge_name(instance: &str) -> String {
@@ -80,11 +80,6 @@ pub(crate) fn prepare(
             .map_err(NetworkError::netlink("add the route to the Services"))?;
     }
     Ok(index)
-}
-
-/// The range's own network and the node's address in it.
-pub(crate) fn gateway_of(range: Cidr) -> Option<Ipv4Addr> {
-    range.nth4(1)
 }
 
 /// Whether a setting may be absent from the kernel.

@@ -37,9 +37,6 @@ pub(crate) struct Leases {
     next: u32,
 }
 
-/// The network address comes first, and the last address is the broadcast address.
-const FIRST: u32 = 1;
-const RESERVED_LAST: u32 = 1;
 /// Beside the leases: the position of the last address handed out.
 const CURSOR: &str = ".next";
 
@@ -52,8 +49,9 @@ impl Leases {
         reserved: impl IntoIterator<Item = Ipv4Addr>,
     ) -> Result<Leases, NetworkError> {
         fs::create_dir_all(&directory).map_err(NetworkError::file("create", &directory))?;
-        let ends = [range.nth4(0), range.nth4((range.size4() - 1) as u32)];
-        let reserved = reserved.into_iter().chain(ends.into_iter().flatten()).collect();
+        let hosts = range.hosts4();
+        let ends = [0, (range.size4() - 1) as u32].into_iter().filter(|end| !hosts.contains(end));
+        let reserved = reserved.into_iter().chain(ends.filter_map(|end| range.nth4(end))).collect();
         let mut leases = Leases { range, leases: BTreeMap::new(), taken: HashSet::new(), reserved, next: 0, directory };
         let entries = fs::read_dir(&leases.directory).map_err(NetworkError::file("read", &leases.directory))?;
         for entry in entries {
@@ -74,7 +72,7 @@ impl Leases {
             }
         }
         let cursor = fs::read_to_string(leases.directory.join(CURSOR)).ok();
-        leases.next = cursor.and_then(|text| text.trim().parse().ok()).unwrap_or(FIRST);
+        leases.next = cursor.and_then(|text| text.trim().parse().ok()).unwrap_or(hosts.start);
         Ok(leases)
     }
 
@@ -156,14 +154,11 @@ impl Leases {
     /// The next free address after the last one handed out.
     fn free(&mut self) -> Result<Ipv4Addr, NetworkError> {
         let exhausted = NetworkError::AddressesExhausted(self.range);
-        let end = u32::try_from(self.range.size4()).unwrap_or(u32::MAX).saturating_sub(RESERVED_LAST);
-        if end <= FIRST {
-            return Err(exhausted);
-        }
-        let span = end - FIRST;
-        let start = self.next.clamp(FIRST, end) - FIRST;
+        let hosts = self.range.hosts4();
+        let span = hosts.end - hosts.start;
+        let start = self.next.clamp(hosts.start, hosts.end) - hosts.start;
         for step in 0..span {
-            let index = FIRST + (start + step) % span;
+            let index = hosts.start + (start + step) % span;
             let Some(ip) = self.range.nth4(index) else { continue };
             if !self.taken.contains(&ip) && !self.reserved.contains(&ip) {
                 self.next = index + 1;
@@ -231,6 +226,17 @@ mod tests {
         assert!(matches!(leases.lease("g", &[]), Err(NetworkError::AddressesExhausted(_))));
         leases.release("d").unwrap();
         assert_eq!(leases.lease("g", &[]).unwrap(), Ipv4Addr::new(10, 0, 0, 5));
+    }
+
+    #[test]
+    fn a_range_of_two_has_one_address_beside_the_gateways() {
+        let directory = tempfile::tempdir().unwrap();
+        let range: Cidr = "10.0.0.4/31".parse().unwrap();
+        let mut leases = Leases::open(directory.path().to_owned(), range, range.first_host4()).unwrap();
+        assert_eq!(leases.lease("a", &[]).unwrap(), Ipv4Addr::new(10, 0, 0, 5));
+        assert!(matches!(leases.lease("b", &[]), Err(NetworkError::AddressesExhausted(_))));
+        leases.release("a").unwrap();
+        assert_eq!(leases.lease("b", &[]).unwrap(), Ipv4Addr::new(10, 0, 0, 5));
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Namespace {
     }
 
     /// Writes settings (names below `/proc/sys/net`) inside a namespace made elsewhere.
-    pub(crate) fn set(path: &Path, settings: Vec<(String, &'static str)>) -> Result<(), NetworkError> {
+    pub(crate) fn set(path: &Path, settings: Vec<(String, String)>) -> Result<(), NetworkError> {
         inside(path, "change settings in a namespace", move || {
             settings.iter().try_for_each(|(name, value)| fs::write(Path::new("/proc/sys/net").join(name), value))
         })

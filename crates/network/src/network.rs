@@ -55,6 +55,9 @@ pub struct NetworkConfig {
     pub isolation: Option<Isolation>,
 }
 
+/// What a pod's first link is called inside, where nothing else is asked for.
+const POD_INTERFACE: &str = "eth0";
+
 /// The node's network. Cheap to clone; all clones are one.
 ///
 /// All methods block: attach about 2 ms, detach about 4 ms, the rest less, apart from `open` and `purge`.
@@ -158,13 +161,17 @@ impl Network {
     /// As [`Network::attach`], with a namespace that belongs to a user namespace of the pod's own, in which the ids from
     /// 0 are `users`: processes that live in it have rights over the pod's network, and none over the node's.
     pub fn attach_for(&self, pod: &PodAttach, users: Option<UserIds>) -> Result<PodNetwork, NetworkError> {
+        self.attach_as(pod, POD_INTERFACE, users)
+    }
+
+    fn attach_as(&self, pod: &PodAttach, interface: &str, users: Option<UserIds>) -> Result<PodNetwork, NetworkError> {
         let inner = &*self.inner;
         let _turn = inner.turn(&pod.id);
         let ip = inner.pods.lock().leases.lease(&pod.id, &pod.host_ports)?;
         let path = inner.namespaces.join(&pod.id);
         let linked = match namespace::is_mounted(&path) {
             true => Ok(()),
-            false => inner.connect(&pod.id, ip, &path, users),
+            false => inner.connect(&pod.id, ip, &path, interface, users),
         };
         let attached = linked.and_then(|()| inner.services.set_host_ports(&pod.id, &pod.host_ports, ip));
         if let Err(error) = attached {
@@ -303,11 +310,18 @@ impl Inner {
         closed
     }
 
-    fn connect(&self, id: &str, ip: Ipv4Addr, path: &Path, users: Option<UserIds>) -> Result<(), NetworkError> {
+    fn connect(
+        &self,
+        id: &str,
+        ip: Ipv4Addr,
+        path: &Path,
+        interface: &str,
+        users: Option<UserIds>,
+    ) -> Result<(), NetworkError> {
         let mut namespace = Namespace::create(path, users)?;
         let port = host::port_name(&self.instance, id);
         let mac = self.pods.lock().leases.mac(id, ip);
-        let pod = PodSide { netns: namespace.fd(), mac, interface: "eth0", index: POD_INDEX };
+        let pod = PodSide { netns: namespace.fd(), mac, interface, index: POD_INDEX };
         {
             let links = &mut self.pods.lock().links;
             let mut created = links.create_veth(&port, self.bridge_index, self.mtu, &pod);
@@ -334,7 +348,7 @@ impl Inner {
 
     fn describe(&self, id: &str, ip: Ipv4Addr, netns: PathBuf) -> PodNetwork {
         let mac = self.pods.lock().leases.mac(id, ip);
-        PodNetwork { netns, ip, gateway: self.gateway, mac, interface: "eth0" }
+        PodNetwork { netns, ip, gateway: self.gateway, mac, interface: POD_INTERFACE }
     }
 }
 
@@ -368,9 +382,9 @@ fn check(config: &NetworkConfig) -> Result<Ipv4Addr, NetworkError> {
     }) {
         return refuse(format!("{name:?} is no name for a bridge"));
     }
-    match config.gateway.or_else(|| host::gateway_of(config.pod_cidr)) {
-        Some(gateway) if config.pod_cidr.prefix() <= 29 => Ok(gateway),
-        _ => refuse(format!("the pod range {} is too small: /29 is the least", config.pod_cidr)),
+    match config.gateway.or_else(|| config.pod_cidr.first_host4()) {
+        Some(gateway) if config.pod_cidr.prefix() <= 31 => Ok(gateway),
+        _ => refuse(format!("the pod range {} is too small: /31 is the least", config.pod_cidr)),
     }
 }
 

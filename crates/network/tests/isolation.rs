@@ -126,7 +126,7 @@ fn a_member_may_choose_its_hardware_address_and_keeps_it_over_a_restart() {
     let network = open(&machine, "chosen", 42, false);
     let mac = [0x02, 0x42, 0xac, 0x11, 0x00, 0x09];
     let wanted = Addresses { ip: None, mac: Some(mac) };
-    let a = network.attach_at(&PodAttach { id: "a".into(), host_ports: vec![] }, wanted, None).unwrap();
+    let a = network.attach_at(&PodAttach { id: "a".into(), host_ports: vec![] }, wanted, None, None).unwrap();
     let b = attach(&network, "b");
     assert_eq!(a.mac, mac);
     assert!(at(&a.netns, || ip("link show eth0")).contains("02:42:ac:11:00:09"));

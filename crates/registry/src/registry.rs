@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use engine::content::{Collected, Content, ContentError, PullOptions, Repository, Upstream};
+use engine::content::{Collected, Content, ContentError, Credentials, PullOptions, Repository, Secret, Upstream};
 
 use crate::{failure::Failure, htpasswd::Htpasswd, sessions::Sessions, sweep::Sweep};
 
@@ -59,23 +59,51 @@ pub struct Mirror {
 const GRACE: Duration = Duration::from_secs(60);
 
 impl Mirror {
-    /// From a URL (`https://host[:port]`; with `http://` it is spoken to in the clear) or a bare `host[:port]`.
+    /// From a URL (`https://[user:password@]host[:port]`; with `http://` it is spoken to in the clear) or a bare
+    /// `host[:port]`. What else than letters and digits is in a password may be written as `%HH`.
     pub fn at(url: &str) -> Self {
         let mut options = PullOptions::default();
         let bare = url.trim_end_matches('/');
-        let registry = match bare.strip_prefix("http://") {
-            Some(host) => {
-                options.insecure_registries.push(host.to_owned());
+        let plain = bare.strip_prefix("http://");
+        let registry = plain.or_else(|| bare.strip_prefix("https://")).unwrap_or(bare);
+        let registry = match registry.rsplit_once('@') {
+            Some((login, host)) => {
+                let (username, password) = login.split_once(':').unwrap_or((login, ""));
+                let (username, password) = (decoded(username), Secret(decoded(password)));
+                options.credentials.push(Credentials::Basic { username, password });
                 host
             }
-            None => bare.strip_prefix("https://").unwrap_or(bare),
+            None => registry,
         };
+        if plain.is_some() {
+            options.insecure_registries.push(registry.to_owned());
+        }
         let registry = match registry {
             "registry-1.docker.io" | "index.docker.io" => "docker.io",
             other => other,
         };
         Self { registry: registry.to_owned(), options, limit: None, grace: GRACE }
     }
+}
+
+/// Text of a URL: `%HH` stands for a byte.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        match byte.filter(|_| *first == b'%') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Why a registry can't be opened.
@@ -151,5 +179,29 @@ impl Registry {
             Ok(result) => result.map_err(Into::into),
             Err(error) => Err(Failure::internal(&error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstreams_address_may_carry_a_login() {
+        let at = |url: &str| {
+            let mirror = Mirror::at(url);
+            let login = mirror.options.credentials.into_iter().next().map(|credentials| match credentials {
+                Credentials::Basic { username, password } => format!("{username} {}", password.0),
+                other => format!("{other:?}"),
+            });
+            (mirror.registry, login.unwrap_or_default(), mirror.options.insecure_registries)
+        };
+        let known = |registry: &str, login: &str, insecure: &[&str]| {
+            (registry.to_owned(), login.to_owned(), insecure.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(at("https://registry-1.docker.io/"), known("docker.io", "", &[]));
+        assert_eq!(at("host:5000"), known("host:5000", "", &[]));
+        assert_eq!(at("http://me:p%40ss%3a1@host:5000"), known("host:5000", "me p@ss:1", &["host:5000"]));
+        assert_eq!(at("https://token@host"), known("host", "token ", &[]));
     }
 }

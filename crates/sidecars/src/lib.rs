@@ -1,7 +1,6 @@
 //! Sidecars: topz, configuration manager, git-sync.
 
 pub mod config_sync;
-pub mod git;
 pub mod git_sync;
 mod look;
 pub mod notice;

@@ -6,11 +6,11 @@ use std::{
 };
 
 use flate2::{Compression, write::ZlibEncoder};
-use http::StatusCode;
-use http_ends::{Client, Names, Trust};
-use sidecars::git::{
+use git::{
     CheckoutError, Kind, ObjectError, Oid, Pack, PackError, Packets, Remote, RemoteError, apply, checkout, entries,
 };
+use http::StatusCode;
+use http_ends::{Client, Names, Trust};
 
 #[path = "../../http-ends/tests/hostile/mod.rs"]
 mod harm;

@@ -4,13 +4,11 @@ use std::{path::Path, time::Duration};
 
 use bytes::Bytes;
 use clap::Parser;
+use git::{Remote, RemoteError, checkout};
 use http::{Method, Request, StatusCode};
 use http_ends::{Client, Names, Trust};
 use serving::Serving;
-use sidecars::{
-    git::{Remote, RemoteError, checkout},
-    git_sync::{Arguments, run},
-};
+use sidecars::git_sync::{Arguments, run};
 use tokio::sync::mpsc;
 
 use crate::git_server::{GitServer, git, listing};

@@ -101,8 +101,10 @@ pub struct Copying {
     pub parents: bool,
     /// Patterns of what is left out.
     pub exclude: Vec<String>,
-    /// `sha256:…` of a URL's content (`ADD`).
+    /// `sha256:…` of a URL's content, or a repository's commit (`ADD`).
     pub checksum: Option<String>,
+    /// A repository's history is wanted, too (`ADD`).
+    pub keep_git: bool,
     /// Unpack archives: by default those of the context, not those of URLs (`ADD`).
     pub unpack: Option<bool>,
 }
@@ -314,6 +316,7 @@ fn copying(name: &str, flags: &Flags, arguments: &str, line: &Line, escape: char
     };
     if add {
         copying.checksum = flags.value("checksum")?;
+        copying.keep_git = flags.on("keep-git-dir")?;
         copying.unpack = flags.has("unpack").then(|| flags.on("unpack")).transpose()?;
     } else {
         copying.from = flags.value("from")?;

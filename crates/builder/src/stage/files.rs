@@ -6,6 +6,7 @@ use crate::copy::{Copy, make_directory};
 use crate::dockerfile::{Copying, Expander};
 use crate::error::Kind;
 use crate::fetch;
+use crate::repository::Repository;
 
 impl Stage {
     pub(super) async fn workdir(&mut self, path: String) -> Result<(), Failure> {
@@ -45,14 +46,15 @@ impl Stage {
             Some(name) => Some(self.origin(name).await?),
             None => None,
         };
-        let mut fetched = Vec::new();
+        let (mut fetched, mut repositories) = (Vec::new(), Vec::new());
         if name == "ADD" {
+            repositories = self.check_out(&mut copying).await?;
             fetched = self.fetch(&mut copying, &destination).await?;
         }
         let absolute = self.absolute(&destination);
         let chown = copying.chown.as_deref().map(|chown| format!("--chown={chown} ")).unwrap_or_default();
         let chmod = copying.chmod.as_deref().map(|chmod| format!("--chmod={chmod} ")).unwrap_or_default();
-        let copy = Copy { name, copying, destination: absolute, from, fetched };
+        let copy = Copy { name, copying, destination: absolute, from, fetched, repositories };
         let (gathering, shown) = (copy.clone(), copy.destination.clone());
         let gathered = self.work.blocking(move |work| gathering.gather(work)).await?;
         let note = format!("{name} {chown}{chmod}{} in {shown} ", gathered.sum);
@@ -77,18 +79,43 @@ impl Stage {
         Ok(())
     }
 
+    /// Fetches the repositories among the sources of an `ADD`, and takes them off the list.
+    async fn check_out(&self, copying: &mut Copying) -> Result<Vec<std::path::PathBuf>, Failure> {
+        let mut found = Vec::new();
+        copying.sources.retain(|source| match Repository::parse(source) {
+            Some(repository) => {
+                found.push((source.clone(), repository));
+                false
+            }
+            None => true,
+        });
+        let mut directories = Vec::new();
+        for (source, repository) in found {
+            let fail = |what: String| Kind::invalid(format!("ADD failed: {source}: {what}"));
+            if copying.keep_git {
+                return Err(
+                    fail("--keep-git-dir is not supported by this builder, which fetches no history".into()).into()
+                );
+            }
+            let files = repository.check_out(&self.work.scratch("git"), self.work.settings.max_bytes).await;
+            let files = files.map_err(fail)?;
+            if let Some(expected) = copying.checksum.take().filter(|expected| !files.commit.starts_with(expected)) {
+                let what = format!("expected checksum to match {expected}, got {}", files.commit);
+                return Err(Kind::invalid(what).into());
+            }
+            directories.push(files.directory);
+        }
+        Ok(directories)
+    }
+
     /// Fetches the URLs among the sources of an `ADD`, and takes them off the list.
     async fn fetch(
         &self,
         copying: &mut Copying,
         destination: &str,
     ) -> Result<Vec<(String, std::path::PathBuf, Option<i64>)>, Failure> {
-        let (urls, local): (Vec<String>, Vec<String>) =
-            copying.sources.drain(..).partition(|s| fetch::is_url(s) || fetch::is_git(s));
+        let (urls, local): (Vec<String>, Vec<String>) = copying.sources.drain(..).partition(|s| fetch::is_url(s));
         copying.sources = local;
-        if let Some(git) = urls.iter().find(|url| fetch::is_git(url)) {
-            return Err(Kind::invalid(format!("ADD failed: {git}: repositories can't be added by this builder")).into());
-        }
         if copying.checksum.is_some() && (urls.len() != 1 || !copying.sources.is_empty()) {
             return Err(Kind::invalid("checksum can't be specified for multiple or local sources").into());
         }

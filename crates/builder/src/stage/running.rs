@@ -115,6 +115,7 @@ impl Stage {
             destination: mount.target.clone(),
             from: mount.from.clone(),
             fetched: Vec::new(),
+            repositories: Vec::new(),
         };
         let sum = self.work.blocking(move |work| Ok(copy.gather(work)?.sum)).await?;
         Ok(format!("bind {sum} {}", mount.target))

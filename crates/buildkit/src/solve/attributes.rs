@@ -53,6 +53,8 @@ pub(crate) enum Named {
     Image(String),
     /// The client's directory of that name.
     Local(String),
+    /// A repository of git, by its address.
+    Repository(String),
     /// The result of another build, by the reference that was handed out for it.
     Input(String),
 }
@@ -158,6 +160,9 @@ fn named(name: &str, value: &str) -> Result<Named, String> {
         "docker-image" => Ok(Named::Image(rest.trim_start_matches('/').to_owned())),
         "local" => Ok(Named::Local(rest.to_owned())),
         "input" => Ok(Named::Input(rest.to_owned())),
+        "git" | "ssh" | "http" | "https" if builder::Repository::parse(value).is_some() => {
+            Ok(Named::Repository(value.to_owned()))
+        }
         "git" | "http" | "https" | "oci-layout" => {
             Err(format!("the context {name}={value} is not supported by this builder: use a directory or an image"))
         }

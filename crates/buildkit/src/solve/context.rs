@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use builder::dockerfile::{Command, Dockerfile, MountKind};
-use builder::{Context, NamedContext};
+use builder::{Context, NamedContext, Repository};
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
 
@@ -44,6 +44,8 @@ pub(crate) struct Definition {
     ignore: Option<Vec<String>>,
     /// The whole context, where it is an archive.
     archive: Option<PathBuf>,
+    /// The whole context, where it is a repository.
+    repository: Option<PathBuf>,
 }
 
 impl Files<'_> {
@@ -54,6 +56,18 @@ impl Files<'_> {
             self.description.archive.is_some().then(String::new).or_else(|| self.description.remote.clone());
         match elsewhere {
             None => self.local_definition().await,
+            Some(remote) if self.description.archive.is_none() && Repository::parse(&remote).is_some() => {
+                let task = format!("[internal] load git source {remote}");
+                let directory = self.check_out(&remote, task, "repository").await?;
+                let (name, repository) = (self.description.filename.clone(), Some(directory.clone()));
+                if own {
+                    return Ok(Definition { repository, ..self.local_definition().await? });
+                }
+                let missing =
+                    || Failed::words(format!("failed to read dockerfile: open {name}: no such file or directory"));
+                let text = read_below(&directory, &name)?.ok_or_else(missing)?;
+                Ok(Definition { name, text, ignore: Some(Vec::new()), archive: None, repository })
+            }
             Some(remote) => {
                 let (archive, text) = self.remote(&remote).await?;
                 match (text, archive) {
@@ -63,13 +77,14 @@ impl Files<'_> {
                     }
                     // Not an archive: the Dockerfile itself.
                     (Some(text), _) => {
-                        Ok(Definition { name: "Dockerfile".into(), text, ignore: Some(Vec::new()), archive: None })
+                        let (name, ignore) = ("Dockerfile".into(), Some(Vec::new()));
+                        Ok(Definition { name, text, ignore, archive: None, repository: None })
                     }
                     (None, archive) => {
                         let (path, name) = (archive.clone(), self.description.filename.clone());
                         let text = blocking(move || dockerfile_of(&path, &name)).await?;
                         let name = self.description.filename.clone();
-                        Ok(Definition { name, text, ignore: None, archive: Some(archive) })
+                        Ok(Definition { name, text, ignore: None, archive: Some(archive), repository: None })
                     }
                 }
             }
@@ -112,7 +127,7 @@ impl Files<'_> {
         }
         let ignore = read(&wanted[1])?.map(|text| lines(&text));
         task.done();
-        Ok(Definition { name: base.to_owned(), text, ignore, archive: None })
+        Ok(Definition { name: base.to_owned(), text, ignore, archive: None, repository: None })
     }
 
     /// Fetches the main context, as much of it as the Dockerfile can name.
@@ -125,6 +140,10 @@ impl Files<'_> {
         if let Some(archive) = &definition.archive {
             let file = File::open(archive).map_err(|error| Failed::words(format!("read the context: {error}")))?;
             return Ok(Context::Tar(Box::new(file)));
+        }
+        if let Some(directory) = &definition.repository {
+            // As BuildKit: what is committed is meant, whatever its `.dockerignore` says.
+            return Ok(Context::Received(directory.clone()));
         }
         if self.description.remote.is_some() || self.description.archive.is_some() {
             return Ok(Context::None);
@@ -179,6 +198,10 @@ impl Files<'_> {
                     let reference = inputs.get(input).and_then(|graph| reference_of(graph)).ok_or_else(invalid)?;
                     let job = inner.jobs.of_reference(&reference).ok_or_else(invalid)?;
                     NamedContext::Image(super::evaluate(inner, &job, &reference).await?)
+                }
+                Named::Repository(address) => {
+                    let (task, place) = (format!("[context {name}] {address}"), format!("named-{number}"));
+                    NamedContext::Directory(self.check_out(address, task, &place).await?)
                 }
                 Named::Local(directory) => {
                     let ignore = self.place.path().join(format!("named-ignore-{number}"));
@@ -240,6 +263,23 @@ impl Files<'_> {
             .map_err(|error| Failed::words(format!("transferring {name}: {error}")))
     }
 
+    /// Fetches a repository's files; answers where they are.
+    async fn check_out(&self, address: &str, task: String, place: &str) -> Result<PathBuf, Failed> {
+        let task = self.board.task(task);
+        let unknown = || Failed::words(format!("unknown build context {address}"));
+        let repository = Repository::parse(address).ok_or_else(unknown)?;
+        match repository.check_out(&self.place.path().join(place), MAX_ARCHIVE).await {
+            Ok(files) => {
+                task.done();
+                Ok(files.directory)
+            }
+            Err(error) => {
+                task.fail(&error);
+                Err(Failed::words(error))
+            }
+        }
+    }
+
     /// Fetches a context that is not the client's directory: an archive, or a Dockerfile, whose text is returned.
     async fn remote(&self, remote: &str) -> Result<(PathBuf, Option<String>), Failed> {
         let path = self.place.path().join("archive");
@@ -250,10 +290,6 @@ impl Files<'_> {
             let file = tokio::fs::File::create(&path).await.map_err(|error| Failed::words(error.to_string()))?;
             receive_upload(self.session, &upload, file, MAX_ARCHIVE).await.map_err(Failed::words)?;
             task.done();
-        } else if is_repository(remote) {
-            let error =
-                format!("{remote}: repositories can't be cloned by this builder: clone it and build the directory");
-            return Err(Failed::words(error));
         } else if remote.starts_with("http://") || remote.starts_with("https://") {
             let task = self.board.task("[internal] load remote build context");
             let fetched = builder::download(remote, &path, MAX_ARCHIVE).await;
@@ -268,19 +304,17 @@ impl Files<'_> {
     }
 }
 
-/// Whether a URL is a repository's, as Docker tells.
-fn is_repository(url: &str) -> bool {
-    let address = url.split(['#', '?']).next().unwrap_or_default();
-    let scheme = ["git://", "ssh://", "git@", "github.com/"].iter().any(|start| url.starts_with(start));
-    scheme || address.ends_with(".git")
-}
-
 /// What a Dockerfile can take from the main context.
 #[derive(Debug, PartialEq, Eq)]
 enum Wanted {
     Nothing,
     Paths(Vec<String>),
     All,
+}
+
+/// Whether a source of `ADD` comes from elsewhere.
+fn is_fetched(source: &str) -> bool {
+    source.contains("://") || Repository::parse(source).is_some()
 }
 
 /// The sources that a Dockerfile names; all where variables or roots stand for them.
@@ -301,7 +335,7 @@ fn wanted(dockerfile: &Dockerfile) -> Wanted {
     for instruction in dockerfile.stages.iter().flat_map(|stage| &stage.instructions) {
         match &instruction.command {
             Command::Copy(copying) | Command::Add(copying) if copying.from.is_none() => {
-                for source in copying.sources.iter().filter(|source| !source.contains("://")) {
+                for source in copying.sources.iter().filter(|source| !is_fetched(source)) {
                     all |= !add(source);
                 }
             }
@@ -406,15 +440,6 @@ mod tests {
     #[test]
     fn patterns_are_cleaned_as_dockers_client_does() {
         assert_eq!(lines("\u{feff}# no\n /a/ \n\n!b/./c\n.\n**/x"), ["a", "!b/c", "**/x"]);
-    }
-
-    #[test]
-    fn repositories_are_told_from_archives() {
-        for url in ["https://x/y.git", "https://x/y.git#main:sub", "git@github.com:a/b", "github.com/a/b", "ssh://x/y"]
-        {
-            assert!(is_repository(url), "{url}");
-        }
-        assert!(!is_repository("https://x/y.tar.gz"));
     }
 
     #[test]

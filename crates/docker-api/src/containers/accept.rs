@@ -10,13 +10,14 @@ use engine::content::{Image, Reference};
 use super::options::{Healthcheck, HostOptions, Options, RestartPolicy};
 use super::{disks, mounts};
 use crate::error::{ApiError, Result};
+use crate::http::Version;
 
 /// Less memory than this starts nothing.
 const LEAST_MEMORY: i64 = 6 << 20;
 const DEFAULT_SHM: i64 = 64 << 20;
 
 /// Refuses another platform than the image's, so that the client pulls.
-pub(super) fn platform(wanted: &str, image: &Image, name: &str) -> Result<()> {
+pub(crate) fn platform(wanted: &str, image: &Image, name: &str) -> Result<()> {
     let mut parts = wanted.split('/');
     let (os, architecture) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let differs = |wanted: &str, own: &str| !wanted.is_empty() && !own.is_empty() && wanted != own;
@@ -26,6 +27,29 @@ pub(super) fn platform(wanted: &str, image: &Image, name: &str) -> Result<()> {
             "image with reference {shown} was found but its platform ({}/{}) does not match the specified platform ({wanted})",
             image.config.os, image.config.architecture
         )));
+    }
+    Ok(())
+}
+
+/// Refuses what the client's version of the API has not, or what does not go with the kind of a mount.
+pub(super) fn mounts_of_version(version: Version, host: &HostOptions) -> Result<()> {
+    for mount in &host.mounts {
+        let others = [
+            ("VolumeOptions", "volume", mount.volume_options.is_some()),
+            ("BindOptions", "bind", mount.bind_options.is_some()),
+            ("TmpfsOptions", "tmpfs", mount.tmpfs_options.is_some()),
+        ];
+        let stray = others.iter().find(|(_, kind, given)| *given && mount.kind != *kind);
+        if let Some((options, ..)) = stray.filter(|_| version >= Version(42)) {
+            return Err(ApiError::bad(format!("{options} must not be specified on mount type {:?}", mount.kind)));
+        }
+        let part = mount.volume_options.as_ref().is_some_and(|options| !options.subpath.is_empty());
+        if part && version < Version(45) {
+            return Err(ApiError::bad("VolumeOptions.Subpath needs API v1.45 or newer"));
+        }
+        if mount.kind == "image" && version < Version(48) {
+            return Err(ApiError::bad("Mount type \"Image\" needs API v1.48 or newer"));
+        }
     }
     Ok(())
 }
@@ -170,8 +194,14 @@ pub(super) fn limits(host: &HostOptions) -> Result<()> {
     if host.nano_cpus > 0 && host.cpu_quota > 0 {
         return bad("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
     }
-    if host.io_maximum_bandwidth != 0 || host.io_maximum_iops != 0 {
-        return bad("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps");
+    if host.cpu_realtime_period != 0 || host.cpu_realtime_runtime != 0 {
+        return bad("kernel does not support CPU real-time scheduler");
+    }
+    if host.io_maximum_bandwidth != 0 {
+        return bad("invalid option: QoS maximum bandwidth configuration is not supported on linux");
+    }
+    if host.io_maximum_iops != 0 {
+        return bad("invalid option: QoS maximum IOPs configuration is not supported on linux");
     }
     let cpus = crate::system::processors();
     if host.nano_cpus < 0 || host.nano_cpus > cpus as i64 * 1_000_000_000 {
@@ -289,6 +319,9 @@ pub(super) fn check(options: &Options, host: &HostOptions) -> Result<()> {
     }
     if host.storage_opt.as_ref().is_some_and(|options| !options.is_empty()) {
         return bad("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
+    }
+    if !matches!(host.isolation.to_ascii_lowercase().as_str(), "" | "default") {
+        return Err(ApiError::bad(format!("invalid isolation ({}): linux only supports 'default'", host.isolation)));
     }
     if host.auto_remove && host.restart_policy.name != "no" {
         return bad("can't create 'AutoRemove' container with restart policy");

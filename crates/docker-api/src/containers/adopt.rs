@@ -49,7 +49,21 @@ pub(crate) async fn adopt(daemon: &Arc<Daemon>) {
             tracing::warn!(container = sandbox.id(), %error, "what is left of a removed container was not removed");
         }
     }
+    let content = &daemon.config.content;
+    // One whose record could not be read is nobody's to remove.
+    let recorded = |id: &str| known(id) || daemon.config.data_dir.join("containers").join(id).exists();
+    for id in content.snapshot_ids().iter().filter(|id| owner(id).is_some_and(|owner| !recorded(owner))) {
+        if let Err(error) = content.remove_snapshot(id) {
+            tracing::warn!(snapshot = id, %error, "the layer of a removed container was not removed");
+        }
+    }
     daemon.volumes.unmount_unheld();
+}
+
+/// The container that a snapshot belongs to, if it is one of Docker's.
+fn owner(snapshot: &str) -> Option<&str> {
+    let owner = snapshot.split('.').next()?;
+    (owner.len() == 64 && owner.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(owner)
 }
 
 /// Takes away what a start that the last daemon did not live to see the end of has left.

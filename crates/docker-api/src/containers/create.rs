@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::options::{Healthcheck, HostOptions, Options, Surroundings};
 use super::record::Record;
 use super::table::Container;
-use super::{accept, disks, mounts, random_id, spec, users};
+use super::{accept, disks, mounts, random_id, shown, spec, users};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, Version, created};
@@ -33,6 +33,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             surroundings.host_config.ipc_mode = "shareable".to_owned();
         }
     }
+    accept::mounts_of_version(call.version, &surroundings.host_config)?;
     // Before, what is mounted in a read-only mount stayed as it was.
     let shallow_read_only = call.version < Version(44);
     accept::contradictions(&options, &surroundings.host_config)?;
@@ -68,7 +69,14 @@ fn make(
             *mode = format!("container:{}", other.id);
         }
     }
-    let warnings = accept::complete(&mut host_config);
+    let mut warnings = accept::complete(&mut host_config);
+    warnings.extend(
+        host_config
+            .mounts
+            .iter()
+            .filter(|mount| mount.kind == "image")
+            .map(|_| "Image mount is an experimental feature".to_owned()),
+    );
     accept::check(&options, &host_config)?;
     links(daemon, &host_config)?;
     let id = random_id();
@@ -136,6 +144,7 @@ fn finish(
     record.mounts = plan.mounts;
     record.anonymous_volumes = plan.anonymous;
     record.no_copy = plan.no_copy;
+    (record.images, record.parts) = (plan.images, plan.parts);
     // What cannot be served is refused now, not when it starts.
     spec::check(&record)?;
     disks::check(&record.host)?;
@@ -147,6 +156,7 @@ fn finish(
         daemon.config.content.remove_snapshot(&record.id)?;
         return Err(ApiError::bad(format!("Cannot mkdir: {} is not a directory", record.options.working_dir)));
     }
+    shown::keep(daemon, &mut record).inspect_err(|_| drop(daemon.config.content.remove_snapshot(&record.id)))?;
     let container = daemon.containers.add(record).inspect_err(|_| ())?;
     let record = container.snapshot();
     daemon.events.emit("container", "create", &record.id, record.event_attributes());

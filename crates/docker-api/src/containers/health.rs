@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 
-use super::MAIN;
 use super::record::{Health, HealthResult, Record, Status};
 use super::table::Container;
+use super::{MAIN, random_id};
 use crate::daemon::Daemon;
 use crate::time;
 
@@ -72,7 +72,7 @@ async fn check(daemon: Arc<Daemon>, container: Arc<Container>, sandbox: Sandbox,
             continue;
         }
         let in_start_period = in_start_period();
-        let result = probe(&sandbox, &record, &command, timeout).await;
+        let result = probe(&daemon, &sandbox, &record, &command, timeout).await;
         let (before, after) = container.note(|record| {
             let health = record.state.health.get_or_insert_with(Health::default);
             let before = health.status.clone();
@@ -111,8 +111,24 @@ fn judge(health: &mut Health, result: HealthResult, in_start_period: bool, retri
     health.log.drain(..surplus);
 }
 
-async fn probe(sandbox: &Sandbox, record: &Record, command: &[String], timeout: Duration) -> HealthResult {
+async fn probe(
+    daemon: &Daemon,
+    sandbox: &Sandbox,
+    record: &Record,
+    command: &[String],
+    timeout: Duration,
+) -> HealthResult {
     let start = time::now();
+    // As dockerd: whoever looks at events sees a check as any other exec.
+    let exec_id = random_id();
+    let tell = |action: String, exit_code: Option<i32>| {
+        let mut attributes = record.event_attributes();
+        attributes.insert("execID".into(), exec_id.clone());
+        attributes.extend(exit_code.map(|code| ("exitCode".into(), code.to_string())));
+        daemon.events.emit("container", action, &record.id, attributes);
+    };
+    tell(format!("exec_create: {}", command.join(" ")), None);
+    tell(format!("exec_start: {}", command.join(" ")), None);
     let spec = ExecSpec {
         container: MAIN.to_owned(),
         args: command.to_vec(),
@@ -136,6 +152,7 @@ async fn probe(sandbox: &Sandbox, record: &Record, command: &[String], timeout: 
                 exit.map_or(-1, |exit| exit.exit_code)
             };
             let ended = tokio::time::timeout(timeout, run).await;
+            tell("exec_die".into(), Some(ended.as_ref().map_or(128 + libc::SIGKILL, |code| *code)));
             let text = String::from_utf8_lossy(&heard.lock()).into_owned();
             match ended {
                 Ok(code) => (code, text),

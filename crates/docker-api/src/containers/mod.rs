@@ -26,6 +26,7 @@ mod remove;
 mod root;
 mod security;
 mod shm;
+mod shown;
 mod signal;
 mod spec;
 mod start;
@@ -37,6 +38,7 @@ mod update;
 pub(crate) mod users;
 mod wait;
 
+pub(crate) use accept::platform as check_platform;
 pub(crate) use adopt::{adopt, remove_all};
 pub(crate) use archive::{
     Channel, decompressed, export, get as archive_get, produce_with, put as archive_put, stat as archive_stat,

@@ -17,6 +17,10 @@ pub(super) struct Plan {
     pub anonymous: Vec<String>,
     /// Destinations that are not filled from the image.
     pub no_copy: Vec<String>,
+    /// Destination → the image that is shown there.
+    pub images: BTreeMap<String, String>,
+    /// Destination → the part of a volume or an image that is mounted there.
+    pub parts: BTreeMap<String, String>,
 }
 
 /// Works the mounts out; makes volumes and, for `-v`, missing directories of the host.
@@ -55,6 +59,9 @@ pub(super) fn plan(daemon: &Daemon, options: &Options, host: &HostOptions) -> Re
 impl Plan {
     fn add(&mut self, mount: MountPoint) {
         self.mounts.retain(|other| other.destination != mount.destination);
+        if mount.kind != "image" {
+            self.images.remove(&mount.destination);
+        }
         self.mounts.push(mount);
     }
 
@@ -65,9 +72,13 @@ impl Plan {
         }
         // What is asked for is wrong, and not that it is asked at all.
         let other = daemon.containers.find(name).map_err(|error| ApiError::bad(error.message))?;
-        for mount in other.snapshot().mounts {
+        let other = other.snapshot();
+        for mount in other.mounts.clone() {
             // What the other found in it is what this one finds.
             self.no_copy.push(mount.destination.clone());
+            let at = || mount.destination.clone();
+            self.images.extend(other.images.get(&mount.destination).map(|image| (at(), image.clone())));
+            self.parts.extend(other.subpath(&mount.destination).map(|part| (at(), part.to_owned())));
             if mount.anonymous {
                 self.anonymous.push(mount.name.clone());
             }
@@ -99,6 +110,8 @@ impl Plan {
                 "invalid volume specification: '{bind}': invalid specification: destination can't be '/'"
             )));
         }
+        // In place of one that another container has there.
+        self.parts.remove(&destination);
         let (mut rw, mut propagation, mut copy) = (true, String::new(), None);
         for option in mode.split(',').filter(|option| !option.is_empty()) {
             match option {
@@ -153,14 +166,30 @@ impl Plan {
             return Err(invalid("invalid specification: destination can't be '/'".into()));
         }
         let extra = |field: &str| Err(invalid(format!("field {field} must not be specified")));
+        let part = match request.kind.as_str() {
+            "volume" => request.volume_options.as_ref().map_or("", |options| options.subpath.as_str()),
+            "image" => request.image_options.as_ref().map_or("", |options| options.subpath.as_str()),
+            _ => "",
+        };
         match request.kind.as_str() {
-            "bind" if request.volume_options.is_some() => return extra("VolumeOptions"),
-            "volume" | "tmpfs" if request.bind_options.is_some() => return extra("BindOptions"),
+            "bind" | "image" if request.volume_options.is_some() => return extra("VolumeOptions"),
+            "volume" | "tmpfs" | "image" if request.bind_options.is_some() => return extra("BindOptions"),
+            "bind" | "volume" | "tmpfs" if request.image_options.is_some() => return extra("ImageOptions"),
             "tmpfs" if !request.source.is_empty() => return extra("Source"),
+            "volume" if request.source.is_empty() && !part.is_empty() => {
+                return Err(invalid("must not set Subpath when using anonymous volumes".into()));
+            }
             "volume" if request.source.is_empty() && request.read_only => {
                 return Err(invalid("must not set ReadOnly mode when using anonymous volumes".into()));
             }
             _ => {}
+        }
+        if !crate::volumes::subpath::is_inside(part) {
+            return Err(invalid("subpath must be a relative path within the volume".into()));
+        }
+        self.parts.remove(&destination);
+        if !part.is_empty() {
+            self.parts.insert(destination.clone(), part.to_owned());
         }
         match request.kind.as_str() {
             "bind" => {
@@ -192,9 +221,6 @@ impl Plan {
                 let options = request.volume_options.clone().unwrap_or_default();
                 let driver = options.driver_config.as_ref().and_then(|driver| driver["Name"].as_str());
                 crate::volumes::known_driver(&request.source, driver.unwrap_or_default())?;
-                if !crate::volumes::subpath::is_inside(&options.subpath) {
-                    return Err(invalid("subpath must be a relative path within the volume".into()));
-                }
                 let driver = options.driver_config.as_ref().map(|config| &config["Options"]);
                 let driver = driver.and_then(|options| serde_json::from_value(options.clone()).ok());
                 let made = (options.labels, driver.unwrap_or_default());
@@ -203,12 +229,36 @@ impl Plan {
                     self.no_copy.push(destination);
                 }
             }
-            "tmpfs" => self.add(MountPoint {
-                kind: "tmpfs".into(),
-                destination,
-                rw: !request.read_only,
-                ..MountPoint::default()
-            }),
+            "tmpfs" => {
+                let options = request.tmpfs_options.iter().flat_map(|options| &options.options);
+                for option in options {
+                    match option.first().map(String::as_str) {
+                        Some("exec" | "noexec") if option.len() <= 2 => {}
+                        Some(other) if option.len() <= 2 => return Err(invalid(format!("invalid option: {other}"))),
+                        _ => return Err(invalid("invalid option array length".into())),
+                    }
+                }
+                self.add(MountPoint {
+                    kind: "tmpfs".into(),
+                    destination,
+                    rw: !request.read_only,
+                    ..MountPoint::default()
+                });
+            }
+            "image" => {
+                if request.source.is_empty() {
+                    return Err(invalid("field Source must not be empty".into()));
+                }
+                let image = super::create::find_image(daemon, &request.source)?;
+                self.images.insert(destination.clone(), image.id.as_str().to_owned());
+                self.add(MountPoint {
+                    kind: "image".into(),
+                    name: request.source.clone(),
+                    destination,
+                    propagation: "rprivate".into(),
+                    ..MountPoint::default()
+                });
+            }
             other => {
                 return Err(ApiError::bad(format!("invalid mount config for type \"{other}\": mount type unknown")));
             }

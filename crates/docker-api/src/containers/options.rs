@@ -232,6 +232,16 @@ pub(crate) struct MountRequest {
     pub volume_options: Option<VolumeOptions>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tmpfs_options: Option<TmpfsOptions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_options: Option<ImageOptions>,
+}
+
+/// Of an image's mount.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ImageOptions {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subpath: String,
 }
 
 /// Of a volume's mount.
@@ -250,6 +260,9 @@ pub(crate) struct VolumeOptions {
 pub(crate) struct TmpfsOptions {
     pub size_bytes: i64,
     pub mode: u32,
+    /// Each a name, with a value or without.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<Vec<String>>,
 }
 
 /// A container's place in one network.

@@ -94,7 +94,7 @@ pub(crate) struct HealthResult {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct MountPoint {
-    /// `bind`, `volume`, `tmpfs`.
+    /// `bind`, `volume`, `tmpfs`, `image`.
     #[serde(rename = "Type")]
     pub kind: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -131,6 +131,10 @@ pub(crate) struct Record {
     pub anonymous_volumes: Vec<String>,
     /// Mount destinations whose volume is not filled from the image.
     pub no_copy: Vec<String>,
+    /// Mount destination → the image that is shown there.
+    pub images: BTreeMap<String, String>,
+    /// Mount destination → the part of a volume or an image that is mounted there, if it is not all of it.
+    pub parts: BTreeMap<String, String>,
     /// Network name → its place there.
     pub networks: BTreeMap<String, Endpoint>,
     /// Hardware addresses asked for, by network.
@@ -152,8 +156,17 @@ impl Record {
         self.mounts.iter().any(|mount| mount.kind == "volume" && mount.name == name)
     }
 
-    /// The part of a volume that is mounted at a place, if it is not all of it.
+    /// Whether an image is mounted in it.
+    pub fn shows_image(&self, id: &str) -> bool {
+        self.images.values().any(|image| image == id)
+    }
+
+    /// The part of a volume or an image that is mounted at a place, if it is not all of it.
     pub fn subpath(&self, destination: &str) -> Option<&str> {
+        if let Some(part) = self.parts.get(destination) {
+            return Some(part);
+        }
+        // Containers of before parts were kept beside the mounts.
         let at = |request: &&MountRequest| super::mounts::clean(&request.target) == destination;
         let request = self.host.mounts.iter().filter(|request| request.kind == "volume").find(at)?;
         let options = request.volume_options.as_ref()?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::life;
 use super::record::Status;
 use super::table::Container;
+use super::{life, shown};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, empty};
@@ -106,6 +106,7 @@ async fn take_away_in(
     let removed = blocking(move || {
         at.config.content.remove_snapshot(&of.id)?;
         let record = of.snapshot();
+        shown::let_go(&at, &record)?;
         at.containers.forget(&of)?;
         for volume in record.anonymous_volumes.iter().filter(|_| volumes) {
             if !at.containers.all().iter().any(|other| other.record().uses_volume(volume)) {

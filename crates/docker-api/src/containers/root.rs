@@ -14,8 +14,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::record::Record;
-use super::start;
 use super::table::Container;
+use super::{shown, start};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
 use crate::volumes::subpath;
@@ -101,6 +101,9 @@ fn enter_stopped(daemon: &Daemon, record: &Record, all: bool, root: &Path) -> Re
     }
     for mount_point in record.mounts.iter().filter(|mount| all && mount.kind != "tmpfs") {
         let source = Path::new(&mount_point.source);
+        if mount_point.kind == "image" {
+            shown::mount(daemon, record, &mount_point.destination, source)?;
+        }
         match record.subpath(&mount_point.destination) {
             None => bind(source, root, &mount_point.destination),
             Some(part) => {

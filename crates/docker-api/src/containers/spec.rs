@@ -93,6 +93,7 @@ pub(super) fn sandbox(record: &Record, network: Namespace, hostname: String, sha
             "" => "docker".to_owned(),
             parent => parent.to_owned(),
         },
+        single: true,
         ..SandboxSpec::default()
     }
 }
@@ -310,6 +311,11 @@ fn requested_tmpfs(destination: String, rw: bool, request: Option<&MountRequest>
         if wanted.mode != 0 {
             options.push(format!("mode={:o}", wanted.mode));
         }
+        for option in &wanted.options {
+            let exec = option.first().is_some_and(|name| name == "exec");
+            options.retain(|other| !exec || other != "noexec");
+            options.push(option.join("="));
+        }
     }
     Mount { source: "tmpfs".into(), destination, fstype: "tmpfs".into(), options }
 }
@@ -373,10 +379,12 @@ pub(crate) fn rlimits(host: &HostOptions) -> Result<Vec<Rlimit>> {
 }
 
 /// What is the engine's own (volumes, files in `/etc`) belongs to the same users in the container as on disk; what the
-/// user binds keeps the host's owners, as under dockerd.
+/// user binds keeps the host's owners, as under dockerd. The kernel does not map an overlay, which is what shows an image:
+/// its files are nobody's there.
 fn map_owners(record: &Record, mounts: &mut [Mount]) {
     let bound = |mount: &Mount| {
-        record.mounts.iter().any(|point| point.kind == "bind" && point.destination == mount.destination)
+        let own = |point: &MountPoint| matches!(point.kind.as_str(), "bind" | "image");
+        record.mounts.iter().any(|point| own(point) && point.destination == mount.destination)
     };
     for mount in mounts.iter_mut().filter(|mount| mount.fstype == "bind" && !bound(mount)) {
         mount.options.push("idmap".to_owned());

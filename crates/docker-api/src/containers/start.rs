@@ -11,7 +11,7 @@ use super::ending::{FIRST_PAUSE, watch_end};
 use super::record::{Health, MountPoint, Record, Status};
 use super::spec::{self, Shared};
 use super::table::Container;
-use super::{MAIN, health, init_layer, root, shm, users};
+use super::{MAIN, health, init_layer, root, shm, shown, users};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::networks::{self, Attached};
@@ -64,7 +64,7 @@ pub(super) async fn run(daemon: &Arc<Daemon>, container: &Arc<Container>) -> Res
     }
 }
 
-/// Where parts of volumes are mounted while a container is made, in its directory.
+/// Where images and parts of volumes are mounted while a container is made, in its directory.
 pub(super) const PARTS: &str = "parts";
 
 type Failure = (ApiError, i32);
@@ -80,7 +80,7 @@ pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> 
         })
     });
     let prepared = prepared.await.map_err(plain)?;
-    // Parts of volumes are in their places once the container is made.
+    // Images and parts of volumes are in their places once the container is made.
     let Prepared { attached, sandbox_spec, container_spec, parts: _parts } = prepared;
     let Attached { networks, ports, held, .. } = attached;
     let tty = container_spec.tty;
@@ -211,6 +211,9 @@ fn prepare(daemon: &Daemon, container: &Container, record: &Record) -> Result<Pr
     }
     let (mut parts, mut mounts) = (subpath::Held::default(), record.mounts.clone());
     for mount in &mut mounts {
+        if mount.kind == "image" {
+            parts.hold(Path::new(&mount.source), |at| shown::mount(daemon, record, &mount.destination, at))?;
+        }
         if let Some(part) = record.subpath(&mount.destination) {
             let part = parts.mount(&container.directory.join(PARTS), Path::new(&mount.source), part)?;
             mount.source = part.to_string_lossy().into_owned();

@@ -48,7 +48,7 @@ pub(crate) async fn build(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
         None => {
             let context = call.spool(&daemon.scratch()).await?;
             request.context = Context::Tar(Box::new(File::open(context.path())?));
-            context
+            remote::Held::File(context)
         }
     };
     // From here on nothing fails before it is given back.

@@ -1,6 +1,6 @@
 //! `docker load`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +15,9 @@ use crate::http::{Call, Response, json_stream};
 
 /// Takes in every image of an archive.
 pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
+    if call.all("platform").count() > 1 {
+        return Err(ApiError::bad("multiple platform parameters not supported"));
+    }
     let spool = call.spool(&daemon.scratch()).await?;
     let messages = blocking(move || {
         let content = &daemon.config.content;
@@ -39,22 +42,19 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
             is_named(content, image.id.as_str());
         }
         let mut messages: Vec<Value> = Vec::new();
-        let mut told = BTreeSet::new();
         // An image with several names is in the archive once a name.
-        let last: BTreeMap<String, Image> = loaded?.into_iter().map(|image| (image.id.to_string(), image)).collect();
-        for mut image in last.into_values() {
-            strip(&mut image);
+        let mut all: Vec<(Image, Vec<Reference>)> = Vec::new();
+        for (image, names) in loaded? {
+            match all.iter_mut().find(|(other, _)| other.id == image.id) {
+                Some((_, known)) => known.extend(names),
+                None => all.push((image, names)),
+            }
+        }
+        for (image, names) in all {
             is_named(content, image.id.as_str());
             announce(&daemon, "load", image.id.as_str(), image.id.as_str().to_owned());
-            let new = image
-                .tags
-                .iter()
-                .filter(|tag| !known.iter().any(|(name, old)| name.to_string() == **tag && old.id == image.id));
-            let mut shown: Vec<String> = new.filter_map(|tag| Some(Reference::parse(tag).ok()?.familiar())).collect();
-            if shown.is_empty() {
-                shown = image.tags.iter().filter_map(|tag| Some(Reference::parse(tag).ok()?.familiar())).collect();
-            }
-            shown.retain(|name| told.insert(name.clone()));
+            let named = names.iter().filter(|name| !name.to_string().starts_with(NAMELESS)).map(Reference::familiar);
+            let shown: BTreeSet<String> = named.collect();
             messages.extend(shown.iter().map(|name| json!({"stream": format!("Loaded image: {name}\n")})));
             if shown.is_empty() {
                 messages.push(json!({"stream": format!("Loaded image ID: {}\n", image.id)}));
@@ -70,7 +70,7 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
 }
 
 /// Images that the archive does not name have none here.
-fn import(content: &Content, path: &Path) -> Result<Vec<Image>> {
+fn import(content: &Content, path: &Path) -> Result<Vec<(Image, Vec<Reference>)>> {
     match content.import_all(path, &|manifest| format!("{NAMELESS}:{}", manifest.hex())) {
         Err(ContentError::Invalid(reason)) if reason.contains("plain root file system") => {
             Err(ApiError::bad("invalid archive: does not contain a manifest.json"))

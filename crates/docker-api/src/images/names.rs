@@ -9,7 +9,7 @@ use super::announce::announce;
 use crate::containers;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
-use crate::http::{Call, Response, empty};
+use crate::http::{Call, Response, Version, empty};
 
 /// The repository of images whose names were taken away, one tag each: its manifest's digits.
 pub(crate) const NAMELESS: &str = "localhost/hythe/nameless";
@@ -17,6 +17,27 @@ pub(crate) const NAMELESS: &str = "localhost/hythe/nameless";
 /// Takes the names that stand in for none away from what is shown.
 pub(crate) fn strip(image: &mut Image) {
     image.tags.retain(|name| !name.starts_with(NAMELESS));
+}
+
+/// The image, if it is of the platform that a request names in JSON, which is looked at from a version of the API on.
+pub(super) fn of_platform(daemon: &Daemon, call: &Call, since: Version, name: &str) -> Result<Image> {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Platform {
+        os: String,
+        architecture: String,
+        variant: String,
+    }
+    let image = containers::find_image(daemon, name)?;
+    let asked = call.query("platform").filter(|text| !text.is_empty() && call.version >= since);
+    if let Some(text) = asked {
+        let Platform { os, architecture, variant } =
+            serde_json::from_str(text).map_err(|error| ApiError::bad(format!("failed to parse platform: {error}")))?;
+        let parts = [os, architecture, variant];
+        let wanted = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+        containers::check_platform(&wanted, &image, name)?;
+    }
+    Ok(image)
 }
 
 /// `repo` and `tag` of a query as a name; `None` when there is neither.

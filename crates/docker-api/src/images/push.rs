@@ -11,7 +11,7 @@ use super::layers::{LayerBlob, layers};
 use super::registry::Registry;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
-use crate::http::{Call, Response, json_stream};
+use crate::http::{Call, Response, Version, json_stream};
 use crate::system::AuthConfig;
 
 type Sender = mpsc::UnboundedSender<Value>;
@@ -27,6 +27,10 @@ pub(crate) async fn push(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         None => name.clone(),
     };
     let reference = Reference::parse(&text)?;
+    // Of one platform, which is all that there is of an image here.
+    if call.query("platform").is_some() && daemon.config.content.image(&reference.to_string()).is_ok() {
+        super::names::of_platform(&daemon, &call, Version(46), &reference.to_string())?;
+    }
     if daemon.config.content.image(&reference.to_string()).is_err() {
         let repository = reference.name();
         return Err(ApiError::not_found(format!(

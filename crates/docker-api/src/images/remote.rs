@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use builder::{BuildRequest, Context, Source};
+use builder::{BuildRequest, Context, Repository, Source};
 
 use crate::error::{ApiError, Result};
 
@@ -13,11 +13,25 @@ const LIMIT: u64 = 16 << 30;
 /// A Dockerfile is smaller.
 const DOCKERFILE: u64 = 1 << 20;
 
-/// Fetches what a URL names and makes it a request's context; it lasts as long as the handle.
-pub(super) async fn fetch(url: &str, scratch: &Path, request: &mut BuildRequest) -> Result<tempfile::NamedTempFile> {
+/// What a request's context lasts as long as.
+#[allow(dead_code, reason = "held for their drop")]
+pub(super) enum Held {
+    File(tempfile::NamedTempFile),
+    Directory(tempfile::TempDir),
+}
+
+/// Fetches what a URL names and makes it a request's context.
+pub(super) async fn fetch(url: &str, scratch: &Path, request: &mut BuildRequest) -> Result<Held> {
+    if let Some(repository) = Repository::parse(url) {
+        let place = tempfile::tempdir_in(scratch)?;
+        let files = repository.check_out(&place.path().join("repository"), LIMIT).await;
+        let files = files.map_err(|error| ApiError::internal(format!("error fetching: {error}")))?;
+        request.context = Context::Directory(files.directory);
+        return Ok(Held::Directory(place));
+    }
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(ApiError::bad(format!(
-            "remote context {url}: only http:// and https:// are fetched by this engine"
+            "remote context {url}: only repositories, http:// and https:// are fetched by this engine"
         )));
     }
     let file = tempfile::NamedTempFile::new_in(scratch)?;
@@ -26,7 +40,7 @@ pub(super) async fn fetch(url: &str, scratch: &Path, request: &mut BuildRequest)
         .map_err(|error| ApiError::bad(format!("error downloading remote context {url}: {error}")))?;
     if is_archive(file.path())? {
         request.context = Context::Tar(Box::new(File::open(file.path())?));
-        return Ok(file);
+        return Ok(Held::File(file));
     }
     let text = match fs::metadata(file.path())?.len() {
         ..=DOCKERFILE => fs::read_to_string(file.path()).ok(),
@@ -35,7 +49,7 @@ pub(super) async fn fetch(url: &str, scratch: &Path, request: &mut BuildRequest)
     let text =
         text.ok_or_else(|| ApiError::bad(format!("remote context {url} is neither an archive nor a Dockerfile")))?;
     request.dockerfile = Source::Text(text);
-    Ok(file)
+    Ok(Held::File(file))
 }
 
 /// Whether a file is an archive, compressed or not, by how it begins.

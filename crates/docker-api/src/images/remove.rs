@@ -112,6 +112,17 @@ fn take_away(daemon: &Daemon, name: &str, force: bool, with_parents: bool) -> Re
             ),
         }));
     }
+    // Whoever has it mounted keeps its layers, but is asked for.
+    let shown_in = daemon.containers.all().into_iter().map(|container| container.snapshot());
+    if let Some(user) = shown_in.filter(|_| !force).find(|record| record.shows_image(image.id.as_str())) {
+        return Err(ApiError::conflict(match reference {
+            Some(_) => needed(&user, &shown),
+            None => format!(
+                "conflict: unable to delete {shown} (must be forced) - image is being used by container {}",
+                user.short_id()
+            ),
+        }));
+    }
     if let Some(stopped) = user(false) {
         if !force {
             return Err(ApiError::conflict(match reference {
@@ -191,8 +202,12 @@ pub(crate) async fn prune(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
             None => None,
             Some(text) => Some(time::query(text).ok_or_else(|| ApiError::bad(format!("failed to parse: {text}")))?),
         };
-        let used: Vec<String> =
-            daemon.containers.all().iter().map(|container| container.record().image_id.clone()).collect();
+        let mut used: Vec<String> = Vec::new();
+        for container in daemon.containers.all() {
+            let record = container.record();
+            used.push(record.image_id.clone());
+            used.extend(record.images.values().cloned());
+        }
         let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
         for image in visible(&daemon.config.content)? {
             let old = until.is_none_or(|until| created(&image) < until);

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use super::announce::announce;
 use super::layers::layers;
+use super::names::of_platform;
 use crate::containers::tarball::Tarball;
-use crate::containers::{Channel, find_image, produce_with};
+use crate::containers::{Channel, produce_with};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
-use crate::http::{Call, Response, streamed};
+use crate::http::{Call, Response, Version, streamed};
 
 /// What is asked for: an image and the names to save it under.
 struct Wanted {
@@ -39,7 +40,7 @@ pub(crate) async fn save(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         let mut wanted: Vec<Wanted> = Vec::new();
         for name in asked {
             for name in of_repository(&at.config.content, &name)?.unwrap_or_else(|| vec![name]) {
-                let image = find_image(&at, &name)?;
+                let image = of_platform(&at, &call, Version(48), &name)?;
                 // By ID it is saved without a name.
                 let reference =
                     Reference::parse(&name).ok().filter(|reference| image.tags.contains(&reference.to_string()));

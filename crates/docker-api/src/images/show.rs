@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 
 use super::layers::layers;
 use super::list::{created, familiar, familiar_digests};
-use crate::containers::find_image;
+use super::names::of_platform;
 use crate::daemon::Daemon;
 use crate::error::{Result, blocking};
-use crate::http::{Call, Response, json as json_answer};
+use crate::http::{Call, Response, Version, json as json_answer};
 
 /// Everything about an image.
 pub(crate) async fn inspect(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let name = call.param("name").to_owned();
     blocking(move || {
-        let image = find_image(&daemon, &name)?;
+        let image = of_platform(&daemon, &call, Version(49), &name)?;
         let config = &image.config;
         let last = config.history.iter().rev().find_map(|entry| entry.comment.clone()).unwrap_or_default();
         Ok(json_answer(&json!({
@@ -75,7 +75,7 @@ fn process_config(config: &engine::content::ProcessConfig) -> Value {
 pub(crate) async fn history(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let name = call.param("name").to_owned();
     blocking(move || {
-        let image = find_image(&daemon, &name)?;
+        let image = of_platform(&daemon, &call, Version(48), &name)?;
         let mut sizes = layers(&daemon.config.content, &image).into_iter().map(|layer| layer.size);
         let mut steps: Vec<Value> = Vec::new();
         for step in &image.config.history {

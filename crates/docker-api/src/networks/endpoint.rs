@@ -11,9 +11,9 @@ use network::{Addresses, Network, NetworkError, PodAttach};
 
 use super::dns::Person;
 use super::etc_files::resolv_conf;
-use super::legacy;
 use super::ports::{self, HeldPorts};
 use super::record::{Driver, NetworkRecord};
+use super::{legacy, link};
 use crate::containers::options::{Endpoint, PortBinding};
 use crate::containers::{Container, Record, random_id};
 use crate::daemon::Daemon;
@@ -125,20 +125,21 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
         let fixed = fixed_address(&endpoint)?;
         let mac = record.macs.get(&network.name).map(|text| parse_mac(text)).transpose()?;
         let with = |ip| Addresses { ip, mac };
+        let interface = link::name(&endpoint)?.map_or_else(|| format!("eth{index}"), str::to_owned);
+        let settings = link::settings(&endpoint, &interface)?;
         let ip = match index {
             0 => {
                 let pod = PodAttach { id: record.id.clone(), host_ports: published.host_ports.clone() };
-                let pod = within(network, fixed, |address| host.attach_at(&pod, with(address), users))?;
+                let attach = |address| host.attach_at(&pod, with(address), Some(&interface), users);
+                let pod = within(network, fixed, attach)?;
                 path = pod.netns;
                 attached.namespace = Namespace::Path(path.clone());
                 pod.ip
             }
-            _ => {
-                let interface = format!("eth{index}");
-                within(network, fixed, |address| host.join(&record.id, with(address), &path, &interface, false))?
-            }
+            _ => within(network, fixed, |address| host.join(&record.id, with(address), &path, &interface, false))?,
         };
         let ipv6 = join_ipv6(daemon, network, &host, record, &endpoint, ip, (&path, index == 0))?;
+        Network::tune(&path, settings)?;
         let endpoint = describe(network, endpoint, record, (ip, ipv6, mac), random_id());
         introduce(daemon, network, record, &endpoint, ip);
         if index == 0 {
@@ -383,7 +384,11 @@ pub(crate) fn connect_running(
 ) -> Result<Endpoint> {
     let host = daemon.networks.opened(network)?;
     let path = PathBuf::from(format!("/proc/{shim}/ns/net"));
-    let interface = free_interface(&path, record.networks.len());
+    let interface = match link::name(&endpoint)? {
+        Some(name) => name.to_owned(),
+        None => free_interface(&path, record.networks.len()),
+    };
+    let settings = link::settings(&endpoint, &interface)?;
     // The first way out of a container that had none leads out, as does one before all others.
     let way = way_out(daemon, record, None);
     let first = !network.internal && way.is_none();
@@ -396,6 +401,7 @@ pub(crate) fn connect_running(
     if instead {
         host.lead_out(&record.id, &path)?;
     }
+    Network::tune(&path, settings).inspect_err(|_| drop(host.leave(&record.id)))?;
     let endpoint = describe(network, endpoint, record, (ip, ipv6, mac), random_id());
     introduce(daemon, network, record, &endpoint, ip);
     Ok(endpoint)

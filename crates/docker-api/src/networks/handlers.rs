@@ -152,6 +152,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             "failed to parse {MTU} value: {value:?} (strconv.Atoi: parsing {value:?}: invalid syntax)"
         )));
     }
+    gateway_modes(&request)?;
     if let Some(name) = request.options.get(BRIDGE_NAME) {
         bridge_name(&daemon, name)?;
     }
@@ -165,6 +166,17 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             ))
         };
         let subnet: Cidr = config.subnet.parse().map_err(|_| invalid())?;
+        let ignored = subnet.address().is_ipv6() && !request.enable_ipv6;
+        if !ignored && config.subnet.split('/').next().is_none_or(|own| own.parse() != Ok(subnet.address())) {
+            return Err(ApiError::bad(format!(
+                "invalid network config:\ninvalid subnet {}: it should be {subnet}",
+                config.subnet
+            )));
+        }
+        let known = if subnet.address().is_ipv6() { range6.is_some() } else { range.is_some() };
+        if !ignored && known {
+            return Err(ApiError::forbidden("bridge driver doesn't support multiple subnets"));
+        }
         if subnet.address().is_ipv4() && subnet.prefix() > SMALLEST {
             return Err(ApiError::bad(format!(
                 "invalid network config:\ninvalid subnet {subnet}: it is too small: /{SMALLEST} is the least"
@@ -187,7 +199,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             }
         };
         if !config.gateway.is_empty() {
-            own_gateway = Some(inside("gateway", &config.gateway)?).filter(|own| Some(*own) != subnet.nth4(1));
+            own_gateway = Some(inside("gateway", &config.gateway)?).filter(|own| Some(*own) != subnet.first_host4());
         }
         for (name, address) in &config.auxiliary_addresses {
             reserved.insert(name.clone(), inside("auxiliary address", address)?);
@@ -240,7 +252,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
 }
 
 /// A network of fewer addresses has no room for the host and a container.
-const SMALLEST: u8 = 29;
+const SMALLEST: u8 = 31;
 
 /// Refuses what would otherwise be another network than the one that was asked for.
 fn unserved(request: &CreateRequest) -> Result<()> {
@@ -252,6 +264,23 @@ fn unserved(request: &CreateRequest) -> Result<()> {
         _ => return Ok(()),
     };
     Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, format!("{what} not supported by this engine")))
+}
+
+/// Refuses ways to treat what goes by the gateway that there are not.
+fn gateway_modes(request: &CreateRequest) -> Result<()> {
+    for option in ["gateway_mode_ipv4", "gateway_mode_ipv6"].map(|name| format!("com.docker.network.bridge.{name}")) {
+        let wrong =
+            |value: &str, why: &str| Err(ApiError::bad(format!("failed to parse {option} value: {value} ({why})")));
+        match request.options.get(&option).map(String::as_str) {
+            None | Some("" | "nat" | "nat-unprotected" | "routed") => {}
+            Some("isolated") if request.internal => {}
+            Some("isolated") => {
+                return Err(ApiError::bad("gateway mode 'isolated' can only be used for an internal network"));
+            }
+            Some(other) => return wrong(other, &format!("unknown gateway mode {other}")),
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a name for a bridge that cannot be one, or that something else has: a network's bridge goes with it.

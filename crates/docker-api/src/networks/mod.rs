@@ -7,6 +7,7 @@ mod forward;
 mod handlers;
 mod legacy;
 mod lend;
+mod link;
 mod ports;
 mod record;
 mod table;

@@ -95,7 +95,7 @@ impl NetworkRecord {
 
     /// The containers' way out.
     pub fn gateway(&self) -> Option<Ipv4Addr> {
-        self.own_gateway.or_else(|| self.range?.nth4(1))
+        self.own_gateway.or_else(|| self.range?.first_host4())
     }
 
     /// Its addresses of IPv6, if it has any.

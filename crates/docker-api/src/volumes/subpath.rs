@@ -43,17 +43,23 @@ pub(crate) fn open(volume: &Path, subpath: &str) -> Result<File> {
     }
 }
 
-/// Parts of volumes, mounted where nobody else reaches them; unmounted when dropped. Who mounted them on meanwhile keeps
+/// Images and parts of volumes, mounted where nobody else reaches them; unmounted when dropped. Who mounted them on meanwhile keeps
 /// them.
 #[derive(Default)]
 pub(crate) struct Held(Vec<PathBuf>);
 
 impl Held {
+    /// Mounts something at a place of the caller's.
+    pub fn hold(&mut self, target: &Path, mount: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        self.0.push(target.to_owned());
+        mount(target)
+    }
+
     /// Mounts a part in a directory of the caller's, and answers where.
     pub fn mount(&mut self, directory: &Path, volume: &Path, subpath: &str) -> Result<PathBuf> {
         let part = open(volume, subpath)?;
         fs::create_dir_all(directory)?;
-        let target = directory.join(self.0.len().to_string());
+        let target = directory.join(format!("part-{}", self.0.len()));
         match part.metadata()?.is_dir() {
             true => fs::create_dir_all(&target)?,
             false => drop(File::options().create(true).append(true).open(&target)?),

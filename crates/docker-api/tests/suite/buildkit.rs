@@ -416,3 +416,93 @@ fn scratch(world: &World) -> Vec<String> {
     let entries = std::fs::read_dir(world.path("data/docker/tmp")).unwrap().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
+
+/// A repository with two commits, the first of which is `v1`, and git's own server of it; its address.
+fn repository(world: &World) -> String {
+    let place = context(world, "repository", &[("Dockerfile", "FROM busybox\nCOPY f /f\n"), ("f", "first\n")]);
+    context(world, "repository/sub", &[("Dockerfile", "FROM busybox\nCOPY g /g\n"), ("g", "part\n")]);
+    let git = |args: &[&str]| {
+        let own = ["-c", "user.name=me", "-c", "user.email=me@here", "-C", &place];
+        let done = Command::new("git").args(own).args(args).output().expect("git is installed");
+        assert!(done.status.success(), "{done:?}");
+    };
+    git(&["init", "-q", "-b", "main", "."]);
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "-m", "one"]);
+    git(&["tag", "v1"]);
+    std::fs::write(Path::new(&place).join("f"), "second\n").unwrap();
+    git(&["commit", "-q", "-a", "-m", "two"]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let _ = upload_pack(stream, &place);
+        }
+    });
+    format!("http://{address}/app.git")
+}
+
+/// Answers one request as `git http-backend` does.
+fn upload_pack(stream: std::net::TcpStream, repository: &str) -> std::io::Result<()> {
+    use std::io::{BufRead, Read, Write};
+    let mut reader = std::io::BufReader::new(stream.try_clone()?);
+    let (mut first, mut length, mut protocol) = (String::new(), 0, String::new());
+    reader.read_line(&mut first)?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.parse().unwrap_or(0),
+            "git-protocol" => value.clone_into(&mut protocol),
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let mode = if first.starts_with("GET") { "--http-backend-info-refs" } else { "--stateless-rpc" };
+    let mut child = Command::new("git")
+        .args(["-c", "uploadpack.allowAnySHA1InWant=true", "upload-pack", mode, repository])
+        .env("GIT_PROTOCOL", protocol)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().expect("piped").write_all(&body)?;
+    let output = child.wait_with_output()?.stdout;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", output.len());
+    (&stream).write_all(&[head.as_bytes(), &output].concat())
+}
+
+#[test]
+fn a_repository_is_a_context_and_may_be_added() {
+    let world = World::new();
+    let url = repository(&world);
+    for (tag, fragment, file, text) in
+        [("whole", "", "/f", "second"), ("old", "#v1", "/f", "first"), ("part", "#main:sub", "/g", "part")]
+    {
+        let built = build(&world, &["-t", tag, &format!("{url}{fragment}")]);
+        assert_eq!(built.code, 0, "{built:?}");
+        assert_eq!(world.docker(&["run", "--rm", tag, "cat", file]).ok(), text);
+    }
+    let said = build(&world, &[&format!("{url}#none")]).fails(1);
+    assert!(said.contains("the repository has no reference \"none\""), "{said}");
+    let said = build(&world, &[&format!("{url}#main:nowhere")]).fails(1);
+    assert!(said.contains("there is no directory nowhere in it"), "{said}");
+    let dockerfile = format!(
+        "FROM busybox\nADD {url}#v1 /src/\nADD --exclude=f {url}#main:sub /sub\nCOPY --from=other f /other\n\
+         RUN ls -A /src && ls -A /sub && cat /src/f /other\n"
+    );
+    let files = context(&world, "adding", &[("Dockerfile", &dockerfile)]);
+    let built = build(&world, &["--build-context", &format!("other={url}"), &files]);
+    assert_eq!(built.code, 0, "{built:?}");
+    let shown: Vec<&str> = built.stderr.lines().filter(|line| line.starts_with("#")).collect();
+    let shown = shown.join("\n");
+    for line in [" Dockerfile", " f", " sub", " g", " first", " second"] {
+        assert!(shown.lines().any(|said| said.ends_with(line)), "{line} is missing in {shown}");
+    }
+    assert!(!shown.lines().any(|said| said.ends_with(" .git")), "{shown}");
+    // The classic endpoint, as programs ask it.
+    let answer = ask(&world, &format!("POST /v1.41/build?t=classic&remote={url}%23v1 HTTP/1.1\r\nContent-Length: 0"));
+    assert!(answer.contains("Successfully tagged classic:latest"), "{answer}");
+    assert_eq!(world.docker(&["run", "--rm", "classic", "cat", "/f"]).ok(), "first");
+}

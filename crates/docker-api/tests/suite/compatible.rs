@@ -307,6 +307,31 @@ fn an_unprivileged_container_does_not_set_its_own_limits() {
 }
 
 #[test]
+fn a_container_is_told_by_the_last_part_of_its_cgroups_path_and_limited_there() {
+    let world = World::new();
+    let run = ["run", "-d", "--name", "up", "--cgroupns", "host", "--cgroup-parent", "/some/parent", "--memory", "64m"];
+    let id = world.docker(&[&run[..], &["busybox", "sleep", "1000"]].concat()).ok();
+    for command in [&["exec", "up", "cat", "/proc/self/cgroup"][..], &["exec", "up", "cat", "/proc/1/cgroup"]] {
+        let groups = world.docker(command).ok();
+        // On v1 each controller has a line; on v2 there is one.
+        let line = groups.lines().find(|line| line.contains(":memory:")).or_else(|| groups.lines().last());
+        let path = line.and_then(|line| line.splitn(3, ':').nth(2)).expect("three fields");
+        assert!(path.ends_with(&format!("/some/parent/{id}")), "{groups}");
+        let limit = match groups.contains(":memory:") {
+            true => format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes"),
+            false => format!("/sys/fs/cgroup{path}/memory.max"),
+        };
+        assert_eq!(std::fs::read_to_string(&limit).expect(&limit).trim(), (64 << 20).to_string());
+    }
+    let run = ["run", "--rm", "--cgroupns", "host", "--cgroup-parent", "../../else", "--cidfile"];
+    let file = world.path("cid");
+    let rest = [file.to_str().unwrap(), "busybox", "cat", "/proc/self/cgroup"];
+    let groups = world.docker(&[&run[..], &rest].concat()).ok();
+    let id = std::fs::read_to_string(&file).unwrap();
+    assert!(groups.lines().any(|line| line.ends_with(&format!("/else/{id}"))), "{groups}");
+}
+
+#[test]
 fn mounts_have_their_places_whatever_they_are_mounted_on() {
     let world = World::new();
     world.docker(&["run", "--rm", "-v", "etc:/etc", "busybox", "cat", "/etc/hosts"]).ok();

@@ -68,6 +68,8 @@ fn every_flag_that_the_client_knows_is_in_the_table() {
 fn what_the_tables_call_warned_of_and_refused_is() {
     let world = World::new();
     let flags: &[(&str, &str)] = &[
+        ("--cpu-rt-period", "1000"),
+        ("--cpu-rt-runtime", "1000"),
         ("--gpus", "all"),
         ("--memory-swappiness", "10"),
         ("--oom-kill-disable", "true"),

@@ -218,8 +218,22 @@ fn containers_get_their_addresses_from_the_range_for_them() {
     assert_eq!(addresses, [format!("{base}4"), format!("{base}5")]);
     let full = world.docker(&["run", "--rm", "--network", "few", "busybox", "true"]).fails(125);
     assert!(full.contains("no available IPv4 addresses"), "{full}");
-    let narrow = world.docker(&["network", "create", "--subnet", "192.168.211.0/31", "no"]).fails(1);
-    assert!(narrow.contains("invalid subnet 192.168.211.0/31"), "{narrow}");
+    // The smallest ranges have room for one beside the gateway.
+    let prefix = subnet.strip_suffix("128/25").unwrap();
+    for (range, gateway, own) in [("0/30", "1", "2"), ("8/31", "8", "9")] {
+        world.docker(&["network", "create", "--subnet", &format!("{prefix}{range}"), "tiny"]).ok();
+        world.docker(&["run", "-d", "--name", "only", "--network", "tiny", "busybox", "sleep", "1000"]).ok();
+        let shown = "{{.NetworkSettings.Networks.tiny.IPAddress}} {{.NetworkSettings.Networks.tiny.Gateway}}";
+        assert_eq!(world.docker(&["inspect", "-f", shown, "only"]).ok(), format!("{prefix}{own} {prefix}{gateway}"));
+        world.docker(&["exec", "only", "ping", "-c", "1", &format!("{prefix}{gateway}")]).ok();
+        assert!(world.docker(&["exec", "only", "nslookup", "only"]).ok().contains(&format!("{prefix}{own}")));
+        let full = world.docker(&["run", "--rm", "--network", "tiny", "busybox", "true"]).fails(125);
+        assert!(full.contains("no available IPv4 addresses"), "{full}");
+        world.docker(&["rm", "-f", "only"]).ok();
+        world.docker(&["network", "rm", "tiny"]).ok();
+    }
+    let narrow = world.docker(&["network", "create", "--subnet", "192.168.211.0/32", "no"]).fails(1);
+    assert!(narrow.contains("invalid subnet 192.168.211.0/32"), "{narrow}");
     let outside = world.docker(&["network", "create", "--subnet", &subnet, "--ip-range", "1.2.3.0/28", "no"]).fails(1);
     assert!(outside.contains("no matching subnet for range 1.2.3.0/28"), "{outside}");
 }
@@ -313,12 +327,40 @@ fn contrary_options_are_refused_before_anything_is_looked_up() {
         (&["--cpu-shares", "-1"], "invalid CPU shares (-1): value must be a positive integer"),
         (&["--link", "nobody:alias"], "could not get container for nobody"),
         (&["-v", "named:/m:copy"], "invalid mode: copy"),
+        (&["--isolation", "vm"], "invalid isolation (vm): linux only supports 'default'"),
+        (&["--cpu-rt-runtime", "1000"], "kernel does not support CPU real-time scheduler"),
         (&["-w", "/bin/busybox"], "Cannot mkdir: /bin/busybox is not a directory"),
     ] {
         let text = world.docker(&[&["create"], options, &["busybox", "true"]].concat()).fails(1);
         assert!(text.contains(said), "{options:?}: {text}");
     }
     assert_eq!(world.docker(&["ps", "-aq"]).ok(), "");
+}
+
+#[test]
+fn a_containers_link_has_the_name_and_the_settings_that_were_asked_for() {
+    let world = World::new();
+    let network = "name=bridge,\"driver-opt=com.docker.network.endpoint.ifname=front\",\
+                   \"driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1\"";
+    let look = ["cat", "/proc/sys/net/ipv4/conf/front/log_martians"];
+    assert_eq!(world.docker(&[&["run", "--rm", "--network", network, "busybox"], &look[..]].concat()).ok(), "1");
+    world.docker(&["network", "create", "other"]).ok();
+    world.docker(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
+    let option = "com.docker.network.endpoint.ifname=back";
+    world.docker(&["network", "connect", "--driver-opt", option, "other", "up"]).ok();
+    assert_eq!(world.docker(&["exec", "up", "ls", "/sys/class/net"]).ok(), "back\neth0\nlo");
+    let wrong = "name=bridge,driver-opt=com.docker.network.endpoint.sysctls=net.ipv4.ip_forward=1";
+    let text = world.docker(&["run", "--rm", "--network", wrong, "busybox", "true"]).fails(125);
+    assert!(text.contains("unrecognised network interface sysctl 'net.ipv4.ip_forward=1'"), "{text}");
+    for (options, said) in [
+        (&["-o", "com.docker.network.bridge.gateway_mode_ipv4=odd"][..], "unknown gateway mode odd"),
+        (&["-o", "com.docker.network.bridge.gateway_mode_ipv4=isolated"], "only be used for an internal network"),
+        (&["--subnet", "10.9.0.5/24"], "invalid subnet 10.9.0.5/24: it should be 10.9.0.0/24"),
+        (&["--subnet", "10.9.0.0/24", "--subnet", "10.8.0.0/24"], "doesn't support multiple subnets"),
+    ] {
+        let text = world.docker(&[&["network", "create"], options, &["no"]].concat()).fails(1);
+        assert!(text.contains(said), "{options:?}: {text}");
+    }
 }
 
 #[test]

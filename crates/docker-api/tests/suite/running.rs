@@ -247,6 +247,17 @@ fn health_is_checked_and_restarts_follow_their_policy() {
     world.docker(&[&["run", "-d", "--name", "slow"], &slow[..], &["busybox", "sleep", "1000"]].concat()).ok();
     let said = "{{with .State.Health.Log}}{{json (index . 0).Output}}{{end}}";
     world.until(&["inspect", "-f", said, "slow"], r#""Health check exceeded timeout (100ms): so far\n""#);
+    // A check is an exec to whoever looks.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    // What has happened by now is in the answer, whatever happens until its end.
+    let soon = (now + 1).to_string();
+    let shown = "{{.Action}} {{.Actor.Attributes.exitCode}}";
+    let events = ["events", "--since", "1", "--until", &soon, "--filter", "container=slow", "--format", shown];
+    let seen = world.docker(&events).ok();
+    for line in ["exec_create: /bin/sh -c echo so far; sleep 9", "exec_start: /bin/sh -c echo so far; sleep 9"] {
+        assert!(seen.lines().any(|seen| seen.starts_with(line)), "{seen}");
+    }
+    assert!(seen.contains("exec_die 137"), "{seen}");
     world.docker(&["run", "-d", "--name", "again", "--restart", "on-failure:2", "busybox", "false"]).ok();
     world.until(&["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "again"], "2 exited");
 }

@@ -102,6 +102,76 @@ fn a_part_of_a_volume_may_be_mounted_and_links_do_not_lead_out_of_it() {
 }
 
 #[test]
+fn an_image_may_be_mounted_to_be_read() {
+    let mut world = World::new();
+    let fill = "mkdir -p /sub /links; echo bar > /foo; echo world > /sub/hello; \
+                /bin/busybox ln -s ../sub /links/good; /bin/busybox ln -s ../../../etc /links/bad";
+    world.docker(&["run", "--name", "work", "busybox", "sh", "-c", fill]).ok();
+    world.docker(&["commit", "work", "shown"]).ok();
+    let mounted = |part: &str, command: &[&str]| {
+        let mount = format!("type=image,source=shown,target=/m{part}");
+        world.docker(&[&["run", "--rm", "--mount", &mount, "busybox"], command].concat())
+    };
+    let outcome = mounted("", &["sh", "-c", "cat /m/foo; ls /m/bin/busybox; touch /m/x || echo no"]);
+    assert!(outcome.stderr.contains("Image mount is an experimental feature"), "{outcome:?}");
+    assert!(outcome.stderr.contains("Read-only file system"), "{outcome:?}");
+    assert_eq!(outcome.ok(), "bar\n/m/bin/busybox\nno");
+    assert_eq!(mounted(",image-subpath=sub", &["cat", "/m/hello"]).ok(), "world");
+    assert_eq!(mounted(",image-subpath=links/good", &["ls", "/m"]).ok(), "hello");
+    assert_eq!(mounted(",image-subpath=sub/hello", &["cat", "/m"]).ok(), "world");
+    assert!(mounted(",image-subpath=links/bad", &["true"]).fails(125).contains("escapes the base directory"));
+    assert!(mounted(",image-subpath=none", &["true"]).fails(127).contains("/none: no such file or directory"));
+    let text = mounted(",image-subpath=../x", &["true"]).fails(125);
+    assert!(
+        text.contains("invalid mount config for type \"image\": subpath must be a relative path within the volume"),
+        "{text}"
+    );
+    let missing = ["create", "--pull", "never", "--mount", "type=image,source=nosuch,target=/m", "busybox", "true"];
+    let text = world.docker(&missing).fails(1);
+    assert!(text.contains("No such image: nosuch:latest"), "{text}");
+    let old = [("DOCKER_API_VERSION", "1.47")];
+    let mut command = world.client(&["create", "--mount", "type=image,source=shown,target=/m", "busybox", "true"]);
+    let text = world.finish(std::mem::replace(command.envs(old), world.client(&[])), b"").fails(1);
+    assert!(text.contains("Mount type \"Image\" needs API v1.48 or newer"), "{text}");
+
+    let mount = "type=image,source=shown,target=/m";
+    world.docker(&["create", "--name", "one", "--mount", mount, "busybox", "cat", "/m/foo"]).ok();
+    let shown = "{{range .Mounts}}{{.Type}} {{.Name}} {{.Destination}} {{.RW}} {{.Propagation}}{{end}}";
+    assert_eq!(world.docker(&["inspect", "-f", shown, "one"]).ok(), "image shown /m false rprivate");
+    world.docker(&["cp", "one:/m/foo", world.path("copy").to_str().unwrap()]).ok();
+    assert_eq!(std::fs::read_to_string(world.path("copy")).unwrap(), "bar\n");
+    let text = world.docker(&["cp", world.path("copy").to_str().unwrap(), "one:/m/"]).fails(1);
+    assert!(text.contains("mounted volume is marked read-only"), "{text}");
+    assert_eq!(world.docker(&["start", "-a", "one"]).ok(), "bar");
+    // Whose image is mounted is asked for, though it is another's root, too.
+    let (id, image) = (
+        world.docker(&["inspect", "-f", "{{slice .Id 0 12}}", "one"]).ok(),
+        world.docker(&["image", "inspect", "-f", "{{slice .Id 7 19}}", "shown"]).ok(),
+    );
+    let said = format!(
+        "conflict: unable to remove repository reference \"shown\" (must force) - container {id} is using its referenced \
+         image {image}"
+    );
+    let text = world.docker(&["rmi", "shown"]).fails(1);
+    assert!(text.contains(&said), "{text}");
+    // What another has of it, this one has, too.
+    let again = ["run", "--rm", "--volumes-from", "one", "busybox", "cat", "/m/foo"];
+    assert_eq!(world.docker(&again).ok(), "bar");
+    // It starts again without the image, and with another engine.
+    world.docker(&["rmi", "-f", "shown"]).ok();
+    assert_eq!(world.docker(&["start", "-a", "one"]).ok(), "bar");
+    // As a kill leaves it between a container's layers and its record.
+    let unborn = format!("data/content/snapshots/{}.0.image/upper", "a".repeat(64));
+    std::fs::create_dir_all(world.path(&unborn)).unwrap();
+    world.crash_and_restart();
+    assert_eq!(world.docker(&["start", "-a", "one"]).ok(), "bar");
+    assert!(!std::fs::read_to_string("/proc/self/mountinfo").unwrap().contains("/parts/"));
+    world.docker(&["rm", "one", "work"]).ok();
+    let left = std::fs::read_dir(world.path("data/content/snapshots")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "what containers showed stays");
+}
+
+#[test]
 fn a_named_volume_has_no_propagation_of_its_own() {
     let world = World::new();
     let text = world.docker(&["run", "-v", "named:/m:shared", "busybox", "true"]).fails(125);

@@ -50,6 +50,9 @@ impl Naming<'_> {
     }
 }
 
+/// An image, and the names that it got.
+type Imported = (Image, Vec<Reference>);
+
 /// A tar file or a directory, read by member name.
 enum Files {
     Tar(TarFile),
@@ -64,19 +67,25 @@ impl Content {
     /// [`ContentError::Invalid`] for what is none of these, or as [`Content::pull`].
     pub fn import(&self, path: &Path, name: Option<&str>) -> Result<Vec<Image>, ContentError> {
         let name = name.map(Reference::parse).transpose()?;
-        self.import_named(path, &name.as_ref().map_or(Naming::Own, Naming::Given))
+        let imported = self.import_named(path, &name.as_ref().map_or(Naming::Own, Naming::Given))?;
+        Ok(imported.into_iter().map(|(image, _)| image).collect())
     }
 
     /// Imports every image of an archive or a layout directory, each under the names that it has there; one without gets
-    /// that which `nameless` makes of its manifest's digest.
+    /// that which `nameless` makes of its manifest's digest. Answers which names each got; an image with several may come
+    /// several times.
     ///
     /// # Errors
     /// As [`Content::import`].
-    pub fn import_all(&self, path: &Path, nameless: &dyn Fn(&Digest) -> String) -> Result<Vec<Image>, ContentError> {
+    pub fn import_all(
+        &self,
+        path: &Path,
+        nameless: &dyn Fn(&Digest) -> String,
+    ) -> Result<Vec<(Image, Vec<Reference>)>, ContentError> {
         self.import_named(path, &Naming::OwnOr(nameless))
     }
 
-    fn import_named(&self, path: &Path, naming: &Naming<'_>) -> Result<Vec<Image>, ContentError> {
+    fn import_named(&self, path: &Path, naming: &Naming<'_>) -> Result<Vec<Imported>, ContentError> {
         let _adding = self.adding()?;
         let files = if path.is_dir() {
             Files::Directory(path.to_path_buf())
@@ -90,7 +99,7 @@ impl Content {
             return self.import_docker(&files, naming);
         }
         match (&files, naming) {
-            (Files::Tar(tar), Naming::Given(name)) => Ok(vec![self.import_rootfs(tar, name)?]),
+            (Files::Tar(tar), Naming::Given(name)) => Ok(vec![(self.import_rootfs(tar, name)?, vec![(*name).clone()])]),
             (Files::Tar(_), _) => Err(ContentError::Invalid(format!(
                 "{}: a plain root file system needs a name for the image it becomes",
                 path.display()
@@ -101,7 +110,7 @@ impl Content {
         }
     }
 
-    fn import_layout(&self, files: &Files, naming: &Naming<'_>) -> Result<Vec<Image>, ContentError> {
+    fn import_layout(&self, files: &Files, naming: &Naming<'_>) -> Result<Vec<Imported>, ContentError> {
         let Document::Index(entries) = Document::parse(&files.small("index.json")?)? else {
             return Err(ContentError::Invalid("index.json is no index".into()));
         };
@@ -136,7 +145,7 @@ impl Content {
                 }
             }
             self.adopt(&manifest)?;
-            images.push(self.name_image(&named, &digest)?);
+            images.push((self.name_image(&named, &digest)?, vec![named]));
         }
         if images.is_empty() {
             return Err(ContentError::Invalid("the archive holds no image".into()));
@@ -144,7 +153,7 @@ impl Content {
         Ok(images)
     }
 
-    fn import_docker(&self, files: &Files, naming: &Naming<'_>) -> Result<Vec<Image>, ContentError> {
+    fn import_docker(&self, files: &Files, naming: &Naming<'_>) -> Result<Vec<Imported>, ContentError> {
         let listed: Vec<DockerImage> = serde_json::from_slice(&files.small("manifest.json")?)
             .map_err(|e| ContentError::Invalid(format!("manifest.json: {e}")))?;
         let mut images = Vec::new();
@@ -168,10 +177,10 @@ impl Content {
                     names.push(Reference::parse(name)?);
                 }
             }
-            for extra in names.drain(1..) {
-                self.name_image(&extra, &digest)?;
+            for extra in &names[1..] {
+                self.name_image(extra, &digest)?;
             }
-            images.push(self.name_image(&names[0], &digest)?);
+            images.push((self.name_image(&names[0], &digest)?, names));
         }
         Ok(images)
     }

@@ -129,6 +129,9 @@ impl Sandbox {
             if state.containers.contains_key(&id) {
                 return Err(Error::AlreadyExists { kind: "container", id });
             }
+            if self.0.setup.spec.single && !state.containers.is_empty() {
+                return Err(Error::Invalid { field: "id", reason: "the sandbox is for one container".to_owned() });
+            }
             state.containers.insert(id.clone(), Entry { record, paused: false });
         }
         let made = fs::create_dir_all(&home.0).and_then(|()| save(&home.spec(), &spec));
@@ -432,8 +435,7 @@ impl Sandbox {
     }
 
     fn group(&self, container: &str) -> Box<dyn Group> {
-        let cgroup = Path::new(&self.0.setup.cgroup);
-        self.0.shared.cgroups.group(if container.is_empty() { cgroup.to_owned() } else { cgroup.join(container) })
+        self.0.shared.cgroups.group(self.0.setup.cgroup_of(container))
     }
 
     async fn on_cgroup<T: Send + 'static>(
@@ -442,7 +444,7 @@ impl Sandbox {
         work: impl FnOnce(&dyn Group) -> std::io::Result<T> + Send + 'static,
     ) -> Result<T> {
         let group = self.group(container);
-        let path = Path::new(&self.0.setup.cgroup).join(container);
+        let path = self.0.setup.cgroup_of(container);
         blocking(move || work(group.as_ref()).map_err(Error::io("cgroup", path))).await
     }
 

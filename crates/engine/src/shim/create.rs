@@ -51,7 +51,7 @@ pub(super) fn create(order: &Order<'_>) -> Result<(i32, Option<OwnedFd>), Failur
     let home = order.directory.container(order.container);
     let setup: Setup = load(&order.directory.setup()).map_err(|error| create_failure("read sandbox.json", error))?;
     let mut spec: ContainerSpec = load(&home.spec()).map_err(|error| create_failure("read container.json", error))?;
-    let cgroup = container_cgroup(&setup, order.container);
+    let cgroup = setup.cgroup_of(order.container);
     let mapped = setup.spec.user_ids.map(|ids| Mapped::new(order, ids));
     let result = build(order, &home, &mut spec, &cgroup, mapped.as_ref());
     if result.is_err() {
@@ -61,10 +61,6 @@ pub(super) fn create(order: &Order<'_>) -> Result<(i32, Option<OwnedFd>), Failur
         unmount_rootfs(order.directory, order.container);
     }
     result
-}
-
-pub(super) fn container_cgroup(setup: &Setup, container: &str) -> String {
-    format!("{}/{container}", setup.cgroup)
 }
 
 fn create_failure(what: &str, error: impl std::fmt::Display) -> Failure {

@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde_json::json;
 
-use super::create::{adjust_oom_score, container_cgroup, permitted_rlimits, rlimit_resource, tell};
+use super::create::{adjust_oom_score, permitted_rlimits, rlimit_resource, tell};
 use super::filter::Filter;
 use super::protocol::{self, Failure, Setup};
 use crate::cgroup::Cgroups;
@@ -68,7 +68,7 @@ pub(super) fn exec(order: Order<'_>) -> Result<(i32, Option<OwnedFd>), Failure> 
     let Order { cgroups, .. } = order;
     adjust_oom_score(spec.oom_score_adj.unwrap_or(0));
     let _ = nix::sys::prctl::set_dumpable(false);
-    let group = cgroups.group(container_cgroup(&setup, container));
+    let group = cgroups.group(setup.cgroup_of(container));
     group.join(nix::unistd::getpid().as_raw()).map_err(|error| other("join the cgroup", error))?;
     for (kind, flag) in [(cgroup_ns, CloneFlags::CLONE_NEWCGROUP), (pid_ns, CloneFlags::CLONE_NEWPID)] {
         let file = kind.map_err(|error| other("open a namespace", error))?;

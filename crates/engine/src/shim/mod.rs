@@ -93,7 +93,9 @@ fn prepare(directory: &Directory, cgroups: &Cgroups) -> Result<(Setup, File, Opt
     if let Err(error) = cgroups.leave_for(setup.shim_cgroup.as_ref()) {
         eprintln!("shim: stays in the engine's cgroup: {error}");
     }
-    cgroups.group(&setup.cgroup).create(&setup.spec.resources).map_err(because("make the sandbox's cgroup"))?;
+    if !setup.spec.single {
+        cgroups.group(&setup.cgroup).create(&setup.spec.resources).map_err(because("make the sandbox's cgroup"))?;
+    }
     let host = File::open("/proc/self/ns/mnt").map_err(because("open the mount namespace"))?;
     namespaces::enter(directory, &setup.spec)?;
     let pause = match setup.spec.pid {

@@ -29,6 +29,16 @@ pub(crate) struct Setup {
     pub pid: Option<i32>,
 }
 
+impl Setup {
+    /// The cgroup of one of its containers; of all of them with an empty name.
+    pub fn cgroup_of(&self, container: &str) -> String {
+        match container.is_empty() || self.spec.single {
+            true => self.cgroup.clone(),
+            false => format!("{}/{container}", self.cgroup),
+        }
+    }
+}
+
 /// What outlives a shim of a container (`state.json`), written before it is announced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {

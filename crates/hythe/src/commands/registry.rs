@@ -26,8 +26,9 @@ pub struct RegistryFlags {
     /// Its key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Fetch what is missing from this registry and keep it.
-    #[arg(long, value_name = "URL")]
+    /// Fetch what is missing from this registry and keep it; the address may begin with user:password@, better in the
+    /// variable, where other users of the machine don't see it.
+    #[arg(long, value_name = "URL", env = "HYTHE_REGISTRY_UPSTREAM", hide_env_values = true)]
     mirror: Option<String>,
     /// Keep no more than this of what came from there, in bytes or with a K, M, G or T (of 1024): the longest unused goes
     /// first, and never what is in use here.

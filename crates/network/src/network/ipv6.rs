@@ -61,7 +61,7 @@ impl Network {
     ) -> Result<(), NetworkError> {
         let step = "give a pod its address of IPv6";
         let (mut inside, index, name) = self.link_in(id, namespace, step)?;
-        let setting = |setting: &str, value| (format!("ipv6/conf/{name}/{setting}"), value);
+        let setting = |setting: &str, value: &str| (format!("ipv6/conf/{name}/{setting}"), value.to_owned());
         // What its neighbours say of ways out is not believed.
         Namespace::set(namespace, vec![setting("accept_ra", "0"), setting("disable_ipv6", "0")])?;
         inside.links.add_ipv6(index, ip, ipv6.range.prefix()).map_err(NetworkError::netlink(step))?;

@@ -21,7 +21,7 @@ impl From<Option<Ipv4Addr>> for Addresses {
 }
 
 impl Network {
-    /// As [`Network::attach_for`], with these addresses.
+    /// As [`Network::attach_for`], with these addresses and another name of the link inside than `eth0`.
     ///
     /// # Errors
     /// [`NetworkError::AddressTaken`] if it is another pod's, the gateway's or outside of the range.
@@ -29,10 +29,19 @@ impl Network {
         &self,
         pod: &PodAttach,
         wanted: impl Into<Addresses>,
+        interface: Option<&str>,
         users: Option<UserIds>,
     ) -> Result<PodNetwork, NetworkError> {
         self.inner.lease(&pod.id, wanted.into())?;
-        self.attach_for(pod, users)
+        self.attach_as(pod, interface.unwrap_or(POD_INTERFACE), users)
+    }
+
+    /// Writes kernel settings of a pod's links (names below `/proc/sys/net`).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn tune(namespace: &Path, settings: Vec<(String, String)>) -> Result<(), NetworkError> {
+        if settings.is_empty() { Ok(()) } else { Namespace::set(namespace, settings) }
     }
 
     /// Gives a network namespace made elsewhere a link to this network, named `interface`, with an address and a route

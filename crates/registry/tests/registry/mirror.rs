@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::content::{Content, Credentials, Digest, PullOptions, Secret};
+use engine::content::{Content, Digest, PullOptions};
 use http::Method;
 use registry::{Mirror, hash_password};
 use tokio::{
@@ -89,8 +89,7 @@ async fn the_upstream_registry_may_want_a_password() {
     let image = upstream.client.image("app", "v1", "text").await;
     let stranger = mirror_of(&upstream).await;
     stranger.client.get("/v2/app/manifests/v1").await.fails(403, "DENIED");
-    let mut at = Mirror::at(&format!("http://{}", upstream.client.address));
-    at.options.credentials = vec![Credentials::Basic { username: "ann".into(), password: Secret("secret".into()) }];
+    let at = Mirror::at(&format!("http://ann:secret@{}", upstream.client.address));
     let friend = world_with(|config| config.mirror = Some(at)).await;
     friend.client.get("/v2/app/manifests/v1").await.is(200);
     friend.client.get(&format!("/v2/app/blobs/{}", image.layer)).await.is(200);

@@ -12,7 +12,7 @@ use http::Uri;
 use http_ends::Client;
 
 use super::kubernetes::{Api, ApiError};
-use crate::git::{CheckoutError, Remote, RemoteError, checkout};
+use git::{CheckoutError, Remote, RemoteError, checkout};
 
 /// The largest configuration that is taken, in bytes.
 const MOST: usize = 16 << 20;

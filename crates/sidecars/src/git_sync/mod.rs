@@ -7,6 +7,7 @@ mod worktrees;
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
+use git::{Oid, Remote, RemoteError};
 use http::{Method, StatusCode};
 use http_ends::{Client, Names, Trust};
 use parking_lot::Mutex;
@@ -18,10 +19,7 @@ use serving::{Endpoint, Flags, Manual, Serving, Span, Variable};
 use tokio::sync::Notify;
 
 pub use self::worktrees::{WorktreeError, Worktrees};
-use crate::{
-    git::{Oid, Remote, RemoteError},
-    notice::{self, Hook},
-};
+use crate::notice::{self, Hook};
 
 /// What a user must know of it.
 pub static MANUAL: Manual = Manual {

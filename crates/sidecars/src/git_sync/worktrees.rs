@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::git::{CheckoutError, Objects, Oid, checkout};
+use git::{CheckoutError, Objects, Oid, checkout};
 
 const NEW: &str = ".new-";
 

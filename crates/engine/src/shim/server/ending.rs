@@ -121,7 +121,7 @@ impl Server {
     pub(super) fn purge_cgroup(&self, container: &str) -> io::Result<()> {
         self.group(container).kill();
         // Children of the shim that were just killed keep it busy until they are gone, which takes no time.
-        self.cgroups.purge(create::container_cgroup(&self.setup, container).as_ref(), Duration::from_secs(2))
+        self.cgroups.purge(self.setup.cgroup_of(container).as_ref(), Duration::from_secs(2))
     }
 
     pub(super) fn kill_everything(&mut self) {

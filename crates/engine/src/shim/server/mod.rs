@@ -204,7 +204,7 @@ impl Server {
     }
 
     fn group(&self, container: &str) -> Box<dyn Group> {
-        self.cgroups.group(create::container_cgroup(&self.setup, container))
+        self.cgroups.group(self.setup.cgroup_of(container))
     }
 }
 
