@@ -303,7 +303,7 @@ fn a_configuration_that_contradicts_itself_is_refused_and_changes_nothing() {
     };
     refuse(|config| config.service_cidr = config.pod_cidr);
     refuse(|config| config.pod_cidr = "fd00::/64".parse().unwrap());
-    refuse(|config| config.pod_cidr = "10.42.0.0/30".parse().unwrap());
+    refuse(|config| config.pod_cidr = "10.42.0.0/32".parse().unwrap());
     refuse(|config| config.cluster_dns = Some(Ipv4Addr::new(192, 0, 2, 9)));
     refuse(|config| config.name = "Has Spaces".into());
     assert!(!ip("-o link").contains("hy-"));
