@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use nix::{
     libc,
     sys::resource::{UsageWho, getrusage},
@@ -45,6 +46,8 @@ impl Activity {
         let mut pause = LOOK;
         loop {
             while is_at_work(pause).await {}
+            // What came meanwhile is over, too.
+            let _ = self.0.notified().now_or_never();
             give_back();
             let again = tokio::time::timeout(pause, self.0.notified()).await.is_ok();
             pause = if again { (pause * 2).min(LONGEST_LOOK) } else { LOOK };
@@ -112,6 +115,29 @@ unsafe extern "C" fn of_program(info: *mut libc::dl_phdr_info, _: libc::size_t, 
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::{Duration, Instant},
+    };
+
+    use super::Activity;
+
+    #[tokio::test]
+    async fn memory_is_given_back_each_time_that_work_is_over() {
+        static GIVEN: AtomicUsize = AtomicUsize::new(0);
+        super::also_gives_back(|| drop(GIVEN.fetch_add(1, Ordering::SeqCst)));
+        let activity = Activity::default();
+        tokio::spawn(activity.clone().follow());
+        for times in 1..=2 {
+            let begun = Instant::now();
+            while GIVEN.load(Ordering::SeqCst) < times {
+                assert!(begun.elapsed() < Duration::from_secs(120), "it rests, and nothing is given back");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            activity.note();
+        }
+    }
+
     #[test]
     fn the_program_goes_on_after_it_has_let_go_of_its_text() {
         let resident = || {
