@@ -24,6 +24,7 @@ use kube::{
     api::PostParams,
     core::{Selector, SelectorExt},
 };
+use recording::Recorder;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -33,7 +34,6 @@ use crate::{
     ownership::{controller_key, controller_of},
     percent, pods,
     queue::{Key, Queue},
-    recorder::Recorder,
 };
 
 /// A pod that was to be evicted and is still there after this time counts again.
@@ -74,7 +74,7 @@ pub(crate) async fn run(shared: Shared) {
     shared.stateful_sets.listen(move |c| tell(c.object().namespace().unwrap_or_default()));
     let tell = notify(&queue);
     shared.replication_controllers.listen(move |c| tell(c.object().namespace().unwrap_or_default()));
-    let recorder = Recorder::new(shared.client.clone(), "controllermanager");
+    let recorder = Recorder::start(shared.client.clone(), "controllermanager", "");
     let again = queue.clone();
     queue
         .work("disruption", 4, |key| reconcile(shared.clone(), budgets.clone(), recorder.clone(), again.clone(), key))
@@ -104,19 +104,19 @@ async fn reconcile(
         Err(_) => Vec::new(),
     };
     if covered.is_empty() {
-        recorder.normal(&*budget, "NoPods", "Reconcile", "No matching pods found".into());
+        recorder.normal(&*budget, "NoPods", "No matching pods found");
     }
     let now = Timestamp::now();
     let (status, recheck) = match expected(&shared, &budget, &covered) {
         Ok(Expected { pods, healthy, unmanaged }) => {
             if unmanaged {
-                recorder.warning(&*budget, "UnmanagedPods", "Reconcile", unmanaged_note(&budget));
+                recorder.warning(&*budget, "UnmanagedPods", unmanaged_note(&budget));
             }
             status(&budget, &covered, pods, healthy, now)
         }
         Err(error) => {
             let note = format!("Failed to calculate the number of expected pods: {error}");
-            recorder.warning(&*budget, "CalculateExpectedPodCountFailed", "Reconcile", note);
+            recorder.warning(&*budget, "CalculateExpectedPodCountFailed", note);
             (failed(&budget, &error.to_string(), now), None)
         }
     };

@@ -30,7 +30,6 @@ mod pod_control;
 mod pods;
 pub mod queue;
 mod quota;
-pub mod recorder;
 mod replicaset;
 mod root_ca;
 mod service_account;

@@ -18,6 +18,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use parking_lot::Mutex;
+use recording::Recorder;
 use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -27,7 +28,6 @@ use crate::{
     informer::{self, Change, Informer},
     pods,
     queue::{Key, Queue},
-    recorder::Recorder,
 };
 
 const LEASES: &str = "kube-node-lease";
@@ -48,7 +48,7 @@ pub(crate) async fn run(shared: Shared, grace: Duration) {
     shared.nodes.synced().await;
     shared.pods.synced().await;
     leases.synced().await;
-    let recorder = Recorder::new(shared.client.clone(), "node-controller");
+    let recorder = Recorder::start(shared.client.clone(), "node-controller", "");
     let (renewed, shared_too) = (Mutex::default(), shared.clone());
     let controller = Arc::new(Controller { shared: shared_too, queue: queue.clone(), recorder, grace, renewed });
     let on_node = queue.clone();
@@ -133,12 +133,7 @@ impl Controller {
         }
         let api: Api<Node> = Api::all(self.shared.client.clone());
         let written = api.replace_status(&node.name_any(), &PostParams::default(), &changed).await?;
-        self.recorder.normal(
-            &written,
-            "NodeNotReady",
-            "NodeNotReady",
-            format!("Node {} status is now: NodeNotReady", node.name_any()),
-        );
+        self.recorder.normal(&written, "NodeNotReady", format!("Node {} status is now: NodeNotReady", node.name_any()));
         Ok(Arc::new(written))
     }
 
@@ -184,7 +179,7 @@ impl Controller {
                 Some(_) => {
                     let note =
                         format!("Marking for deletion Pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-                    self.recorder.normal(&*pod, "TaintManagerEviction", "Evict", note);
+                    self.recorder.normal(&*pod, "TaintManagerEviction", note);
                     let api: Api<Pod> =
                         Api::namespaced(self.shared.client.clone(), &pod.namespace().unwrap_or_default());
                     let params =

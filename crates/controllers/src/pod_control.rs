@@ -6,6 +6,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
 };
+use recording::Recorder;
 
 use crate::{
     Error,
@@ -13,7 +14,6 @@ use crate::{
     informer::{Informer, version},
     ownership::controller_reference,
     queue::Key,
-    recorder::Recorder,
 };
 
 /// The most pods made or deleted in one go, as upstream.
@@ -87,13 +87,13 @@ impl PodControl {
             Ok(created) => {
                 self.wrote(key, &created);
                 let note = (self.words)(Done::Create, &created.name_any(), &owner.name_any(), None);
-                self.recorder.normal(owner, "SuccessfulCreate", "CreatePod", note);
+                self.recorder.normal(owner, "SuccessfulCreate", note);
                 Ok(created)
             }
             Err(error) => {
                 if !error.is_namespace_terminating() {
                     let note = (self.words)(Done::Create, &pod.name_any(), &owner.name_any(), Some(&error.message()));
-                    self.recorder.warning(owner, "FailedCreate", "CreatePod", note);
+                    self.recorder.warning(owner, "FailedCreate", note);
                 }
                 Err(error)
             }
@@ -131,7 +131,7 @@ impl PodControl {
         match self.api(key).delete(&pod.name_any(), &params).await.map_err(Error::from) {
             Ok(_) => {
                 let note = (self.words)(Done::Delete, &pod.name_any(), &owner.name_any(), None);
-                self.recorder.normal(owner, "SuccessfulDelete", "DeletePod", note);
+                self.recorder.normal(owner, "SuccessfulDelete", note);
                 Ok(())
             }
             Err(error) => {
@@ -140,7 +140,7 @@ impl PodControl {
                     return Ok(());
                 }
                 let note = (self.words)(Done::Delete, &pod.name_any(), &owner.name_any(), Some(&error.message()));
-                self.recorder.warning(owner, "FailedDelete", "DeletePod", note);
+                self.recorder.warning(owner, "FailedDelete", note);
                 Err(error)
             }
         }

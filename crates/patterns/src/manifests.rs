@@ -144,7 +144,7 @@ const EVERYWHERE: &[Rule] = &[
     Rule("", &["services", "secrets"], OWN),
     Rule("", &["namespaces"], &["get", "list", "watch", "create", "patch"]),
     Rule("", &["nodes", "pods"], &["list"]),
-    Rule("events.k8s.io", &["events"], &["create", "patch"]),
+    Rule("", &["events"], &["create", "patch"]),
 ];
 
 const AT_HOME: &[Rule] = &[Rule("coordination.k8s.io", &["leases"], &["get", "create", "update"])];

@@ -7,7 +7,6 @@ use controllers::{
     informer::{Informer, untouched},
     ownership::is_controlled_by,
     queue::{Key, Queue},
-    recorder::Recorder,
 };
 use jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
@@ -16,6 +15,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use pattern_kinds::patterns::{PatternStatus, Tier};
+use recording::Recorder;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -91,7 +91,7 @@ pub fn start<K: Pattern>(world: &World, tasks: &mut JoinSet<()>) {
         objects.synced().await;
         let queued = queue.clone();
         objects.listen(move |change| queued.add(Key::of(&**change.object())));
-        let recorder = Recorder::new(world.client(), K::CONTROLLER);
+        let recorder = Recorder::start(world.client(), K::CONTROLLER, "");
         let again = queue.clone();
         let work = |key| reconcile(world.clone(), objects.clone(), recorder.clone(), again.clone(), key);
         queue.work(K::CONTROLLER, 2, work).await;
@@ -247,9 +247,9 @@ fn whole(status: &PatternStatus) -> serde_json::Value {
 fn event<K: Resource<DynamicType = ()>>(recorder: &Recorder, object: &K, condition: &Condition) {
     // That something new isn't ready yet is no news.
     if condition.status == "True" {
-        recorder.normal(object, &condition.reason, &condition.type_, condition.message.clone());
+        recorder.normal(object, &condition.reason, condition.message.clone());
     } else if condition.reason != "NoPodReady" {
-        recorder.warning(object, &condition.reason, &condition.type_, condition.message.clone());
+        recorder.warning(object, &condition.reason, condition.message.clone());
     }
 }
 

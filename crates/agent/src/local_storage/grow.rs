@@ -6,7 +6,6 @@ use k8s_openapi::{api::core::v1::PersistentVolumeClaim, apimachinery::pkg::apis:
 use kube::{
     ResourceExt,
     api::{Patch, PatchParams},
-    runtime::events::EventType,
 };
 use serde_json::{Value, json};
 
@@ -33,7 +32,7 @@ impl Local {
         let (new, old) = (claims::requested(claim), claims::size(&volume));
         if new > old {
             let note = format!("External resizer is resizing volume {name}");
-            self.tell(claim, EventType::Normal, "Resizing", "Resizing", note).await;
+            self.recorder.normal(claim, "Resizing", note);
             let bytes = new.map_or(0, |q| q.value());
             let more = bytes - old.map_or(0, |q| q.value());
             let free = self.free()?;
@@ -44,7 +43,7 @@ impl Local {
                 ));
                 let note =
                     format!("resize volume \"{name}\" by resizer \"{}\" failed: {fault}", claims::LOCAL_PROVISIONER);
-                self.tell(claim, EventType::Warning, "VolumeResizeFailed", "Resizing", note).await;
+                self.recorder.warning(claim, "VolumeResizeFailed", note);
                 let condition =
                     json!([{"type": "Resizing", "status": "True", "lastTransitionTime": Time(Timestamp::now())}]);
                 if !is_resizing(claim) {
@@ -62,7 +61,7 @@ impl Local {
         }
         self.write(claim, json!({"capacity": quantity_list(&wanted), "conditions": null})).await?;
         let note = "Resize volume succeeded".to_owned();
-        self.tell(claim, EventType::Normal, "VolumeResizeSuccessful", "Resizing", note).await;
+        self.recorder.normal(claim, "VolumeResizeSuccessful", note);
         Ok(())
     }
 

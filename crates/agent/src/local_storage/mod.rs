@@ -21,12 +21,9 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{
     Api, ResourceExt,
-    runtime::{
-        WatchStreamExt,
-        events::{Event, EventType, Recorder, Reporter},
-        watcher,
-    },
+    runtime::{WatchStreamExt, watcher},
 };
+use recording::Recorder;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -61,11 +58,8 @@ struct Local {
 
 /// Works until `stop`.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let reporter = Reporter {
-        controller: claims::LOCAL_PROVISIONER.to_owned(),
-        instance: Some(format!("{}_{}", claims::LOCAL_PROVISIONER, context.config.node_name)),
-    };
-    let recorder = Recorder::new(context.client.clone(), reporter);
+    let name = format!("{}_{}", claims::LOCAL_PROVISIONER, context.config.node_name);
+    let recorder = Recorder::start(context.client.clone(), &name, "");
     let local = Arc::new(Local { context, recorder });
     let client = &local.context.client;
     let config = watcher::Config::default;
@@ -185,13 +179,6 @@ impl Local {
         std::fs::create_dir_all(&root)?;
         let (_, free, _, _) = crate::node::storage(&root).ok_or_else(std::io::Error::last_os_error)?;
         Ok(free)
-    }
-
-    async fn tell(&self, claim: &PersistentVolumeClaim, type_: EventType, reason: &str, action: &str, note: String) {
-        let event = Event { type_, reason: reason.into(), action: action.into(), note: Some(note), secondary: None };
-        if let Err(error) = self.recorder.publish(&event, &kube::Resource::object_ref(claim, &())).await {
-            tracing::debug!(%error, reason, "an event was not recorded");
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::StorageClass,
 };
-use kube::{Api, ResourceExt, api::PostParams, runtime::events::EventType};
+use kube::{Api, ResourceExt, api::PostParams};
 use serde_json::json;
 
 use super::{Fault, Local, block, quantity_list, remove::FINALIZER};
@@ -24,16 +24,16 @@ impl Local {
         let full_name = format!("{}/{}", claim.namespace().unwrap_or_default(), claim.name_any());
         let name = format!("pvc-{}", claim.uid().unwrap_or_default());
         let note = format!("External provisioner is provisioning volume for claim \"{full_name}\"");
-        self.tell(claim, EventType::Normal, "Provisioning", "Provisioning", note).await;
+        self.recorder.normal(claim, "Provisioning", note);
         match self.make(claim, &found, &name).await {
             Ok(()) => {
                 let note = format!("Successfully provisioned volume {name}");
-                self.tell(claim, EventType::Normal, "ProvisioningSucceeded", "Provisioning", note).await;
+                self.recorder.normal(claim, "ProvisioningSucceeded", note);
                 Ok(())
             }
             Err(fault) => {
                 let note = format!("failed to provision volume with StorageClass \"{class}\": {fault}");
-                self.tell(claim, EventType::Warning, "ProvisioningFailed", "Provisioning", note).await;
+                self.recorder.warning(claim, "ProvisioningFailed", note);
                 Err(fault)
             }
         }

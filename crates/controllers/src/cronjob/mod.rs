@@ -19,6 +19,7 @@ use kube::{
     api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
 };
 use parking_lot::Mutex;
+use recording::Recorder;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -28,7 +29,6 @@ use crate::{
     job::finished,
     ownership::{controller_key, controller_reference, is_controlled_by},
     queue::{Key, Queue, UNSETTLED},
-    recorder::Recorder,
 };
 use due::{Due, due};
 use schedule::Schedule;
@@ -58,7 +58,7 @@ pub(crate) async fn run(shared: Shared) {
             on_job.add(owner);
         }
     });
-    let recorder = Recorder::new(shared.client.clone(), "cronjob-controller");
+    let recorder = Recorder::start(shared.client.clone(), "cronjob-controller", "");
     let controller =
         Arc::new(Controller { shared, cron_jobs, queue: queue.clone(), recorder, written: Mutex::default() });
     queue.work("cronjob", 4, |key| controller.clone().reconcile(key)).await;
@@ -109,13 +109,13 @@ impl Controller {
             match finished(job) {
                 None if !listed => {
                     let note = format!("Saw a job that the controller did not create or forgot: {}", job.name_any());
-                    self.recorder.warning(cron_job, "UnexpectedJob", "Reconcile", note);
+                    self.recorder.warning(cron_job, "UnexpectedJob", note);
                 }
                 Some(end) => {
                     if listed {
                         active.retain(|r| r.uid != job.uid());
                         let note = format!("Saw completed job: {}, condition: {}", job.name_any(), end.type_);
-                        self.recorder.normal(cron_job, "SawCompletedJob", "Reconcile", note);
+                        self.recorder.normal(cron_job, "SawCompletedJob", note);
                     }
                     let done =
                         job.status.as_ref().and_then(|s| s.completion_time.clone()).filter(|_| end.type_ == "Complete");
@@ -134,7 +134,7 @@ impl Controller {
             if known || api.get_opt(&name).await?.is_some_and(|j| j.uid() == reference.uid) {
                 still.push(reference);
             } else {
-                self.recorder.normal(cron_job, "MissingJob", "Reconcile", format!("Active job went missing: {name}"));
+                self.recorder.normal(cron_job, "MissingJob", format!("Active job went missing: {name}"));
             }
         }
         status.active = (!still.is_empty()).then_some(still);
@@ -148,7 +148,7 @@ impl Controller {
         spec: &CronJobSpec,
         status: &mut CronJobStatus,
     ) -> Result<(), Error> {
-        let warn = |reason: &str, note: String| self.recorder.warning(cron_job, reason, "Reconcile", note);
+        let warn = |reason: &str, note: String| self.recorder.warning(cron_job, reason, note);
         let zone = match spec.time_zone.as_deref() {
             None => TimeZone::UTC,
             Some(name) => match TimeZone::get(name) {
@@ -202,7 +202,7 @@ impl Controller {
         match spec.concurrency_policy.as_deref() {
             Some("Forbid") if !active.is_empty() => {
                 let note = "Not starting job because prior execution is running and concurrency policy is Forbid";
-                self.recorder.normal(cron_job, "JobAlreadyActive", "Reconcile", note.into());
+                self.recorder.normal(cron_job, "JobAlreadyActive", note);
                 return Ok(());
             }
             Some("Replace") => {
@@ -232,7 +232,7 @@ impl Controller {
         let api: Api<Job> = Api::namespaced(self.shared.client.clone(), &cron_job.namespace().unwrap_or_default());
         match api.create(&PostParams::default(), &job(cron_job, spec, name, at, zone)).await.map_err(Error::from) {
             Ok(job) => {
-                self.recorder.normal(cron_job, "SuccessfulCreate", "CreateJob", format!("Created job {name}"));
+                self.recorder.normal(cron_job, "SuccessfulCreate", format!("Created job {name}"));
                 Ok(Some(job))
             }
             Err(error) if error.is_namespace_terminating() => Ok(None),
@@ -242,7 +242,7 @@ impl Controller {
             }
             Err(error) => {
                 let note = format!("Error creating job: {}", error.message());
-                self.recorder.warning(cron_job, "FailedCreate", "CreateJob", note);
+                self.recorder.warning(cron_job, "FailedCreate", note);
                 Err(error)
             }
         }
@@ -253,7 +253,7 @@ impl Controller {
         let params = DeleteParams::background().preconditions(Preconditions { uid, resource_version: None });
         match api.delete(name, &params).await {
             Ok(_) => {
-                self.recorder.normal(cron_job, "SuccessfulDelete", "DeleteJob", format!("Deleted job {name}"));
+                self.recorder.normal(cron_job, "SuccessfulDelete", format!("Deleted job {name}"));
                 Ok(())
             }
             Err(error) => gone_is_fine::<()>(Err(error)),

@@ -16,6 +16,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, ResourceExt, api::PostParams, core::Selector};
 use parking_lot::Mutex;
+use recording::Recorder;
 use tokio::time::Instant;
 
 use crate::{
@@ -27,7 +28,6 @@ use crate::{
     pod_control::{BURST, PodControl},
     pods,
     queue::{Key, Queue, UNSETTLED},
-    recorder::Recorder,
 };
 use decide::{Decision, View};
 
@@ -68,7 +68,7 @@ pub(crate) async fn run(shared: Shared) {
             }
         }
     });
-    let recorder = Recorder::new(shared.client.clone(), "daemonset-controller");
+    let recorder = Recorder::start(shared.client.clone(), "daemonset-controller", "");
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder.clone());
     let controller =
         Arc::new(Controller { shared, queue: queue.clone(), control, recorder, failures: Mutex::default() });
@@ -94,7 +94,7 @@ impl Controller {
         let selector = selector(&set)?;
         if selector.selects_all() {
             let note = "This daemon set is selecting all pods. A non-empty selector is required.";
-            self.recorder.warning(&*set, "SelectingAll", "Reconcile", note.into());
+            self.recorder.warning(&*set, "SelectingAll", note);
             return Ok(());
         }
         if set.metadata.deletion_timestamp.is_some() {
@@ -166,8 +166,8 @@ impl Controller {
                 ),
             };
             match reason {
-                "FailedDaemonPod" => self.recorder.warning(set, reason, "DeletePod", note),
-                _ => self.recorder.normal(set, reason, "DeletePod", note),
+                "FailedDaemonPod" => self.recorder.warning(set, reason, note),
+                _ => self.recorder.normal(set, reason, note),
             }
             delete.push(ended);
         }

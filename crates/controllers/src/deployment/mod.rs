@@ -14,6 +14,7 @@ use k8s_openapi::api::{
     core::v1::Pod,
 };
 use kube::{Api, Client, ResourceExt, core::Selector};
+use recording::Recorder;
 
 use crate::{
     Error, Shared,
@@ -21,7 +22,6 @@ use crate::{
     ownership::controller_key,
     pods,
     queue::{Key, Queue},
-    recorder::Recorder,
     replicaset::Replicated,
 };
 use revision::Sets;
@@ -51,7 +51,7 @@ pub(crate) async fn run(shared: Shared) {
             on_pod.add(owner);
         }
     });
-    let recorder = Recorder::new(shared.client.clone(), "deployment-controller");
+    let recorder = Recorder::start(shared.client.clone(), "deployment-controller", "");
     let controller = Arc::new(Controller { shared, queue: queue.clone(), recorder });
     queue.work("deployment", 8, |key| controller.clone().reconcile(key)).await;
 }
@@ -64,8 +64,7 @@ impl Controller {
             self.recorder.warning(
                 &*deployment,
                 "SelectingAll",
-                "Reconcile",
-                "This deployment is selecting all pods. A non-empty selector is required.".into(),
+                "This deployment is selecting all pods. A non-empty selector is required.",
             );
             return Ok(());
         }

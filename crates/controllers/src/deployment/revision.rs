@@ -146,7 +146,7 @@ impl Controller {
             Ok(created) => {
                 if size > 0 {
                     let note = format!("Scaled up replica set {} from 0 to {size}", created.name_any());
-                    self.recorder.normal(deployment, "ScalingReplicaSet", "ScaleUp", note);
+                    self.recorder.normal(deployment, "ScalingReplicaSet", note);
                 }
                 created
             }
@@ -172,7 +172,7 @@ impl Controller {
             Err(error) if error.is_namespace_terminating() => return Err(Error::NotYet("the namespace is going")),
             Err(error) => {
                 let message = format!("Failed to create new replica set {:?}: {}", set.name_any(), error.message());
-                self.recorder.warning(deployment, conditions::FAILED_CREATE, "Create", message.clone());
+                self.recorder.warning(deployment, conditions::FAILED_CREATE, message.clone());
                 self.note_failed_create(deployment, &message, now).await?;
                 return Err(error);
             }
@@ -206,9 +206,9 @@ impl Controller {
         });
         self.sets_api(deployment).patch(&set.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
         if before != size {
-            let (word, action) = if size > before { ("up", "ScaleUp") } else { ("down", "ScaleDown") };
+            let word = if size > before { "up" } else { "down" };
             let note = format!("Scaled {word} replica set {} from {before} to {size}", set.name_any());
-            self.recorder.normal(deployment, "ScalingReplicaSet", action, note);
+            self.recorder.normal(deployment, "ScalingReplicaSet", note);
         }
         Ok(())
     }

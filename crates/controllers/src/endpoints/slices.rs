@@ -14,6 +14,7 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, ObjectMeta, PostParams},
 };
+use recording::Recorder;
 
 use super::{Backend, BackendPort, backends, listen, ports_of, topology};
 use crate::{
@@ -22,7 +23,6 @@ use crate::{
     informer::{Change, version},
     ownership::{controller_reference, is_controlled_by},
     queue::{Key, Queue},
-    recorder::Recorder,
 };
 
 /// Endpoints in one slice (upstream's default).
@@ -64,7 +64,7 @@ pub(crate) async fn run(shared: Shared) {
             }
         }
     });
-    let recorder = Recorder::new(shared.client.clone(), "endpoint-slice-controller");
+    let recorder = Recorder::start(shared.client.clone(), "endpoint-slice-controller", "");
     let controller = Controller { shared, written: Written::default(), recorder, hinted: Arc::default() };
     queue.work("endpointslice", 8, |key| controller.clone().reconcile(key)).await;
 }
@@ -164,7 +164,7 @@ impl Controller {
         if !topology::is_auto(service) {
             if self.hinted.lock().remove(key) {
                 let note = "Topology Aware Hints has been disabled, addressType: IPv4";
-                self.recorder.warning(service, topology::DISABLED, "Reconcile", note.into());
+                self.recorder.warning(service, topology::DISABLED, note);
             }
             return;
         }
@@ -175,12 +175,12 @@ impl Controller {
             Ok(()) => {
                 if self.hinted.lock().insert(key.clone()) {
                     let note = "Topology Aware Hints has been enabled, addressType: IPv4";
-                    self.recorder.normal(service, topology::ENABLED, "Reconcile", note.into());
+                    self.recorder.normal(service, topology::ENABLED, note);
                 }
             }
             Err(error) => {
                 self.hinted.lock().remove(key);
-                self.recorder.warning(service, topology::DISABLED, "Reconcile", error.to_string());
+                self.recorder.warning(service, topology::DISABLED, error.to_string());
             }
         }
     }

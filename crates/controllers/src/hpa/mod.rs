@@ -25,6 +25,7 @@ use kube::{
     discovery::oneshot,
 };
 use parking_lot::Mutex;
+use recording::Recorder;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -33,7 +34,6 @@ use crate::{
     error::gone_is_fine,
     informer::{self, Change, Informer},
     queue::{Key, Queue},
-    recorder::Recorder,
 };
 use behavior::Memory;
 use evaluate::{Scaled, Silent, split};
@@ -65,7 +65,7 @@ pub(crate) async fn run(shared: Shared, period: Duration) {
         }
         on_change.add(Key::of(&**change.object()));
     });
-    let recorder = Recorder::new(shared.client.clone(), "horizontal-pod-autoscaler");
+    let recorder = Recorder::start(shared.client.clone(), "horizontal-pod-autoscaler", "");
     let controller =
         Arc::new(Controller { shared, autoscalers, queue: queue.clone(), recorder, memory: Mutex::default(), period });
     queue.work("horizontalpodautoscaler", 4, |key| controller.clone().reconcile(key)).await;
@@ -150,7 +150,7 @@ impl Controller {
         let (target, scale) = match found.await {
             Ok(found) => found,
             Err(error) => {
-                self.recorder.warning(autoscaler, "FailedGetScale", "Scale", error.message());
+                self.recorder.warning(autoscaler, "FailedGetScale", error.message());
                 let words =
                     format!("the HPA controller was unable to get the target's current scale: {}", error.message());
                 return conditions.set("AbleToScale", "False", "FailedGetScale", words);
@@ -206,19 +206,14 @@ impl Controller {
             Ok(_) => {
                 let words = format!("the HPA controller was able to update the target scale to {desired}");
                 conditions.set("AbleToScale", "True", "SucceededRescale", words);
-                self.recorder.normal(
-                    autoscaler,
-                    "SuccessfulRescale",
-                    "Scale",
-                    format!("New size: {desired}; reason: {why}"),
-                );
+                self.recorder.normal(autoscaler, "SuccessfulRescale", format!("New size: {desired}; reason: {why}"));
                 self.memory.lock().entry(key.clone()).or_default().note_change(desired - current, now);
                 status.last_scale_time = Some(Time(now));
             }
             Err(error) => {
                 status.desired_replicas = current;
                 let note = format!("New size: {desired}; reason: {why}; error: {}", error.message());
-                self.recorder.warning(autoscaler, "FailedRescale", "Scale", note);
+                self.recorder.warning(autoscaler, "FailedRescale", note);
                 let words = format!("the HPA controller was unable to update the target scale: {}", error.message());
                 conditions.set("AbleToScale", "False", "FailedUpdateScale", words);
             }
@@ -271,13 +266,13 @@ impl Controller {
             }
             None => {
                 let first = silent.first()?;
-                self.recorder.warning(autoscaler, first.reason, "Scale", first.message.clone());
+                self.recorder.warning(autoscaler, first.reason, first.message.clone());
                 let note = format!(
                     "invalid metrics ({} invalid out of {total}), first error is: {}",
                     silent.len(),
                     first.message
                 );
-                self.recorder.warning(autoscaler, "FailedComputeMetricsReplicas", "Scale", note);
+                self.recorder.warning(autoscaler, "FailedComputeMetricsReplicas", note);
                 let words = format!("the HPA was unable to compute the replica count: {}", first.message);
                 conditions.set("ScalingActive", "False", first.reason, words);
                 None

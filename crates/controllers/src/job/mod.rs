@@ -26,6 +26,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use parking_lot::Mutex;
+use recording::Recorder;
 use serde_json::json;
 
 use crate::{
@@ -36,7 +37,6 @@ use crate::{
     ownership::{controller_key, is_controlled_by},
     pod_control::PodControl,
     queue::{Key, Queue, UNSETTLED},
-    recorder::Recorder,
 };
 use backoff::Record;
 use decide::{Decision, View, decide};
@@ -86,7 +86,7 @@ pub(crate) async fn run(shared: Shared) {
             on_stray.add(Key::of(&**pod));
         }
     });
-    let recorder = Recorder::new(shared.client.clone(), "job-controller");
+    let recorder = Recorder::start(shared.client.clone(), "job-controller", "");
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder);
     let controller =
         Arc::new(Controller { shared: shared.clone(), queue: queue.clone(), control, memory: Mutex::default() });
@@ -266,8 +266,8 @@ impl Controller {
 
     fn tell_suspension(&self, before: &Job, after: &Job) {
         match (facts::condition(before, "Suspended").is_some(), facts::condition(after, "Suspended").is_some()) {
-            (false, true) => self.control.recorder().normal(after, "Suspended", "Suspend", "Job suspended".into()),
-            (true, false) => self.control.recorder().normal(after, "Resumed", "Resume", "Job resumed".into()),
+            (false, true) => self.control.recorder().normal(after, "Suspended", "Job suspended"),
+            (true, false) => self.control.recorder().normal(after, "Resumed", "Job resumed"),
             _ => {}
         }
     }
@@ -275,9 +275,9 @@ impl Controller {
     fn tell_end(&self, job: &Job, ended: &JobCondition) {
         let recorder = self.control.recorder();
         if ended.type_ == "Complete" {
-            return recorder.normal(job, "Completed", "Complete", "Job completed".into());
+            return recorder.normal(job, "Completed", "Job completed");
         }
         let reason = ended.reason.as_deref().unwrap_or_default();
-        recorder.warning(job, reason, "Fail", ended.message.clone().unwrap_or_default());
+        recorder.warning(job, reason, ended.message.clone().unwrap_or_default());
     }
 }

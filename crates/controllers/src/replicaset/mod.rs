@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::PostParams};
+use recording::Recorder;
 
 use crate::{
     Error, Shared,
@@ -19,7 +20,6 @@ use crate::{
     pod_control::{self, BURST, PodControl},
     pods,
     queue::{Key, Queue, UNSETTLED},
-    recorder::Recorder,
 };
 pub(crate) use kind::Replicated;
 
@@ -37,7 +37,7 @@ pub(crate) async fn run<K: Replicated>(shared: Shared, sets: Informer<K>) {
     let on_set = queue.clone();
     sets.listen(move |change| on_set.add(Key::of(&**change.object())));
     claim::tell_owners(&shared.pods, &sets, &queue, K::selector);
-    let recorder = Recorder::new(shared.client.clone(), K::COMPONENT);
+    let recorder = Recorder::start(shared.client.clone(), K::COMPONENT, "");
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder);
     let controller = Arc::new(Controller { shared, sets, queue: queue.clone(), control });
     queue.work(K::COMPONENT, 8, |key| controller.clone().reconcile(key)).await;

@@ -43,7 +43,7 @@ impl Controller {
         match self.claims_api(set).create(&PostParams::default(), claim).await.map_err(Error::from) {
             Ok(_) => {
                 let note = format!("create Claim {name} Pod {pod} in StatefulSet {owner} success");
-                self.recorder.normal(set, "SuccessfulCreate", "CreateClaim", note);
+                self.recorder.normal(set, "SuccessfulCreate", note);
                 Ok(())
             }
             Err(error) if error.is_already_exists() => Ok(()),
@@ -52,7 +52,7 @@ impl Controller {
                     "create Claim {name} for Pod {pod} in StatefulSet {owner} failed error: {}",
                     error.message()
                 );
-                self.recorder.warning(set, "FailedCreate", "CreateClaim", note);
+                self.recorder.warning(set, "FailedCreate", note);
                 Err(error)
             }
         }

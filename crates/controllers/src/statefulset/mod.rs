@@ -17,6 +17,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
     core::Selector,
 };
+use recording::Recorder;
 use serde_json::json;
 
 use crate::{
@@ -26,7 +27,6 @@ use crate::{
     history::{self, Found, History},
     pod_control::{Done, PodControl},
     queue::{Key, Queue, UNSETTLED},
-    recorder::Recorder,
 };
 use decide::{Step, View};
 
@@ -49,7 +49,7 @@ pub(crate) async fn run(shared: Shared) {
     let on_set = queue.clone();
     shared.stateful_sets.listen(move |change| on_set.add(Key::of(&**change.object())));
     claim::tell_owners(&shared.pods, &shared.stateful_sets, &queue, selector);
-    let recorder = Recorder::new(shared.client.clone(), "statefulset-controller");
+    let recorder = Recorder::start(shared.client.clone(), "statefulset-controller", "");
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder.clone()).with_words(words);
     let controller = Arc::new(Controller { shared, queue: queue.clone(), control, recorder });
     queue.work("statefulset", 8, |key| controller.clone().reconcile(key)).await;
@@ -154,7 +154,7 @@ impl Controller {
                         _ => ("RecreatingTerminatedPod", "terminated"),
                     };
                     let note = format!("StatefulSet {key} is recreating {state} Pod {}", pod.name_any());
-                    self.recorder.warning(set, reason, "RecreatePod", note);
+                    self.recorder.warning(set, reason, note);
                     self.control.delete(key, set, pod).await
                 }
                 Step::ScaleDown(pod) | Step::Replace(pod) => self.control.delete(key, set, pod).await,

@@ -15,6 +15,7 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, PostParams, Preconditions},
 };
+use recording::Recorder;
 use serde_json::json;
 use sha2::Digest;
 use tokio::task::JoinSet;
@@ -24,7 +25,6 @@ use crate::{
     error::gone_is_fine,
     informer::{self, Change, Informer},
     queue::{Key, Queue},
-    recorder::Recorder,
 };
 
 struct Controller {
@@ -72,7 +72,7 @@ pub(crate) async fn run(shared: Shared) {
     attachments.listen(move |change: Change<'_, VolumeAttachment>| {
         on_attachment.add(Key::new("", change.object().spec.node_name.clone()));
     });
-    let recorder = Recorder::new(shared.client.clone(), "attachdetach-controller");
+    let recorder = Recorder::start(shared.client.clone(), "attachdetach-controller", "");
     tell(&attachments, &shared, &recorder);
     let controller = Arc::new(Controller { shared, drivers, attachments, recorder });
     queue.work("attachdetach", 4, |key| controller.clone().reconcile(key)).await;
@@ -94,11 +94,11 @@ fn tell(attachments: &Informer<VolumeAttachment>, shared: &Shared, recorder: &Re
             match &failed {
                 Some(error) => {
                     let note = format!("AttachVolume.Attach failed for volume \"{name}\" : {error}");
-                    recorder.warning(&*pod, "FailedAttachVolume", "Attaching", note);
+                    recorder.warning(&*pod, "FailedAttachVolume", note);
                 }
                 None => {
                     let note = format!("AttachVolume.Attach succeeded for volume \"{name}\" ");
-                    recorder.normal(&*pod, "SuccessfulAttachVolume", "Attaching", note);
+                    recorder.normal(&*pod, "SuccessfulAttachVolume", note);
                 }
             }
         }
@@ -169,7 +169,7 @@ impl Controller {
                     for pod in users(&self.shared, &node.name, &volume.name_any()) {
                         let (volume, why) = (volume.name_any(), error.message());
                         let note = format!("AttachVolume.Attach failed for volume \"{volume}\" : {why}");
-                        self.recorder.warning(&*pod, "FailedAttachVolume", "Attaching", note);
+                        self.recorder.warning(&*pod, "FailedAttachVolume", note);
                     }
                     return Err(error);
                 }

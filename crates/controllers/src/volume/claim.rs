@@ -49,7 +49,7 @@ impl Binder {
             return Ok(api.patch(&claim.name_any(), &PatchParams::default(), &patch).await.map(drop)?);
         } else {
             let note = "no persistent volumes available for this claim and no storage class is set";
-            self.recorder.normal(claim, "FailedBinding", "Binding", note.to_owned());
+            self.recorder.normal(claim, "FailedBinding", note.to_owned());
         }
         self.pending(claim).await
     }
@@ -60,7 +60,7 @@ impl Binder {
         if claims::claim_ref(&volume).is_none() {
             if let Some(why) = claims::unsuitable(&volume, claim) {
                 let note = format!("Cannot bind to requested volume \"{name}\": {why}");
-                self.recorder.warning(claim, "VolumeMismatch", "Binding", note);
+                self.recorder.warning(claim, "VolumeMismatch", note);
                 return self.pending(claim).await;
             }
             return self.bind(&volume, claim).await;
@@ -70,7 +70,7 @@ impl Binder {
         }
         if claims::annotation(claim, claims::BOUND_BY_CONTROLLER).is_none() {
             let note = format!("volume \"{name}\" already bound to a different claim.");
-            self.recorder.warning(claim, "FailedBinding", "Binding", note);
+            self.recorder.warning(claim, "FailedBinding", note);
             return self.pending(claim).await;
         }
         Err(Error::Object(format!("volume {name} is another claim's, though a controller gave it to this one")))
@@ -106,7 +106,7 @@ impl Binder {
 
     async fn lost(&self, claim: &PersistentVolumeClaim, reason: &str, note: &str) -> Result<(), Error> {
         if claim.status.as_ref().and_then(|s| s.phase.as_deref()) != Some("Lost") {
-            self.recorder.warning(claim, reason, "Binding", note.to_owned());
+            self.recorder.warning(claim, reason, note.to_owned());
         }
         self.set_claim_phase(claim, "Lost").await
     }
@@ -123,22 +123,22 @@ impl Binder {
         match pods.as_slice() {
             [] => {
                 let note = "waiting for first consumer to be created before binding";
-                self.recorder.normal(claim, "WaitForFirstConsumer", "Binding", note.to_owned());
+                self.recorder.normal(claim, "WaitForFirstConsumer", note.to_owned());
             }
             [pod] => {
                 let note = format!("waiting for pod {pod} to be scheduled");
-                self.recorder.normal(claim, "WaitForPodScheduled", "Binding", note);
+                self.recorder.normal(claim, "WaitForPodScheduled", note);
             }
             pods => {
                 let note = format!("waiting for pods {} to be scheduled", pods.join(","));
-                self.recorder.normal(claim, "WaitForPodScheduled", "Binding", note);
+                self.recorder.normal(claim, "WaitForPodScheduled", note);
             }
         }
     }
 
     /// Provisioners look for claims that bear their name.
     async fn have_provisioned(&self, claim: &PersistentVolumeClaim, class: Option<&StorageClass>) -> Result<(), Error> {
-        let fail = |note: String| self.recorder.warning(claim, "ProvisioningFailed", "Provisioning", note);
+        let fail = |note: String| self.recorder.warning(claim, "ProvisioningFailed", note);
         let Some(class) = class else {
             fail(format!("storageclass.storage.k8s.io \"{}\" not found", class_of(claim)));
             return Ok(());
@@ -159,7 +159,7 @@ impl Binder {
                  the system administrator. If volume creation is delayed, please verify that the provisioner is \
                  running and correctly registered."
             );
-            self.recorder.normal(claim, "ExternalProvisioning", "Provisioning", note);
+            self.recorder.normal(claim, "ExternalProvisioning", note);
             // What the patch changed brings the claim here again.
             return Err(Error::NotYet("the claim was handed to its provisioner"));
         }

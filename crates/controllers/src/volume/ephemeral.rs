@@ -7,13 +7,13 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{Api, ResourceExt, api::PostParams};
+use recording::Recorder;
 
 use crate::{
     Error, Shared,
     informer::Change,
     ownership::{controller_reference, is_controlled_by},
     queue::{Key, Queue},
-    recorder::Recorder,
 };
 
 pub(crate) async fn run(shared: Shared) {
@@ -36,7 +36,7 @@ pub(crate) async fn run(shared: Shared) {
             on_claim.add(pod);
         }
     });
-    let recorder = Recorder::new(shared.client.clone(), "ephemeral_volume");
+    let recorder = Recorder::start(shared.client.clone(), "ephemeral_volume", "");
     let shared = Arc::new(shared);
     queue.work("ephemeral-volume", 8, |key| reconcile(shared.clone(), recorder.clone(), key)).await;
 }
@@ -54,7 +54,7 @@ async fn reconcile(shared: Arc<Shared>, recorder: Recorder, key: Key) -> Result<
             Err(error) if error.is_namespace_terminating() => return Ok(()),
             Err(error) => {
                 let note = format!("ephemeral volume {}: {}", volume.name, error.message());
-                recorder.warning(&*pod, "FailedBinding", "Binding", note);
+                recorder.warning(&*pod, "FailedBinding", note);
                 return Err(error);
             }
             Ok(()) => {}

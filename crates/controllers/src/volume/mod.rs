@@ -13,12 +13,12 @@ use std::sync::Arc;
 use claims::{class_of, is_bound};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, ResourceExt};
+use recording::Recorder;
 
 use crate::{
     Error, Shared,
     informer::Change,
     queue::{Key, Queue},
-    recorder::Recorder,
 };
 
 /// Binds claims to volumes and sees to volumes whose claims are gone.
@@ -66,7 +66,7 @@ pub(crate) async fn run(shared: Shared) {
             on_class.add(Key::of(&**claim));
         }
     });
-    let recorder = Recorder::new(shared.client.clone(), "persistentvolume-controller");
+    let recorder = Recorder::start(shared.client.clone(), "persistentvolume-controller", "");
     let binder = Arc::new(Binder { shared, recorder });
     queue
         .work("persistentvolume-binder", 8, |key| {

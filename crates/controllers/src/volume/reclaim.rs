@@ -25,12 +25,12 @@ impl Binder {
                         "Cannot bind PersistentVolume to requested PersistentVolumeClaim \"{other}\" due to \
                          incompatible volumeMode."
                     );
-                    self.recorder.warning(volume, "VolumeMismatch", "Binding", note);
+                    self.recorder.warning(volume, "VolumeMismatch", note);
                     let note = format!(
                         "Cannot bind PersistentVolume \"{name}\" to requested PersistentVolumeClaim due to \
                          incompatible volumeMode."
                     );
-                    self.recorder.warning(&claim, "VolumeMismatch", "Binding", note);
+                    self.recorder.warning(&claim, "VolumeMismatch", note);
                     Ok(())
                 }
                 "" => self.bind(volume, &claim).await,
@@ -102,7 +102,7 @@ impl Binder {
 
     async fn failed(&self, volume: &PersistentVolume, reason: &str, message: String) -> Result<(), Error> {
         self.set_volume_phase(volume, "Failed", &message).await?;
-        self.recorder.warning(volume, reason, "Reclaiming", message);
+        self.recorder.warning(volume, reason, message);
         Ok(())
     }
 }

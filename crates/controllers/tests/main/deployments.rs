@@ -62,12 +62,18 @@ async fn a_deployment_rolls_out_replaces_its_pods_and_keeps_the_old_set_for_a_wa
         .until_one("web", "its revision", |d: &Deployment| d.annotations()["deployment.kubernetes.io/revision"] == "3")
         .await;
     assert_eq!(back.annotations()["deployment.kubernetes.io/revision"], "3");
-    world
+    let events = world
         .until("events that tell of it", |all: &[Event]| {
             let told = |reason: &str| all.iter().any(|e| e.reason.as_deref() == Some(reason));
             told("ScalingReplicaSet") && told("SuccessfulCreate") && told("SuccessfulDelete")
         })
         .await;
+    // People sort and filter by what upstream's controllers say of time, number and source.
+    let scaled = events.iter().find(|e| e.reason.as_deref() == Some("ScalingReplicaSet")).expect("it is told");
+    assert!(scaled.count.is_some_and(|count| count > 0) && scaled.first_timestamp <= scaled.last_timestamp);
+    assert!(scaled.last_timestamp.is_some() && scaled.involved_object.kind.as_deref() == Some("Deployment"));
+    let source = scaled.source.as_ref().and_then(|source| source.component.as_deref());
+    assert_eq!((source, scaled.reporting_component.as_deref()), (Some("deployment-controller"), source));
 }
 
 #[tokio::test(flavor = "multi_thread")]

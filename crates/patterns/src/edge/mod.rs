@@ -22,7 +22,6 @@ use controllers::{
     Error,
     informer::{Informer, untouched},
     queue::{Key, Queue},
-    recorder::Recorder,
 };
 use k8s_openapi::{
     api::{
@@ -37,6 +36,7 @@ use kube::{
 };
 use parking_lot::Mutex;
 use pattern_kinds::gateway::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
+use recording::Recorder;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::{sync::OnceCell, task::JoinSet};
@@ -126,7 +126,7 @@ pub fn start(world: &World, tasks: &mut JoinSet<()>) {
     let world = world.clone();
     tasks.spawn(async move {
         let edge = Edge {
-            recorder: Recorder::new(client, "hythe-edge"),
+            recorder: Recorder::start(client, "hythe-edge", ""),
             world,
             ingresses,
             gateways,

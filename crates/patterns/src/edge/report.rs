@@ -64,14 +64,14 @@ pub async fn say(edge: &Edge, model: &Model, reached: &Reached) -> Result<(), Er
             let api: Api<Ingress> = Api::namespaced(client.clone(), &key.namespace);
             patch_status(&api, &key.name, &json!({"status": {"loadBalancer": {"ingress": wanted}}})).await?;
             if !addresses.is_empty() {
-                edge.recorder.normal(&*object, "Sync", "Program", "Scheduled for sync".to_owned());
+                edge.recorder.normal(&*object, "Sync", "Scheduled for sync");
             }
         }
     }
     for (key, note) in &model.warnings {
         // The recorder folds what it has said already into one event.
         if let Some(object) = edge.ingresses.get(key) {
-            edge.recorder.warning(&*object, "Rejected", "Program", note.clone());
+            edge.recorder.warning(&*object, "Rejected", note.clone());
         }
     }
     for said in &model.gateways {

@@ -1,0 +1,136 @@
+//! Events as upstream's controllers and its kubelet write them: recorded without waiting, equal ones counted on one
+//! object, and those that differ in their words alone become one when they are too many.
+//!
+//! They are `v1` Events with a source, times and a count, by which people sort and filter.
+
+mod seen;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{Event, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use kube::{
+    Api, Client, Resource,
+    api::{Patch, PatchParams, PostParams},
+};
+use parking_lot::Mutex;
+use seen::{Seen, Verdict};
+use tokio::sync::{Semaphore, mpsc};
+
+/// How grave an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// `Normal`
+    Normal,
+    /// `Warning`
+    Warning,
+}
+
+/// Takes events in the name of one component. Cheap to clone. They are written in the background and dropped if the
+/// API can't keep up.
+#[derive(Clone)]
+pub struct Recorder {
+    queue: mpsc::Sender<Note>,
+}
+
+/// What is to be told.
+struct Note {
+    about: ObjectReference,
+    severity: Severity,
+    reason: String,
+    message: String,
+    at: Timestamp,
+}
+
+/// Events that may wait to be written.
+const QUEUE: usize = 4096;
+/// Events written at the same time.
+const WRITERS: usize = 8;
+
+impl Recorder {
+    /// Starts the writer; it ends with the last clone of the recorder. `component` and `host` (empty where there are no
+    /// several) are what `kubectl describe` shows as the source.
+    pub fn start(client: Client, component: &str, host: &str) -> Self {
+        let (queue, notes) = mpsc::channel(QUEUE);
+        let host = Some(host.to_owned()).filter(|host| !host.is_empty());
+        tokio::spawn(write(client, EventSource { component: Some(component.to_owned()), host }, notes));
+        Self { queue }
+    }
+
+    /// Something went as it should.
+    pub fn normal(&self, object: &impl Resource<DynamicType = ()>, reason: &str, message: impl Into<String>) {
+        self.record(object.object_ref(&()), Severity::Normal, reason, message);
+    }
+
+    /// Something did not.
+    pub fn warning(&self, object: &impl Resource<DynamicType = ()>, reason: &str, message: impl Into<String>) {
+        self.record(object.object_ref(&()), Severity::Warning, reason, message);
+    }
+
+    /// Records an event about something. About what has no namespace, it goes to `default`.
+    pub fn record(&self, about: ObjectReference, severity: Severity, reason: &str, message: impl Into<String>) {
+        let (reason, message) = (reason.to_owned(), message.into());
+        if let Err(error) = self.queue.try_send(Note { about, severity, reason, message, at: Timestamp::now() }) {
+            tracing::debug!(%error, "an event was dropped: too many wait to be written");
+        }
+    }
+}
+
+async fn write(client: Client, source: EventSource, mut notes: mpsc::Receiver<Note>) {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let permits = Arc::new(Semaphore::new(WRITERS));
+    while let Some(note) = notes.recv().await {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let verdict = seen.lock().count(&note);
+        let (client, source, seen) = (client.clone(), source.clone(), Arc::clone(&seen));
+        tokio::spawn(async move {
+            let namespace = note.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
+            let api: Api<Event> = Api::namespaced(client, &namespace);
+            let result = match verdict {
+                Verdict::New { name, key, combined } => {
+                    let created =
+                        api.create(&PostParams::default(), &event(&note, combined, name, namespace, source)).await;
+                    if created.is_err() {
+                        seen.lock().forget(&key);
+                    }
+                    created
+                }
+                Verdict::Again { name, count, combined } => {
+                    let patch = serde_json::json!({
+                        "count": count, "lastTimestamp": Time(note.at), "message": message(&note, combined),
+                    });
+                    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await
+                }
+            };
+            if let Err(error) = result {
+                // A namespace that is going refuses new events: as upstream, they are lost.
+                tracing::debug!(%error, reason = note.reason, "an event could not be written");
+            }
+            drop(permit);
+        });
+    }
+}
+
+fn message(note: &Note, combined: bool) -> String {
+    if combined { format!("(combined from similar events): {}", note.message) } else { note.message.clone() }
+}
+
+fn event(note: &Note, combined: bool, name: String, namespace: String, source: EventSource) -> Event {
+    Event {
+        metadata: ObjectMeta { name: Some(name), namespace: Some(namespace), ..ObjectMeta::default() },
+        involved_object: note.about.clone(),
+        reason: Some(note.reason.clone()),
+        message: Some(message(note, combined)),
+        type_: Some(if note.severity == Severity::Normal { "Normal" } else { "Warning" }.to_owned()),
+        count: Some(1),
+        first_timestamp: Some(Time(note.at)),
+        last_timestamp: Some(Time(note.at)),
+        reporting_component: source.component.clone(),
+        reporting_instance: source.host.clone(),
+        source: Some(source),
+        ..Event::default()
+    }
+}
