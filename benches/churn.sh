@@ -1,6 +1,7 @@
 #!/bin/sh
 # Many pods come and go in rounds of 200, with real containers: what the platform holds of the machine before, and after
-# each round, once its pods are gone; and its memory at rest, before and after. Ends with 1 if anything but memory has grown. Needs root, python3 and nft (for the number of rules, if it is there).
+# each round, once its pods are gone; and its memory at rest, before and after. Ends with 1 if anything but memory has
+# grown: that holds the events of the last hour, too. Needs root, python3 and nft (for the number of rules, if it is there).
 #   churn.sh HYTHE-BINARY [PODS]
 set -eu
 hythe=$1 pods=${2:-1000}
