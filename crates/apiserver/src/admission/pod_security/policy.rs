@@ -6,7 +6,8 @@ use std::fmt;
 use api::status::Cause;
 use serde_json::Value;
 
-const PREFIX: &str = "pod-security.kubernetes.io/";
+/// How the labels begin.
+pub(super) const PREFIX: &str = "pod-security.kubernetes.io/";
 /// The standards that we know are those of our own version.
 const NEWEST: u32 = 36;
 
