@@ -11,7 +11,7 @@ pub struct Recorder(recording::Recorder);
 impl Recorder {
     /// Starts the writer; it ends with the last clone of the recorder.
     pub fn start(client: Client, node_name: &str) -> Self {
-        Self(recording::Recorder::start(client, "kubelet", node_name))
+        Self(recording::Recorder::start_on(client, "kubelet", node_name))
     }
 
     /// Records an event about a pod.

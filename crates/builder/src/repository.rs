@@ -34,7 +34,7 @@ impl Repository {
     pub fn parse(text: &str) -> Option<Self> {
         let (address, fragment) = text.split_once('#').unwrap_or((text, ""));
         let other = ["git://", "ssh://", "git@"].iter().any(|start| address.starts_with(start));
-        let web = (address.starts_with("http://") || address.starts_with("https://"))
+        let web = crate::fetch::is_url(address)
             && address.split('?').next().is_some_and(|address| address.trim_end_matches('/').ends_with(".git"));
         let url = match address.strip_prefix("github.com/") {
             Some(rest) => format!("https://github.com/{rest}"),

@@ -74,7 +74,7 @@ pub(crate) async fn run(shared: Shared) {
     shared.stateful_sets.listen(move |c| tell(c.object().namespace().unwrap_or_default()));
     let tell = notify(&queue);
     shared.replication_controllers.listen(move |c| tell(c.object().namespace().unwrap_or_default()));
-    let recorder = Recorder::start(shared.client.clone(), "controllermanager", "");
+    let recorder = Recorder::start(shared.client.clone(), "controllermanager");
     let again = queue.clone();
     queue
         .work("disruption", 4, |key| reconcile(shared.clone(), budgets.clone(), recorder.clone(), again.clone(), key))

@@ -48,7 +48,7 @@ pub(crate) async fn run(shared: Shared, grace: Duration) {
     shared.nodes.synced().await;
     shared.pods.synced().await;
     leases.synced().await;
-    let recorder = Recorder::start(shared.client.clone(), "node-controller", "");
+    let recorder = Recorder::start(shared.client.clone(), "node-controller");
     let (renewed, shared_too) = (Mutex::default(), shared.clone());
     let controller = Arc::new(Controller { shared: shared_too, queue: queue.clone(), recorder, grace, renewed });
     let on_node = queue.clone();

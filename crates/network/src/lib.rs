@@ -25,6 +25,6 @@ pub mod service;
 pub use cidr::{Cidr, CidrError};
 pub use error::NetworkError;
 pub use isolation::Isolation;
-pub use network::{Addresses, Ipv6, Network, NetworkConfig, RESOLVER};
+pub use network::{Addresses, Ipv6, Network, NetworkConfig, RESOLVER, is_link_name};
 pub use pod::{HostPort, PodAttach, PodNetwork, UserIds};
 pub use routes::{Route, routes};

@@ -352,6 +352,12 @@ impl Inner {
     }
 }
 
+/// Whether the kernel takes it for the name of a link (`dev_valid_name`), and no program trips over it.
+pub fn is_link_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
+    (1..libc::IFNAMSIZ).contains(&name.len()) && name.chars().all(legal) && !matches!(name, "." | "..")
+}
+
 /// The gateway, if the configuration makes sense.
 fn check(config: &NetworkConfig) -> Result<Ipv4Addr, NetworkError> {
     let refuse = |why: String| Err(NetworkError::Config(why));
@@ -373,13 +379,7 @@ fn check(config: &NetworkConfig) -> Result<Ipv4Addr, NetworkError> {
     if let Some(gateway) = config.gateway.filter(|gateway| !config.pod_cidr.contains((*gateway).into())) {
         return refuse(format!("the gateway {gateway} is outside the pod range {}", config.pod_cidr));
     }
-    let legal = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
-    if let Some(name) = config.bridge_name.as_ref().filter(|name| {
-        name.is_empty()
-            || name.len() >= libc::IFNAMSIZ
-            || !name.chars().all(legal)
-            || matches!(name.as_str(), "." | "..")
-    }) {
+    if let Some(name) = config.bridge_name.as_ref().filter(|name| !is_link_name(name)) {
         return refuse(format!("{name:?} is no name for a bridge"));
     }
     match config.gateway.or_else(|| config.pod_cidr.first_host4()) {

@@ -91,7 +91,7 @@ pub fn start<K: Pattern>(world: &World, tasks: &mut JoinSet<()>) {
         objects.synced().await;
         let queued = queue.clone();
         objects.listen(move |change| queued.add(Key::of(&**change.object())));
-        let recorder = Recorder::start(world.client(), K::CONTROLLER, "");
+        let recorder = Recorder::start(world.client(), K::CONTROLLER);
         let again = queue.clone();
         let work = |key| reconcile(world.clone(), objects.clone(), recorder.clone(), again.clone(), key);
         queue.work(K::CONTROLLER, 2, work).await;

@@ -51,12 +51,20 @@ const QUEUE: usize = 4096;
 const WRITERS: usize = 8;
 
 impl Recorder {
-    /// Starts the writer; it ends with the last clone of the recorder. `component` and `host` (empty where there are no
-    /// several) are what `kubectl describe` shows as the source.
-    pub fn start(client: Client, component: &str, host: &str) -> Self {
+    /// Starts the writer; it ends with the last clone of the recorder. `component` is what `kubectl describe` shows as
+    /// the source.
+    pub fn start(client: Client, component: &str) -> Self {
+        Self::of(client, EventSource { component: Some(component.to_owned()), host: None })
+    }
+
+    /// The same for a component of which each host has one.
+    pub fn start_on(client: Client, component: &str, host: &str) -> Self {
+        Self::of(client, EventSource { component: Some(component.to_owned()), host: Some(host.to_owned()) })
+    }
+
+    fn of(client: Client, source: EventSource) -> Self {
         let (queue, notes) = mpsc::channel(QUEUE);
-        let host = Some(host.to_owned()).filter(|host| !host.is_empty());
-        tokio::spawn(write(client, EventSource { component: Some(component.to_owned()), host }, notes));
+        tokio::spawn(write(client, source, notes));
         Self { queue }
     }
 

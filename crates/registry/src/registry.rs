@@ -69,6 +69,7 @@ impl Mirror {
         let registry = match registry.rsplit_once('@') {
             Some((login, host)) => {
                 let (username, password) = login.split_once(':').unwrap_or((login, ""));
+                let decoded = |text| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
                 let (username, password) = (decoded(username), Secret(decoded(password)));
                 options.credentials.push(Credentials::Basic { username, password });
                 host
@@ -84,26 +85,6 @@ impl Mirror {
         };
         Self { registry: registry.to_owned(), options, limit: None, grace: GRACE }
     }
-}
-
-/// Text of a URL: `%HH` stands for a byte.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        match byte.filter(|_| *first == b'%') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Why a registry can't be opened.

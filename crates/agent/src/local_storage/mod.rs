@@ -59,7 +59,7 @@ struct Local {
 /// Works until `stop`.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let name = format!("{}_{}", claims::LOCAL_PROVISIONER, context.config.node_name);
-    let recorder = Recorder::start(context.client.clone(), &name, "");
+    let recorder = Recorder::start(context.client.clone(), &name);
     let local = Arc::new(Local { context, recorder });
     let client = &local.context.client;
     let config = watcher::Config::default;

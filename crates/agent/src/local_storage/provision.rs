@@ -63,10 +63,10 @@ impl Local {
             block::make(&path, bytes.unsigned_abs())?;
         } else {
             fs::create_dir_all(&path)?;
-        }
-        if made && !block {
-            // For whoever the containers run as; who else may come here is the parent's to say.
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+            if made {
+                // For whoever the containers run as; who else may come here is the parent's to say.
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+            }
         }
         fs::set_permissions(self.root(), fs::Permissions::from_mode(0o711))?;
         let volume: PersistentVolume = serde_json::from_value(json!({

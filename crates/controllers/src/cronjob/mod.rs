@@ -58,7 +58,7 @@ pub(crate) async fn run(shared: Shared) {
             on_job.add(owner);
         }
     });
-    let recorder = Recorder::start(shared.client.clone(), "cronjob-controller", "");
+    let recorder = Recorder::start(shared.client.clone(), "cronjob-controller");
     let controller =
         Arc::new(Controller { shared, cron_jobs, queue: queue.clone(), recorder, written: Mutex::default() });
     queue.work("cronjob", 4, |key| controller.clone().reconcile(key)).await;

@@ -68,7 +68,7 @@ pub(crate) async fn run(shared: Shared) {
             }
         }
     });
-    let recorder = Recorder::start(shared.client.clone(), "daemonset-controller", "");
+    let recorder = Recorder::start(shared.client.clone(), "daemonset-controller");
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder.clone());
     let controller =
         Arc::new(Controller { shared, queue: queue.clone(), control, recorder, failures: Mutex::default() });

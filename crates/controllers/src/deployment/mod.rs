@@ -51,7 +51,7 @@ pub(crate) async fn run(shared: Shared) {
             on_pod.add(owner);
         }
     });
-    let recorder = Recorder::start(shared.client.clone(), "deployment-controller", "");
+    let recorder = Recorder::start(shared.client.clone(), "deployment-controller");
     let controller = Arc::new(Controller { shared, queue: queue.clone(), recorder });
     queue.work("deployment", 8, |key| controller.clone().reconcile(key)).await;
 }

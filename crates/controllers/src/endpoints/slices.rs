@@ -64,7 +64,7 @@ pub(crate) async fn run(shared: Shared) {
             }
         }
     });
-    let recorder = Recorder::start(shared.client.clone(), "endpoint-slice-controller", "");
+    let recorder = Recorder::start(shared.client.clone(), "endpoint-slice-controller");
     let controller = Controller { shared, written: Written::default(), recorder, hinted: Arc::default() };
     queue.work("endpointslice", 8, |key| controller.clone().reconcile(key)).await;
 }

@@ -65,7 +65,7 @@ pub(crate) async fn run(shared: Shared, period: Duration) {
         }
         on_change.add(Key::of(&**change.object()));
     });
-    let recorder = Recorder::start(shared.client.clone(), "horizontal-pod-autoscaler", "");
+    let recorder = Recorder::start(shared.client.clone(), "horizontal-pod-autoscaler");
     let controller =
         Arc::new(Controller { shared, autoscalers, queue: queue.clone(), recorder, memory: Mutex::default(), period });
     queue.work("horizontalpodautoscaler", 4, |key| controller.clone().reconcile(key)).await;

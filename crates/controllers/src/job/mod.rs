@@ -86,7 +86,7 @@ pub(crate) async fn run(shared: Shared) {
             on_stray.add(Key::of(&**pod));
         }
     });
-    let recorder = Recorder::start(shared.client.clone(), "job-controller", "");
+    let recorder = Recorder::start(shared.client.clone(), "job-controller");
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder);
     let controller =
         Arc::new(Controller { shared: shared.clone(), queue: queue.clone(), control, memory: Mutex::default() });

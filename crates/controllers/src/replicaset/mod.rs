@@ -37,7 +37,7 @@ pub(crate) async fn run<K: Replicated>(shared: Shared, sets: Informer<K>) {
     let on_set = queue.clone();
     sets.listen(move |change| on_set.add(Key::of(&**change.object())));
     claim::tell_owners(&shared.pods, &sets, &queue, K::selector);
-    let recorder = Recorder::start(shared.client.clone(), K::COMPONENT, "");
+    let recorder = Recorder::start(shared.client.clone(), K::COMPONENT);
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder);
     let controller = Arc::new(Controller { shared, sets, queue: queue.clone(), control });
     queue.work(K::COMPONENT, 8, |key| controller.clone().reconcile(key)).await;

@@ -49,7 +49,7 @@ pub(crate) async fn run(shared: Shared) {
     let on_set = queue.clone();
     shared.stateful_sets.listen(move |change| on_set.add(Key::of(&**change.object())));
     claim::tell_owners(&shared.pods, &shared.stateful_sets, &queue, selector);
-    let recorder = Recorder::start(shared.client.clone(), "statefulset-controller", "");
+    let recorder = Recorder::start(shared.client.clone(), "statefulset-controller");
     let control = PodControl::new(shared.client.clone(), shared.pods.clone(), recorder.clone()).with_words(words);
     let controller = Arc::new(Controller { shared, queue: queue.clone(), control, recorder });
     queue.work("statefulset", 8, |key| controller.clone().reconcile(key)).await;

@@ -72,7 +72,7 @@ pub(crate) async fn run(shared: Shared) {
     attachments.listen(move |change: Change<'_, VolumeAttachment>| {
         on_attachment.add(Key::new("", change.object().spec.node_name.clone()));
     });
-    let recorder = Recorder::start(shared.client.clone(), "attachdetach-controller", "");
+    let recorder = Recorder::start(shared.client.clone(), "attachdetach-controller");
     tell(&attachments, &shared, &recorder);
     let controller = Arc::new(Controller { shared, drivers, attachments, recorder });
     queue.work("attachdetach", 4, |key| controller.clone().reconcile(key)).await;

@@ -49,7 +49,7 @@ impl Binder {
             return Ok(api.patch(&claim.name_any(), &PatchParams::default(), &patch).await.map(drop)?);
         } else {
             let note = "no persistent volumes available for this claim and no storage class is set";
-            self.recorder.normal(claim, "FailedBinding", note.to_owned());
+            self.recorder.normal(claim, "FailedBinding", note);
         }
         self.pending(claim).await
     }
@@ -106,7 +106,7 @@ impl Binder {
 
     async fn lost(&self, claim: &PersistentVolumeClaim, reason: &str, note: &str) -> Result<(), Error> {
         if claim.status.as_ref().and_then(|s| s.phase.as_deref()) != Some("Lost") {
-            self.recorder.warning(claim, reason, note.to_owned());
+            self.recorder.warning(claim, reason, note);
         }
         self.set_claim_phase(claim, "Lost").await
     }
@@ -123,7 +123,7 @@ impl Binder {
         match pods.as_slice() {
             [] => {
                 let note = "waiting for first consumer to be created before binding";
-                self.recorder.normal(claim, "WaitForFirstConsumer", note.to_owned());
+                self.recorder.normal(claim, "WaitForFirstConsumer", note);
             }
             [pod] => {
                 let note = format!("waiting for pod {pod} to be scheduled");

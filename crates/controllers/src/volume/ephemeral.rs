@@ -36,7 +36,7 @@ pub(crate) async fn run(shared: Shared) {
             on_claim.add(pod);
         }
     });
-    let recorder = Recorder::start(shared.client.clone(), "ephemeral_volume", "");
+    let recorder = Recorder::start(shared.client.clone(), "ephemeral_volume");
     let shared = Arc::new(shared);
     queue.work("ephemeral-volume", 8, |key| reconcile(shared.clone(), recorder.clone(), key)).await;
 }

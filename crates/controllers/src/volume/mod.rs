@@ -66,7 +66,7 @@ pub(crate) async fn run(shared: Shared) {
             on_class.add(Key::of(&**claim));
         }
     });
-    let recorder = Recorder::start(shared.client.clone(), "persistentvolume-controller", "");
+    let recorder = Recorder::start(shared.client.clone(), "persistentvolume-controller");
     let binder = Arc::new(Binder { shared, recorder });
     queue
         .work("persistentvolume-binder", 8, |key| {

@@ -27,10 +27,6 @@ pub(crate) async fn push(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         None => name.clone(),
     };
     let reference = Reference::parse(&text)?;
-    // Of one platform, which is all that there is of an image here.
-    if call.query("platform").is_some() && daemon.config.content.image(&reference.to_string()).is_ok() {
-        super::names::of_platform(&daemon, &call, Version(46), &reference.to_string())?;
-    }
     if daemon.config.content.image(&reference.to_string()).is_err() {
         let repository = reference.name();
         return Err(ApiError::not_found(format!(
@@ -40,6 +36,10 @@ pub(crate) async fn push(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
                 .or(repository.strip_prefix("docker.io/"))
                 .unwrap_or(&repository)
         )));
+    }
+    // Of one platform, which is all that there is of an image here.
+    if call.query("platform").is_some() {
+        super::names::of_platform(&daemon, &call, Version(46), &reference.to_string())?;
     }
     let auth = AuthConfig::of(&call);
     let (sender, receiver) = mpsc::unbounded_channel();

@@ -285,8 +285,7 @@ fn gateway_modes(request: &CreateRequest) -> Result<()> {
 
 /// Refuses a name for a bridge that cannot be one, or that something else has: a network's bridge goes with it.
 fn bridge_name(daemon: &Daemon, name: &str) -> Result<()> {
-    let legal = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
-    if name.is_empty() || name.len() > 15 || !name.chars().all(legal) || matches!(name, "." | "..") {
+    if !network::is_link_name(name) {
         return Err(ApiError::bad(format!("invalid network interface name: {name:?}")));
     }
     let networks = daemon.networks.all();

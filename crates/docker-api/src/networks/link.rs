@@ -12,9 +12,8 @@ fn option<'a>(endpoint: &'a Endpoint, name: &str) -> Option<&'a str> {
 
 /// The name that the link is to have in the container.
 pub(super) fn name(endpoint: &Endpoint) -> Result<Option<&str>> {
-    let legal = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
     match option(endpoint, NAME) {
-        Some(name) if name.len() > 15 || !name.chars().all(legal) || matches!(name, "." | ".." | "lo") => {
+        Some(name) if name == "lo" || !network::is_link_name(name) => {
             Err(ApiError::bad(format!("invalid network interface name: {name:?}")))
         }
         name => Ok(name),

@@ -126,7 +126,7 @@ pub fn start(world: &World, tasks: &mut JoinSet<()>) {
     let world = world.clone();
     tasks.spawn(async move {
         let edge = Edge {
-            recorder: Recorder::start(client, "hythe-edge", ""),
+            recorder: Recorder::start(client, "hythe-edge"),
             world,
             ingresses,
             gateways,
