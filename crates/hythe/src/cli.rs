@@ -167,12 +167,10 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     // Libraries that bring no TLS provider of their own take the process's; there can be no earlier one.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    resident::also_gives_back(crate::allocator::give_back);
     // These need no instance: they run in containers of any kind.
     let command = match cli.command {
-        Command::Pattern(command) => {
-            pattern_containers::also_gives_back(crate::allocator::give_back);
-            return pattern_containers::run(command);
-        }
+        Command::Pattern(command) => return pattern_containers::run(command),
         Command::Operator(flags) => return commands::operator::run(flags).unwrap_or_else(|error| fail(&error)),
         other => other,
     };

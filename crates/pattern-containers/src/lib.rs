@@ -8,8 +8,6 @@ pub mod manuals;
 
 use std::process::ExitCode;
 
-pub use serving::also_gives_back;
-
 use clap::Subcommand;
 
 /// Which pattern to run.

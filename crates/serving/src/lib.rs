@@ -9,24 +9,24 @@
 //! - [`Manual`]: the container's parameters, ports and endpoints, as data for `--help`, image labels and documentation.
 
 mod access_log;
+mod activity;
 mod admin;
 mod config_error;
 mod file_watch;
 mod live;
 mod manual;
 mod process;
-mod resident;
 mod run;
 mod span;
 mod trace;
 
 pub use access_log::{AccessLog, Record};
+pub use activity::Activity;
 pub use admin::{Admin, Answer, text};
 pub use config_error::{ConfigError, from_yaml};
 pub use file_watch::FileWatch;
 pub use live::Live;
 pub use manual::{Endpoint, Manual, Port, Variable};
-pub use resident::{Activity, also_gives_back};
 pub use run::{AccessLogFormat, Flags, Guard, Serving, run};
 pub use span::Span;
 pub use trace::TraceContext;

@@ -103,7 +103,7 @@ impl Serving {
     /// Says that listeners are open and configuration is in force. What only the start has needed of memory is given back.
     pub fn ready(&self) {
         self.admin.set_ready(true);
-        crate::resident::give_back();
+        resident::give_back();
     }
 
     /// Cancelled when listeners must close; work under way goes on. It may be awaited in any runtime.

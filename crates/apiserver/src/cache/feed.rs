@@ -20,6 +20,9 @@ const COMPACT_EVERY: Revision = 50_000;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// … or so many revisions.
 const BOOKMARK_REVISIONS: Revision = 2_000;
+/// How long changes are kept in memory for watches at least, and twice as long at most; upstream's `eventFreshDuration`.
+/// Whoever starts from further back reads the store's log.
+const FRESH: Duration = Duration::from_secs(75);
 /// Pause before following again after the store failed.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -51,6 +54,7 @@ async fn load(cache: &Arc<Cache>) -> Result<store::Watch, store::Error> {
 async fn follow(cache: Weak<Cache>, store: Arc<dyn Store>, mut watch: store::Watch) {
     let mut compacted = store.revision().saturating_sub(KEEP);
     let mut bookmarked = (Instant::now(), store.revision());
+    let mut aged = bookmarked;
     loop {
         let next = watch.next().await;
         let Some(cache) = cache.upgrade() else { return };
@@ -62,6 +66,13 @@ async fn follow(cache: Weak<Cache>, store: Arc<dyn Store>, mut watch: store::Wat
                 if revision - bookmarked.1 >= BOOKMARK_REVISIONS || bookmarked.0.elapsed() >= BOOKMARK_EVERY {
                     bookmarked = (Instant::now(), revision);
                     cache.bookmark.send_replace(revision);
+                }
+                // Changes drive this: where none come, a node's lease among them, nothing piles up either.
+                if aged.0.elapsed() >= FRESH {
+                    for kind in cache.kinds.values() {
+                        kind.forget(aged.1);
+                    }
+                    aged = (Instant::now(), revision);
                 }
                 if revision - compacted >= KEEP + COMPACT_EVERY {
                     compacted = revision - KEEP;

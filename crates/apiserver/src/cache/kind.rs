@@ -253,10 +253,23 @@ impl KindCache {
             inner.ring.push_back(change);
         }
         while inner.ring.len() > RING_CHANGES || (inner.ring_bytes > RING_BYTES && inner.ring.len() > 16) {
-            let Some(old) = inner.ring.pop_front() else { break };
-            inner.ring_bytes -= old.weight();
-            inner.ring_from = old.revision;
+            inner.forget_one();
         }
+    }
+
+    /// Lets go of the changes up to `revision`.
+    pub fn forget(&self, revision: Revision) {
+        if self.inner.read().ring.front().is_none_or(|oldest| oldest.revision > revision) {
+            return;
+        }
+        let mut inner = self.inner.write();
+        while inner.ring.front().is_some_and(|oldest| oldest.revision <= revision) {
+            inner.forget_one();
+        }
+        if inner.ring.len() * 4 < inner.ring.capacity() {
+            inner.ring.shrink_to_fit();
+        }
+        inner.routes.forget(revision);
     }
 
     /// Tells those who wait.
@@ -270,6 +283,14 @@ impl KindCache {
     }
 }
 
+impl Inner {
+    fn forget_one(&mut self) {
+        let Some(oldest) = self.ring.pop_front() else { return };
+        self.ring_bytes -= oldest.weight();
+        self.ring_from = oldest.revision;
+    }
+}
+
 /// The first `max` changes. A revision is never split: whoever remembers only the revision must have seen all of it.
 fn whole_revisions<'c>(changes: impl Iterator<Item = &'c Arc<Change>>, max: usize) -> Vec<Arc<Change>> {
     let mut out: Vec<Arc<Change>> = Vec::new();
@@ -280,4 +301,40 @@ fn whole_revisions<'c>(changes: impl Iterator<Item = &'c Arc<Change>>, max: usiz
         out.push(change.clone());
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{iter, sync::Weak};
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Puts a pod of a node, and hands back what is kept of it.
+    fn put(cache: &KindCache, revision: Revision) -> Weak<Cached> {
+        let key: Arc<str> = "/registry/pods/ns/pod".into();
+        let value = Bytes::from_static(br#"{"metadata":{"name":"pod"},"spec":{"nodeName":"node"}}"#);
+        let entry = store::Entry { key: key.clone(), value, create_revision: 1, mod_revision: revision };
+        cache.apply(iter::once(store::Event { revision, current: Some(entry), previous: None }));
+        Arc::downgrade(&cache.get(&key).expect("it was put just now"))
+    }
+
+    #[test]
+    fn what_is_forgotten_is_told_to_nobody_and_held_by_nobody() {
+        let cache = KindCache::new("pods", true, &[(super::super::ROUTED_FIELD, "/spec/nodeName")]);
+        let _routed = cache.changes(Some("node"));
+        let versions: Vec<_> = [1, 2, 3].into_iter().map(|revision| put(&cache, revision)).collect();
+        cache.forget(2);
+        for route in [None, Some("node")] {
+            assert!(matches!(cache.tail(route, 1, 9), Tail::Gone), "{route:?}");
+            let Tail::Changes(left) = cache.tail(route, 2, 9) else { panic!("{route:?}: the third is kept") };
+            assert_eq!(left.iter().map(|change| change.revision).collect::<Vec<_>>(), [3]);
+        }
+        assert!(versions[0].upgrade().is_none(), "the first version is held");
+        cache.forget(3);
+        assert!(versions[1].upgrade().is_none(), "the second version is held");
+        assert!(versions[2].upgrade().is_some(), "what is there stays");
+        assert!(cache.covers(None, 3) && cache.covers(Some("node"), 3), "whoever has seen the last change goes on");
+    }
 }

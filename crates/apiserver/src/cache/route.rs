@@ -82,6 +82,18 @@ impl Routes {
         });
     }
 
+    /// Lets go of the changes up to `revision`.
+    pub fn forget(&mut self, revision: Revision) {
+        for route in self.by_value.values_mut() {
+            while route.ring.front().is_some_and(|oldest| oldest.revision <= revision) {
+                route.forget_one();
+            }
+            if route.ring.len() * 4 < route.ring.capacity() {
+                route.ring.shrink_to_fit();
+            }
+        }
+    }
+
     /// Whether any value is watched.
     pub fn any(&self) -> bool {
         !self.by_value.is_empty()
@@ -110,10 +122,14 @@ impl Route {
         self.bytes += change.weight();
         self.ring.push_back(change);
         while self.ring.len() > RING_CHANGES || (self.bytes > RING_BYTES && self.ring.len() > 16) {
-            let Some(old) = self.ring.pop_front() else { break };
-            self.bytes -= old.weight();
-            self.from = old.revision;
+            self.forget_one();
         }
+    }
+
+    fn forget_one(&mut self) {
+        let Some(oldest) = self.ring.pop_front() else { return };
+        self.bytes -= oldest.weight();
+        self.from = oldest.revision;
     }
 }
 
