@@ -94,7 +94,7 @@ pub(crate) async fn tag(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         if replaces {
             keep_nameless(content, &target)?;
         }
-        content.tag(found.id.as_str(), &target.to_string())?;
+        content.tag(found.manifest.as_str(), &target.to_string())?;
         is_named(content, found.id.as_str());
         announce(&daemon, "tag", found.id.as_str(), target.familiar());
         Ok(empty(StatusCode::CREATED))
