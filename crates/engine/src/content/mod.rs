@@ -54,6 +54,7 @@ pub use connection::{Connection, is_loopback};
 pub use digest::Digest;
 pub use error::ContentError;
 pub use images::Image;
+pub use import::ImagePlatform;
 pub use pack::{Packing, copy_attributes, pack, travelling_attributes};
 pub use pull::{Credentials, PullOptions, Say, Secret};
 pub use reference::Reference;
