@@ -101,9 +101,7 @@ impl Connection {
             .tls_danger_accept_invalid_certs(self.insecure)
             .connect_timeout(CONNECTING)
             .read_timeout(self.read_timeout)
-            .user_agent(USER_AGENT)
-            // An answer that sends elsewhere is for the caller, who knows what of the body is sent.
-            .redirect(reqwest::redirect::Policy::none());
+            .user_agent(USER_AGENT);
         for root in &self.roots {
             builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(root).map_err(fail)?);
         }
