@@ -9,9 +9,10 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 export DOCKER_BUILDKIT=0 DOCKER_CONFIG="$work/client" NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost
 export DOCKER_HOST="unix://$work/docker.sock"
-engine="" registry=""
+engine="" registry="" apart=""
 finish() {
     [ -z "$registry" ] || kill "$registry" 2> /dev/null || true
+    [ -z "$apart" ] || kill "$apart" 2> /dev/null || true
     [ -z "$engine" ] || kill "$engine" 2> /dev/null || true
     [ -z "$engine" ] || wait "$engine" 2> /dev/null || true
     "$hythe" --data-dir "$work/data" down --purge > /dev/null 2>&1 || true
@@ -142,7 +143,32 @@ for kind in gzip plain; do
     push_theirs() { skopeo copy -q --preserve-digests $to_there "oci:$work/layout-$kind:1" "docker://$address/$kind:1"; }
     push_theirs_after() { forget; }
     forget
-    compare "push over loopback, $kind (skopeo from files)" ">=" 1.5 5 push_ours push_theirs
+    compare "push to docker-registry, $kind (skopeo from files)" ">=" 1.5 5 push_ours push_theirs
+    # What that registry itself takes for the same bytes: no client can be faster.
+    blob=$(find "$work/layout-$kind/blobs/sha256" -type f -size +1M)
+    push_bare() {
+        upload=$(curl -fsS -X POST -D - -o "$work/answer" --noproxy '*' "http://$address/v2/$kind/blobs/uploads/" | tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
+        curl -fsS --noproxy '*' -H Expect: -H 'Content-Type: application/octet-stream' -T "$blob" "$upload&digest=sha256:$(basename "$blob")"
+    }
+    push_bare_after() { forget; }
+    compare "  its layer alone by curl (skopeo from files)" - 0 5 push_bare push_theirs
+    # To a registry of ours with a store of its own, where the server is not what both wait for.
+    ours=127.0.0.1:5998
+    serve_apart() {
+        [ -z "$apart" ] || { kill "$apart" && wait "$apart" || true; }
+        rm -rf "$work/apart"
+        "$hythe" --data-dir "$work/apart" registry --listen "$ours" > "$work/apart.log" 2>&1 &
+        apart=$!
+        until curl -fsS --noproxy '*' "http://$ours/v2/" > /dev/null 2>&1; do kill -0 "$apart" && sleep 0.1; done
+    }
+    serve_apart
+    docker tag "$address/$kind:1" "$ours/$kind:1"
+    apart_ours() { docker push -q "$ours/$kind:1"; }
+    apart_ours_after() { serve_apart; }
+    apart_theirs() { skopeo copy -q --preserve-digests $to_there "oci:$work/layout-$kind:1" "docker://$ours/$kind:1"; }
+    apart_theirs_after() { serve_apart; }
+    compare "push to hythe's registry, $kind (skopeo from files)" ">=" 1.5 5 apart_ours apart_theirs
+    docker rmi "$ours/$kind:1" > /dev/null
     docker rmi "$address/$kind:1" > /dev/null
 done
 for name in $(docker images --format '{{.Repository}}:{{.Tag}}' | grep -v busybox); do docker rmi "$name" > /dev/null; done

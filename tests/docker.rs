@@ -131,7 +131,13 @@ fn a_login_opens_a_registry_with_passwords_and_a_logout_closes_it() {
     assert!(!wrong.status.success() && text(&wrong.stderr).contains("401 Unauthorized"), "{wrong:?}");
     let welcome = succeed(&cluster, &["login", "-u", "ann", "-p", "secret", &guarded.address]);
     assert!(welcome.contains("Login Succeeded"), "{welcome}");
-    succeed(&cluster, &["push", &name]);
+    let said = succeed(&cluster, &["push", &name]);
+    assert!(said.contains(": Pushed"), "{said}");
+    // What the registry has under another name is not sent again.
+    let other = format!("{}/team/other:1", guarded.address);
+    succeed(&cluster, &["tag", "busybox:1", &other]);
+    let said = succeed(&cluster, &["push", &other]);
+    assert!(said.contains(": Mounted from app") && !said.contains(": Pushed"), "{said}");
     succeed(&cluster, &["rmi", &name]);
     succeed(&cluster, &["pull", &name]);
     succeed(&cluster, &["logout", &guarded.address]);

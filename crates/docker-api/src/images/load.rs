@@ -4,20 +4,21 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::content::{Content, ContentError, Image, Reference};
+use engine::content::{Content, ContentError, Image, ImagePlatform, Reference};
 use serde_json::{Value, json};
 
 use super::announce::announce;
-use super::names::{NAMELESS, is_named, keep_nameless, strip};
+use super::names::{NAMELESS, asked_platform, is_named, keep_nameless, strip};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
-use crate::http::{Call, Response, json_stream};
+use crate::http::{Call, Response, Version, json_stream};
 
-/// Takes in every image of an archive.
+/// Takes in every image of an archive, or every one of a platform.
 pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
     if call.all("platform").count() > 1 {
         return Err(ApiError::bad("multiple platform parameters not supported"));
     }
+    let wanted = asked_platform(&call, Version(48))?;
     let spool = call.spool(&daemon.scratch()).await?;
     let messages = blocking(move || {
         let content = &daemon.config.content;
@@ -37,7 +38,7 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
                 keep_nameless(content, name)?;
             }
         }
-        let loaded = import(content, spool.path());
+        let loaded = import(content, spool.path(), wanted.as_ref());
         for (_, image) in &known {
             is_named(content, image.id.as_str());
         }
@@ -70,8 +71,8 @@ pub(crate) async fn load(daemon: Arc<Daemon>, mut call: Call) -> Result<Response
 }
 
 /// Images that the archive does not name have none here.
-fn import(content: &Content, path: &Path) -> Result<Vec<(Image, Vec<Reference>)>> {
-    match content.import_all(path, &|manifest| format!("{NAMELESS}:{}", manifest.hex())) {
+fn import(content: &Content, path: &Path, wanted: Option<&ImagePlatform>) -> Result<Vec<(Image, Vec<Reference>)>> {
+    match content.import_all(path, &|manifest| format!("{NAMELESS}:{}", manifest.hex()), wanted) {
         Err(ContentError::Invalid(reason)) if reason.contains("plain root file system") => {
             Err(ApiError::bad("invalid archive: does not contain a manifest.json"))
         }

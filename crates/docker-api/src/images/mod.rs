@@ -18,6 +18,7 @@ mod remote;
 mod remove;
 mod save;
 mod show;
+mod upload;
 
 pub(crate) use build::{build, cache as build_cache, document, prune as build_prune};
 pub(crate) use create::{create, search};

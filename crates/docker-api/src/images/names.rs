@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::content::{Content, Image, Reference};
+use engine::content::{Content, Image, ImagePlatform, Reference};
 use http::StatusCode;
 
 use super::announce::announce;
@@ -19,8 +19,8 @@ pub(crate) fn strip(image: &mut Image) {
     image.tags.retain(|name| !name.starts_with(NAMELESS));
 }
 
-/// The image, if it is of the platform that a request names in JSON, which is looked at from a version of the API on.
-pub(super) fn of_platform(daemon: &Daemon, call: &Call, since: Version, name: &str) -> Result<Image> {
+/// The platform that a request names in JSON, which is looked at from a version of the API on.
+pub(super) fn asked_platform(call: &Call, since: Version) -> Result<Option<ImagePlatform>> {
     #[derive(Default, serde::Deserialize)]
     #[serde(default)]
     struct Platform {
@@ -28,11 +28,25 @@ pub(super) fn of_platform(daemon: &Daemon, call: &Call, since: Version, name: &s
         architecture: String,
         variant: String,
     }
+    let Some(text) = call.query("platform").filter(|text| !text.is_empty() && call.version >= since) else {
+        return Ok(None);
+    };
+    let Platform { os, architecture, variant } =
+        serde_json::from_str(text).map_err(|error| ApiError::bad(format!("failed to parse platform: {error}")))?;
+    if os.is_empty() && architecture.is_empty() && !variant.is_empty() {
+        return Err(ApiError::bad("optional platform fields provided, but OS and Architecture are missing"));
+    }
+    if os.is_empty() || architecture.is_empty() {
+        return Err(ApiError::bad("both OS and Architecture must be provided"));
+    }
+    Ok(Some(ImagePlatform { os, architecture, variant }))
+}
+
+/// The image, if it is of the platform that a request names.
+pub(super) fn of_platform(daemon: &Daemon, call: &Call, since: Version, name: &str) -> Result<Image> {
+    let asked = asked_platform(call, since)?;
     let image = containers::find_image(daemon, name)?;
-    let asked = call.query("platform").filter(|text| !text.is_empty() && call.version >= since);
-    if let Some(text) = asked {
-        let Platform { os, architecture, variant } =
-            serde_json::from_str(text).map_err(|error| ApiError::bad(format!("failed to parse platform: {error}")))?;
+    if let Some(ImagePlatform { os, architecture, variant }) = asked {
         let parts = [os, architecture, variant];
         let wanted = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
         containers::check_platform(&wanted, &image, name)?;
@@ -94,7 +108,7 @@ pub(crate) async fn tag(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         if replaces {
             keep_nameless(content, &target)?;
         }
-        content.tag(found.id.as_str(), &target.to_string())?;
+        content.tag(found.manifest.as_str(), &target.to_string())?;
         is_named(content, found.id.as_str());
         announce(&daemon, "tag", found.id.as_str(), target.familiar());
         Ok(empty(StatusCode::CREATED))

@@ -9,8 +9,9 @@ use tokio::sync::mpsc;
 
 use super::layers::{LayerBlob, layers};
 use super::registry::Registry;
+use super::upload::{Sent, Uploads, elsewhere};
 use crate::daemon::Daemon;
-use crate::error::{ApiError, Result};
+use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, Version, json_stream};
 use crate::system::AuthConfig;
 
@@ -67,26 +68,33 @@ pub(crate) async fn send(
     let status = |id: &str, status: &str| drop(say.send(json!({"status": status, "progressDetail": {}, "id": id})));
     let _ = say.send(json!({"status": format!("The push refers to repository [{}]", reference.name())}));
     let registry = Registry::new(&reference.registry, auth, &daemon.config.registries).await?;
-    let there = registry.open(reference).await?;
+    let uploads = Uploads::open(&registry, reference).await?;
     let layers = layers(&content, &image);
+    let known = {
+        let (content, name) = (content.clone(), reference.clone());
+        blocking(move || Ok(elsewhere(&content, &name))).await?
+    };
     let short = |index: usize| image.config.rootfs.diff_ids.get(index).map_or("", |id| &id.hex()[..12]).to_owned();
     for index in (0..layers.len()).rev() {
         status(&short(index), "Preparing");
     }
     let one = |(index, layer): (usize, LayerBlob)| {
-        let (registry, there, content, id) = (&registry, &there, &content, short(index));
+        let (uploads, content, known, id) = (&uploads, &content, &known, short(index));
         async move {
             let digest =
                 layer.parsed().ok_or_else(|| ApiError::internal(format!("layer of digest {}", layer.digest)))?;
-            let sent =
-                registry.push_blob(there, reference, digest.as_str(), content.blob_path(&digest), layer.size).await?;
-            status(&id, if sent { "Pushed" } else { "Layer already exists" });
+            let from = known.get(&digest).map(String::as_str);
+            match uploads.blob(digest.as_str(), content.blob_path(&digest), layer.size, from).await? {
+                Sent::Present => status(&id, "Layer already exists"),
+                Sent::Mounted(from) => status(&id, &format!("Mounted from {from}")),
+                Sent::Whole => status(&id, "Pushed"),
+            }
             Ok::<_, ApiError>(())
         }
     };
     let config = async {
         let size = content.blob_size(&image.id).unwrap_or(0);
-        registry.push_blob(&there, reference, image.id.as_str(), content.blob_path(&image.id), size).await
+        uploads.blob(image.id.as_str(), content.blob_path(&image.id), size, None).await
     };
     let all = async {
         let mut pushes = futures::stream::iter(layers.into_iter().enumerate().map(one)).buffer_unordered(PARALLEL);
@@ -99,9 +107,9 @@ pub(crate) async fn send(
     let manifest = content.read_blob(&image.manifest)?;
     let media_type = media_type(&manifest);
     let size = manifest.len();
-    registry.push_manifest(&there, reference, manifest, &media_type).await?;
+    registry.push_manifest(&uploads.there, reference, manifest, &media_type).await?;
     // From now on the image is known by its digest there, too.
-    let _ = content.tag(image.id.as_str(), &format!("{}@{}", reference.name(), image.manifest));
+    let _ = content.tag(image.manifest.as_str(), &format!("{}@{}", reference.name(), image.manifest));
     let tag = reference.tag.clone().unwrap_or_default();
     let _ = say.send(json!({"status": format!("{tag}: digest: {} size: {size}", image.manifest)}));
     let _ = say.send(json!({"progressDetail": {}, "aux": {"Tag": tag, "Digest": image.manifest, "Size": size}}));

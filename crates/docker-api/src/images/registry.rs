@@ -1,33 +1,24 @@
 //! Talking to registries on behalf of a user: pushing, and trying credentials.
 
-use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use engine::content::{Credentials, PullOptions, Reference, Secret, registry_client};
-use futures::StreamExt;
-use oci_client::RegistryOperation;
-use oci_client::client::Client;
+use engine::content::{Connection, Credentials, PullOptions, Reference, Secret};
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
-use tokio_util::io::ReaderStream;
 
 use crate::error::{ApiError, Result};
 use crate::system::AuthConfig;
 
 /// How long a registry may take nothing and say nothing.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one blob may take, on whatever line.
 const LONGEST_UPLOAD: Duration = Duration::from_secs(24 * 3600);
 
 /// A registry as one user sees it.
 pub(crate) struct Registry {
-    client: Client,
-    host: String,
-    scheme: &'static str,
-    auth: RegistryAuth,
+    pub(super) connection: Connection,
+    pub(super) host: String,
+    pub(super) auth: RegistryAuth,
 }
 
 /// Why credentials were not accepted.
@@ -60,12 +51,13 @@ impl Registry {
             Some(config) if !config.username.is_empty() => RegistryAuth::Basic(config.username, config.password),
             _ => RegistryAuth::Anonymous,
         };
-        let (client, scheme) =
-            registry_client(host, options, LONGEST_UPLOAD).await.map_err(|error| ApiError::internal(causes(&error)))?;
-        Ok(Self { client, host: host.to_owned(), scheme, auth })
+        let connection = Connection::open(host, options, LONGEST_UPLOAD).await;
+        let connection = connection.map_err(|error| ApiError::internal(causes(&error)))?;
+        Ok(Self { connection, host: host.to_owned(), auth })
     }
 
-    fn reference(&self, reference: &Reference) -> Result<oci_client::Reference> {
+    /// The name as the client has it.
+    pub(super) fn reference(&self, reference: &Reference) -> Result<oci_client::Reference> {
         let tag = reference.tag.clone().unwrap_or_else(|| "latest".into());
         let host = if self.host == "docker.io" { "index.docker.io" } else { &self.host };
         Ok(oci_client::Reference::with_tag(host.to_owned(), reference.repository.clone(), tag))
@@ -73,10 +65,11 @@ impl Registry {
 
     /// Whether the registry lets the user in.
     pub async fn check(&self) -> Result<(), Unauthorized> {
-        let address = format!("{}://{}/v2/", self.scheme, self.host);
+        let address = format!("{}://{}/v2/", self.connection.scheme, self.host);
         // Any name will do: who is let in is told that there is no such thing.
         let reference = oci_client::Reference::with_tag(self.host.clone(), "hythe/login".into(), "latest".into());
-        let asked = tokio::time::timeout(PATIENCE, self.client.fetch_manifest_digest(&reference, &self.auth)).await;
+        let asked =
+            tokio::time::timeout(PATIENCE, self.connection.client.fetch_manifest_digest(&reference, &self.auth)).await;
         let Ok(answer) = asked else {
             return Err(Unauthorized::Unreachable(format!(
                 "Get \"{address}\": net/http: request canceled while waiting"
@@ -94,46 +87,6 @@ impl Registry {
         }
     }
 
-    /// Begins a push.
-    pub async fn open(&self, reference: &Reference) -> Result<oci_client::Reference> {
-        let reference_there = self.reference(reference)?;
-        self.in_time(self.client.auth(&reference_there, &self.auth, RegistryOperation::Push))
-            .await?
-            .map_err(|error| self.failure(reference, &error))?;
-        self.client.store_auth_if_needed(reference_there.resolve_registry(), &self.auth).await;
-        Ok(reference_there)
-    }
-
-    /// Sends a blob unless it is there; says whether it had to be sent.
-    pub async fn push_blob(
-        &self,
-        there: &oci_client::Reference,
-        name: &Reference,
-        digest: &str,
-        path: PathBuf,
-        size: u64,
-    ) -> Result<bool> {
-        if self.in_time(self.client.blob_exists(there, digest)).await?.unwrap_or(false) {
-            return Ok(false);
-        }
-        let file = tokio::fs::File::open(&path).await?;
-        let taken = Arc::new(AtomicU64::new(0));
-        let count = taken.clone();
-        let stream = ReaderStream::with_capacity(file, 1 << 18).map(move |bytes| {
-            count.fetch_add(1, Ordering::Relaxed);
-            bytes.map_err(|error: io::Error| OciDistributionError::IoError(error))
-        });
-        tokio::select! {
-            sent = self.client.push_blob_stream(there, stream, digest, Some(size)) => {
-                sent.map_err(|error| self.failure(name, &error))?;
-                Ok(true)
-            }
-            () = stalled(&taken) => {
-                Err(ApiError::internal(format!("{}: the registry takes nothing any more", self.host)))
-            }
-        }
-    }
-
     /// Sends a manifest under the reference's tag.
     pub async fn push_manifest(
         &self,
@@ -143,18 +96,18 @@ impl Registry {
         media_type: &str,
     ) -> Result<()> {
         let kind = media_type.parse().map_err(|_| ApiError::internal(format!("manifest of type {media_type:?}")))?;
-        let pushed = self.in_time(self.client.push_manifest_raw(there, bytes, kind)).await?;
+        let pushed = self.in_time(self.connection.client.push_manifest_raw(there, bytes, kind)).await?;
         pushed.map_err(|error| self.failure(name, &error))?;
         Ok(())
     }
 
     /// A question that is answered soon or never.
-    async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T> {
+    pub(super) async fn in_time<T>(&self, answer: impl Future<Output = T>) -> Result<T> {
         let silent = |_| ApiError::internal(format!("{}: the registry does not answer", self.host));
         tokio::time::timeout(PATIENCE, answer).await.map_err(silent)
     }
 
-    fn failure(&self, name: &Reference, error: &OciDistributionError) -> ApiError {
+    pub(super) fn failure(&self, name: &Reference, error: &OciDistributionError) -> ApiError {
         let denied = || {
             let repository = name.name();
             let repository = repository.strip_prefix("docker.io/").unwrap_or(&repository).to_owned();
@@ -176,21 +129,8 @@ impl Registry {
     }
 }
 
-/// Ends when a count does not change for as long as a registry may be silent.
-async fn stalled(count: &AtomicU64) {
-    let mut last = count.load(Ordering::Relaxed);
-    loop {
-        tokio::time::sleep(PATIENCE).await;
-        let now = count.load(Ordering::Relaxed);
-        if now == last {
-            return;
-        }
-        last = now;
-    }
-}
-
 /// An error with its causes.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

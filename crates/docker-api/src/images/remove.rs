@@ -134,7 +134,7 @@ fn take_away(daemon: &Daemon, name: &str, force: bool, with_parents: bool) -> Re
             }));
         }
         // A stopped container starts again and may be committed: its image stays, without a name.
-        content.tag(image.id.as_str(), &nameless(&image))?;
+        content.tag(image.manifest.as_str(), &nameless(&image))?;
     }
     let (removed, gone) = match &reference {
         Some(reference) => content.remove_image(&reference.to_string(), force)?,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use engine::Namespace;
 use network::{Addresses, Network, NetworkError, PodAttach};
 
+use super::configuration::check_enterable;
 use super::dns::Person;
 use super::etc_files::resolv_conf;
 use super::ports::{self, HeldPorts};
@@ -94,6 +95,11 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
         order.push(found.map_err(|error| {
             ApiError::new(error.status, format!("failed to set up container networking: {}", error.message))
         })?);
+    }
+    for network in &order {
+        check_enterable(network).map_err(|error| {
+            ApiError::new(error.status, format!("failed to set up container networking: {}", error.message))
+        })?;
     }
     // The network with the highest `gw-priority`, or else that of `--network`, is the first, has `eth0`, the default route
     // and the published ports; an internal one leads nowhere and publishes nothing, so that another, if there is one,

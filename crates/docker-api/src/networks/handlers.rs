@@ -1,6 +1,7 @@
 //! `/networks`.
 
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use network::Cidr;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::configuration::{Configuration, Ipam, check_enterable, check_only, check_unused, take_from};
 use super::endpoint::{connect_running, disconnect_running, redirect};
 use super::record::{BRIDGE_NAME, Driver, MTU, NetworkRecord};
 use crate::containers::options::Endpoint;
@@ -100,26 +102,17 @@ struct CreateRequest {
     labels: BTreeMap<String, String>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Ipam {
-    config: Vec<IpamConfig>,
-    options: BTreeMap<String, String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct IpamConfig {
-    subnet: String,
-    gateway: String,
-    #[serde(rename = "IPRange")]
-    ip_range: String,
-    auxiliary_addresses: BTreeMap<String, String>,
+impl CreateRequest {
+    /// What another network may be made of.
+    fn configuration(&mut self) -> Configuration {
+        let Self { enable_ipv6, ipam, options, labels, .. } = self;
+        Configuration { enable_ipv6: *enable_ipv6, ipam: take(ipam), options: take(options), labels: take(labels) }
+    }
 }
 
 /// Makes a network.
 pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
-    let request: CreateRequest = call.json().await?;
+    let mut request: CreateRequest = call.json().await?;
     if request.name.trim().is_empty() {
         return Err(ApiError::bad("network name cannot be empty"));
     }
@@ -139,6 +132,26 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         }
     }
     unserved(&request)?;
+    let from = request.config_from.as_ref().and_then(|from| from["Network"].as_str()).unwrap_or_default().to_owned();
+    if request.config_only {
+        check_only(request.internal || request.attachable || !request.scope.is_empty(), &from)?;
+        let record = NetworkRecord {
+            name: take(&mut request.name),
+            driver: Driver::Null,
+            configuration: Some(request.configuration()),
+            ..NetworkRecord::default()
+        };
+        return added(&daemon, record);
+    }
+    if !from.is_empty() {
+        let own = request.configuration();
+        Configuration {
+            enable_ipv6: request.enable_ipv6,
+            ipam: request.ipam,
+            options: request.options,
+            labels: request.labels,
+        } = take_from(&daemon.networks, &from, &own)?;
+    }
     for option in ["enable_icc", "enable_ip_masquerade"].map(|name| format!("com.docker.network.bridge.{name}")) {
         let legal = ["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"];
         if let Some(value) = request.options.get(&option).filter(|value| !legal.contains(&value.as_str())) {
@@ -237,6 +250,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         options: request.options,
         labels: request.labels,
         ipam_options: request.ipam.options,
+        config_from: from,
         ..NetworkRecord::default()
     };
     let record = daemon.networks.add(record)?;
@@ -251,15 +265,20 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     Ok(created(&json!({"Id": record.id, "Warning": ""})))
 }
 
+/// Adds a network of which there is nothing on the host.
+fn added(daemon: &Daemon, record: NetworkRecord) -> Result<Response> {
+    let record = daemon.networks.add(record)?;
+    daemon.events.emit("network", "create", &record.id, record.event_attributes());
+    Ok(created(&json!({"Id": record.id, "Warning": ""})))
+}
+
 /// A network of fewer addresses has no room for the host and a container.
 const SMALLEST: u8 = 31;
 
 /// Refuses what would otherwise be another network than the one that was asked for.
 fn unserved(request: &CreateRequest) -> Result<()> {
-    let from = request.config_from.as_ref().and_then(|from| from["Network"].as_str()).unwrap_or_default();
     let what = match request {
         _ if request.ingress || request.scope == "swarm" => "networks of a swarm are",
-        _ if request.config_only || !from.is_empty() => "networks that are only a configuration are",
         _ if request.enable_ipv4 == Some(false) => "a network without IPv4 is",
         _ => return Ok(()),
     };
@@ -326,6 +345,7 @@ pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
     if record.is_predefined() {
         return Err(ApiError::forbidden(format!("{} is a pre-defined network and cannot be removed", record.name)));
     }
+    check_unused(&daemon.networks, &record)?;
     if let Some(user) = users(&daemon, &record).iter().find(|user| user.state.status.is_live()) {
         return Err(ApiError::forbidden(format!(
             "error while removing network: network {} has active endpoints (name:\"{}\" id:\"{}\")",
@@ -348,7 +368,12 @@ pub(crate) async fn prune(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let mut deleted = Vec::new();
     for record in daemon.networks.all() {
         let old = until.is_none_or(|until| time::parse(&record.created).is_some_and(|created| created < until));
-        if record.is_predefined() || !old || !filters.labels(&record.labels) || !users(&daemon, &record).is_empty() {
+        if record.is_predefined()
+            || record.configuration.is_some()
+            || !old
+            || !filters.labels(&record.labels)
+            || !users(&daemon, &record).is_empty()
+        {
             continue;
         }
         let (at, gone) = (daemon.clone(), record.clone());
@@ -372,6 +397,7 @@ struct ConnectRequest {
 pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
     let network = daemon.networks.find(call.param("id"))?;
     let request: ConnectRequest = call.json().await?;
+    check_enterable(&network)?;
     let container = daemon.containers.find(&request.container)?;
     let _turn = container.turn().await;
     let record = container.snapshot();

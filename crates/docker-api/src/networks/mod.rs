@@ -1,5 +1,6 @@
 //! Networks: the predefined three, user-defined bridges, and containers' places in them.
 
+mod configuration;
 mod dns;
 mod endpoint;
 mod etc_files;

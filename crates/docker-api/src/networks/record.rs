@@ -7,6 +7,8 @@ use network::{Cidr, Ipv6};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::configuration::Configuration;
+
 /// Options of bridges: what it is called on the host, and the largest packet of its links.
 pub(super) const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 pub(super) const MTU: &str = "com.docker.network.driver.mtu";
@@ -58,6 +60,10 @@ pub(crate) struct NetworkRecord {
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub ipam_options: BTreeMap<String, String>,
+    /// `--config-only`: it is nothing but this.
+    pub configuration: Option<Configuration>,
+    /// `--config-from`: the name of the network whose configuration it has.
+    pub config_from: String,
 }
 
 impl NetworkRecord {
@@ -106,6 +112,18 @@ impl NetworkRecord {
 
     /// As `inspect` and `ls` show it, but for its containers.
     pub fn json(&self) -> Value {
+        let mut value = self.plain_json();
+        if let Some(Configuration { enable_ipv6, ipam, options, labels }) = &self.configuration {
+            value["EnableIPv6"] = (*enable_ipv6).into();
+            value["IPAM"]["Config"] = json!(ipam.config);
+            value["IPAM"]["Options"] = json!(ipam.options);
+            value["Options"] = json!(options);
+            value["Labels"] = json!(labels);
+        }
+        value
+    }
+
+    fn plain_json(&self) -> Value {
         let config = match (self.range, self.gateway()) {
             (Some(range), Some(gateway)) => {
                 let mut config = json!({"Subnet": range.to_string(), "Gateway": gateway.to_string()});
@@ -139,8 +157,8 @@ impl NetworkRecord {
             "Internal": self.internal,
             "Attachable": self.attachable,
             "Ingress": false,
-            "ConfigFrom": {"Network": ""},
-            "ConfigOnly": false,
+            "ConfigFrom": {"Network": self.config_from},
+            "ConfigOnly": self.configuration.is_some(),
             "Containers": {},
             "Options": self.options,
             "Labels": self.labels,

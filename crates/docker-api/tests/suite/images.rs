@@ -1,5 +1,6 @@
 //! Images: names, archives, commits.
 
+use super::wire::ask_with;
 use super::world::World;
 
 #[test]
@@ -40,6 +41,19 @@ fn an_image_survives_save_and_load() {
         assert!(names.iter().any(|name| name.as_os_str() == file), "{file}: {names:?}");
     }
     assert!(world.docker(&["rmi", "busybox"]).ok().contains(&format!("Deleted: {id}")));
+    assert_eq!(world.docker(&["images", "-q"]).ok(), "");
+    // Of another platform there is nothing in it.
+    let bytes = std::fs::read(&archive).unwrap();
+    let load = |version: &str, platform: &str| {
+        let request =
+            format!("POST /v{version}/images/load?platform={platform} HTTP/1.1\r\nContent-Length: {}", bytes.len());
+        ask_with(&world, &request, &bytes)
+    };
+    let other = "%7B%22os%22%3A%22linux%22%2C%22architecture%22%3A%22s390x%22%7D";
+    let said = load("1.48", other);
+    assert!(said.starts_with("HTTP/1.1 200") && !said.contains("Loaded") && !said.contains("error"), "{said}");
+    let said = load("1.48", "%7B%22os%22%3A%22linux%22%7D");
+    assert!(said.contains("both OS and Architecture must be provided"), "{said}");
     assert_eq!(world.docker(&["images", "-q"]).ok(), "");
     assert_eq!(world.docker(&["load", "-i", archive.to_str().unwrap()]).ok(), "Loaded image: busybox:latest");
     assert_eq!(world.docker(&["images", "-q", "--no-trunc", "busybox"]).ok(), id);

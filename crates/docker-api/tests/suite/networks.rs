@@ -381,3 +381,38 @@ fn a_bridge_has_the_name_and_the_largest_packet_that_were_asked_for() {
     world.docker(&["network", "rm", "named"]).ok();
     assert!(!std::path::Path::new(&on_host).exists());
 }
+
+#[test]
+fn a_network_that_is_only_a_configuration_is_what_others_are_made_of() {
+    let world = World::new();
+    let (subnet, _) = world.subnet();
+    let config = ["network", "create", "--config-only", "--subnet", &subnet, "--label", "of=config", "--opt"];
+    world.docker(&[&config[..], &["com.docker.network.driver.mtu=1400", "plan"]].concat()).ok();
+    let format = "{{.Driver}} {{.ConfigOnly}} {{(index .IPAM.Config 0).Subnet}} {{.Labels.of}}";
+    assert_eq!(world.docker(&["network", "inspect", "-f", format, "plan"]).ok(), format!("null true {subnet} config"));
+    let said = world.docker(&["run", "--rm", "--network", "plan", "busybox", "true"]).fails(125);
+    assert!(said.contains("cannot create endpoint on configuration-only network"), "{said}");
+    for (more, words) in [
+        (&["--config-from", "nothing"][..], "configuration network \"nothing\" does not exist"),
+        (&["--config-from", "plan", "--label", "a=b"], "user specified configurations are not supported"),
+        (&["--config-from", "plan", "--opt", "a=b"], "network driver options are not supported"),
+        (&["--config-only", "--internal"], "configuration network can only contain network specific fields"),
+        (&["--config-only", "--config-from", "plan"], "cannot depend on another configuration network"),
+    ] {
+        let said = world.docker(&[&["network", "create"][..], more, &["refused"]].concat()).fails(1);
+        assert!(said.contains(words), "{said}");
+    }
+    world.docker(&["network", "create", "--config-from", "plan", "made"]).ok();
+    let format = "{{.Driver}} {{.ConfigFrom.Network}} {{(index .IPAM.Config 0).Subnet}} {{.Labels.of}}";
+    assert_eq!(
+        world.docker(&["network", "inspect", "-f", format, "made"]).ok(),
+        format!("bridge plan {subnet} config")
+    );
+    let mtu = world.docker(&["run", "--rm", "--network", "made", "busybox", "cat", "/sys/class/net/eth0/mtu"]).ok();
+    assert_eq!(mtu, "1400");
+    let said = world.docker(&["network", "rm", "plan"]).fails(1);
+    assert!(said.contains("configuration network \"plan\" is in use"), "{said}");
+    world.docker(&["network", "prune", "-f"]).ok();
+    assert_eq!(world.docker(&["network", "ls", "-q", "-f", "type=custom", "--format", "{{.Name}}"]).ok(), "plan");
+    world.docker(&["network", "rm", "plan"]).ok();
+}

@@ -7,8 +7,14 @@ use super::world::World;
 
 /// The whole answer to a request whose first line (and headers) are given.
 pub fn ask(world: &World, request: &str) -> String {
+    ask_with(world, request, b"")
+}
+
+/// As [`ask`], with a body, whose length the headers tell.
+pub fn ask_with(world: &World, request: &str, body: &[u8]) -> String {
     let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
     write!(stream, "{request}\r\nHost: docker\r\nConnection: close\r\n\r\n").unwrap();
+    stream.write_all(body).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text

@@ -26,12 +26,20 @@ impl Content {
     /// image and `force` is not set; or the disk's.
     pub fn remove_image(&self, name: &str, force: bool) -> Result<(Vec<String>, bool), ContentError> {
         let image = self.image(name)?;
+        // An image ID stands for all manifests with that configuration.
+        let by_id = image.id.hex().starts_with(name.strip_prefix("sha256:").unwrap_or(name));
+        let manifests: Vec<Digest> = match by_id {
+            true => {
+                self.images()?.into_iter().filter(|other| other.id == image.id).map(|other| other.manifest).collect()
+            }
+            false => vec![image.manifest.clone()],
+        };
         let (_, users) = self.used_by_snapshots();
         let removed = self.change_names(|names| {
             let by_name = Reference::parse(name).ok().map(|r| r.to_string()).filter(|n| names.names.contains_key(n));
             let mut gone: Vec<String> = match by_name {
                 Some(one) => vec![one],
-                None => names.names.iter().filter(|(_, m)| **m == image.manifest).map(|(n, _)| n.clone()).collect(),
+                None => names.names.iter().filter(|(_, m)| manifests.contains(m)).map(|(n, _)| n.clone()).collect(),
             };
             let tagged = |n: &String| !n.contains('@');
             let tags_left = names.names.iter().any(|(n, m)| *m == image.manifest && tagged(n) && !gone.contains(n));
@@ -50,7 +58,7 @@ impl Content {
             Ok(gone)
         })?;
         self.collect()?;
-        let left = self.names()?.names.values().any(|m| *m == image.manifest);
+        let left = self.names()?.names.values().any(|m| manifests.contains(m));
         Ok((removed, !left))
     }
 

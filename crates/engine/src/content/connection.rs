@@ -8,56 +8,114 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{ContentError, PullOptions};
+use super::{
+    ContentError, PullOptions,
+    identity::{Tunnel, identity},
+};
 
 /// Where administrators put the certificates of registries, as for dockerd: `HOST[:PORT]/NAME.crt`.
 const CERTIFICATES: &str = "/etc/docker/certs.d";
 /// How long a registry that may or may not speak TLS is waited for to show which.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a registry may take to take a connection.
+pub(super) const CONNECTING: Duration = Duration::from_secs(10);
+const USER_AGENT: &str = concat!("hythe/", env!("CARGO_PKG_VERSION"));
 
-/// A client for one registry, and the scheme that it uses. Registries of this machine and those named insecure are asked
-/// over TLS, whoever signed their certificates, if they speak it, and else without, as Docker does; what is on this
-/// machine is never asked by way of a proxy.
-///
-/// # Errors
-/// When a root certificate or a proxy's address can't be read.
-pub async fn registry_client(
-    registry: &str,
-    options: &PullOptions,
+/// How one registry is spoken to.
+pub struct Connection {
+    /// For questions, manifests and downloads.
+    pub client: Client,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    local: bool,
+    insecure: bool,
+    roots: Vec<Vec<u8>>,
     read_timeout: Duration,
-) -> Result<(Client, &'static str), ContentError> {
-    let local = is_loopback(registry);
-    let insecure = is_insecure(registry, &options.insecure_registries);
-    let plain = insecure && !speaks_tls(registry).await;
-    // reqwest wants the process's default provider; a second call only reports that there is one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut roots = options.extra_roots.clone();
-    if !insecure {
-        roots.extend(certificates(&Path::new(CERTIFICATES).join(registry)));
+    /// The way to a registry that asks for a certificate of its clients.
+    tunnel: Option<Tunnel>,
+}
+
+impl Connection {
+    /// Finds out how to speak to a registry. Those of this machine and those named insecure are asked over TLS, whoever
+    /// signed their certificates, if they speak it, and else without, as Docker does; what is on this machine is never
+    /// asked by way of a proxy.
+    ///
+    /// # Errors
+    /// When a certificate, a key or a proxy's address can't be read.
+    pub async fn open(registry: &str, options: &PullOptions, read_timeout: Duration) -> Result<Self, ContentError> {
+        Self::open_with(registry, options, read_timeout, &Path::new(CERTIFICATES).join(registry)).await
     }
-    let mut config = ClientConfig {
-        protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-        accept_invalid_certificates: insecure,
-        connect_timeout: Some(Duration::from_secs(10)),
-        read_timeout: Some(read_timeout),
-        user_agent: concat!("hythe/", env!("CARGO_PKG_VERSION")),
-        extra_root_certificates: roots
-            .into_iter()
-            .map(|data| Certificate { encoding: CertificateEncoding::Pem, data })
-            .collect(),
-        // A blob in one request: registries pay for each part with a write to the disk.
-        use_monolithic_push: true,
-        ..ClientConfig::default()
-    };
-    if local {
-        // Naming a proxy keeps the client from those of the environment, and this one is for nobody.
-        config.http_proxy = Some("http://localhost".into());
-        config.https_proxy = Some("http://localhost".into());
-        config.no_proxy = Some("*,0.0.0.0/0,::/0".into());
+
+    async fn open_with(
+        registry: &str,
+        options: &PullOptions,
+        read_timeout: Duration,
+        directory: &Path,
+    ) -> Result<Self, ContentError> {
+        let local = is_loopback(registry);
+        let insecure = is_insecure(registry, &options.insecure_registries);
+        let plain = insecure && !speaks_tls(registry).await;
+        // reqwest wants the process's default provider; a second call only reports that there is one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut roots = options.extra_roots.clone();
+        if !insecure {
+            roots.extend(certificates(directory));
+        }
+        let tunnel = match identity(directory)?.filter(|_| !plain) {
+            Some(own) => {
+                let (host, port) = host_and_port(registry);
+                Some(Tunnel::open((host, port.unwrap_or(443)), &own, &roots, insecure).await?)
+            }
+            None => None,
+        };
+        roots.extend(tunnel.as_ref().map(|tunnel| tunnel.authority.clone()));
+        let certificate = |data: &Vec<u8>| Certificate { encoding: CertificateEncoding::Pem, data: data.clone() };
+        let mut config = ClientConfig {
+            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
+            accept_invalid_certificates: insecure,
+            connect_timeout: Some(CONNECTING),
+            read_timeout: Some(read_timeout),
+            user_agent: USER_AGENT,
+            extra_root_certificates: roots.iter().map(certificate).collect(),
+            ..ClientConfig::default()
+        };
+        if let Some(tunnel) = &tunnel {
+            config.https_proxy = Some(tunnel.url());
+        } else if local {
+            // Naming a proxy keeps the client from those of the environment, and this one is for nobody.
+            config.http_proxy = Some("http://localhost".into());
+            config.https_proxy = Some("http://localhost".into());
+            config.no_proxy = Some("*,0.0.0.0/0,::/0".into());
+        }
+        let client = Client::try_from(config).map_err(|e| failed(registry, &e))?;
+        Ok(Self { client, scheme: if plain { "http" } else { "https" }, local, insecure, roots, read_timeout, tunnel })
     }
-    let client = Client::try_from(config)
-        .map_err(|e| ContentError::Registry { reference: registry.to_owned(), message: e.to_string() })?;
-    Ok((client, if plain { "http" } else { "https" }))
+
+    /// A client of the same kind for requests that the registry's own has no words for: mounts and uploads.
+    ///
+    /// # Errors
+    /// When a root certificate or a proxy's address of the environment can't be read.
+    pub fn uploads(&self) -> Result<reqwest::Client, ContentError> {
+        let fail = |error| failed("uploads", &error);
+        let mut builder = reqwest::Client::builder()
+            .tls_danger_accept_invalid_certs(self.insecure)
+            .connect_timeout(CONNECTING)
+            .read_timeout(self.read_timeout)
+            .user_agent(USER_AGENT);
+        for root in &self.roots {
+            builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(root).map_err(fail)?);
+        }
+        if let Some(tunnel) = &self.tunnel {
+            builder = builder.proxy(reqwest::Proxy::https(tunnel.url()).map_err(fail)?);
+        } else if self.local {
+            builder = builder.no_proxy();
+        }
+        builder.build().map_err(fail)
+    }
+}
+
+fn failed(registry: &str, error: &dyn std::error::Error) -> ContentError {
+    ContentError::Registry { reference: registry.to_owned(), message: error.to_string() }
 }
 
 /// Whether a registry, as in `localhost:5000`, is on this machine by its name alone.
@@ -151,6 +209,65 @@ mod tests {
         for other in ["docker.io", "localhost.example.org:5000", "10.0.0.1:5000", "[2001:db8::1]:5000"] {
             assert!(!is_loopback(other), "{other}");
         }
+    }
+
+    /// A registry that answers whoever shows a certificate of an authority with an empty page, one request a connection.
+    async fn closed_registry(directory: &Path) -> String {
+        use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let key = |pair: &rcgen::KeyPair| PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+        let server = rcgen::generate_simple_self_signed(["localhost.localdomain".to_owned()]).expect("a certificate");
+        let client = rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
+        let write = |name: &str, text: String| std::fs::write(directory.join(name), text).expect("written");
+        write("ca.crt", server.cert.pem());
+        write("client.cert", client.cert.pem());
+        write("client.key", client.signing_key.serialize_pem());
+        let mut clients = rustls::RootCertStore::empty();
+        clients.add(client.cert.der().clone()).expect("a certificate");
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(clients), provider.clone());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_client_cert_verifier(verifier.build().expect("a verifier"))
+            .with_single_cert(vec![server.cert.der().clone()], key(&server.signing_key))
+            .expect("its own certificate");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut said = [0; 4096];
+                let _ = stream.read(&mut said).await;
+                let digest = format!("sha256:{}", "0".repeat(64));
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nDocker-Content-Digest: {digest}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                );
+                let _ = stream.write_all(answer.as_bytes()).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        format!("127.0.0.1:{port}")
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_asks_for_a_certificate_is_shown_the_one_in_its_directory() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let registry = closed_registry(directory.path()).await;
+        let ask = async |directory: &Path| {
+            let patience = Duration::from_secs(20);
+            let connection = Connection::open_with(&registry, &PullOptions::default(), patience, directory).await;
+            let connection = connection.expect("a connection");
+            assert_eq!(connection.scheme, "https");
+            let image = oci_client::Reference::with_tag(registry.clone(), "app".into(), "1".into());
+            let anonymous = oci_client::secrets::RegistryAuth::Anonymous;
+            let asked = connection.client.fetch_manifest_digest(&image, &anonymous).await;
+            let uploads = connection.uploads().expect("a client for uploads");
+            let sent = uploads.post(format!("https://{registry}/v2/app/blobs/uploads/")).send().await;
+            (asked.is_ok(), sent.is_ok_and(|answer| answer.status() == 200))
+        };
+        assert_eq!(ask(directory.path()).await, (true, true));
+        assert_eq!(ask(&directory.path().join("none")).await, (false, false), "without one nobody comes in");
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub(super) struct Names {
 }
 
 impl Content {
-    /// Looks an image up by name, by `sha256:` image ID, or by a prefix of that ID of 6 digits or more.
+    /// Looks an image up by name, by `sha256:` image ID, or by a prefix of that ID of 6 digits or more. By ID it has the
+    /// names of all manifests with that configuration, and is itself the first of them.
     ///
     /// # Errors
     /// [`ContentError::InvalidReference`], [`ContentError::NotFound`], or the disk's.
@@ -47,13 +48,25 @@ impl Content {
         // Digits that say what they are may be few.
         let enough = if wanted.len() < name.len() { 1 } else { 6 };
         if wanted.len() >= enough && wanted.bytes().all(|b| b.is_ascii_hexdigit()) {
-            let mut found = None;
+            let mut found: Option<Image> = None;
             for image in self.images()? {
-                if image.id.hex().starts_with(wanted) || image.manifest.hex() == wanted {
-                    if found.is_some() {
+                // A manifest is what it is, whatever else has its configuration.
+                if image.manifest.hex() == wanted {
+                    return Ok(image);
+                }
+                if !image.id.hex().starts_with(wanted) {
+                    continue;
+                }
+                match &mut found {
+                    None => found = Some(image),
+                    // The same image once more, as when a tool compressed its layers on the way.
+                    Some(same) if same.id == image.id => {
+                        same.tags.extend(image.tags);
+                        same.digests.extend(image.digests);
+                    }
+                    Some(_) => {
                         return Err(ContentError::InvalidReference(format!("{name} (several images begin with it)")));
                     }
-                    found = Some(image);
                 }
             }
             return found.ok_or_else(|| ContentError::NotFound(name.to_owned()));

@@ -50,6 +50,36 @@ impl Naming<'_> {
     }
 }
 
+/// Which images of an archive are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImagePlatform {
+    /// As Go names it, for instance `linux`.
+    pub os: String,
+    /// As Go names it, for instance `amd64`.
+    pub architecture: String,
+    /// For instance `v8`; empty for the architecture's usual one.
+    pub variant: String,
+}
+
+impl ImagePlatform {
+    fn is_of(&self, config: &ImageConfig) -> bool {
+        let own = config.variant.as_deref().unwrap_or_default();
+        self.os == config.os
+            && self.architecture == config.architecture
+            && usual(&self.architecture, &self.variant) == usual(&config.architecture, own)
+    }
+}
+
+/// A variant with those that need not be said spelt out (as containerd's `platforms` normalizes them).
+fn usual<'a>(architecture: &str, variant: &'a str) -> &'a str {
+    match (architecture, variant) {
+        ("arm64", "" | "8") => "v8",
+        ("arm", "" | "7") => "v7",
+        ("amd64", "") => "v1",
+        (_, own) => own,
+    }
+}
+
 /// An image, and the names that it got.
 type Imported = (Image, Vec<Reference>);
 
@@ -67,13 +97,14 @@ impl Content {
     /// [`ContentError::Invalid`] for what is none of these, or as [`Content::pull`].
     pub fn import(&self, path: &Path, name: Option<&str>) -> Result<Vec<Image>, ContentError> {
         let name = name.map(Reference::parse).transpose()?;
-        let imported = self.import_named(path, &name.as_ref().map_or(Naming::Own, Naming::Given))?;
+        let imported = self.import_named(path, &name.as_ref().map_or(Naming::Own, Naming::Given), None)?;
         Ok(imported.into_iter().map(|(image, _)| image).collect())
     }
 
     /// Imports every image of an archive or a layout directory, each under the names that it has there; one without gets
     /// that which `nameless` makes of its manifest's digest. Answers which names each got; an image with several may come
-    /// several times.
+    /// several times. Images of another platform than the one that is `wanted` are passed over; with none, of several
+    /// wrapped as one the image for this machine is taken.
     ///
     /// # Errors
     /// As [`Content::import`].
@@ -81,11 +112,17 @@ impl Content {
         &self,
         path: &Path,
         nameless: &dyn Fn(&Digest) -> String,
+        wanted: Option<&ImagePlatform>,
     ) -> Result<Vec<(Image, Vec<Reference>)>, ContentError> {
-        self.import_named(path, &Naming::OwnOr(nameless))
+        self.import_named(path, &Naming::OwnOr(nameless), wanted)
     }
 
-    fn import_named(&self, path: &Path, naming: &Naming<'_>) -> Result<Vec<Imported>, ContentError> {
+    fn import_named(
+        &self,
+        path: &Path,
+        naming: &Naming<'_>,
+        wanted: Option<&ImagePlatform>,
+    ) -> Result<Vec<Imported>, ContentError> {
         let _adding = self.adding()?;
         let files = if path.is_dir() {
             Files::Directory(path.to_path_buf())
@@ -93,10 +130,10 @@ impl Content {
             Files::Tar(TarFile::open(path, &self.path("ingest"))?)
         };
         if files.contains("index.json") {
-            return self.import_layout(&files, naming);
+            return self.import_layout(&files, naming, wanted);
         }
         if files.contains("manifest.json") {
-            return self.import_docker(&files, naming);
+            return self.import_docker(&files, naming, wanted);
         }
         match (&files, naming) {
             (Files::Tar(tar), Naming::Given(name)) => Ok(vec![(self.import_rootfs(tar, name)?, vec![(*name).clone()])]),
@@ -110,7 +147,12 @@ impl Content {
         }
     }
 
-    fn import_layout(&self, files: &Files, naming: &Naming<'_>) -> Result<Vec<Imported>, ContentError> {
+    fn import_layout(
+        &self,
+        files: &Files,
+        naming: &Naming<'_>,
+        wanted: Option<&ImagePlatform>,
+    ) -> Result<Vec<Imported>, ContentError> {
         let Document::Index(entries) = Document::parse(&files.small("index.json")?)? else {
             return Err(ContentError::Invalid("index.json is no index".into()));
         };
@@ -120,12 +162,15 @@ impl Content {
             let mut digest = entry.digest.clone();
             let manifest = loop {
                 let bytes = files.blob(&digest)?;
-                match Document::parse(&bytes)? {
-                    Document::Manifest(manifest) => {
-                        self.write_blob(&bytes)?;
-                        break manifest;
+                match (Document::parse(&bytes)?, wanted) {
+                    (Document::Manifest(manifest), _) => break Some((manifest, bytes)),
+                    (Document::Index(inner), Some(wanted)) => {
+                        let Some(of_it) = manifest::for_platform(&inner, &wanted.os, &wanted.architecture) else {
+                            break None;
+                        };
+                        digest = of_it.digest.clone();
                     }
-                    Document::Index(inner) => {
+                    (Document::Index(inner), None) => {
                         digest = manifest::for_this_machine(&inner)
                             .ok_or_else(|| {
                                 ContentError::Invalid(format!("no image for linux/{}", manifest::architecture()))
@@ -135,6 +180,13 @@ impl Content {
                     }
                 }
             };
+            let Some((manifest, bytes)) = manifest else { continue };
+            if let Some(wanted) = wanted
+                && !wanted.is_of(&parse_config(&files.blob(&manifest.config.digest)?)?)
+            {
+                continue;
+            }
+            self.write_blob(&bytes)?;
             let named = naming.of(annotation(NAME).or_else(|| annotation(TAG)).map(String::as_str), &digest)?;
             for blob in manifest.layers.iter().chain([&manifest.config]) {
                 if !self.has_blob(&blob.digest) {
@@ -147,18 +199,28 @@ impl Content {
             self.adopt(&manifest)?;
             images.push((self.name_image(&named, &digest)?, vec![named]));
         }
-        if images.is_empty() {
+        if images.is_empty() && wanted.is_none() {
             return Err(ContentError::Invalid("the archive holds no image".into()));
         }
         Ok(images)
     }
 
-    fn import_docker(&self, files: &Files, naming: &Naming<'_>) -> Result<Vec<Imported>, ContentError> {
+    fn import_docker(
+        &self,
+        files: &Files,
+        naming: &Naming<'_>,
+        wanted: Option<&ImagePlatform>,
+    ) -> Result<Vec<Imported>, ContentError> {
         let listed: Vec<DockerImage> = serde_json::from_slice(&files.small("manifest.json")?)
             .map_err(|e| ContentError::Invalid(format!("manifest.json: {e}")))?;
         let mut images = Vec::new();
         for one in listed {
             let config_bytes = files.small(&one.config)?;
+            if let Some(wanted) = wanted
+                && !wanted.is_of(&parse_config(&config_bytes)?)
+            {
+                continue;
+            }
             let layers = one
                 .layers
                 .iter()
@@ -218,8 +280,7 @@ impl Content {
 
     /// Checks that the configuration fits and unpacks the layers.
     fn adopt(&self, manifest: &Manifest) -> Result<(), ContentError> {
-        let config: ImageConfig = serde_json::from_slice(&self.read_blob(&manifest.config.digest)?)
-            .map_err(|e| ContentError::Invalid(format!("configuration: {e}")))?;
+        let config = parse_config(&self.read_blob(&manifest.config.digest)?)?;
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
             return Err(ContentError::Invalid(
                 "the configuration names another number of layers than the manifest".into(),
@@ -286,6 +347,10 @@ impl Files {
         }
         Ok(bytes)
     }
+}
+
+fn parse_config(bytes: &[u8]) -> Result<ImageConfig, ContentError> {
+    serde_json::from_slice(bytes).map_err(|e| ContentError::Invalid(format!("configuration: {e}")))
 }
 
 fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {

@@ -68,13 +68,18 @@ impl Document {
 
 /// The manifest of an index that fits this machine.
 pub(super) fn for_this_machine(manifests: &[Descriptor]) -> Option<&Descriptor> {
+    for_platform(manifests, "linux", architecture())
+}
+
+/// The manifest of an index that fits a platform, or else the first that says nothing of one.
+pub(super) fn for_platform<'a>(manifests: &'a [Descriptor], os: &str, architecture: &str) -> Option<&'a Descriptor> {
     let is_image = |d: &&Descriptor| {
         matches!(d.media_type.as_str(), "" | OCI_MANIFEST | DOCKER_MANIFEST | OCI_INDEX | DOCKER_INDEX)
     };
     manifests
         .iter()
         .filter(is_image)
-        .find(|d| d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == architecture()))
+        .find(|d| d.platform.as_ref().is_some_and(|p| p.os == os && p.architecture == architecture))
         .or_else(|| manifests.iter().filter(is_image).find(|d| d.platform.is_none()))
 }
 

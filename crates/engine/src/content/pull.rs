@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use oci_client::{
     RegistryOperation,
-    client::{BlobResponse, Client},
+    client::BlobResponse,
     errors::{OciDistributionError, OciErrorCode},
     secrets::RegistryAuth,
 };
@@ -15,7 +15,7 @@ use oci_client::{
 use super::{
     Content, ContentError, Digest, Image, ImageConfig, Reference,
     blobs::Ingest,
-    connection::registry_client,
+    connection::Connection,
     follow::arrival,
     manifest::{self, Descriptor, Document, Manifest},
 };
@@ -330,7 +330,7 @@ impl Received {
 
 /// One repository of one registry, logged in.
 pub(super) struct Source {
-    client: Client,
+    connection: Connection,
     reference: Reference,
     /// The registry, or its mirror.
     host: String,
@@ -344,15 +344,15 @@ impl Source {
         credentials: &Credentials,
         options: &PullOptions,
     ) -> Result<Self, ContentError> {
-        let (client, _) = registry_client(host, options, Duration::from_secs(30)).await?;
+        let connection = Connection::open(host, options, Duration::from_secs(30)).await?;
         let auth = match credentials {
             Credentials::Anonymous => RegistryAuth::Anonymous,
             Credentials::Basic { username, password } => RegistryAuth::Basic(username.clone(), password.0.clone()),
             Credentials::Token(token) => RegistryAuth::Bearer(token.0.clone()),
         };
-        let source = Self { client, reference: reference.clone(), host: host.to_owned(), auth };
+        let source = Self { connection, reference: reference.clone(), host: host.to_owned(), auth };
         let image = source.image(None);
-        match source.client.auth(&image, &source.auth, RegistryOperation::Pull).await {
+        match source.connection.client.auth(&image, &source.auth, RegistryOperation::Pull).await {
             Ok(_) => Ok(source),
             Err(error) => Err(source.explain(error)),
         }
@@ -373,21 +373,27 @@ impl Source {
     pub async fn current(&self, tag: &str) -> Result<Digest, ContentError> {
         let (registry, repository) = (self.host.clone(), self.reference.repository.clone());
         let image = oci_client::Reference::with_tag(registry, repository, tag.to_owned());
-        let digest = self.client.fetch_manifest_digest(&image, &self.auth).await.map_err(|e| self.explain(e))?;
+        let digest =
+            self.connection.client.fetch_manifest_digest(&image, &self.auth).await.map_err(|e| self.explain(e))?;
         Digest::parse(&digest).ok_or_else(|| self.failed(format!("unsupported digest {digest:?}")))
     }
 
     /// How long a blob is, by the beginning of its download.
     pub async fn size(&self, blob: &Digest) -> Result<u64, ContentError> {
         let text = blob.to_string();
-        let stream =
-            self.client.pull_blob_stream(&self.image(None), text.as_str()).await.map_err(|e| self.explain(e))?;
+        let stream = self
+            .connection
+            .client
+            .pull_blob_stream(&self.image(None), text.as_str())
+            .await
+            .map_err(|e| self.explain(e))?;
         stream.content_length.ok_or_else(|| self.failed(format!("blob {blob} comes without its length")))
     }
 
     pub async fn manifest(&self, digest: Option<&Digest>) -> Result<(Vec<u8>, Digest), ContentError> {
         let accepted = [manifest::OCI_MANIFEST, manifest::OCI_INDEX, manifest::DOCKER_MANIFEST, manifest::DOCKER_INDEX];
         let (bytes, _) = self
+            .connection
             .client
             .pull_manifest_raw(&self.image(digest), &self.auth, &accepted)
             .await
@@ -462,10 +468,10 @@ impl Source {
             ..Default::default()
         };
         if ingest.length() == 0 {
-            let stream = self.client.pull_blob_stream(&image, &descriptor).await;
+            let stream = self.connection.client.pull_blob_stream(&image, &descriptor).await;
             return Ok(stream.map_err(|e| self.explain(e))?.stream);
         }
-        match self.client.pull_blob_stream_partial(&image, &descriptor, ingest.length(), None).await {
+        match self.connection.client.pull_blob_stream_partial(&image, &descriptor, ingest.length(), None).await {
             Ok(BlobResponse::Partial(stream)) => Ok(stream.stream),
             Ok(BlobResponse::Full(stream)) => {
                 ingest.restart()?;

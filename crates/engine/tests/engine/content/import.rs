@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use engine::content::{Content, ContentError, Digest};
+use engine::content::{Content, ContentError, Digest, Reference};
 use serde_json::json;
 use tar::EntryType::Regular;
 
@@ -125,6 +125,34 @@ fn the_last_name_takes_the_image_along_but_not_what_others_need() {
     assert_eq!(content.image("base:1").unwrap().id, base.id);
     assert!(content.prepare_snapshot("c", &base).is_ok());
     assert_eq!(fs::read_dir(dir.path().join("content/layers")).unwrap().count(), 1);
+}
+
+#[test]
+fn an_image_that_is_here_in_two_wrappings_is_one_by_its_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let content = Content::open(dir.path().join("content")).unwrap();
+    let file = dir.path().join("image.tar");
+    docker_archive(&file, &["app:1"]);
+    let image = content.import(&file, None).unwrap().remove(0);
+    let mut layers = content.image_layers(&image).unwrap();
+    let name = |text: &str| vec![Reference::parse(text).unwrap()];
+    let plain = content.author(&image.config, &layers, &name("plain:1")).unwrap();
+    // As a tool leaves it that wraps the same layers otherwise; the configuration stays.
+    layers[0].media_type = "application/vnd.oci.image.layer.nondistributable.v1.tar".into();
+    let other = content.author(&image.config, &layers, &name("other:1")).unwrap();
+    assert!(plain.id == other.id && plain.manifest != other.manifest);
+    let mut tags = content.image(plain.id.as_str()).unwrap().tags;
+    tags.sort();
+    assert_eq!(tags, ["docker.io/library/other:1", "docker.io/library/plain:1"]);
+    assert!(content.image(&plain.id.hex()[..8]).is_ok());
+    for wrapping in [&plain, &other] {
+        assert_eq!(content.image(wrapping.manifest.as_str()).unwrap().manifest, wrapping.manifest);
+    }
+    // A name is of its own manifest alone, the ID of both.
+    assert_eq!(content.image("plain:1").unwrap().manifest, plain.manifest);
+    assert!(content.remove_image("app:1", false).unwrap().1);
+    assert!(content.remove_image(plain.id.as_str(), false).unwrap().1);
+    assert!(content.images().unwrap().is_empty());
 }
 
 #[test]
