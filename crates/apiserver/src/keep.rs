@@ -8,11 +8,44 @@ use serde_json::{Map, Value};
 
 /// The object with only the fields of these names (sorted), wherever they stand.
 pub(crate) fn keep(object: &[u8], names: &[&str]) -> Value {
-    Keep(names).deserialize(&mut serde_json::Deserializer::from_slice(object)).unwrap_or_default()
+    Keep(&Names::new(names)).deserialize(&mut serde_json::Deserializer::from_slice(object)).unwrap_or_default()
+}
+
+/// Sorted names, and a mark for each by which most others are told from them without comparing any.
+struct Names<'n> {
+    sorted: &'n [&'n str],
+    marks: [u64; 4],
+}
+
+impl<'n> Names<'n> {
+    fn new(sorted: &'n [&'n str]) -> Self {
+        let mut marks = [0; 4];
+        for name in sorted {
+            let (word, mark) = mark_of(name);
+            marks[word] |= mark;
+        }
+        Self { sorted, marks }
+    }
+
+    fn find(&self, name: &str) -> Option<&'n str> {
+        let (word, mark) = mark_of(name);
+        if self.marks[word] & mark == 0 {
+            return None;
+        }
+        self.sorted.binary_search(&name).ok().map(|at| self.sorted[at])
+    }
+}
+
+/// One bit of 256, made of the length and the ends of a name.
+fn mark_of(name: &str) -> (usize, u64) {
+    let end = |byte: Option<&u8>| usize::from(byte.copied().unwrap_or(0));
+    let bytes = name.as_bytes();
+    let mark = (end(bytes.first()) ^ (end(bytes.last()) << 2) ^ (bytes.len() << 4)) % 256;
+    (mark / 64, 1 << (mark % 64))
 }
 
 #[derive(Clone, Copy)]
-struct Keep<'n>(&'n [&'n str]);
+struct Keep<'n>(&'n Names<'n>);
 
 impl<'de> DeserializeSeed<'de> for Keep<'_> {
     type Value = Value;
@@ -78,7 +111,7 @@ impl<'de> Visitor<'de> for Keep<'_> {
 }
 
 /// A field's name, if it is one of these.
-struct Name<'n>(&'n [&'n str]);
+struct Name<'n>(&'n Names<'n>);
 
 impl<'de, 'n> DeserializeSeed<'de> for Name<'n> {
     type Value = Option<&'n str>;
@@ -96,7 +129,7 @@ impl<'n> Visitor<'_> for Name<'n> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.binary_search(&name).ok().map(|at| self.0[at]))
+        Ok(self.0.find(name))
     }
 }
 

@@ -53,7 +53,7 @@ fn shaped(call: &Call<'_>, reply: Reply) -> Outcome<Response<Body>> {
     let one = |code: u16, bytes: Bytes| -> Outcome<Response<Body>> {
         match accept.shape {
             Shape::Object => Ok(json_response(code, bytes, accept)),
-            Shape::Metadata => Ok(json_response(code, Bytes::from(metadata_only(&bytes)), accept)),
+            Shape::Metadata => Ok(json_response(code, Bytes::from(metadata_only(&bytes, accept.lean)), accept)),
             Shape::Table => {
                 let tree: Value = serde_json::from_slice(&bytes).unwrap_or_default();
                 let revision = tree["metadata"]["resourceVersion"].as_str().unwrap_or("").to_owned();
@@ -153,7 +153,7 @@ fn metadata_list(resource: &Resource, page: &Page, accept: Accept) -> Response<B
         if index > 0 {
             text.push(b',');
         }
-        text.extend_from_slice(&metadata_only(&served(resource, &object.bytes, accept)));
+        text.extend_from_slice(&metadata_only(&version::served_bytes(resource, &object.bytes), accept.lean));
     }
     text.extend_from_slice(b"]}\n");
     json_response(200, Bytes::from(text), accept)
@@ -204,17 +204,17 @@ fn rows(resource: &'static Resource, objects: &[Arc<Cached>], include: IncludeOb
 
 /// One row. Its metadata are the stored bytes, and only what cells are made of is taken apart.
 fn write_row(out: &mut Vec<u8>, resource: &Resource, object: &Cached, include: IncludeObject, now: Timestamp) {
-    let bytes = lean(object.bytes.clone());
-    let metadata =
-        scan::metadata(&bytes).filter(|_| include == IncludeObject::Metadata && version::is_stored(resource));
-    let Some(metadata) = metadata else {
+    let layout = (include == IncludeObject::Metadata && version::is_stored(resource))
+        .then(|| scan::Layout::of(&object.bytes))
+        .flatten();
+    let Some(layout) = layout else {
         let row = table::row(resource, &version::served_tree(resource, object), include, now);
         out.extend_from_slice(row.to_string().as_bytes());
         return;
     };
     let tree = match table::fields_read(resource) {
-        Some(names) => keep(&bytes, names),
-        None => serde_json::from_slice(&bytes).unwrap_or_default(),
+        Some(names) => keep(&object.bytes, names),
+        None => serde_json::from_slice(&object.bytes).unwrap_or_default(),
     };
     let mut row = table::row(resource, &tree, IncludeObject::None, now);
     if let Some(row) = row.as_object_mut() {
@@ -223,7 +223,7 @@ fn write_row(out: &mut Vec<u8>, resource: &Resource, object: &Cached, include: I
     let row = row.to_string();
     out.extend_from_slice(row.strip_suffix('}').unwrap_or(&row).as_bytes());
     out.extend_from_slice(br#","object":{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
-    out.extend_from_slice(metadata);
+    layout.lean_metadata(&object.bytes).iter().for_each(|piece| out.extend_from_slice(piece));
     out.extend_from_slice(b"}}");
 }
 
@@ -238,16 +238,22 @@ pub(crate) fn lean(object: Bytes) -> Bytes {
     scan::without_managers(&object).map_or(object, Bytes::from)
 }
 
-/// The object's `PartialObjectMetadata`.
-pub(crate) fn metadata_only(object: &[u8]) -> Vec<u8> {
-    if let Some(metadata) = scan::metadata(object) {
-        const HEAD: &[u8] = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#;
-        return [HEAD, metadata, b"}"].concat();
+/// The object's `PartialObjectMetadata`; a lean one has no managed fields.
+pub(crate) fn metadata_only(object: &[u8], lean: bool) -> Vec<u8> {
+    const HEAD: &[u8] = br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#;
+    match scan::Layout::of(object) {
+        Some(layout) if lean => {
+            let [one, two] = layout.lean_metadata(object);
+            [HEAD, one, two, b"}"].concat()
+        }
+        Some(layout) => [HEAD, layout.metadata(object), b"}"].concat(),
+        None => {
+            let mut tree: Value = serde_json::from_slice(object).unwrap_or_default();
+            let metadata = tree["metadata"].take();
+            let shown = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+            shown.to_string().into_bytes()
+        }
     }
-    let mut tree: Value = serde_json::from_slice(object).unwrap_or_default();
-    let shown =
-        json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": tree["metadata"].take()});
-    shown.to_string().into_bytes()
 }
 
 /// A failure as the client reads it.

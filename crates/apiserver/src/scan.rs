@@ -1,63 +1,87 @@
 //! Parts of an encoded object, found without building all of it as a tree.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The bytes of the object's `metadata`; `None` if they are not where our encoding puts them: behind `kind` and
-/// `apiVersion`, which hold no quotes.
-pub(crate) fn metadata(object: &[u8]) -> Option<&[u8]> {
-    const MARK: &[u8] = b",\"metadata\":";
-    let from = object.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
-    let rest = &object[from..];
-    if rest.first() != Some(&b'{') || object[1..from].contains(&b'{') {
-        return None;
+/// Where the parts of an encoded object stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Its `metadata`.
+    metadata: Range<usize>,
+    /// Within that the managed fields, with the comma before them.
+    managers: Option<Range<usize>>,
+}
+
+impl Layout {
+    /// Looks once through the metadata; `None` if they are not where our encoding puts them: behind `kind` and
+    /// `apiVersion`, which hold no quotes.
+    pub fn of(object: &[u8]) -> Option<Layout> {
+        const METADATA: &[u8] = b",\"metadata\":";
+        const MANAGERS: &[u8] = b",\"managedFields\":[";
+        let from = memchr::memmem::find(object, METADATA)? + METADATA.len();
+        if object.get(from) != Some(&b'{') || object[1..from].contains(&b'{') {
+            return None;
+        }
+        let (mut depth, mut at) = (0_usize, from);
+        let mut managers: Option<Range<usize>> = None;
+        loop {
+            match *object.get(at)? {
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    depth -= 1;
+                    match (depth, &mut managers) {
+                        (0, _) => return Some(Layout { metadata: from..at + 1, managers }),
+                        (1, Some(list)) if list.end == 0 => list.end = at + 1,
+                        _ => {}
+                    }
+                }
+                b',' if depth == 1 && object[at..].starts_with(MANAGERS) => {
+                    managers = Some(at..0);
+                    // On to its bracket.
+                    at += MANAGERS.len() - 2;
+                }
+                b'"' => {
+                    at += 1;
+                    loop {
+                        match *object.get(at)? {
+                            b'"' => break,
+                            b'\\' => at += 2,
+                            _ => at += 1,
+                        }
+                    }
+                }
+                _ => {}
+            }
+            at += 1;
+        }
     }
-    Some(&rest[..object_length(rest)?])
+
+    /// The bytes of the object's metadata.
+    pub fn metadata<'o>(&self, object: &'o [u8]) -> &'o [u8] {
+        &object[self.metadata.clone()]
+    }
+
+    /// The same in two pieces, between which the managed fields stood.
+    pub fn lean_metadata<'o>(&self, object: &'o [u8]) -> [&'o [u8]; 2] {
+        let Range { start, end } = self.metadata;
+        match &self.managers {
+            Some(list) => [&object[start..list.start], &object[list.end..end]],
+            None => [&object[start..end], b""],
+        }
+    }
+
+    /// The object without managed fields; `None` if it has none.
+    pub fn without_managers(&self, object: &[u8]) -> Option<Vec<u8>> {
+        let list = self.managers.as_ref()?;
+        Some([&object[..list.start], &object[list.end..]].concat())
+    }
 }
 
 /// The object without `metadata.managedFields`; `None` if it has none, or not where our encoding puts it.
 pub(crate) fn without_managers(object: &[u8]) -> Option<Vec<u8>> {
-    let metadata = metadata(object)?;
-    let (from, to) = managers(metadata)?;
-    let offset = metadata.as_ptr() as usize - object.as_ptr() as usize;
-    Some([&object[..offset + from], &object[offset + to..]].concat())
-}
-
-/// Where in an encoded `metadata` the managed fields stand, with the comma before them.
-fn managers(metadata: &[u8]) -> Option<(usize, usize)> {
-    // No string can hold this: its first quote would have to be escaped. Nothing else in there is a list of that name.
-    const MARK: &[u8] = b",\"managedFields\":[";
-    let from = memchr::memmem::rfind(metadata, MARK)?;
-    let list = from + MARK.len() - 1;
-    Some((from, list + object_length(&metadata[list..])?))
-}
-
-/// How long the JSON object or array is that `text` begins with.
-fn object_length(text: &[u8]) -> Option<usize> {
-    let mut depth = 0_usize;
-    let mut at = 0;
-    while at < text.len() {
-        match text[at] {
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(at + 1);
-                }
-            }
-            b'"' => {
-                at += 1;
-                while *text.get(at)? != b'"' {
-                    at += if text[at] == b'\\' { 2 } else { 1 };
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    None
+    Layout::of(object)?.without_managers(object)
 }
 
 /// The object cut down to what these JSON pointers (without escapes, through objects alone) lead to.
@@ -181,6 +205,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn metadata(object: &[u8]) -> Option<&[u8]> {
+        Some(Layout::of(object)?.metadata(object))
+    }
+
     #[test]
     fn the_metadata_is_cut_out_whatever_its_strings_say() {
         let object = br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"p","annotations":{"a":"}\"{\\","b":"{"}},"spec":{"metadata":{}}}"#;
@@ -197,6 +225,13 @@ mod tests {
         tree["metadata"].as_object_mut().unwrap().shift_remove("managedFields");
         assert_eq!(serde_json::from_slice::<Value>(&cut).unwrap(), tree);
         assert_eq!(without_managers(&cut), None);
+        let lean = Layout::of(with).unwrap().lean_metadata(with).concat();
+        assert_eq!(serde_json::from_slice::<Value>(&lean).unwrap(), tree["metadata"]);
+        let last = br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"p","managedFields":[]},"spec":{}}"#;
+        assert_eq!(
+            without_managers(last).unwrap(),
+            br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"p"},"spec":{}}"#
+        );
     }
 
     #[test]
@@ -204,6 +239,11 @@ mod tests {
         assert_eq!(metadata(br#"{"spec":{"a":1,"metadata":{"name":"x"}},"metadata":{"name":"p"}}"#), None);
         assert_eq!(metadata(br#"{"kind":"Pod","apiVersion":"v1","metadata":null}"#), None);
         assert_eq!(metadata(br#"{"kind":"Pod"}"#), None);
+        let whole =
+            br#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"p\\\"","managedFields":[{"a":["b"]}]},"spec":{}}"#;
+        for cut in 0..whole.len() - br#","spec":{}}"#.len() {
+            assert_eq!(metadata(&whole[..cut]), None, "cut off at {cut}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource,
-    api::{Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams, PostParams, Request},
 };
 use parking_lot::Mutex;
 use seen::{Seen, Verdict};
@@ -96,11 +96,9 @@ async fn write(client: Client, source: EventSource, mut notes: mpsc::Receiver<No
         let (client, source, seen) = (client.clone(), source.clone(), Arc::clone(&seen));
         tokio::spawn(async move {
             let namespace = note.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
-            let api: Api<Event> = Api::namespaced(client, &namespace);
             let result = match verdict {
                 Verdict::New { name, key, combined } => {
-                    let created =
-                        api.create(&PostParams::default(), &event(&note, combined, name, namespace, source)).await;
+                    let created = create(&client, &namespace, &event(&note, combined, name, &namespace, source)).await;
                     if created.is_err() {
                         seen.lock().forget(&key);
                     }
@@ -110,7 +108,8 @@ async fn write(client: Client, source: EventSource, mut notes: mpsc::Receiver<No
                     let patch = serde_json::json!({
                         "count": count, "lastTimestamp": Time(note.at), "message": message(&note, combined),
                     });
-                    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await
+                    let api: Api<Event> = Api::namespaced(client, &namespace);
+                    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
                 }
             };
             if let Err(error) = result {
@@ -122,13 +121,20 @@ async fn write(client: Client, source: EventSource, mut notes: mpsc::Receiver<No
     }
 }
 
+/// Creates it; nobody looks at the answer.
+async fn create(client: &Client, namespace: &str, event: &Event) -> Result<(), kube::Error> {
+    let body = serde_json::to_vec(event).map_err(kube::Error::SerdeError)?;
+    let request = Request::new(Event::url_path(&(), Some(namespace))).create(&PostParams::default(), body);
+    client.request_text(request.map_err(kube::Error::BuildRequest)?).await.map(drop)
+}
+
 fn message(note: &Note, combined: bool) -> String {
     if combined { format!("(combined from similar events): {}", note.message) } else { note.message.clone() }
 }
 
-fn event(note: &Note, combined: bool, name: String, namespace: String, source: EventSource) -> Event {
+fn event(note: &Note, combined: bool, name: String, namespace: &str, source: EventSource) -> Event {
     Event {
-        metadata: ObjectMeta { name: Some(name), namespace: Some(namespace), ..ObjectMeta::default() },
+        metadata: ObjectMeta { name: Some(name), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
         involved_object: note.about.clone(),
         reason: Some(note.reason.clone()),
         message: Some(message(note, combined)),

@@ -132,7 +132,7 @@ async fn post(client: &Client, pod: &PodInfo, node: &str) -> Result<(), kube::Er
         .body(body)
         .map_err(kube::Error::HttpError)?;
     // A `Status`, in whatever words.
-    client.request::<Value>(request).await.map(drop)
+    client.request_text(request).await.map(drop)
 }
 
 /// The patch that says in the pod's status why it has no node; `None` if it says so already.

@@ -10,8 +10,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 use kube::{
-    Api, Client,
-    api::{Patch, PatchParams, PostParams},
+    Api, Client, Resource,
+    api::{Patch, PatchParams, PostParams, Request},
 };
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -79,7 +79,6 @@ struct Published {
 
 impl Publisher {
     async fn publish(&mut self, notice: Notice) -> Result<(), kube::Error> {
-        let events = Api::<Event>::namespaced(self.client.clone(), &notice.pod.namespace);
         let now = jiff::Timestamp::now();
         self.clock += 1;
         let key = (notice.pod.uid.clone(), notice.reason, notice.note.clone());
@@ -88,6 +87,7 @@ impl Publisher {
             published.last = self.clock;
             let series = EventSeries { count: published.count, last_observed_time: MicroTime(now) };
             let patch = Patch::Merge(json!({"series": series}));
+            let events = Api::<Event>::namespaced(self.client.clone(), &notice.pod.namespace);
             match events.patch(&published.name, &PatchParams::default(), &patch).await {
                 // It has expired meanwhile.
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -96,7 +96,11 @@ impl Publisher {
         }
         let event = self.event(&notice, now);
         let name = event.metadata.name.clone().unwrap_or_default();
-        events.create(&PostParams::default(), &event).await?;
+        // Nobody looks at the answer.
+        let body = serde_json::to_vec(&event).map_err(kube::Error::SerdeError)?;
+        let request = Request::new(Event::url_path(&(), Some(&notice.pod.namespace)));
+        let request = request.create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
+        self.client.request_text(request).await?;
         self.remember(key, Published { name, count: 1, last: self.clock });
         Ok(())
     }

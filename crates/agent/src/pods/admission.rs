@@ -193,13 +193,23 @@ fn resources(spec: &PodSpec, live: &[&Pod], offer: &Offer<'_>) -> Option<Refusal
     let count = i64::try_from(live.len()).unwrap_or(i64::MAX);
     let node = offer.allocatable;
     lacks("pods", 1, count, offer.pods).or_else(|| {
-        [("cpu", node.cpu_milli), ("memory", node.memory), ("ephemeral-storage", node.ephemeral_storage)]
-            .into_iter()
-            .find_map(|(resource, capacity)| {
-                let used = live.iter().filter_map(|p| p.spec.as_ref()).map(|s| requested(s, resource)).sum();
-                lacks(resource, requested(spec, resource), used, capacity)
-            })
+        let capacities = [node.cpu_milli, node.memory, node.ephemeral_storage];
+        RESOURCES.into_iter().zip(capacities).find_map(|(resource, capacity)| {
+            let wanted = requested(spec, resource);
+            if wanted == 0 {
+                return None;
+            }
+            let used = live.iter().filter_map(|p| p.spec.as_ref()).map(|s| requested(s, resource)).sum();
+            lacks(resource, wanted, used, capacity)
+        })
     })
+}
+
+const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// Whether the pod asks for anything that the node has only so much of, beside its place.
+pub fn asks(pod: &Pod) -> bool {
+    pod.spec.as_ref().is_some_and(|spec| RESOURCES.iter().any(|resource| requested(spec, resource) != 0))
 }
 
 /// What a pod asks for: its containers together with its sidecars, or the most that an init container needs beside the
@@ -265,6 +275,9 @@ fn fulfils(value: Option<&str>, requirement: &NodeSelectorRequirement) -> bool {
 
 fn node_ports(spec: &PodSpec, live: &[&Pod]) -> Option<Refusal> {
     let wanted = host_ports(spec);
+    if wanted.is_empty() {
+        return None;
+    }
     let taken: Vec<_> = live.iter().filter_map(|p| p.spec.as_ref()).flat_map(host_ports).collect();
     let all = |ip: &str| ip.is_empty() || ip == "0.0.0.0" || ip == "::";
     let conflict = wanted.iter().any(|(ip, port, protocol)| {

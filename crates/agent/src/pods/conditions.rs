@@ -1,15 +1,13 @@
 //! The pod's conditions, as the kubelet computes them. Pure.
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Pod, PodCondition},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 
 use super::{
     container::{ContainerRecord, Current, Role},
     phase::Phase,
     restart,
+    status::time,
 };
 
 /// What the conditions depend on.
@@ -166,7 +164,7 @@ fn condition(inputs: &Inputs<'_>, kind: &str, verdict: Verdict<'_>) -> PodCondit
         status: status.to_owned(),
         reason: text(verdict.reason.to_owned()),
         message: text(verdict.message),
-        last_transition_time: Some(since.unwrap_or(Time(inputs.now))),
+        last_transition_time: Some(since.unwrap_or(time(inputs.now))),
         last_probe_time: None,
         observed_generation: inputs.pod.metadata.generation,
     }

@@ -231,7 +231,10 @@ impl Dispatcher {
         if let Some(message) = eviction::refusal(pod, *self.context.health.borrow()) {
             return Admission::Refused(Refusal { reason: "Evicted", message });
         }
-        let others: Vec<_> = self.pods.all().into_iter().filter(|v| !v.failed).map(|v| v.granted()).collect();
+        // What the others were granted matters to a pod that asks for something.
+        let asks = admission::asks(pod);
+        let granted = |view: Arc<PodView>| if asks { view.granted() } else { Arc::clone(&view.pod) };
+        let others: Vec<_> = self.pods.all().into_iter().filter(|v| !v.failed).map(granted).collect();
         let node = if admission::selects_node(pod) {
             let api: Api<Node> = Api::all(self.context.client.clone());
             api.get(&self.context.config.node_name).await.ok()

@@ -106,7 +106,7 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
         pod_ips: (!ips.is_empty()).then_some(ips),
         host_ip: inputs.host_ips.first().cloned(),
         host_ips: Some(inputs.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
-        start_time: Some(reported.and_then(|s| s.start_time.clone()).unwrap_or(Time(inputs.start_time))),
+        start_time: Some(reported.and_then(|s| s.start_time.clone()).unwrap_or(time(inputs.start_time))),
         qos_class: Some(
             reported.and_then(|s| s.qos_class.clone()).unwrap_or_else(|| qos::of(inputs.pod).name().to_owned()),
         ),
@@ -133,7 +133,7 @@ fn container_status(record: &ContainerRecord, default_reason: &str, pod: &Pod) -
             ..ContainerState::default()
         },
         Current::Running { started_at, .. } => ContainerState {
-            running: Some(ContainerStateRunning { started_at: Some(Time(*started_at)) }),
+            running: Some(ContainerStateRunning { started_at: Some(time(*started_at)) }),
             ..ContainerState::default()
         },
         Current::Ended(ended) => terminated(ended),
@@ -176,6 +176,11 @@ pub fn container_id(id: &str) -> String {
     format!("hythe://{id}")
 }
 
+/// A time as the API keeps it: in whole seconds.
+pub fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
 fn terminated(ended: &Ended) -> ContainerState {
     ContainerState {
         terminated: Some(ContainerStateTerminated {
@@ -184,8 +189,8 @@ fn terminated(ended: &Ended) -> ContainerState {
             signal: None,
             reason: Some(ended.reason.clone()),
             message: ended.message.clone(),
-            started_at: ended.started_at.map(Time),
-            finished_at: Some(Time(ended.finished_at)),
+            started_at: ended.started_at.map(time),
+            finished_at: Some(time(ended.finished_at)),
         }),
         ..ContainerState::default()
     }

@@ -1,5 +1,6 @@
 //! The smallest strategic merge patch that turns the reported status into the wanted one. Pure.
 
+use k8s_openapi::api::core::v1::PodStatus;
 use serde_json::{Map, Value, json};
 
 /// The patch for `/status`, or `None` if nothing differs. `reported` and `wanted` are `PodStatus` objects; fields
@@ -41,6 +42,48 @@ pub fn between(uid: &str, reported: &Value, wanted: &Value) -> Option<Value> {
         return None;
     }
     Some(json!({"metadata": {"uid": uid}, "status": status}))
+}
+
+/// Whether the reported status says all of the wanted one, told without taking either apart. Where it is not sure, it
+/// says no: then [`between`] decides.
+pub fn is_said(reported: &PodStatus, wanted: &PodStatus) -> bool {
+    // What the agent states, or has stated, is there; what it never states may be anything.
+    macro_rules! same {
+        ($($field:ident),*) => { $(reported.$field == wanted.$field)&&* };
+    }
+    macro_rules! stated {
+        ($($field:ident),*) => { $((wanted.$field.is_none() || reported.$field == wanted.$field))&&* };
+    }
+    let [said, asked] = [reported, wanted].map(|status| status.conditions.as_deref().unwrap_or_default());
+    let all_there = asked.iter().all(|c| said.contains(c));
+    let none_passed =
+        said.iter().all(|r| !PASSING.contains(&r.type_.as_str()) || asked.iter().any(|c| c.type_ == r.type_));
+    all_there
+        && none_passed
+        && same!(
+            reason,
+            message,
+            pod_ip,
+            pod_ips,
+            container_statuses,
+            init_container_statuses,
+            ephemeral_container_statuses
+        )
+        && stated!(
+            allocated_resources,
+            extended_resource_claim_status,
+            host_ip,
+            host_ips,
+            node_allocatable_resource_claim_statuses,
+            nominated_node_name,
+            observed_generation,
+            phase,
+            qos_class,
+            resize,
+            resource_claim_statuses,
+            resources,
+            start_time
+        )
 }
 
 /// Fields that vanish from the report when the agent no longer states them.
@@ -107,6 +150,45 @@ mod tests {
             }})
         );
         assert_eq!(between("u", &new, &new), None);
+    }
+
+    #[test]
+    fn what_is_said_already_needs_no_patch_and_what_differs_is_never_taken_for_said() {
+        let running = json!({"phase": "Running", "podIPs": [{"ip": "1.1.1.1"}], "startTime": "2026-01-01T00:00:00Z",
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"name": "c", "ready": true, "restartCount": 0, "image": "i", "imageID": "j",
+                "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]});
+        let edited = |edit: &dyn Fn(&mut Value)| {
+            let mut status = running.clone();
+            edit(&mut status);
+            status
+        };
+        let theirs = edited(&|s| s["conditions"] = json!([{"type": "x/y", "status": "False"}, s["conditions"][0]]));
+        let cases = [
+            (running.clone(), true),
+            (theirs, true),
+            (edited(&|s| s["nominatedNodeName"] = "n".into()), true),
+            (edited(&|s| s["resize"] = "Proposed".into()), true),
+            (edited(&|s| s["phase"] = "Pending".into()), false),
+            (edited(&|s| s["reason"] = "x".into()), false),
+            (edited(&|s| s["podIPs"] = json!([{"ip": "1.1.1.1"}, {"ip": "::1"}])), false),
+            (edited(&|s| s["startTime"] = Value::Null), false),
+            (edited(&|s| s["conditions"][0]["status"] = "False".into()), false),
+            (
+                edited(&|s| {
+                    s["conditions"] = json!([{"type": "PodResizePending", "status": "True"}, s["conditions"][0]])
+                }),
+                false,
+            ),
+            (edited(&|s| s["containerStatuses"][0]["restartCount"] = 1.into()), false),
+            (edited(&|s| s["ephemeralContainerStatuses"] = s["containerStatuses"].clone()), false),
+        ];
+        let status = |value: &Value| serde_json::from_value::<PodStatus>(value.clone()).expect("a status");
+        for (reported, said) in cases {
+            assert_eq!(is_said(&status(&reported), &status(&running)), said, "{reported}");
+            let shown = |value: &Value| serde_json::to_value(status(value)).expect("a status");
+            assert_eq!(between("u", &shown(&reported), &shown(&running)).is_none(), said, "{reported}");
+        }
     }
 
     #[test]

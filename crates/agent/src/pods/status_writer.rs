@@ -94,6 +94,10 @@ impl StatusWriter {
         if self.settled.as_ref() == Some(wanted) {
             return None;
         }
+        if status_patch::is_said(&self.reported, wanted) {
+            self.settled = Some(wanted.clone());
+            return None;
+        }
         let patch = status_patch::between(uid, &value(&self.reported), &value(wanted));
         self.settled = patch.is_none().then(|| wanted.clone());
         patch

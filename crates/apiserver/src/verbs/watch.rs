@@ -300,14 +300,13 @@ impl Watcher {
     }
 
     fn frame_of(&mut self, kind: ChangeKind, object: &Cached) -> Bytes {
-        let mut bytes = version::served_bytes(self.resource, &object.bytes);
-        if self.lean {
-            bytes = respond::lean(bytes);
-        }
+        let bytes = version::served_bytes(self.resource, &object.bytes);
         match self.shape {
+            Shape::Object if self.lean => self.framed(kind.word(), &respond::lean(bytes)),
             Shape::Object => self.framed(kind.word(), &bytes),
-            Shape::Metadata => self.framed(kind.word(), &respond::metadata_only(&bytes)),
+            Shape::Metadata => self.framed(kind.word(), &respond::metadata_only(&bytes, self.lean)),
             Shape::Table => {
+                let bytes = if self.lean { respond::lean(bytes) } else { bytes };
                 let tree: Value = serde_json::from_slice(&bytes).unwrap_or_default();
                 let revision = object.revision.to_string();
                 let header = Header { resource_version: &revision, without_columns: self.headed, ..Header::default() };

@@ -2,7 +2,7 @@
 //! counted up, rules and names lead nowhere. What is started runs until it is signalled.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -291,7 +291,8 @@ impl PodNetwork for Machine {
         let address = match state.addresses.get(&request.pod_uid) {
             Some(address) => *address,
             None => {
-                let free = (1..=254).find(|offset| !state.addresses.values().any(|taken| taken == offset));
+                let taken: HashSet<u32> = state.addresses.values().copied().collect();
+                let free = (1..=254).find(|offset| !taken.contains(offset));
                 let free = free.ok_or_else(|| NetworkError("no address is free".to_owned()))?;
                 state.addresses.insert(request.pod_uid.clone(), free);
                 free

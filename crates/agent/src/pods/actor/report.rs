@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Actor, Message, PodView};
 use crate::pods::{
+    container::{ContainerRecord, Current, Role},
     status,
     status_writer::{self, Written},
 };
@@ -40,20 +41,15 @@ impl Actor {
         if self.gone {
             return;
         }
-        let wanted = self.wanted_status();
         // A new pod whose containers are about to run is reported once, when they do.
         if let Some(at) = self.first_report_at {
-            let early = wanted.phase.as_deref() == Some("Pending")
-                && !self.record.containers.iter().any(|c| {
-                    matches!(&c.current, crate::pods::container::Current::Waiting { reason: Some(_), .. })
-                        || c.running()
-                });
-            if early && at > Instant::now() && self.ending.is_none() {
+            if self.nothing_to_tell() && at > Instant::now() {
                 self.wake_at(at);
                 return;
             }
             self.first_report_at = None;
         }
+        let wanted = self.wanted_status();
         if self.is_static() && !self.keep_mirror() {
             return;
         }
@@ -70,6 +66,19 @@ impl Actor {
                 }
             }
         }
+    }
+
+    /// Whether all that is known of a new pod is that its containers have yet to start.
+    fn nothing_to_tell(&self) -> bool {
+        let untouched = |c: &ContainerRecord| {
+            matches!(c.current, Current::Waiting { reason: None, .. })
+                && c.last.is_none()
+                && matches!(c.role, Role::App | Role::Init | Role::Sidecar)
+        };
+        self.ending.is_none()
+            && self.record.failure.is_none()
+            && !self.finished_for_good()
+            && self.record.containers.iter().all(untouched)
     }
 
     pub(super) fn status_written(&mut self, result: &Written) {
