@@ -33,6 +33,7 @@ async fn gateways_and_routes_tell_in_events_that_they_are_served_or_why_not() {
     api.put(GATEWAY, gateway(both), true);
     api.put(&format!("{ROUTES}/astray"), route("astray", json!({"name": "web", "sectionName": "none"}), "there"), true);
     api.put(&format!("{ROUTES}/lacking"), route("lacking", json!({"name": "web"}), "nowhere"), true);
+    patterns::edge::ensure_classes(&api.client()).await.expect("the classes are made");
     let work = tokio::spawn(patterns::run(api.client(), Settings::new("patterns:1")));
     api.until("the edge", |api| api.get(EDGE).is_some()).await;
 

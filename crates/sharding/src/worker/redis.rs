@@ -8,7 +8,7 @@ use crate::protocol::memcached::Ends;
 use crate::protocol::redis::{Access, Join, Local, Route, first_key, route};
 use crate::protocol::{Span, resp};
 
-const NO_SHARD: &[u8] = b"-ERR no shard of this pool can be asked now\r\n";
+pub(super) const NO_SHARD: &[u8] = b"-ERR no shard of this pool can be asked now\r\n";
 
 impl Core {
     /// Answers a request or sends it on. `arguments` are parts of `request`.
