@@ -2,7 +2,7 @@
 # Hythe's sharding proxy beside twemproxy: the same configuration file, the same three redis-servers, redis-benchmark
 # against one and the other in turn within one run. Prints requests/s and p99 of each, and the ratio.
 #   benches/sharding.sh [ROUNDS] [THOUSANDS OF REQUESTS]
-# HYTHE names the binary (default: the newest release build); THREADS its event loops (default: one a core).
+# HYTHE names the binary (default: the newest release build); THREADS its event loops (default: one for two cores).
 set -eu
 cd "$(dirname "$0")/.."
 rounds=${1:-5}

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,9 @@ pub struct Answer<T> {
     /// Until when this holds: the end of the shortest time to live.
     pub until: Instant,
 }
+
+/// An answer to come.
+pub type Asked<'a, T> = Pin<Box<dyn Future<Output = Result<Answer<T>, NameError>> + Send + 'a>>;
 
 /// An SRV record (RFC 2782). They are ordered by priority, the lowest first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,27 +86,38 @@ impl Names {
         if let Ok(address) = bare.parse() {
             return Ok(Answer { records: vec![address], until: Instant::now() + FOREVER });
         }
-        let found = self.resolver(name).await?.lookup_ip(name).await.map_err(|error| failed(name, &error))?;
-        answer(name, found.iter().collect(), found.valid_until())
+        self.ask(name).await
+    }
+
+    /// Not part of its callers' code: the resolver's is large, and would be made anew in each crate that resolves names.
+    #[inline(never)]
+    fn ask<'a>(&'a self, name: &'a str) -> Asked<'a, IpAddr> {
+        Box::pin(async move {
+            let found = self.resolver(name).await?.lookup_ip(name).await.map_err(|error| failed(name, &error))?;
+            answer(name, found.iter().collect(), found.valid_until())
+        })
     }
 
     /// The SRV records of a name.
     ///
     /// # Errors
     /// When the name has none, or no server answers.
-    pub async fn services(&self, name: &str) -> Result<Answer<Service>, NameError> {
-        let resolver = self.resolver(name).await?;
-        let found = resolver.lookup(name, RecordType::SRV).await.map_err(|error| failed(name, &error))?;
-        let services = found.answers().iter().filter_map(|record| match &record.data {
-            RData::SRV(srv) => Some(Service {
-                priority: srv.priority,
-                weight: srv.weight,
-                target: srv.target.to_utf8().trim_end_matches('.').to_owned(),
-                port: srv.port,
-            }),
-            _ => None,
-        });
-        answer(name, services.collect(), found.valid_until())
+    #[inline(never)]
+    pub fn services<'a>(&'a self, name: &'a str) -> Asked<'a, Service> {
+        Box::pin(async move {
+            let resolver = self.resolver(name).await?;
+            let found = resolver.lookup(name, RecordType::SRV).await.map_err(|error| failed(name, &error))?;
+            let services = found.answers().iter().filter_map(|record| match &record.data {
+                RData::SRV(srv) => Some(Service {
+                    priority: srv.priority,
+                    weight: srv.weight,
+                    target: srv.target.to_utf8().trim_end_matches('.').to_owned(),
+                    port: srv.port,
+                }),
+                _ => None,
+            });
+            answer(name, services.collect(), found.valid_until())
+        })
     }
 
     async fn resolver(&self, name: &str) -> Result<&TokioResolver, NameError> {

@@ -34,6 +34,7 @@ struct State {
     /// How many writes of a path are still to fail, and how many have.
     conflicts: BTreeMap<String, usize>,
     conflicted: usize,
+    events: Vec<Value>,
 }
 
 /// What a path stands for.
@@ -115,6 +116,14 @@ impl Api {
         self.state.lock().conflicts.insert(path.to_owned(), times);
     }
 
+    /// The events about an object, as `Warning Reason message`.
+    pub fn events_of(&self, kind: &str, name: &str) -> Vec<String> {
+        let about = |event: &&Value| event["involvedObject"]["kind"] == kind && event["involvedObject"]["name"] == name;
+        let text =
+            |event: &Value| ["type", "reason", "message"].map(|field| event[field].as_str().unwrap_or("").to_owned());
+        self.state.lock().events.iter().filter(about).map(|event| text(event).join(" ")).collect()
+    }
+
     pub fn conflicted(&self) -> usize {
         self.state.lock().conflicted
     }
@@ -146,8 +155,10 @@ impl State {
         let collection = &place.collection;
         let Some(path) = &place.object else {
             if head.method == Method::POST {
-                // Events: nobody reads them here.
-                return whole(201, &serde_json::from_slice(body).unwrap_or_default());
+                // Only events are made so.
+                let event: Value = serde_json::from_slice(body).unwrap_or_default();
+                self.events.push(event.clone());
+                return whole(201, &event);
             }
             let is_watch = head.uri.query().is_some_and(|query| query.split('&').any(|word| word == "watch=true"));
             return if is_watch { self.watch(collection) } else { self.list(collection) };

@@ -26,7 +26,7 @@ pub struct Flags {
     /// Seconds that listeners stay open after SIGTERM, not ready any more: as long as others take to learn of it.
     #[arg(long, env = "HYTHE_LINGER", default_value = "0", value_name = "SECONDS", value_parser = seconds)]
     pub linger: Duration,
-    /// Threads that serve [default: one a core].
+    /// Threads that serve [default: one a core; `proxy shard`: one for two cores].
     #[arg(long, env = "HYTHE_THREADS", value_name = "N")]
     pub threads: Option<std::num::NonZero<usize>>,
 }
@@ -35,6 +35,12 @@ impl Flags {
     /// How many threads serve.
     pub fn threads(&self) -> usize {
         self.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, Into::into)
+    }
+
+    /// How many event loops serve that win by doing much in one turn: unless told otherwise, one for two cores. Then each
+    /// writes more at once to a server, and servers and clients on the same machine keep cores of their own.
+    pub fn event_loops(&self) -> usize {
+        if self.threads.is_some() { self.threads() } else { self.threads().div_ceil(2) }
     }
 }
 

@@ -110,7 +110,7 @@ fn start(
 ) -> Result<(Vec<Handle>, Ended), Failure> {
     let mut handles = Vec::new();
     let mut threads = Vec::new();
-    for number in 0..serving.flags().threads() {
+    for number in 0..serving.flags().event_loops() {
         let start = Start {
             number,
             stats: stats.clone(),

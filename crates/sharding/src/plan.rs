@@ -154,6 +154,11 @@ impl PoolPlan {
 }
 
 impl Health {
+    /// Whether the shard is not ejected, or may be tried again.
+    pub fn is_live(&self, now: u64) -> bool {
+        self.retry_at.load(Ordering::Acquire) <= now
+    }
+
     /// Forgets failures: the shard has answered.
     pub fn answered(&self) {
         if self.failures.load(Ordering::Relaxed) != 0 {

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod deploy;
+mod events;
 mod gateway;
 mod grants;
 mod ingress;
@@ -321,6 +322,7 @@ async fn accept_class(edge: &Edge, key: &Key) -> Result<(), Error> {
     if known != now {
         let status = json!({"status": {"conditions": now, "supportedFeatures": features}});
         patch_status::<GatewayClass>(&Api::all(edge.world.client()), &key.name, &status).await?;
+        events::of_class(&edge.recorder, &class, &now, known);
     }
     edge.queue.add(all());
     Ok(())

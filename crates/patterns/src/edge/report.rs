@@ -11,7 +11,7 @@ use kube::{
 use pattern_kinds::gateway::{Gateway, HTTPRoute};
 use serde_json::{Value, json};
 
-use super::{Edge, addresses, model::Model, routes, settings::EdgeSettings};
+use super::{Edge, addresses, events, model::Model, routes, settings::EdgeSettings};
 use crate::MANAGER;
 
 /// Where clients reach what is served.
@@ -81,6 +81,7 @@ pub async fn say(edge: &Edge, model: &Model, reached: &Reached) -> Result<(), Er
         if object.status.as_ref() != Some(&status) {
             let api: Api<Gateway> = Api::namespaced(client.clone(), &said.key.namespace);
             patch_status(&api, &said.key.name, &json!({"status": status})).await?;
+            events::of_gateway(&edge.recorder, &object, &status);
         }
     }
     let more = edge.more().await;
@@ -92,6 +93,7 @@ pub async fn say(edge: &Edge, model: &Model, reached: &Reached) -> Result<(), Er
         {
             let api: Api<HTTPRoute> = Api::namespaced(client.clone(), &key.namespace);
             patch_status(&api, &key.name, &json!({"status": status})).await?;
+            events::of_route(&edge.recorder, &object, &status);
         }
     }
     Ok(())

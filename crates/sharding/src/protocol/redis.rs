@@ -17,6 +17,8 @@ pub enum Route {
     Two,
     /// Names its keys after the word STREAMS.
     Streams(Access),
+    /// Is about scripts, which every shard keeps: some of its subcommands go to all of them.
+    Script,
     /// Concerns no key: whichever shard is asked answers.
     Any,
     /// Is answered here.
@@ -43,6 +45,10 @@ pub enum Join {
     Sum,
     /// OK, when all say so.
     Ok,
+    /// What all say.
+    Same,
+    /// Of numbers in lists of the same length, the least in each place.
+    Least,
 }
 
 /// A command that is answered without any server.
@@ -74,7 +80,7 @@ const LONGEST_NAME: usize = 20;
 pub fn route(name: &[u8]) -> Route {
     use Access::{Read, Write};
     use Join::{Elements, Sum};
-    use Route::{Any, Counted, Key, Keys, Local, Pairs, Refused, Streams, Two};
+    use Route::{Any, Counted, Key, Keys, Local, Pairs, Refused, Script, Streams, Two};
     let mut upper = [0u8; LONGEST_NAME];
     let Some(upper) = upper.get_mut(..name.len()) else { return Refused };
     upper.copy_from_slice(name);
@@ -123,6 +129,7 @@ pub fn route(name: &[u8]) -> Route {
         b"LMPOP" | b"ZMPOP" => Counted(1, Write),
         b"XREAD" => Streams(Read),
         b"XREADGROUP" => Streams(Write),
+        b"SCRIPT" => Script,
         b"LOLWUT" => Any,
 
         b"PING" => Local(self::Local::Ping),

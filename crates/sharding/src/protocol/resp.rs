@@ -117,11 +117,67 @@ impl RequestParser {
         Ok(Some(end + 1))
     }
 
+    /// Stops in the middle of a request whose rest others read: how many bytes of it are read, and how it goes on.
+    pub fn give_up(&mut self) -> Option<(usize, Rest)> {
+        let arguments = self.wanted.checked_sub(self.arguments.len()).filter(|_| self.inside && !self.inline)?;
+        let read = self.at;
+        self.next();
+        Some((read, Rest { arguments, bulk: 0 }))
+    }
+
     /// Forgets the request that was read, for the one after it.
     pub fn next(&mut self) {
         self.arguments.clear();
         self.inside = false;
         self.inline = false;
+    }
+}
+
+/// What is still to come of a request, read without keeping any of it.
+#[derive(Debug)]
+pub struct Rest {
+    /// Arguments that are not whole yet.
+    arguments: usize,
+    /// Bytes of the one that has begun, with the CR LF after it.
+    bulk: usize,
+}
+
+impl Rest {
+    /// Goes on reading: how many bytes of `buffer` belong to the request, and whether it is whole with them. The next call
+    /// gets the others again, with those behind them.
+    ///
+    /// # Errors
+    /// When the bytes are no request, or one with an argument larger than Redis takes.
+    pub fn advance(&mut self, buffer: &[u8]) -> Result<(usize, bool), Broken> {
+        let mut at = 0;
+        while self.arguments > 0 {
+            if self.bulk == 0 {
+                match buffer.get(at) {
+                    None => break,
+                    Some(b'$') => {}
+                    Some(_) => return Err(Broken("expected '$'")),
+                }
+                let Some((length, start)) = number(buffer, at + 1)? else { break };
+                if !(0..=LONGEST_BULK).contains(&length) {
+                    return Err(Broken("invalid bulk length"));
+                }
+                self.bulk = usize::try_from(length).map_err(|_| Broken("invalid bulk length"))? + 2;
+                at = start;
+            }
+            let here = &buffer[at..buffer.len().min(at + self.bulk)];
+            for (left, end) in [(2, b'\r'), (1, b'\n')] {
+                if self.bulk.checked_sub(left).and_then(|before| here.get(before)).is_some_and(|&byte| byte != end) {
+                    return Err(Broken("a bulk string does not end where it should"));
+                }
+            }
+            at += here.len();
+            self.bulk -= here.len();
+            if self.bulk > 0 {
+                break;
+            }
+            self.arguments -= 1;
+        }
+        Ok((at, self.arguments == 0))
     }
 }
 
@@ -208,6 +264,34 @@ mod tests {
             assert_eq!(arguments, [b"SET".as_slice(), b"k", b"\r\n\r\n"]);
             parser.next();
             assert_eq!(parser.parse(&bytes[30..], Limits::USUAL).unwrap(), Some(14));
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_request_is_read_without_keeping_it_however_it_arrives_in_pieces() {
+        let bytes = b"*5\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\n\r\n\r\n\r\n$0\r\n\r\n$2\r\nab\r\n*1\r\n$4\r\nPING\r\n";
+        let whole = bytes.len() - 14;
+        for first in 21..whole {
+            for step in 1..whole {
+                let mut parser = RequestParser::default();
+                assert_eq!(parser.parse(&bytes[..first], Limits::USUAL).unwrap(), None);
+                let (mut read, mut rest) = parser.give_up().unwrap();
+                let mut end = first;
+                loop {
+                    let (taken, over) = rest.advance(&bytes[read..end]).unwrap();
+                    read += taken;
+                    if over {
+                        break;
+                    }
+                    assert!(end < bytes.len(), "cut at {first} by {step}");
+                    end = bytes.len().min(end + step);
+                }
+                assert_eq!(read, whole, "cut at {first} by {step}");
+            }
+        }
+        let rest = || Rest { arguments: 2, bulk: 0 };
+        for broken in [":1\r\n", "$-1\r\n", "$536870913\r\n", "$1\r\nab\n", "$1\r\na\rb", "$1\r\na\r\n:", "$\r\n"] {
+            assert!(rest().advance(broken.as_bytes()).is_err(), "{broken:?}");
         }
     }
 

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::gather::Gather;
 use super::io::{Out, Stream};
+use super::upload::Upload;
 use crate::config::Protocol;
 use crate::protocol::{memcached, resp};
 
@@ -71,6 +72,10 @@ pub struct Client {
     pub input: Vec<u8>,
     /// So many bytes that come next are data that nobody wants.
     pub passing_over: usize,
+    /// A large request that is sent on as it comes.
+    pub upload: Option<Upload>,
+    /// Such a request waits for the answers before it, or has begun: those after it wait for its answer.
+    pub alone: bool,
     pub slots: VecDeque<Slot>,
     /// The sequence number of the first slot.
     pub first: u64,
@@ -124,6 +129,8 @@ impl Client {
             },
             input: Vec::new(),
             passing_over: 0,
+            upload: None,
+            alone: false,
             slots: VecDeque::new(),
             first: 0,
             out: Out::default(),
@@ -164,12 +171,23 @@ impl Client {
             || self.out.waiting() >= SLOW
             || self.waiting_bytes >= MOST_WAITING_BYTES
             || self.closing
+            || match &self.upload {
+                Some(upload) => upload.waits,
+                None => self.alone && !self.slots.is_empty(),
+            }
     }
 
     /// Whether nothing more can come of it.
     pub fn is_over(&self) -> bool {
         self.broken
+            || (self.closing && self.upload.is_some())
             || ((self.closing || (self.ended && !self.unread)) && self.slots.is_empty() && self.out.waiting() == 0)
+    }
+
+    /// Gives up the places of requests that wait for answers.
+    pub fn forget_waiting(&mut self) {
+        self.first += self.slots.len() as u64;
+        self.slots.clear();
     }
 
     /// Takes a place in the queue of answers; its sequence number.

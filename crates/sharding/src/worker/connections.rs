@@ -79,19 +79,27 @@ impl Core {
 
     /// The connection at a place; begun if there is none.
     pub(super) fn connection(&mut self, place: Place) -> usize {
-        let state = &mut self.pools[place.pool];
-        let endpoint = &mut state.endpoints[place.endpoint];
-        let at = &mut endpoint.connections[usize::from(place.version == 3)][place.lane];
-        if let Some(id) = *at {
-            return id;
+        // The one that is about to be made, if there is none. It has its place before it is begun: should it fail at once,
+        // it leaves that again.
+        let id = self.servers.vacant_key();
+        let endpoint = &mut self.pools[place.pool].endpoints[place.endpoint];
+        match &mut endpoint.connections[usize::from(place.version == 3)][place.lane] {
+            Some(id) => return *id,
+            none => *none = Some(id),
         }
+        self.open(place)
+    }
+
+    /// Begins a connection as for a place.
+    pub(super) fn open(&mut self, place: Place) -> usize {
+        let state = &self.pools[place.pool];
+        let endpoint = &state.endpoints[place.endpoint];
         let stats = state.shards[endpoint.shard].stats.clone();
         let pool = state.plan.pool.clone();
         let mut server = Box::new(Server::new(endpoint.address.clone(), place, &pool, stats));
         server.introduce(&pool, self.now);
         server.stats.waiting.add(server.pending.len() as u64);
         let id = self.servers.insert(Some(server));
-        *at = Some(id);
         self.begin(id);
         id
     }
@@ -286,6 +294,9 @@ impl Core {
             server.stats.connections.subtract(1);
         }
         server.stats.waiting.subtract(server.pending.len() as u64);
+        if let Some(client) = server.fed_by {
+            self.lose_upload(client);
+        }
         if server.passing.is_some()
             && let Some(pending) = server.pending.pop_front()
             && let Some((id, _, client)) = self.asker(&pending)

@@ -61,6 +61,8 @@ fn join_redis(join: Join, order: &[(u32, u32)], parts: &[&[u8]]) -> Vec<u8> {
             .try_fold(0i64, |sum, part| sum.checked_add(resp::integer(part)?))
             .map(|sum| format!(":{sum}\r\n").into_bytes()),
         Join::Elements => join_elements(order, parts),
+        Join::Same => parts.iter().all(|part| *part == parts[0]).then(|| parts[0].to_vec()),
+        Join::Least => join_least(parts),
     };
     joined.unwrap_or_else(|| b"-ERR a shard's answer does not fit the others'\r\n".to_vec())
 }
@@ -73,6 +75,22 @@ fn join_elements(order: &[(u32, u32)], parts: &[&[u8]]) -> Option<Vec<u8>> {
         let span = elements.get(part as usize)?.get(element as usize)?;
         whole.extend_from_slice(span.of(parts[part as usize]));
     }
+    Some(whole)
+}
+
+fn join_least(parts: &[&[u8]]) -> Option<Vec<u8>> {
+    let numbers = |part: &&[u8]| {
+        resp::elements(part)?.iter().map(|span| resp::integer(span.of(part))).collect::<Option<Vec<i64>>>()
+    };
+    let mut all = parts.iter().map(numbers);
+    let mut least = all.next()??;
+    for numbers in all {
+        let numbers = numbers.filter(|numbers| numbers.len() == least.len())?;
+        least.iter_mut().zip(numbers).for_each(|(least, number)| *least = number.min(*least));
+    }
+    let mut whole = Vec::new();
+    resp::write_header(&mut whole, b'*', least.len());
+    least.iter().for_each(|number| whole.extend_from_slice(format!(":{number}\r\n").as_bytes()));
     Some(whole)
 }
 
@@ -115,6 +133,11 @@ mod tests {
         assert_eq!(join(Kind::Redis(Join::Sum, vec![]), &[":2\r\n", "-LOADING x\r\n"]), "-LOADING x\r\n");
         assert_eq!(join(Kind::Redis(Join::Ok, vec![]), &["+OK\r\n", "+OK\r\n"]), "+OK\r\n");
         assert!(join(Kind::Redis(Join::Ok, vec![]), &["+OK\r\n", ":1\r\n"]).starts_with("-ERR"));
+        let least = Kind::Redis(Join::Least, vec![]);
+        assert_eq!(join(least.clone(), &["*2\r\n:1\r\n:0\r\n", "*2\r\n:1\r\n:1\r\n"]), "*2\r\n:1\r\n:0\r\n");
+        assert!(join(least, &["*2\r\n:1\r\n:0\r\n", "*1\r\n:1\r\n"]).starts_with("-ERR"));
+        assert_eq!(join(Kind::Redis(Join::Same, vec![]), &["$1\r\na\r\n", "$1\r\na\r\n"]), "$1\r\na\r\n");
+        assert!(join(Kind::Redis(Join::Same, vec![]), &["$1\r\na\r\n", "$1\r\nb\r\n"]).starts_with("-ERR"));
     }
 
     #[test]

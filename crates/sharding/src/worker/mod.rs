@@ -15,6 +15,7 @@ mod reading;
 mod redis;
 mod server;
 mod turn;
+mod upload;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -132,6 +132,11 @@ impl PoolState {
         primary
     }
 
+    /// The shards that are not ejected.
+    pub fn live_shards(&self, now: u64) -> Vec<usize> {
+        (0..self.plan.shards.len()).filter(|&shard| self.plan.shards[shard].health.is_live(now)).collect()
+    }
+
     /// The replicas that get a copy of each write to a shard.
     pub fn copies_to(&self, shard: usize) -> &[usize] {
         match self.plan.pool.writes {

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use super::Core;
 use super::client::{Client, Parser};
 use super::turn::MOST_READS;
+use super::upload::LARGE;
 use crate::protocol::{Broken, resp};
 
 impl Core {
@@ -38,6 +39,10 @@ impl Core {
             }
         }
         self.scratch = scratch;
+        if client.ended && client.upload.is_some() && !client.unread {
+            // It has left in the middle of a request.
+            client.broken = true;
+        }
         if (client.ended || client.broken || client.closing || client.out.waiting() > 0) && !client.dirty {
             client.dirty = true;
             self.dirty_clients.push(id);
@@ -81,10 +86,17 @@ impl Core {
                 (at, client.passing_over) = (at + step, client.passing_over - step);
                 continue;
             }
-            match self.request(id, client, &bytes[at..]) {
+            let dealt_with = if client.upload.is_some() {
+                self.feed(client, &bytes[at..]).map(|taken| (taken > 0).then_some(taken))
+            } else {
+                client.alone &= !client.slots.is_empty();
+                self.request(id, client, &bytes[at..])
+            };
+            match dealt_with {
                 Ok(Some(length)) => at += length,
                 Ok(None) => break,
                 Err(Broken(reason)) => {
+                    self.abandon_upload(client);
                     self.pools[client.pool].stats.refused.add(1);
                     let error = match client.parser {
                         Parser::Redis(_) => format!("-ERR Protocol error: {reason}\r\n"),
@@ -106,7 +118,10 @@ impl Core {
             Parser::Redis(parser) => {
                 let closed = !client.authenticated && self.pools[client.pool].plan.pool.redis_auth.is_some();
                 let limits = if closed { resp::Limits::UNAUTHENTICATED } else { resp::Limits::USUAL };
-                let Some(length) = parser.parse(bytes, limits)? else { return Ok(None) };
+                let Some(length) = parser.parse(bytes, limits)? else {
+                    let large = bytes.len() >= LARGE && !closed;
+                    return Ok(if large { self.begin_upload(id, client, bytes) } else { None });
+                };
                 let inline = parser.inline;
                 // The list goes back afterwards: most requests then need no memory of their own.
                 let arguments = std::mem::take(&mut parser.arguments);

@@ -8,7 +8,7 @@ use crate::protocol::memcached::Ends;
 use crate::protocol::redis::{Access, Join, Local, Route, first_key, route};
 use crate::protocol::{Span, resp};
 
-const NO_SHARD: &[u8] = b"-ERR no shard of this pool can be asked now\r\n";
+pub(super) const NO_SHARD: &[u8] = b"-ERR no shard of this pool can be asked now\r\n";
 
 impl Core {
     /// Answers a request or sends it on. `arguments` are parts of `request`.
@@ -71,6 +71,19 @@ impl Core {
                 Ok(key) => self.forward(id, client, key.of(request), access, request),
                 Err(reason) => self.refuse(client, reason),
             },
+            Route::Script => {
+                let word = arguments.get(1).map(|span| span.of(request).to_ascii_uppercase());
+                match word.as_deref() {
+                    None => wrong_number(self, client),
+                    Some(b"LOAD") => self.everywhere(id, client, request, Join::Same),
+                    Some(b"EXISTS") => self.everywhere(id, client, request, Join::Least),
+                    Some(b"FLUSH") => self.everywhere(id, client, request, Join::Ok),
+                    Some(word) => {
+                        let word = printable(word);
+                        self.refuse(client, &format!("SCRIPT {word} is not supported by the sharding proxy"));
+                    }
+                }
+            }
             Route::Any => self.forward(id, client, b"", Access::Read, request),
             Route::Local(_) | Route::Refused => {
                 let name = printable(arguments[0].of(request));
@@ -106,6 +119,24 @@ impl Core {
         let sequence = client.ask(Slot::Waiting);
         let to = For::Client(Asker { client: id, generation: client.generation, sequence, part: 0 });
         self.submit(id, client, shard, access, to, ends, parts);
+    }
+
+    /// Sends a request as it is to all shards but those that are ejected.
+    fn everywhere(&mut self, id: usize, client: &mut Client, request: &[u8], join: Join) {
+        let shards = self.pools[client.pool].live_shards(self.clock);
+        if let [] | [_] = shards[..] {
+            match shards.first() {
+                Some(&shard) => self.forward_to(id, client, shard, Access::Write, &[request], Ends::Itself),
+                None => client.answer(NO_SHARD),
+            }
+            return;
+        }
+        let gather = Gather::new(Kind::Redis(join, Vec::new()), shards.len());
+        let sequence = client.ask(Slot::Gather(Box::new(gather)));
+        for (part, shard) in (0u32..).zip(shards) {
+            let to = For::Client(Asker { client: id, generation: client.generation, sequence, part });
+            self.submit(id, client, shard, Access::Write, to, Ends::Itself, &[request]);
+        }
     }
 
     /// Sends each shard its part of a request with many keys.

@@ -118,6 +118,8 @@ pub struct Server {
     pub out: Out,
     input: Vec<u8>,
     pub pending: VecDeque<Pending>,
+    /// The client whose one request, which is not whole yet, it was made for.
+    pub fed_by: Option<(usize, u64)>,
     scanner: Scanner,
     /// The first answer is being passed on as it comes.
     pub passing: Option<Passing>,
@@ -148,6 +150,7 @@ impl Server {
             out: Out::default(),
             input: Vec::new(),
             pending: VecDeque::new(),
+            fed_by: None,
             scanner: match pool.protocol() {
                 Protocol::Redis => Scanner::Redis(resp::ReplyScanner::default()),
                 Protocol::Memcached => Scanner::Memcached(memcached::ReplyScanner::default()),
@@ -189,9 +192,15 @@ impl Server {
         }
     }
 
+    /// Begins anew to wait: it has just taken something, or been given something to take.
+    pub fn refresh(&mut self, now: Instant) {
+        self.pending.iter_mut().for_each(|pending| pending.since = now);
+    }
+
     /// When the first answer is overdue.
     pub fn deadline(&self) -> Option<Instant> {
-        if self.paused.is_some() {
+        // While a client is waited for, the server is not.
+        if self.paused.is_some() || (self.fed_by.is_some() && self.out.waiting() == 0) {
             return None;
         }
         Some(self.pending.front()?.since + self.timeout?)

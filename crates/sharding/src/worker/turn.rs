@@ -272,10 +272,16 @@ impl Core {
             let Some(Some(server)) = self.servers.get_mut(id) else { continue };
             server.dirty = false;
             let (Stage::Up, Some(stream)) = (server.stage, server.stream.as_mut()) else { continue };
-            if server.out.waiting() > 0
-                && let Err(error) = server.out.flush(stream)
-            {
-                self.fail(id, Failure::of_io(&error));
+            if server.out.waiting() == 0 {
+                continue;
+            }
+            match server.out.flush(stream) {
+                Err(error) => self.fail(id, Failure::of_io(&error)),
+                Ok(count) if count > 0 && server.fed_by.is_some() => {
+                    server.refresh(self.now);
+                    self.resume_feeding(id);
+                }
+                Ok(_) => {}
             }
         }
     }
@@ -338,6 +344,7 @@ impl Core {
         if let Some(server) = client.fed_by {
             self.resume_server(server);
         }
+        self.abandon_upload(&mut client);
         client.stream.deregister(self.poll.registry());
         client.stream.end();
         let state = &self.pools[client.pool];

@@ -1,37 +1,9 @@
 //! Servers that die, stall or talk nonsense; clients that do the same.
 
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::os::unix::net::UnixStream;
 
-use crate::support::{Client, Process, Proxy, directory, eventually, resp};
-
-/// A server whose every connection does what the test says.
-struct Puppet {
-    connections: Receiver<UnixStream>,
-}
-
-impl Puppet {
-    fn listen(directory: &Arc<tempfile::TempDir>, name: &str) -> Puppet {
-        let listener = UnixListener::bind(directory.path().join(name)).unwrap();
-        let (sender, connections): (Sender<UnixStream>, _) = channel();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                if sender.send(stream).is_err() {
-                    return;
-                }
-            }
-        });
-        Puppet { connections }
-    }
-
-    fn next(&self) -> Client {
-        Client::over(self.connections.recv_timeout(std::time::Duration::from_secs(20)).expect("a connection"))
-    }
-}
-
-const ONE: &str = "db:\n  listen: DIR/proxy.sock\n  redis: true\n  servers: ['DIR/a.sock:1 a']\n";
+use crate::support::{Client, ONE, Process, Proxy, Puppet, directory, eventually, resp};
 
 #[test]
 fn who_waits_for_a_server_that_dies_mid_reply_is_told_and_the_next_one_is_served() {

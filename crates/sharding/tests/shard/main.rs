@@ -8,3 +8,4 @@ mod memcached;
 mod redis;
 mod settings;
 mod support;
+mod uploads;

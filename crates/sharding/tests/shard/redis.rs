@@ -58,6 +58,29 @@ fn tags_keep_keys_together() {
 }
 
 #[test]
+fn a_script_is_loaded_into_all_shards_and_then_runs_by_its_digest_wherever_its_keys_are() {
+    let directory = directory();
+    let shards = three(&directory, &[]);
+    let proxy = Proxy::start(&directory, THREE);
+    let mut client = proxy.client();
+    let digest = client.ask("SCRIPT LOAD return{KEYS[1]}");
+    assert!(digest.starts_with("$40\r\n"), "{digest}");
+    let digest = digest[5..45].to_owned();
+    for key in 0..20 {
+        let answer = client.ask(&format!("EVALSHA {digest} 1 key-{key}"));
+        assert!(answer.ends_with(&format!("key-{key}\r\n")), "{answer}");
+    }
+    assert_eq!(client.ask(&format!("SCRIPT EXISTS {digest} {}", "0".repeat(40))), "*2\r\n:1\r\n:0\r\n");
+    shards[1].client().ask("SCRIPT FLUSH");
+    assert_eq!(client.ask(&format!("script exists {digest}")), "*1\r\n:0\r\n", "one of them has forgotten it");
+    assert_eq!(client.ask("SCRIPT FLUSH"), "+OK\r\n");
+    assert!(client.ask(&format!("EVALSHA {digest} 1 key-1")).starts_with("-NOSCRIPT"));
+    assert!(client.ask("SCRIPT LOAD return(").starts_with("-ERR Error compiling script"));
+    assert!(client.ask("SCRIPT KILL").starts_with("-ERR SCRIPT KILL is not supported"));
+    assert!(client.ask("SCRIPT").starts_with("-ERR wrong number of arguments for 'script'"));
+}
+
+#[test]
 fn answers_come_in_the_order_of_the_requests_however_they_are_pipelined() {
     let directory = directory();
     let _shards = three(&directory, &[]);

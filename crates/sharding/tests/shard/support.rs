@@ -1,10 +1,11 @@
 //! Servers, proxies and clients for tests. Everything listens on unix sockets in a directory of its own.
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -185,6 +186,33 @@ impl Drop for Proxy {
 /// Any connection.
 pub trait Connection: Read + Write + Send {}
 impl<T: Read + Write + Send> Connection for T {}
+
+/// A server whose every connection does what the test says.
+pub struct Puppet {
+    connections: Receiver<UnixStream>,
+}
+
+impl Puppet {
+    pub fn listen(directory: &Arc<tempfile::TempDir>, name: &str) -> Puppet {
+        let listener = UnixListener::bind(directory.path().join(name)).unwrap();
+        let (sender, connections): (Sender<UnixStream>, _) = channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if sender.send(stream).is_err() {
+                    return;
+                }
+            }
+        });
+        Puppet { connections }
+    }
+
+    pub fn next(&self) -> Client {
+        Client::over(self.connections.recv_timeout(Duration::from_secs(20)).expect("a connection"))
+    }
+}
+
+/// One shard of Redis, at `a.sock`.
+pub const ONE: &str = "db:\n  listen: DIR/proxy.sock\n  redis: true\n  servers: ['DIR/a.sock:1 a']\n";
 
 /// A client that speaks bytes.
 pub struct Client {
