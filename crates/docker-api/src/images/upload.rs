@@ -168,8 +168,8 @@ async fn login(registry: &Registry, name: &Reference, there: &oci_client::Refere
 pub(super) fn elsewhere(content: &Content, name: &Reference) -> HashMap<Digest, String> {
     let mut known = HashMap::new();
     for image in content.images().unwrap_or_default() {
-        let names = image.digests.iter().filter_map(|text| Reference::parse(text).ok());
-        let other = names.filter(|other| other.registry == name.registry && other.repository != name.repository).next();
+        let mut names = image.digests.iter().filter_map(|text| Reference::parse(text).ok());
+        let other = names.find(|other| other.registry == name.registry && other.repository != name.repository);
         let Some(other) = other else { continue };
         for layer in layers(content, &image) {
             if let Some(digest) = layer.parsed() {
