@@ -1,9 +1,5 @@
 //! The one thread that writes. Transactions that arrive while it waits for the disk are evaluated together,
 //! in their order, and share the next durable commit.
-//!
-//! A commit costs about the same whatever is in it. While many write at once, the next one therefore waits for as long
-//! as the last one took, as long as transactions go on arriving: their number is halved, and everyone's wait grows by no
-//! more than half.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -29,12 +25,6 @@ const GROUP: usize = 1024;
 const GROUP_BYTES: usize = 4 << 20;
 /// Rows that compaction removes with one commit.
 const FREED_ROWS: usize = 1024;
-/// From so many transactions in one commit on, the next one waits a little for company.
-const CROWD: usize = 8;
-/// The longest that it waits.
-const LINGER: Duration = Duration::from_millis(2);
-/// How often it looks meanwhile whether more are coming.
-const LOOK: Duration = Duration::from_micros(250);
 /// After a failed write, how long to refuse further ones unless space was freed.
 const REST: Duration = Duration::from_secs(1);
 
@@ -85,21 +75,10 @@ impl Queue {
     }
 
     /// The next group; waits for one unless the writer has work of its own. `None` at the end.
-    fn take(&self, wait: bool, linger: Duration) -> Option<Waiting> {
+    fn take(&self, wait: bool) -> Option<Waiting> {
         let mut waiting = self.waiting.lock();
         while wait && waiting.txns.is_empty() && waiting.compactions.is_empty() && !waiting.closing {
             self.wake.wait(&mut waiting);
-        }
-        let until = Instant::now() + linger;
-        while !linger.is_zero() && !waiting.closing && waiting.txns.len() < GROUP && Instant::now() < until {
-            let before = waiting.txns.len();
-            drop(waiting);
-            std::thread::sleep(LOOK);
-            waiting = self.waiting.lock();
-            if waiting.txns.len() == before {
-                // Who is left waits for these.
-                break;
-            }
         }
         if waiting.closing && waiting.txns.is_empty() {
             return None;
@@ -142,12 +121,9 @@ pub(super) fn run(shared: &Shared) {
     // Rows that an earlier process had no time to free are freed first.
     let mut writer =
         Writer { shared, freed: VecDeque::new(), freeing: true, horizon: None, compactions: Vec::new(), trouble: None };
-    let mut linger = Duration::ZERO;
-    while let Some(work) = shared.queue.take(!writer.has_work(), linger) {
-        let (count, begun) = (work.txns.len(), Instant::now());
+    while let Some(work) = shared.queue.take(!writer.has_work()) {
         writer.compact(work.compactions);
         writer.commit(work.txns);
-        linger = if count < CROWD { Duration::ZERO } else { begun.elapsed().min(LINGER) };
     }
 }
 
