@@ -1,7 +1,7 @@
 //! The cache of one kind: its objects in key order, and the last changes for watches to start from.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     ops::Bound,
     sync::Arc,
 };
@@ -13,13 +13,12 @@ use tokio::sync::watch;
 use super::{
     ROOT,
     object::{Cached, Change, Selectable},
+    ring::{Limits, Ring},
     route::Routes,
 };
 
-/// Changes kept at most.
-const RING_CHANGES: usize = 4096;
-/// Bytes that the kept changes may hold alive.
-const RING_BYTES: usize = 4 * 1024 * 1024;
+/// What is kept of the changes of one kind.
+const KEPT: Limits = Limits { changes: 4096, bytes: 4 << 20 };
 
 pub(crate) struct KindCache {
     /// `/registry/{storage prefix}/`.
@@ -36,10 +35,7 @@ pub(crate) struct KindCache {
 struct Inner {
     objects: BTreeMap<Arc<str>, Arc<Cached>>,
     per_namespace: HashMap<Box<str>, usize>,
-    ring: VecDeque<Arc<Change>>,
-    ring_bytes: usize,
-    /// Every change after this revision is in the ring.
-    ring_from: Revision,
+    ring: Ring,
     /// Revision of the last change.
     last: Revision,
     routes: Routes,
@@ -170,32 +166,19 @@ impl KindCache {
     /// Changes after `position`, at most `max`; those that concern a value of the routed field, if one is given.
     pub fn tail(&self, route: Option<&str>, position: Revision, max: usize) -> Tail {
         let inner = self.inner.read();
-        match route {
-            Some(value) => match inner.routes.tail(value, position) {
-                Some(changes) => Tail::Changes(whole_revisions(changes, max)),
-                None => Tail::Gone,
-            },
-            None if position < inner.ring_from => Tail::Gone,
-            None => {
-                let first = inner.ring.partition_point(|change| change.revision <= position);
-                Tail::Changes(whole_revisions(inner.ring.iter().skip(first), max))
-            }
-        }
+        let changes = inner.ring_of(route).and_then(|ring| ring.tail(position));
+        changes.map_or(Tail::Gone, |changes| Tail::Changes(whole_revisions(changes, max)))
     }
 
     /// Whether [`KindCache::tail`] can start from there.
     pub fn covers(&self, route: Option<&str>, position: Revision) -> bool {
-        let inner = self.inner.read();
-        match route {
-            Some(value) => inner.routes.tail(value, position).is_some(),
-            None => position >= inner.ring_from,
-        }
+        self.inner.read().ring_of(route).is_some_and(|ring| ring.covers(position))
     }
 
     /// Revision of the last change; of the last that concerns a value of the routed field, if one is given.
     pub fn last(&self, route: Option<&str>) -> Revision {
         let inner = self.inner.read();
-        route.map_or(inner.last, |value| inner.routes.last(value))
+        route.map_or(inner.last, |value| inner.routes.ring(value).map_or(0, Ring::last))
     }
 
     /// Wakes on every change, or on those that concern a value of the routed field. What was given here is to be
@@ -203,14 +186,14 @@ impl KindCache {
     pub fn changes(&self, route: Option<&str>) -> watch::Receiver<Revision> {
         let Some(value) = route else { return self.changed.subscribe() };
         let mut inner = self.inner.write();
-        let Inner { routes, ring, ring_from, .. } = &mut *inner;
-        routes.subscribe(value, self.selectable, ring.iter(), *ring_from)
+        let Inner { routes, ring, .. } = &mut *inner;
+        routes.subscribe(value, self.selectable, ring)
     }
 
     /// Starts over from these objects, which are the state at `revision`. Watchers from before must list again.
     pub fn reset(&self, entries: impl Iterator<Item = store::Entry>, revision: Revision) {
         let mut inner = self.inner.write();
-        *inner = Inner { ring_from: revision, ..Inner::default() };
+        *inner = Inner { ring: Ring::after(revision), ..Inner::default() };
         for entry in entries {
             inner.last = inner.last.max(entry.mod_revision);
             *inner.per_namespace.entry(self.namespace_of(&entry.key).into()).or_default() += 1;
@@ -247,28 +230,16 @@ impl KindCache {
                 }
             };
             inner.last = change.revision;
-            inner.ring_bytes += change.weight();
             let change = Arc::new(change);
             inner.routes.take(&change, self.selectable);
-            inner.ring.push_back(change);
-        }
-        while inner.ring.len() > RING_CHANGES || (inner.ring_bytes > RING_BYTES && inner.ring.len() > 16) {
-            inner.forget_one();
+            inner.ring.push(change, KEPT);
         }
     }
 
     /// Lets go of the changes up to `revision`.
     pub fn forget(&self, revision: Revision) {
-        if self.inner.read().ring.front().is_none_or(|oldest| oldest.revision > revision) {
-            return;
-        }
         let mut inner = self.inner.write();
-        while inner.ring.front().is_some_and(|oldest| oldest.revision <= revision) {
-            inner.forget_one();
-        }
-        if inner.ring.len() * 4 < inner.ring.capacity() {
-            inner.ring.shrink_to_fit();
-        }
+        inner.ring.forget(revision);
         inner.routes.forget(revision);
     }
 
@@ -284,10 +255,9 @@ impl KindCache {
 }
 
 impl Inner {
-    fn forget_one(&mut self) {
-        let Some(oldest) = self.ring.pop_front() else { return };
-        self.ring_bytes -= oldest.weight();
-        self.ring_from = oldest.revision;
+    /// The changes of the kind, or of a value of the routed field while that is watched.
+    fn ring_of(&self, route: Option<&str>) -> Option<&Ring> {
+        route.map_or(Some(&self.ring), |value| self.routes.ring(value))
     }
 }
 

@@ -4,6 +4,7 @@
 mod feed;
 mod kind;
 mod object;
+mod ring;
 mod route;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

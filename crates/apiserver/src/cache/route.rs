@@ -1,22 +1,20 @@
 //! Changes by the value of one field, for watchers of one value: an agent watches the pods of its node alone. It is
 //! not woken for those of other nodes, and does not look through them.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use store::Revision;
 use tokio::sync::watch;
 
-use super::object::{Cached, Change, Selectable};
+use super::{
+    object::{Cached, Change, Selectable},
+    ring::{Limits, Ring},
+};
 
 /// The field whose watchers are told apart.
 pub(crate) const FIELD: &str = "spec.nodeName";
-/// Changes kept for one value at most.
-const RING_CHANGES: usize = 1024;
-/// Bytes that the kept changes of one value may hold alive.
-const RING_BYTES: usize = 1024 * 1024;
+/// What is kept of the changes of one value.
+const KEPT: Limits = Limits { changes: 1024, bytes: 1 << 20 };
 
 /// The watched values of a kind.
 #[derive(Default)]
@@ -26,10 +24,7 @@ pub(super) struct Routes {
 
 /// One value's.
 struct Route {
-    ring: VecDeque<Arc<Change>>,
-    bytes: usize,
-    /// Every change after this revision that concerns the value is in the ring.
-    from: Revision,
+    ring: Ring,
     woken: bool,
     changed: watch::Sender<Revision>,
 }
@@ -40,19 +35,13 @@ impl Routes {
         selectable.iter().any(|(label, _)| *label == FIELD)
     }
 
-    /// Changes of a value from now on, and of what `past` (complete after `from`) holds.
-    pub fn subscribe<'c>(
-        &mut self,
-        value: &str,
-        selectable: Selectable,
-        past: impl Iterator<Item = &'c Arc<Change>>,
-        from: Revision,
-    ) -> watch::Receiver<Revision> {
+    /// Changes of a value from now on, and of what `past` holds.
+    pub fn subscribe(&mut self, value: &str, selectable: Selectable, past: &Ring) -> watch::Receiver<Revision> {
         if let Some(route) = self.by_value.get(value) {
             return route.changed.subscribe();
         }
-        let mut route = Route { ring: VecDeque::new(), bytes: 0, from, woken: false, changed: watch::Sender::new(0) };
-        for change in past.filter(|change| concerned(change, selectable).contains(&value)) {
+        let mut route = Route { ring: Ring::after(past.from()), woken: false, changed: watch::Sender::new(0) };
+        for change in past.iter().filter(|change| concerned(change, selectable).contains(&value)) {
             route.push(change.clone());
         }
         let receiver = route.changed.subscribe();
@@ -76,7 +65,7 @@ impl Routes {
     pub fn wake(&mut self) {
         self.by_value.retain(|_, route| {
             if std::mem::take(&mut route.woken) {
-                route.changed.send_replace(route.last());
+                route.changed.send_replace(route.ring.last());
             }
             route.changed.receiver_count() > 0
         });
@@ -85,12 +74,7 @@ impl Routes {
     /// Lets go of the changes up to `revision`.
     pub fn forget(&mut self, revision: Revision) {
         for route in self.by_value.values_mut() {
-            while route.ring.front().is_some_and(|oldest| oldest.revision <= revision) {
-                route.forget_one();
-            }
-            if route.ring.len() * 4 < route.ring.capacity() {
-                route.ring.shrink_to_fit();
-            }
+            route.ring.forget(revision);
         }
     }
 
@@ -99,37 +83,16 @@ impl Routes {
         !self.by_value.is_empty()
     }
 
-    /// Changes of the value after `position` in order; `None` if some are no longer kept.
-    pub fn tail(&self, value: &str, position: Revision) -> Option<impl Iterator<Item = &Arc<Change>>> {
-        let route = self.by_value.get(value)?;
-        let first = route.ring.partition_point(|change| change.revision <= position);
-        (position >= route.from).then(|| route.ring.iter().skip(first))
-    }
-
-    /// Revision of the last change of the value.
-    pub fn last(&self, value: &str) -> Revision {
-        self.by_value.get(value).map_or(0, Route::last)
+    /// The changes of a value that is watched.
+    pub fn ring(&self, value: &str) -> Option<&Ring> {
+        self.by_value.get(value).map(|route| &route.ring)
     }
 }
 
 impl Route {
-    fn last(&self) -> Revision {
-        self.ring.back().map_or(self.from, |change| change.revision)
-    }
-
     fn push(&mut self, change: Arc<Change>) {
         self.woken = true;
-        self.bytes += change.weight();
-        self.ring.push_back(change);
-        while self.ring.len() > RING_CHANGES || (self.bytes > RING_BYTES && self.ring.len() > 16) {
-            self.forget_one();
-        }
-    }
-
-    fn forget_one(&mut self) {
-        let Some(oldest) = self.ring.pop_front() else { return };
-        self.bytes -= oldest.weight();
-        self.from = oldest.revision;
+        self.ring.push(change, KEPT);
     }
 }
 
