@@ -6,19 +6,20 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The object with only the fields of these names (sorted), wherever they stand.
-pub(crate) fn keep(object: &[u8], names: &[&str]) -> Value {
-    Keep(&Names::new(names)).deserialize(&mut serde_json::Deserializer::from_slice(object)).unwrap_or_default()
+/// The object with only the fields of these names, wherever they stand.
+pub(crate) fn keep(object: &[u8], names: &Names<'_>) -> Value {
+    Keep(names).deserialize(&mut serde_json::Deserializer::from_slice(object)).unwrap_or_default()
 }
 
 /// Sorted names, and a mark for each by which most others are told from them without comparing any.
-struct Names<'n> {
+pub(crate) struct Names<'n> {
     sorted: &'n [&'n str],
     marks: [u64; 4],
 }
 
 impl<'n> Names<'n> {
-    fn new(sorted: &'n [&'n str]) -> Self {
+    /// Of names that are in order.
+    pub fn new(sorted: &'n [&'n str]) -> Self {
         let mut marks = [0; 4];
         for name in sorted {
             let (word, mark) = mark_of(name);
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn fields_are_kept_by_name_at_any_depth() {
         let object = json!({"a": {"b": [{"a": 1, "c": 2}, null, -3, 0.5, true, "x"], "d": {"a": 1}}, "c": {"a": 1}});
-        let kept = keep(object.to_string().as_bytes(), &["a", "b"]);
+        let kept = keep(object.to_string().as_bytes(), &Names::new(&["a", "b"]));
         assert_eq!(kept, json!({"a": {"b": [{"a": 1}, null, -3, 0.5, true, "x"]}}));
     }
 
@@ -201,7 +202,7 @@ mod tests {
                     pod["status"]["conditions"][0] = gate;
                 }
                 let row = |pod: &Value| table::row(resource, pod, table::IncludeObject::None, now);
-                let kept = keep(pod.to_string().as_bytes(), names);
+                let kept = keep(pod.to_string().as_bytes(), &Names::new(names));
                 assert_eq!(row(&kept), row(&pod));
                 rows.push(row(&pod).to_string());
             }

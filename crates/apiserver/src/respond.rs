@@ -18,7 +18,7 @@ use crate::{
     cache::Cached,
     call::{Call, Reply},
     failure::Outcome,
-    keep::keep,
+    keep::{Names, keep},
     negotiate::{Accept, Format, Shape},
     protobuf, scan,
     verbs::list::Page,
@@ -178,13 +178,14 @@ fn table_list(call: &Call<'_>, page: &Page) -> Outcome<Response<Body>> {
 
 /// The rows of these objects, with commas between them. Whoever asks waits for them: two cores share many of them.
 fn rows(resource: &'static Resource, objects: &[Arc<Cached>], include: IncludeObject, now: Timestamp) -> Vec<u8> {
+    let names = table::fields_read(resource).map(Names::new);
     let text = |objects: &[Arc<Cached>]| {
         let mut out = Vec::with_capacity(objects.len() * 512);
         for object in objects {
             if !out.is_empty() {
                 out.push(b',');
             }
-            write_row(&mut out, resource, object, include, now);
+            write_row(&mut out, resource, object, names.as_ref(), include, now);
         }
         out
     };
@@ -203,7 +204,14 @@ fn rows(resource: &'static Resource, objects: &[Arc<Cached>], include: IncludeOb
 }
 
 /// One row. Its metadata are the stored bytes, and only what cells are made of is taken apart.
-fn write_row(out: &mut Vec<u8>, resource: &Resource, object: &Cached, include: IncludeObject, now: Timestamp) {
+fn write_row(
+    out: &mut Vec<u8>,
+    resource: &Resource,
+    object: &Cached,
+    names: Option<&Names<'_>>,
+    include: IncludeObject,
+    now: Timestamp,
+) {
     let layout = (include == IncludeObject::Metadata && version::is_stored(resource))
         .then(|| scan::Layout::of(&object.bytes))
         .flatten();
@@ -212,7 +220,7 @@ fn write_row(out: &mut Vec<u8>, resource: &Resource, object: &Cached, include: I
         out.extend_from_slice(row.to_string().as_bytes());
         return;
     };
-    let tree = match table::fields_read(resource) {
+    let tree = match names {
         Some(names) => keep(&object.bytes, names),
         None => serde_json::from_slice(&object.bytes).unwrap_or_default(),
     };
