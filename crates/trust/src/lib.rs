@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, client::WantsClientCert};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 pub use anyone::{anyone, encryption_only};
@@ -57,9 +57,7 @@ impl Trust {
         // The provider offers suites for both versions.
         let builder = versions.expect("ring speaks TLS 1.2 and 1.3").with_root_certificates(roots);
         let Some(own) = own else { return Ok(builder.with_no_client_auth()) };
-        let chain = certificates(&own.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|error| TrustError::new(&own.key, error))?;
-        builder.with_client_auth_cert(chain, key).map_err(|error| TrustError::new(&own.certificate, error))
+        own.shown_by(builder)
     }
 
     /// The authorities.
@@ -92,6 +90,18 @@ pub struct Identity {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+}
+
+impl Identity {
+    /// What a TLS client works with that shows this one, whomever it believes.
+    ///
+    /// # Errors
+    /// When a file cannot be read or does not hold what it should.
+    pub fn shown_by(&self, builder: ConfigBuilder<ClientConfig, WantsClientCert>) -> Result<ClientConfig, TrustError> {
+        let chain = certificates(&self.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TrustError::new(&self.key, error))?;
+        builder.with_client_auth_cert(chain, key).map_err(|error| TrustError::new(&self.certificate, error))
+    }
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {

@@ -216,14 +216,7 @@ fn towards_registry(own: &Identity, roots: &[Vec<u8>], insecure: bool) -> Result
         }
         builder.with_root_certificates(believed)
     };
-    let of = |path: &Path, error: &dyn std::error::Error| ContentError::Invalid(format!("{}: {error}", path.display()));
-    let chain: Result<Vec<_>, _> = match CertificateDer::pem_file_iter(&own.certificate) {
-        Ok(chain) => chain.collect(),
-        Err(error) => Err(error),
-    };
-    let chain = chain.map_err(|error| of(&own.certificate, &error))?;
-    let key = PrivateKeyDer::from_pem_file(&own.key).map_err(|error| of(&own.key, &error))?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| of(&own.certificate, &error))
+    own.shown_by(builder).map_err(|error| invalid(&error))
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

@@ -162,21 +162,20 @@ impl Content {
             let mut digest = entry.digest.clone();
             let manifest = loop {
                 let bytes = files.blob(&digest)?;
-                match (Document::parse(&bytes)?, wanted) {
-                    (Document::Manifest(manifest), _) => break Some((manifest, bytes)),
-                    (Document::Index(inner), Some(wanted)) => {
-                        let Some(of_it) = manifest::for_platform(&inner, &wanted.os, &wanted.architecture) else {
-                            break None;
-                        };
-                        digest = of_it.digest.clone();
-                    }
-                    (Document::Index(inner), None) => {
-                        digest = manifest::for_this_machine(&inner)
-                            .ok_or_else(|| {
-                                ContentError::Invalid(format!("no image for linux/{}", manifest::architecture()))
-                            })?
-                            .digest
-                            .clone();
+                let inner = match Document::parse(&bytes)? {
+                    Document::Manifest(manifest) => break Some((manifest, bytes)),
+                    Document::Index(inner) => inner,
+                };
+                let of_it = match wanted {
+                    Some(wanted) => manifest::for_platform(&inner, &wanted.os, &wanted.architecture),
+                    None => manifest::for_this_machine(&inner),
+                };
+                match of_it {
+                    Some(of_it) => digest = of_it.digest.clone(),
+                    None if wanted.is_some() => break None,
+                    None => {
+                        let reason = format!("no image for linux/{}", manifest::architecture());
+                        return Err(ContentError::Invalid(reason));
                     }
                 }
             };
