@@ -18,6 +18,7 @@ use kube::{
 };
 use parking_lot::Mutex;
 use seen::{Seen, Verdict};
+use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc};
 
 /// How grave an event is.
@@ -121,10 +122,16 @@ async fn write(client: Client, source: EventSource, mut notes: mpsc::Receiver<No
     }
 }
 
-/// Creates it; nobody looks at the answer.
-async fn create(client: &Client, namespace: &str, event: &Event) -> Result<(), kube::Error> {
+/// Creates an event of either API, and does not take the answer apart: nobody looks at it.
+///
+/// # Errors
+/// The API's, or the connection's.
+pub async fn create<E>(client: &Client, namespace: &str, event: &E) -> Result<(), kube::Error>
+where
+    E: Resource<DynamicType = ()> + Serialize,
+{
     let body = serde_json::to_vec(event).map_err(kube::Error::SerdeError)?;
-    let request = Request::new(Event::url_path(&(), Some(namespace))).create(&PostParams::default(), body);
+    let request = Request::new(E::url_path(&(), Some(namespace))).create(&PostParams::default(), body);
     client.request_text(request.map_err(kube::Error::BuildRequest)?).await.map(drop)
 }
 

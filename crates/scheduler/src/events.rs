@@ -10,8 +10,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 use kube::{
-    Api, Client, Resource,
-    api::{Patch, PatchParams, PostParams, Request},
+    Api, Client,
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -96,11 +96,7 @@ impl Publisher {
         }
         let event = self.event(&notice, now);
         let name = event.metadata.name.clone().unwrap_or_default();
-        // Nobody looks at the answer.
-        let body = serde_json::to_vec(&event).map_err(kube::Error::SerdeError)?;
-        let request = Request::new(Event::url_path(&(), Some(&notice.pod.namespace)));
-        let request = request.create(&PostParams::default(), body).map_err(kube::Error::BuildRequest)?;
-        self.client.request_text(request).await?;
+        recording::create(&self.client, &notice.pod.namespace, &event).await?;
         self.remember(key, Published { name, count: 1, last: self.clock });
         Ok(())
     }
