@@ -184,6 +184,14 @@ impl Client {
             || ((self.closing || (self.ended && !self.unread)) && self.slots.is_empty() && self.out.waiting() == 0)
     }
 
+    /// Asks for another turn of this client, `id`, unless one is coming.
+    pub fn resume(&mut self, id: usize, resuming: &mut Vec<usize>) {
+        if !self.resuming {
+            self.resuming = true;
+            resuming.push(id);
+        }
+    }
+
     /// Gives up the places of requests that wait for answers.
     pub fn forget_waiting(&mut self) {
         self.first += self.slots.len() as u64;

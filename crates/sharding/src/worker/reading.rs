@@ -18,7 +18,7 @@ impl Core {
         let mut reads = 0;
         while client.readable && !client.ended && !client.broken && (client.lingering || !client.is_full()) {
             if reads == MOST_READS {
-                self.resume_client(id, &mut client);
+                client.resume(id, &mut self.resuming_clients);
                 break;
             }
             reads += 1;
@@ -48,13 +48,6 @@ impl Core {
             self.dirty_clients.push(id);
         }
         self.clients[id] = Some(client);
-    }
-
-    fn resume_client(&mut self, id: usize, client: &mut Client) {
-        if !client.resuming {
-            client.resuming = true;
-            self.resuming_clients.push(id);
-        }
     }
 
     /// Deals with the requests in what a client has sent, and keeps the rest for later.

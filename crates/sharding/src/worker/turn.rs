@@ -304,9 +304,8 @@ impl Core {
                 self.linger(id);
             } else if client.is_over() {
                 self.close_client(id);
-            } else if ((client.readable && !client.ended) || client.unread) && !client.is_full() && !client.resuming {
-                client.resuming = true;
-                self.resuming_clients.push(id);
+            } else if ((client.readable && !client.ended) || client.unread) && !client.is_full() {
+                client.resume(id, &mut self.resuming_clients);
             }
         }
         resumed.into_iter().for_each(|server| self.resume_server(server));
@@ -321,9 +320,8 @@ impl Core {
         client.lingering = true;
         client.stream.end();
         self.lingering.push((id, client.generation, self.now + LINGER));
-        if client.readable && !client.resuming {
-            client.resuming = true;
-            self.resuming_clients.push(id);
+        if client.readable {
+            client.resume(id, &mut self.resuming_clients);
         }
     }
 

@@ -121,10 +121,8 @@ impl Core {
             && client.generation == generation
             && let Some(upload) = &mut client.upload
             && std::mem::take(&mut upload.waits)
-            && !client.resuming
         {
-            client.resuming = true;
-            self.resuming_clients.push(id);
+            client.resume(id, &mut self.resuming_clients);
         }
     }
 
@@ -135,10 +133,7 @@ impl Core {
             && let Some(upload) = &mut client.upload
         {
             (upload.server, upload.waits) = (None, false);
-            if !client.resuming {
-                client.resuming = true;
-                self.resuming_clients.push(id);
-            }
+            client.resume(id, &mut self.resuming_clients);
         }
     }
 }
