@@ -30,24 +30,29 @@ pub fn add_routes(admin: &Admin, stats: &Arc<Stats>, plan: &Arc<RwLock<Plan>>) {
 }
 
 fn shards(plan: &Plan, stats: &Stats) -> Value {
-    let counts = stats.shards();
+    let counts = stats.of_shards(&[
+        |stats| &stats.requests,
+        |stats| &stats.responses,
+        |stats| &stats.errors,
+        |stats| &stats.connections,
+        |stats| &stats.waiting,
+    ]);
     let pools = plan.pools.iter().map(|pool| {
         let shards: Vec<Value> = pool
             .shards
             .iter()
             .map(|shard| {
                 let count = counts.iter().find(|(name, of, _)| *name == pool.name && **of == *shard.name);
-                let [requests, responses, errors, connections, waiting] =
-                    count.map(|count| count.2).unwrap_or_default();
+                let number = |at: usize| count.map_or(0, |count| count.2[at]);
                 json!({
                     "name": shard.name,
                     "address": shard.primary.to_string(),
                     "replicas": shard.replicas.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                    "requests": requests,
-                    "responses": responses,
-                    "errors": errors,
-                    "connections": connections,
-                    "waiting": waiting,
+                    "requests": number(0),
+                    "responses": number(1),
+                    "errors": number(2),
+                    "connections": number(3),
+                    "waiting": number(4),
                 })
             })
             .collect();

@@ -21,6 +21,7 @@ use crate::config::{Config, Discovery, Server};
 use crate::listen::Sockets;
 use crate::plan::{Plan, PoolPlan};
 use crate::resolve::{Found, discover as look};
+use crate::statistics_port;
 use crate::stats::{Stats, StatsCollector};
 use crate::worker::{Core, Handle, Order, Question, Start};
 
@@ -38,6 +39,7 @@ pub static MANUAL: Manual = Manual {
     variables: &[
         Variable { name: "HYTHE_CONFIG", default: "", about: "path of the configuration file, a nutcracker.yaml" },
         Variable { name: "HYTHE_NAMESERVER", default: "", about: "name server to ask instead of the system's" },
+        Variable { name: "HYTHE_STATS", default: "", about: "address of a statistics port such as twemproxy's" },
     ],
 };
 
@@ -51,6 +53,9 @@ pub struct Arguments {
     /// Name server to ask instead of the system's.
     #[arg(long, env = "HYTHE_NAMESERVER", value_name = "ADDR")]
     pub nameserver: Option<SocketAddr>,
+    /// Tell whoever connects here what twemproxy's statistics port (22222) tells, as JSON.
+    #[arg(long, short = 's', env = "HYTHE_STATS", value_name = "ADDR")]
+    pub stats: Option<SocketAddr>,
     /// What all containers have.
     #[command(flatten)]
     pub flags: Flags,
@@ -97,6 +102,10 @@ pub async fn serve(arguments: Arguments, serving: Serving) -> Result<(), Failure
     let admin = serving.admin();
     admin.metrics(|registry| registry.register_collector(Box::new(StatsCollector(stats.clone()))));
     admin::add_routes(admin, &stats, &shards.plan);
+    if let Some(address) = arguments.stats {
+        let listening = statistics_port::serve(address, stats.clone(), shards.plan.clone()).await;
+        listening.map_err(|error| format!("--stats {address}: {error}"))?;
+    }
     live.follow(&serving);
     serving.ready();
     shards.keep(&serving, &live, discovered, threads).await

@@ -11,6 +11,7 @@ mod listen;
 mod plan;
 pub mod protocol;
 mod resolve;
+mod statistics_port;
 mod stats;
 mod worker;
 

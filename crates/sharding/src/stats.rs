@@ -126,27 +126,22 @@ impl Stats {
         self.pools.lock().iter().map(|(pool, loops)| (pool.clone(), merged(loops))).collect()
     }
 
-    /// Requests, replies, errors and open connections of each shard, for people.
+    /// Counts of each shard: the names of its pool and its own, and the sums over all loops of what is asked for.
     #[must_use]
-    pub fn shards(&self) -> Vec<(Arc<str>, Arc<str>, [u64; 5])> {
+    pub fn of_shards(&self, asked: &[fn(&ShardStats) -> &Number]) -> Vec<(Arc<str>, Arc<str>, Vec<u64>)> {
         let shards = self.shards.lock();
-        let sum = |loops: &ByLoop<ShardStats>, of: fn(&ShardStats) -> &Number| {
-            loops.values().map(|stats| of(stats).value()).sum()
-        };
-        shards
-            .iter()
-            .map(|((pool, shard), loops)| {
-                let numbers = [
-                    sum(loops, |stats| &stats.requests),
-                    sum(loops, |stats| &stats.responses),
-                    sum(loops, |stats| &stats.errors),
-                    sum(loops, |stats| &stats.connections),
-                    sum(loops, |stats| &stats.waiting),
-                ];
-                (pool.clone(), shard.clone(), numbers)
-            })
-            .collect()
+        shards.iter().map(|((pool, shard), loops)| (pool.clone(), shard.clone(), sums(loops, asked))).collect()
     }
+
+    /// The same of each pool.
+    #[must_use]
+    pub fn of_pools(&self, asked: &[fn(&PoolStats) -> &Number]) -> Vec<(Arc<str>, Vec<u64>)> {
+        self.pools.lock().iter().map(|(pool, loops)| (pool.clone(), sums(loops, asked))).collect()
+    }
+}
+
+fn sums<T>(loops: &ByLoop<T>, asked: &[fn(&T) -> &Number]) -> Vec<u64> {
+    asked.iter().map(|of| loops.values().map(|stats| of(stats).value()).sum()).collect()
 }
 
 /// Hands the counts to the admin port.

@@ -45,6 +45,13 @@ pub enum Request {
     },
     /// Concerns no key: whichever shard is asked answers.
     Any,
+    /// Is done by all shards, without the `noreply` in `silenced`.
+    All {
+        /// The space and word `noreply`, if it is there.
+        silenced: Option<Span>,
+    },
+    /// Asks for numbers of the proxy's own.
+    Stats,
     /// Is answered here with this line.
     Answered(&'static str),
     /// Is answered with this line, and the connection is closed: what follows cannot be told from data.
@@ -119,8 +126,22 @@ impl RequestParser {
             b"version" => Request::Any,
             b"verbosity" => {
                 let words: Vec<Span> = words.collect();
-                Request::Answered(if noreply(buffer, &words).is_some() { "" } else { "OK\r\n" })
+                Request::Answered(match noreply(buffer, &words) {
+                    Some(_) => "",
+                    None if words.is_empty() => "ERROR\r\n",
+                    None => "OK\r\n",
+                })
             }
+            b"flush_all" => {
+                let words: Vec<Span> = words.collect();
+                Request::All { silenced: noreply(buffer, &words) }
+            }
+            // Those of one server's insides have no meaning here.
+            b"stats" => match words.next() {
+                None => Request::Stats,
+                Some(word) if word.of(buffer) == b"noreply" => Request::Answered(""),
+                Some(_) => Request::Answered("ERROR\r\n"),
+            },
             b"quit" => Request::Quit,
             _ => Request::Answered("ERROR\r\n"),
         };
@@ -460,8 +481,13 @@ mod tests {
             ("quit\r\n", Request::Quit, vec![]),
             ("version\r\n", Request::Any, vec![]),
             ("verbosity 1\r\n", Request::Answered("OK\r\n"), vec![]),
+            ("verbosity\r\n", Request::Answered("ERROR\r\n"), vec![]),
+            ("stats noreply\r\n", Request::Answered(""), vec![]),
             ("verbosity 1 noreply\r\n", Request::Answered(""), vec![]),
-            ("flush_all\r\n", Request::Answered("ERROR\r\n"), vec![]),
+            ("flush_all\r\n", Request::All { silenced: None }, vec![]),
+            ("flush_all 5 noreply\r\n", Request::All { silenced: Some(Span { start: 11, end: 19 }) }, vec![]),
+            ("stats\r\n", Request::Stats, vec![]),
+            ("stats slabs\r\n", Request::Answered("ERROR\r\n"), vec![]),
             ("\r\n", Request::Answered("ERROR\r\n"), vec![]),
             ("get\r\n", Request::Answered("ERROR\r\n"), vec![]),
         ] {

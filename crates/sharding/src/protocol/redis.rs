@@ -15,6 +15,8 @@ pub enum Route {
     Counted(usize, Access),
     /// Has keys at arguments 1 and 2 that must belong to one shard.
     Two,
+    /// Has keys and values in turn, and goes as it is to the shard that all the keys must belong to.
+    PairsTogether,
     /// Names its keys after the word STREAMS.
     Streams(Access),
     /// Is about scripts, which every shard keeps: some of its subcommands go to all of them.
@@ -80,7 +82,7 @@ const LONGEST_NAME: usize = 20;
 pub fn route(name: &[u8]) -> Route {
     use Access::{Read, Write};
     use Join::{Elements, Sum};
-    use Route::{Any, Counted, Key, Keys, Local, Pairs, Refused, Script, Streams, Two};
+    use Route::{Any, Counted, Key, Keys, Local, Pairs, PairsTogether, Refused, Script, Streams, Two};
     let mut upper = [0u8; LONGEST_NAME];
     let Some(upper) = upper.get_mut(..name.len()) else { return Refused };
     upper.copy_from_slice(name);
@@ -123,6 +125,7 @@ pub fn route(name: &[u8]) -> Route {
         b"TOUCH" => Keys(Sum, Write),
         b"DEL" | b"UNLINK" => Keys(Sum, Write),
         b"MSET" => Pairs,
+        b"MSETNX" => PairsTogether,
         b"EVAL" | b"EVALSHA" | b"FCALL" => Counted(2, Write),
         b"EVAL_RO" | b"EVALSHA_RO" | b"FCALL_RO" => Counted(2, Read),
         b"ZUNION" | b"ZINTER" | b"ZDIFF" | b"ZINTERCARD" | b"SINTERCARD" => Counted(1, Read),
@@ -130,7 +133,7 @@ pub fn route(name: &[u8]) -> Route {
         b"XREAD" => Streams(Read),
         b"XREADGROUP" => Streams(Write),
         b"SCRIPT" => Script,
-        b"LOLWUT" => Any,
+        b"LOLWUT" | b"TIME" => Any,
 
         b"PING" => Local(self::Local::Ping),
         b"ECHO" => Local(self::Local::Echo),

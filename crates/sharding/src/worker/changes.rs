@@ -12,6 +12,10 @@ use crate::plan::PoolPlan;
 impl Core {
     /// Takes up new pools. Clients stay, and so do connections to servers that stay.
     pub(super) fn apply(&mut self, plans: Vec<(Arc<PoolPlan>, Option<ListeningSocket>)>) {
+        for (_, server) in self.servers.iter_mut() {
+            // What it counted for may be elsewhere now, or nowhere.
+            server.iter_mut().for_each(|server| server.uploads_to = None);
+        }
         let names: Vec<Arc<str>> = plans.iter().map(|(plan, _)| plan.name.clone()).collect();
         for (plan, socket) in plans {
             let named = self.pools.iter().position(|state| state.plan.name == plan.name);

@@ -107,7 +107,7 @@ pub struct Client {
     /// Bytes of answers that wait for others.
     held: usize,
     /// How many at most; [`Client::hold`] sets it.
-    most_held: usize,
+    pub most_held: usize,
     /// A server that waits until this client has read more.
     pub fed_by: Option<usize>,
     pub since: Instant,

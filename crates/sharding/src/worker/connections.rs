@@ -230,7 +230,7 @@ impl Core {
 
     /// Tells a shard's health of what it has just said.
     pub(super) fn judge(&mut self, server: &mut Server) {
-        let Some(place) = server.place else { return };
+        let Some(place) = server.place.or(server.uploads_to) else { return };
         let state = &self.pools[place.pool];
         let endpoint = &state.endpoints[place.endpoint];
         if endpoint.replica {
@@ -261,7 +261,7 @@ impl Core {
         let failure = server.failure.clone().unwrap_or_else(Failure::timeout);
         // A server that closes a connection nobody waits on has only tidied up.
         let blamed = !server.pending.is_empty() || server.stage != Stage::Up;
-        if let (Some(place), true) = (server.place, blamed) {
+        if let (Some(place), true) = (server.place.or(server.uploads_to), blamed) {
             let state = &mut self.pools[place.pool];
             server.stats.errors.add(1);
             if failure.timed_out {

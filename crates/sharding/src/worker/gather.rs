@@ -10,6 +10,8 @@ pub enum Kind {
     Redis(Join, Vec<(u32, u32)>),
     /// The values of a memcached retrieval.
     Values,
+    /// What all of memcached's servers say; what is not OK counts more.
+    Agreed,
 }
 
 /// The parts of an answer as they come.
@@ -46,6 +48,7 @@ impl Gather {
         match &self.kind {
             Kind::Redis(join, order) => join_redis(*join, order, &parts),
             Kind::Values => join_values(&parts),
+            Kind::Agreed => parts.iter().find(|part| **part != b"OK\r\n").unwrap_or(&b"OK\r\n".as_slice()).to_vec(),
         }
     }
 }
@@ -138,6 +141,12 @@ mod tests {
         assert!(join(least, &["*2\r\n:1\r\n:0\r\n", "*1\r\n:1\r\n"]).starts_with("-ERR"));
         assert_eq!(join(Kind::Redis(Join::Same, vec![]), &["$1\r\na\r\n", "$1\r\na\r\n"]), "$1\r\na\r\n");
         assert!(join(Kind::Redis(Join::Same, vec![]), &["$1\r\na\r\n", "$1\r\nb\r\n"]).starts_with("-ERR"));
+    }
+
+    #[test]
+    fn all_must_have_agreed() {
+        assert_eq!(join(Kind::Agreed, &["OK\r\n", "OK\r\n"]), "OK\r\n");
+        assert_eq!(join(Kind::Agreed, &["OK\r\n", "SERVER_ERROR x\r\n"]), "SERVER_ERROR x\r\n");
     }
 
     #[test]

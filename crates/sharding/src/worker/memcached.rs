@@ -1,5 +1,7 @@
 //! What becomes of a memcached client's request.
 
+use std::time::SystemTime;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -10,6 +12,7 @@ use super::server::For;
 use crate::protocol::Span;
 use crate::protocol::memcached::{Ends, Request, TOO_LARGE};
 use crate::protocol::redis::Access;
+use crate::stats::{Number, ShardStats};
 
 const NO_SHARD: &[u8] = b"SERVER_ERROR no shard of this pool can be asked now\r\n";
 
@@ -53,6 +56,11 @@ impl Core {
                 Some(shard) => self.forward_to(id, client, shard, Access::Read, &[bytes], Ends::Itself),
                 None => client.answer(NO_SHARD),
             },
+            Request::All { silenced } => self.all(id, client, bytes, silenced),
+            Request::Stats => {
+                let numbers = self.numbers(client.pool);
+                client.answer(numbers.as_bytes());
+            }
             Request::Retrieve { prefix, touches } => {
                 let access = if touches { Access::Write } else { Access::Read };
                 self.retrieve(id, client, bytes, prefix, keys, access);
@@ -82,6 +90,56 @@ impl Core {
                 self.forward_to(id, client, shard, access, &[bytes, b"mn\r\n"], Ends::AtNoop);
             }
         }
+    }
+
+    /// Sends a request to all shards, those that are ejected among them: nothing may be left behind where it was to be emptied.
+    fn all(&mut self, id: usize, client: &mut Client, bytes: &[u8], silenced: Option<Span>) {
+        let shards = self.pools[client.pool].plan.shards.len();
+        match silenced {
+            Some(word) => {
+                let parts = [&bytes[..word.start], &bytes[word.end..]];
+                for shard in 0..shards {
+                    self.submit(id, client, shard, Access::Write, For::Nobody, Ends::Itself, &parts);
+                }
+            }
+            None if shards < 2 => match shards {
+                0 => client.answer(NO_SHARD),
+                _ => self.forward_to(id, client, 0, Access::Write, &[bytes], Ends::Itself),
+            },
+            None => {
+                let sequence = client.ask(Slot::Gather(Box::new(Gather::new(Kind::Agreed, shards))));
+                for (part, shard) in (0u32..).zip(0..shards) {
+                    let to = For::Client(Asker { client: id, generation: client.generation, sequence, part });
+                    self.submit(id, client, shard, Access::Write, to, Ends::Itself, &[bytes]);
+                }
+            }
+        }
+    }
+
+    /// What monitoring asks every memcached for, of this loop.
+    fn numbers(&self, pool: usize) -> String {
+        let state = &self.pools[pool];
+        let sum =
+            |of: fn(&ShardStats) -> &Number| state.shards.iter().map(|shard| of(&shard.stats).value()).sum::<u64>();
+        let clients = state.plan.shared.clients.load(std::sync::atomic::Ordering::Acquire) as u64;
+        let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut text = format!("STAT pid {}\r\nSTAT version {}\r\n", std::process::id(), env!("CARGO_PKG_VERSION"));
+        for (name, value) in [
+            ("uptime", self.now.saturating_duration_since(self.began).as_secs()),
+            ("time", time),
+            ("curr_connections", clients),
+            ("total_connections", state.stats.accepted.value()),
+            ("rejected_requests", state.stats.refused.value()),
+            ("shards", state.shards.len() as u64),
+            ("shard_requests", sum(|stats| &stats.requests)),
+            ("shard_responses", sum(|stats| &stats.responses)),
+            ("shard_errors", sum(|stats| &stats.errors)),
+            ("bytes_written", sum(|stats| &stats.request_bytes)),
+            ("bytes_read", sum(|stats| &stats.response_bytes)),
+        ] {
+            text.push_str(&format!("STAT {name} {value}\r\n"));
+        }
+        text + "END\r\n"
     }
 
     /// Deletes a key whose new value is not taken: it must not go on having its old one.

@@ -8,6 +8,7 @@ use crate::protocol::memcached::Ends;
 use crate::protocol::redis::{Access, Join, Local, Route, first_key, route};
 use crate::protocol::{Span, resp};
 
+const ELSEWHERE: &str = "the keys belong to different shards; a hash tag keeps keys together";
 pub(super) const NO_SHARD: &[u8] = b"-ERR no shard of this pool can be asked now\r\n";
 
 impl Core {
@@ -55,14 +56,23 @@ impl Core {
             Route::Pairs if arguments.len() > 2 && arguments.len() % 2 == 1 => {
                 self.split(id, client, request, arguments, 2, Join::Ok, Access::Write);
             }
-            Route::Keys(..) | Route::Pairs => wrong_number(self, client),
+            Route::PairsTogether if arguments.len() > 2 && arguments.len() % 2 == 1 => {
+                let first = self.shard_of(client.pool, arguments[1].of(request));
+                let mut others = arguments[1..].iter().step_by(2);
+                if others.all(|key| self.shard_of(client.pool, key.of(request)) == first) {
+                    self.forward(id, client, arguments[1].of(request), Access::Write, request);
+                } else {
+                    self.refuse(client, ELSEWHERE);
+                }
+            }
+            Route::Keys(..) | Route::Pairs | Route::PairsTogether => wrong_number(self, client),
             Route::Two => match arguments {
                 [_, one, other, ..] => {
                     let shards = [one, other].map(|key| self.shard_of(client.pool, key.of(request)));
                     if shards[0] == shards[1] {
                         self.forward(id, client, one.of(request), Access::Write, request);
                     } else {
-                        self.refuse(client, "the keys belong to different shards; a hash tag keeps keys together");
+                        self.refuse(client, ELSEWHERE);
                     }
                 }
                 _ => wrong_number(self, client),

@@ -115,6 +115,8 @@ pub struct Server {
     pub protocol: Protocol,
     /// Where it belongs; `None` once it takes no more requests and ends after the last answer.
     pub place: Option<Place>,
+    /// Where it would belong if it were not for one large request alone: whose failure its failure is.
+    pub uploads_to: Option<Place>,
     pub out: Out,
     input: Vec<u8>,
     pub pending: VecDeque<Pending>,
@@ -147,6 +149,7 @@ impl Server {
             address,
             protocol: pool.protocol(),
             place: Some(place),
+            uploads_to: None,
             out: Out::default(),
             input: Vec::new(),
             pending: VecDeque::new(),

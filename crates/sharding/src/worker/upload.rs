@@ -8,9 +8,10 @@
 use super::Core;
 use super::client::{Asker, Client, Parser, Slot};
 use super::server::{Failure, For, Pending, Place};
+use crate::config::Writes;
 use crate::protocol::memcached::Ends;
 use crate::protocol::redis::{Access, Route, route};
-use crate::protocol::{Broken, resp};
+use crate::protocol::{Broken, Span, resp};
 
 /// From this size on a request is sent on as it comes rather than held until it is whole.
 pub const LARGE: usize = 1 << 20;
@@ -31,20 +32,18 @@ pub struct Upload {
 
 impl Core {
     /// Begins to send on the request at the start of `bytes`, which is not whole. Tells how many bytes of it are dealt
-    /// with; none if it must be whole first, or must wait for answers to those before it.
+    /// with; none if it must be whole first, or must wait for answers to those before it. One that must be whole and is larger
+    /// than may be held is refused, and passed over.
     pub(super) fn begin_upload(&mut self, id: usize, client: &mut Client, bytes: &[u8]) -> Option<usize> {
-        let Parser::Redis(parser) = &client.parser else { return None };
-        let Route::Key(at, access) = route(parser.arguments.first()?.of(bytes)) else { return None };
-        let key = *parser.arguments.get(at)?;
+        let Some((key, access)) = one_key(client, bytes).filter(|(_, access)| !self.is_copied(client.pool, *access))
+        else {
+            return self.pass_over(client, bytes);
+        };
         if !client.slots.is_empty() {
             client.alone = true;
             return None;
         }
         let shard = self.shard_of(client.pool, key.of(bytes));
-        let state = &self.pools[client.pool];
-        if shard.is_some_and(|shard| access == Access::Write && !state.copies_to(shard).is_empty()) {
-            return None;
-        }
         let Parser::Redis(parser) = &mut client.parser else { return None };
         let (head, rest) = parser.give_up()?;
         client.requests += 1;
@@ -59,13 +58,38 @@ impl Core {
         Some(head)
     }
 
+    /// Whether requests of a pool go to replicas too, for which they must be whole.
+    fn is_copied(&self, pool: usize, access: Access) -> bool {
+        let plan = &self.pools[pool].plan;
+        access == Access::Write
+            && plan.pool.writes == Writes::All
+            && plan.shards.iter().any(|shard| !shard.replicas.is_empty())
+    }
+
+    /// Refuses a request that is larger than may be held: what still comes of it is for nobody.
+    fn pass_over(&mut self, client: &mut Client, bytes: &[u8]) -> Option<usize> {
+        if bytes.len() <= client.most_held {
+            return None;
+        }
+        let Parser::Redis(parser) = &mut client.parser else { return None };
+        let (head, rest) = parser.give_up()?;
+        client.requests += 1;
+        self.pools[client.pool].stats.refused.add(1);
+        let most = client.most_held;
+        let why =
+            format!("-ERR the request must be whole before it is sent on, and is larger than held_bytes ({most})\r\n");
+        client.answer(why.as_bytes());
+        client.upload = Some(Upload { rest, server: None, waits: false });
+        Some(head)
+    }
+
     /// Makes a connection for one request, and queues the beginning of that.
     fn open_for(&mut self, client: &Client, asker: Asker, shard: usize, access: Access, head: &[u8]) -> usize {
         let endpoint = self.pools[client.pool].endpoint_for(shard, access, self.clock);
         let id = self.open(Place { pool: client.pool, endpoint, version: client.version, lane: 0 });
         if let Some(Some(server)) = self.servers.get_mut(id) {
             // It ends after the last answer, as those do that have no place any more.
-            server.place = None;
+            server.uploads_to = server.place.take();
             server.fed_by = Some((asker.client, asker.generation));
             server.out.bytes.extend_from_slice(head);
             server.pending.push_back(Pending { to: For::Client(asker), since: self.now, bytes: 0, ends: Ends::Itself });
@@ -105,11 +129,15 @@ impl Core {
 
     /// Ends a request that its client has broken off.
     pub(super) fn abandon_upload(&mut self, client: &mut Client) {
-        if let Some(upload) = client.upload.take() {
+        if let Some(upload) = client.upload.take()
+            && let Some(id) = upload.server
+        {
             client.forget_waiting();
-            if let Some(id) = upload.server {
-                self.fail(id, Failure::of_protocol("the client has broken its request off"));
+            if let Some(Some(server)) = self.servers.get_mut(id) {
+                // It is not the shard's fault.
+                server.uploads_to = None;
             }
+            self.fail(id, Failure::of_protocol("the client has broken its request off"));
         }
     }
 
@@ -136,4 +164,11 @@ impl Core {
             client.resume(id, &mut self.resuming_clients);
         }
     }
+}
+
+/// The key of a request that has one alone, if it is there already.
+fn one_key(client: &Client, bytes: &[u8]) -> Option<(Span, Access)> {
+    let Parser::Redis(parser) = &client.parser else { return None };
+    let Route::Key(at, access) = route(parser.arguments.first()?.of(bytes)) else { return None };
+    Some((*parser.arguments.get(at)?, access))
 }

@@ -143,3 +143,31 @@ fn writes_reach_all_replicas_and_reads_are_answered_by_them() {
         client.read_until("MN\r\n").contains("\r\nP\r\n").then_some(())
     });
 }
+
+#[test]
+fn all_shards_are_emptied_or_it_is_said_that_they_are_not() {
+    let directory = directory();
+    let [a, b, c] = three(&directory);
+    let proxy = Proxy::start(&directory, THREE);
+    let mut client = proxy.client();
+    let keys = (0..60).map(|index| format!("key{index}")).collect::<Vec<_>>();
+    let fill = keys.iter().map(|key| format!("set {key} 0 0 1 noreply\r\nx\r\n")).collect::<String>();
+    let get = format!("get {}\r\n", keys.join(" "));
+    for flush in ["flush_all\r\n", "flush_all 0\r\n"] {
+        client.send(&fill);
+        client.send(format!("{get}{flush}{get}"));
+        assert_eq!(client.read_until("END\r\n").matches("VALUE ").count(), 60);
+        assert_eq!(client.read_until("END\r\n"), "OK\r\nEND\r\n");
+    }
+    client.send(format!("{fill}flush_all noreply\r\n{get}"));
+    assert_eq!(client.read_until("END\r\n"), "END\r\n");
+    client.send("flush_all nonsense\r\n");
+    assert_eq!(client.read_until("\r\n"), "CLIENT_ERROR invalid exptime argument\r\n", "as a server says it");
+    client.send("stats\r\n");
+    let stats = client.read_until("END\r\n");
+    assert!(stats.contains("STAT curr_connections 1\r\n") && stats.contains("STAT shards 3\r\n"), "{stats}");
+    drop(b);
+    client.send("flush_all\r\n");
+    assert!(client.read_until("\r\n").starts_with("SERVER_ERROR "));
+    drop((a, c));
+}

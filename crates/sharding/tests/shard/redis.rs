@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::support::{Client, Process, Proxy, alone, directory, eventually, resp};
+use crate::support::{Client, ONE, Process, Proxy, alone, directory, eventually, resp};
 
 const THREE: &str = "db:\n  listen: DIR/proxy.sock\n  hash: murmur\n  hash_tag: \"{}\"\n  distribution: ketama\n  redis: true\n  \
                      timeout: 20000\n  servers:\n   - DIR/a.sock:1 db-0\n   - DIR/b.sock:1 db-1\n   - DIR/c.sock:1 db-2\n";
@@ -47,6 +47,8 @@ fn tags_keep_keys_together() {
     for user in 0..20 {
         client.ask(&format!("SET {{user{user}}}.name x"));
         assert_eq!(client.ask(&format!("RENAME {{user{user}}}.name {{user{user}}}.old")), "+OK\r\n");
+        assert_eq!(client.ask(&format!("MSETNX {{user{user}}}.one 1 {{user{user}}}.two 2")), ":1\r\n");
+        assert_eq!(client.ask(&format!("MSETNX {{user{user}}}.two 1 {{user{user}}}.three 2")), ":0\r\n");
         let both = client.ask(&format!("EVAL return{{KEYS[1],KEYS[2]}} 2 {{user{user}}}a {{user{user}}}b"));
         assert!(both.starts_with("*2\r\n") && both.contains(&format!("{{user{user}}}b")), "{both}");
     }
@@ -55,6 +57,9 @@ fn tags_keep_keys_together() {
         .filter(|reply| reply.contains("shards"))
         .collect();
     assert_eq!(refused.len(), 1, "keys of different shards cannot be renamed into each other");
+    let apart = (0..20).map(|index| client.ask(&format!("MSETNX a{index} 1 b{index} 2")));
+    assert!(apart.into_iter().any(|reply| reply.contains("shards")));
+    assert!(client.ask("TIME").starts_with("*2\r\n"));
 }
 
 #[test]
@@ -276,4 +281,30 @@ fn replicas_answer_reads_also_while_the_primary_does_not_answer() {
     eventually("reads from the primary while no replica is there", || {
         (client.ask("GET a") == "$1\r\n2\r\n").then_some(())
     });
+}
+
+#[test]
+fn what_monitors_twemproxy_reads_its_numbers() {
+    let directory = directory();
+    let _redis = Process::redis(directory.path(), "a", &[]);
+    let _alone = alone("127.87.0.22:22221");
+    let proxy = Proxy::start_with(&directory, ONE, &["--stats", "127.87.0.22:22222"]);
+    let mut client = proxy.client();
+    for _ in 0..10 {
+        client.ask("SET k 1");
+    }
+    client.ask("NONSENSE");
+    let told = || {
+        let mut stream = std::net::TcpStream::connect("127.87.0.22:22222").unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let numbers = told();
+    assert_eq!(numbers["service"], "nutcracker");
+    assert_eq!((&numbers["curr_connections"], &numbers["total_connections"]), (&1.into(), &1.into()));
+    let pool = &numbers["db"];
+    assert_eq!((&pool["client_connections"], &pool["client_err"]), (&1.into(), &1.into()), "{numbers}");
+    let shard = pool.as_object().unwrap().values().find(|value| value.is_object()).unwrap();
+    assert_eq!((&shard["requests"], &shard["responses"], &shard["out_queue"]), (&10.into(), &10.into(), &0.into()));
 }

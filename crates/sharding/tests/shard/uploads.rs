@@ -119,3 +119,46 @@ fn what_breaks_the_protocol_in_the_middle_of_a_huge_request_ends_it() {
     assert_eq!(proxy.client().ask("EXISTS huge"), ":0\r\n");
     eventually("its connection is closed", || (proxy.metric("hythe_shard_connections") == 1.0).then_some(()));
 }
+
+#[test]
+fn a_shard_that_fails_in_the_middle_of_huge_requests_is_ejected() {
+    let directory = directory();
+    let puppet = Puppet::listen(&directory, "a.sock");
+    let _redis = Process::redis(directory.path(), "b", &[]);
+    let proxy = Proxy::start_with(
+        &directory,
+        "db:\n  listen: DIR/proxy.sock\n  redis: true\n  hash: murmur\n  auto_eject_hosts: true\n  server_failure_limit: 2\n  \
+         server_retry_timeout: 600000\n  servers: ['DIR/a.sock:1 a', 'DIR/b.sock:1 b']\n",
+        &["--threads", "1"],
+    );
+    let key = (0..1000)
+        .map(|index| format!("key{index}"))
+        .find(|key| proxy.admin("GET", &format!("/v1/where?key={key}")).1.contains("\"shard\":\"a\""))
+        .unwrap();
+    for _ in 0..2 {
+        let client = sending(proxy.client(), head(&key), HUGE, "\r\n".to_owned());
+        let mut server = puppet.next();
+        server.read(3 << 20);
+        drop(server);
+        assert!(client.join().unwrap().reply().starts_with("-ERR "));
+    }
+    assert_eq!(proxy.metric("hythe_shard_ejections_total"), 1.0);
+    assert_eq!(proxy.client().ask(&format!("SET {key} x")), "+OK\r\n", "the other shard has its keys");
+}
+
+#[test]
+fn a_request_that_must_be_whole_and_is_larger_than_may_be_held_is_refused_and_its_client_goes_on() {
+    let directory = directory();
+    let _redis = Process::redis(directory.path(), "a", &[]);
+    let held = ONE.replace("  redis: true\n", "  redis: true\n  held_bytes: 2000000\n");
+    let proxy = Proxy::start_with(&directory, &held, &["--threads", "1"]);
+    let before = |text: &str| String::from_utf8(resp(text)).unwrap();
+    for begin in ["*3\r\n$4\r\nMSET\r\n$1\r\nk\r\n", "*3\r\n$4\r\nEVAL\r\n$1\r\n1\r\n", "*1\r\n"] {
+        let head = format!("{}{begin}${HUGE}\r\n", before("SET before 1"));
+        let mut client = sending(proxy.client(), head, HUGE, "\r\n".to_owned() + &before("EXISTS k")).join().unwrap();
+        assert_eq!(client.reply(), "+OK\r\n");
+        let refused = client.reply();
+        assert!(refused.starts_with("-ERR ") && refused.contains("held_bytes (2000000)"), "{refused}");
+        assert_eq!(client.reply(), ":0\r\n", "{begin}");
+    }
+}
