@@ -68,3 +68,27 @@ fn an_experiment_that_stalls_or_is_gone_costs_production_nothing() {
         assert!(started.elapsed() < Duration::from_secs(10));
     }
 }
+
+#[test]
+fn a_copy_has_the_path_that_the_request_is_passed_on_with() {
+    let (seen, copies) = std::sync::mpsc::channel();
+    let seen = std::sync::Mutex::new(seen);
+    let production = mirror_of_heads();
+    let experiment = app(move |head, _| {
+        seen.lock().unwrap().send(head.lines().next().unwrap_or_default().to_owned()).unwrap();
+        ok("")
+    });
+    let stage = Stage::new(&format!(
+        "
+listeners:
+- address: 127.0.0.1:0
+  routes:
+  - matches: [{{path: {{prefix: /old}}}}]
+    filters: {{rewrite: {{path: {{prefix: /new}}}}, mirrors: [{{pool: experiment}}]}}
+    to: [{{pool: production}}]
+pools: [{{name: production, endpoints: [{{address: '{production}'}}]}}, {{name: experiment, endpoints: [{{address: '{experiment}'}}]}}]"
+    ));
+    let text = ask(stage.address(), "GET /old/a HTTP/1.1\r\nhost: a\r\n\r\n").text();
+    assert!(text.starts_with("GET /new/a HTTP/1.1\r\n"), "{text}");
+    assert_eq!(copies.recv_timeout(Duration::from_secs(20)).unwrap(), "GET /new/a HTTP/1.1");
+}

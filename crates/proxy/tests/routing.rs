@@ -203,3 +203,72 @@ fn interim_answers_and_upgrades_pass_through() {
     client.stream.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.rest(), b"welcomeping");
 }
+
+#[test]
+fn pages_of_other_origins_are_told_what_they_may_and_preflight_requests_go_no_further() {
+    let app = app(|_, _| {
+        "HTTP/1.1 200 OK\r\naccess-control-allow-origin: https://own.example\r\ncontent-length: 3\r\n\r\napp".into()
+    });
+    let stage = Stage::new(&format!(
+        "
+listeners:
+- address: 127.0.0.1:0
+  routes:
+  - filters:
+      cors: {{origins: ['https://*.example.com'], credentials: true, methods: [PUT], headers: [x-a, x-b], expose: [x-c], max_age: 1h}}
+    to: [{{pool: app}}]
+pools: [{{name: app, endpoints: [{{address: '{app}'}}]}}]"
+    ));
+    let mut client = Client::new(stage.address());
+    let preflight = |origin: &str| {
+        format!(
+            "OPTIONS / HTTP/1.1\r\nhost: a\r\norigin: {origin}\r\naccess-control-request-method: PUT\r\naccess-control-request-headers: x-a\r\n\r\n"
+        )
+    };
+    let answer = client.ask(&preflight("https://a.example.com"));
+    assert_eq!((answer.status, answer.text().as_str()), (204, ""));
+    for (name, value) in [
+        ("access-control-allow-origin", "https://a.example.com"),
+        ("access-control-allow-credentials", "true"),
+        ("access-control-allow-methods", "PUT"),
+        ("access-control-allow-headers", "x-a, x-b"),
+        ("access-control-expose-headers", "x-c"),
+        ("access-control-max-age", "3600"),
+        ("vary", "Origin"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name}");
+    }
+    let answer = client.ask(&preflight("https://example.org"));
+    assert_eq!((answer.status, answer.header("access-control-allow-origin")), (204, None));
+    for (origin, allowed) in [("https://a.example.com", Some("https://a.example.com")), ("https://example.org", None)] {
+        let answer = client.ask(&format!("GET / HTTP/1.1\r\nhost: a\r\norigin: {origin}\r\n\r\n"));
+        assert_eq!((answer.text().as_str(), answer.header("access-control-allow-origin")), ("app", allowed));
+        assert_eq!(answer.header("access-control-max-age"), None, "it did not ask in advance");
+    }
+    // OPTIONS that asks nothing in advance is the application's.
+    assert_eq!(client.ask("OPTIONS / HTTP/1.1\r\nhost: a\r\n\r\n").text(), "app");
+}
+
+#[test]
+fn a_target_rewrites_and_redirects_its_own_share_alone() {
+    let app = mirror_of_heads();
+    let stage = Stage::new(&format!(
+        "
+listeners:
+- address: 127.0.0.1:0
+  routes:
+  - matches: [{{path: {{prefix: /old}}}}]
+    filters: {{rewrite: {{host: all.example, path: {{prefix: /all}}}}}}
+    to:
+    - {{pool: app, weight: 1, rewrite: {{path: {{prefix: /new}}}}}}
+  - matches: [{{path: {{prefix: /away}}}}]
+    to:
+    - {{pool: app, weight: 1, redirect: {{scheme: https, host: new.example, path: {{prefix: /there}}, status: 308}}}}
+pools: [{{name: app, endpoints: [{{address: '{app}'}}]}}]"
+    ));
+    let mut client = Client::new(stage.address());
+    let text = client.ask("GET /old/a?b HTTP/1.1\r\nhost: a\r\n\r\n").text();
+    assert!(text.starts_with("GET /new/a?b HTTP/1.1\r\nhost: all.example\r\n"), "{text}");
+    let answer = client.ask("GET /away/a?b HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!((answer.status, answer.header("location")), (308, Some("https://new.example/there/a?b")));
+}

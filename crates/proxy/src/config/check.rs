@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::{
     Balance, Config, Discovery, HeaderEdit, HttpVersion, LimitBy, Listener, PathMatch, PathRewrite, Pool, Protocol,
-    RateLimit, Route,
+    RateLimit, Redirect, Rewrite, Route,
 };
 
 /// What is wrong, and where: `listeners[0].routes[2].to[0].pool: there is no pool "ap"`.
@@ -199,6 +199,7 @@ fn check_route(at: &str, route: &Route, names: &Names<'_>) -> Checked {
             Some(_) => {}
             None => names.pool(format!("{at}.to[{i}].pool"), &target.pool)?,
         }
+        check_ways(&format!("{at}.to[{i}]"), target.redirect.as_ref(), target.rewrite.as_ref())?;
         check_edit(&format!("{at}.to[{i}].request_headers"), &target.request_headers)?;
         check_edit(&format!("{at}.to[{i}].response_headers"), &target.response_headers)?;
     }
@@ -211,23 +212,17 @@ fn check_route(at: &str, route: &Route, names: &Names<'_>) -> Checked {
             return refuse(format!("{at}.filters.mirrors[{i}].percent"), "must be between 0 and 100");
         }
     }
-    if let Some(redirect) = &filters.redirect {
-        if !matches!(redirect.status, None | Some(301 | 302 | 303 | 307 | 308)) {
-            return refuse(format!("{at}.filters.redirect.status"), "must be 301, 302, 303, 307 or 308");
+    if let Some(cors) = &filters.cors {
+        if let Some(odd) = cors.origins.iter().find(|o| *o != "*" && !o.contains("://")) {
+            return refuse(format!("{at}.filters.cors.origins"), format!("{odd:?} is neither SCHEME://HOST nor `*`"));
         }
-        if !matches!(redirect.scheme.as_deref(), None | Some("http" | "https")) {
-            return refuse(format!("{at}.filters.redirect.scheme"), "must be http or https");
-        }
-    }
-    let rewrites = [
-        filters.redirect.as_ref().and_then(|r| r.path.as_ref()),
-        filters.rewrite.as_ref().and_then(|r| r.path.as_ref()),
-    ];
-    for PathRewrite::Full(path) | PathRewrite::Prefix(path) in rewrites.into_iter().flatten() {
-        if path.bytes().any(|b| b <= b' ' || b >= 0x7f) {
-            return refuse(format!("{at}.filters"), format!("{path:?} is not a path"));
+        for (kind, list) in [("methods", &cors.methods), ("headers", &cors.headers), ("expose", &cors.expose)] {
+            for (i, name) in list.iter().enumerate() {
+                check_token(format!("{at}.filters.cors.{kind}[{i}]"), name)?;
+            }
         }
     }
+    check_ways(&format!("{at}.filters"), filters.redirect.as_ref(), filters.rewrite.as_ref())?;
     if let Some(respond) = &filters.respond
         && !(200..=599).contains(&respond.status)
     {
@@ -241,6 +236,24 @@ fn check_route(at: &str, route: &Route, names: &Names<'_>) -> Checked {
     for (i, limit) in route.rate_limits.iter().enumerate() {
         if !names.limits.contains(limit.as_str()) {
             return refuse(format!("{at}.rate_limits[{i}]"), format!("there is no rate limit {limit:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_ways(at: &str, redirect: Option<&Redirect>, rewrite: Option<&Rewrite>) -> Checked {
+    if let Some(redirect) = redirect {
+        if !matches!(redirect.status, None | Some(301 | 302 | 303 | 307 | 308)) {
+            return refuse(format!("{at}.redirect.status"), "must be 301, 302, 303, 307 or 308");
+        }
+        if !matches!(redirect.scheme.as_deref(), None | Some("http" | "https")) {
+            return refuse(format!("{at}.redirect.scheme"), "must be http or https");
+        }
+    }
+    let paths = [redirect.and_then(|r| r.path.as_ref()), rewrite.and_then(|r| r.path.as_ref())];
+    for PathRewrite::Full(path) | PathRewrite::Prefix(path) in paths.into_iter().flatten() {
+        if path.bytes().any(|b| b <= b' ' || b >= 0x7f) {
+            return refuse(at, format!("{path:?} is not a path"));
         }
     }
     Ok(())

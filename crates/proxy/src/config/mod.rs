@@ -21,7 +21,7 @@ pub use pool::{
     UpstreamTls,
 };
 pub use route::{
-    Filters, HeaderEdit, HeaderMatch, HeaderValue, Key, Match, Mirror, PathMatch, PathRewrite, Redirect, Respond,
+    Cors, Filters, HeaderEdit, HeaderMatch, HeaderValue, Key, Match, Mirror, PathMatch, PathRewrite, Redirect, Respond,
     Retry, Rewrite, Route, Target,
 };
 pub use serving::Span as Duration;

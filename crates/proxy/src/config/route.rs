@@ -127,6 +127,12 @@ pub struct Target {
     /// Edits of responses from here, after the route's own.
     #[serde(skip_serializing_if = "is_default")]
     pub response_headers: HeaderEdit,
+    /// Its requests are answered with a redirect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
+    /// Host or path of its requests, instead of what the route makes of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<Rewrite>,
 }
 
 impl Default for Target {
@@ -137,6 +143,8 @@ impl Default for Target {
             status: None,
             request_headers: HeaderEdit::default(),
             response_headers: HeaderEdit::default(),
+            redirect: None,
+            rewrite: None,
         }
     }
 }
@@ -181,6 +189,43 @@ pub struct Filters {
     /// Answered here; nothing is forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub respond: Option<Respond>,
+    /// Which pages of other origins may read the answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
+}
+
+/// Cross-origin resource sharing (the Fetch standard, 3.2). Preflight requests are answered here; what endpoints say about it is replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cors {
+    /// `https://app.example.com`, `https://*.example.com:8443` (any number of labels in place of the star), or `*`: every origin.
+    pub origins: Vec<String>,
+    /// Requests may carry cookies, certificates and `Authorization`.
+    pub credentials: bool,
+    /// Methods beside GET, HEAD and POST; `*`: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// Header fields that requests may carry; `*`: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<String>,
+    /// Header fields of answers that pages may read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<String>,
+    /// How long browsers keep the answer to a preflight request.
+    pub max_age: Duration,
+}
+
+impl Default for Cors {
+    fn default() -> Self {
+        Self {
+            origins: Vec::new(),
+            credentials: false,
+            methods: Vec::new(),
+            headers: Vec::new(),
+            expose: Vec::new(),
+            max_age: Duration::seconds(5),
+        }
+    }
 }
 
 /// Edits of header fields, in this order: remove, set, add.

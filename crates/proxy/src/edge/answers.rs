@@ -20,7 +20,9 @@ pub(super) async fn answer(
     if x.request.framing != Framing::None {
         reply.close();
     }
-    sent(x, reply.error(status, why, fields)).await
+    let mut fields = fields.to_vec();
+    x.tally.tell_origins(&mut fields);
+    sent(x, reply.error(status, why, &fields)).await
 }
 
 /// An answer with fields and a body of its own.
@@ -32,7 +34,7 @@ pub(super) async fn own(
     body: &[u8],
     route: &Route,
 ) -> Result<Served, Failure> {
-    x.tally.tell_standing(&[], b"", &mut fields);
+    x.tally.tell(&[], b"", &mut fields);
     x.tally.status.set(status);
     x.tally.bytes_out.set(body.len() as u64);
     x.deadline.set(x.listener.config.limits.idle_body_timeout.0);
@@ -66,7 +68,7 @@ pub(super) async fn respond(
     head.framing =
         if matches!(fixed.status, 204 | 304) { Framing::None } else { Framing::Length(fixed.body.len() as u64) };
     let mut fields = Vec::new();
-    x.tally.tell_standing(&head.fields, &head.text, &mut fields);
+    x.tally.tell(&head.fields, &head.text, &mut fields);
     let whole = async {
         let mut out = reply.head(&head, &route.response_edits, &Extra { fields: &fields, instead: None })?;
         out.write(fixed.body.as_bytes()).await?;

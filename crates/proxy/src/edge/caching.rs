@@ -159,7 +159,7 @@ async fn serve(
         },
         () => (entry.status, &entry.body[..]),
     };
-    x.tally.tell_standing(&entry.fields, &entry.text, &mut extra);
+    x.tally.tell(&entry.fields, &entry.text, &mut extra);
     let extra = Extra { fields: &extra, instead: None };
     x.tally.cached.set(true);
     x.tally.status.set(status);

@@ -41,7 +41,7 @@ impl Job<'_> {
             }
         }
         let mut extra = purpose.response_fields();
-        self.x.tally.tell_standing(&response.fields, &response.text, &mut extra);
+        self.x.tally.tell(&response.fields, &response.text, &mut extra);
         if self.sticky
             && let Some(sticky) = &self.target.pool.config.sticky
         {

@@ -18,11 +18,12 @@ use super::mirroring::mirror;
 use super::reply::Reply;
 use super::upstream::{self, Failure, Served, forward};
 use crate::cache::Fetch;
+use crate::config::Redirect;
 use crate::http1::{Field, Framing, Known, Request, Response};
 use crate::io::{BodyIn, Deadline};
 use crate::limit::Asked;
 use crate::pool::{Endpoint, Idle};
-use crate::site::{Listener, Route, Site};
+use crate::site::{Listener, Route, Site, cors, location};
 
 /// Bodies up to this size are copied for mirrors.
 const COPIED: usize = 1 << 20;
@@ -63,7 +64,9 @@ pub(crate) struct Tally {
     pub(crate) bytes_out: Cell<u64>,
     pub(crate) cached: Cell<bool>,
     /// What the client is told of where it stands with the limits that it has passed.
-    standing: RefCell<Vec<(&'static str, Vec<u8>)>>,
+    standing: RefCell<cors::Fields>,
+    /// What its browser is told about pages of other origins.
+    cors: RefCell<cors::Fields>,
     upstream: RefCell<Option<Arc<Endpoint>>>,
     error: RefCell<Option<String>>,
     /// What passed of a body that a mirror is to have; `None` if none is, or it became too large.
@@ -88,13 +91,20 @@ impl Tally {
         }
     }
 
-    /// Adds to the fields of a response where its client stands with limits, unless it tells of other limits itself.
-    pub(crate) fn tell_standing(&self, response: &[Field], text: &[u8], fields: &mut Vec<(&'static str, Vec<u8>)>) {
+    /// Adds to the fields of a response what is told of other origins, and where its client stands with limits, unless
+    /// it tells of other limits itself.
+    pub(crate) fn tell(&self, response: &[Field], text: &[u8], fields: &mut cors::Fields) {
+        self.tell_origins(fields);
         let mut standing = self.standing.borrow_mut();
         let names_one = |field: &Field| field.name.of(text).eq_ignore_ascii_case(b"x-ratelimit-limit");
         if !standing.is_empty() && !response.iter().any(names_one) {
             fields.append(&mut standing);
         }
+    }
+
+    /// Adds what is told of other origins alone.
+    pub(crate) fn tell_origins(&self, fields: &mut cors::Fields) {
+        fields.append(&mut self.cors.borrow_mut());
     }
 
     pub(crate) fn upstream(&self, endpoint: &Arc<Endpoint>) {
@@ -289,6 +299,12 @@ async fn route(
     {
         return answer(x, reply, 413, "the request body is larger than allowed", &[]).await;
     }
+    if let Some(sharing) = &route.config.filters.cors {
+        match cors::asked(sharing, x.request) {
+            cors::Asked::Preflight(fields) => return own(x, reply, 204, fields, b"", route).await,
+            cors::Asked::Answer(fields) => *x.tally.cors.borrow_mut() = fields,
+        }
+    }
     if !route.config.rate_limits.is_empty() {
         let asked = Asked { request: x.request, client: x.client, identity: x.conn.identity.as_deref() };
         let verdict = x.site.limits.ask(&route.config.rate_limits, &asked).await;
@@ -299,8 +315,8 @@ async fn route(
         *x.tally.standing.borrow_mut() = fields;
     }
     let filters = &route.config.filters;
-    if let Some((status, location)) = route.redirect(x.request, prefix, x.conn.tls, x.listener.port()) {
-        return own(x, reply, status, vec![("location", location)], b"", route).await;
+    if let Some(redirect) = &filters.redirect {
+        return elsewhere(x, redirect, route, prefix, reply).await;
     }
     if let Some(fixed) = &filters.respond {
         return respond(x, reply, fixed, route).await;
@@ -313,6 +329,9 @@ async fn route(
     };
     if let Some(status) = target.status {
         return answer(x, reply, status, "this backend of the route is not there", &[]).await;
+    }
+    if let Some(redirect) = &target.redirect {
+        return elsewhere(x, redirect, route, prefix, reply).await;
     }
     let mirrors = !route.mirrors.is_empty();
     if mirrors && !body.is_end() {
@@ -329,8 +348,20 @@ async fn route(
         let copy = x.tally.copy.borrow_mut().take();
         let complete = whole || body.is_end();
         for i in 0..route.mirrors.len() {
-            mirror(x, route, i, copy.as_deref(), complete, production);
+            mirror(x, (route, prefix), i, copy.as_deref(), complete, production);
         }
     }
     result
+}
+
+/// Answers with a redirect.
+async fn elsewhere(
+    x: &Exchange<'_>,
+    redirect: &Redirect,
+    route: &Route,
+    prefix: &str,
+    reply: &mut Reply<'_>,
+) -> Result<Served, Failure> {
+    let (status, location) = location(redirect, x.request, prefix, x.conn.tls, x.listener.port());
+    own(x, reply, status, vec![("location", location)], b"", route).await
 }

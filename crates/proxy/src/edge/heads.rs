@@ -14,7 +14,7 @@ impl Job<'_> {
         let request = self.x.request;
         out.extend_from_slice(request.method());
         out.push(b' ');
-        match self.route.rewritten(request, self.prefix) {
+        match self.target.rewritten(request, self.prefix) {
             Some(target) => out.extend_from_slice(&target),
             None => {
                 // A target without a path, `http://host?query`, has one here.
@@ -44,7 +44,7 @@ impl Job<'_> {
     /// The request's head for HTTP/2.
     pub(super) fn request_two(&self, purpose: &Purpose<'_>) -> Result<http::Request<()>, &'static str> {
         let request = self.x.request;
-        let target = self.route.rewritten(request, self.prefix).unwrap_or_else(|| request.target().to_vec());
+        let target = self.target.rewritten(request, self.prefix).unwrap_or_else(|| request.target().to_vec());
         let target: &[u8] = if target.is_empty() { b"/" } else { &target };
         let scheme = if self.target.pool.connector.is_tls() { "https" } else { "http" };
         let uri = http::Uri::builder().scheme(scheme).authority(self.host()).path_and_query(target).build();
@@ -68,15 +68,7 @@ impl Job<'_> {
     }
 
     fn host(&self) -> &[u8] {
-        let rewritten = self
-            .route
-            .config
-            .filters
-            .rewrite
-            .as_ref()
-            .and_then(|r| r.host.as_deref())
-            .or_else(|| self.target.request_edits.sets("host"));
-        match rewritten {
+        match self.target.host().or_else(|| self.target.request_edits.sets("host")) {
             Some(host) => host.as_bytes(),
             // HTTP/1.0 needs none.
             None if self.route.config.preserve_host && !self.x.request.host.is_empty() => {

@@ -21,7 +21,7 @@ const COPIES: u64 = 256;
 /// Sends a copy to a mirror, beside everything: production's answer is under way or gone already.
 pub(super) fn mirror(
     x: &Exchange<'_>,
-    route: &Arc<Route>,
+    (route, prefix): (&Arc<Route>, &str),
     index: usize,
     copy: Option<&[u8]>,
     complete: bool,
@@ -46,21 +46,15 @@ pub(super) fn mirror(
     let mut request = x.request.duplicate();
     request.framing = if bodiless { Framing::None } else { Framing::Length(body.len() as u64) };
     let (conn, site, listener, client) = (Rc::clone(x.conn), Arc::clone(x.site), Arc::clone(x.listener), x.client);
-    let route = Arc::clone(route);
+    let (route, prefix) = (Arc::clone(route), prefix.to_owned());
     tokio::task::spawn_local(async move {
         let mirror = &route.mirrors[index];
         let (deadline, tally) = (upstream::deadline(), Tally::default());
         let x = Exchange::new((&conn, &site, &listener), &deadline, &request, client, &tally);
-        let target = Target {
-            pool: Arc::clone(&mirror.pool),
-            weight: 1,
-            status: None,
-            request_edits: crate::site::Edits::new(&[&route.config.filters.request_headers]),
-            response_edits: crate::site::Edits::default(),
-        };
+        let target = Target::of_copies(&route, &mirror.pool);
         let started = Instant::now();
         let mut body = if body.is_empty() { BodyIn::End } else { BodyIn::Memory(body) };
-        let result = forward(&x, &route, "", &target, &mut body, &mut Reply::Nobody, &mut Purpose::Plain).await;
+        let result = forward(&x, &route, &prefix, &target, &mut body, &mut Reply::Nobody, &mut Purpose::Plain).await;
         let status = if result.is_ok() { tally.status.get() } else { 0 };
         mirror.comparison.active.fetch_sub(1, Ordering::Relaxed);
         if mirror.config.compare {

@@ -1,5 +1,6 @@
 //! A configuration at work: what was read, compiled for use by every request.
 
+pub mod cors;
 mod headers;
 mod matching;
 mod route;
@@ -20,7 +21,7 @@ use crate::tls::{self, Certificates};
 
 pub use headers::{Edits, Sink, write_edited};
 pub use matching::Found;
-pub use route::{Mirror, Route, Target, key_of};
+pub use route::{Mirror, Route, Target, key_of, location};
 
 /// Everything that serving needs. Requests hold the one they began with.
 pub struct Site {

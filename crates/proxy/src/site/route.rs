@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::cors;
 use super::headers::Edits;
 use crate::cache::Cache;
-use crate::config::{self, HeaderEdit, Key, PathRewrite};
+use crate::config::{self, HeaderEdit, Key, PathRewrite, Redirect, Rewrite};
 use crate::http1::Request;
 use crate::metrics::RouteMetrics;
 use crate::pool::Pool;
@@ -43,6 +44,10 @@ pub struct Target {
     pub request_edits: Edits,
     /// Edits of responses.
     pub response_edits: Edits,
+    /// Answered with a redirect.
+    pub redirect: Option<Redirect>,
+    /// What is passed on instead of what was asked for.
+    rewrite: Rewrite,
 }
 
 /// A copy for another pool.
@@ -65,6 +70,7 @@ impl Route {
         known: Option<&Arc<Self>>,
     ) -> Arc<Self> {
         let filters = &config.filters;
+        let cors = filters.cors.as_ref().map_or_else(HeaderEdit::default, |_| cors::edit());
         let targets: Vec<Target> = config
             .to
             .iter()
@@ -74,12 +80,16 @@ impl Route {
                     Some(_) => Pool::new(config::Pool::default(), None).ok()?,
                     None => Arc::clone(pools.get(&target.pool)?),
                 };
+                let (own, all) =
+                    (target.rewrite.clone().unwrap_or_default(), filters.rewrite.clone().unwrap_or_default());
                 Some(Target {
+                    redirect: target.redirect.clone(),
+                    rewrite: Rewrite { host: own.host.or(all.host), path: own.path.or(all.path) },
                     pool,
                     weight: u64::from(target.weight),
                     status: target.status,
                     request_edits: Edits::new(&[&filters.request_headers, &target.request_headers]),
-                    response_edits: Edits::new(&[&filters.response_headers, &target.response_headers]),
+                    response_edits: Edits::new(&[&cors, &filters.response_headers, &target.response_headers]),
                 })
             })
             .collect();
@@ -97,7 +107,7 @@ impl Route {
             mirrors,
             cache: config.cache.as_ref().and_then(|name| caches.get(name).cloned()),
             metrics: known.map_or_else(Arc::default, |k| Arc::clone(&k.metrics)),
-            response_edits: Edits::new(&[&filters.response_headers, &HeaderEdit::default()]),
+            response_edits: Edits::new(&[&cors, &filters.response_headers]),
             name,
             config: config.clone(),
         })
@@ -130,35 +140,54 @@ impl Route {
             here
         })
     }
+}
 
+impl Target {
     /// Path and query as they are passed on; `None`: unchanged.
     pub fn rewritten(&self, request: &Request, prefix: &str) -> Option<Vec<u8>> {
-        let path = self.config.filters.rewrite.as_ref()?.path.as_ref()?;
-        Some(rewrite(path, request, prefix))
+        Some(rewrite(self.rewrite.path.as_ref()?, request, prefix))
     }
 
-    /// Where a redirect leads.
-    pub fn redirect(&self, request: &Request, prefix: &str, tls: bool, port: u16) -> Option<(u16, Vec<u8>)> {
-        let redirect = self.config.filters.redirect.as_ref()?;
-        let scheme = redirect.scheme.as_deref().unwrap_or(if tls { "https" } else { "http" });
-        let mut location = format!("{scheme}://").into_bytes();
-        match &redirect.host {
-            Some(host) => location.extend_from_slice(host.as_bytes()),
-            None => location.extend_from_slice(request.hostname()),
+    /// Where a route's copies for a pool go: as its requests do, if not for a target of its own.
+    pub fn of_copies(route: &Route, pool: &Arc<Pool>) -> Self {
+        let filters = &route.config.filters;
+        Self {
+            pool: Arc::clone(pool),
+            weight: 1,
+            status: None,
+            request_edits: Edits::new(&[&filters.request_headers]),
+            response_edits: Edits::default(),
+            redirect: None,
+            rewrite: filters.rewrite.clone().unwrap_or_default(),
         }
-        // Gateway API: a port that is not said is the scheme's own if the scheme is, else the listener's.
-        let own = if scheme == "https" { 443 } else { 80 };
-        let port = redirect.port.unwrap_or(if redirect.scheme.is_some() { own } else { port });
-        if port != own {
-            location.extend_from_slice(format!(":{port}").as_bytes());
-        }
-        match &redirect.path {
-            Some(path) => location.extend_from_slice(&rewrite(path, request, prefix)),
-            None if request.target().first() == Some(&b'/') => location.extend_from_slice(request.target()),
-            None => location.push(b'/'),
-        }
-        Some((redirect.status.unwrap_or(302), location))
     }
+
+    /// The host that is passed on, if it is another.
+    pub fn host(&self) -> Option<&str> {
+        self.rewrite.host.as_deref()
+    }
+}
+
+/// Where a redirect leads, and with which status.
+pub fn location(redirect: &Redirect, request: &Request, prefix: &str, tls: bool, port: u16) -> (u16, Vec<u8>) {
+    let scheme = redirect.scheme.as_deref().unwrap_or(if tls { "https" } else { "http" });
+    let mut location = format!("{scheme}://").into_bytes();
+    match &redirect.host {
+        Some(host) => location.extend_from_slice(host.as_bytes()),
+        None => location.extend_from_slice(request.hostname()),
+    }
+    // Gateway API: a port that is not said is the scheme's own if the scheme is, else the listener's.
+    let own = if scheme == "https" { 443 } else { 80 };
+    let port = redirect.port.unwrap_or(if redirect.scheme.is_some() { own } else { port });
+    if port != own {
+        location.extend_from_slice(format!(":{port}").as_bytes());
+    }
+    match &redirect.path {
+        Some(path) => location.extend_from_slice(&rewrite(path, request, prefix)),
+        None if request.target().first() == Some(&b'/') => location.extend_from_slice(request.target()),
+        None => location.push(b'/'),
+    }
+    (redirect.status.unwrap_or(302), location)
 }
 
 fn rewrite(path: &PathRewrite, request: &Request, prefix: &str) -> Vec<u8> {
