@@ -297,7 +297,7 @@ types! {
     pub struct HTTPRouteFilter {
         /// Which filter.
         #[serde(rename = "type")]
-        pub type_: String = ["enum" = ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite", "ExtensionRef"]],
+        pub type_: String = ["enum" = ["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror", "RequestRedirect", "URLRewrite", "ExtensionRef", "CORS"]],
         /// Changes headers of requests.
         pub request_header_modifier?: HTTPHeaderFilter,
         /// Changes headers of answers.
@@ -311,6 +311,24 @@ types! {
         pub url_rewrite?: HTTPURLRewriteFilter,
         /// A filter of another kind.
         pub extension_ref?: LocalReference,
+        /// Lets pages of other origins read the answers.
+        pub cors?: HTTPCORSFilter,
+    }
+
+    /// HTTPCORSFilter answers preflight requests and tells browsers which pages of other origins may read answers.
+    pub struct HTTPCORSFilter {
+        /// scheme://host[:port], where a star stands for any labels; a star alone is every origin.
+        pub allow_origins?: Vec<String>,
+        /// Whether requests may carry cookies and the like.
+        pub allow_credentials?: bool,
+        /// Which methods; a star is all.
+        pub allow_methods?: Vec<String>,
+        /// Which headers requests may carry; a star is all.
+        pub allow_headers?: Vec<String>,
+        /// Which headers of answers pages may read.
+        pub expose_headers?: Vec<String>,
+        /// For how many seconds browsers keep the answer to a preflight request.
+        pub max_age?: i32 = ["default" = 5, "minimum" = 1],
     }
 
     /// HTTPHeaderFilter changes headers.

@@ -14,7 +14,7 @@ use k8s_openapi::api::{
 };
 use kube::{Client, Resource, ResourceExt};
 use parking_lot::{Mutex, RwLock};
-use proxy::config::{Discovery, Duration, Endpoint, Pool};
+use proxy::config::{Discovery, Duration, Endpoint, HttpVersion, Pool};
 use tokio::{sync::OnceCell, task::JoinSet};
 
 use crate::{MANAGER, Settings};
@@ -271,6 +271,17 @@ impl Watched {
             return Ok(Reach::Name(format!("{host}:{target}")));
         }
         Ok(Reach::One(format!("{host}:{port}")))
+    }
+
+    /// What the pods behind a port of a Service speak, as its `appProtocol` says (KEP-3726): HTTP/1.1 unless it is `kubernetes.io/h2c`.
+    pub fn speaks(&self, namespace: &str, service: &str, port: i32) -> HttpVersion {
+        let service = self.services.get(&Key::new(namespace, service));
+        let ports = service.as_ref().and_then(|s| s.spec.as_ref()?.ports.as_ref());
+        let of_port = ports.and_then(|ports| ports.iter().find(|p| p.port == port));
+        match of_port.and_then(|p| p.app_protocol.as_deref()) {
+            Some("kubernetes.io/h2c") => HttpVersion::Http2,
+            _ => HttpVersion::Http1,
+        }
     }
 
     /// The number of the port of that name.

@@ -326,6 +326,7 @@ fn route(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
                 "RequestMirror" => "requestMirror",
                 "RequestRedirect" => "requestRedirect",
                 "URLRewrite" => "urlRewrite",
+                "CORS" => "cors",
                 _ => "extensionRef",
             };
             if get(filter, field).is_none() {

@@ -113,8 +113,45 @@ pub fn serve(inputs: &Inputs<'_>, building: &mut Building, model: &mut Model) {
         for route in routes.iter().filter(|route| route.metadata.deletion_timestamp.is_none()) {
             attach(inputs, building, model, &gateway, route, &mut listeners);
         }
+        fence(building, &gateway, &listeners);
         model.gateways.push(GatewaySaid { key, listeners, refused });
     }
+}
+
+/// A request belongs to the listener with the narrowest host that fits, even if no route of that one wants it.
+fn fence(building: &mut Building, gateway: &Gateway, said: &[ListenerSaid]) {
+    let open = || gateway.spec.listeners.iter().zip(said).filter(|(_, said)| said.open).map(|(listener, _)| listener);
+    for listener in open() {
+        let beside = open().any(|other| other.port == listener.port && other.name != listener.name);
+        let host = listener.hostname.as_deref().unwrap_or_default();
+        if beside
+            && !host.is_empty()
+            && let Some(open) = building.open(Some(&Key::of(gateway)), listener.port, listener.protocol == "HTTPS")
+        {
+            open.fences.push(host.to_owned());
+        }
+    }
+}
+
+/// Takes out the hosts that are another, narrower listener's. `None` if none is left.
+fn left(hosts: Vec<String>, listener: &Listener, all: &[Listener]) -> Option<Vec<String>> {
+    let host = |one: &Listener| one.hostname.clone().unwrap_or_default();
+    let own = host(listener);
+    let narrower_than_own = |theirs: &str| match own.as_str() {
+        "" => !theirs.is_empty(),
+        own => theirs != own && narrower(own, theirs).as_deref() == Some(theirs),
+    };
+    let taken = |name: &String| {
+        all.iter()
+            .filter(|other| other.port == listener.port && other.name != listener.name)
+            .map(host)
+            .any(|theirs| narrower_than_own(&theirs) && narrower(&theirs, name).as_deref() == Some(name.as_str()))
+    };
+    if hosts.is_empty() {
+        return Some(hosts);
+    }
+    let left: Vec<String> = hosts.into_iter().filter(|name| !taken(name)).collect();
+    (!left.is_empty()).then_some(left)
 }
 
 /// Why a Gateway can't be served whatever its listeners are.
@@ -292,7 +329,7 @@ fn attach(
                     continue;
                 }
             };
-            let made = routes::translate(inputs, building, route, &hosts);
+            let mut made = routes::translate(inputs, building, route, &hosts);
             accepted = made.accepted();
             partly = made.partly_invalid();
             if let Some(wrong) = made.unresolved {
@@ -306,7 +343,9 @@ fn attach(
             said.attached += 1;
             if said.open
                 && let Some(open) = building.open(Some(&ours), listener.port, listener.protocol == "HTTPS")
+                && let Some(hosts) = left(hosts, listener, &gateway.spec.listeners)
             {
+                made.routes.iter_mut().for_each(|made| made.hosts.clone_from(&hosts));
                 open.routes.extend(made.routes);
             }
         }

@@ -188,6 +188,7 @@ async fn reconcile(edge: Edge, key: Key) -> Result<(), Error> {
         reach: &|namespace: &str, service: &str, port: i32| {
             watched.reach(edge.world.settings(), namespace, service, port)
         },
+        speaks: &|namespace: &str, service: &str, port: i32| watched.speaks(namespace, service, port),
         port_named: &|namespace: &str, service: &str, port: &str| watched.port_named(namespace, service, port),
         on_nodes: &|port| settings.on_nodes(port),
         own_ports: edge.own_ports(watched),

@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 };
 use kube::Resource;
 use pattern_kinds::gateway::{Gateway, GatewayClass, HTTPRoute, ReferenceGrant};
-use proxy::config::{Certificate, Config, Filters, Listener, Pool, Respond, Route, Target, Tls};
+use proxy::config::{Certificate, Config, Filters, HttpVersion, Listener, Pool, Respond, Route, Target, Tls};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
@@ -34,6 +34,8 @@ pub struct Inputs<'a> {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     pub secret: &'a (dyn Fn(&Key) -> Option<Arc<Secret>> + Sync),
     pub reach: &'a (dyn Fn(&str, &str, i32) -> Result<Reach, Missing> + Sync),
+    /// What the pods behind a port of a Service speak.
+    pub speaks: &'a (dyn Fn(&str, &str, i32) -> HttpVersion + Sync),
     pub port_named: &'a (dyn Fn(&str, &str, &str) -> Option<i32> + Sync),
     /// Whether a port of the nodes leads to the Gateways that have it, besides their own addresses.
     pub on_nodes: &'a (dyn Fn(i32) -> bool + Sync),
@@ -80,6 +82,8 @@ pub struct Open {
     /// Whether TLS is ended there.
     pub tls: bool,
     pub routes: Vec<Route>,
+    /// Hosts of listeners beside others: what no route of theirs matches is not for a listener of a wider host.
+    pub fences: Vec<String>,
     pub certificates: Vec<Certificate>,
 }
 
@@ -189,6 +193,11 @@ fn address(port: i32) -> String {
 /// The proxies' listener at `port` for those who ask for port `asked` of these.
 fn listener(port: i32, asked: i32, of: &[&Open]) -> Listener {
     let mut routes: Vec<Route> = of.iter().flat_map(|open| open.routes.iter().cloned()).collect();
+    let fences: Vec<String> = of.iter().flat_map(|open| open.fences.iter().cloned()).collect();
+    if !fences.is_empty() {
+        // Behind all routes of these hosts, since equals keep their order.
+        routes.push(Route { hosts: fences, ..nothing_here() });
+    }
     if routes.is_empty() {
         routes.push(nothing_here());
     }
@@ -256,7 +265,7 @@ impl Building {
     ) -> (Target, Option<Missing>) {
         let name = format!("{namespace}/{service}:{port}");
         let (pool, missing) = match (inputs.reach)(namespace, service, port) {
-            Ok(reach) => (reach.pool(&name), None),
+            Ok(reach) => (Pool { http: (inputs.speaks)(namespace, service, port), ..reach.pool(&name) }, None),
             Err(error) => (Pool { name: name.clone(), ..Default::default() }, Some(error)),
         };
         self.pools.entry(name.clone()).or_insert(pool);

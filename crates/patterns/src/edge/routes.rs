@@ -8,8 +8,8 @@ use pattern_kinds::gateway::{
     HTTPValueMatch, ParentReference, RouteParentStatus, RouteStatus,
 };
 use proxy::config::{
-    Config, Duration, Filters, HeaderEdit, HeaderMatch, HeaderValue, Listener, Match, Mirror, PathMatch, PathRewrite,
-    Pool, Redirect, Rewrite, Route, Target,
+    Config, Cors, Duration, Filters, HeaderEdit, HeaderMatch, HeaderValue, Listener, Match, Mirror, PathMatch,
+    PathRewrite, Pool, Redirect, Rewrite, Route, Target,
 };
 
 use super::{
@@ -22,11 +22,23 @@ use crate::conditions::{Said, conditions};
 /// What is served, by the names of the Gateway API's conformance tests, sorted.
 pub const FEATURES: &[&str] = &[
     "Gateway",
+    "GatewayHTTPListenerIsolation",
+    "GatewayPort8080",
     "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendProtocolH2C",
+    "HTTPRouteBackendProtocolWebSocket",
     "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendRequestRedirect",
     "HTTPRouteBackendTimeout",
+    "HTTPRouteBackendURLRewrite",
+    "HTTPRouteCORS",
     "HTTPRouteHostRewrite",
     "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
     "HTTPRoutePathRedirect",
     "HTTPRoutePathRewrite",
     "HTTPRoutePortRedirect",
@@ -117,6 +129,7 @@ pub fn translate(inputs: &Inputs<'_>, building: &mut Building, route: &HTTPRoute
         .enumerate()
         .map(|(i, rule)| {
             let mut out = Route { name: name.clone(), hosts: hosts.to_vec(), ..Default::default() };
+            let mut unserved = None;
             out.matches = rule.matches.iter().flatten().map(matching).collect();
             out.filters = filters(inputs, building, &namespace, rule.filters.iter().flatten(), &mut wrong);
             let timeouts = rule.timeouts.as_ref();
@@ -146,13 +159,22 @@ pub fn translate(inputs: &Inputs<'_>, building: &mut Building, route: &HTTPRoute
                 let own = filters(inputs, building, &namespace, backend.filters.iter().flatten(), &mut wrong);
                 target.request_headers = own.request_headers;
                 target.response_headers = own.response_headers;
+                target.redirect = own.redirect;
+                target.rewrite = own.rewrite;
+                if own.cors.is_some() || !own.mirrors.is_empty() {
+                    unserved =
+                        Some(format!("CORS and mirrors are for whole rules, not for backend {} alone", backend.name));
+                }
+                if own.respond.is_some() {
+                    target = Target { weight: target.weight, status: Some(500), ..Default::default() };
+                }
                 out.to.push(target);
             }
             // Without a backend it is the same.
             if out.to.is_empty() && out.filters.redirect.is_none() {
                 out.filters.respond = Some(answer(500));
             }
-            if let Err(why) = sound(&out) {
+            if let Some(why) = unserved.or_else(|| sound(&out).err()) {
                 let (rules, _) = invalid.get_or_insert((0, format!("rules[{i}]: {why}")));
                 *rules += 1;
                 out = refused(out);
@@ -279,6 +301,17 @@ fn filters<'a>(
         }
         if let Some(rewrite) = &filter.url_rewrite {
             out.rewrite = Some(Rewrite { host: rewrite.hostname.clone(), path: rewrite.path.as_ref().map(path) });
+        }
+        if let Some(cors) = &filter.cors {
+            let list = |all: &Option<Vec<String>>| all.clone().unwrap_or_default();
+            out.cors = Some(Cors {
+                origins: list(&cors.allow_origins),
+                credentials: cors.allow_credentials.unwrap_or_default(),
+                methods: list(&cors.allow_methods),
+                headers: list(&cors.allow_headers),
+                expose: list(&cors.expose_headers),
+                max_age: Duration::seconds(u64::try_from(cors.max_age.unwrap_or(5)).unwrap_or_default()),
+            });
         }
         if filter.extension_ref.is_some() {
             wrong.get_or_insert(Said::no("ResolvedRefs", "InvalidKind", "there are no filters of other kinds"));

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use controllers::queue::Key;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use proxy::config::{PathMatch, check};
+use proxy::config::{HttpVersion, PathMatch, check};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -69,6 +69,7 @@ impl World {
             namespaces: BTreeMap::from([("b".into(), BTreeMap::from([("team".into(), "web".into())]))]),
             secret: &secret,
             reach: &reach,
+            speaks: &|_, service, _| if service == "grpc" { HttpVersion::Http2 } else { HttpVersion::Http1 },
             port_named: &port_named,
             on_nodes: &|port| port != 22,
             own_ports: self.own_ports.clone(),
@@ -429,4 +430,85 @@ fn a_gateways_service_bears_what_it_is_given_but_nothing_in_our_name() {
     );
     let service = serde_json::from_value(service).expect("a Service");
     assert_eq!(deploy::gateway_of(&service), Some(Key::new("a", "one")));
+}
+
+#[test]
+fn a_request_belongs_to_the_listener_with_the_narrowest_host_alone() {
+    let listener = |name: &str, host: &str| json!({"name": name, "port": 80, "protocol": "HTTP", "hostname": host});
+    let to = |name: &str, listener: &str, hosts: Value| {
+        let mut object =
+            route("a", json!({"hostnames": hosts, "rules": [{"backendRefs": [{"name": name, "port": 80}]}]}));
+        object["metadata"]["name"] = name.into();
+        object["spec"]["parentRefs"][0]["sectionName"] = listener.into();
+        object
+    };
+    let world = World {
+        gateways: vec![gateway(json!([
+            {"name": "any", "port": 80, "protocol": "HTTP"},
+            listener("wide", "*.example.com"),
+            listener("narrow", "a.example.com"),
+        ]))],
+        routes: vec![
+            to("one", "any", json!([])),
+            to("two", "wide", json!(["a.example.com", "b.example.com"])),
+            to("three", "any", json!(["c.example.com"])),
+        ],
+        ..Default::default()
+    };
+    let model = world.model();
+    check(&model.config).expect("it is a sound configuration");
+    let routes = &model.config.listeners[0].routes;
+    let hosts: Vec<(&str, Vec<&str>)> =
+        routes.iter().map(|r| (r.name.as_str(), r.hosts.iter().map(String::as_str).collect())).collect();
+    assert_eq!(
+        hosts,
+        [("a/one", vec![]), ("a/two", vec!["b.example.com"]), ("", vec!["*.example.com", "a.example.com"])],
+        "what is another listener's is not here, and the last answers for what nobody wants"
+    );
+    assert_eq!(routes[2].filters.respond.as_ref().map(|r| r.status), Some(404));
+}
+
+#[test]
+fn a_backend_is_spoken_to_as_its_service_says_and_other_origins_are_told_what_the_filter_says() {
+    let world = World {
+        gateways: vec![gateway(json!([{"name": "http", "port": 80, "protocol": "HTTP"}]))],
+        routes: vec![route(
+            "a",
+            json!({"rules": [{
+                "filters": [{"type": "CORS", "cors": {"allowOrigins": ["https://*.example.com"], "allowMethods": ["*"], "maxAge": 60}}],
+                "backendRefs": [{"name": "grpc", "port": 80}, {"name": "web", "port": 80}],
+            }]}),
+        )],
+        ..Default::default()
+    };
+    let model = world.model();
+    check(&model.config).expect("it is a sound configuration");
+    let spoken: Vec<_> = model.config.pools.iter().map(|p| (p.name.as_str(), p.http)).collect();
+    assert_eq!(spoken, [("a/grpc:80", HttpVersion::Http2), ("a/web:80", HttpVersion::Http1)]);
+    let cors = model.config.listeners[0].routes[0].filters.cors.as_ref().expect("it is there");
+    assert_eq!((&cors.origins[..], &cors.methods[..]), (&["https://*.example.com".into()][..], &["*".into()][..]));
+    assert_eq!((cors.max_age.0.as_secs(), cors.credentials), (60, false));
+}
+
+#[test]
+fn a_backend_has_redirects_and_rewrites_of_its_own_and_what_is_for_whole_rules_is_refused() {
+    let with = |filter: Value| {
+        let backend = json!({"name": "web", "port": 80, "filters": [filter]});
+        World {
+            gateways: vec![gateway(json!([{"name": "http", "port": 80, "protocol": "HTTP"}]))],
+            routes: vec![route("a", json!({"rules": [{"backendRefs": [backend]}]}))],
+            ..Default::default()
+        }
+        .model()
+    };
+    let path = json!({"type": "ReplaceFullPath", "replaceFullPath": "/x"});
+    let model = with(json!({"type": "URLRewrite", "urlRewrite": {"hostname": "b.example", "path": path}}));
+    let target = &model.config.listeners[0].routes[0].to[0];
+    assert_eq!(target.rewrite.as_ref().and_then(|r| r.host.as_deref()), Some("b.example"));
+    let model = with(json!({"type": "RequestRedirect", "requestRedirect": {"path": path, "statusCode": 307}}));
+    let target = &model.config.listeners[0].routes[0].to[0];
+    assert_eq!(target.redirect.as_ref().and_then(|r| r.status), Some(307));
+    let model = with(json!({"type": "CORS", "cors": {"allowOrigins": ["*"]}}));
+    assert_eq!(said(&model, "a", "Accepted"), (Some(false), "UnsupportedValue"));
+    assert_eq!(model.config.listeners[0].routes[0].filters.respond.as_ref().map(|r| r.status), Some(500));
 }
