@@ -1,9 +1,9 @@
-//! Repositories of git: as contexts, and as what `ADD` adds. One commit's files are fetched, never its history.
+//! Repositories of git: as contexts, and as what `ADD` adds. One commit is fetched, never its history.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use git::{Oid, Remote, checkout};
+use git::{Found, Remote, checkout, keep};
 use http_ends::{Client, Names, Trust};
 
 /// No honest repository takes longer.
@@ -46,11 +46,12 @@ impl Repository {
         Some(Self { url, reference, directory: directory.trim_matches('/').to_owned() })
     }
 
-    /// Writes the files into `target`, which is made. Submodules are empty directories there.
+    /// Writes the files into `target`, which is made. Submodules are empty directories there. With `keep_git` a `.git`
+    /// of that commit lies beside them, unless a part is meant.
     ///
     /// # Errors
     /// In words for a user: the server's, or the disk's; a repository of more than `most` bytes.
-    pub async fn check_out(&self, target: &Path, most: u64) -> Result<CheckedOut, String> {
+    pub async fn check_out(&self, target: &Path, most: u64, keep_git: bool) -> Result<CheckedOut, String> {
         let failed = |error: &dyn std::fmt::Display| format!("failed to fetch {}: {error}", self.shown());
         if self.url.starts_with("git://") {
             return Err(failed(&"the git protocol is not spoken: use the repository's https address"));
@@ -58,13 +59,17 @@ impl Repository {
         let client = Client::new(Names::default(), Trust::System);
         let remote = Remote::new(client, &self.url, None, PATIENCE).map_err(|error| failed(&error))?;
         let reference = self.reference.as_deref().unwrap_or("HEAD");
-        let commit = remote.resolve(reference).await.map_err(|error| failed(&error))?;
+        let found = remote.find(reference).await.map_err(|error| failed(&error))?;
+        let commit = found.commit.to_string();
+        let whole = keep_git && self.directory.is_empty();
+        let wanted = found.tag.filter(|_| whole).unwrap_or(found.commit);
         std::fs::create_dir_all(target).map_err(|error| failed(&error))?;
-        let objects = remote.fetch(&commit, target, most).await.map_err(|error| failed(&error))?;
-        let (target, directory) = (target.join("files"), self.directory.clone());
-        let written = tokio::task::spawn_blocking(move || write(objects, &commit, &target, &directory)).await;
+        let objects = remote.fetch(&wanted, target, most).await.map_err(|error| failed(&error))?;
+        let (target, directory, url) = (target.join("files"), self.directory.clone(), remote.url().to_owned());
+        let origin = whole.then_some(url);
+        let written = tokio::task::spawn_blocking(move || write(objects, &found, &target, &directory, origin)).await;
         let directory = written.unwrap_or_else(|defect| Err(defect.to_string())).map_err(|error| failed(&error))?;
-        Ok(CheckedOut { directory, commit: commit.to_string() })
+        Ok(CheckedOut { directory, commit })
     }
 
     /// Its address without a password.
@@ -78,11 +83,15 @@ impl Repository {
 
 fn write(
     mut objects: Box<dyn git::Objects + Send>,
-    commit: &Oid,
+    found: &Found,
     target: &Path,
     directory: &str,
+    origin: Option<String>,
 ) -> Result<PathBuf, String> {
-    checkout(objects.as_mut(), commit, target).map_err(|error| error.to_string())?;
+    checkout(objects.as_mut(), &found.commit, target).map_err(|error| error.to_string())?;
+    if let Some(url) = origin {
+        keep(objects.as_mut(), found, &url, target).map_err(|error| error.to_string())?;
+    }
     // A link in it leads nowhere else.
     let meant = target.join(directory);
     let (all, found) = (target.canonicalize(), meant.canonicalize());
@@ -118,7 +127,7 @@ mod tests {
         let target = tempfile::tempdir().unwrap();
         let said = async |text: &str| {
             let repository = Repository::parse(text).unwrap();
-            repository.check_out(&target.path().join("x"), 1 << 20).await.unwrap_err()
+            repository.check_out(&target.path().join("x"), 1 << 20, false).await.unwrap_err()
         };
         assert!(said("git@host:a/b").await.contains("ssh, which is not spoken"));
         assert!(said("git://host/a").await.contains("the git protocol is not spoken"));

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// Directories within directories.
-const DEEPEST: usize = 256;
+pub(crate) const DEEPEST: usize = 256;
 
 /// Files that could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,6 @@ fn write_tree(pack: &mut dyn Objects, tree: &Oid, directory: &Path, depth: usize
     Ok(())
 }
 
-fn make(directory: &Path) -> Result<(), CheckoutError> {
+pub(crate) fn make(directory: &Path) -> Result<(), CheckoutError> {
     DirBuilder::new().mode(0o755).create(directory).map_err(|error| CheckoutError::Io(directory.to_owned(), error))
 }

@@ -12,7 +12,7 @@ use flate2::read::ZlibDecoder;
 use super::{
     object::{Kind, Oid},
     pack::{Objects, Pack, PackError},
-    remote::RemoteError,
+    remote::{Found, RemoteError, wanted},
 };
 
 /// A loose object has so many bytes at most.
@@ -47,46 +47,50 @@ impl Local {
         Ok(Self { directory })
     }
 
-    /// The commit that a branch, a tag, a whole reference, `HEAD` or an identity stands for.
+    /// What a branch, a tag, a whole reference, `HEAD` or an identity stands for.
     ///
     /// # Errors
     /// If the repository does not know it.
-    pub fn resolve(&self, reference: &str) -> Result<Oid, RemoteError> {
-        if let Ok(oid) = reference.parse() {
-            return Ok(oid);
+    pub fn find(&self, reference: &str) -> Result<Found, RemoteError> {
+        if let Ok(commit) = reference.parse() {
+            return Ok(Found { commit, name: None, tag: None });
         }
         // As on a server: the first of these that is there.
-        let names = [
-            reference.to_owned(),
-            format!("refs/tags/{reference}"),
-            format!("refs/heads/{reference}"),
-            format!("refs/{reference}"),
-        ];
-        let found = names.iter().filter(|name| is_reference(name)).find_map(|name| self.reference(name, 0));
-        let oid = found.ok_or_else(|| RemoteError::NoReference(reference.to_owned()))?;
+        let names = wanted(reference);
+        let mut found = names.iter().filter(|name| is_reference(name)).map(|name| (name, self.reference(name, 0)));
+        let (name, (oid, target)) = found
+            .find_map(|(name, found)| Some((name, found?)))
+            .ok_or_else(|| RemoteError::NoReference(reference.to_owned()))?;
+        let name = target.unwrap_or_else(|| name.clone());
         // An annotated tag stands for the commit that it was put on.
         let mut objects = self.objects()?;
-        let mut oid = oid;
-        while let Ok(tag) = objects.object(&oid, Kind::Tag) {
+        let mut commit = oid;
+        while let Ok(tag) = objects.object(&commit, Kind::Tag) {
             let target = tag.strip_prefix(b"object ").and_then(|rest| std::str::from_utf8(rest.get(..40)?).ok());
-            oid = target.and_then(|t| t.parse().ok()).ok_or(PackError::Damaged("a tag names nothing"))?;
+            commit = target.and_then(|t| t.parse().ok()).ok_or(PackError::Damaged("a tag names nothing"))?;
         }
-        Ok(oid)
+        Ok(Found { commit, name: Some(name), tag: Some(oid).filter(|tag| *tag != commit) })
     }
 
-    fn reference(&self, name: &str, hops: usize) -> Option<Oid> {
+    /// The object, and the reference that a symbolic one leads to.
+    fn reference(&self, name: &str, hops: usize) -> Option<(Oid, Option<String>)> {
         if hops > HOPS {
             return None;
         }
         if let Ok(text) = fs::read_to_string(self.directory.join(name)) {
             let text = text.trim_end();
             return match text.strip_prefix("ref: ") {
-                Some(other) => is_reference(other).then(|| self.reference(other, hops + 1))?,
-                None => text.parse().ok(),
+                Some(other) if is_reference(other) => {
+                    let (oid, further) = self.reference(other, hops + 1)?;
+                    Some((oid, further.or_else(|| Some(other.to_owned()))))
+                }
+                Some(_) => None,
+                None => Some((text.parse().ok()?, None)),
             };
         }
         let packed = fs::read_to_string(self.directory.join("packed-refs")).ok()?;
-        packed.lines().find_map(|line| line.split_once(' ').filter(|(_, n)| *n == name)?.0.parse().ok())
+        let oid = packed.lines().find_map(|line| line.split_once(' ').filter(|(_, n)| *n == name)?.0.parse().ok())?;
+        Some((oid, None))
     }
 
     /// Its objects, as they are now.
@@ -114,7 +118,7 @@ impl Local {
 }
 
 /// A name that leads nowhere else than below the repository.
-fn is_reference(name: &str) -> bool {
+pub(crate) fn is_reference(name: &str) -> bool {
     !name.starts_with('/') && !name.split('/').any(|part| part.is_empty() || part.starts_with('.'))
 }
 

@@ -136,6 +136,12 @@ pub fn commit_tree(commit: &[u8]) -> Result<Oid, ObjectError> {
     text.parse().map_err(|_| ObjectError::Commit)
 }
 
+/// Whether a commit has others before it.
+pub(crate) fn has_parent(commit: &[u8]) -> bool {
+    let head = commit.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    head.skip(1).any(|line| line.starts_with(b"parent "))
+}
+
 /// The entries of a tree, each with a name that is safe to create.
 ///
 /// # Errors

@@ -65,6 +65,27 @@ pub enum RemoteError {
     Ssh(String),
 }
 
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The commit.
+    pub commit: Oid,
+    /// The whole reference, as `refs/heads/main`; `None` for an identity.
+    pub name: Option<String>,
+    /// The annotated tag, where the reference is one.
+    pub tag: Option<Oid>,
+}
+
+/// The references that a name may mean, the likeliest first.
+pub(crate) fn wanted(reference: &str) -> [String; 4] {
+    [
+        reference.to_owned(),
+        format!("refs/tags/{reference}"),
+        format!("refs/heads/{reference}"),
+        format!("refs/{reference}"),
+    ]
+}
+
 /// `ssh://HOST/PATH`, and `USER@HOST:PATH` as scp writes it.
 fn is_ssh(url: &str) -> bool {
     match url.split_once("://") {
@@ -137,22 +158,25 @@ impl Remote {
     /// # Errors
     /// If the server does not know it.
     pub async fn resolve(&self, reference: &str) -> Result<Oid, RemoteError> {
+        Ok(self.find(reference).await?.commit)
+    }
+
+    /// What a branch, a tag, a whole reference, `HEAD` or an identity stands for.
+    ///
+    /// # Errors
+    /// If the server does not know it.
+    pub async fn find(&self, reference: &str) -> Result<Found, RemoteError> {
         if let Some(path) = self.local.clone() {
             let reference = reference.to_owned();
-            return blocking(move || Local::open(&path)?.resolve(&reference)).await;
+            return blocking(move || Local::open(&path)?.find(&reference)).await;
         }
-        if let Ok(oid) = reference.parse() {
-            return Ok(oid);
+        if let Ok(commit) = reference.parse() {
+            return Ok(Found { commit, name: None, tag: None });
         }
         self.greet().await?;
-        let wanted = [
-            reference.to_owned(),
-            format!("refs/tags/{reference}"),
-            format!("refs/heads/{reference}"),
-            format!("refs/{reference}"),
-        ];
+        let wanted = wanted(reference);
         let mut lines = vec![Some("command=ls-refs".to_owned()), Some("object-format=sha1".to_owned()), None];
-        lines.push(Some("peel".to_owned()));
+        lines.extend(["peel", "symrefs"].map(|option| Some(option.to_owned())));
         lines.extend(wanted.iter().map(|name| Some(format!("ref-prefix {name}"))));
         let answer = self.client.send(self.post(&lines)?, REFERENCES, self.deadline).await?;
         if !answer.status().is_success() {
@@ -160,7 +184,7 @@ impl Remote {
         }
         let mut packets = Packets::default();
         packets.add(answer.body());
-        let mut found: [Option<Oid>; 4] = [None; 4];
+        let mut found: [Option<Found>; 4] = [const { None }; 4];
         while let Some(Packet::Data(line)) = packets.take()? {
             let line = String::from_utf8_lossy(line);
             let line = line.trim_end();
@@ -169,16 +193,21 @@ impl Remote {
             }
             let mut words = line.split(' ');
             let (Some(oid), Some(name)) = (words.next(), words.next()) else { continue };
-            // An annotated tag stands for the commit that it was put on.
-            let oid = words.find_map(|word| word.strip_prefix("peeled:")).unwrap_or(oid);
-            if let Some(at) = wanted.iter().position(|wanted| wanted == name) {
-                found[at] = oid.parse().ok();
+            let Some(at) = wanted.iter().position(|wanted| wanted == name) else { continue };
+            let (mut peeled, mut target) = (None, name);
+            for word in words {
+                // An annotated tag stands for the commit that it was put on.
+                peeled = word.strip_prefix("peeled:").or(peeled);
+                target = word.strip_prefix("symref-target:").unwrap_or(target);
             }
+            let (Ok(oid), Ok(commit)) = (oid.parse(), peeled.unwrap_or(oid).parse()) else { continue };
+            found[at] = Some(Found { commit, name: Some(target.to_owned()), tag: peeled.map(|_| oid) });
         }
         found.into_iter().flatten().next().ok_or_else(|| RemoteError::NoReference(reference.to_owned()))
     }
 
-    /// A commit's objects, without its history. The pack lies in a file without a name in `directory`.
+    /// A commit's objects, or those of an annotated tag, without the history before. The pack lies in a file without a
+    /// name in `directory`.
     ///
     /// # Errors
     /// If the server does not have it, or the pack is damaged.
@@ -192,7 +221,7 @@ impl Remote {
             let commit = *commit;
             return blocking(move || {
                 let mut objects = Local::open(&path)?.objects()?;
-                objects.object(&commit, Kind::Commit)?;
+                objects.object(&commit, Kind::Commit).or_else(|_| objects.object(&commit, Kind::Tag))?;
                 Ok(Box::new(objects) as Box<dyn Objects + Send>)
             })
             .await;

@@ -92,14 +92,15 @@ impl Stage {
         let mut directories = Vec::new();
         for (source, repository) in found {
             let fail = |what: String| Kind::invalid(format!("ADD failed: {source}: {what}"));
-            if copying.keep_git {
-                return Err(
-                    fail("--keep-git-dir is not supported by this builder, which fetches no history".into()).into()
-                );
+            let expected = copying.checksum.take();
+            if let Some(sum) = expected.as_ref().filter(|sum| !sum.chars().all(|c| c.is_ascii_hexdigit())) {
+                let what = format!("invalid checksum {sum:?} for Git source, expected hex commit hash");
+                return Err(Kind::invalid(what).into());
             }
-            let files = repository.check_out(&self.work.scratch("git"), self.work.settings.max_bytes).await;
+            let place = self.work.scratch("git");
+            let files = repository.check_out(&place, self.work.settings.max_bytes, copying.keep_git).await;
             let files = files.map_err(fail)?;
-            if let Some(expected) = copying.checksum.take().filter(|expected| !files.commit.starts_with(expected)) {
+            if let Some(expected) = expected.filter(|expected| !files.commit.starts_with(expected)) {
                 let what = format!("expected checksum to match {expected}, got {}", files.commit);
                 return Err(Kind::invalid(what).into());
             }

@@ -59,6 +59,11 @@ pub(crate) enum Named {
     Input(String),
 }
 
+/// What Go's `strconv.ParseBool` takes for true.
+pub(crate) fn is_true(value: &str) -> bool {
+    matches!(value, "true" | "1" | "t" | "T" | "TRUE" | "True")
+}
+
 /// Reads them. Errors are words for the user.
 pub(crate) fn describe(request: &FrontendRequest) -> Result<Description, String> {
     if request.has_definition {

@@ -13,7 +13,7 @@ use builder::{Context, NamedContext, Repository};
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
 
-use super::attributes::{Description, Named};
+use super::attributes::{Description, Named, is_true};
 use super::failed::Failed;
 use crate::Inner;
 use crate::progress::Board;
@@ -268,7 +268,9 @@ impl Files<'_> {
         let task = self.board.task(task);
         let unknown = || Failed::words(format!("unknown build context {address}"));
         let repository = Repository::parse(address).ok_or_else(unknown)?;
-        match repository.check_out(&self.place.path().join(place), MAX_ARCHIVE).await {
+        let keep_git = self.description.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+        let keep_git = keep_git.is_some_and(|value| is_true(value));
+        match repository.check_out(&self.place.path().join(place), MAX_ARCHIVE, keep_git).await {
             Ok(files) => {
                 task.done();
                 Ok(files.directory)

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::attributes::is_true;
 use super::failed::Failed;
 use crate::session::{PieceWriter, Session, send_file};
 use crate::wire::Export;
@@ -49,7 +50,7 @@ pub(crate) fn sort(exports: &[Export], session: &Session, place: &TempDir) -> Re
     for (number, export) in exports.iter().enumerate() {
         let get = |key: &str| export.attributes.get(key).map(String::as_str).unwrap_or_default();
         let names = || get("name").split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned);
-        let flag = |key: &str| matches!(get(key), "true" | "1" | "t" | "T" | "TRUE" | "True");
+        let flag = |key: &str| is_true(get(key));
         let file = |sorted: &mut Exports| -> Box<dyn Write + Send> {
             let transfer = Transfer::default();
             sorted.files.push(transfer.clone());

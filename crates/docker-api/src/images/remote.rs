@@ -24,7 +24,8 @@ pub(super) enum Held {
 pub(super) async fn fetch(url: &str, scratch: &Path, request: &mut BuildRequest) -> Result<Held> {
     if let Some(repository) = Repository::parse(url) {
         let place = tempfile::tempdir_in(scratch)?;
-        let files = repository.check_out(&place.path().join("repository"), LIMIT).await;
+        // dockerd's context is the clone as it is.
+        let files = repository.check_out(&place.path().join("repository"), LIMIT, true).await;
         let files = files.map_err(|error| ApiError::internal(format!("error fetching: {error}")))?;
         request.context = Context::Directory(files.directory);
         return Ok(Held::Directory(place));

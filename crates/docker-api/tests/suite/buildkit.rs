@@ -430,6 +430,7 @@ fn repository(world: &World) -> String {
     git(&["add", "-A"]);
     git(&["commit", "-q", "-m", "one"]);
     git(&["tag", "v1"]);
+    git(&["tag", "-a", "told", "-m", "with words"]);
     std::fs::write(Path::new(&place).join("f"), "second\n").unwrap();
     git(&["commit", "-q", "-a", "-m", "two"]);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -505,4 +506,48 @@ fn a_repository_is_a_context_and_may_be_added() {
     let answer = ask(&world, &format!("POST /v1.41/build?t=classic&remote={url}%23v1 HTTP/1.1\r\nContent-Length: 0"));
     assert!(answer.contains("Successfully tagged classic:latest"), "{answer}");
     assert_eq!(world.docker(&["run", "--rm", "classic", "cat", "/f"]).ok(), "first");
+}
+
+#[test]
+fn a_repository_is_kept_with_its_files_where_that_is_asked_for() {
+    let world = World::new();
+    let url = repository(&world);
+    let dockerfile = format!(
+        "FROM scratch\nADD --keep-git-dir=true {url} /whole/\nADD --keep-git-dir --checksum=$SUM {url}#told /tag/\n\
+         ADD --keep-git-dir {url}#main:sub /part/\nADD --chown=7:8 --keep-git-dir {url}#v1 /owned/\n"
+    );
+    let origin = world.path("repository").display().to_string();
+    let git = |place: &str, args: &[&str]| {
+        let done = Command::new("git").args(["-c", "safe.directory=*", "-C", place]).args(args).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap().trim_end().to_owned()
+    };
+    let (first, second) = (git(&origin, &["rev-parse", "v1"]), git(&origin, &["rev-parse", "main"]));
+    let out = world.path("kept").display().to_string();
+    let files = context(&world, "keeping", &[("Dockerfile", &dockerfile.replace("$SUM", &first[..9]))]);
+    build(&world, &["-o", &out, &files]).ok();
+    for (place, commit, reference) in
+        [("whole", &second, "refs/heads/main"), ("tag", &first, "refs/tags/told"), ("owned", &first, "refs/tags/v1")]
+    {
+        let place = format!("{out}/{place}");
+        assert_eq!(git(&place, &["status", "--porcelain"]), "", "{place}");
+        assert_eq!(git(&place, &["log", "--format=%H"]), *commit);
+        assert_eq!(git(&place, &["config", "remote.origin.url"]), url);
+        assert_eq!(git(&place, &["for-each-ref", "--format=%(refname)"]), reference);
+        git(&place, &["fsck", "--strict"]);
+    }
+    assert_eq!(git(&format!("{out}/tag"), &["cat-file", "-t", "told"]), "tag");
+    assert_eq!(git(&format!("{out}/whole"), &["rev-parse", "--is-shallow-repository"]), "true");
+    // One commit more, without its history.
+    git(&format!("{out}/tag"), &["fetch", "-q", "--depth=1", "origin", "main"]);
+    assert!(!Path::new(&out).join("part/.git").exists(), "a part is no repository");
+    // The same commit is the same layer, whoever asks.
+    let said = build(&world, &["-o", &out, &files]).ok();
+    assert_eq!(said, "");
+    let context_files = ["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", "-f-", "-o", &out, &url];
+    let mut command = vec!["build", "--progress=plain"];
+    command.extend(context_files);
+    let built = world.docker_with(&command, b"FROM scratch\nCOPY . /context/\n");
+    assert_eq!(built.code, 0, "{built:?}");
+    assert_eq!(git(&format!("{out}/context"), &["status", "--porcelain"]), "");
 }
