@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::content::{Connection, Credentials, PullOptions, Reference, Secret};
+use engine::content::{Connection, Credentials, PullOptions, Reference, Secret, causes};
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 
@@ -81,7 +81,10 @@ impl Registry {
                 Err(Unauthorized::Refused(address))
             }
             Err(OciDistributionError::RequestError(error)) if error.status().is_none() => {
-                Err(Unauthorized::Unreachable(format!("Get \"{address}\": {}", causes(&error))))
+                Err(Unauthorized::Unreachable(match self.connection.explain(&error) {
+                    told if told.starts_with("Get ") => told,
+                    causes => format!("Get \"{address}\": {causes}"),
+                }))
             }
             Err(_) => Ok(()),
         }
@@ -124,21 +127,7 @@ impl Registry {
             OciDistributionError::UnauthorizedError { .. } => {
                 ApiError::new(http::StatusCode::UNAUTHORIZED, "unauthorized: authentication required")
             }
-            other => ApiError::internal(causes(other)),
+            other => ApiError::internal(self.connection.explain(other)),
         }
     }
-}
-
-/// An error with its causes.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

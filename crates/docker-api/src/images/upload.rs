@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use engine::content::{Content, Digest, Reference};
+use engine::content::{Content, Digest, Reference, causes};
 use futures::StreamExt;
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 use tokio_util::io::ReaderStream;
 
 use super::layers::layers;
-use super::registry::{PATIENCE, Registry, causes};
+use super::registry::{PATIENCE, Registry};
 use crate::error::{ApiError, Result};
 
 /// Tokens of registries live a minute at least (the token specification's default).
@@ -98,7 +98,8 @@ impl<'a> Uploads<'a> {
 
     async fn begin(&self, target: Url) -> Result<Response> {
         let request = self.authorized(self.http.post(target.clone()), &target).await?.header(CONTENT_LENGTH, 0);
-        self.registry.in_time(request.send()).await?.map_err(|error| ApiError::internal(causes(&error)))
+        let sent = self.registry.in_time(request.send()).await?;
+        sent.map_err(|error| ApiError::internal(self.registry.connection.explain(&error)))
     }
 
     /// Where an upload goes on.

@@ -33,6 +33,7 @@ pub struct Connection {
     read_timeout: Duration,
     /// The way to a registry that asks for a certificate of its clients.
     tunnel: Option<Tunnel>,
+    registry: String,
 }
 
 impl Connection {
@@ -88,7 +89,18 @@ impl Connection {
             config.no_proxy = Some("*,0.0.0.0/0,::/0".into());
         }
         let client = Client::try_from(config).map_err(|e| failed(registry, &e))?;
-        Ok(Self { client, scheme: if plain { "http" } else { "https" }, local, insecure, roots, read_timeout, tunnel })
+        let (scheme, registry) = (if plain { "http" } else { "https" }, registry.to_owned());
+        Ok(Self { client, scheme, local, insecure, roots, read_timeout, tunnel, registry })
+    }
+
+    /// Why a request of one of this connection's clients failed: where a certificate is shown, in the words of the
+    /// registry that did not take it.
+    #[must_use]
+    pub fn explain(&self, error: &dyn std::error::Error) -> String {
+        match self.tunnel.as_ref().and_then(Tunnel::failure) {
+            Some(reason) => format!("Get \"{}://{}/v2/\": {reason}", self.scheme, self.registry),
+            None => causes(error),
+        }
     }
 
     /// A client of the same kind for requests that the registry's own has no words for: mounts and uploads.
@@ -112,6 +124,21 @@ impl Connection {
         }
         builder.build().map_err(fail)
     }
+}
+
+/// An error with its causes, which is where the network's own words are.
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = inner.source();
+    }
+    text
 }
 
 fn failed(registry: &str, error: &dyn std::error::Error) -> ContentError {
@@ -268,6 +295,22 @@ mod tests {
         };
         assert_eq!(ask(directory.path()).await, (true, true));
         assert_eq!(ask(&directory.path().join("none")).await, (false, false), "without one nobody comes in");
+
+        // One of somebody else's authority: its user is told what the registry said.
+        let other = tempfile::tempdir().expect("a directory");
+        let made = rcgen::generate_simple_self_signed(["client".to_owned()]).expect("a certificate");
+        let write = |name: &str, text: String| std::fs::write(other.path().join(name), text).expect("written");
+        write("client.cert", made.cert.pem());
+        write("client.key", made.signing_key.serialize_pem());
+        let options = PullOptions::default();
+        let opened = Connection::open_with(&registry, &options, Duration::from_secs(20), other.path()).await;
+        let connection = opened.expect("a connection");
+        let image = oci_client::Reference::with_tag(registry.clone(), "app".into(), "1".into());
+        let anonymous = oci_client::secrets::RegistryAuth::Anonymous;
+        let refused = connection.client.fetch_manifest_digest(&image, &anonymous).await.expect_err("refused");
+        let told = connection.explain(&refused);
+        let start = format!("Get \"https://{registry}/v2/\": remote error: tls: ");
+        assert!(told.starts_with(&start), "{told}");
     }
 
     #[test]

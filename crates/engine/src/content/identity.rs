@@ -14,6 +14,7 @@ use std::{
 };
 
 use base64::Engine as _;
+use parking_lot::Mutex;
 use rustls::{
     ClientConfig, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, pem::PemObject},
@@ -73,6 +74,7 @@ pub(super) struct Tunnel {
     /// Who signed the certificate that it shows, PEM: for its client alone.
     pub authority: Vec<u8>,
     task: AbortHandle,
+    failure: Arc<Mutex<Option<String>>>,
 }
 
 impl Drop for Tunnel {
@@ -105,7 +107,9 @@ impl Tunnel {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let password = uuid::Uuid::new_v4().simple().to_string();
+        let failure = Arc::new(Mutex::new(None));
         let way = Arc::new(Way {
+            failure: failure.clone(),
             name: ServerName::try_from(host.to_owned()).map_err(|error| invalid(&error))?,
             target: authority(host, port),
             allowed: format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(format!("hythe:{password}"))),
@@ -125,7 +129,12 @@ impl Tunnel {
                 while clients.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address, password, authority: shown.cert.pem().into_bytes(), task: task.abort_handle() })
+        Ok(Self { address, password, authority: shown.cert.pem().into_bytes(), task: task.abort_handle(), failure })
+    }
+
+    /// Why the last connection failed, if one did since this was asked: its client was told nothing but that.
+    pub fn failure(&self) -> Option<String> {
+        self.failure.lock().take()
     }
 
     /// Its address for clients.
@@ -143,35 +152,47 @@ struct Way {
     allowed: String,
     inside: TlsAcceptor,
     outside: TlsConnector,
+    failure: Arc<Mutex<Option<String>>>,
 }
 
 impl Way {
     async fn serve(&self, mut client: TcpStream) -> io::Result<()> {
-        let head = timeout(ASKING, read_head(&mut client)).await??;
+        let mut answered = false;
+        let served = self.carry(&mut client, &mut answered).await;
+        // One that has only come to an end, as idle ones do, tells nothing.
+        if let Err(error) = &served
+            && error.get_ref().is_some()
+        {
+            // Known before the client learns that its connection is gone.
+            *self.failure.lock() = Some(words(error));
+        }
+        if served.is_err() && !answered {
+            let _ = client.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await;
+        }
+        served
+    }
+
+    /// `answered` tells whether the client was told that there is a way, or that there is none for it.
+    async fn carry(&self, client: &mut TcpStream, answered: &mut bool) -> io::Result<()> {
+        let head = timeout(ASKING, read_head(client)).await??;
         let Some(target) = asked(&head, &self.allowed) else {
+            *answered = true;
             return client.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await;
         };
-        let mut server = match timeout(CONNECTING, TcpStream::connect(target)).await.map_err(io::Error::from).flatten()
-        {
-            Ok(server) => server,
-            Err(error) => {
-                client.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await?;
-                return Err(error);
-            }
-        };
+        let late = |what: String| move |_| io::Error::new(io::ErrorKind::TimedOut, what);
+        let dial = |error: io::Error| io::Error::new(error.kind(), format!("dial tcp {target}: {error}"));
+        let server = timeout(CONNECTING, TcpStream::connect(target)).await;
+        let mut server = server.map_err(late(format!("dial tcp {target}: i/o timeout")))?.map_err(dial)?;
         let (_, _) = (client.set_nodelay(true), server.set_nodelay(true));
         let found = b"HTTP/1.1 200 OK\r\n\r\n";
         if target != self.target {
+            *answered = true;
             client.write_all(found).await?;
-            return copy_bidirectional(&mut client, &mut server).await.map(drop);
+            return copy_bidirectional(client, &mut server).await.map(drop);
         }
-        let mut server = match timeout(CONNECTING, self.outside.connect(self.name.clone(), server)).await? {
-            Ok(server) => server,
-            Err(error) => {
-                client.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await?;
-                return Err(error);
-            }
-        };
+        let server = timeout(CONNECTING, self.outside.connect(self.name.clone(), server)).await;
+        let mut server = server.map_err(late("net/http: TLS handshake timeout".into()))??;
+        *answered = true;
         client.write_all(found).await?;
         let mut client = self.inside.accept(client).await?;
         match copy_bidirectional(&mut client, &mut server).await {
@@ -179,6 +200,35 @@ impl Way {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
             other => other.map(drop),
         }
+    }
+}
+
+/// Why a connection failed, as dockerd's users know it.
+fn words(error: &io::Error) -> String {
+    use rustls::{AlertDescription as Alert, CertificateError, Error};
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::AlertReceived(alert)) => {
+            let said = match alert {
+                Alert::CertificateRequired => "certificate required".into(),
+                Alert::BadCertificate => "bad certificate".into(),
+                Alert::UnsupportedCertificate => "unsupported certificate".into(),
+                Alert::CertificateRevoked => "revoked certificate".into(),
+                Alert::CertificateExpired => "expired certificate".into(),
+                Alert::CertificateUnknown => "unknown certificate".into(),
+                Alert::UnknownCA => "unknown certificate authority".into(),
+                Alert::AccessDenied => "access denied".into(),
+                Alert::DecryptError => "error decrypting message".into(),
+                Alert::HandshakeFailure => "handshake failure".into(),
+                other => format!("{other:?}"),
+            };
+            format!("remote error: tls: {said}")
+        }
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "tls: failed to verify certificate: x509: certificate signed by unknown authority".into()
+        }
+        Some(Error::InvalidCertificate(other)) => format!("tls: failed to verify certificate: x509: {other}"),
+        Some(other) => format!("tls: {other}"),
+        None => error.to_string(),
     }
 }
 

@@ -50,7 +50,7 @@ pub use blobs::write_behind;
 pub use built_in::BuiltIn;
 pub use collect::Collected;
 pub use config::{Healthcheck, History, ImageConfig, ProcessConfig};
-pub use connection::{Connection, is_loopback};
+pub use connection::{Connection, causes, is_loopback};
 pub use digest::Digest;
 pub use error::ContentError;
 pub use images::Image;

@@ -449,7 +449,7 @@ impl Source {
             }
         }
         if let (Ok(()), Some(error)) = (&outcome, received.failure) {
-            outcome = Err(self.failed(deepest(&error)));
+            outcome = Err(self.failed(self.connection.explain(&error)));
         }
         Ok((ingest, outcome))
     }
@@ -512,20 +512,6 @@ impl Source {
             | OciDistributionError::ServerError { code: 401 | 403, .. } => return ContentError::Denied { reference },
             _ => {}
         }
-        self.failed(deepest(&error))
+        self.failed(self.connection.explain(&error))
     }
-}
-
-/// The message with its causes, which is where the network's own words are.
-fn deepest(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let words = inner.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = inner.source();
-    }
-    text
 }
