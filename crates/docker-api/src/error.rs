@@ -56,7 +56,14 @@ impl From<engine::Error> for ApiError {
             engine::Error::AlreadyExists { .. } | engine::Error::State { .. } => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        Self::new(status, error.to_string())
+        let message = match &error {
+            engine::Error::ShimStart { reason, .. } => format!(
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: {reason}: \
+                 unknown"
+            ),
+            other => other.to_string(),
+        };
+        Self::new(status, message)
     }
 }
 
@@ -95,6 +102,7 @@ impl From<NetworkError> for ApiError {
             NetworkError::AddressesExhausted(_) => {
                 Self::internal("no available IPv4 addresses on this network's address pools")
             }
+            NetworkError::AddressTaken(_) => Self::internal("Address already in use"),
             _ => Self::internal(error.to_string()),
         }
     }

@@ -13,7 +13,7 @@ use super::{accept, disks, mounts, random_id, shown, spec, users};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::http::{Call, Response, Version, created};
-use crate::networks::Driver;
+use crate::networks::{Driver, NetworkRecord, check_wishes};
 use crate::time;
 
 /// Makes a container.
@@ -117,7 +117,7 @@ fn links(daemon: &Daemon, host: &HostOptions) -> Result<()> {
     }
     for link in host.links.iter().flatten() {
         let name = link.split(':').next().unwrap_or_default();
-        let missing = |_| ApiError::bad(format!("could not get container for {name}"));
+        let missing = |error: ApiError| ApiError::bad(format!("could not get container for {name}: {}", error.message));
         let mut target = daemon.containers.find(name).map_err(missing)?;
         while let Some(other) = target.snapshot().host.network_mode.strip_prefix("container:") {
             target = daemon.containers.find(other).map_err(missing)?;
@@ -259,36 +259,24 @@ fn networks(
         return Ok(given);
     };
     host.network_mode.clone_from(&network.name);
-    let mut networks = BTreeMap::new();
-    let own = given
+    let mut all = BTreeMap::new();
+    let mut own = given
         .remove(&mode)
         .or_else(|| given.remove(&network.name))
         .or_else(|| given.remove("default"))
         .unwrap_or_default();
-    let wants_address = own.ipam_config.as_ref().is_some_and(|config| !config.ipv4_address.is_empty());
-    if wants_address && (!network.has_names() || !network.range_given) {
-        return Err(ApiError::bad(
-            "invalid config for network ".to_owned()
-                + &network.name
-                + ": invalid endpoint settings:\nuser specified IP address is supported only when connecting to networks \
-                   with user configured subnets",
-        ));
-    }
-    if own.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) && !network.has_names() {
-        return Err(ApiError::bad(format!(
-            "invalid config for network {}: invalid endpoint settings:\nnetwork-scoped aliases are only supported for \
-             user-defined networks",
-            network.name
-        )));
-    }
-    let mut own = own;
+    let check = |network: &NetworkRecord, endpoint: &super::options::Endpoint| {
+        check_wishes(network, endpoint)
+            .map_err(|error| ApiError::bad(format!("invalid config for network {}: {}", network.name, error.message)))
+    };
+    check(&network, &own)?;
     if network.has_names() {
         own.links = own.links.or_else(|| host.links.clone());
     }
-    networks.insert(network.name.clone(), own);
+    all.insert(network.name.clone(), own);
     for (name, endpoint) in given {
         let Ok(other) = daemon.networks.find(&name) else {
-            networks.insert(name, endpoint);
+            all.insert(name, endpoint);
             continue;
         };
         if other.driver != Driver::Bridge || network.driver != Driver::Bridge {
@@ -297,9 +285,10 @@ fn networks(
                 network.name
             )));
         }
-        networks.insert(other.name, endpoint);
+        check(&other, &endpoint)?;
+        all.insert(other.name, endpoint);
     }
-    Ok(networks)
+    Ok(all)
 }
 
 /// The image's own options as a container would have them; for `commit`.

@@ -127,7 +127,7 @@ fn network_settings(daemon: &Daemon, record: &Record, version: Version) -> Value
     json!({
         "Bridge": "",
         "SandboxID": if record.state.status.is_live() { record.id.as_str() } else { "" },
-        "SandboxKey": "",
+        "SandboxKey": daemon.networks.namespace(record).unwrap_or_default(),
         "Ports": ports,
         "HairpinMode": false,
         "LinkLocalIPv6Address": "",

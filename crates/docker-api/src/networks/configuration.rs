@@ -12,6 +12,8 @@ use crate::error::{ApiError, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Configuration {
+    #[serde(rename = "DisableIPv4")]
+    pub disable_ipv4: bool,
     #[serde(rename = "EnableIPv6")]
     pub enable_ipv6: bool,
     #[serde(rename = "IPAM")]
@@ -23,6 +25,9 @@ pub(crate) struct Configuration {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct Ipam {
+    /// None but `default` is served.
+    #[serde(skip_serializing)]
+    pub driver: String,
     pub config: Vec<IpamConfig>,
     pub options: BTreeMap<String, String>,
 }
@@ -57,8 +62,8 @@ pub(super) fn check_only(operators: bool, from: &str) -> Result<()> {
 
 /// The configuration of that name for a network whose request has no other.
 pub(super) fn take_from(networks: &Networks, from: &str, own: &Configuration) -> Result<Configuration> {
-    let Configuration { enable_ipv6, ipam, options, labels } = own;
-    if *enable_ipv6 || !labels.is_empty() || !ipam.options.is_empty() || !ipam.config.is_empty() {
+    let Configuration { disable_ipv4, enable_ipv6, ipam, options, labels } = own;
+    if *disable_ipv4 || *enable_ipv6 || !labels.is_empty() || !ipam.options.is_empty() || !ipam.config.is_empty() {
         return Err(ApiError::forbidden(
             "user specified configurations are not supported if the network depends on a configuration network",
         ));

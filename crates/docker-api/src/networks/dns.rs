@@ -29,7 +29,10 @@ pub(crate) struct Person {
     pub container: String,
     pub network: String,
     pub network_name: String,
+    /// Where its questions come from.
     pub ip: Ipv4Addr,
+    /// Whether others know that address, too: not in a network without IPv4.
+    pub shows_ip: bool,
     pub ipv6: Option<Ipv6Addr>,
     /// In lower case; the first is its own.
     pub names: Vec<String>,
@@ -59,7 +62,7 @@ impl Names {
     }
 
     /// The addresses of a name as the client sees it; `None` when nobody has the name.
-    fn lookup(&self, client: IpAddr, name: &str) -> Option<Vec<(Ipv4Addr, Option<Ipv6Addr>)>> {
+    fn lookup(&self, client: IpAddr, name: &str) -> Option<Vec<(Option<Ipv4Addr>, Option<Ipv6Addr>)>> {
         let people = self.0.read();
         // Whichever of its networks a name is of, the question comes by the first.
         let container = people.iter().find(|person| client == person.ip).map(|person| &person.container);
@@ -72,14 +75,19 @@ impl Names {
             let qualified = || person.names.iter().any(|own| format!("{own}.{}", person.network_name) == name);
             person.names.iter().any(|own| own == name) || qualified()
         };
-        let found: Vec<_> = people.iter().filter(named).map(|person| (person.ip, person.ipv6)).collect();
+        let found: Vec<_> =
+            people.iter().filter(named).map(|person| (person.shows_ip.then_some(person.ip), person.ipv6)).collect();
         (!found.is_empty()).then_some(found)
     }
 
-    fn reverse(&self, client: IpAddr, ip: Ipv4Addr) -> Option<String> {
+    fn reverse(&self, client: IpAddr, ip: IpAddr) -> Option<String> {
         let people = self.0.read();
         let networks = networks_of(&people, client);
-        let person = people.iter().find(|person| person.ip == ip && networks.contains(person.network.as_str()))?;
+        let has = |person: &&Person| match ip {
+            IpAddr::V4(ip) => person.shows_ip && person.ip == ip,
+            IpAddr::V6(ip) => person.ipv6 == Some(ip),
+        };
+        let person = people.iter().filter(has).find(|person| networks.contains(person.network.as_str()))?;
         Some(format!("{}.{}", person.names.first()?, person.network_name))
     }
 
@@ -179,7 +187,7 @@ async fn answer(query: &[u8], client: IpAddr, names: &Names, tcp: bool) -> Optio
     if let Some(addresses) = names.lookup(client, &question.name) {
         // A name exists, without records, for every type that it has none of.
         let records: Vec<(u16, Vec<u8>)> = match question.kind {
-            TYPE_A => addresses.iter().map(|(ip, _)| (TYPE_A, ip.octets().to_vec())).collect(),
+            TYPE_A => addresses.iter().filter_map(|(ip, _)| Some((TYPE_A, (*ip)?.octets().to_vec()))).collect(),
             TYPE_AAAA => addresses.iter().filter_map(|(_, ip)| Some((TYPE_AAAA, (*ip)?.octets().to_vec()))).collect(),
             _ => Vec::new(),
         };
@@ -300,12 +308,19 @@ fn encode_name(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// `2.0.18.172.in-addr.arpa` → 172.18.0.2.
-fn reverse_address(name: &str) -> Option<Ipv4Addr> {
+/// `2.0.18.172.in-addr.arpa` → 172.18.0.2, and 32 digits before `.ip6.arpa` likewise (RFC 3596).
+fn reverse_address(name: &str) -> Option<IpAddr> {
+    if let Some(digits) = name.strip_suffix(".ip6.arpa") {
+        let digits: Vec<&str> = digits.split('.').rev().collect();
+        if digits.len() != 32 || digits.iter().any(|digit| digit.len() != 1) {
+            return None;
+        }
+        return u128::from_str_radix(&digits.concat(), 16).ok().map(|bits| Ipv6Addr::from_bits(bits).into());
+    }
     let digits: Vec<u8> =
         name.strip_suffix(".in-addr.arpa")?.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
     let [d, c, b, a] = digits.try_into().ok()?;
-    Some(Ipv4Addr::new(a, b, c, d))
+    Some(Ipv4Addr::new(a, b, c, d).into())
 }
 
 #[cfg(test)]
@@ -326,6 +341,7 @@ mod tests {
             network: network.into(),
             network_name: network.into(),
             ip: Ipv4Addr::new(172, 18, 0, last),
+            shows_ip: true,
             ipv6: None,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             links: BTreeMap::new(),
@@ -385,7 +401,7 @@ mod tests {
         names.set(Person { ip: ip(18, 3), ..person("first", "one", 3, &["first"]) });
         names.set(Person { ip: ip(19, 3), ..person("first", "two", 3, &["first"]) });
         let client = IpAddr::from(ip(18, 2));
-        let found = |name| names.lookup(client, name).map(|found| found[0].0);
+        let found = |name| names.lookup(client, name).and_then(|found| found[0].0);
         assert_eq!((found("in-one"), found("in-two")), (Some(ip(18, 3)), Some(ip(19, 3))));
         names.forget("first", "one");
         assert_eq!((found("in-one"), found("in-two")), (None, Some(ip(19, 3))));
@@ -398,6 +414,13 @@ mod tests {
         let ip = reverse_address("2.0.18.172.in-addr.arpa").unwrap();
         assert_eq!(names.reverse(IpAddr::from([172, 18, 0, 2]), ip).unwrap(), "web.front");
         assert_eq!(names.reverse(IpAddr::from([172, 18, 0, 9]), ip), None);
+        let six: Ipv6Addr = "fd00::5".parse().unwrap();
+        names.set(Person { ipv6: Some(six), shows_ip: false, ..person("b", "front", 3, &["db"]) });
+        let told = format!("5{}.0.0.d.f.ip6.arpa", ".0".repeat(27));
+        let client = IpAddr::from([172, 18, 0, 2]);
+        assert_eq!(names.reverse(client, reverse_address(&told).unwrap()).unwrap(), "db.front");
+        assert_eq!(names.reverse(client, IpAddr::from([172, 18, 0, 3])), None, "nobody is shown that one");
+        assert_eq!(reverse_address("5.0.ip6.arpa"), None);
     }
 
     #[test]

@@ -57,7 +57,10 @@ pub(crate) fn attach(daemon: &Daemon, record: &Record) -> Result<Attached> {
         "none" => Ok(Attached::with(Namespace::New, named(daemon, record, "none"))),
         mode => match mode.strip_prefix("container:") {
             Some(other) => {
-                if daemon.containers.find(other)?.id == record.id {
+                let joined = daemon.containers.find(other).map_err(|error| {
+                    ApiError::internal(format!("joining network namespace of container: {}", error.message))
+                })?;
+                if joined.id == record.id {
                     return Err(ApiError::bad("cannot join own network"));
                 }
                 let other = running(daemon, other)?;
@@ -106,7 +109,12 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
     // takes its place.
     let is_asked =
         |network: &NetworkRecord| network.name == record.host.network_mode || network.id == record.host.network_mode;
-    order.sort_by_key(|network| (network.internal, Reverse(gw_priority(record, network)), !is_asked(network)));
+    order.sort_by_key(|network| {
+        (network.internal, network.without_ipv4, Reverse(gw_priority(record, network)), !is_asked(network))
+    });
+    if order.first().is_some_and(|network| network.without_ipv4) {
+        published.keep_ipv6();
+    }
     if order.first().is_some_and(|network| network.internal) {
         published.withdraw();
     }
@@ -128,9 +136,10 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
             .cloned()
             .unwrap_or_default();
         let host = daemon.networks.opened(network)?;
-        let fixed = fixed_address(&endpoint)?;
+        let fixed = fixed_address(network, &endpoint)?;
         let mac = record.macs.get(&network.name).map(|text| parse_mac(text)).transpose()?;
         let with = |ip| Addresses { ip, mac };
+        let first = index == 0;
         let interface = link::name(&endpoint)?.map_or_else(|| format!("eth{index}"), str::to_owned);
         let settings = link::settings(&endpoint, &interface)?;
         let ip = match index {
@@ -144,14 +153,21 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
             }
             _ => within(network, fixed, |address| host.join(&record.id, with(address), &path, &interface, false))?,
         };
-        let ipv6 = join_ipv6(daemon, network, &host, record, &endpoint, ip, (&path, index == 0))?;
+        // Everything of IPv6 goes by the first network that has it.
+        let leads_six = first || !order[..index].iter().any(|before| before.ipv6().is_some() && !before.internal);
+        let ipv6 = join_ipv6(daemon, network, &host, record, &endpoint, ip, (&path, leads_six))?;
         Network::tune(&path, settings)?;
         let endpoint = describe(network, endpoint, record, (ip, ipv6, mac), random_id());
         introduce(daemon, network, record, &endpoint, ip);
-        if index == 0 {
-            published.held.lead_to(ip);
+        if first {
+            match ipv6.filter(|_| network.without_ipv4) {
+                Some(ipv6) => published.held.lead_to(ipv6.into()),
+                None => published.held.lead_to(ip.into()),
+            }
         }
-        attached.addresses.push(ip.to_string());
+        if !network.without_ipv4 {
+            attached.addresses.push(ip.to_string());
+        }
         attached.addresses.extend(ipv6.map(|ipv6| ipv6.to_string()));
         attached.networks.insert(network.name.clone(), endpoint);
     }
@@ -169,12 +185,12 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
 /// nothing can lead there. `None` if it is in no network with names.
 pub(super) fn resolver(daemon: &Daemon, record: &Record, namespace: &Path) -> Option<Ipv4Addr> {
     let named = named_network(daemon, record)?;
-    let led = daemon.networks.opened(&named).and_then(|host| Ok(host.lead_resolver(namespace)?));
+    let led = daemon.networks.opened(&named).and_then(|host| Ok(host.lead_resolver(&record.id, namespace)?));
     match led {
         Ok(()) => Some(network::RESOLVER),
         Err(error) => {
             tracing::warn!(container = record.id, %error, "names are asked for at the gateway, not at 127.0.0.11");
-            named.gateway()
+            named.gateway().filter(|_| !named.without_ipv4)
         }
     }
 }
@@ -210,14 +226,14 @@ fn gw_priority(record: &Record, network: &NetworkRecord) -> i64 {
     endpoint.map_or(0, |endpoint| endpoint.gw_priority)
 }
 
-/// Of a container's networks that lead out, the one that does for it: with the highest priority, that of `--network`, or
+/// Of a container's networks that lead out, the one that does for it: one with IPv4, with the highest priority, that of `--network`, or
 /// the first by name. `but` is left out.
 fn way_out(daemon: &Daemon, record: &Record, but: Option<&NetworkRecord>) -> Option<NetworkRecord> {
     let networks = record.networks.keys().filter_map(|name| daemon.networks.find(name).ok());
     let networks = networks.filter(|network| !network.internal && but.is_none_or(|but| but.id != network.id));
     networks.min_by_key(|network| {
         let asked = record.host.network_mode == network.name;
-        (Reverse(gw_priority(record, network)), !asked, network.name.clone())
+        (network.without_ipv4, Reverse(gw_priority(record, network)), !asked, network.name.clone())
     })
 }
 
@@ -230,9 +246,10 @@ pub(crate) fn parse_mac(text: &str) -> Result<[u8; 6]> {
     bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(invalid)
 }
 
-fn fixed_address(endpoint: &Endpoint) -> Result<Option<Ipv4Addr>> {
+fn fixed_address(network: &NetworkRecord, endpoint: &Endpoint) -> Result<Option<Ipv4Addr>> {
     match endpoint.ipam_config.as_ref().map_or("", |config| config.ipv4_address.as_str()) {
         "" => Ok(None),
+        text if network.without_ipv4 => Err(ApiError::bad(format!("no configured subnet contains IP address {text}"))),
         text => text.parse().map(Some).map_err(|_| ApiError::bad(format!("invalid IPv4 address: {text}"))),
     }
 }
@@ -295,6 +312,9 @@ fn join_ipv6(
         }
     };
     host.join_ipv6(&record.id, address, ipv6, namespace, leads_out)?;
+    if network.without_ipv4 {
+        host.hide_ipv4(&record.id, namespace)?;
+    }
     Ok(Some(address))
 }
 
@@ -312,12 +332,12 @@ fn describe(
     Endpoint {
         network_id: network.id.clone(),
         endpoint_id: id,
-        gateway: match network.internal {
+        gateway: match network.internal || network.without_ipv4 {
             true => String::new(),
             false => network.gateway().map(|gateway| gateway.to_string()).unwrap_or_default(),
         },
-        ip_address: ip.to_string(),
-        ip_prefix_len: network.range.map_or(0, |range| range.prefix()),
+        ip_address: if network.without_ipv4 { String::new() } else { ip.to_string() },
+        ip_prefix_len: network.range.filter(|_| !network.without_ipv4).map_or(0, |range| range.prefix()),
         global_ipv6_address: own6.map(|ip| ip.to_string()).unwrap_or_default(),
         global_ipv6_prefix_len: ipv6.map_or(0, |ipv6| ipv6.range.prefix()),
         ipv6_gateway: ipv6.filter(|_| !network.internal).map(|ipv6| ipv6.gateway.to_string()).unwrap_or_default(),
@@ -352,6 +372,7 @@ fn introduce(daemon: &Daemon, network: &NetworkRecord, record: &Record, endpoint
         network: network.id.clone(),
         network_name: network.name.clone(),
         ip,
+        shows_ip: !network.without_ipv4,
         ipv6: endpoint.global_ipv6_address.parse().ok(),
         names: endpoint.dns_names.iter().flatten().map(|name| name.to_ascii_lowercase()).collect(),
         links: links.collect(),
@@ -399,12 +420,12 @@ pub(crate) fn connect_running(
     let way = way_out(daemon, record, None);
     let first = !network.internal && way.is_none();
     let instead = !network.internal && way.is_some_and(|way| endpoint.gw_priority > gw_priority(record, &way));
-    let fixed = fixed_address(&endpoint)?;
+    let fixed = fixed_address(network, &endpoint)?;
     let mac = Some(endpoint.mac_address.as_str()).filter(|text| !text.is_empty()).map(parse_mac).transpose()?;
     let with = |ip| Addresses { ip, mac };
     let ip = within(network, fixed, |address| host.join(&record.id, with(address), &path, &interface, first))?;
     let ipv6 = join_ipv6(daemon, network, &host, record, &endpoint, ip, (&path, first || instead))?;
-    if instead {
+    if instead && !network.without_ipv4 {
         host.lead_out(&record.id, &path)?;
     }
     Network::tune(&path, settings).inspect_err(|_| drop(host.leave(&record.id)))?;
@@ -428,7 +449,9 @@ pub(crate) fn disconnect_running(daemon: &Daemon, record: &Record, network: &Net
     let led = way_out(daemon, record, None).is_some_and(|way| way.id == network.id);
     if let (true, Some(next)) = (led, way_out(daemon, record, Some(network))) {
         let (host, namespace) = (daemon.networks.opened(&next)?, PathBuf::from(format!("/proc/{shim}/ns/net")));
-        host.lead_out(&record.id, &namespace)?;
+        if !next.without_ipv4 {
+            host.lead_out(&record.id, &namespace)?;
+        }
         if let Some(ipv6) = next.ipv6() {
             host.lead_out_ipv6(&record.id, ipv6, &namespace)?;
         }
@@ -443,15 +466,15 @@ pub(crate) fn resume(daemon: &Daemon, record: &Record) -> Result<HeldPorts> {
         if network.driver != Driver::Bridge {
             continue;
         }
-        daemon.networks.opened(&network)?;
-        if let Ok(ip) = endpoint.ip_address.parse() {
+        if let Some(ip) = daemon.networks.opened(&network)?.address(&record.id) {
             introduce(daemon, &network, record, endpoint, ip);
         }
     }
     let mut held = ports::hold_again(&record.ports);
     // As it was attached.
     let way = way_out(daemon, record, None);
-    let address = way.and_then(|way| record.networks.get(&way.name)?.ip_address.parse().ok());
+    let own = way.and_then(|way| record.networks.get(&way.name));
+    let address = own.and_then(|own| own.ip_address.parse().or_else(|_| own.global_ipv6_address.parse()).ok());
     if let Some(address) = address {
         held.lead_to(address);
     }

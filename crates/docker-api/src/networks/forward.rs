@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,12 +28,12 @@ pub(super) struct Door {
 }
 
 /// Carries what comes through doors to a container until dropped. Needs a runtime.
-pub(super) fn open(doors: Vec<Door>, container: Ipv4Addr) -> JoinSet<()> {
+pub(super) fn open(doors: Vec<Door>, container: IpAddr) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let runtime = tokio::runtime::Handle::current();
     let _inside = runtime.enter();
     for door in doors {
-        let to = SocketAddrV4::new(container, door.container_port);
+        let to = SocketAddr::new(container, door.container_port);
         let opened = match door.protocol {
             Protocol::Tcp => {
                 listen(door.socket).map(|listener| drop(tasks.spawn_on(connections(listener, to), &runtime)))
@@ -64,7 +64,7 @@ fn take(socket: OwnedFd) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket)
 }
 
-async fn connections(listener: TcpListener, to: SocketAddrV4) {
+async fn connections(listener: TcpListener, to: SocketAddr) {
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
@@ -83,7 +83,7 @@ async fn connections(listener: TcpListener, to: SocketAddrV4) {
     }
 }
 
-async fn datagrams(socket: UdpSocket, to: SocketAddrV4) {
+async fn datagrams(socket: UdpSocket, to: SocketAddr) {
     let socket = Arc::new(socket);
     let clients: Arc<Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>> = Arc::default();
     let mut answering = JoinSet::new();
@@ -110,8 +110,9 @@ async fn datagrams(socket: UdpSocket, to: SocketAddrV4) {
     }
 }
 
-async fn connect(to: SocketAddrV4) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+async fn connect(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(to).await?;
     Ok(socket)
 }
@@ -133,7 +134,7 @@ async fn answer(
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::{Ipv6Addr, TcpListener as Server, TcpStream as Client};
+    use std::net::{TcpListener as Server, TcpStream as Client};
 
     use super::*;
 
@@ -160,7 +161,7 @@ mod tests {
         let (tcp, tcp_port) = door(libc::SOCK_STREAM, Protocol::Tcp, server.local_addr().unwrap().port());
         let echo = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let (udp, udp_port) = door(libc::SOCK_DGRAM, Protocol::Udp, echo.local_addr().unwrap().port());
-        let tasks = open(vec![tcp, udp], Ipv4Addr::LOCALHOST);
+        let tasks = open(vec![tcp, udp], Ipv4Addr::LOCALHOST.into());
         std::thread::spawn(move || {
             let (mut stream, _) = server.accept().unwrap();
             let mut text = String::new();

@@ -27,6 +27,9 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let filters = call.filters()?;
     filters.expect(&["name", "id", "driver", "label", "label!", "scope", "type", "dangling"])?;
     let dangling = filters.flag("dangling")?;
+    if let Some(other) = filters.values("type").iter().find(|kind| !matches!(kind.as_str(), "builtin" | "custom")) {
+        return Err(ApiError::bad(format!("invalid filter: 'type'='{other}'")));
+    }
     let kind = |record: &NetworkRecord| if record.is_predefined() { "builtin" } else { "custom" };
     let passes = |record: &NetworkRecord| {
         filters.any("name", |pattern| name_matches(pattern, &record.name))
@@ -105,8 +108,14 @@ struct CreateRequest {
 impl CreateRequest {
     /// What another network may be made of.
     fn configuration(&mut self) -> Configuration {
-        let Self { enable_ipv6, ipam, options, labels, .. } = self;
-        Configuration { enable_ipv6: *enable_ipv6, ipam: take(ipam), options: take(options), labels: take(labels) }
+        let Self { enable_ipv4, enable_ipv6, ipam, options, labels, .. } = self;
+        Configuration {
+            disable_ipv4: *enable_ipv4 == Some(false),
+            enable_ipv6: *enable_ipv6,
+            ipam: take(ipam),
+            options: take(options),
+            labels: take(labels),
+        }
     }
 }
 
@@ -132,6 +141,12 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         }
     }
     unserved(&request)?;
+    if !matches!(request.ipam.driver.as_str(), "" | "default") {
+        let other = &request.ipam.driver;
+        return Err(ApiError::not_found(format!(
+            "could not find plugin {other} in v2 plugin system: plugin \"{other}\" not found"
+        )));
+    }
     let from = request.config_from.as_ref().and_then(|from| from["Network"].as_str()).unwrap_or_default().to_owned();
     if request.config_only {
         check_only(request.internal || request.attachable || !request.scope.is_empty(), &from)?;
@@ -145,12 +160,19 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     }
     if !from.is_empty() {
         let own = request.configuration();
+        let disable_ipv4;
         Configuration {
+            disable_ipv4,
             enable_ipv6: request.enable_ipv6,
             ipam: request.ipam,
             options: request.options,
             labels: request.labels,
         } = take_from(&daemon.networks, &from, &own)?;
+        request.enable_ipv4 = Some(!disable_ipv4);
+    }
+    let without_ipv4 = request.enable_ipv4 == Some(false);
+    if without_ipv4 && !request.enable_ipv6 {
+        return Err(ApiError::bad("IPv4 or IPv6 must be enabled"));
     }
     for option in ["enable_icc", "enable_ip_masquerade"].map(|name| format!("com.docker.network.bridge.{name}")) {
         let legal = ["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"];
@@ -179,7 +201,8 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
             ))
         };
         let subnet: Cidr = config.subnet.parse().map_err(|_| invalid())?;
-        let ignored = subnet.address().is_ipv6() && !request.enable_ipv6;
+        let ignored = if subnet.address().is_ipv6() { !request.enable_ipv6 } else { without_ipv4 };
+        // That of a kind that is switched off is not looked at.
         if !ignored && config.subnet.split('/').next().is_none_or(|own| own.parse() != Ok(subnet.address())) {
             return Err(ApiError::bad(format!(
                 "invalid network config:\ninvalid subnet {}: it should be {subnet}",
@@ -190,17 +213,17 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         if !ignored && known {
             return Err(ApiError::forbidden("bridge driver doesn't support multiple subnets"));
         }
+        if ignored {
+            continue;
+        }
         if subnet.address().is_ipv4() && subnet.prefix() > SMALLEST {
             return Err(ApiError::bad(format!(
                 "invalid network config:\ninvalid subnet {subnet}: it is too small: /{SMALLEST} is the least"
             )));
         }
         if subnet.address().is_ipv6() {
-            // Without `--ipv6` it is not looked at.
-            if request.enable_ipv6 {
-                own_gateway6 = gateway6(subnet, &config.gateway)?;
-                range6 = Some(subnet);
-            }
+            own_gateway6 = gateway6(subnet, &config.gateway)?;
+            range6 = Some(subnet);
             continue;
         }
         let inside = |what: &str, text: &str| -> Result<Ipv4Addr> {
@@ -238,6 +261,7 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     }
     let record = NetworkRecord {
         name: request.name,
+        without_ipv4,
         range6,
         own_gateway6,
         range,
@@ -279,7 +303,6 @@ const SMALLEST: u8 = 31;
 fn unserved(request: &CreateRequest) -> Result<()> {
     let what = match request {
         _ if request.ingress || request.scope == "swarm" => "networks of a swarm are",
-        _ if request.enable_ipv4 == Some(false) => "a network without IPv4 is",
         _ => return Ok(()),
     };
     Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, format!("{what} not supported by this engine")))
@@ -346,12 +369,18 @@ pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
         return Err(ApiError::forbidden(format!("{} is a pre-defined network and cannot be removed", record.name)));
     }
     check_unused(&daemon.networks, &record)?;
-    if let Some(user) = users(&daemon, &record).iter().find(|user| user.state.status.is_live()) {
+    let live = users(&daemon, &record).into_iter().filter(|user| user.state.status.is_live());
+    let endpoints: Vec<String> = live
+        .map(|user| {
+            let id = user.networks.get(&record.name).map_or("", |endpoint| endpoint.endpoint_id.as_str());
+            format!("name:\"{}\" id:\"{}\"", user.name, id.get(..12).unwrap_or(id))
+        })
+        .collect();
+    if !endpoints.is_empty() {
         return Err(ApiError::forbidden(format!(
-            "error while removing network: network {} has active endpoints (name:\"{}\" id:\"{}\")",
+            "error while removing network: network {} has active endpoints ({})",
             record.name,
-            user.name,
-            user.short_id()
+            endpoints.join(", ")
         )));
     }
     let (at, gone) = (daemon.clone(), record.clone());
@@ -419,12 +448,7 @@ pub(crate) async fn connect(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
         ));
     }
     let mut endpoint = request.endpoint_config;
-    if endpoint.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) && !network.has_names() {
-        return Err(ApiError::bad(format!(
-            "invalid endpoint settings:\nnetwork-scoped aliases are only supported for user-defined networks (network {})",
-            network.name
-        )));
-    }
+    super::check_wishes(&network, &endpoint)?;
     let mac = Some(endpoint.mac_address.clone()).filter(|text| !text.is_empty());
     if let Some(text) = &mac {
         super::parse_mac(text)?;

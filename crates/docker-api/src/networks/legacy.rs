@@ -18,7 +18,8 @@ pub(super) fn links(daemon: &Daemon, record: &Record) -> Result<Vec<Link>> {
     }
     let link = |text: &String| {
         let (target, alias) = text.split_once(':').unwrap_or((text, text));
-        let missing = |_| ApiError::bad(format!("could not get container for {target}"));
+        let missing =
+            |error: ApiError| ApiError::bad(format!("could not get container for {target}: {}", error.message));
         let target = daemon.containers.find(target).map_err(missing)?.snapshot();
         if !target.state.status.is_live() {
             return Err(ApiError::conflict(format!(

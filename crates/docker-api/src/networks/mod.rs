@@ -12,6 +12,7 @@ mod link;
 mod ports;
 mod record;
 mod table;
+mod wishes;
 
 pub(crate) use endpoint::{Attached, attach, detach, parse_mac, resume, running};
 pub(crate) use etc_files::{hostname, write as write_etc_files};
@@ -19,5 +20,6 @@ pub(crate) use handlers::{connect, create, disconnect, inspect, list, prune, rem
 pub(crate) use legacy::readdress;
 pub(crate) use lend::{Lent, give_back, lend, take_back};
 pub(crate) use ports::HeldPorts;
-pub(crate) use record::Driver;
+pub(crate) use record::{Driver, NetworkRecord};
 pub(crate) use table::Networks;
+pub(crate) use wishes::check as check_wishes;

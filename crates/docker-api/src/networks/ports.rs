@@ -28,7 +28,7 @@ pub(crate) struct HeldPorts {
 
 impl HeldPorts {
     /// Leads those of IPv6 to the container. Needs a runtime.
-    pub fn lead_to(&mut self, container: Ipv4Addr) {
+    pub fn lead_to(&mut self, container: IpAddr) {
         if !self.doors.is_empty() {
             self.carried = forward::open(std::mem::take(&mut self.doors), container);
         }
@@ -48,6 +48,14 @@ pub(crate) struct Published {
 }
 
 impl Published {
+    /// Gives those of IPv4 back: the container has no address of it to which the kernel could lead them.
+    pub fn keep_ipv6(&mut self) {
+        self.host_ports.clear();
+        self.held.kept.clear();
+        let is_six = |binding: &PortBinding| binding.host_ip.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6());
+        self.shown.values_mut().for_each(|bindings| bindings.retain(is_six));
+    }
+
     /// Gives all ports back: the container has no way in.
     pub fn withdraw(&mut self) {
         *self = Self { shown: std::mem::take(&mut self.shown), ..Self::default() };

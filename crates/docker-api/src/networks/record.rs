@@ -49,6 +49,8 @@ pub(crate) struct NetworkRecord {
     pub address_range: Option<Cidr>,
     /// `--gateway`: another address than the first.
     pub own_gateway: Option<Ipv4Addr>,
+    /// `--ipv4=false`: the range is the engine's own, by which it knows containers; none of them shows it.
+    pub without_ipv4: bool,
     /// `--ipv6`: the range of IPv6.
     pub range6: Option<Cidr>,
     /// `--gateway`: another address of IPv6 than the first.
@@ -113,7 +115,8 @@ impl NetworkRecord {
     /// As `inspect` and `ls` show it, but for its containers.
     pub fn json(&self) -> Value {
         let mut value = self.plain_json();
-        if let Some(Configuration { enable_ipv6, ipam, options, labels }) = &self.configuration {
+        if let Some(Configuration { disable_ipv4, enable_ipv6, ipam, options, labels }) = &self.configuration {
+            value["EnableIPv4"] = (!*disable_ipv4).into();
             value["EnableIPv6"] = (*enable_ipv6).into();
             value["IPAM"]["Config"] = json!(ipam.config);
             value["IPAM"]["Options"] = json!(ipam.options);
@@ -124,7 +127,10 @@ impl NetworkRecord {
     }
 
     fn plain_json(&self) -> Value {
+        let six = self.ipv6();
+        let six = six.map(|ipv6| json!({"Subnet": ipv6.range.to_string(), "Gateway": ipv6.gateway.to_string()}));
         let config = match (self.range, self.gateway()) {
+            (Some(_), _) if self.without_ipv4 => json!([six]),
             (Some(range), Some(gateway)) => {
                 let mut config = json!({"Subnet": range.to_string(), "Gateway": gateway.to_string()});
                 if let Some(part) = self.address_range {
@@ -133,11 +139,7 @@ impl NetworkRecord {
                 if !self.reserved.is_empty() {
                     config["AuxiliaryAddresses"] = json!(self.reserved);
                 }
-                let mut all = vec![config];
-                if let Some(ipv6) = self.ipv6() {
-                    all.push(json!({"Subnet": ipv6.range.to_string(), "Gateway": ipv6.gateway.to_string()}));
-                }
-                Value::from(all)
+                Value::from_iter([config].into_iter().chain(six))
             }
             _ => Value::Null,
         };
@@ -147,7 +149,7 @@ impl NetworkRecord {
             "Created": self.created,
             "Scope": "local",
             "Driver": self.driver.as_str(),
-            "EnableIPv4": true,
+            "EnableIPv4": !self.without_ipv4,
             "EnableIPv6": self.range6.is_some(),
             "IPAM": {
                 "Driver": "default",

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::dns::{Names, Resolver};
 use super::record::{BRIDGE_NAME, Driver, MTU, NetworkRecord};
+use crate::containers::Record;
 use crate::daemon::{load, save};
 use crate::error::{ApiError, Result};
 use crate::{Config, NetworkSettings, containers, time};
@@ -187,6 +188,13 @@ impl Networks {
         let entries = places.iter().flat_map(|place| fs::read_dir(place).into_iter().flatten().flatten());
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         names.filter(|name| name.starts_with(prefix)).collect()
+    }
+
+    /// Where a container's network namespace is mounted, while it runs in networks of its own.
+    pub fn namespace(&self, record: &Record) -> Option<PathBuf> {
+        let networks = record.networks.values().map(|endpoint| &endpoint.network_id).filter(|id| !id.is_empty());
+        let mut paths = networks.map(|id| self.run_dir.join(id).join("netns").join(&record.id));
+        paths.find(|path| record.state.status.is_live() && path.exists())
     }
 
     fn host_config(&self, record: &NetworkRecord) -> Result<NetworkConfig> {

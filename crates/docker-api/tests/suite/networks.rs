@@ -296,6 +296,85 @@ fn a_network_may_have_addresses_of_both_kinds() {
 }
 
 #[test]
+fn what_a_network_cannot_be_or_give_is_refused_in_dockers_words() {
+    let world = World::new();
+    let own = world.subnet().0;
+    world.docker(&["network", "create", "--subnet", &own, "mine"]).ok();
+    let outside = own.replace(".128/25", ".9");
+    let run = |args: &[&str]| world.docker(&[&["run", "--rm"][..], args, &["busybox", "true"]].concat()).fails(125);
+    let refused = run(&["--network", "mine", "--ip", &outside]);
+    let words = "invalid config for network mine: invalid endpoint settings:\nno configured subnet contains IP address";
+    assert!(refused.contains(&format!("{words} {outside}")), "{refused}");
+    assert!(run(&["--ip", &outside]).contains("user specified IP address is supported on user defined networks only"));
+    assert!(
+        run(&["--network", "container:nobody"]).contains("joining network namespace of container: No such container")
+    );
+    let refused = world.docker(&["network", "create", "--ipam-driver", "other", "x"]).fails(1);
+    assert!(refused.contains("could not find plugin other in v2 plugin system"), "{refused}");
+    assert!(world.docker(&["network", "ls", "-f", "type=x"]).fails(1).contains("invalid filter: 'type'='x'"));
+    world.docker(&["network", "create", "auto"]).ok();
+    world.docker(&["run", "-d", "--name", "one", "--network", "mine", "busybox", "sleep", "99"]).ok();
+    world.docker(&["run", "-d", "--name", "two", "--network", "mine", "busybox", "sleep", "99"]).ok();
+    let refused = world.docker(&["network", "connect", "--ip", "1.2.3.4", "auto", "one"]).fails(1);
+    assert!(refused.contains("only when connecting to networks with user configured subnets"), "{refused}");
+    let refused = world.docker(&["network", "rm", "mine"]).fails(1);
+    assert!(refused.contains("(name:\"one\" id:\"") && refused.contains("\", name:\"two\" id:\""), "{refused}");
+    // Its namespace is where it says.
+    let key = world.docker(&["inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "one"]).ok();
+    assert!(std::fs::File::open(&key).is_ok(), "{key}");
+}
+
+#[test]
+fn a_network_may_have_addresses_of_ipv6_alone() {
+    let mut world = World::new();
+    let second = world.subnet().0.split('.').nth(2).unwrap().to_owned();
+    let range = format!("fd01:{}:{second}::/64", std::process::id() % 10_000);
+    let first = range.trim_end_matches("/64");
+    let refused = world.docker(&["network", "create", "--ipv4=false", "neither"]).fails(1);
+    assert!(refused.contains("IPv4 or IPv6 must be enabled"), "{refused}");
+    world.docker(&["network", "create", "--ipv4=false", "--ipv6", "--subnet", &range, "six"]).ok();
+    let shown = "{{.EnableIPv4}} {{.EnableIPv6}} {{len .IPAM.Config}} {{(index .IPAM.Config 0).Subnet}}";
+    assert_eq!(world.docker(&["network", "inspect", "-f", shown, "six"]).ok(), format!("false true 1 {range}"));
+    let run = ["run", "-d", "--name", "web", "-h", "web", "--network", "six", "-p", "80", "busybox", "sh", "-c"];
+    let serve = SERVE.replace("-p 80", "-p [::]:80");
+    world.docker(&[&run[..], &[&serve]].concat()).ok();
+    world.until(&["exec", "web", "ls", "/up"], "/up");
+    let shown = "{{with .NetworkSettings.Networks.six}}{{.IPAddress}}|{{.Gateway}}|{{.IPPrefixLen}}|{{.IPv6Gateway}}|{{.GlobalIPv6Address}}{{end}}";
+    let told = world.docker(&["inspect", "-f", shown, "web"]).ok();
+    let address = told.strip_prefix(&format!("||0|{first}1|")).expect("no address of IPv4").to_owned();
+    // Its links have none, and its names are asked for where they always are.
+    assert_eq!(world.docker(&["exec", "web", "ip", "-4", "-o", "addr", "show", "eth0"]).ok(), "");
+    let ask = |command: &str| world.docker(&["run", "--rm", "--network", "six", "busybox", "sh", "-c", command]).ok();
+    let found = ask("cat /etc/resolv.conf; nslookup web; nslookup -type=a web");
+    assert!(found.contains("nameserver 127.0.0.11"), "{found}");
+    assert_eq!(found.matches(&format!("Address: {address}")).count(), 1, "{found}");
+    ask("ping -c 1 -6 web");
+    assert!(world.docker(&["exec", "web", "cat", "/etc/hosts"]).ok().contains(&format!("{address}\tweb")));
+    // The port is one of IPv6, as the container is.
+    let port = world.docker(&["port", "web", "80"]).ok();
+    let port = port.strip_prefix("[::]:").expect("one line").to_owned();
+    assert_eq!(page_at("[::1]", &port), "page of web");
+    world.crash_and_restart();
+    assert_eq!(page_at("[::1]", &port), "page of web");
+    let found = world.docker(&["run", "--rm", "--network", "six", "busybox", "nslookup", "web"]).ok();
+    assert!(found.contains(&format!("Address: {address}")), "{found}");
+    // Beside another network it is the way out of IPv6, and that one of IPv4.
+    world.docker(&["network", "create", "four"]).ok();
+    world
+        .docker(&["run", "-d", "--name", "two", "--network", "six", "--network", "four", "busybox", "sleep", "99"])
+        .ok();
+    let inside = |command: &[&str]| world.docker(&[&["exec", "two"][..], command].concat()).ok();
+    assert!(inside(&["ip", "route"]).contains("default via") && inside(&["ip", "-6", "route"]).contains("default via"));
+    let refused = world.docker(&["run", "--rm", "--network", "six", "--ip", "10.9.9.9", "busybox", "true"]).fails(125);
+    assert!(refused.contains("no configured subnet contains IP address 10.9.9.9"), "{refused}");
+    // A container that runs may come to it later.
+    world.docker(&["run", "-d", "--name", "late", "--network", "none", "busybox", "sleep", "99"]).ok();
+    world.docker(&["network", "disconnect", "none", "late"]).ok();
+    world.docker(&["network", "connect", "six", "late"]).ok();
+    world.docker(&["exec", "late", "ping", "-c", "1", "-6", &address]).ok();
+}
+
+#[test]
 fn a_link_leads_to_a_container_whatever_its_name_and_address_are_by_now() {
     let world = World::new();
     world.docker(&["run", "-d", "--name", "one", "busybox", "sleep", "1000"]).ok();

@@ -84,7 +84,11 @@ fn write_sysctl(spec: &SandboxSpec, name: &str, value: &str) -> Result<(), Strin
     let network = key.starts_with("net.");
     let own = (network && spec.network != Namespace::Host) || (ipc && spec.ipc == Ipc::New && spec.ipc_path.is_none());
     if !own {
-        return Err(format!("sysctl {name:?} is not in a separate kernel namespace"));
+        let kind = if network { "network" } else { "ipc" };
+        return Err(match network || ipc {
+            true => format!("sysctl {name:?} not allowed in host {kind} namespace"),
+            false => format!("sysctl {name:?} is not in a separate kernel namespace"),
+        });
     }
     // A slash in the name stands for itself (`net/ipv4/conf/eth0.5/…`), else dots separate.
     let relative = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };

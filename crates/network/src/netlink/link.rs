@@ -214,6 +214,19 @@ impl Links {
         self.ask(vec![(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)])
     }
 
+    /// Takes an address of a single host off a link.
+    pub(crate) fn remove_address(&mut self, index: u32, ip: Ipv4Addr) -> io::Result<()> {
+        self.ask(vec![(RouteNetlinkMessage::DelAddress(address_message(index, ip, 32)), 0)])
+    }
+
+    /// Leads one address to a link, which need not have one of its own.
+    pub(crate) fn reach(&mut self, index: u32, ip: Ipv4Addr) -> io::Result<()> {
+        let mut message = route_message(index, RouteScope::Link);
+        message.header.destination_prefix_length = 32;
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(ip)));
+        self.ask(vec![(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)])
+    }
+
     /// Adds an address of IPv6, in use at once: nobody else can have it.
     pub(crate) fn add_ipv6(&mut self, index: u32, ip: Ipv6Addr, prefix: u8) -> io::Result<()> {
         let mut message = AddressMessage::default();

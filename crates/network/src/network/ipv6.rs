@@ -71,6 +71,20 @@ impl Network {
         Ok(())
     }
 
+    /// Takes a member's address of IPv4 off its link: it has a lease of it still, by which it is known, and reaches the
+    /// bridge, where its names are asked for, and nothing else over IPv4.
+    ///
+    /// # Errors
+    /// The kernel's; [`NetworkError::PodId`] for a pod that is not in it.
+    pub fn hide_ipv4(&self, id: &str, namespace: &Path) -> Result<(), NetworkError> {
+        let step = "take a pod's address of IPv4 off its link";
+        let (mut inside, index, _) = self.link_in(id, namespace, step)?;
+        let ip = self.address(id).ok_or_else(|| NetworkError::PodId(id.to_owned()))?;
+        // With its last address a link's routes go, too.
+        inside.links.remove_address(index, ip).map_err(NetworkError::netlink(step))?;
+        inside.links.reach(index, self.inner.gateway).map_err(NetworkError::netlink(step))
+    }
+
     /// Makes this network a member's way to everything else over IPv6, in place of another.
     ///
     /// # Errors

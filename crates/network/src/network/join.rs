@@ -95,6 +95,12 @@ impl Network {
         led.map_err(NetworkError::netlink("change a pod's default route"))
     }
 
+    /// The address of IPv4 that a pod has a lease of.
+    #[must_use]
+    pub fn address(&self, id: &str) -> Option<Ipv4Addr> {
+        self.inner.pods.lock().leases.find(id).map(|lease| lease.ip)
+    }
+
     /// The range of this network's pods.
     pub fn range(&self) -> Cidr {
         self.inner.range

@@ -6,6 +6,8 @@
 //! output:      127.0.0.11:53 → GATEWAY:53
 //! postrouting: from 127.0.0.0/8 to GATEWAY → from the container's own address
 //! ```
+//!
+//! Its own is the one that it has a lease of: its link need not have it (see [`Network::hide_ipv4`]).
 
 use std::fs;
 use std::io;
@@ -32,19 +34,21 @@ const DESTINATION_NAT: i32 = -100;
 const SOURCE_NAT: i32 = 100;
 
 impl Network {
-    /// Leads [`RESOLVER`] to this network's gateway for everything in a namespace; once more, it leads there instead of
-    /// elsewhere. It goes with the namespace.
+    /// Leads [`RESOLVER`] to this network's gateway for everything in a member's namespace; once more, it leads there
+    /// instead of elsewhere. It goes with the namespace.
     ///
     /// # Errors
     /// The kernel's: nftables can't be used, or `/proc/sys` is read-only. Nothing is led anywhere then.
-    pub fn lead_resolver(&self, path: &Path) -> Result<(), NetworkError> {
+    /// [`NetworkError::PodId`] for a pod that is not in it.
+    pub fn lead_resolver(&self, id: &str, path: &Path) -> Result<(), NetworkError> {
         let gateway = self.inner.gateway;
-        namespace::inside(path, "lead names in a namespace", move || lead(gateway))
+        let own = self.address(id).ok_or_else(|| NetworkError::PodId(id.to_owned()))?;
+        namespace::inside(path, "lead names in a namespace", move || lead(own, gateway))
     }
 }
 
 /// Acts in the calling thread's namespace.
-fn lead(gateway: Ipv4Addr) -> io::Result<()> {
+fn lead(own: Ipv4Addr, gateway: Ipv4Addr) -> io::Result<()> {
     // Answers come back to 127.0.0.1 by a link that is not the loopback.
     fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1")?;
     let mut batch = Batch::new(TABLE);
@@ -84,7 +88,8 @@ fn lead(gateway: Ipv4Addr) -> io::Result<()> {
             is(FIRST, &[127, 0, 0, 0]),
             address(DESTINATION, FIRST),
             is(FIRST, &gateway.octets()),
-            E::Masquerade,
+            E::Load { to: FIRST, value: own.octets().to_vec() },
+            E::Snat { address: FIRST },
         ],
     );
     Session::open()?.commit(batch).map_err(|error| error.source)
@@ -97,8 +102,8 @@ mod tests {
     #[test]
     fn what_leads_to_one_gateway_leads_to_another_when_it_is_said_again() {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("tests of the network need root");
-        lead(Ipv4Addr::new(172, 18, 0, 1)).unwrap();
-        lead(Ipv4Addr::new(172, 19, 0, 1)).unwrap();
+        lead(Ipv4Addr::new(172, 18, 0, 2), Ipv4Addr::new(172, 18, 0, 1)).unwrap();
+        lead(Ipv4Addr::new(172, 19, 0, 2), Ipv4Addr::new(172, 19, 0, 1)).unwrap();
         let mut session = Session::open().unwrap();
         assert!(session.has_chain(TABLE, "output").unwrap() && session.has_chain(TABLE, "postrouting").unwrap());
     }

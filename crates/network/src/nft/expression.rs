@@ -60,6 +60,8 @@ pub(crate) enum Expression {
     DestinationType { to: Register },
     /// Translates the destination address (and port) and accepts.
     Dnat { address: Register, port: Register },
+    /// Translates the source to that in the register and accepts.
+    Snat { address: Register },
     /// Translates the source to the outgoing interface's address and accepts.
     Masquerade,
     /// Answers with a TCP reset and drops.
@@ -146,6 +148,9 @@ fn write(element: &mut AttributeWriter<'_>, expression: &Expression) {
         E::Dnat { address, port } => named("nat", &|data| {
             data.be32(1, libc::NFT_NAT_DNAT as u32).be32(2, libc::NFPROTO_IPV4 as u32);
             data.be32(3, address.number()).be32(5, port.number());
+        }),
+        E::Snat { address } => named("nat", &|data| {
+            data.be32(1, libc::NFT_NAT_SNAT as u32).be32(2, libc::NFPROTO_IPV4 as u32).be32(3, address.number());
         }),
         E::Masquerade => named("masq", &|_| {}),
         // NFTA_REJECT_TYPE, _ICMP_CODE
