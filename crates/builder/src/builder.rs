@@ -334,6 +334,7 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
             user_ids: request.user_ids,
             max_bytes,
             platform,
+            classic: request.classic,
         },
         context,
         text,

@@ -82,9 +82,6 @@ impl Copy {
             let plain = source.replace("/./", "/");
             let matches = from.expand(if self.copying.parents { &plain } else { source });
             let matches = matches.map_err(|error| self.unfound(source, root.is_some(), &error))?;
-            if matches.is_empty() {
-                return Err(self.failed("no source files were specified"));
-            }
             for path in matches {
                 let tree = from.tree(&path, &exclude);
                 sources.push(Source::Tree(tree.map_err(|error| self.failed(format!("{path}: {error}")))?));
@@ -100,6 +97,10 @@ impl Copy {
         }
         for inline in &self.copying.inline {
             sources.push(Source::Inline { name: inline.name.clone(), data: inline.data.clone().into_bytes() });
+        }
+        // A pattern that nothing fits is nothing; the classic builder wants something from one of them.
+        if sources.is_empty() && work.settings.classic {
+            return Err(self.failed("no source files were specified"));
         }
         let sum = self.sum(&sources).map_err(|error| self.failed(error))?;
         Ok(Gathered { sources, sum, _root: root })
@@ -183,6 +184,9 @@ impl Copy {
         let destination = clean(&self.destination);
         let parents_owner = placing.owner.unwrap_or_default();
         let into = |path: &str| place::directory(root, path, parents_owner).map_err(|e| self.failed(e));
+        if gathered.sources.is_empty() && slash {
+            into(&destination)?;
+        }
         // The directory that a single file goes to, and its name there.
         let file_target = |name: &str| -> Result<(OwnedFd, String), Kind> {
             let exists = Root::new(root.try_clone().map_err(|e| self.failed(e))?, Ignore::default())

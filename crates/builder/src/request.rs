@@ -142,7 +142,7 @@ pub struct BuildRequest {
     /// `--cache-from`: images whose steps count as done, if they begin as this build does. Here, or to be pulled.
     pub cache_from: Vec<String>,
     /// As `docker build` without BuildKit: where `cache_from` names images, only steps of theirs count as done, and a
-    /// Dockerfile that makes nothing is an error.
+    /// Dockerfile that makes nothing is an error, as is a pattern that no file fits.
     pub classic: bool,
     /// `--cache-from type=local`: directories that [`BuildRequest::cache_to`] of other builds wrote. One that is not
     /// there is a warning.

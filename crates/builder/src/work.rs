@@ -62,6 +62,8 @@ impl Drop for Workspace {
 
 /// Marks the sandboxes of builds, with the workspace they belong to.
 pub(crate) const LABEL: &str = "io.hythe.build";
+/// What steps see as their host's name, as BuildKit's, unless an argument says otherwise.
+const HOSTNAME: &str = "buildkitsandbox";
 
 /// Settings of one build.
 pub(crate) struct Settings {
@@ -88,6 +90,7 @@ pub(crate) struct Settings {
     pub user_ids: Option<engine::IdRange>,
     pub max_bytes: u64,
     pub platform: String,
+    pub classic: bool,
 }
 
 /// Where files come from that are not of the main context.
@@ -277,7 +280,7 @@ impl Sandboxes {
                 RunNetwork::None => Namespace::New,
                 RunNetwork::Path(path) => Namespace::Path(path.clone()),
             },
-            hostname: Some("buildhost".into()),
+            hostname: Some(settings.args.get("BUILDKIT_SANDBOX_HOSTNAME").map_or(HOSTNAME, String::as_str).to_owned()),
             resources: settings.resources.clone(),
             // Whoever has ids of their own has no rights over the host's network.
             user_ids: settings.user_ids.filter(|_| *network != RunNetwork::Host),

@@ -7,12 +7,14 @@ mod expand;
 mod flags;
 mod lines;
 mod mounts;
+mod values;
 mod words;
 
 pub use commands::{Checks, Command, Copying, Form, Health, Inline, Variable};
 pub use expand::{ExpandError, Expander};
 pub use lines::Heredoc;
 pub use mounts::{CacheSharing, Mount, MountKind};
+pub use values::{check_signal, port_range};
 
 use self::lines::{Line, Lines};
 

@@ -1,10 +1,9 @@
 //! Instructions that change the configuration alone.
 
-use engine::content::Healthcheck;
 use serde_json::json;
 
 use super::{Failure, Stage, joined};
-use crate::dockerfile::{Command, Form};
+use crate::dockerfile::{Command, check_signal, port_range};
 use crate::error::Kind;
 
 impl Stage {
@@ -64,7 +63,7 @@ impl Stage {
             Command::Expose(ports) => {
                 let mut all = Vec::new();
                 for port in self.expand_words(ports)? {
-                    all.extend(port_range(&port)?);
+                    all.extend(port_range(&port).map_err(Kind::invalid)?);
                 }
                 all.sort();
                 self.metadata(&format!("EXPOSE {}", all.join(" ")), |process| {
@@ -95,21 +94,11 @@ impl Stage {
             }
             Command::Stopsignal(signal) => {
                 let signal = self.expand(signal)?;
-                check_signal(&signal)?;
+                check_signal(&signal).map_err(Kind::invalid)?;
                 self.metadata(&format!("STOPSIGNAL {signal}"), |process| process.stop_signal = Some(signal)).await?;
             }
             Command::Healthcheck(health) => {
-                let check = match &health.checks {
-                    None => Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() },
-                    Some(checks) => Healthcheck {
-                        test: test(&checks.form),
-                        interval: checks.interval,
-                        timeout: checks.timeout,
-                        start_period: checks.start_period,
-                        start_interval: checks.start_interval,
-                        retries: checks.retries,
-                    },
-                };
+                let check = health.told();
                 let note = format!("HEALTHCHECK {}", serde_json::to_string(&check).expect("a check is always JSON"));
                 self.metadata(&note, |process| process.healthcheck = Some(check)).await?;
             }
@@ -129,45 +118,4 @@ impl Stage {
         // All of them see the environment as it was before this instruction.
         pairs.iter().map(|(name, value)| Ok((self.expand(name)?, self.expand(value)?))).collect()
     }
-}
-
-fn test(form: &Form) -> Vec<String> {
-    let kind = if form.shell { "CMD-SHELL" } else { "CMD" };
-    [vec![kind.to_owned()], form.args.clone()].concat()
-}
-
-/// `80`, `80/udp`, `8000-8010/tcp` → `PORT/PROTOCOL` each.
-fn port_range(text: &str) -> Result<Vec<String>, Kind> {
-    let invalid = || Kind::invalid(format!("invalid containerPort: {text}"));
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return Err(Kind::invalid(format!("invalid proto: {protocol}")));
-    }
-    // What stands before a colon was a host port once; Docker takes the last part.
-    let ports = ports.rsplit(':').next().unwrap_or(ports);
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let (first, last): (u16, u16) = (first.parse().map_err(|_| invalid())?, last.parse().map_err(|_| invalid())?);
-    if first > last {
-        return Err(invalid());
-    }
-    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
-}
-
-/// A number from 1 to 64, or a name with or without `SIG`.
-fn check_signal(text: &str) -> Result<(), Kind> {
-    const NAMES: [&str; 33] = [
-        "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
-        "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
-        "USR2", "VTALRM", "WINCH", "XCPU",
-    ];
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let offset = |sign: &str| name.strip_prefix(sign).is_some_and(|rest| rest.parse::<u8>().is_ok_and(|n| n <= 15));
-    let known = text.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number))
-        || NAMES.contains(&name)
-        || matches!(name, "XFSZ" | "RTMIN" | "RTMAX")
-        || offset("RTMIN+")
-        || offset("RTMAX-");
-    if known { Ok(()) } else { Err(Kind::invalid(format!("invalid signal: {text}"))) }
 }

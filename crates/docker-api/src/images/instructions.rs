@@ -1,6 +1,6 @@
 //! `--change` of `commit` and `import`: Dockerfile instructions that only touch the configuration.
 
-use builder::dockerfile::Expander;
+use builder::dockerfile::{Command, Expander, Form, Instruction, check_signal, port_range};
 use serde_json::{Value, json};
 
 use crate::error::{ApiError, Result};
@@ -9,32 +9,38 @@ use crate::error::{ApiError, Result};
 pub(crate) fn apply(config: &mut Value, changes: &[String]) -> Result<()> {
     let mut commanded = false;
     for change in changes.iter().map(|change| change.trim()).filter(|change| !change.is_empty()) {
-        let (instruction, rest) = change.split_once(char::is_whitespace).unwrap_or((change, ""));
-        let rest = rest.trim();
-        let instruction = instruction.to_ascii_uppercase();
-        if rest.is_empty() {
-            return Err(ApiError::bad(format!("{instruction} requires at least one argument")));
-        }
-        match instruction.as_str() {
-            "CMD" => {
-                config["Cmd"] = command(rest);
+        let instruction = Instruction::parse_one(change).map_err(|error| ApiError::bad(error.to_string()))?;
+        let text = |text: &str| expanded(config, text);
+        match &instruction.command {
+            Command::Cmd(form) => {
+                config["Cmd"] = command(config, form);
                 commanded = true;
             }
-            "ENTRYPOINT" => {
-                config["Entrypoint"] = command(rest);
+            Command::Entrypoint(form) => {
+                config["Entrypoint"] = command(config, form);
                 // The arguments that were there are another program's, but for those just given.
                 if !commanded {
                     config["Cmd"] = Value::Null;
                 }
             }
-            "USER" => config["User"] = expanded(config, rest)?.into(),
-            "WORKDIR" => config["WorkingDir"] = expanded(config, rest)?.into(),
-            "STOPSIGNAL" => config["StopSignal"] = expanded(config, rest)?.into(),
-            "ENV" => {
+            Command::User(user) => config["User"] = text(user)?.into(),
+            Command::Workdir(path) => {
+                let path = text(path)?;
+                let before = config["WorkingDir"].as_str().unwrap_or_default();
+                let (before, path) = (if path.starts_with('/') { "" } else { before }, path.trim_end_matches('/'));
+                config["WorkingDir"] =
+                    format!("{}/{}", before.trim_end_matches('/'), path.trim_start_matches('/')).into();
+            }
+            Command::Stopsignal(signal) => {
+                let signal = text(signal)?;
+                check_signal(&signal).map_err(ApiError::bad)?;
+                config["StopSignal"] = signal.into();
+            }
+            Command::Env(pairs) => {
                 let mut env: Vec<String> = serde_json::from_value(config["Env"].clone()).unwrap_or_default();
                 // All of an instruction's values see the variables from before it.
-                let values = pairs(rest).into_iter().map(|(name, value)| Ok((name, expanded(config, &value)?)));
-                for (name, value) in values.collect::<Result<Vec<_>>>()? {
+                for (name, value) in pairs {
+                    let (name, value) = (text(name)?, text(value)?);
                     let variable = format!("{name}={value}");
                     match env.iter_mut().find(|entry| entry.split('=').next() == Some(name.as_str())) {
                         Some(present) => *present = variable,
@@ -43,52 +49,48 @@ pub(crate) fn apply(config: &mut Value, changes: &[String]) -> Result<()> {
                 }
                 config["Env"] = json!(env);
             }
-            "LABEL" => {
-                for (name, value) in pairs(rest) {
-                    let value = expanded(config, &value)?;
+            Command::Label(pairs) => {
+                for (name, value) in pairs {
+                    let (name, value) = (expanded(config, name)?, expanded(config, value)?);
                     object(config, "Labels").insert(name, value.into());
                 }
             }
-            "EXPOSE" => {
-                for port in expanded(config, rest)?.split_whitespace() {
-                    let port = if port.contains('/') { port.to_owned() } else { format!("{port}/tcp") };
-                    object(config, "ExposedPorts").insert(port, json!({}));
+            Command::Expose(ports) => {
+                for port in ports {
+                    for word in expanded(config, port)?.split_whitespace() {
+                        let ports = port_range(word).map_err(ApiError::bad)?;
+                        object(config, "ExposedPorts").extend(ports.into_iter().map(|port| (port, json!({}))));
+                    }
                 }
             }
-            "VOLUME" => {
-                let paths: Vec<String> = serde_json::from_str(rest).unwrap_or_else(|_| words(rest));
+            Command::Volume(paths) => {
                 for path in paths {
+                    let path = expanded(config, path)?;
                     object(config, "Volumes").insert(path, json!({}));
                 }
             }
-            "ONBUILD" => {
+            Command::Onbuild(trigger) => {
                 let mut list: Vec<String> = serde_json::from_value(config["OnBuild"].clone()).unwrap_or_default();
-                list.push(rest.to_owned());
+                list.push(trigger.clone());
                 config["OnBuild"] = json!(list);
             }
-            "HEALTHCHECK" => {
-                config["Healthcheck"] = match rest.strip_prefix("CMD ") {
-                    Some(check) => match command(check.trim()) {
-                        Value::Array(list) if list.first().is_some_and(|word| word == "/bin/sh") => {
-                            json!({"Test": ["CMD-SHELL", list[2]]})
-                        }
-                        list => {
-                            json!({"Test": std::iter::once(json!("CMD")).chain(list.as_array().cloned().unwrap_or_default()).collect::<Vec<_>>()})
-                        }
-                    },
-                    None if rest.eq_ignore_ascii_case("none") => json!({"Test": ["NONE"]}),
-                    None => return Err(ApiError::bad(format!("Unknown type {rest:?} in HEALTHCHECK (try CMD)"))),
-                }
-            }
-            other => {
-                return Err(ApiError::bad(format!("{} is not a valid change command", other.to_ascii_lowercase())));
+            Command::Healthcheck(health) => config["Healthcheck"] = json!(health.told()),
+            Command::From { .. }
+            | Command::Run { .. }
+            | Command::Shell(_)
+            | Command::Arg(_)
+            | Command::Copy(_)
+            | Command::Add(_)
+            | Command::Maintainer(_) => {
+                let name = change.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+                return Err(ApiError::bad(format!("{name} is not a valid change command")));
             }
         }
     }
     Ok(())
 }
 
-/// A text with the configuration's variables in their places.
+/// A text with the configuration's variables in their places, and without its quotes.
 fn expanded(config: &Value, text: &str) -> Result<String> {
     let variables = config["Env"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let variables: Vec<(&str, &str)> = variables.filter_map(|entry| entry.split_once('=')).collect();
@@ -96,7 +98,7 @@ fn expanded(config: &Value, text: &str) -> Result<String> {
         let found = variables.iter().rev().find(|(own, _)| *own == name);
         found.map(|(_, value)| (*value).to_owned())
     };
-    let expander = Expander::new('\\', &lookup).without_quotes();
+    let expander = Expander::new('\\', &lookup);
     expander.word(text).map_err(|error| ApiError::bad(error.to_string()))
 }
 
@@ -107,53 +109,14 @@ fn object<'a>(config: &'a mut Value, key: &str) -> &'a mut serde_json::Map<Strin
     config[key].as_object_mut().expect("made an object just now")
 }
 
-/// The exec form is JSON; anything else is for a shell.
-fn command(text: &str) -> Value {
-    match serde_json::from_str::<Vec<String>>(text) {
-        Ok(list) => json!(list),
-        Err(_) => json!(["/bin/sh", "-c", text]),
+/// The exec form as it is; the other one is for a shell.
+fn command(config: &Value, form: &Form) -> Value {
+    if !form.shell {
+        return json!(form.args);
     }
-}
-
-/// `a=b c="d e"`, or the old `a b c`.
-fn pairs(text: &str) -> Vec<(String, String)> {
-    let words = words(text);
-    if words.first().is_some_and(|word| !word.contains('=')) {
-        let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-        return vec![(name.to_owned(), value.trim().to_owned())];
-    }
-    words
-        .iter()
-        .filter_map(|word| word.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
-}
-
-/// Words as a shell would split them, without anything else that it does.
-fn words(text: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (Some(q), c) if c == q => quote = None,
-            (None, '"' | '\'') => {
-                quote = Some(c);
-                begun = true;
-            }
-            (None | Some('"'), '\\') => word.extend(chars.next()),
-            (None, c) if c.is_whitespace() => {
-                if begun || !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                begun = false;
-            }
-            (_, c) => word.push(c),
-        }
-    }
-    if begun || !word.is_empty() {
-        words.push(word);
-    }
-    words
+    let own: Vec<String> = serde_json::from_value(config["Shell"].clone()).unwrap_or_default();
+    let shell = if own.is_empty() { vec!["/bin/sh".to_owned(), "-c".to_owned()] } else { own };
+    json!([shell, form.args.clone()].concat())
 }
 
 #[cfg(test)]
@@ -177,18 +140,27 @@ mod tests {
             "LABEL k=v",
             "WORKDIR /w",
             "VOLUME /data",
-            "HEALTHCHECK CMD true",
+            "HEALTHCHECK --interval=5s --retries=3 CMD true",
+            "WORKDIR deeper/",
+            "EXPOSE 90-91/udp",
         ];
         apply(&mut config, &changes.map(String::from)).unwrap();
         assert_eq!(
             config,
             json!({
-                "Env": ["A=2", "B=c d"], "Cmd": ["sh"], "ExposedPorts": {"80/tcp": {}}, "Labels": {"k": "v"},
-                "WorkingDir": "/w", "Volumes": {"/data": {}}, "Healthcheck": {"Test": ["CMD-SHELL", "true"]},
+                "Env": ["A=2", "B=c d"], "Cmd": ["sh"], "Labels": {"k": "v"}, "Volumes": {"/data": {}},
+                "ExposedPorts": {"80/tcp": {}, "90/udp": {}, "91/udp": {}}, "WorkingDir": "/w/deeper",
+                "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000_i64, "Retries": 3},
             })
         );
-        assert!(
-            apply(&mut config, &["RUN x".into()]).unwrap_err().message.contains("run is not a valid change command")
-        );
+        for (change, words) in [
+            ("RUN x", "run is not a valid change command"),
+            ("STOPSIGNAL nope", "invalid signal: nope"),
+            ("bogus", "unknown instruction: bogus"),
+            ("HEALTHCHECK --interval=x CMD true", "invalid duration"),
+        ] {
+            let message = apply(&mut config, &[change.into()]).unwrap_err().message;
+            assert!(message.contains(words), "{change}: {message}");
+        }
     }
 }

@@ -19,11 +19,15 @@ fn a_commit_is_an_image_with_the_changes_in_it() {
             "ENV X=y",
             "-c",
             "CMD [\"cat\", \"/data/f\"]",
+            "-c",
+            "HEALTHCHECK --interval=7s CMD test -e /data",
             "work",
             "made:1",
         ])
         .ok();
     assert_eq!(world.docker(&["run", "--rm", "made:1"]).ok(), "1");
+    let check = world.docker(&["image", "inspect", "-f", "{{json .Config.Healthcheck}}", "made:1"]).ok();
+    assert_eq!(check, r#"{"Test":["CMD-SHELL","test -e /data"],"Interval":7000000000}"#);
     assert_eq!(world.docker(&["run", "--rm", "made:1", "sh", "-c", "echo $X; ls /bin/pwd"]).code, 1);
     assert!(world.docker(&["history", "--no-trunc", "made:1"]).ok().contains("why"));
     assert_eq!(world.docker(&["image", "inspect", "-f", "{{.Author}} {{len .RootFS.Layers}}", "made:1"]).ok(), "me 2");
