@@ -71,57 +71,14 @@ impl Filters {
     }
 }
 
-/// Docker's name filters are regular expressions that are nearly always plain: `^/?web$`, `web`. Anchors and the
-/// `.*` wildcard are honoured, the rest is taken literally.
+/// Whether a name filter, a regular expression, finds itself in a name, or is it. One that is none finds nothing.
 pub(crate) fn name_matches(pattern: &str, name: &str) -> bool {
-    let (start, end) = (pattern.starts_with('^'), pattern.ends_with('$'));
-    let inner = pattern.trim_start_matches('^').trim_end_matches('$').trim_start_matches("/?").trim_start_matches('/');
-    if inner.contains(".*") {
-        return wildcard(inner, name, start, end);
-    }
-    match (start, end) {
-        (true, true) => name == inner,
-        (true, false) => name.starts_with(inner),
-        (false, true) => name.ends_with(inner),
-        (false, false) => name.contains(inner),
-    }
+    pattern == name || regex_lite::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(name))
 }
 
-fn wildcard(pattern: &str, name: &str, start: bool, end: bool) -> bool {
-    let parts: Vec<&str> = pattern.split(".*").collect();
-    let mut rest = name;
-    for (index, part) in parts.iter().enumerate() {
-        let (first, last) = (index == 0, index + 1 == parts.len());
-        if last && end {
-            return rest.ends_with(part);
-        }
-        match rest.find(part) {
-            Some(at) if !(first && start && at != 0) => rest = &rest[at + part.len()..],
-            _ => return false,
-        }
-    }
-    true
-}
-
-/// `path.Match` of Go for references: `*` is any run without a slash, `?` one character.
+/// `path.Match` of Go for references: `*` is any run without a slash, `?` one character, `[a-c]` one of those.
 pub(crate) fn glob(pattern: &str, text: &str) -> bool {
-    let (mut p, mut t) = (pattern.chars(), text.chars());
-    match (p.next(), t.clone().next()) {
-        (None, None) => true,
-        (Some('*'), _) => {
-            let rest = p.as_str();
-            glob(rest, text) || t.next().is_some_and(|c| c != '/') && glob(pattern, t.as_str())
-        }
-        (Some('?'), Some(c)) if c != '/' => {
-            t.next();
-            glob(p.as_str(), t.as_str())
-        }
-        (Some(a), Some(b)) if a == b => {
-            t.next();
-            glob(p.as_str(), t.as_str())
-        }
-        _ => false,
-    }
+    builder::pattern::Pattern::new(pattern).is_ok_and(|pattern| pattern.matches(text))
 }
 
 #[cfg(test)]
@@ -142,6 +99,9 @@ mod tests {
     fn names_match_as_expressions_and_references_as_globs() {
         assert!(name_matches("web", "myweb1") && name_matches("^/?web$", "web") && !name_matches("^web$", "web1"));
         assert!(name_matches("^a.*z$", "abcz") && !name_matches("^a.*z$", "bz"));
+        assert!(name_matches("^(web|db)[0-9]$", "db7") && !name_matches("^(web|db)[0-9]$", "db"));
+        assert!(name_matches("a(", "a(") && !name_matches("a(", "ba("), "not an expression: only itself");
         assert!(glob("bus*", "busybox") && !glob("bus*", "bus/y") && glob("*:1", "a:1"));
+        assert!(glob("b[tu]s[^x]", "busy") && !glob("b[tu]s[^x]", "busx") && !glob("b[", "b["));
     }
 }

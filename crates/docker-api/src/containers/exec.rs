@@ -259,9 +259,12 @@ async fn begin(
                 state.exit_code = Some(code);
                 state.ended = Some(Instant::now());
             }
-            let text =
-                format!("OCI runtime exec failed: exec failed: unable to start container process: {text}: unknown");
-            Err((ApiError::bad(text), code))
+            let text = match error {
+                // It ended at this very moment.
+                engine::Error::State { .. } => "cannot exec in a stopped container".to_owned(),
+                _ => format!("unable to start container process: {text}"),
+            };
+            Err((ApiError::bad(format!("OCI runtime exec failed: exec failed: {text}: unknown")), code))
         }
     }
 }

@@ -109,6 +109,21 @@ pub(super) async fn end(
     Ok(true)
 }
 
+/// Kills a container and waits for its end; fine if it does not run.
+pub(super) async fn slay(daemon: &Arc<Daemon>, container: &Arc<Container>) -> Result<()> {
+    if !matches!(container.status(), Status::Running | Status::Paused) {
+        return end(daemon, container, Some(libc::SIGKILL), Some(0)).await.map(drop);
+    }
+    container.change(|record| record.manually_stopped = true)?;
+    let ends = container.moments.borrow().ends;
+    send(daemon, container, libc::SIGKILL).await?;
+    if container.status() == Status::Paused {
+        thaw(daemon, container).await?;
+    }
+    ended(container, ends).await;
+    Ok(())
+}
+
 /// Waits until a container has ended more often than `ends`.
 pub(super) async fn ended(container: &Container, ends: u64) {
     let mut moments = container.moments.subscribe();

@@ -198,7 +198,9 @@ pub(super) fn passes(daemon: &Daemon, record: &Record, filters: &Filters) -> boo
     };
     filters.any("status", |status| status == record.state.status.as_str())
         && filters.any("id", |id| record.id.starts_with(id))
-        && filters.any("name", |pattern| name_matches(pattern, &record.name))
+        && filters.any("name", |pattern| {
+            name_matches(pattern, &record.name) || name_matches(pattern, &format!("/{}", record.name))
+        })
         && filters.any("exited", |code| {
             record.state.status == Status::Exited
                 && time::parse(&record.state.started_at).is_some()

@@ -98,24 +98,54 @@ pub(crate) async fn logs(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     Ok(streamed(media_type, stream))
 }
 
-/// The labels and variables that the log's options name, as `a=1,b=2 `.
+/// The labels and variables that the log's options name, and its tag, as `a=1,b=2 `.
 fn details(record: &Record) -> String {
-    let wanted = |option: &str| {
-        let names = record.host.log_config.config.get(option).map(String::as_str).unwrap_or_default();
-        names.split(',').filter(|name| !name.is_empty()).collect::<Vec<_>>()
+    let option = |name: &str| record.host.log_config.config.get(name).map(String::as_str).unwrap_or_default();
+    let listed = |list: &str, name: &str| option(list).split(',').any(|listed| listed == name);
+    let matching = |pattern: &str| {
+        let pattern = option(pattern);
+        (!pattern.is_empty()).then(|| regex_lite::Regex::new(pattern).ok()).flatten()
     };
+    let (labels, variables) = (matching("labels-regex"), matching("env-regex"));
     let mut found = BTreeMap::new();
-    for name in wanted("labels") {
-        found.extend(record.options.labels.get(name).map(|value| (name, value.as_str())));
+    for (name, value) in &record.options.labels {
+        if listed("labels", name) || labels.as_ref().is_some_and(|labels| labels.is_match(name)) {
+            found.insert(name.as_str(), value.clone());
+        }
     }
-    for name in wanted("env") {
-        let variables = record.options.env.iter().filter_map(|entry| entry.split_once('='));
-        found.extend(variables.filter(|(own, _)| *own == name));
+    for (name, value) in record.options.env.iter().filter_map(|entry| entry.split_once('=')) {
+        if listed("env", name) || variables.as_ref().is_some_and(|variables| variables.is_match(name)) {
+            found.insert(name, value.to_owned());
+        }
+    }
+    if !option("tag").is_empty() {
+        found.insert("tag", tag(option("tag"), record));
     }
     let escaped = |text: &str| percent_encoding::utf8_percent_encode(text, DETAIL).to_string().replace("%20", "+");
     let pairs: Vec<String> =
         found.iter().map(|(name, value)| format!("{}={}", escaped(name), escaped(value))).collect();
     format!("{} ", pairs.join(","))
+}
+
+/// `--log-opt tag`, with what it may name in its places.
+fn tag(template: &str, record: &Record) -> String {
+    let image = record.image_id.rsplit(':').next().unwrap_or_default();
+    let known = [
+        ("ID", record.short_id()),
+        ("FullID", record.id.as_str()),
+        ("Name", record.name.as_str()),
+        ("ImageID", image.get(..12).unwrap_or(image)),
+        ("ImageFullID", record.image_id.as_str()),
+        ("ImageName", record.options.image.as_str()),
+        ("DaemonName", "docker"),
+    ];
+    let mut text = template.to_owned();
+    for (name, value) in known {
+        for written in [format!("{{{{.{name}}}}}"), format!("{{{{ .{name} }}}}")] {
+            text = text.replace(&written, value);
+        }
+    }
+    text
 }
 
 /// What a query may hold as it is.

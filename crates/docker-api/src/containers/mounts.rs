@@ -107,19 +107,33 @@ impl Plan {
         let destination = clean(destination);
         if destination == "/" {
             return Err(ApiError::bad(format!(
-                "invalid volume specification: '{bind}': invalid specification: destination can't be '/'"
+                "invalid volume specification: '{bind}': invalid mount config for type \"{}\": invalid specification: \
+                 destination can't be '/'",
+                if source.starts_with('/') { "bind" } else { "volume" }
             )));
         }
         // In place of one that another container has there.
         self.parts.remove(&destination);
         let (mut rw, mut propagation, mut copy) = (true, String::new(), None);
-        for option in mode.split(',').filter(|option| !option.is_empty()) {
-            match option {
-                "ro" | "readonly" => rw = false,
-                "rw" | "z" | "Z" | "cached" | "delegated" | "consistent" => {}
-                "nocopy" => copy = Some(option),
-                "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave" => propagation = option.to_owned(),
-                other => return Err(ApiError::bad(format!("invalid mode: {other}"))),
+        // One of each kind at most.
+        let mut kinds = std::collections::BTreeSet::new();
+        for option in mode.split(',').filter(|_| !mode.is_empty()) {
+            let kind = match option {
+                "ro" | "rw" => "access",
+                "z" | "Z" => "label",
+                "cached" | "delegated" | "consistent" => "consistency",
+                "nocopy" => "copying",
+                "rprivate" | "private" | "rshared" | "shared" | "rslave" | "slave" => "propagation",
+                _ => return Err(ApiError::bad(format!("invalid mode: {mode}"))),
+            };
+            if !kinds.insert(kind) {
+                return Err(ApiError::bad(format!("invalid mode: {mode}")));
+            }
+            match kind {
+                "access" => rw = option == "rw",
+                "copying" => copy = Some(option),
+                "propagation" => propagation = option.to_owned(),
+                _ => {}
             }
         }
         if source.starts_with('/') {

@@ -98,7 +98,7 @@ async fn take_away_in(
     if status.is_live() {
         // Its end is not to remove it a second time.
         container.note(|record| record.host.auto_remove = false);
-        life::end(daemon, container, Some(libc::SIGKILL), Some(0)).await?;
+        life::slay(daemon, container).await?;
         drop(container.sweep().await);
     }
     container.note(|record| record.state.status = Status::Removing);

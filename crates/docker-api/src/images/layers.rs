@@ -1,5 +1,7 @@
 //! An image's layers as its manifest lists them.
 
+use std::collections::BTreeMap;
+
 use engine::content::{Content, Digest, Image};
 use serde::Deserialize;
 
@@ -24,6 +26,12 @@ struct Manifest {
 pub(crate) fn layers(content: &Content, image: &Image) -> Vec<LayerBlob> {
     let bytes = content.read_blob(&image.manifest).unwrap_or_default();
     serde_json::from_slice::<Manifest>(&bytes).unwrap_or_default().layers
+}
+
+/// The bytes of all layers of some images, each counted once.
+pub(crate) fn layers_size(content: &Content, images: &[Image]) -> u64 {
+    let layers = images.iter().flat_map(|image| layers(content, image));
+    layers.map(|layer| (layer.digest, layer.size)).collect::<BTreeMap<_, _>>().into_values().sum()
 }
 
 impl LayerBlob {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use engine::content::{Image, Reference};
 use serde_json::{Value, json};
 
+use super::layers::layers_size;
 use super::list::{created, descends, familiar, visible};
 use super::names::{NAMELESS, keep_nameless, nameless};
 use crate::containers::{Record, find_image};
@@ -150,7 +151,8 @@ fn take_away(daemon: &Daemon, name: &str, force: bool, with_parents: bool) -> Re
         }
     };
     let mut answer: Vec<Value> = Vec::new();
-    for name in removed.iter().filter(|name| !name.starts_with(NAMELESS)) {
+    // Those that stand in for none are nobody's.
+    for name in removed.iter().filter(|name| !name.starts_with(NAMELESS) && Reference::parse(name).is_ok()) {
         let name = familiar(std::slice::from_ref(name)).remove(0);
         daemon.events.emit(
             "image",
@@ -208,8 +210,11 @@ pub(crate) async fn prune(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
             used.push(record.image_id.clone());
             used.extend(record.images.values().cloned());
         }
-        let (mut deleted, mut reclaimed) = (Vec::new(), 0u64);
-        for image in visible(&daemon.config.content)? {
+        let mut deleted = Vec::new();
+        let content = &daemon.config.content;
+        let before = visible(content)?;
+        let size = layers_size(content, &before);
+        for image in before {
             let old = until.is_none_or(|until| created(&image) < until);
             if (dangling_only && !image.tags.is_empty()) || !old || !filters.labels(&image.config.config.labels) {
                 continue;
@@ -218,10 +223,11 @@ pub(crate) async fn prune(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
                 continue;
             }
             if let Ok(answer) = take_away(&daemon, image.id.as_str(), true, true) {
-                reclaimed += image.size;
                 deleted.extend(answer);
             }
         }
+        // What others still need is not got back.
+        let reclaimed = size.saturating_sub(layers_size(content, &visible(content)?));
         daemon.events.emit("image", "prune", "", BTreeMap::from([("reclaimed".into(), reclaimed.to_string())]));
         let deleted = if deleted.is_empty() { Value::Null } else { deleted.into() };
         Ok(json_answer(&json!({"ImagesDeleted": deleted, "SpaceReclaimed": reclaimed})))

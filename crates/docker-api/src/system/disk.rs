@@ -31,7 +31,6 @@ pub(crate) async fn disk_usage(daemon: Arc<Daemon>, call: Call) -> Result<Respon
             *users.entry(container.record().image_id.clone()).or_default() += 1;
         }
         if wanted("image") {
-            let mut blobs: BTreeMap<String, u64> = BTreeMap::new();
             let mut list = Vec::new();
             let all = images::visible(&daemon.config.content)?;
             let of = |image| images::layers(&daemon.config.content, image);
@@ -46,10 +45,9 @@ pub(crate) async fn disk_usage(daemon: Arc<Daemon>, call: Call) -> Result<Respon
                     layers.iter().filter(|layer| holders[&layer.digest] > 1).map(|layer| layer.size).sum::<u64>();
                 summary["Containers"] = (*users.get(image.id.as_str()).unwrap_or(&0)).into();
                 summary["SharedSize"] = shared.into();
-                blobs.extend(layers.into_iter().map(|layer| (layer.digest, layer.size)));
                 list.push(summary);
             }
-            answer["LayersSize"] = blobs.values().sum::<u64>().into();
+            answer["LayersSize"] = images::layers_size(&daemon.config.content, &all).into();
             answer["Images"] = list.into();
         }
         if wanted("container") {

@@ -538,16 +538,10 @@ fn a_repository_is_kept_with_its_files_where_that_is_asked_for() {
     }
     assert_eq!(git(&format!("{out}/tag"), &["cat-file", "-t", "told"]), "tag");
     assert_eq!(git(&format!("{out}/whole"), &["rev-parse", "--is-shallow-repository"]), "true");
-    // One commit more, without its history.
-    git(&format!("{out}/tag"), &["fetch", "-q", "--depth=1", "origin", "main"]);
     assert!(!Path::new(&out).join("part/.git").exists(), "a part is no repository");
-    // The same commit is the same layer, whoever asks.
-    let said = build(&world, &["-o", &out, &files]).ok();
-    assert_eq!(said, "");
     let context_files = ["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", "-f-", "-o", &out, &url];
-    let mut command = vec!["build", "--progress=plain"];
-    command.extend(context_files);
-    let built = world.docker_with(&command, b"FROM scratch\nCOPY . /context/\n");
+    let command = buildx(&world, &[&["buildx", "build"], &context_files[..]].concat());
+    let built = world.finish(command, b"FROM scratch\nCOPY . /context/\n");
     assert_eq!(built.code, 0, "{built:?}");
     assert_eq!(git(&format!("{out}/context"), &["status", "--porcelain"]), "");
 }

@@ -254,6 +254,42 @@ fn a_log_shows_the_details_it_was_asked_for() {
     let arguments = [&["run", "--name", "told"], &options[..], &["busybox", "echo", "hello"]].concat();
     world.docker(&arguments).ok();
     assert_eq!(world.docker(&["logs", "--details", "told"]).ok(), "baz=q+x,foo=bar hello");
+    let options =
+        ["--log-opt", "labels-regex=^fo", "--log-opt", "env-regex=z$", "--log-opt", "tag={{.Name}}/{{.ImageName}}"];
+    let arguments =
+        [&["run", "--name", "tagged"], &["--label", "foo=1", "-e", "baz=2"][..], &options, &["busybox", "echo", "x"]];
+    world.docker(&arguments.concat()).ok();
+    assert_eq!(world.docker(&["logs", "--details", "tagged"]).ok(), "baz=2,foo=1,tag=tagged%2Fbusybox x");
+}
+
+#[test]
+fn a_name_is_filtered_by_an_expression() {
+    let world = World::new();
+    for name in ["web1", "web2", "db1"] {
+        world.docker(&["create", "--name", name, "busybox", "true"]).ok();
+        world.docker(&["volume", "create", name]).ok();
+    }
+    let names = |pattern: &str| {
+        let filter = format!("name={pattern}");
+        let listed = world.docker(&["ps", "-a", "-f", &filter, "--format", "{{.Names}}"]).ok();
+        let mut listed: Vec<String> = listed.lines().map(str::to_owned).collect();
+        listed.sort();
+        assert_eq!(world.docker(&["volume", "ls", "-q", "-f", &filter]).ok(), listed.join("\n"), "{pattern}");
+        listed.join(" ")
+    };
+    assert_eq!(names("^(web|db)1$"), "db1 web1");
+    assert_eq!(names("web[2-9]"), "web2");
+    assert_eq!(world.docker(&["ps", "-aq", "-f", "name=^/db"]).ok().lines().count(), 1);
+}
+
+#[test]
+fn what_cannot_be_started_is_refused_in_runcs_words() {
+    let world = World::new();
+    let run = |args: &[&str]| world.docker(&[&["run", "--rm"][..], args, &["busybox", "true"]].concat()).fails(125);
+    let refused = run(&["--network", "host", "--sysctl", "net.ipv4.ip_forward=1"]);
+    assert!(refused.contains("OCI runtime create failed: sysctl \"net.ipv4.ip_forward\" not allowed in host network"));
+    assert!(run(&["-v", "/tmp:/x:ro,rw"]).contains("invalid mode: ro,rw"));
+    assert!(run(&["--link", "nobody"]).contains("could not get container for nobody: No such container: nobody"));
 }
 
 #[test]

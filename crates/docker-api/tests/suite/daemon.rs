@@ -63,6 +63,12 @@ fn events_tell_the_life_of_a_container() {
     let _ = events.wait();
     seen.retain(|action| !matches!(action.as_str(), "connect" | "disconnect"));
     assert_eq!(seen, ["create", "attach", "start", "die", "destroy"]);
+    world.docker(&["run", "-d", "--name", "forced", "busybox", "sleep", "1000"]).ok();
+    world.docker(&["rm", "-f", "forced"]).ok();
+    let until = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64().to_string();
+    let filters = ["--filter", "container=forced", "--filter", "type=container", "--format", "{{.Action}}"];
+    let told = world.docker(&[&["events", "--since", "1", "--until", &until][..], &filters].concat()).ok();
+    assert_eq!(told, "create\nstart\nkill\ndie\ndestroy");
 }
 
 #[test]
@@ -83,6 +89,11 @@ fn pruning_removes_what_nobody_uses() {
     world.docker(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
     world.docker(&["volume", "create", "spare"]).ok();
     world.docker(&["network", "create", "spare"]).ok();
+    // What goes is a file; what it stood on is another image's, too.
+    world.docker(&["commit", "over"]).ok();
+    let told = world.docker(&["image", "prune", "-f"]).ok();
+    let bytes = told.lines().find_map(|line| line.strip_prefix("Total reclaimed space: ")).expect("told");
+    assert!(told.contains("deleted: sha256:") && !told.contains("untagged") && !bytes.contains("MB"), "{told}");
     world.docker(&["system", "prune", "-af", "--volumes"]).ok();
     assert_eq!(world.docker(&["ps", "-a", "--format", "{{.Names}}"]).ok(), "up");
     assert_eq!(world.docker(&["network", "ls", "--format", "{{.Name}}"]).ok(), "bridge\nhost\nnone");
