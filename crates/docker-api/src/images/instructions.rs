@@ -150,7 +150,10 @@ mod tests {
             json!({
                 "Env": ["A=2", "B=c d"], "Cmd": ["sh"], "Labels": {"k": "v"}, "Volumes": {"/data": {}},
                 "ExposedPorts": {"80/tcp": {}, "90/udp": {}, "91/udp": {}}, "WorkingDir": "/w/deeper",
-                "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000_i64, "Retries": 3},
+                "Healthcheck": {
+                    "Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000_i64, "Timeout": 0, "StartPeriod": 0,
+                    "StartInterval": 0, "Retries": 3,
+                },
             })
         );
         for (change, words) in [

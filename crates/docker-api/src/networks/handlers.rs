@@ -370,12 +370,13 @@ pub(crate) async fn remove(daemon: Arc<Daemon>, call: Call) -> Result<Response> 
     }
     check_unused(&daemon.networks, &record)?;
     let live = users(&daemon, &record).into_iter().filter(|user| user.state.status.is_live());
-    let endpoints: Vec<String> = live
+    let mut endpoints: Vec<String> = live
         .map(|user| {
             let id = user.networks.get(&record.name).map_or("", |endpoint| endpoint.endpoint_id.as_str());
             format!("name:\"{}\" id:\"{}\"", user.name, id.get(..12).unwrap_or(id))
         })
         .collect();
+    endpoints.sort();
     if !endpoints.is_empty() {
         return Err(ApiError::forbidden(format!(
             "error while removing network: network {} has active endpoints ({})",
