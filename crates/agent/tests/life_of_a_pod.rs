@@ -70,6 +70,27 @@ async fn a_deleted_pod_gets_its_grace_and_leaves_nothing() {
     assert!(journal.contains(&format!("destroy {uid}.0")));
 }
 
+/// Its Services serve by pods that are going away while there are no others (`ProxyTerminatingEndpoints`).
+#[tokio::test]
+async fn a_pod_that_is_going_away_is_ready_until_its_probe_says_otherwise() {
+    let node = Node::start();
+    node.fake.ignore_term();
+    node.declare("web", |pod| {
+        pod["spec"]["containers"][0]["readinessProbe"] =
+            json!({"exec": {"command": ["ready?"]}, "periodSeconds": 1, "failureThreshold": 1});
+    });
+    node.ready("web").await;
+    node.delete("web", 30);
+    assert_eq!(node.event("Killing").await, "Stopping container c");
+    node.fake.until("the container was asked to end", |f| f.journal().contains(&"signal c.0 15".to_owned())).await;
+    let pod = node.pod("web", |p| p["metadata"]["deletionTimestamp"].as_str().map(|_| p.clone())).await;
+    assert_eq!(condition(&pod, "Ready"), "True");
+    node.fake.exec_exits_with(1);
+    node.pod("web", |p| (condition(p, "Ready") == "False").then_some(())).await;
+    let pod = node.pod("web", |p| Some(p.clone())).await;
+    assert!(container(&pod)["state"]["running"].is_object(), "{pod}");
+}
+
 #[tokio::test]
 async fn a_pod_removed_by_force_is_killed_at_once() {
     let node = Node::start();

@@ -214,8 +214,7 @@ impl Actor {
         self.context.recorder.container(&self.pod, &declared.name, Severity::Normal, "Killing", text);
         let (sender, receiver) = watch::channel(deadline);
         self.slots[slot].stopping = Some(sender);
-        self.slots[slot].stop_probes();
-        self.record.containers[slot].ready = false;
+        self.slots[slot].stop_health_probes();
         let own = declared.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref()).and_then(stopping::signal_number);
         let (context, pod) = (Arc::clone(&self.context), Arc::clone(&self.pod));
         let image = declared.image.clone().unwrap_or_default();

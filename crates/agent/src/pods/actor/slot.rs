@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::{sync::watch, task::AbortHandle, time::Instant};
 
-use crate::pods::{backoff::Backoff, image_pull::PullFailure, prepare::Prepared};
+use crate::{
+    pods::{backoff::Backoff, image_pull::PullFailure, prepare::Prepared},
+    probes::ProbeKind,
+};
 
 /// One container.
 #[derive(Default)]
@@ -21,8 +24,8 @@ pub struct Slot {
     pub back_off_shown_at: Option<(Instant, PullFailure)>,
     /// Its postStart hook runs.
     pub hook_running: bool,
-    /// Probe workers.
-    pub probes: Vec<AbortHandle>,
+    /// What each probe's worker asks for, and its end.
+    pub probes: Vec<(ProbeKind, AbortHandle)>,
     /// It is being stopped; the moment of SIGKILL can be moved nearer.
     pub stopping: Option<watch::Sender<Instant>>,
     /// The `BackOff` event of this crash was recorded.
@@ -61,7 +64,15 @@ impl Slot {
 
     /// Ends its probes.
     pub fn stop_probes(&mut self) {
-        for probe in self.probes.drain(..) {
+        for (_, probe) in self.probes.drain(..) {
+            probe.abort();
+        }
+    }
+
+    /// Ends the probes that could stop it, as upstream's `StopLivenessAndStartup` does: whether it is ready is asked
+    /// until it has ended.
+    pub fn stop_health_probes(&mut self) {
+        for (_, probe) in self.probes.extract_if(.., |(kind, _)| *kind != ProbeKind::Readiness) {
             probe.abort();
         }
     }

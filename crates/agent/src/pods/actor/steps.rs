@@ -340,7 +340,7 @@ impl Actor {
             started_at,
             ready: record.ready,
         };
-        self.slots[slot].probes.push(tokio::spawn(worker.run(report)).abort_handle());
+        self.slots[slot].probes.push((kind, tokio::spawn(worker.run(report)).abort_handle()));
     }
 
     pub(super) fn probed(&mut self, slot: usize, attempt: u32, kind: ProbeKind, passes: bool) {
