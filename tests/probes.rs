@@ -93,5 +93,6 @@ spec:
     ] {
         eventually(words, || events().contains(words));
     }
+    assert!(!events().contains("PostStartHook failed:"), "what a hook says may be a secret");
     cluster.kubectl(&["delete", "pod", "stubborn", "--grace-period=0", "--force"]);
 }

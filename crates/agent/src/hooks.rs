@@ -20,7 +20,8 @@ pub struct Place {
     pub pod_ip: String,
 }
 
-/// Runs a hook to its end. The error is the text for the `FailedPostStartHook` or `FailedPreStopHook` event.
+/// Runs a hook to its end. The error is for the log alone: what a hook says may be a secret, so that events only tell
+/// that it failed (as upstream's do).
 pub async fn run(
     context: &Arc<Context>,
     place: &Place,

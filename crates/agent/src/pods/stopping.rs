@@ -29,7 +29,8 @@ pub async fn stop(
             let hook = hooks::run(&context, &place, &container, handler);
             tokio::select! {
                 done = hook => if let Err(error) = done {
-                    context.recorder.container(&pod, &container.name, Severity::Warning, "FailedPreStopHook", format!("PreStopHook failed: {error}"));
+                    tracing::warn!(container = container.name, error, "the preStop hook failed");
+                    context.recorder.container(&pod, &container.name, Severity::Warning, "FailedPreStopHook", "PreStopHook failed".to_owned());
                 },
                 () = passed(&mut deadline) => {
                     tracing::debug!(container = container.name, "the preStop hook did not end within the grace period");

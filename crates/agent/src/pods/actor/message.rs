@@ -79,7 +79,7 @@ pub enum Message {
         slot: usize,
         /// Which start.
         attempt: u32,
-        /// The text of the `FailedPostStartHook` event.
+        /// What went wrong, for the log.
         result: Result<(), String>,
     },
     /// A probe's verdict changed.

@@ -284,7 +284,8 @@ impl Actor {
             Ok(()) => self.begin_probes(slot),
             Err(error) => {
                 let name = record.name.clone();
-                let message = format!("PostStartHook failed: {error}");
+                tracing::warn!(container = name, error, "the postStart hook failed");
+                let message = "PostStartHook failed".to_owned();
                 self.context.recorder.container(&self.pod, &name, Severity::Warning, "FailedPostStartHook", message);
                 self.stop(slot, self.grace(), "FailedPostStartHook");
             }
