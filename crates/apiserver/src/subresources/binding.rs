@@ -93,6 +93,10 @@ async fn bind(call: &Call<'_>, binding: &Value) -> Outcome<Reply> {
         }
         let mut new = managed::without(old);
         new["spec"]["nodeName"] = node.into();
+        // It has its node: the room that was held for it is needed no longer (`ClearingNominatedNodeNameAfterBinding`).
+        if let Some(status) = new["status"].as_object_mut() {
+            status.remove("nominatedNodeName");
+        }
         for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
             new["metadata"]["annotations"][key] = value.clone();
         }

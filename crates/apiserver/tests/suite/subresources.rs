@@ -17,10 +17,14 @@ async fn with_pod() -> Api {
 async fn a_pod_is_bound_once() {
     let api = with_pod().await;
     let binding = |node: &str| json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": node}});
+    let nominated = json!({"status": {"nominatedNodeName": "n1"}});
+    let (_, pod) = api.patch("merge", &format!("{PODS}/p/status"), &nominated).await;
+    assert_eq!(pod["status"]["nominatedNodeName"], "n1");
     let (code, status) = api.post(&format!("{PODS}/p/binding"), &binding("n1")).await;
     assert_eq!((code, &status["status"]), (201, &json!("Success")));
     let (_, pod) = api.get(&format!("{PODS}/p")).await;
     assert_eq!(pod["spec"]["nodeName"], "n1");
+    assert!(pod["status"].get("nominatedNodeName").is_none(), "{pod}");
     let condition = &pod["status"]["conditions"][0];
     assert_eq!((&condition["type"], &condition["status"]), (&json!("PodScheduled"), &json!("True")));
     let (code, status) = api.post(&format!("{PODS}/p/binding"), &binding("n2")).await;
