@@ -10,7 +10,7 @@ use k8s_openapi::{
             ContainerResourceMetricStatus, ExternalMetricStatus, MetricSpec, MetricStatus, MetricTarget,
             MetricValueStatus, ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
         },
-        core::v1::Pod,
+        core::v1::{Container, Pod},
     },
     apimachinery::pkg::api::resource::Quantity as Text,
 };
@@ -18,7 +18,7 @@ use kube::{ResourceExt, core::GroupVersionKind, discovery::oneshot};
 
 use super::{
     metrics::Metrics,
-    usage::{Proposal, Target, propose, propose_by_value},
+    usage::{Proposal, Target, Unknown, propose, propose_by_value},
 };
 use crate::{Error, pods};
 
@@ -39,10 +39,11 @@ pub struct Opinion {
     pub status: MetricStatus,
 }
 
-/// Why a metric says nothing: a reason for the condition, and the words.
+/// Why a metric says nothing: a reason for the condition, the words, and what could not be had.
 pub struct Silent {
     pub reason: &'static str,
     pub message: String,
+    pub value: String,
 }
 
 impl Scaled<'_> {
@@ -56,7 +57,7 @@ impl Scaled<'_> {
             "External" => ("FailedGetExternalMetric", self.external(spec).await),
             other => ("InvalidMetricSourceType", Err(Error::Object(format!("unknown metric source type {other:?}")))),
         };
-        result.map_err(|error| Silent { reason, message: error.message() })
+        result.map_err(|error| Silent { reason, message: error.message(), value: value_of(spec) })
     }
 
     async fn resource(&self, spec: &MetricSpec) -> Result<Opinion, Error> {
@@ -64,45 +65,46 @@ impl Scaled<'_> {
         let part = spec.container_resource.as_ref().map(|r| (&r.name, &r.target, Some(r.container.as_str())));
         let (name, target, container) = whole.or(part).ok_or_else(|| incomplete(spec))?;
         let fault = |what: &str, why: String| Error::Object(format!("failed to get {name} {what}: {why}"));
+        let unit = if target.average_value.is_some() { "usage" } else { "utilization" };
         let samples = self.metrics.resource(self.selector, name, container).await.map_err(|e| {
             let why = format!(
                 "unable to get metrics for resource {name}: unable to fetch metrics from resource metrics API: {}",
                 e.message()
             );
-            fault("utilization", why)
+            fault(unit, why)
         })?;
-        let requests = requests(self.pods, name, container);
-        let (aim, what) = match (target.average_utilization, &target.average_value) {
-            (Some(percent), _) => {
-                (Target::Utilization(percent.into(), &requests), "utilization (percentage of request)")
-            }
-            (None, Some(value)) => (Target::Average(milli(value)), "raw metric value"),
+        let (requests, unasked) = match requests(self.pods, name, container) {
+            Ok(requests) => (requests, None),
+            Err(why) => (BTreeMap::new(), Some(why)),
+        };
+        let aim = match (target.average_utilization, &target.average_value) {
+            (_, Some(value)) => Target::Average(milli(value)),
+            (Some(percent), None) => Target::Utilization(percent.into(), &requests),
             (None, None) => return Err(incomplete(spec)),
         };
         let proposal = propose(self.pods, &samples, aim, name == "cpu", self.current, self.now);
-        let Proposal { replicas, average, utilization } =
-            proposal.map_err(|why| fault("utilization", why.to_owned()))?;
-        let format = if name == "memory" { Format::BinarySi } else { Format::DecimalSi };
+        let Proposal { replicas, average, utilization } = proposal.map_err(|why| {
+            let unasked = unasked.filter(|_| why == Unknown::NoRequest);
+            fault(unit, unasked.unwrap_or_else(|| why.to_string()))
+        })?;
         let current = MetricValueStatus {
-            average_value: Some(text(average, format)),
+            average_value: Some(text(average)),
             average_utilization: utilization.and_then(|u| i32::try_from(u).ok()),
             value: None,
         };
         let mut status = MetricStatus { type_: spec.type_.clone(), ..MetricStatus::default() };
-        let metric = match container {
-            None => {
-                status.resource = Some(ResourceMetricStatus { name: name.clone(), current });
-                format!("{name} resource {what}")
-            }
-            Some(container) => {
-                status.container_resource = Some(ContainerResourceMetricStatus {
-                    name: name.clone(),
-                    container: container.to_owned(),
-                    current,
-                });
-                format!("{name} container resource {what}")
-            }
+        let metric = match (target.average_value.is_some(), container) {
+            (true, _) => format!("{name} resource"),
+            (false, None) => format!("{name} resource utilization (percentage of request)"),
+            (false, Some(_)) => format!("{name} container resource utilization (percentage of request)"),
         };
+        let name = name.clone();
+        match container.map(str::to_owned) {
+            None => status.resource = Some(ResourceMetricStatus { name, current }),
+            Some(container) => {
+                status.container_resource = Some(ContainerResourceMetricStatus { name, container, current });
+            }
+        }
         Ok(Opinion { replicas, metric, status })
     }
 
@@ -111,9 +113,8 @@ impl Scaled<'_> {
         let samples = self.metrics.pods(self.selector, &source.metric).await?;
         let wanted = source.target.average_value.as_ref().map(milli).ok_or_else(|| incomplete(spec))?;
         let proposal = propose(self.pods, &samples, Target::Average(wanted), false, self.current, self.now);
-        let Proposal { replicas, average, .. } = proposal.map_err(|why| Error::Object(why.to_owned()))?;
-        let current =
-            MetricValueStatus { average_value: Some(text(average, Format::DecimalSi)), ..MetricValueStatus::default() };
+        let Proposal { replicas, average, .. } = proposal.map_err(|why| Error::Object(why.to_string()))?;
+        let current = MetricValueStatus { average_value: Some(text(average)), ..MetricValueStatus::default() };
         let pods = Some(PodsMetricStatus { metric: source.metric.clone(), current });
         let status = MetricStatus { type_: spec.type_.clone(), pods, ..MetricStatus::default() };
         Ok(Opinion { replicas, metric: format!("pods metric {}", source.metric.name), status })
@@ -155,7 +156,7 @@ impl Scaled<'_> {
         let ready = self.pods.iter().filter(|p| pods::is_ready(p)).count() as i32;
         let replicas = propose_by_value(value, wanted, per_pod, self.current, ready);
         let shown = if per_pod { value / i64::from(self.current.max(1)) } else { value };
-        let shown = Some(text(shown, Format::DecimalSi));
+        let shown = Some(text(shown));
         let status = match per_pod {
             true => MetricValueStatus { average_value: shown, ..MetricValueStatus::default() },
             false => MetricValueStatus { value: shown, ..MetricValueStatus::default() },
@@ -177,23 +178,78 @@ fn incomplete(spec: &MetricSpec) -> Error {
     ))
 }
 
+/// What a metric would tell, as the event of an autoscaler that can't decide names it (upstream's
+/// `computeReplicasForMetric`).
+fn value_of(spec: &MetricSpec) -> String {
+    let part = spec.container_resource.as_ref().map(|r| format!("{} container metric value", r.container));
+    let whole = spec.resource.as_ref().map(|r| format!("{} resource metric value", r.name));
+    let external = spec.external.as_ref().map(|e| format!("{} external metric value", e.metric.name));
+    part.or(whole).or(external).unwrap_or_else(|| format!("{} metric value", spec.type_.to_lowercase()))
+}
+
 fn milli(text: &Text) -> i64 {
     text.0.parse().map_or(0, |q: Quantity| q.milli_value())
 }
 
-fn text(milli: i64, format: Format) -> Text {
-    Text(Quantity::from_milli(milli, format).to_string())
+fn text(milli: i64) -> Text {
+    Text(Quantity::from_milli(milli, Format::DecimalSi).to_string())
 }
 
-/// What each pod asks for, if all its containers ask for something (in thousandths).
-fn requests(pods: &[Arc<Pod>], resource: &str, container: Option<&str>) -> BTreeMap<String, i64> {
-    let of = |pod: &Pod| -> Option<i64> {
-        let spec = pod.spec.as_ref()?;
+/// What each pod asks for, in thousandths: as a whole if it says so and no container is named, else its containers and
+/// sidecars together (upstream's `calculatePodRequests`). The error says which of them asks for nothing.
+fn requests(pods: &[Arc<Pod>], resource: &str, container: Option<&str>) -> Result<BTreeMap<String, i64>, String> {
+    let of = |pod: &Pod| -> Result<i64, String> {
+        let name = pod.name_any();
+        let Some(spec) = &pod.spec else { return Ok(0) };
+        let whole = spec.resources.as_ref().and_then(|r| r.requests.as_ref()).filter(|r| !r.is_empty());
+        if let (Some(whole), None) = (whole, container) {
+            let asked = whole.get(resource).map(milli);
+            return asked.ok_or_else(|| format!("missing pod-level request for {resource} in Pod {name}"));
+        }
         let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-        let mut all =
-            spec.containers.iter().chain(sidecars).filter(|c| container.is_none_or(|name| c.name == name)).peekable();
-        all.peek()?;
-        all.map(|c| c.resources.as_ref()?.requests.as_ref()?.get(resource).map(milli)).sum()
+        let named = |c: &&Container| container.is_none_or(|name| c.name == name);
+        let mut all = spec.containers.iter().chain(sidecars).filter(named).peekable();
+        if let (None, Some(container)) = (all.peek(), container) {
+            return Err(format!("container {container} not found in Pod {name}"));
+        }
+        all.map(|c| {
+            let asked = c.resources.as_ref().and_then(|r| r.requests.as_ref()?.get(resource)).map(milli);
+            asked.ok_or_else(|| format!("missing request for {resource} in container {} of Pod {name}", c.name))
+        })
+        .sum()
     };
-    pods.iter().filter_map(|pod| Some((pod.name_any(), of(pod)?))).collect()
+    pods.iter().map(|pod| Ok((pod.name_any(), of(pod)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn asked(spec: Value, container: Option<&str>) -> Result<Option<i64>, String> {
+        let pod = Arc::new(serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap());
+        requests(&[pod], "cpu", container).map(|by_pod| by_pod.get("p").copied())
+    }
+
+    #[test]
+    fn a_pod_asks_as_a_whole_or_by_its_containers_and_what_is_missing_is_named() {
+        let half = json!({"requests": {"cpu": "500m"}});
+        let sidecar = json!([{"name": "s", "restartPolicy": "Always", "resources": half}, {"name": "i"}]);
+        let both = json!({"containers": [{"name": "a", "resources": half}], "initContainers": sidecar});
+        let silent = json!({"containers": [{"name": "a", "resources": half}, {"name": "b"}]});
+        let whole = json!({"resources": {"requests": {"cpu": "2"}}, "containers": silent["containers"]});
+        let memory = json!({"resources": {"requests": {"memory": "1Gi"}}, "containers": silent["containers"]});
+        for (spec, container, says) in [
+            (&both, None, Ok(Some(1000))),
+            (&both, Some("s"), Ok(Some(500))),
+            (&both, Some("x"), Err("container x not found in Pod p")),
+            (&silent, None, Err("missing request for cpu in container b of Pod p")),
+            (&whole, None, Ok(Some(2000))),
+            (&whole, Some("b"), Err("missing request for cpu in container b of Pod p")),
+            (&memory, None, Err("missing pod-level request for cpu in Pod p")),
+        ] {
+            assert_eq!(asked(spec.clone(), container), says.map_err(str::to_owned), "{spec} {container:?}");
+        }
+    }
 }

@@ -253,7 +253,10 @@ impl Controller {
                             Some(Verdict { replicas: opinion.replicas, metric: opinion.metric, statuses: Vec::new() });
                     }
                 }
-                Err(reason) => silent.push(reason),
+                Err(reason) => {
+                    self.recorder.warning(autoscaler, reason.reason, reason.message.clone());
+                    silent.push(reason);
+                }
             }
         }
         let unknown = |verdict: &Verdict| !silent.is_empty() && verdict.replicas < current;
@@ -266,10 +269,10 @@ impl Controller {
             }
             None => {
                 let first = silent.first()?;
-                self.recorder.warning(autoscaler, first.reason, first.message.clone());
                 let note = format!(
-                    "invalid metrics ({} invalid out of {total}), first error is: {}",
+                    "invalid metrics ({} invalid out of {total}), first error is: failed to get {}: {}",
                     silent.len(),
+                    first.value,
                     first.message
                 );
                 self.recorder.warning(autoscaler, "FailedComputeMetricsReplicas", note);

@@ -40,6 +40,20 @@ pub struct Proposal {
     pub utilization: Option<i64>,
 }
 
+/// Why nothing can be proposed. Trying again later may help with all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// The selector finds no pod.
+    #[error("no pods returned by selector while calculating replica count")]
+    NoPods,
+    /// No pod that counts has a sample.
+    #[error("did not receive metrics for targeted pods (pods might be unready)")]
+    NoSamples,
+    /// What a pod asks for is not known, so neither is how much of it it uses.
+    #[error("missing request")]
+    NoRequest,
+}
+
 /// The pods in groups.
 struct Groups {
     ready: usize,
@@ -125,16 +139,15 @@ pub fn propose(
     is_cpu: bool,
     current: i32,
     now: Timestamp,
-) -> Result<Proposal, &'static str> {
+) -> Result<Proposal, Unknown> {
     if pods.is_empty() {
-        return Err("no pods returned by selector while calculating replica count");
+        return Err(Unknown::NoPods);
     }
     let mut groups = group(pods, samples, is_cpu, now);
     if groups.samples.is_empty() {
-        return Err("did not receive metrics for targeted pods (pods might be unready)");
+        return Err(Unknown::NoSamples);
     }
-    let no_request = "missing request for the resource in a container of the pods";
-    let (ratio, average, utilization) = target.ratio(&groups.samples).ok_or(no_request)?;
+    let (ratio, average, utilization) = target.ratio(&groups.samples).ok_or(Unknown::NoRequest)?;
     let keep = Proposal { replicas: current, average, utilization };
     let counts_unready = !groups.unready.is_empty() && ratio > 1.0;
     if !counts_unready && groups.missing.is_empty() {
@@ -150,7 +163,7 @@ pub fn propose(
     if counts_unready {
         groups.samples.extend(groups.unready.iter().map(|pod| (pod.clone(), 0)));
     }
-    let (cautious, _, _) = target.ratio(&groups.samples).ok_or(no_request)?;
+    let (cautious, _, _) = target.ratio(&groups.samples).ok_or(Unknown::NoRequest)?;
     if is_near(cautious) || (ratio < 1.0) != (cautious < 1.0) {
         return Ok(keep);
     }
