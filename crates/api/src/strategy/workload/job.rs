@@ -331,6 +331,20 @@ fn pod_conditions(faults: &mut Faults, path: &Path<'_>, conditions: &[Value]) {
     }
 }
 
+/// How many completions there are may change for an Indexed Job alone, and only together with its parallelism.
+fn completions_change(faults: &mut Faults, new_spec: &Value, old_spec: &Value, path: &Path<'_>) {
+    if same_field(new_spec, old_spec, "completions") {
+        return;
+    }
+    let at = path.field("completions");
+    let shown = get(new_spec, "completions").unwrap_or(&Value::Null);
+    if text(new_spec, "completionMode") != "Indexed" {
+        faults.invalid(&at, shown, IMMUTABLE);
+    } else if !shown.is_null() && int(new_spec, "completions") != int(new_spec, "parallelism") {
+        faults.invalid(&at, shown, "can only be modified in tandem with spec.parallelism");
+    }
+}
+
 fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut faults = Faults::new();
     let none = Value::Null;
@@ -339,12 +353,7 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     with_selector(&mut faults, new_spec);
     let path = Path::root("spec");
     let shown = |field: &str| get(new_spec, field).unwrap_or(&Value::Null);
-    let elastic = text(new_spec, "completionMode") == "Indexed"
-        && get(new_spec, "completions").is_some()
-        && int(new_spec, "completions") == int(new_spec, "parallelism");
-    if !same_field(new_spec, old_spec, "completions") && !elastic {
-        faults.invalid(&path.field("completions"), shown("completions"), IMMUTABLE);
-    }
+    completions_change(&mut faults, new_spec, old_spec, &path);
     if !same_field(new_spec, old_spec, "selector") {
         faults.invalid(&path.field("selector"), shown("selector"), IMMUTABLE);
     }
