@@ -84,7 +84,7 @@ impl Scaled<'_> {
         };
         let proposal = propose(self.pods, &samples, aim, name == "cpu", self.current, self.now);
         let Proposal { replicas, average, utilization } = proposal.map_err(|why| {
-            let unasked = unasked.filter(|_| why == Unknown::NoRequest);
+            let unasked = unasked.filter(|_| why == Unknown::Request);
             fault(unit, unasked.unwrap_or_else(|| why.to_string()))
         })?;
         let current = MetricValueStatus {

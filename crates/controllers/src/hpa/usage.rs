@@ -45,13 +45,13 @@ pub struct Proposal {
 pub enum Unknown {
     /// The selector finds no pod.
     #[error("no pods returned by selector while calculating replica count")]
-    NoPods,
+    Pods,
     /// No pod that counts has a sample.
     #[error("did not receive metrics for targeted pods (pods might be unready)")]
-    NoSamples,
+    Samples,
     /// What a pod asks for is not known, so neither is how much of it it uses.
     #[error("missing request")]
-    NoRequest,
+    Request,
 }
 
 /// The pods in groups.
@@ -141,13 +141,13 @@ pub fn propose(
     now: Timestamp,
 ) -> Result<Proposal, Unknown> {
     if pods.is_empty() {
-        return Err(Unknown::NoPods);
+        return Err(Unknown::Pods);
     }
     let mut groups = group(pods, samples, is_cpu, now);
     if groups.samples.is_empty() {
-        return Err(Unknown::NoSamples);
+        return Err(Unknown::Samples);
     }
-    let (ratio, average, utilization) = target.ratio(&groups.samples).ok_or(Unknown::NoRequest)?;
+    let (ratio, average, utilization) = target.ratio(&groups.samples).ok_or(Unknown::Request)?;
     let keep = Proposal { replicas: current, average, utilization };
     let counts_unready = !groups.unready.is_empty() && ratio > 1.0;
     if !counts_unready && groups.missing.is_empty() {
@@ -163,7 +163,7 @@ pub fn propose(
     if counts_unready {
         groups.samples.extend(groups.unready.iter().map(|pod| (pod.clone(), 0)));
     }
-    let (cautious, _, _) = target.ratio(&groups.samples).ok_or(Unknown::NoRequest)?;
+    let (cautious, _, _) = target.ratio(&groups.samples).ok_or(Unknown::Request)?;
     if is_near(cautious) || (ratio < 1.0) != (cautious < 1.0) {
         return Ok(keep);
     }
