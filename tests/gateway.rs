@@ -240,6 +240,22 @@ fn http_routes_match_and_answer_as_the_gateway_apis_conformance_tests_have_it() 
 "#,
         ),
     );
+    apply(
+        &cluster,
+        &http_route(
+            "pages",
+            r#"  hostnames: [pages.example.com]
+  rules:
+  - filters: [{type: CORS, cors: {allowOrigins: ['https://*.bar.com'], allowMethods: [PUT], maxAge: 60}}]
+    backendRefs: [{name: one, port: 8080}]
+  - matches: [{path: {value: /moved}}]
+    backendRefs:
+    - name: one
+      port: 8080
+      filters: [{type: RequestRedirect, requestRedirect: {path: {type: ReplaceFullPath, replaceFullPath: /new}, statusCode: 308}}]
+"#,
+        ),
+    );
     wait_for(&cluster, "gateway/web", "Programmed");
     wait_for(&cluster, "deployment/named", "Available");
     let said = |route: &str, of_type: &str| {
@@ -276,6 +292,21 @@ fn http_routes_match_and_answer_as_the_gateway_apis_conformance_tests_have_it() 
         assert_eq!(get("order.example.com", &[], path).1, status, "{path}");
     }
     assert_eq!(get("example.org", &[], "/match").1, "404", "a star stands for one label at least");
+    // Pages of other origins: the preflight request never reaches a backend.
+    let asked = |origin: &str, more: &[&str]| {
+        let origin = format!("Origin: {origin}");
+        get("pages.example.com", &[&["-D", "-", "-H", origin.as_str()][..], more].concat(), "/").0.to_lowercase()
+    };
+    let preflight = asked("https://a.bar.com", &["-X", "OPTIONS", "-H", "Access-Control-Request-Method: PUT"]);
+    for told in ["allow-origin: https://a.bar.com", "allow-methods: put", "max-age: 60"] {
+        assert!(preflight.contains(&format!("access-control-{told}")), "{told} in {preflight}");
+    }
+    assert!(!preflight.ends_with("one"), "{preflight}");
+    let answer = asked("https://a.bar.com", &[]);
+    assert!(answer.contains("access-control-allow-origin: https://a.bar.com") && answer.ends_with("one"), "{answer}");
+    assert!(!asked("https://evil.com", &[]).contains("access-control-allow-origin"));
+    let moved = get("pages.example.com", &["-D", "-"], "/moved");
+    assert!(moved.1 == "308" && moved.0.contains("/new"), "{moved:?}");
     // Half of the backends are there: the other half's share is 500.
     let broken = (0..200).filter(|_| get("order.example.com", &[], "/half").1 == "500").count();
     assert!((60..=140).contains(&broken), "{broken} of 200");
@@ -284,7 +315,7 @@ fn http_routes_match_and_answer_as_the_gateway_apis_conformance_tests_have_it() 
     assert_eq!(said("order", "PartiallyInvalid"), "UnsupportedValue");
     assert_eq!(said("order", "ResolvedRefs"), "InvalidKind");
     assert_eq!(said("matching", "ResolvedRefs"), "ResolvedRefs");
-    assert_eq!(cluster.jsonpath("gateway/web", "{.status.listeners[0].attachedRoutes}"), "2");
+    assert_eq!(cluster.jsonpath("gateway/web", "{.status.listeners[0].attachedRoutes}"), "3");
     // The older of two routes with the same match is asked; when it goes, the other.
     apply(
         &cluster,
@@ -293,7 +324,7 @@ fn http_routes_match_and_answer_as_the_gateway_apis_conformance_tests_have_it() 
             "  hostnames: [matching.example.com]\n  rules: [{backendRefs: [{name: three, port: 8080}]}]\n",
         ),
     );
-    eventually("three routes", || cluster.jsonpath("gateway/web", "{.status.listeners[0].attachedRoutes}") == "3");
+    eventually("four routes", || cluster.jsonpath("gateway/web", "{.status.listeners[0].attachedRoutes}") == "4");
     assert_eq!(get("matching.example.com", &[], "/").0, "one");
     cluster.kubectl(&["delete", "httproute", "matching"]);
     eventually("the younger route", || get("matching.example.com", &[], "/").0 == "three");
