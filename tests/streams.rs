@@ -2,7 +2,7 @@
 
 use std::{fs, io::Write, process::Stdio};
 
-use crate::cluster::{Cluster, Running, busybox, http_get, text};
+use crate::cluster::{Cluster, Running, busybox, eventually, http_get, text};
 
 #[test]
 fn exec_passes_streams_and_exit_codes() {
@@ -103,8 +103,9 @@ fn the_small_client_does_what_a_machine_without_kubectl_needs() {
     let table = cluster.hythe(&["get", "po"]);
     assert!(table.starts_with("NAME") && table.contains("Running"), "{table}");
     assert!(cluster.hythe(&["get", "pods", "-o", "yaml"]).contains("kind: Pod"));
-    assert!(cluster.hythe(&["describe", "pod", "p"]).contains("Started"));
-    assert_eq!(cluster.hythe(&["logs", "p"]), "said\n");
+    // Events are written when nothing else is.
+    eventually("the event", || cluster.hythe(&["describe", "pod", "p"]).contains("Started"));
+    eventually("its words", || cluster.hythe(&["logs", "p"]) == "said\n");
     let output = cluster.try_hythe(&["exec", "p", "--", "sh", "-c", "echo out; exit 4"]);
     assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("out\n", Some(4)));
     assert_eq!(cluster.hythe(&["delete", "pod", "p"]), "pod/p deleted\n");
