@@ -139,9 +139,10 @@ fn library(length: usize) -> (SocketAddr, Arc<AtomicUsize>) {
     (address, count)
 }
 
-/// All files of stored responses.
+/// All files of stored responses; a draft that a kill left is none.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let shards = std::fs::read_dir(directory.join("cache/v1")).into_iter().flatten().flatten();
+    let shards = shards.filter(|shard| shard.file_name() != "tmp");
     let files = shards.flat_map(|shard| std::fs::read_dir(shard.path()).into_iter().flatten().flatten());
     files.map(|file| file.path()).collect()
 }

@@ -60,6 +60,15 @@ impl FileWatch {
         Ok(watch)
     }
 
+    /// Watches more files. Who watches a directory and then lists it for what else to watch misses nothing.
+    ///
+    /// # Errors
+    /// As for [`FileWatch::new`]; those before the one that fails are watched.
+    pub fn also(&mut self, files: impl IntoIterator<Item = impl Into<PathBuf>>) -> io::Result<()> {
+        self.files.extend(files.into_iter().map(Into::into));
+        self.follow()
+    }
+
     /// Returns once something has happened and it has been quiet for a moment.
     ///
     /// # Errors

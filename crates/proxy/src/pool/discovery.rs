@@ -80,9 +80,12 @@ impl Source {
     fn watch(&self) -> Option<FileWatch> {
         let What::Discovery(Discovery::Binding(binding)) = &self.what else { return None };
         let root = root_of(binding)?;
+        let mut watch = FileWatch::new([root.join("host")]).ok()?;
+        // Listed under watch: a directory made after this is told of.
         let below = std::fs::read_dir(&root).ok()?.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
-        let files: Vec<PathBuf> = below.chain([root.clone()]).map(|directory| directory.join("host")).collect();
-        FileWatch::new(files).ok()
+        // One that has gone since is told of as well.
+        let _ = watch.also(below.map(|directory| directory.join("host")));
+        Some(watch)
     }
 
     /// What it names now, and until when that holds.

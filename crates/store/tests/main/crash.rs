@@ -37,10 +37,10 @@ fn killed_at_random_it_loses_no_acknowledged_write_and_applies_none_by_half() {
     let seed = random.0;
     for round in 0..rounds {
         model.unseen_rounds += 1;
-        // One in four dies while it starts or recovers, the others while they write.
-        let once_ready = random.below(4) > 0;
+        // One in four dies while it starts or recovers, the others while they write, however slow the disk.
+        let once_written = (random.below(4) > 0).then(|| random.below(40) as usize);
         let after = Duration::from_micros(random.below(12_000));
-        for (writer, number, revision) in run_and_kill(dir.path(), once_ready, after) {
+        for (writer, number, revision) in run_and_kill(dir.path(), once_written, after) {
             let again = model.acknowledged.insert((writer, number), revision);
             assert_eq!(again, None, "writer {writer} wrote {number} twice (round {round}, seed {seed})");
             model.revision = model.revision.max(revision);
@@ -62,7 +62,7 @@ fn killed_while_it_makes_its_file_it_can_be_started_again() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut model = Model::default();
         // Each time in a new directory, around the time that the file is made.
-        let acknowledged = run_and_kill(dir.path(), false, Duration::from_micros(random.below(10_000)));
+        let acknowledged = run_and_kill(dir.path(), None, Duration::from_micros(random.below(10_000)));
         model.acknowledged.extend(acknowledged.into_iter().map(|(writer, number, at)| ((writer, number), at)));
         model.unseen_rounds = 1;
         check(dir.path(), &mut model, round);
@@ -128,7 +128,8 @@ async fn write_on(store: Arc<Embedded>, writer: usize) {
     }
 }
 
-fn run_and_kill(dir: &Path, once_ready: bool, after: Duration) -> Vec<(usize, u64, Revision)> {
+/// Kills it some time after it has acknowledged so many writes, or after its start. Returns what it acknowledged.
+fn run_and_kill(dir: &Path, once_written: Option<usize>, after: Duration) -> Vec<(usize, u64, Revision)> {
     let mut child = Command::new(std::env::current_exe().expect("this program"))
         .args(["crash::worker", "--exact", "--ignored", "--nocapture"])
         .env("HYTHE_CRASH_DIR", dir)
@@ -137,16 +138,18 @@ fn run_and_kill(dir: &Path, once_ready: bool, after: Duration) -> Vec<(usize, u6
         .expect("starts");
     // A thread drains the pipe, so that a full one never holds the writers up.
     let mut output = BufReader::new(child.stdout.take().expect("piped above")).lines().map_while(Result::ok);
-    if once_ready {
+    let mut first = Vec::new();
+    if let Some(writes) = once_written {
         let ready = output.find(|line| line == "ready");
         assert!(ready.is_some(), "it ended before it was ready: {:?}", child.wait());
+        first.extend(output.by_ref().take(writes));
     }
     let reader = std::thread::spawn(move || output.collect::<Vec<_>>());
     // The random moment of death; it synchronises nothing.
     std::thread::sleep(after);
     child.kill().expect("still ours");
     let status = child.wait().expect("still ours");
-    let lines = reader.join().expect("reads to the end");
+    let lines = [first, reader.join().expect("reads to the end")].concat();
     let killed = std::os::unix::process::ExitStatusExt::signal(&status) == Some(9);
     assert!(killed, "it ended on its own ({status}): {lines:?}");
     let acknowledged = lines.iter().filter_map(|l| l.strip_prefix("ack "));
