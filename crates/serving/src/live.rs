@@ -91,10 +91,14 @@ impl<T: Send + Sync + 'static> Live<T> {
                     return;
                 }
             };
-            while watch.changed().await.is_ok() {
+            // Compared before the first event, too: the file may have changed since it was opened.
+            loop {
                 let same = std::fs::read_to_string(&live.inner.path).is_ok_and(|text| text == *live.inner.seen.lock());
                 if !same {
                     serving.admin().reload();
+                }
+                if watch.changed().await.is_err() {
+                    return;
                 }
             }
         });
@@ -107,11 +111,35 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
-    use crate::from_yaml;
+    use crate::{Flags, from_yaml};
+
+    #[derive(Parser)]
+    struct Only {
+        #[command(flatten)]
+        flags: Flags,
+    }
 
     fn number(text: &str) -> Result<u32, ConfigError> {
         from_yaml::<u32>(text)
+    }
+
+    #[tokio::test]
+    async fn what_changes_between_the_first_reading_and_the_watch_is_taken_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("size.yaml");
+        std::fs::write(&path, "1").unwrap();
+        let live = Live::open(&path, number).unwrap();
+        std::fs::write(&path, "2").unwrap();
+        let mut versions = live.subscribe();
+        live.follow(&Serving::detached(Only::parse_from(["test"]).flags));
+        tokio::time::timeout(std::time::Duration::from_secs(60), versions.changed())
+            .await
+            .expect("it is told of")
+            .unwrap();
+        assert_eq!(*live.current(), 2);
     }
 
     #[test]

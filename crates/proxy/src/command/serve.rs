@@ -95,6 +95,17 @@ async fn follow_certificates(proxy: Proxy) {
             }
         };
         let watch = if files.is_empty() { None } else { FileWatch::new(&files).ok() };
+        // Read under watch: what has changed since they were read last, or since the watch before this, is not missed.
+        if watch.is_some() {
+            match proxy.refresh_certificates() {
+                Ok(true) => {
+                    tracing::info!("new certificates are in force");
+                    continue;
+                }
+                Ok(false) => {}
+                Err(error) => tracing::error!(error, "new certificates cannot be used, the old ones go on"),
+            }
+        }
         match watch {
             None => tokio::select! {
                 gone = replaced.changed() => if gone.is_err() { return },
@@ -102,16 +113,7 @@ async fn follow_certificates(proxy: Proxy) {
             },
             Some(mut watch) => tokio::select! {
                 () = turn => {}
-                changed = watch.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    match proxy.refresh_certificates() {
-                        Ok(true) => tracing::info!("new certificates are in force"),
-                        Ok(false) => {}
-                        Err(error) => tracing::error!(error, "new certificates cannot be used, the old ones go on"),
-                    }
-                }
+                changed = watch.changed() => if changed.is_err() { return },
                 gone = replaced.changed() => if gone.is_err() { return },
             },
         }

@@ -5,7 +5,7 @@ mod kubernetes;
 mod source;
 mod target;
 
-use std::{path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
+use std::{io, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
@@ -215,6 +215,8 @@ pub async fn run(arguments: Arguments, serving: Serving) -> Result<(), SyncError
     let (look, state) = (Arc::new(Notify::new()), Arc::new(Mutex::new(State::default())));
     announce(&serving, &follower.arguments, &state, &look);
     loop {
+        // Begun before the look, so that no change is missed.
+        let watch = follower.watch();
         let looked = serving.stopping().run_until_cancelled(follower.look()).await;
         let Some(looked) = looked else { return Ok(()) };
         let result = match &looked {
@@ -237,7 +239,7 @@ pub async fn run(arguments: Arguments, serving: Serving) -> Result<(), SyncError
             () = serving.stopping().cancelled() => return Ok(()),
             () = look.notified() => {}
             () = tokio::time::sleep(follower.arguments.update_frequency.0) => {}
-            () = follower.changed() => {}
+            () = follower.changed(watch) => {}
         }
     }
 }
@@ -288,17 +290,21 @@ impl Follower {
         failed.map_or(Ok(!change.is_empty()), |reason| Err(SyncError::Notice(reason)))
     }
 
+    /// Begins to watch a source of files.
+    fn watch(&self) -> Option<io::Result<FileWatch>> {
+        let Source::Path(path) = &self.arguments.source else { return None };
+        let files = if path.is_dir() { vec![path.join("..data"), path.join("any")] } else { vec![path.clone()] };
+        Some(FileWatch::new(files))
+    }
+
     /// Returns when the source tells of a change by itself; never where it cannot.
-    async fn changed(&self) {
+    async fn changed(&self, watch: Option<io::Result<FileWatch>>) {
         let watched = match &self.arguments.source {
-            Source::Path(path) => {
-                let files =
-                    if path.is_dir() { vec![path.join("..data"), path.join("any")] } else { vec![path.clone()] };
-                match FileWatch::new(files) {
-                    Ok(mut watch) => watch.changed().await.map_err(|error| error.to_string()),
-                    Err(error) => Err(error.to_string()),
-                }
-            }
+            Source::Path(_) => match watch {
+                Some(Ok(mut watch)) => watch.changed().await.map_err(|error| error.to_string()),
+                Some(Err(error)) => Err(error.to_string()),
+                None => return,
+            },
             Source::ConfigMap { namespace, name, .. } => match Api::of_the_pod() {
                 Ok(api) => api.changed(namespace.as_deref(), name).await.map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
