@@ -77,6 +77,8 @@ impl Agent {
             .ok();
         let context = Context {
             pods: pods.clone(),
+            probes: crate::probes::Counts::default(),
+            health_checks: std::sync::atomic::AtomicU64::new(0),
             room: tokio::sync::watch::channel(0).0,
             storage: tokio::sync::watch::channel(0).0,
             devices: DevicePlugins::default(),

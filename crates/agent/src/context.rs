@@ -1,6 +1,9 @@
 //! What all parts of an agent share.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
@@ -14,6 +17,7 @@ use crate::{
     node::{Health, Machine},
     paths::PodPaths,
     pods::Pods,
+    probes,
     pulled_images::PulledImages,
     runtime::Images,
     runtime::Runtime,
@@ -57,6 +61,10 @@ pub struct Context {
     pub devices: DevicePlugins,
     /// Images that were pulled for pods.
     pub pulled_images: PulledImages,
+    /// What became of probes.
+    pub probes: probes::Counts,
+    /// How often the agent was asked whether it is well, and said so.
+    pub health_checks: AtomicU64,
     /// How the machine fares.
     pub health: tokio::sync::watch::Sender<Health>,
     /// Changes when a pod leaves the node or takes less of it.

@@ -38,6 +38,31 @@ async fn socket(node: &Node, path: &str, protocol: &str) -> WebSocketStream<toki
 }
 
 #[tokio::test]
+async fn what_became_of_probes_is_counted() {
+    let node = Node::start();
+    let uid = node.declare("web", |pod| {
+        let probe = serde_json::json!({"exec": {"command": ["well?"]}, "periodSeconds": 1, "failureThreshold": 9});
+        pod["spec"]["containers"][0]["readinessProbe"] = probe.clone();
+        pod["spec"]["containers"][0]["livenessProbe"] = probe;
+    });
+    node.ready("web").await;
+    node.fake.exec_exits_with(1);
+    node.event("Unhealthy").await;
+    let counted = |kind: &str, result: &str| {
+        format!(
+            "prober_probe_total{{container=\"c\",namespace=\"default\",pod=\"web\",pod_uid=\"{uid}\",\
+             probe_type=\"{kind}\",result=\"{result}\"}} "
+        )
+    };
+    let answer = get(&node, "/metrics/probes").await;
+    assert!(answer.contains("# TYPE prober_probe_total counter\n"), "{answer}");
+    assert!(answer.contains(&counted("Readiness", "successful")), "{answer}");
+    let failed = ["Readiness", "Liveness"].map(|kind| answer.contains(&counted(kind, "failed")));
+    assert!(failed.contains(&true), "{answer}");
+    assert!(!answer.contains("unknown") && !answer.contains("Startup"), "{answer}");
+}
+
+#[tokio::test]
 async fn logs_are_read_and_their_absence_is_explained() {
     let node = Node::start();
     let uid = node.declare("web", |_| {});
@@ -57,6 +82,9 @@ async fn logs_are_read_and_their_absence_is_explained() {
     assert!(get(&node, "/containerLogs/default/none/c").await.starts_with("HTTP/1.1 404"));
     assert!(get(&node, "/healthz").await.ends_with("ok"));
     assert!(get(&node, "/pods").await.contains("\"kind\":\"PodList\""));
+    let slis = get(&node, "/metrics/slis").await;
+    let counted = "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"healthz\"} 2\n";
+    assert!(slis.contains(counted) && slis.contains("kubernetes_healthcheck{name=\"syncloop\",type=\"healthz\"} 1\n"));
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ const PATHS: &[&str] = &[
     "/healthz",
     "/livez",
     "/metrics",
+    "/metrics/slis",
     "/openapi/v2",
     "/openapi/v3",
     "/openid/v1/jwks",
@@ -59,6 +60,10 @@ pub(crate) async fn answer(
         }
         ["version"] => return Ok(raw(&discovery::version())),
         ["metrics"] => return Ok(with_type(200, "text/plain; version=0.0.4", Body::from(metrics::text(server)))),
+        ["metrics", "slis"] => {
+            health::round(server).await;
+            return Ok(with_type(200, "text/plain; version=0.0.4", Body::from(server.metrics.slis())));
+        }
         ["api"] => match aggregated(wants) {
             Some((media_type, version)) => {
                 return Ok(tagged(discovery::aggregated(all, true, version), media_type, headers));

@@ -77,13 +77,15 @@ struct Findings {
 pub(crate) async fn answer(server: &ApiServer, path: &str, query: &Query<'_>) -> Option<Response<Body>> {
     let path = path.trim_matches('/');
     let (endpoint, only) = path.split_once('/').unwrap_or((path, ""));
+    let endpoint = *EVERYWHERE.iter().find(|known| **known == endpoint)?;
     let mut checks = CHECKS.iter().filter(|(_, endpoints, _)| endpoints.contains(&endpoint));
     // `Query` is not shared between threads: what it says is taken before anything is waited for.
     let (mut excluded, verbose): (Vec<String>, bool) =
         (query.all("exclude").map(str::to_owned).collect(), query.first("verbose").is_some());
     if !only.is_empty() {
-        let (_, _, check) = checks.find(|(name, ..)| *name == only)?;
+        let (name, _, check) = checks.find(|(name, ..)| *name == only)?;
         let outcome = run(server, &findings(server).await, *check);
+        server.metrics.checked(name, endpoint, outcome.is_ok());
         return Some(match outcome {
             Ok(()) => plain(200, "ok".to_owned()),
             Err(why) => plain(500, format!("internal server error: {why}\n")),
@@ -97,7 +99,9 @@ pub(crate) async fn answer(server: &ApiServer, path: &str, query: &Query<'_>) ->
             lines.push_str(&format!("[+]{name} excluded: ok\n"));
             continue;
         }
-        match run(server, &findings, *check) {
+        let outcome = run(server, &findings, *check);
+        server.metrics.checked(name, endpoint, outcome.is_ok());
+        match outcome {
             Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
             Err(why) => {
                 failed = true;
@@ -117,6 +121,17 @@ pub(crate) async fn answer(server: &ApiServer, path: &str, query: &Query<'_>) ->
         (false, true) => plain(200, format!("{lines}{endpoint} check passed\n")),
         (false, false) => plain(200, "ok".to_owned()),
     })
+}
+
+/// Makes every check of every endpoint once, to be counted.
+pub(crate) async fn round(server: &ApiServer) {
+    let findings = findings(server).await;
+    for (name, endpoints, check) in CHECKS {
+        let passed = run(server, &findings, *check).is_ok();
+        for endpoint in *endpoints {
+            server.metrics.checked(name, endpoint, passed);
+        }
+    }
 }
 
 fn plain(code: u16, text: String) -> Response<Body> {

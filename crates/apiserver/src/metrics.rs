@@ -17,8 +17,17 @@ use crate::server::ApiServer;
 #[derive(Default)]
 pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, &'static str, u16), u64>>,
+    checks: Mutex<BTreeMap<(&'static str, &'static str), Checked>>,
     watches: Arc<AtomicI64>,
     pub connections: Arc<AtomicI64>,
+}
+
+/// How one health check has gone.
+#[derive(Clone, Copy, Default)]
+struct Checked {
+    last: bool,
+    passed: u64,
+    failed: u64,
 }
 
 /// Something that is counted as long as it is open.
@@ -41,6 +50,39 @@ impl Metrics {
     /// A request was answered.
     pub fn request(&self, verb: &'static str, resource: &'static str, code: u16) {
         *self.requests.lock().entry((verb, resource, code)).or_default() += 1;
+    }
+
+    /// A health check of `endpoint` was made.
+    pub fn checked(&self, name: &'static str, endpoint: &'static str, passed: bool) {
+        let mut checks = self.checks.lock();
+        let checked = checks.entry((name, endpoint)).or_default();
+        checked.last = passed;
+        *(if passed { &mut checked.passed } else { &mut checked.failed }) += 1;
+    }
+
+    /// The text of `/metrics/slis`: of each health check its last result and how often it passed and failed.
+    pub fn slis(&self) -> String {
+        let mut out =
+            "# HELP kubernetes_healthcheck [STABLE] This metric records the result of a single healthcheck.\n\
+                       # TYPE kubernetes_healthcheck gauge\n"
+                .to_owned();
+        let checks = self.checks.lock();
+        for ((name, endpoint), checked) in checks.iter() {
+            let last = u8::from(checked.last);
+            let _ = writeln!(out, "kubernetes_healthcheck{{name=\"{name}\",type=\"{endpoint}\"}} {last}");
+        }
+        out.push_str(
+            "# HELP kubernetes_healthchecks_total [STABLE] This metric records the results of all healthcheck.\n\
+             # TYPE kubernetes_healthchecks_total counter\n",
+        );
+        for ((name, endpoint), checked) in checks.iter() {
+            let results = [("error", checked.failed), ("success", checked.passed)];
+            for (status, count) in results.into_iter().filter(|(_, count)| *count > 0) {
+                let labels = format!("name=\"{name}\",status=\"{status}\",type=\"{endpoint}\"");
+                let _ = writeln!(out, "kubernetes_healthchecks_total{{{labels}}} {count}");
+            }
+        }
+        out
     }
 
     /// A watch began; it ends when the value is dropped.

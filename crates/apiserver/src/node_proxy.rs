@@ -51,7 +51,8 @@ pub(crate) async fn to_address(
     body: RequestBody,
 ) -> Outcome<Response<Body>> {
     let unreachable = |why: String| Status::service_unavailable(format!("error trying to reach service: {why}"));
-    let stream = TcpStream::connect(address).await.map_err(|e| unreachable(format!("dial tcp {address}: {e}")))?;
+    let stream =
+        TcpStream::connect(address).await.map_err(|e| unreachable(format!("dial tcp {address}: {}", dialing(&e))))?;
     if !tls {
         return forward(Box::new(stream), host, target, parts, body).await;
     }
@@ -59,6 +60,16 @@ pub(crate) async fn to_address(
     let connector = TlsConnector::from(Arc::new(trust::encryption_only()));
     let stream = connector.connect(ip.into(), stream).await.map_err(|e| unreachable(e.to_string()))?;
     forward(Box::new(stream), host, target, parts, body).await
+}
+
+/// Why an address could not be reached, as upstream words it.
+fn dialing(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+        io::ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+        io::ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// A node's answer, its complaints in plain text turned into errors as upstream words them.

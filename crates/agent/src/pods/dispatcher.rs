@@ -332,6 +332,7 @@ impl Dispatcher {
             self.statics.iter().find(|(_, p)| p.metadata.uid.as_deref() == Some(uid)).map(|(key, _)| key.clone());
         self.actors.remove(uid);
         self.pods.views.write().remove(uid);
+        self.context.probes.forget(uid);
         self.context.room.send_modify(|n| *n += 1);
         if let Some(key) = ended {
             self.statics.remove(&key);

@@ -1,5 +1,6 @@
 //! Probes: each runs as a task beside its container and reports only when its verdict changes.
 
+mod counts;
 pub mod exec;
 pub mod grpc;
 pub mod http;
@@ -7,10 +8,11 @@ pub mod port;
 mod state;
 mod worker;
 
+pub use counts::Counts;
 pub use worker::Worker;
 
 /// Which of a container's probes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProbeKind {
     /// Restarts it.
     Liveness,

@@ -57,6 +57,8 @@ impl Worker {
                 continue;
             }
             eager.over();
+            let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+            self.context.probes.add(uid, &self.container.name, self.kind, &outcome);
             self.tell(&outcome);
             if let Verdict::Now(passes) = state.count(&outcome) {
                 if !report(passes) {

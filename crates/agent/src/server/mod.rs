@@ -15,7 +15,7 @@ mod stats;
 mod tunnel;
 mod upgrade;
 
-use std::convert::Infallible;
+use std::{convert::Infallible, sync::atomic::Ordering};
 
 use http::{Method, Request, Response, StatusCode};
 use hyper::{body::Incoming, service::service_fn};
@@ -51,7 +51,10 @@ impl Agent {
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         let stream = matches!(*request.method(), Method::GET | Method::POST);
         let result = match parts.as_slice() {
-            ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if read => Ok(text(StatusCode::OK, "ok")),
+            ["healthz"] | ["healthz", "ping" | "log" | "syncloop"] if read => {
+                self.context.health_checks.fetch_add(1, Ordering::Relaxed);
+                Ok(text(StatusCode::OK, "ok"))
+            }
             ["pods" | "runningpods"] | ["pods" | "runningpods", ""] if read => {
                 Ok(stats::pods(self, parts[0] == "runningpods"))
             }
@@ -59,6 +62,8 @@ impl Agent {
             ["metrics"] if read => Ok(stats::metrics(self).await),
             ["metrics", "cadvisor"] if read => Ok(stats::cadvisor(self).await),
             ["metrics", "resource"] if read => Ok(stats::resource(self).await),
+            ["metrics", "probes"] if read => Ok(stats::probes(self)),
+            ["metrics", "slis"] if read => Ok(stats::slis(self)),
             ["configz"] if read => Ok(configz::answer(self)),
             ["logs", path @ ..] if read => node_logs::answer(path).await,
             ["containerLogs", namespace, pod, container] if read => {

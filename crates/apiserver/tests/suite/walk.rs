@@ -1,6 +1,7 @@
 //! Every kind with every verb that it says it has.
 
 use api::{catalogue, resource::Resource};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::{
@@ -179,4 +180,11 @@ async fn discovery_openapi_version_and_health_answer() {
         assert_eq!(response.status(), 200, "{path}");
     }
     assert_eq!(api.get("/healthz/nonsense").await.0, 404);
+    let response = api.send(http::Method::GET, "/metrics/slis", &[], "").await;
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&text);
+    assert!(text.contains("kubernetes_healthcheck{name=\"etcd\",type=\"readyz\"} 1\n"), "{text}");
+    // Asked for twice above, and once by this.
+    let total = "kubernetes_healthchecks_total{name=\"etcd\",status=\"success\",type=\"readyz\"} 3\n";
+    assert!(text.contains(total), "{text}");
 }

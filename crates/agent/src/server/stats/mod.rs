@@ -6,6 +6,7 @@ mod exposition;
 mod fill;
 mod measure;
 mod node;
+mod probes;
 mod resource;
 mod summary;
 
@@ -49,6 +50,16 @@ pub(super) async fn cadvisor(agent: &Agent) -> Response<Body> {
 pub(super) async fn resource(agent: &Agent) -> Response<Body> {
     let measured = measure(agent, Depth::CpuAndMemory).await;
     exposed(resource::render(&measured))
+}
+
+/// `/metrics/probes`
+pub(super) fn probes(agent: &Agent) -> Response<Body> {
+    exposed(probes::render(agent))
+}
+
+/// `/metrics/slis`
+pub(super) fn slis(agent: &Agent) -> Response<Body> {
+    exposed(probes::slis(agent))
 }
 
 fn exposed(text: String) -> Response<Body> {
