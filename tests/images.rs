@@ -203,6 +203,9 @@ fn the_pull_policy_decides_whether_the_registry_is_asked() {
         cluster.jsonpath("pod/again", "{.status.containerStatuses[0].state.waiting.reason}").contains("Pull")
     });
     let events = cluster.kubectl(&["get", "events"]);
-    assert!(events.contains("Container image \"busybox:1\" already present on machine"), "{events}");
+    assert!(
+        events.contains("Container image \"busybox:1\" already present on machine and can be accessed by the pod"),
+        "{events}"
+    );
     assert!(events.contains("Error: ErrImageNeverPull"), "{events}");
 }

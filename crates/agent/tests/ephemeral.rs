@@ -27,7 +27,7 @@ async fn an_ephemeral_container_joins_the_processes_of_its_target_and_is_never_s
     assert_eq!(pod["status"]["containerStatuses"].as_array().map(Vec::len), Some(1));
     let spec = node.fake.spec(&format!("{uid}.0"), "debugger.0").expect("a container");
     assert_eq!((spec.pid_of.as_deref(), spec.stdin, spec.tty), (Some("c.0"), true, true));
-    assert_eq!(node.event("Started").await, "Started container c");
+    assert_eq!(node.event("Started").await, "Container started");
     node.fake.exit(&format!("{uid}.0"), "debugger.0", 3);
     let pod = node.pod("web", |p| (!debugger(p)["state"]["terminated"].is_null()).then(|| p.clone())).await;
     assert_eq!(

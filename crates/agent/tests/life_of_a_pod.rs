@@ -48,9 +48,12 @@ async fn a_declared_pod_runs_and_its_status_says_so() {
         spec.env
     );
     assert!(spec.mounts.iter().any(|m| m.destination == "/etc/resolv.conf"));
-    assert_eq!(node.event("Pulled").await, "Container image \"app:1\" already present on machine");
-    assert_eq!(node.event("Created").await, "Created container: c");
-    assert_eq!(node.event("Started").await, "Started container c");
+    assert_eq!(
+        node.event("Pulled").await,
+        "Container image \"app:1\" already present on machine and can be accessed by the pod"
+    );
+    assert_eq!(node.event("Created").await, "Container created");
+    assert_eq!(node.event("Started").await, "Container started");
 }
 
 #[tokio::test]
@@ -233,9 +236,11 @@ async fn config_maps_are_files_that_follow_the_api() {
         pod["spec"]["volumes"] = json!([{"name": "v", "configMap": {"name": "settings"}}, {"name": "t", "projected": {"sources": [
             {"serviceAccountToken": {"path": "token"}}, {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}}
         ]}}]);
-        pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}, {"name": "t", "mountPath": "/t"}]);
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}, {"name": "t", "mountPath": "/t", "readOnly": true}]);
     });
-    node.ready("web").await;
+    let told = container(&node.ready("web").await)["volumeMounts"].clone();
+    let token = json!({"name": "t", "mountPath": "/t", "readOnly": true, "recursiveReadOnly": "Disabled"});
+    assert_eq!(told, json!([{"name": "v", "mountPath": "/v"}, token]));
     let spec = node.fake.spec(&format!("{uid}.0"), "c.0").expect("a container");
     let source = |path: &str| spec.mounts.iter().find(|m| m.destination == path).expect("a mount").source.clone();
     let read = |path: String| std::fs::read_to_string(path).unwrap_or_default();

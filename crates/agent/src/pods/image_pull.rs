@@ -101,7 +101,8 @@ pub async fn ensure(context: &Arc<Context>, pod: &Pod, wanted: Wanted<'_>) -> Re
     let is_new = present.is_none();
     match (present, policy) {
         (Some(found), PullPolicy::IfNotPresent | PullPolicy::Never) => {
-            let message = format!("Container image \"{image}\" already present on machine");
+            let message =
+                format!("Container image \"{image}\" already present on machine and can be accessed by the pod");
             recorder.container(pod, name, Severity::Normal, "Pulled", message);
             return Ok(found);
         }

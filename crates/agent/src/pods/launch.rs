@@ -93,9 +93,13 @@ async fn create_and_start(
     };
     let environment = environment::build(container, &inputs).map_err(config)?;
     let paths = context.paths(pod);
-    let volumes::Mounts { mounts, sub_paths } =
+    let volumes::Mounts { mut mounts, sub_paths } =
         volumes::mounts_of(container, volumes, &environment, &paths.sub_paths(&container.name, attempt))
             .map_err(|e| config(e.to_string()))?;
+    for ignored in volumes::without_source(&mut mounts) {
+        let text = format!("mountPropagation HostToContainer has no effect: {ignored}");
+        context.recorder.container(pod, &container.name, Severity::Warning, "MountPropagationIgnored", text);
+    }
     let id = runtime_id(&container.name, attempt);
     let mut devices = context.devices.allocate(uid, &container.name).await.map_err(LaunchError::Create)?;
     devices.devices.extend(volumes::devices_of(container, volumes).map_err(|e| config(e.to_string()))?);
@@ -132,12 +136,10 @@ async fn create_and_start(
     }
     made?;
     tell_of_selinux(context, pod, container);
-    let created = format!("Created container: {}", container.name);
-    context.recorder.container(pod, &container.name, Severity::Normal, "Created", created);
+    context.recorder.container(pod, &container.name, Severity::Normal, "Created", "Container created".to_owned());
     context.runtime.start(&sandbox.id, &id).await.map_err(runtime_error)?;
     let started_at = Timestamp::now();
-    let started = format!("Started container {}", container.name);
-    context.recorder.container(pod, &container.name, Severity::Normal, "Started", started);
+    context.recorder.container(pod, &container.name, Severity::Normal, "Started", "Container started".to_owned());
     Ok(started_at)
 }
 

@@ -24,7 +24,7 @@ use tokio::{sync::watch, task::AbortHandle};
 pub use claim::Bound;
 pub use env_file::{EnvFiles, read as read_env_files};
 pub use memory::keep_in_memory;
-pub use mounts::{MountError, Mounts, devices_of, mounts_of};
+pub use mounts::{MountError, Mounts, devices_of, mounts_of, without_source};
 pub use objects::Objects;
 pub use ownership::give as give_to_group_of;
 pub use remove::remove_tree;

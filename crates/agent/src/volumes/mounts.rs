@@ -101,6 +101,24 @@ pub fn mounts_of(
     Ok(out)
 }
 
+/// Makes those of `mounts` private that are to hear of the host's later mounts where there is nothing to hear: on many
+/// machines without systemd no mount is shared. Which, and why.
+pub fn without_source(mounts: &mut [Mount]) -> Vec<String> {
+    let mut ignored = Vec::new();
+    for mount in mounts {
+        let Some(option) = mount.options.iter_mut().find(|option| *option == "rslave") else { continue };
+        // What is not there yet is the engine's to complain of.
+        if let Ok(false) = engine::receives_mounts(Path::new(&mount.source)) {
+            *option = "rprivate".to_owned();
+            ignored.push(format!(
+                "path {:?} of mount {} is not on a shared or slave mount",
+                mount.source, mount.destination
+            ));
+        }
+    }
+    ignored
+}
+
 /// The block devices of `container`: (path in the container, path on the host, cgroup permissions).
 pub fn devices_of(container: &Container, volumes: &PodVolumes) -> Result<Vec<(String, String, String)>, MountError> {
     let devices = container.volume_devices.iter().flatten().map(|device| {

@@ -8,12 +8,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns};
 
 use crate::detached::{Detached, READ_ONLY};
+use crate::mount_table::{governing, has_source};
 use crate::spec::Mount;
 
 /// What is to be done inside once the mounts stand.
@@ -74,7 +75,7 @@ impl<'a> Propagation<'a> {
         for mount in &self.slaves {
             let source = fs::canonicalize(&mount.source).map_err(|error| format!("mount {}: {error}", mount.source))?;
             let (on, peers) = governing(&table, &source);
-            if !peers.contains("shared:") && !peers.contains("master:") {
+            if !has_source(&peers) {
                 return Err(format!(
                     "path {:?} is mounted on {on:?} but it is not a shared or slave mount",
                     mount.source
@@ -126,42 +127,9 @@ fn has(mount: &Mount, options: &[&str]) -> bool {
     mount.options.iter().any(|option| options.contains(&option.as_str()))
 }
 
-/// The mount that a path is on, and the optional fields of its line (proc(5), `mountinfo`): `shared:N`, `master:N`.
-fn governing(table: &str, path: &Path) -> (PathBuf, String) {
-    let mut found = (PathBuf::from("/"), String::new());
-    for line in table.lines() {
-        let mut fields = line.split(' ');
-        let Some(place) = fields.nth(4) else { continue };
-        let place = PathBuf::from(place.replace("\\040", " "));
-        // A later mount at the same place covers the earlier one.
-        if path.starts_with(&place) && place.as_os_str().len() >= found.0.as_os_str().len() {
-            let peers: Vec<&str> = fields.skip(1).take_while(|field| *field != "-").collect();
-            found = (place, peers.join(" "));
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TABLE: &str = "\
-27 1 254:0 / / rw,relatime - ext4 /dev/vda rw
-30 27 0:30 / /srv rw shared:5 - tmpfs t rw
-31 30 0:31 / /srv/in\\040side rw master:7 propagate_from:2 - tmpfs t rw
-32 27 0:32 / /srv2 rw - tmpfs t rw";
-
-    #[test]
-    fn the_mount_that_a_path_is_on_is_the_longest_whole_prefix_and_the_last_of_equals() {
-        let on = |path: &str| governing(TABLE, Path::new(path));
-        assert_eq!(on("/etc/x"), ("/".into(), String::new()));
-        assert_eq!(on("/srv/a"), ("/srv".into(), "shared:5".into()));
-        assert_eq!(on("/srv/in side"), ("/srv/in side".into(), "master:7 propagate_from:2".into()));
-        assert_eq!(on("/srv2/a").0, Path::new("/srv2"));
-        let twice = TABLE.to_owned() + "\n40 30 0:40 / /srv rw - tmpfs t rw";
-        assert_eq!(governing(&twice, Path::new("/srv/a")).1, "");
-    }
 
     #[test]
     fn private_and_shared_binds_are_told_from_the_rest_with_what_lies_within() {
