@@ -88,18 +88,17 @@ pub fn record(service: &Service) -> ServiceRecord {
     }
 }
 
-/// The endpoints below the name of a headless Service; none for others, whose name is their address.
+/// The endpoints below the name of a Service, as CoreDNS has them: of a headless one with the ports that its own name
+/// leads to; of one with an address, whose ports are its own, each endpoint's name and address alone.
 pub fn endpoint_records(service: &Service, slices: &[&EndpointSlice]) -> Vec<EndpointRecord> {
     let headless = service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()) == Some("None");
-    if !headless {
-        return Vec::new();
-    }
     let mut out: Vec<EndpointRecord> = Vec::new();
     for slice in slices.iter().filter(|s| s.address_type != "FQDN") {
         let ports: Vec<PortRecord> = slice
             .ports
             .iter()
             .flatten()
+            .filter(|_| headless)
             .filter_map(|p| {
                 let port = u16::try_from(p.port?).ok()?;
                 Some(PortRecord {
@@ -180,12 +179,15 @@ mod tests {
         assert_eq!(got.external_traffic_policy, TrafficPolicy::Local);
         assert_eq!((got.ports[0].port, got.ports[0].node_port), (80, Some(30080)));
         assert_eq!(got.ports[0].local_endpoints, ["10.42.0.5:8080".parse().expect("an address")]);
-        assert!(endpoint_records(&service, &[&slice]).is_empty());
+        let [under_its_name] = &endpoint_records(&service, &[&slice])[..] else { panic!("one endpoint") };
+        assert_eq!(under_its_name.hostname.as_deref(), Some("web-0"));
+        assert!(under_its_name.ports.is_empty(), "SRV records lead to the Service's own ports");
         json["spec"]["clusterIP"] = json!("None");
         json["spec"]["clusterIPs"] = json!(["None"]);
         let headless: Service = serde_json::from_value(json).expect("a service");
         assert_eq!(rules(&headless, &[&slice], "n"), None);
-        assert_eq!(endpoint_records(&headless, &[&slice])[0].hostname.as_deref(), Some("web-0"));
+        let of_headless = endpoint_records(&headless, &[&slice]);
+        assert_eq!((of_headless[0].hostname.as_deref(), of_headless[0].ports[0].port), (Some("web-0"), 8080));
         assert!(record(&headless).cluster_ips.is_empty());
     }
 }
