@@ -6,7 +6,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
-        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeRuntimeHandler,
+        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
         NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
@@ -219,6 +219,7 @@ fn node(context: &Context, images: &[ImageInfo], old: &[k8s_openapi::api::core::
             }),
             node_info: Some(system_info(config, machine)),
             images: Some(image_list(images)),
+            features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
             runtime_handlers: Some(runtime_handlers(user_namespaces("/proc/sys/user/max_user_namespaces"))),
             ..NodeStatus::default()
         }),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
         ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-        HostIP, Pod, PodIP, PodStatus,
+        HostIP, Pod, PodIP, PodStatus, VolumeMount, VolumeMountStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -167,8 +167,29 @@ fn container_status(record: &ContainerRecord, default_reason: &str, pod: &Pod) -
         container_id: id.filter(|i| !i.is_empty()).map(|id| container_id(id)),
         allocated_resources: allocated.as_ref().and_then(|r| r.requests.clone()),
         resources: actual.filter(|_| record.role != Role::Ephemeral),
+        volume_mounts: volume_mounts(pod, &record.name),
         ..ContainerStatus::default()
     }
+}
+
+/// What a container has mounted, and whether a read-only mount is so with all that is mounted below it.
+fn volume_mounts(pod: &Pod, name: &str) -> Option<Vec<VolumeMountStatus>> {
+    let spec = pod.spec.as_ref()?;
+    let ephemeral = spec.ephemeral_containers.iter().flatten().find(|c| c.name == name);
+    let declared = spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|c| c.name == name);
+    let mounts = declared.and_then(|c| c.volume_mounts.as_ref()).or(ephemeral.and_then(|c| c.volume_mounts.as_ref()))?;
+    let status = |mount: &VolumeMount| {
+        let read_only = mount.read_only.filter(|read_only| *read_only);
+        let recursive = matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
+        VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only,
+            recursive_read_only: read_only.map(|_| if recursive { "Enabled" } else { "Disabled" }.to_owned()),
+            ..VolumeMountStatus::default()
+        }
+    };
+    Some(mounts.iter().map(status).collect())
 }
 
 /// The id as the API shows it.

@@ -182,7 +182,7 @@ pub fn status(view: &View, collisions: Option<i32>) -> StatefulSetStatus {
         current_revision: Some(view.current.into()),
         update_revision: Some(view.update.into()),
         observed_generation: view.set.metadata.generation,
-        collision_count: collisions,
+        collision_count: Some(collisions.unwrap_or(0)),
         conditions: view.set.status.as_ref().and_then(|s| s.conditions.clone()),
     };
     let strategy = view.set.spec.as_ref().and_then(|s| s.update_strategy.as_ref()).and_then(|s| s.type_.as_deref());
