@@ -1,10 +1,10 @@
 //! What a pod asks for and what a node has, in whole numbers.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use api::quantity::Quantity as Number;
 use k8s_openapi::{
-    api::core::v1::{Container, PodSpec},
+    api::core::v1::{Container, PodSpec, PodStatus},
     apimachinery::pkg::api::resource::Quantity,
 };
 
@@ -80,16 +80,21 @@ impl Resources {
 /// What a pod's containers need together, as upstream's `PodRequests`: containers and sidecars side by
 /// side, init containers one after another beside the sidecars started before them; then what the pod asks
 /// for as a whole instead, and its overhead on top.
-pub fn pod_requests(spec: &PodSpec) -> Resources {
-    total(spec, |container| list_of(container).map(Resources::from_list).unwrap_or_default())
+///
+/// A pod that is being resized holds what it has until it has what it asks for: the larger counts. What its node can
+/// never grant counts for nothing.
+pub fn pod_requests(spec: &PodSpec, status: Option<&PodStatus>) -> Resources {
+    let granted = Granted::of(status);
+    total(spec, &granted, |container| granted.list(container).map(|l| Resources::from_list(&l)).unwrap_or_default())
 }
 
 /// CPU and memory as [`pod_requests`], but no container counts as nothing. Only for comparing nodes.
-pub fn pod_requests_for_scoring(spec: &PodSpec) -> Resources {
+pub fn pod_requests_for_scoring(spec: &PodSpec, status: Option<&PodStatus>) -> Resources {
+    let granted = Granted::of(status);
     let of_container = |container: &Container| {
-        let list = list_of(container);
-        let asks = |name| list.is_some_and(|l| l.contains_key(name));
-        let mut resources = list.map(Resources::from_list).unwrap_or_default();
+        let list = granted.list(container);
+        let asks = |name| list.as_ref().is_some_and(|l| l.contains_key(name));
+        let mut resources = list.as_ref().map(|l| Resources::from_list(l)).unwrap_or_default();
         if !asks("cpu") {
             resources.milli_cpu = DEFAULT_MILLI_CPU;
         }
@@ -98,14 +103,70 @@ pub fn pod_requests_for_scoring(spec: &PodSpec) -> Resources {
         }
         resources
     };
-    total(spec, of_container)
+    total(spec, &granted, of_container)
 }
 
-fn list_of(container: &Container) -> Option<&List> {
-    container.resources.as_ref()?.requests.as_ref()
+/// What the node says of a pod's resources (KEP-1287).
+struct Granted<'a> {
+    status: Option<&'a PodStatus>,
+    infeasible: bool,
 }
 
-fn total(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources {
+impl<'a> Granted<'a> {
+    fn of(status: Option<&'a PodStatus>) -> Self {
+        let mut conditions = status.into_iter().flat_map(|s| s.conditions.iter().flatten());
+        let infeasible = conditions.any(|c| c.type_ == "PodResizePending" && c.reason.as_deref() == Some("Infeasible"));
+        Self { status, infeasible }
+    }
+
+    fn list<'b>(&self, container: &'b Container) -> Option<Cow<'b, List>>
+    where
+        'a: 'b,
+    {
+        let declared = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+        let statuses = self
+            .status
+            .into_iter()
+            .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
+        let Some(told) = statuses.into_iter().find(|told| told.name == container.name) else {
+            return declared.map(Cow::Borrowed);
+        };
+        let actual = told.resources.as_ref().and_then(|r| r.requests.as_ref());
+        self.larger(declared, actual, told.allocated_resources.as_ref())
+    }
+
+    /// Of the pod as a whole.
+    fn whole<'b>(&self, spec: &'b PodSpec) -> Option<Cow<'b, List>>
+    where
+        'a: 'b,
+    {
+        let declared = spec.resources.as_ref().and_then(|r| r.requests.as_ref())?;
+        let actual = self.status.and_then(|s| s.resources.as_ref()).and_then(|r| r.requests.as_ref());
+        self.larger(Some(declared), actual, self.status.and_then(|s| s.allocated_resources.as_ref()))
+    }
+
+    fn larger<'b>(
+        &self,
+        declared: Option<&'b List>,
+        actual: Option<&'b List>,
+        allocated: Option<&'b List>,
+    ) -> Option<Cow<'b, List>> {
+        let told = actual.is_some() || allocated.is_some();
+        let declared = declared.filter(|_| !(self.infeasible && told));
+        let mut lists = [declared, actual, allocated].into_iter().flatten();
+        let mut most = Cow::Borrowed(lists.next()?);
+        for (name, quantity) in lists.flatten() {
+            let number = |quantity: &Quantity| quantity.0.parse::<Number>().ok();
+            let known = most.get(name);
+            if known != Some(quantity) && known.and_then(number) < number(quantity) {
+                most.to_mut().insert(name.clone(), quantity.clone());
+            }
+        }
+        Some(most)
+    }
+}
+
+fn total(spec: &PodSpec, granted: &Granted<'_>, of: impl Fn(&Container) -> Resources) -> Resources {
     let mut sum = Resources::default();
     for container in &spec.containers {
         sum.add(&of(container));
@@ -123,8 +184,8 @@ fn total(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources {
         initial.max(&needed);
     }
     sum.max(&initial);
-    if let Some(whole) = spec.resources.as_ref().and_then(|r| r.requests.as_ref()) {
-        override_with(&mut sum, whole);
+    if let Some(whole) = granted.whole(spec) {
+        override_with(&mut sum, &whole);
     }
     if let Some(overhead) = &spec.overhead {
         sum.add(&Resources::from_list(overhead));
@@ -166,11 +227,11 @@ mod tests {
         let small = spec(
             serde_json::json!({"containers": [container("1"), container("1")], "initContainers": [container("1500m")]}),
         );
-        assert_eq!(pod_requests(&small).milli_cpu, 2000);
+        assert_eq!(pod_requests(&small, None).milli_cpu, 2000);
         let large = spec(
             serde_json::json!({"containers": [container("1"), container("1")], "initContainers": [container("3")]}),
         );
-        assert_eq!(pod_requests(&large).milli_cpu, 3000);
+        assert_eq!(pod_requests(&large, None).milli_cpu, 3000);
     }
 
     #[test]
@@ -183,9 +244,9 @@ mod tests {
                 serde_json::json!({"containers": [container("1")], "initContainers": [container(first), sidecar, container(second)]}),
             )
         };
-        assert_eq!(pod_requests(&spec("1", "800m")).milli_cpu, 1500);
-        assert_eq!(pod_requests(&spec("1", "1200m")).milli_cpu, 1700);
-        assert_eq!(pod_requests(&spec("2", "1200m")).milli_cpu, 2000);
+        assert_eq!(pod_requests(&spec("1", "800m"), None).milli_cpu, 1500);
+        assert_eq!(pod_requests(&spec("1", "1200m"), None).milli_cpu, 1700);
+        assert_eq!(pod_requests(&spec("2", "1200m"), None).milli_cpu, 2000);
     }
 
     #[test]
@@ -194,16 +255,41 @@ mod tests {
             "containers": [container("1")], "overhead": {"cpu": "250m", "memory": "64Mi"},
             "resources": {"requests": {"cpu": "4"}}
         }));
-        let requests = pod_requests(&pod);
+        let requests = pod_requests(&pod, None);
         assert_eq!((requests.milli_cpu, requests.memory), (4250, 64 << 20));
     }
 
     #[test]
     fn for_scoring_no_container_counts_as_nothing() {
         let pod = spec(serde_json::json!({"containers": [{"name": "a"}, container("1")]}));
-        let requests = pod_requests_for_scoring(&pod);
+        let requests = pod_requests_for_scoring(&pod, None);
         assert_eq!((requests.milli_cpu, requests.memory), (1100, 400 << 20));
-        assert_eq!(pod_requests(&pod).memory, 0);
+        assert_eq!(pod_requests(&pod, None).memory, 0);
+    }
+
+    #[test]
+    fn what_is_resized_counts_as_the_larger_unless_the_node_can_never_grant_it() {
+        let with_status = |asked: &str, status: serde_json::Value| {
+            let status = serde_json::from_value(status).expect("a status");
+            let spec = spec(serde_json::json!({"containers": [container(asked)]}));
+            let scoring = pod_requests_for_scoring(&spec, Some(&status)).milli_cpu;
+            assert_eq!(scoring, pod_requests(&spec, Some(&status)).milli_cpu);
+            scoring
+        };
+        let told = |allocated: &str, actual: &str| {
+            serde_json::json!({"containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "allocatedResources": {"cpu": allocated}, "resources": {"requests": {"cpu": actual}}}]})
+        };
+        assert_eq!(with_status("100m", serde_json::json!({})), 100);
+        assert_eq!(with_status("200m", told("100m", "100m")), 200);
+        assert_eq!(with_status("100m", told("100m", "300m")), 300);
+        assert_eq!(with_status("100m", told("1", "0.3")), 1000);
+        let mut never = told("100m", "100m");
+        never["conditions"] =
+            serde_json::json!([{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]);
+        assert_eq!(with_status("900", never.clone()), 100);
+        never["conditions"][0]["reason"] = "Deferred".into();
+        assert_eq!(with_status("2", never), 2000);
     }
 
     #[test]
