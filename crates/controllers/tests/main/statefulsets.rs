@@ -53,7 +53,8 @@ async fn pods_come_one_after_the_other_with_names_labels_and_claims_of_their_own
         world.get::<PersistentVolumeClaim>(&format!("data-db-{number}")).await;
         world.outcome(&pod.name_any(), "ready").await;
     }
-    world.until_one("db", "readiness", |s: &StatefulSet| is_ready(s, 3)).await;
+    let set: StatefulSet = world.until_one("db", "readiness", |s: &StatefulSet| is_ready(s, 3)).await;
+    assert_eq!(set.status.and_then(|s| s.collision_count), Some(0), "always told, as upstream does");
 }
 
 #[tokio::test(flavor = "multi_thread")]
