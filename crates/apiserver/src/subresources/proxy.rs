@@ -51,7 +51,14 @@ pub(super) async fn proxy(call: &Call<'_>, mut parts: Parts, body: RequestBody) 
             format!("{address}:{port}")
         }
         _ => {
-            object("services", &call.path.namespace).ok_or_else(missing)?;
+            let service = object("services", &call.path.namespace).ok_or_else(missing)?;
+            let ports = service["spec"]["ports"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if let Ok(number) = port.parse::<u64>()
+                && !ports.iter().any(|p| p["port"].as_u64() == Some(number))
+            {
+                let none = format!("no service port {number} found for service {name:?}");
+                return Err(Status::service_unavailable(none));
+            }
             service_endpoint(call, name, port).ok_or_else(|| {
                 Status::service_unavailable(format!("no endpoints available for service {:?}", call.path.name))
             })?

@@ -127,3 +127,21 @@ async fn what_can_not_be_reached_is_unavailable() {
         assert!(text.contains("error trying to reach service"), "{name}: {text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_reached_through_a_service_or_a_pod_is_said_in_upstreams_words() {
+    let api = api_with_pod().await;
+    let services = "/api/v1/namespaces/default/services";
+    api.made(services, &json!({"metadata": {"name": "w"}, "spec": {"ports": [{"name": "web", "port": 80}]}})).await;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let refused = format!("error trying to reach service: dial tcp 127.0.0.1:{gone}: connect: connection refused");
+    for (path, words) in [
+        (format!("{services}/w:81/proxy/"), "no service port 81 found for service \"w\""),
+        (format!("{services}/w:80/proxy/"), "no endpoints available for service \"w:80\""),
+        (format!("{services}/w:web/proxy/"), "no endpoints available for service \"w:web\""),
+        (format!("{PODS}/proxy:{gone}/proxy/"), refused.as_str()),
+    ] {
+        let (code, status) = api.get(&path).await;
+        assert_eq!((code, status["message"].as_str()), (503, Some(words)), "{path}");
+    }
+}
