@@ -214,10 +214,14 @@ const NO_MOUNT: &str = "none";
 
 fn mounts(spec: &ContainerSpec) -> Vec<Value> {
     let replaced = |default: &Mount| spec.mounts.iter().any(|mount| mount.destination == default.destination);
-    let defaults = default_mounts(spec.privileged).into_iter().filter(|mount| !replaced(mount));
+    let defaults = default_mounts(spec.privileged, writes_cgroups(spec)).into_iter().filter(|mount| !replaced(mount));
     let entry = |mount: Mount| json!({"destination": mount.destination, "type": mount.fstype, "source": mount.source, "options": mount.options});
     let own = spec.mounts.iter().filter(|mount| mount.fstype != NO_MOUNT).cloned();
     defaults.chain(own).map(entry).collect()
+}
+
+fn writes_cgroups(spec: &ContainerSpec) -> bool {
+    spec.writable_cgroups.unwrap_or(spec.privileged)
 }
 
 fn masked_paths(spec: &ContainerSpec) -> Vec<String> {
@@ -229,7 +233,7 @@ fn readonly_paths(spec: &ContainerSpec) -> Vec<String> {
     let default = || if spec.privileged { Vec::new() } else { default_readonly_paths() };
     let mut paths = spec.readonly_paths.clone().unwrap_or_else(default);
     let own = spec.mounts.iter().any(|mount| mount.destination == "/sys/fs/cgroup");
-    if !spec.privileged && !own {
+    if !writes_cgroups(spec) && !own {
         paths.extend(hierarchies(Path::new("/sys/fs/cgroup")));
     }
     paths
@@ -252,7 +256,7 @@ pub(crate) fn own_groups(spec: &ContainerSpec, directories: Vec<(&Path, PathBuf)
         options: ["noexec", "nosuid", "nodev", "mode=755"].map(String::from).into(),
     };
     let own = directories.into_iter().map(|(at, directory)| {
-        let mut mount = Mount::bind(directory.to_string_lossy(), at.to_string_lossy(), !spec.privileged);
+        let mut mount = Mount::bind(directory.to_string_lossy(), at.to_string_lossy(), !writes_cgroups(spec));
         mount.options.extend(["nosuid", "noexec", "nodev"].map(String::from));
         mount
     });

@@ -144,6 +144,8 @@ pub struct ContainerSpec {
     pub host_cgroup_namespace: bool,
     /// All capabilities, all host devices, no masks, no seccomp, `/sys` and cgroups writable.
     pub privileged: bool,
+    /// Whether the container may write to its own cgroup; `None` means that a privileged one may.
+    pub writable_cgroups: Option<bool>,
     /// Where its output goes; `None` drops it (attached clients still see it).
     pub log: Option<LogSpec>,
     /// Join the PID namespace of this container of the sandbox, which must be running; or, with an absolute path
@@ -451,21 +453,22 @@ pub fn default_readonly_paths() -> Vec<String> {
 
 /// The file systems every container has: `/proc`, `/dev`, `/dev/pts`, `/dev/shm`, `/dev/mqueue`, `/sys`,
 /// `/sys/fs/cgroup`.
-pub fn default_mounts(privileged: bool) -> Vec<Mount> {
+/// `writable_cgroups` is about the last of them.
+pub fn default_mounts(privileged: bool, writable_cgroups: bool) -> Vec<Mount> {
     let mount = |fstype: &str, destination: &str, options: &[&str]| Mount {
         source: fstype.into(),
         destination: destination.into(),
         fstype: fstype.into(),
         options: strings(options),
     };
-    let access = if privileged { "rw" } else { "ro" };
+    let access = |writable: bool| if writable { "rw" } else { "ro" };
     vec![
         mount("proc", "/proc", &["nosuid", "noexec", "nodev"]),
         mount("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("devpts", "/dev/pts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
         mount("tmpfs", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
         mount("mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", access]),
-        mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", access]),
+        mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", access(privileged)]),
+        mount("cgroup", "/sys/fs/cgroup", &["nosuid", "noexec", "nodev", "relatime", access(writable_cgroups)]),
     ]
 }

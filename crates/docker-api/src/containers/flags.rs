@@ -117,7 +117,11 @@ pub const RUN_FLAGS: &[Flag] = flags![
     ("--restart", State::Served, "over restarts of the engine and of the machine"),
     ("--rm", State::Served, ""),
     ("--runtime", State::Served, "hythe; runc is taken for it; any other is refused"),
-    ("--security-opt", State::Served, "seccomp, no-new-privileges, systempaths; apparmor and label do nothing"),
+    (
+        "--security-opt",
+        State::Served,
+        "seccomp, no-new-privileges, systempaths, writable-cgroups; apparmor and label do nothing"
+    ),
     ("--shm-size", State::Served, ""),
     ("--sig-proxy", State::Served, ""),
     ("--stop-signal", State::Served, ""),

@@ -110,6 +110,9 @@ pub(super) fn container(
 ) -> Result<ContainerSpec> {
     let (options, host) = (&record.options, &record.host);
     let security = Security::parse(host)?;
+    if security.writable_cgroups.is_some() && shared.users.is_some() {
+        return Err(ApiError::bad("option WritableCgroups conflicts with user namespaces and rootless mode"));
+    }
     let hostname = std::fs::read_to_string(directory.join("hostname")).unwrap_or_default();
     let mut mounts = mounts(record, directory);
     if mounts.iter().any(|mount| mount.destination == "/dev/shm") {
@@ -122,7 +125,7 @@ pub(super) fn container(
         mounts.push(shared_memory(&shm::path(directory)));
     } else if host.ipc_mode == "none" {
         mounts.push(Mount { fstype: "none".into(), ..tmpfs("/dev/shm", &[]) });
-    } else {
+    } else if !mounts.iter().any(|mount| mount.destination == "/dev") {
         let options = ["nosuid", "noexec", "nodev", "mode=1777", &format!("size={}", host.shm_size)];
         mounts.push(Mount { source: "shm".into(), ..tmpfs("/dev/shm", &options) });
     }
@@ -163,6 +166,7 @@ pub(super) fn container(
         // A user namespace has no rights over groups that are not its own.
         host_cgroup_namespace: host.cgroupns_mode == "host" && shared.users.is_none(),
         privileged: host.privileged,
+        writable_cgroups: security.writable_cgroups,
         log: log(host, directory),
         pid_of: shared.pid.clone(),
         labels: options.labels.clone(),

@@ -174,3 +174,43 @@ fn shared_memory_is_shared_with_those_who_may_and_the_hosts_with_nobody() {
     world.docker(&["rm", "-f", "shareable"]).ok();
     assert!(on_host() < before);
 }
+
+#[test]
+fn what_is_mounted_at_dev_is_all_that_is_there_and_stays_as_it_is() {
+    let world = World::new();
+    let on_host = |path: &str| std::fs::symlink_metadata(path).map(|entry| (entry.dev(), entry.file_type())).ok();
+    let before = ["/dev", "/dev/ptmx", "/dev/fd", "/dev/kcore"].map(on_host);
+    let script = "stat -c %d /dev; touch /dev/of-hythe 2>&1";
+    let read_only = world.docker(&["run", "--rm", "-v", "/dev:/dev:ro", "busybox", "sh", "-c", script]);
+    assert!(read_only.stdout.starts_with(&format!("{}\n", before[0].unwrap().0)), "{}", read_only.stdout);
+    assert!(read_only.stdout.contains("Read-only file system"), "{}", read_only.stdout);
+    // With a terminal of its own, and privileged as those mostly are who ask for this.
+    let command =
+        ["run", "--rm", "-t", "--privileged", "-v", "/dev:/dev", "busybox", "sh", "-c", "tty && stat -c %d /dev"];
+    let terminal = world.docker(&command).ok();
+    assert_eq!(terminal.lines().map(str::trim).collect::<Vec<_>>(), ["/dev/pts/0", &before[0].unwrap().0.to_string()]);
+    // A volume begins with what the image has there; nodes and links are not for it.
+    for _ in 0..2 {
+        assert_eq!(
+            world.docker(&["run", "--rm", "-v", "kept:/dev", "busybox", "ls", "/dev"]).ok(),
+            "console\nmqueue\npts\nshm"
+        );
+    }
+    assert_eq!(["/dev", "/dev/ptmx", "/dev/fd", "/dev/kcore"].map(on_host), before);
+}
+
+#[test]
+fn a_container_may_be_given_its_own_cgroup_to_write_to() {
+    let world = World::new();
+    let script = "if test -e /sys/fs/cgroup/cgroup.controllers; then mkdir /sys/fs/cgroup/own; \
+                  else mkdir /sys/fs/cgroup/pids/own && rmdir /sys/fs/cgroup/pids/own; fi";
+    let run = |options: &[&str]| world.docker(&[&["run", "--rm"], options, &["busybox", "sh", "-c", script]].concat());
+    assert!(run(&[]).fails(1).contains("Read-only file system"));
+    run(&["--security-opt", "writable-cgroups=true"]).ok();
+    assert!(run(&["--security-opt", "writable-cgroups=false"]).fails(1).contains("Read-only file system"));
+    assert!(
+        run(&["--security-opt", "writable-cgroups=potato"])
+            .fails(125)
+            .contains("invalid --security-opt 2: \"writable-cgroups=potato\"")
+    );
+}

@@ -16,7 +16,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, Exec
 
 use super::filter::Filter;
 use super::mapping::{IDMAP, Mapped};
-use super::propagation::Propagation;
+use super::propagation::{Propagation, held_back};
 use super::protocol::{self, Failure, Setup};
 use super::trace::Trace;
 use super::working_directory;
@@ -113,6 +113,7 @@ fn build(
     };
     let filter = oci::filter(spec, false).map(|profile| Filter::of(order.directory, &profile)).transpose();
     let filter = filter.map_err(|error| create_failure("system call filter", error))?;
+    spec.mounts.retain(|mount| !held_back(mount));
     let config = oci::config(spec, &surroundings);
     let text = serde_json::to_vec(&config).map_err(|error| create_failure("config.json", error))?;
     fs::write(home.0.join("config.json"), text).map_err(|error| create_failure("write config.json", error))?;
@@ -147,7 +148,7 @@ fn build(
         None => Failure::Create(describe(&error)),
     })?;
     let pid = container.pid().ok_or_else(|| Failure::Create("the container has no process".to_owned()))?;
-    Propagation::of(&mounts).apply(order.host, pid.as_raw()).map_err(Failure::Create)?;
+    Propagation::of(&mounts, spec.tty).apply(order.host, pid.as_raw()).map_err(Failure::Create)?;
     let master = console.map(Console::receive).transpose().map_err(|error| create_failure("terminal", error))?;
     Ok((pid.as_raw(), master))
 }
