@@ -206,14 +206,6 @@ pub(crate) async fn put(daemon: Arc<Daemon>, mut call: Call) -> Result<Response>
     // `docker cp -a`: what comes belongs to the container's user, if it has one.
     let user = Some(container.record().options.user.clone()).filter(|user| call.flag("copyUIDGID") && !user.is_empty());
     let spool = call.spool(&daemon.scratch()).await?;
-    match innermost(&container, &path) {
-        Some(true) => {}
-        Some(false) => return Err(ApiError::forbidden("mounted volume is marked read-only")),
-        None if container.record().host.readonly_rootfs => {
-            return Err(ApiError::forbidden("container rootfs is marked read-only"));
-        }
-        None => {}
-    }
     let _turn = turn(&container).await;
     let (here, at) = (daemon.clone(), container.clone());
     blocking(move || {
@@ -223,6 +215,16 @@ pub(crate) async fn put(daemon: Arc<Daemon>, mut call: Call) -> Result<Response>
             let metadata = fs::metadata(&path).map_err(|error| unfound(&error, &path, &name))?;
             if !metadata.is_dir() {
                 return Err(ApiError::bad("extraction point is not a directory"));
+            }
+            // A link in a volume may lead out of it.
+            let place = fs::canonicalize(&path)?;
+            match innermost(&at, &place.to_string_lossy()) {
+                Some(true) => {}
+                Some(false) => return Err(ApiError::bad("mounted volume is marked read-only")),
+                None if at.record().host.readonly_rootfs => {
+                    return Err(ApiError::bad("container rootfs is marked read-only"));
+                }
+                None => {}
             }
             let user = user.map(|user| UserSpec { user, ..UserSpec::default() });
             let owner = user.map(|user| engine::find_user(Path::new("/"), &user).map_err(ApiError::bad)).transpose()?;

@@ -245,6 +245,29 @@ fn a_volume_takes_over_whose_the_images_directory_is() {
     world.docker(&["create", "--name", "read-only", "-v", "own:/data:ro", "made", "true"]).ok();
     let refused = world.docker(&["cp", copied.to_str().unwrap(), "read-only:/data/"]).fails(1);
     assert!(refused.contains("mounted volume is marked read-only"), "{refused}");
+    // A link of a volume leads to what may not be written to; the client follows links itself, others do not.
+    let link = [
+        "run",
+        "--name",
+        "linked",
+        "--read-only",
+        "-v",
+        "links:/v",
+        "busybox",
+        "busybox",
+        "ln",
+        "-s",
+        "/etc",
+        "/v/out",
+    ];
+    world.docker(&link).ok();
+    let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
+    let request = "PUT /containers/linked/archive?path=/v/out HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\
+                   Content-Type: application/x-tar\r\nContent-Length: 0\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("container rootfs is marked read-only"), "{answer}");
 }
 
 #[test]
