@@ -28,6 +28,7 @@ pub(crate) async fn session(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
     let buildkit = of(&daemon)?;
     let header = |name: &str| call.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let id = header("x-docker-expose-session-uuid").filter(|id| !id.is_empty());
+    upgradable(&call)?;
     let id = id.ok_or_else(|| ApiError::bad("a session has an id: X-Docker-Expose-Session-Uuid"))?;
     let methods = call.headers.get_all("x-docker-expose-session-grpc-method").iter();
     let methods: Vec<String> = methods.filter_map(|value| Some(value.to_str().ok()?.to_owned())).collect();
@@ -43,6 +44,16 @@ pub(crate) async fn session(daemon: Arc<Daemon>, mut call: Call) -> Result<Respo
 
 /// The answer that ends HTTP/1, and what becomes the connection when it was sent.
 fn switch(call: &mut Call) -> Result<(Response, OnUpgrade)> {
+    upgradable(call)?;
+    let upgrade = call.upgrade.take().ok_or_else(|| ApiError::bad("no upgrade proto in request"))?;
+    let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("h2c"));
+    Ok((response, upgrade))
+}
+
+/// Whether a request asks for the one protocol that is spoken here.
+fn upgradable(call: &Call) -> Result<()> {
     let wanted = call.headers.get(header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if wanted.is_empty() {
         return Err(ApiError::bad("no upgrade proto in request"));
@@ -50,11 +61,7 @@ fn switch(call: &mut Call) -> Result<(Response, OnUpgrade)> {
     if !wanted.eq_ignore_ascii_case("h2c") {
         return Err(ApiError::bad(format!("protocol {wanted} not supported")));
     }
-    let upgrade = call.upgrade.take().ok_or_else(|| ApiError::bad("no upgrade proto in request"))?;
-    let mut response = empty(StatusCode::SWITCHING_PROTOCOLS);
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("h2c"));
-    Ok((response, upgrade))
+    Ok(())
 }
 
 async fn established(upgrade: OnUpgrade) -> Option<TokioIo<Upgraded>> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use engine::content::Reference;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -72,6 +73,12 @@ pub(crate) async fn commit(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
         StatusCode::NOT_FOUND => ApiError::internal(error.message),
         _ => error,
     })?;
+    let id = image.id.as_str();
+    images::announce(&daemon, "create", id, id.to_owned());
+    for name in &image.tags {
+        let shown = Reference::parse(name).map_or_else(|_| name.clone(), |reference| reference.familiar());
+        images::announce(&daemon, "tag", id, shown);
+    }
     let mut attributes = container.record().event_attributes();
     attributes.insert("imageID".into(), image.id.as_str().to_owned());
     attributes.insert("imageRef".into(), image.tags.first().cloned().unwrap_or_default());

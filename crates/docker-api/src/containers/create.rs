@@ -22,7 +22,12 @@ pub(crate) async fn create(daemon: Arc<Daemon>, mut call: Call) -> Result<Respon
     let name = call.query("name").unwrap_or_default().trim_start_matches('/').to_owned();
     let platform = call.query("platform").unwrap_or_default().to_owned();
     if options.image.is_empty() && options.cmd.iter().chain(&options.entrypoint).flatten().next().is_none() {
-        return Err(ApiError::bad("no command specified"));
+        // Go tells a body without any field of the configuration from one with fields that say nothing.
+        let nothing = serde_json::to_value(&options).ok() == serde_json::to_value(Options::default()).ok();
+        return Err(ApiError::bad(match nothing {
+            true => "config cannot be empty in order to create a container",
+            false => "no command specified",
+        }));
     }
     if call.version < Version(44) && surroundings.networking_config.endpoints_config.len() > 1 {
         return Err(ApiError::bad("Container cannot be created with multiple network endpoints"));

@@ -1,4 +1,4 @@
-//! What a user asks of a container: Docker's `Config` and `HostConfig`, with the field names of the API (1.50).
+//! What a user asks of a container: Docker's `Config` and `HostConfig`, with the field names of the API (1.51).
 
 use std::collections::BTreeMap;
 

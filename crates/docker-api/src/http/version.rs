@@ -3,7 +3,7 @@
 use crate::error::{ApiError, Result};
 
 /// The newest version served.
-pub(crate) const API_VERSION: &str = "1.50";
+pub(crate) const API_VERSION: &str = "1.51";
 /// The oldest.
 pub(crate) const MIN_API_VERSION: &str = "1.24";
 
@@ -13,7 +13,7 @@ pub(crate) struct Version(pub u32);
 
 impl Version {
     /// What a request without a version speaks.
-    pub const NEWEST: Version = Version(50);
+    pub const NEWEST: Version = Version(51);
     const OLDEST: Version = Version(24);
 
     /// Splits `/v1.41/info` into its version and `/info`.

@@ -22,6 +22,7 @@ use crate::system::logins;
 use crate::{containers, networks, time};
 
 use super::announce::announce;
+use super::create::Platform;
 use super::{registry, remote};
 
 /// Builds an image from the context in the body. What is wrong before the first step is an error of the request; what
@@ -149,6 +150,9 @@ async fn run(
         }
     };
     let built = builder.build(request, Arc::new(show)).await;
+    if let Ok(built) = &built {
+        announce(&daemon, "create", &built.image, built.image.clone());
+    }
     for (name, image) in built.iter().flat_map(|built| built.tags.iter().map(|name| (name, &built.image))) {
         let shown = Reference::parse(name).map_or_else(|_| name.clone(), |reference| reference.familiar());
         announce(&daemon, "tag", image, shown);
@@ -193,7 +197,7 @@ fn request(call: &Call) -> Result<BuildRequest> {
         pull: call.flag("pull"),
         cache_from: document(call, "cachefrom")?,
         classic: true,
-        platform: call.query("platform").map(str::to_owned),
+        platform: call.query("platform").filter(|text| !text.is_empty()).map(Platform::checked).transpose()?,
         extra_hosts: call
             .all("extrahosts")
             .filter_map(|line| line.split_once([':', '=']))

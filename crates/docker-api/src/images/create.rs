@@ -198,12 +198,17 @@ async fn import(daemon: Arc<Daemon>, mut call: Call) -> Result<Response> {
 }
 
 /// `linux/amd64`, as far as it matters here.
-struct Platform {
+pub(super) struct Platform {
     os: String,
     architecture: String,
 }
 
 impl Platform {
+    /// The text of a platform as it came, if it is one.
+    pub(super) fn checked(text: &str) -> Result<String> {
+        Self::parse(text).map(|_| text.to_owned())
+    }
+
     /// In the words of containerd's `platforms`, which dockerd uses.
     fn parse(text: &str) -> Result<Self> {
         let own = || crate::system::architecture().to_owned();

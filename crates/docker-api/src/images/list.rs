@@ -12,7 +12,7 @@ use crate::containers::find_image;
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::filters::{Filters, glob};
-use crate::http::{Call, Response, json as json_answer};
+use crate::http::{Call, Response, Version, json as json_answer};
 use crate::time;
 
 /// All images, the newest first, without the names that stand in for none.
@@ -79,6 +79,15 @@ pub(crate) fn summary(image: &Image) -> Value {
     })
 }
 
+/// How many containers each image has, by the image's id.
+pub(crate) fn users(daemon: &Daemon) -> BTreeMap<String, i64> {
+    let mut users = BTreeMap::new();
+    for container in daemon.containers.all() {
+        *users.entry(container.record().image_id.clone()).or_default() += 1;
+    }
+    users
+}
+
 /// Lists images.
 pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
     let mut filters = call.filters()?;
@@ -87,6 +96,7 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
         filters = Filters::parse(Some(&json!({"reference": [name]}).to_string()))?;
     }
     let every = call.flag("all");
+    let counted = call.version >= Version(51);
     blocking(move || {
         let dangling = filters.flag("dangling")?;
         let moment = |key: &str| -> Result<Option<Timestamp>> {
@@ -99,6 +109,7 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
             let moment = time::query(text).ok_or_else(|| ApiError::bad(format!("invalid filter 'until={text}'")))?;
             until = Some(until.map_or(moment, |other| other.min(moment)));
         }
+        let users = if counted { users(&daemon) } else { BTreeMap::new() };
         let mut list = Vec::new();
         let visible = visible(&daemon.config.content)?;
         let children = visible.clone();
@@ -123,7 +134,11 @@ pub(crate) async fn list(daemon: Arc<Daemon>, call: Call) -> Result<Response> {
                 && until.is_none_or(|until| made < until)
                 && filters.labels(&image.config.config.labels);
             if fits {
-                list.push(summary(&image));
+                let mut line = summary(&image);
+                if counted {
+                    line["Containers"] = users.get(image.id.as_str()).copied().unwrap_or_default().into();
+                }
+                list.push(line);
             }
         }
         Ok(json_answer(&list))

@@ -20,11 +20,12 @@ mod save;
 mod show;
 mod upload;
 
+pub(crate) use announce::announce;
 pub(crate) use build::{build, cache as build_cache, document, prune as build_prune};
 pub(crate) use create::{create, search};
 pub(crate) use instructions::apply as apply_changes;
 pub(crate) use layers::{layers, layers_size};
-pub(crate) use list::{descends, list, summary, visible};
+pub(crate) use list::{descends, list, summary, users, visible};
 pub(crate) use load::load;
 pub(crate) use names::{strip, tag, target_name};
 pub(crate) use push::{distribution, push, send};

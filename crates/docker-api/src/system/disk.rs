@@ -26,11 +26,8 @@ pub(crate) async fn disk_usage(daemon: Arc<Daemon>, call: Call) -> Result<Respon
         // What was not asked for is not there, rather than empty.
         let mut answer =
             json!({"LayersSize": 0, "Images": null, "Containers": null, "Volumes": null, "BuildCache": null});
-        let mut users: BTreeMap<String, i64> = BTreeMap::new();
-        for container in daemon.containers.all() {
-            *users.entry(container.record().image_id.clone()).or_default() += 1;
-        }
         if wanted("image") {
+            let users = images::users(&daemon);
             let mut list = Vec::new();
             let all = images::visible(&daemon.config.content)?;
             let of = |image| images::layers(&daemon.config.content, image);

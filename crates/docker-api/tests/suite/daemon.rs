@@ -74,7 +74,7 @@ fn events_tell_the_life_of_a_container() {
 #[test]
 fn the_engine_describes_itself() {
     let world = World::new();
-    assert_eq!(world.docker(&["version", "-f", "{{.Server.APIVersion}} {{.Server.Os}}"]).ok(), "1.50 linux");
+    assert_eq!(world.docker(&["version", "-f", "{{.Server.APIVersion}} {{.Server.Os}}"]).ok(), "1.51 linux");
     world.docker(&["run", "-d", "busybox", "sleep", "1000"]).ok();
     assert_eq!(world.docker(&["info", "-f", "{{.ContainersRunning}} {{.Images}} {{.OSType}}"]).ok(), "1 1 linux");
     assert!(world.docker(&["system", "df"]).ok().contains("Containers      1         1"));

@@ -140,6 +140,8 @@ fn a_body_is_json_and_may_be_null() {
         assert!(refused.starts_with("HTTP/1.1 400") && refused.contains(said), "{refused}");
     }
     let said = send(&world, path, JSON, "{}");
+    assert!(said.contains(r#"{"message":"config cannot be empty in order to create a container"}"#), "{said}");
+    let said = send(&world, path, JSON, r#"{"Tty":true}"#);
     assert!(said.contains(r#"{"message":"no command specified"}"#), "{said}");
     // A word of nothing is a word; it is the start that fails.
     let said = send(&world, path, JSON, r#"{"Image":"busybox","Cmd":[""]}"#);
@@ -171,6 +173,11 @@ fn a_body_is_json_and_may_be_null() {
         let info = ask(&world, &format!("GET /v{version}/info HTTP/1.1"));
         assert_eq!(info.contains(r#""BridgeNfIptables":false"#), old, "{info}");
         assert_eq!(info.contains(r#""FirewallBackend":{"Driver":"nftables"}"#), firewall, "{info}");
+    }
+    for (version, counted) in [("1.50", false), ("1.51", true)] {
+        let images = ask(&world, &format!("GET /v{version}/images/json HTTP/1.1"));
+        assert!(images.contains(r#""Containers":"#), "{version}: {images}");
+        assert_ne!(images.contains(r#""Containers":-1"#), counted, "{version}: {images}");
     }
     assert!(ask(&world, "OPTIONS /v1.41/anything HTTP/1.1").starts_with("HTTP/1.1 200"));
 }
@@ -207,8 +214,10 @@ fn events_tell_of_copies_and_of_images_by_their_labels() {
         let asked = [&["events", "--since", "1h", "--until", &now, "--format", "{{.Action}}"], &filters[..]].concat();
         world.docker(&asked).ok().lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    assert_eq!(seen(&["type=image", "label=kind=special"]), ["tag", "tag", "save"]);
+    assert_eq!(seen(&["type=image", "label=kind=special"]), ["create", "tag", "tag", "save"]);
     assert_eq!(seen(&["container=any"]), ["create", "archive-path", "extract-to-dir"]);
+    world.docker(&["commit", "-c", "LABEL kind=kept", "any", "kept"]).ok();
+    assert_eq!(seen(&["type=image", "label=kind=kept"]), ["create", "tag"]);
 }
 
 #[test]

@@ -25,13 +25,13 @@ fn versions_are_negotiated_and_errors_have_dockers_shape() {
     let world = World::empty();
     let pong = ask(&world, "GET /_ping HTTP/1.1");
     assert!(pong.starts_with("HTTP/1.1 200") && pong.ends_with("OK"), "{pong}");
-    for header in ["api-version: 1.50", "ostype: linux", "builder-version: 2", "docker-experimental: false"] {
+    for header in ["api-version: 1.51", "ostype: linux", "builder-version: 2", "docker-experimental: false"] {
         assert!(pong.to_ascii_lowercase().contains(header), "{pong}");
     }
-    assert!(ask(&world, "GET /v1.24/version HTTP/1.1").contains("\"ApiVersion\":\"1.50\""));
+    assert!(ask(&world, "GET /v1.24/version HTTP/1.1").contains("\"ApiVersion\":\"1.51\""));
     let refused = ask(&world, "GET /v1.99/version HTTP/1.1");
     assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
-    assert!(refused.contains(r#"{"message":"client version 1.99 is too new. Maximum supported API version is 1.50"}"#));
+    assert!(refused.contains(r#"{"message":"client version 1.99 is too new. Maximum supported API version is 1.51"}"#));
     let missing = ask(&world, "GET /v1.41/containers/nobody/json HTTP/1.1");
     assert!(
         missing.starts_with("HTTP/1.1 404") && missing.contains(r#"{"message":"No such container: nobody"}"#),
