@@ -149,7 +149,11 @@ impl Inner {
                 }
             }
         }
-        let frontend = if request.frontend.is_empty() && !request.has_definition {
+        // An empty graph is an empty result.
+        if request.frontend.is_empty() && !request.has_definition && !request.by_gateway {
+            return Ok(BTreeMap::new());
+        }
+        let frontend = if request.by_gateway {
             let given_up = |_| Status::new(Status::CANCELED, "context canceled");
             let gone = session.channel.closing().wait();
             let returned = tokio::select! {

@@ -14,8 +14,9 @@ pub(crate) struct SolveRequest {
     pub build: String,
     /// A graph of the client's own making was sent.
     pub has_definition: bool,
+    /// Neither a frontend nor a graph was sent, not even an empty one: the client goes on by way of the gateway.
+    pub by_gateway: bool,
     pub session: String,
-    /// Empty if the client goes on by way of the gateway.
     pub frontend: String,
     pub attributes: BTreeMap<String, String>,
     pub exports: Vec<Export>,
@@ -45,12 +46,13 @@ impl SolveRequest {
         if exports.is_empty() && !fields.text(3).is_empty() {
             exports.push(Export { kind: fields.text(3), attributes: fields.map(4) });
         }
-        let definition = fields.message(2);
+        let (definition, frontend) = (fields.message(2), fields.text(6));
         Self {
             build: fields.text(1),
+            by_gateway: definition.is_none() && frontend.is_empty(),
             has_definition: definition.is_some_and(|definition| definition.all(1).next().is_some()),
             session: fields.text(5),
-            frontend: fields.text(6),
+            frontend,
             attributes: fields.map(7),
             exports,
             archive: None,
@@ -118,4 +120,22 @@ pub(crate) fn prune_request(message: &[u8]) -> (Duration, u64, Vec<String>) {
     let fields = Fields::read(message);
     let keep = fields.number(4).max(fields.number(5));
     (Duration::from_nanos(fields.number(3)), keep, fields.texts(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_graph_is_not_the_gateway() {
+        let build = || Message::default().text(1, "build");
+        let read = |message: Message| {
+            let request = SolveRequest::read(&message.0);
+            (request.by_gateway, request.has_definition)
+        };
+        assert_eq!(read(build()), (true, false));
+        assert_eq!(read(build().message(2, &Message::default())), (false, false));
+        assert_eq!(read(build().message(2, &Message::default().text(1, "operation"))), (false, true));
+        assert_eq!(read(build().text(6, "dockerfile.v0")), (false, false));
+    }
 }

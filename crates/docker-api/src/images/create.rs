@@ -237,12 +237,7 @@ impl Platform {
             "wasm",
         ];
         let system = |text: &str| if text == "macos" { "darwin".to_owned() } else { text.to_owned() };
-        let architecture = |text: &str| match text {
-            "x86_64" | "x86-64" => "amd64".to_owned(),
-            "aarch64" => "arm64".to_owned(),
-            "i386" => "386".to_owned(),
-            other => other.to_owned(),
-        };
+        let architecture = |text: &str| engine::content::go_name(text).to_owned();
         match &parts[..] {
             [one] if SYSTEMS.contains(&system(one).as_str()) => Ok(Self { os: system(one), architecture: own() }),
             [one] if ARCHITECTURES.contains(&architecture(one).as_str()) => {

@@ -79,17 +79,43 @@ pub(super) fn for_platform<'a>(manifests: &'a [Descriptor], os: &str, architectu
     manifests
         .iter()
         .filter(is_image)
-        .find(|d| d.platform.as_ref().is_some_and(|p| p.os == os && p.architecture == architecture))
+        .find(|d| d.platform.as_ref().is_some_and(|p| p.os == os && go_name(&p.architecture) == go_name(architecture)))
         .or_else(|| manifests.iter().filter(is_image).find(|d| d.platform.is_none()))
 }
 
 /// This machine's architecture as Go and the OCI name it.
 pub(super) fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
+    go_name(std::env::consts::ARCH)
+}
+
+/// An architecture as Go and the OCI name it, by any name that kernels and users have for it (containerd's `platforms`).
+pub fn go_name(architecture: &str) -> &str {
+    match architecture {
+        "x86_64" | "x86-64" => "amd64",
         "aarch64" => "arm64",
-        "x86" => "386",
+        "x86" | "i386" => "386",
         "powerpc64" => "ppc64le",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_may_name_an_architecture_as_kernels_do() {
+        let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
+        let of = |letter: &str, architecture: &str| {
+            let platform = serde_json::json!({"os": "linux", "architecture": architecture});
+            let entry = serde_json::json!({"mediaType": OCI_MANIFEST, "digest": digest(letter), "size": 1, "platform": platform});
+            serde_json::from_value::<Descriptor>(entry).unwrap()
+        };
+        let manifests = [of("a", "aarch64"), of("b", "x86_64")];
+        for (asked, found) in [("amd64", "b"), ("x86_64", "b"), ("arm64", "a")] {
+            let of_it = for_platform(&manifests, "linux", asked).expect(asked);
+            assert_eq!(of_it.digest.to_string(), digest(found), "{asked}");
+        }
+        assert!(for_platform(&manifests, "linux", "riscv64").is_none());
     }
 }

@@ -55,6 +55,7 @@ pub use digest::Digest;
 pub use error::ContentError;
 pub use images::Image;
 pub use import::ImagePlatform;
+pub use manifest::go_name;
 pub use pack::{Packing, copy_attributes, pack, travelling_attributes};
 pub use pull::{Credentials, PullOptions, Say, Secret};
 pub use reference::Reference;
