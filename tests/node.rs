@@ -19,7 +19,8 @@ fn a_manifest_on_the_node_runs_whatever_the_api_does() {
     fs::write(dir.join("web.yaml"), manifest("first")).unwrap();
     eventually("the mirror", || cluster.try_kubectl(&["get", "pod", "web-node"]).status.success());
     cluster.wait_ready("pod/web-node");
-    assert_eq!(cluster.kubectl(&["logs", "web-node"]), "first\n");
+    // It is ready once it runs, which may be before it has said anything.
+    eventually("what it says", || cluster.kubectl(&["logs", "web-node"]) == "first\n");
     assert_eq!(cluster.kubectl(&["exec", "web-node", "--", "echo", "in"]), "in\n");
     // Deleting the mirror ends nothing, and is over although another one has its name at once.
     for _ in 0..5 {
@@ -183,6 +184,8 @@ fn what_pods_are_refused_or_told_has_upstreams_words() {
     // What mkdir complains of comes by another stream, before it or after.
     assert!(cluster.kubectl(&["logs", "filtered"]).lines().any(|line| line == "refused"));
     cluster.until("pod/strict", "{.status.phase}", "Succeeded");
+    let user = cluster.jsonpath("pod/strict", "{.status.containerStatuses[0].user.linux}");
+    assert_eq!(user, r#"{"gid":0,"supplementalGroups":[0,4000],"uid":1000}"#);
     assert_eq!(cluster.kubectl(&["logs", "strict"]), "0 4000\n");
     cluster.until("pod/words", "{.status.containerStatuses[0].state.terminated.message}", "last words\n");
     cluster.until("pod/labelled", "{.status.phase}", "Succeeded");

@@ -52,4 +52,4 @@ pub use spec::{
 };
 pub use status::{ContainerState, ContainerStatus, ExitStatus, SandboxState, SandboxStatus};
 pub use streams::{Input, Output, Streams};
-pub use user::find_user;
+pub use user::{Ids, find_user};

@@ -8,12 +8,16 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::spec::UserSpec;
 
-/// Resolved ids.
+/// Resolved ids, as the container itself counts them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Ids {
+pub struct Ids {
+    /// The user.
     pub uid: u32,
+    /// Its group.
     pub gid: u32,
+    /// All its groups, ascending: `gid` is among them.
     pub additional_gids: Vec<u32>,
+    /// Its home directory, if `/etc/passwd` names one.
     pub home: Option<String>,
 }
 
@@ -40,9 +44,9 @@ pub(crate) fn databases(root: &Path) -> (String, String) {
 ///
 /// # Errors
 /// Why there are none, in the runtime's words.
-pub fn find_user(root: &Path, user: &UserSpec) -> Result<(u32, u32), String> {
+pub fn find_user(root: &Path, user: &UserSpec) -> Result<Ids, String> {
     let (passwd, group) = databases(root);
-    resolve(user, &passwd, &group).map(|ids| (ids.uid, ids.gid))
+    resolve(user, &passwd, &group)
 }
 
 /// Resolves a specification against the text of `/etc/passwd` and `/etc/group`.

@@ -1,7 +1,7 @@
 //! What the agent knows of one container of a pod: the ground truth for its status, and what survives the agent.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, EphemeralContainer, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, ContainerUser, EphemeralContainer, PodSpec, ResourceRequirements};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
@@ -49,6 +49,9 @@ pub struct ContainerRecord {
     /// Those that its present or last process was given.
     #[serde(default)]
     pub applied: Option<ResourceRequirements>,
+    /// Whom its present or last process ran as at first.
+    #[serde(default)]
+    pub user: Option<ContainerUser>,
     /// It is to run again whatever its policy says of its end, because all containers of the pod do.
     #[serde(default)]
     pub again: bool,
@@ -115,6 +118,7 @@ impl ContainerRecord {
             again: false,
             devices: Devices::new(),
             applied: None,
+            user: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerUser, LinuxContainerUser, Pod};
 
 use super::{
     container_spec::{self, Parts},
@@ -43,6 +43,15 @@ pub fn public_id(sandbox: &str, container: &str, attempt: u32) -> String {
     format!("{sandbox}.{container}.{attempt}")
 }
 
+/// What is known of a container since its program was started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Started {
+    /// When that was.
+    pub at: Timestamp,
+    /// `status.user`; `None` if the runtime cannot tell.
+    pub user: Option<ContainerUser>,
+}
+
 /// Does it; returns when its program was started. Events are recorded on the way.
 pub async fn launch(
     context: &Arc<Context>,
@@ -52,7 +61,7 @@ pub async fn launch(
     sandbox: &SandboxUp,
     volumes: &PodVolumes,
     prepared: Prepared,
-) -> Result<Timestamp, LaunchError> {
+) -> Result<Started, LaunchError> {
     let result = create_and_start(context, pod, container, attempt, sandbox, volumes, prepared).await;
     if let Err(error) = &result {
         let message = match error {
@@ -71,7 +80,7 @@ async fn create_and_start(
     sandbox: &SandboxUp,
     volumes: &PodVolumes,
     prepared: Prepared,
-) -> Result<Timestamp, LaunchError> {
+) -> Result<Started, LaunchError> {
     let config = LaunchError::Config;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let name = pod.metadata.name.as_deref().unwrap_or_default();
@@ -117,6 +126,7 @@ async fn create_and_start(
         paths: &paths,
     };
     let spec = container_spec::build(context, parts).map_err(LaunchError::Create)?;
+    let runs_as = spec.user.clone();
     for (volume, layers) in prepared.images {
         let target = paths.volume(volumes::IMAGE, &volume);
         let staged = context.runtime.stage_image(&sandbox.id, layers, target).await;
@@ -137,10 +147,19 @@ async fn create_and_start(
     made?;
     tell_of_selinux(context, pod, container);
     context.recorder.container(pod, &container.name, Severity::Normal, "Created", "Container created".to_owned());
+    // Before its program can change the files that say so.
+    let user = context.runtime.ids(&sandbox.id, &id, runs_as).await.map(shown);
     context.runtime.start(&sandbox.id, &id).await.map_err(runtime_error)?;
-    let started_at = Timestamp::now();
+    let at = Timestamp::now();
     context.recorder.container(pod, &container.name, Severity::Normal, "Started", "Container started".to_owned());
-    Ok(started_at)
+    Ok(Started { at, user })
+}
+
+/// A user as `status.user` has it (KEP-3619).
+fn shown(ids: engine::Ids) -> ContainerUser {
+    let groups = ids.additional_gids.into_iter().map(i64::from).collect();
+    let linux = LinuxContainerUser { uid: ids.uid.into(), gid: ids.gid.into(), supplemental_groups: Some(groups) };
+    ContainerUser { linux: Some(linux) }
 }
 
 /// No profile of SELinux is in force here: whoever asks for one hears of it.

@@ -168,6 +168,7 @@ fn container_status(record: &ContainerRecord, default_reason: &str, pod: &Pod) -
         allocated_resources: allocated.as_ref().and_then(|r| r.requests.clone()),
         resources: actual.filter(|_| record.role != Role::Ephemeral),
         volume_mounts: volume_mounts(pod, &record.name),
+        user: record.user.clone(),
         ..ContainerStatus::default()
     }
 }

@@ -9,7 +9,7 @@ mod sub_path;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use engine::{ContainerSpec, ExecSpec, ExitStatus, Resources, SandboxSpec, SandboxStatus, TerminalSize};
+use engine::{ContainerSpec, ExecSpec, ExitStatus, Ids, Resources, SandboxSpec, SandboxStatus, TerminalSize, UserSpec};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -33,6 +33,10 @@ pub trait Runtime: Send + Sync + 'static {
     async fn create(&self, sandbox: &str, spec: ContainerSpec) -> engine::Result<()>;
     /// Starts it.
     async fn start(&self, sandbox: &str, container: &str) -> engine::Result<()>;
+    /// Whom a container that was made runs as, by the files of its image; `None` if nobody can tell.
+    async fn ids(&self, _sandbox: &str, _container: &str, _user: UserSpec) -> Option<Ids> {
+        None
+    }
     /// Sends a signal to its first process; one that ended is fine.
     async fn signal(&self, sandbox: &str, container: &str, signal: i32) -> engine::Result<()>;
     /// Waits for its end; at once if it ended already.

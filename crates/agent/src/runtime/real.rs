@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use engine::{
-    ContainerSpec, Engine, Exec, ExecSpec, ExitStatus, Resources, Rootfs, Sandbox, SandboxSpec, SandboxStatus,
-    TerminalSize,
+    ContainerSpec, Engine, Exec, ExecSpec, ExitStatus, Ids, Resources, Rootfs, Sandbox, SandboxSpec, SandboxStatus,
+    TerminalSize, UserSpec,
     content::{Content, ContentError, Credentials, Image, PullOptions, Reference, Secret},
 };
 use tokio::{
@@ -67,6 +67,13 @@ impl Runtime for EngineRuntime {
 
     async fn start(&self, sandbox: &str, container: &str) -> engine::Result<()> {
         self.sandbox(sandbox)?.start(container).await
+    }
+
+    async fn ids(&self, sandbox: &str, container: &str, user: UserSpec) -> Option<Ids> {
+        let status = self.sandbox(sandbox).ok()?.status();
+        let pid = status.containers.iter().find(|found| found.id == container)?.pid?;
+        let root = PathBuf::from(format!("/proc/{pid}/root"));
+        tokio::task::spawn_blocking(move || engine::find_user(&root, &user)).await.ok()?.ok()
     }
 
     async fn signal(&self, sandbox: &str, container: &str, signal: i32) -> engine::Result<()> {

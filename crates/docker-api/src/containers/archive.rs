@@ -227,7 +227,8 @@ pub(crate) async fn put(daemon: Arc<Daemon>, mut call: Call) -> Result<Response>
                 None => {}
             }
             let user = user.map(|user| UserSpec { user, ..UserSpec::default() });
-            let owner = user.map(|user| engine::find_user(Path::new("/"), &user).map_err(ApiError::bad)).transpose()?;
+            let ids = user.map(|user| engine::find_user(Path::new("/"), &user).map_err(ApiError::bad)).transpose()?;
+            let owner = ids.map(|ids| (ids.uid, ids.gid));
             if keep_kinds || owner.is_some() {
                 let mut archive = tar::Archive::new(&mut plain);
                 archive.set_preserve_permissions(true);

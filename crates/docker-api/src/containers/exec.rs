@@ -158,10 +158,6 @@ pub(crate) async fn start(daemon: Arc<Daemon>, mut call: Call) -> Result<Respons
         }
         state.started = true;
     }
-    if request.tty && !entry.request.tty {
-        entry.state.lock().started = false;
-        return Err(ApiError::bad("exec was created without a terminal"));
-    }
     let size = request.console_size.or(entry.request.console_size);
     // As the client says it now, whatever the exec was made with: that is how it will read.
     let frames = Frames::of(request.tty);

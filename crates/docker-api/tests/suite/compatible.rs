@@ -106,16 +106,25 @@ fn what_cannot_be_built_is_told_in_dockers_words() {
 fn an_exec_speaks_as_its_start_says_whatever_it_was_made_with() {
     let world = World::new();
     world.docker(&["run", "-d", "--name", "up", "-t", "busybox", "sleep", "1000"]).ok();
-    let made = post(&world, "/containers/up/exec", r#"{"Tty":true,"AttachStdout":true,"Cmd":["echo","hello"]}"#);
-    let id = made.split("\"Id\":\"").nth(1).and_then(|rest| rest.get(..64)).expect("an id");
-    let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
-    let body = r#"{"Detach":false,"Tty":false}"#;
-    write!(stream, "POST /exec/{id}/start HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-    let mut bytes = Vec::new();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.read_to_end(&mut bytes).unwrap();
-    let at = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
-    assert_eq!(&bytes[at..], b"\x01\0\0\0\0\0\0\x07hello\r\n");
+    let said = |made: bool, started: bool| {
+        let made = post(
+            &world,
+            "/containers/up/exec",
+            &format!(r#"{{"Tty":{made},"AttachStdout":true,"Cmd":["echo","hello"]}}"#),
+        );
+        let id = made.split("\"Id\":\"").nth(1).and_then(|rest| rest.get(..64)).expect("an id");
+        let mut stream = UnixStream::connect(world.path("docker.sock")).unwrap();
+        let body = format!(r#"{{"Detach":false,"Tty":{started}}}"#);
+        write!(stream, "POST /exec/{id}/start HTTP/1.1\r\nHost: docker\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut bytes = Vec::new();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.read_to_end(&mut bytes).unwrap();
+        assert!(bytes.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&bytes));
+        let at = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+        bytes.split_off(at)
+    };
+    assert_eq!(said(true, false), b"\x01\0\0\0\0\0\0\x07hello\r\n");
+    assert_eq!(said(false, true), b"hello\n");
     // The container has a terminal, the exec has none.
     assert_eq!(world.docker(&["exec", "up", "sh", "-c", "echo [$TERM]"]).ok(), "[]");
 }

@@ -11,7 +11,7 @@ use crate::{
     pods::{
         container::{Current, Ended},
         image_pull::PullFailure,
-        launch::{LaunchError, public_id},
+        launch::{LaunchError, Started, public_id},
         prepare::{PrepareError, Prepared},
         restart,
     },
@@ -85,9 +85,9 @@ impl Actor {
         entry.retry_at = Some(Instant::now() + delay);
     }
 
-    pub(super) fn launched(&mut self, slot: usize, attempt: u32, result: Result<Timestamp, LaunchError>) {
+    pub(super) fn launched(&mut self, slot: usize, attempt: u32, result: Result<Started, LaunchError>) {
         match result {
-            Ok(started_at) => self.running(slot, attempt, started_at),
+            Ok(started) => self.running(slot, attempt, started),
             Err(LaunchError::Config(message)) => self.failed(slot, "CreateContainerConfigError", message, false),
             Err(LaunchError::Create(message)) => self.failed(slot, "CreateContainerError", message, false),
             Err(LaunchError::Start(message)) => {

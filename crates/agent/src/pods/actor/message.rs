@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use engine::ExitStatus;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
 use crate::{
     pods::{
-        launch::LaunchError,
+        launch::{LaunchError, Started},
         prepare::{PrepareError, Prepared},
         sandbox::SandboxUp,
         status_writer::Written,
@@ -61,8 +60,8 @@ pub enum Message {
         slot: usize,
         /// Which start.
         attempt: u32,
-        /// When it started.
-        result: Result<Timestamp, LaunchError>,
+        /// What is known of it since.
+        result: Result<Started, LaunchError>,
     },
     /// A container ended.
     Ended {

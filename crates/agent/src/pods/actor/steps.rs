@@ -15,7 +15,7 @@ use crate::{
         actor::ending::Why,
         backoff::{Backoff, Hold, go_duration},
         container::{Current, Ended, Role},
-        launch::{self, public_id, runtime_id},
+        launch::{self, Started, public_id, runtime_id},
         plan,
         prepare::{self, Prepared},
         restart,
@@ -252,11 +252,13 @@ impl Actor {
     }
 
     /// A container runs.
-    pub(super) fn running(&mut self, slot: usize, attempt: u32, started_at: Timestamp) {
+    pub(super) fn running(&mut self, slot: usize, attempt: u32, started: Started) {
         self.count_start(slot, attempt);
         let Some(sandbox) = self.sandbox.up().map(|s| s.id.clone()) else { return };
         let name = self.record.containers[slot].name.clone();
-        self.record.containers[slot].run(public_id(&sandbox, &name, attempt), started_at);
+        let record = &mut self.record.containers[slot];
+        record.run(public_id(&sandbox, &name, attempt), started.at);
+        record.user = started.user;
         self.prune_logs(slot, attempt);
         self.watch_container(slot, sandbox);
         let declared = self.declared(slot);
