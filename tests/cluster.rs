@@ -119,6 +119,10 @@ impl Cluster {
         if !more.contains(&"--registry-port") {
             arguments.extend(["--registry-port", "0"]);
         }
+        let kubelet = self.kubelet_port().to_string();
+        if !more.contains(&"--kubelet-port") {
+            arguments.extend(["--kubelet-port", &kubelet]);
+        }
         if !more.contains(&"--docker-socket") {
             arguments.extend(["--docker-socket", "none"]);
         }
@@ -160,6 +164,11 @@ impl Cluster {
     /// The same with TLS.
     pub fn edge_https(&self) -> u16 {
         self.node_port(91)
+    }
+
+    /// Where the node's agent is reached.
+    pub fn kubelet_port(&self) -> u16 {
+        self.node_port(92)
     }
 
     pub fn kubeconfig(&self) -> PathBuf {

@@ -46,6 +46,46 @@ fn a_manifest_on_the_node_runs_whatever_the_api_does() {
 }
 
 #[test]
+fn the_nodes_own_port_answers_whom_the_api_knows() {
+    let cluster = Cluster::up();
+    cluster.apply(&busybox("web", "echo said; exec sleep 999"));
+    cluster.wait_ready("pod/web");
+    let port = cluster.kubelet_port().to_string();
+    assert_eq!(cluster.jsonpath("node/node", "{.status.daemonEndpoints.kubeletEndpoint.Port}"), port);
+    let server = format!("--server=https://127.0.0.1:{port}");
+    // With the administrator's certificate, by the cluster's own authority.
+    let ask = |path: &str| cluster.kubectl(&[&server, "get", "--raw", path]);
+    assert_eq!(ask("/healthz"), "ok");
+    eventually("what it says", || ask("/containerLogs/default/web/c") == "said\n");
+    assert!(ask("/pods").contains("\"web\""), "{}", ask("/pods"));
+    for (path, series) in [
+        ("/metrics", "kubelet_running_pods"),
+        ("/metrics/cadvisor", "container_memory_working_set_bytes"),
+        ("/metrics/resource", "pod_memory_working_set_bytes"),
+        ("/stats/summary", "\"podRef\""),
+    ] {
+        assert!(ask(path).contains(series), "{path}: {}", ask(path));
+    }
+    // With a token, as what scrapes nodes from a pod; and without any.
+    let token = format!("--token={}", cluster.kubectl(&["create", "token", "default"]).trim());
+    let bare = ["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", &server, "get", "--raw", "/metrics"];
+    let with_token = [&bare[..], &[&token]].concat();
+    assert!(cluster.kubectl(&with_token).contains("kubelet_running_pods"));
+    // Refused without credentials, kubectl asks for a name.
+    for (more, word) in [(&[][..], "Username"), (&["--token=made-up"], "must be logged in")] {
+        let refused = cluster.try_kubectl(&[&bare[..], more].concat());
+        let told = format!("{}{}", text(&refused.stdout), text(&refused.stderr));
+        assert!(!refused.status.success() && told.contains(word), "{told}");
+    }
+    // A port that is taken keeps nobody from working.
+    cluster.hythe(&["down"]);
+    let _taken = std::net::TcpListener::bind(("0.0.0.0", cluster.kubelet_port())).unwrap();
+    cluster.start();
+    cluster.wait_ready("pod/web");
+    assert!(cluster.log().contains("--kubelet-port"), "{}", cluster.log());
+}
+
+#[test]
 fn a_kubelets_configuration_is_kept_and_a_wrong_one_refused() {
     let cluster = Cluster::prepare();
     cluster.import("busybox", "busybox:1");

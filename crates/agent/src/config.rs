@@ -27,7 +27,7 @@ pub struct AgentConfig {
     pub cluster_domain: String,
     /// The node's addresses, the primary one first.
     pub node_ips: Vec<IpAddr>,
-    /// Port of the streaming server, for `status.daemonEndpoints`.
+    /// Port at which the node serves what the agent says, for `status.daemonEndpoints`; 0 if at none.
     pub port: u16,
     /// How many pods it takes.
     pub max_pods: u32,

@@ -23,6 +23,7 @@ pub struct ConfigurationError(String);
 pub struct KubeletConfiguration {
     kind: String,
     api_version: String,
+    port: Option<u16>,
     static_pod_path: Option<PathBuf>,
     max_pods: Option<u32>,
     pod_pids_limit: Option<i64>,
@@ -69,6 +70,12 @@ impl KubeletConfiguration {
     pub fn apply(&self, config: &mut AgentConfig) -> Result<(), ConfigurationError> {
         if let Some(path) = &self.static_pod_path {
             config.manifests = Some(path.clone()).filter(|p| !p.as_os_str().is_empty());
+        }
+        config.port = self.port.unwrap_or(config.port);
+        if config.port == 0 {
+            return Err(ConfigurationError(
+                "invalid configuration: port (--port) 0 must be between 1 and 65535, inclusive".to_owned(),
+            ));
         }
         config.max_pods = self.max_pods.unwrap_or(config.max_pods);
         config.pod_pids_limit = self.pod_pids_limit.map_or(config.pod_pids_limit, |n| Some(n).filter(|n| *n > 0));

@@ -55,6 +55,14 @@ fn bearer(value: &str) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
+/// Whether nothing is known of the user.
+pub(crate) fn is_anonymous(user: &User) -> bool {
+    user.groups.iter().any(|group| group == ANONYMOUS_GROUP)
+}
+
+/// The group of those who show no credentials.
+const ANONYMOUS_GROUP: &str = "system:unauthenticated";
+
 fn anonymous() -> Arc<User> {
-    Arc::new(User { name: "system:anonymous".into(), groups: vec!["system:unauthenticated".into()], ..User::default() })
+    Arc::new(User { name: "system:anonymous".into(), groups: vec![ANONYMOUS_GROUP.into()], ..User::default() })
 }

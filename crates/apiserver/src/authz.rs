@@ -1,6 +1,6 @@
 //! Whether a user may do something. RBAC will be one more [`Authorizer`].
 
-use crate::config::User;
+use crate::{authn, config::User};
 
 /// What a request wants to do (`authorization.k8s.io/v1 ResourceAttributes` or `NonResourceAttributes`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,8 +43,11 @@ pub struct AllowAll;
 
 impl Authorizer for AllowAll {
     fn authorize(&self, user: &User, action: &Action<'_>) -> Decision {
-        let anonymous = user.groups.iter().any(|g| g == "system:unauthenticated");
-        if !anonymous || is_public(action.path) { Decision::Allow } else { Decision::Deny(String::new()) }
+        if !authn::is_anonymous(user) || is_public(action.path) {
+            Decision::Allow
+        } else {
+            Decision::Deny(String::new())
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod handler;
 mod health;
 mod in_process;
 mod keep;
+mod kubelet;
 mod links;
 mod managed;
 mod metrics;

@@ -19,7 +19,7 @@ use crate::{
     authn::Peer,
     body::{Body, RequestBody},
     guard::guarded,
-    handler,
+    handler, kubelet,
     metrics::Open,
     server::ApiServer,
 };
@@ -36,11 +36,34 @@ const STREAMS: u32 = 100;
 /// Pause after `accept` failed for want of descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
+/// What a listener is for.
+#[derive(Clone)]
+enum Purpose {
+    /// The API.
+    Api,
+    /// What the agent of a node has to say at its own port.
+    Node(Arc<str>),
+}
+
 impl ApiServer {
     /// Serves until the future is dropped; connections that are open then go on to their end. The TLS
     /// configuration brings the certificate and, for client certificates, the verifier; ALPN is set here.
+    ///
+    /// # Errors
+    /// None but that of a semaphore which is never closed.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, tls: ServerConfig) -> io::Result<()> {
-        let mut tls = tls;
+        self.accept(listener, tls, Purpose::Api).await
+    }
+
+    /// Serves the agent of a node as its kubelet would at port 10250, to whom the API knows.
+    ///
+    /// # Errors
+    /// As [`ApiServer::serve`].
+    pub async fn serve_node(self: Arc<Self>, node: &str, listener: TcpListener, tls: ServerConfig) -> io::Result<()> {
+        self.accept(listener, tls, Purpose::Node(node.into())).await
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener, mut tls: ServerConfig, purpose: Purpose) -> io::Result<()> {
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(tls));
         let slots = Arc::new(Semaphore::new(self.config.max_connections.unwrap_or_else(connection_limit)));
@@ -54,10 +77,10 @@ impl ApiServer {
                     continue;
                 }
             };
-            let (server, acceptor) = (self.clone(), acceptor.clone());
+            let (server, acceptor, purpose) = (self.clone(), acceptor.clone(), purpose.clone());
             tokio::spawn(async move {
                 let open = Open::count(&server.metrics.connections);
-                connection(server, socket, from, acceptor).await;
+                connection(server, purpose, socket, from, acceptor).await;
                 drop((open, slot));
             });
         }
@@ -66,7 +89,13 @@ impl ApiServer {
 
 /// One connection, from the handshake to its end. What is large is boxed: an idle connection should cost little,
 /// and a state machine keeps room for all its states at once.
-async fn connection(server: Arc<ApiServer>, socket: TcpStream, from: SocketAddr, acceptor: TlsAcceptor) {
+async fn connection(
+    server: Arc<ApiServer>,
+    purpose: Purpose,
+    socket: TcpStream,
+    from: SocketAddr,
+    acceptor: TlsAcceptor,
+) {
     let _ = socket.set_nodelay(true);
     // Whoever asks and then neither reads nor goes away does not keep the answer in memory.
     let unread = u32::try_from(server.config.unread_timeout.as_millis()).unwrap_or(u32::MAX);
@@ -82,44 +111,59 @@ async fn connection(server: Arc<ApiServer>, socket: TcpStream, from: SocketAddr,
     let (_, session) = stream.get_ref();
     let peer = Peer::of_certificates(session.peer_certificates());
     let ended = if session.alpn_protocol() == Some(b"h2") {
-        Box::pin(http2(server, peer, stream)).await
+        Box::pin(http2(server, purpose, peer, stream)).await
     } else {
-        Box::pin(http1(server, peer, stream)).await
+        Box::pin(http1(server, purpose, peer, stream)).await
     };
     if let Err(error) = ended {
         tracing::debug!(%from, %error, "a connection ended early");
     }
 }
 
-async fn http1(server: Arc<ApiServer>, peer: Peer, stream: Box<TlsStream<TcpStream>>) -> hyper::Result<()> {
+async fn http1(
+    server: Arc<ApiServer>,
+    purpose: Purpose,
+    peer: Peer,
+    stream: Box<TlsStream<TcpStream>>,
+) -> hyper::Result<()> {
     conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .max_buf_size(BUFFER_BYTES)
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), service_fn(move |request| handled(&server, &peer, request)))
+        .serve_connection(TokioIo::new(stream), service_fn(move |request| handled(&server, &purpose, &peer, request)))
         .with_upgrades()
         .await
 }
 
-async fn http2(server: Arc<ApiServer>, peer: Peer, stream: Box<TlsStream<TcpStream>>) -> hyper::Result<()> {
+async fn http2(
+    server: Arc<ApiServer>,
+    purpose: Purpose,
+    peer: Peer,
+    stream: Box<TlsStream<TcpStream>>,
+) -> hyper::Result<()> {
     conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_send_buf_size(BUFFER_BYTES)
         .max_header_list_size(BUFFER_BYTES as u32)
         .keep_alive_interval(Some(Duration::from_secs(30)))
-        .serve_connection(TokioIo::new(stream), service_fn(move |request| handled(&server, &peer, request)))
+        .serve_connection(TokioIo::new(stream), service_fn(move |request| handled(&server, &purpose, &peer, request)))
         .await
 }
 
 /// The handling of one request, which exists only as long as there is one.
 fn handled(
     server: &Arc<ApiServer>,
+    purpose: &Purpose,
     peer: &Peer,
     request: Request<Incoming>,
 ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
-    guarded(handler::handle(server.clone(), request.map(RequestBody::Wire), peer.clone())).map(Ok).boxed()
+    let (server, request, peer) = (server.clone(), request.map(RequestBody::Wire), peer.clone());
+    match purpose {
+        Purpose::Api => guarded(handler::handle(server, request, peer)).map(Ok).boxed(),
+        Purpose::Node(node) => guarded(kubelet::handle(server, request, peer, node.clone())).map(Ok).boxed(),
+    }
 }
 
 /// Three quarters of the limit on open files, so that the store, agents and streams have theirs.

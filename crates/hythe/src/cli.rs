@@ -128,6 +128,9 @@ pub struct UpFlags {
     /// Port of the image registry on 127.0.0.1; 0 serves none.
     #[arg(long, default_value_t = 5000, value_name = "PORT")]
     pub registry_port: u16,
+    /// Port of the node's agent, as a kubelet's; 0 for none [default: 10250, or what --kubelet-config says]
+    #[arg(long, value_name = "PORT")]
+    pub kubelet_port: Option<u16>,
     /// Unix socket of the Docker API, or "none" [default: /run/hythe/docker.sock, or the instance's own]
     #[arg(long, value_name = "PATH")]
     pub docker_socket: Option<PathBuf>,

@@ -79,6 +79,7 @@ mod tests {
             pod_cidr: pods.into(),
             service_cidr: services.into(),
             registry_port: 0,
+            kubelet_port: None,
             edge_http_port: 0,
             edge_https_port: 0,
             edge_host_network: false,

@@ -34,6 +34,9 @@ pub fn start(instance: &Instance, flags: &UpFlags) -> Result<ExitCode> {
     command.args(["--registry-port", &flags.registry_port.to_string()]);
     command.args(["--edge-http-port", &flags.edge_http_port.to_string()]);
     command.args(["--edge-https-port", &flags.edge_https_port.to_string()]);
+    if let Some(port) = flags.kubelet_port {
+        command.args(["--kubelet-port", &port.to_string()]);
+    }
     if flags.edge_host_network {
         command.arg("--edge-host-network");
     }

@@ -54,9 +54,6 @@ const CLUSTER_DOMAIN: &str = "cluster.local";
 /// The offset of the name server's address in the Service network; `.1` is the API's.
 const DNS_OFFSET: u64 = 10;
 
-/// The node agent's port, unless a KubeletConfiguration says otherwise.
-const KUBELET_PORT: u16 = 10_250;
-
 /// A running platform.
 pub struct Running {
     tasks: JoinSet<String>,
@@ -101,6 +98,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
         pod_cidr: flags.pod_cidr.clone(),
         service_cidr: flags.service_cidr.clone(),
     };
+    let agent_config = agent_config(instance, &settings, flags)?;
     let listen = SocketAddr::from((flags.bind, flags.port));
     let listener = bind(listen).with_context(|| {
         format!("can't listen on {listen}: choose another port with --port, or another address with --bind")
@@ -123,7 +121,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
 
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(watched("api listener", stop.clone(), serve(server.clone(), listener, &pki)?));
+    tasks.spawn(watched("api listener", stop.clone(), serve(server.clone(), listener, tls(&pki)?)));
     tasks.spawn(watched("compaction", stop.clone(), compaction::run(store.clone())));
     tasks.spawn(watched("rest", stop.clone(), rest::run()));
     let scheduler = scheduler::run(client("kube-scheduler"), scheduler::Config::default());
@@ -139,7 +137,7 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
         tasks.spawn(watched(
             "patterns",
             stop.clone(),
-            patterns::run(client("hythe-patterns"), pattern_settings(flags)),
+            patterns::run(client("hythe-patterns"), pattern_settings(flags, agent_config.port)),
         ));
     }
     write_private(
@@ -167,8 +165,16 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
         let ids = docker::ids(instance, flags.userns_remap)?;
         tasks.spawn(docker_api(instance.clone(), content.clone(), socket, ids, flags.registries.options()));
     }
+    if agent_config.port != 0 {
+        tasks.spawn(kubelet(
+            server.clone(),
+            settings.node_name.clone(),
+            (flags.bind, agent_config.port).into(),
+            tls(&pki)?,
+        ));
+    }
     let agent = Agent::new(
-        agent_config(instance, &settings, flags)?,
+        agent_config,
         Parts {
             client: client("kubelet"),
             runtime: Arc::new(EngineRuntime::new(engine)),
@@ -246,7 +252,8 @@ fn api_config(flags: &UpFlags, settings: &Settings, pki: &Pki, node: &LocalAgent
     })
 }
 
-fn serve(server: Arc<ApiServer>, listener: TcpListener, pki: &Pki) -> Result<impl Future<Output = ()> + use<>> {
+/// What the API and the agent prove themselves with, and whose certificates they take.
+fn tls(pki: &Pki) -> Result<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(pki.ca.as_bytes())?)?;
@@ -255,15 +262,23 @@ fn serve(server: Arc<ApiServer>, listener: TcpListener, pki: &Pki) -> Result<imp
         .build()?;
     let certificate = CertificateDer::from_pem_slice(pki.server.certificate.as_bytes())?;
     let key = PrivateKeyDer::from_pem_slice(pki.server.key.as_bytes())?;
-    let tls = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(clients)
-        .with_single_cert(vec![certificate], key)?;
-    Ok(async move {
-        if let Err(error) = server.serve(listener, tls).await {
-            tracing::error!(%error, "the API can't be served any more");
-        }
-    })
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_client_cert_verifier(clients).with_single_cert(vec![certificate], key)?)
+}
+
+async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: ServerConfig) {
+    if let Err(error) = server.serve(listener, tls).await {
+        tracing::error!(%error, "the API can't be served any more");
+    }
+}
+
+/// The agent at a port of its own. The API reaches it without, so a port that is taken is a warning.
+async fn kubelet(server: Arc<ApiServer>, node: String, listen: SocketAddr, tls: ServerConfig) -> String {
+    let serve = async { server.serve_node(&node, bind(listen)?, tls).await };
+    if let Err(error) = serve.await {
+        tracing::warn!(%error, %listen, "no port of the node's agent: choose another with --kubelet-port, or 0 for none");
+    }
+    "kubelet".to_owned()
 }
 
 /// How the engine of an instance's pods is opened.
@@ -329,6 +344,7 @@ fn agent_config(instance: &Instance, settings: &Settings, flags: &UpFlags) -> Re
     if let Some(path) = &flags.kubelet_config {
         configure(&mut config, path).with_context(|| path.display().to_string())?;
     }
+    config.port = flags.kubelet_port.unwrap_or(config.port);
     config.seccomp_default |= flags.seccomp_default;
     Ok(config)
 }
@@ -340,14 +356,14 @@ fn configure(config: &mut AgentConfig, path: &Path) -> Result<()> {
 }
 
 /// How the controllers of the patterns work here: volumes follow their ConfigMaps at once, so these may list endpoints.
-fn pattern_settings(flags: &UpFlags) -> patterns::Settings {
+fn pattern_settings(flags: &UpFlags, kubelet_port: u16) -> patterns::Settings {
     let mut settings = patterns::Settings::new(pattern_containers::image::NAME);
     settings.domain = CLUSTER_DOMAIN.to_owned();
     settings.list_endpoints = true;
     settings.edge.http_port = flags.edge_http_port;
     settings.edge.https_port = flags.edge_https_port;
     settings.edge.host_network = flags.edge_host_network;
-    settings.edge.reserved = vec![flags.port, flags.registry_port, KUBELET_PORT];
+    settings.edge.reserved = vec![flags.port, flags.registry_port, kubelet_port];
     if !flags.edge_host_network {
         settings.edge.service_type = Some("LoadBalancer".to_owned());
         settings.edge.open_on_nodes = true;
