@@ -3,6 +3,8 @@
 //!
 //! The rules are those of upstream's evaluators (`pkg/quota/v1/evaluator/core`).
 
+mod pod;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -12,6 +14,7 @@ use crate::{
     quantity::{Format, Quantity},
     strategy::pod::defaults::qos_class,
 };
+pub use pod::of_containers;
 
 /// Amounts by the name of the resource.
 pub type Amounts = BTreeMap<String, Quantity>;
@@ -50,7 +53,7 @@ pub fn count_name(group: &str, plural: &str) -> String {
 /// What an object takes at `now`, by all the names that a quota may have for it.
 pub fn usage(group: &str, plural: &str, object: &Value, now: Timestamp) -> Amounts {
     let mut used = match (group, plural) {
-        ("", "pods") => of_pod(object, now),
+        ("", "pods") => pod::usage(object, now),
         ("", "services") => of_service(object),
         ("", "persistentvolumeclaims") => of_claim(object),
         ("", plain) if PLAIN.contains(&plain) => Amounts::from([(plain.to_owned(), one())]),
@@ -110,70 +113,12 @@ pub fn missing(hard: &Amounts, pod: &Value) -> Option<String> {
     (!each.is_empty()).then(|| each.join("; "))
 }
 
-/// What a pod requests (or is limited to, with the field `limits`): its containers together or the largest moment of
-/// its start, and its overhead.
-pub fn of_containers(pod: &Value, field: &str) -> Amounts {
-    let of = |container: &Value| read(&container["resources"][field]);
-    let (mut sidecars, mut peak) = (Amounts::new(), Amounts::new());
-    for container in pod["spec"]["initContainers"].as_array().into_iter().flatten() {
-        let mut now = of(container);
-        if container["restartPolicy"] == "Always" {
-            add(&mut sidecars, now);
-            most(&mut peak, sidecars.clone());
-        } else {
-            add(&mut now, sidecars.clone());
-            most(&mut peak, now);
-        }
-    }
-    let mut total = sidecars;
-    pod["spec"]["containers"].as_array().into_iter().flatten().for_each(|c| add(&mut total, of(c)));
-    most(&mut total, peak);
-    // The pod's own amounts stand for those of its containers.
-    total.extend(read(&pod["spec"]["resources"][field]));
-    let mut overhead = read(&pod["spec"]["overhead"]);
-    if field == "limits" {
-        // Only what is limited anyway grows.
-        overhead.retain(|name, _| total.contains_key(name));
-    }
-    add(&mut total, overhead);
-    total
-}
-
 fn one() -> Quantity {
     Quantity::new(1, Format::DecimalSi)
 }
 
-fn most(a: &mut Amounts, b: Amounts) {
-    for (name, amount) in b {
-        if a.get(&name).is_none_or(|have| *have < amount) {
-            a.insert(name, amount);
-        }
-    }
-}
-
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     ["containers", "initContainers"].into_iter().flat_map(|f| pod["spec"][f].as_array().into_iter().flatten())
-}
-
-/// A pod that has ended, or whose time to end is over, takes only its place among the objects.
-fn of_pod(pod: &Value, now: Timestamp) -> Amounts {
-    let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-    let marked: Option<Timestamp> = pod["metadata"]["deletionTimestamp"].as_str().and_then(|t| t.parse().ok());
-    let mut used = Amounts::new();
-    if ended || marked.is_some_and(|end| end < now) {
-        return used;
-    }
-    used.insert("pods".into(), one());
-    for (name, amount) in of_containers(pod, "requests") {
-        if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-") {
-            used.insert(name.clone(), amount.clone());
-        }
-        used.insert(format!("requests.{name}"), amount);
-    }
-    for (name, amount) in of_containers(pod, "limits") {
-        used.insert(format!("limits.{name}"), amount);
-    }
-    used
 }
 
 fn of_service(service: &Value) -> Amounts {
@@ -268,34 +213,6 @@ mod tests {
 
     fn text(used: &Amounts, name: &str) -> Option<String> {
         used.get(name).map(ToString::to_string)
-    }
-
-    #[test]
-    fn a_pod_takes_what_its_containers_ask_for() {
-        let mut sidecar = container("100m");
-        sidecar["restartPolicy"] = "Always".into();
-        let object = pod(json!({
-            "containers": [container("200m"), container("300m")],
-            "initContainers": [sidecar, container("700m")],
-            "overhead": {"cpu": "10m", "memory": "1Mi"},
-        }));
-        let used = usage("", "pods", &object, now());
-        assert_eq!(text(&used, "requests.cpu").as_deref(), Some("810m"));
-        assert_eq!(text(&used, "cpu").as_deref(), Some("810m"));
-        assert_eq!(text(&used, "requests.example.com/gpu").as_deref(), Some("3"));
-        assert_eq!(text(&used, "limits.memory").as_deref(), Some("193Mi"));
-        assert_eq!(text(&used, "requests.memory").as_deref(), Some("1Mi"));
-        assert_eq!(text(&used, "count/pods").as_deref(), Some("1"));
-    }
-
-    #[test]
-    fn a_pod_that_ended_takes_only_its_place() {
-        let mut object = pod(json!({"containers": [container("1")]}));
-        object["status"]["phase"] = "Succeeded".into();
-        assert_eq!(usage("", "pods", &object, now()).keys().collect::<Vec<_>>(), ["count/pods"]);
-        object["status"]["phase"] = "Running".into();
-        object["metadata"]["deletionTimestamp"] = "2026-01-01T00:59:59Z".into();
-        assert_eq!(usage("", "pods", &object, now()).keys().collect::<Vec<_>>(), ["count/pods"]);
     }
 
     #[test]
