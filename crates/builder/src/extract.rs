@@ -1,5 +1,5 @@
 //! Archives become files: a build's context, and what `ADD` unpacks. Every path is resolved by the kernel with the
-//! target as `/`, and a name with `..` is refused.
+//! target as `/`: a name that would lead above it stays below it, as in the chroot that dockerd unpacks in.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -122,7 +122,7 @@ impl Unpacking<'_> {
         if kind == EntryType::XGlobalHeader {
             return Ok(());
         }
-        let path = inside(raw)?;
+        let path = inside(raw);
         let (Some(above), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
         let parent = self.parent(above)?;
         match kind {
@@ -150,7 +150,7 @@ impl Unpacking<'_> {
             }
             EntryType::Link => {
                 let link = entry.link_name_bytes().ok_or_else(|| invalid("a link to nothing"))?.into_owned();
-                let link = inside(Path::new(OsStr::from_bytes(&link)))?;
+                let link = inside(Path::new(OsStr::from_bytes(&link)));
                 let (Some(above), Some(first)) = (link.parent(), link.file_name()) else {
                     return Err(invalid("a hard link to the root"));
                 };
@@ -262,16 +262,17 @@ fn copy_holes(from: &mut impl Read, to: &mut File) -> io::Result<()> {
     }
 }
 
-fn inside(path: &Path) -> io::Result<PathBuf> {
+/// The path with the target as `/`, above which there is nothing.
+fn inside(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for component in path.components() {
         match component {
             Component::Normal(name) => clean.push(name),
-            Component::RootDir | Component::CurDir => {}
-            Component::ParentDir | Component::Prefix(_) => return Err(invalid("the path leaves the archive")),
+            Component::ParentDir => drop(clean.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
     }
-    Ok(clean)
+    clean
 }
 
 fn times<R: Read>(entry: &Entry<R>) -> Timestamps {

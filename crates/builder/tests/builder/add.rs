@@ -122,7 +122,7 @@ async fn an_archive_can_not_write_outside_of_its_destination() {
     header.set_cksum();
     builder.append(&header, &b"x"[..]).unwrap();
     world.file("bad.tar", builder.into_inner().unwrap());
-    let (error, _) = world.fail("FROM base\nADD bad.tar /d/").await;
-    assert_eq!(error.to_string(), "ADD failed: ../escape: the path leaves the archive");
+    let built = world.build("FROM base\nADD bad.tar /d/").await;
+    assert_eq!(world.read(&built.image, "d/escape"), "x");
     world.end().await;
 }
