@@ -54,7 +54,10 @@ pub(crate) fn prepare(
     }
     let found = links.index(bridge).map_err(NetworkError::netlink("look the bridge up"))?;
     if found.is_none() {
-        links.create_bridge(bridge, mac_of(gateway)).map_err(NetworkError::netlink("create the bridge"))?;
+        let mut mac = mac_of(gateway);
+        // The address is a pod's where the node has none.
+        mac[1] ^= u8::from(config.alone);
+        links.create_bridge(bridge, mac).map_err(NetworkError::netlink("create the bridge"))?;
     }
     let index = links.index(bridge).map_err(NetworkError::netlink("look the bridge up"))?;
     let index = index.ok_or_else(|| NetworkError::netlink("create the bridge")(io::ErrorKind::NotFound.into()))?;
@@ -68,8 +71,10 @@ pub(crate) fn prepare(
     sysctl("ipv4/ip_forward", "1", Missing::Error)?;
 
     links.up(index).map_err(NetworkError::netlink("set the bridge up"))?;
-    let prefix = config.pod_cidr.prefix();
-    links.add_address(index, gateway, prefix).map_err(NetworkError::netlink("give the bridge its address"))?;
+    if !config.alone {
+        let prefix = config.pod_cidr.prefix();
+        links.add_address(index, gateway, prefix).map_err(NetworkError::netlink("give the bridge its address"))?;
+    }
     if let Some(dns) = config.cluster_dns {
         links.add_address(index, dns, 32).map_err(NetworkError::netlink("give the bridge the DNS address"))?;
     }

@@ -38,6 +38,9 @@ pub struct NetworkConfig {
     pub pod_cidr: Cidr,
     /// Another address of `pod_cidr` for the node's own on the bridge.
     pub gateway: Option<Ipv4Addr>,
+    /// The node has no address on the bridge (Docker's gateway mode `isolated`): pods reach each other over their links,
+    /// and nothing else. A `gateway` is then an address that no pod gets.
+    pub alone: bool,
     /// Addresses of `pod_cidr` that no pod gets: somebody else has them.
     pub reserved: Vec<Ipv4Addr>,
     /// The addresses of Services (IPv4). `0.0.0.0/32` for a network without any.
@@ -76,6 +79,9 @@ struct Inner {
     range: Cidr,
     mtu: u32,
     internal: bool,
+    alone: bool,
+    /// Members are kept from each other, too.
+    apart: bool,
     namespaces: PathBuf,
     services: ServiceTable,
     /// One lock for both: the kernel serializes changes of links anyway.
@@ -100,7 +106,8 @@ impl Network {
         let gateway = check(&config)?;
         let namespaces = config.run_dir.join("netns");
         fs::create_dir_all(&namespaces).map_err(NetworkError::file("create", &namespaces))?;
-        let reserved = config.reserved.iter().copied().chain([gateway]);
+        let own = if config.alone { config.gateway } else { Some(gateway) };
+        let reserved = config.reserved.iter().copied().chain(own);
         let leases = Leases::open(config.data_dir.join("leases"), config.pod_cidr, reserved)?;
         let bridge = host::bridge_of(&config);
         let mut links = Links::open().map_err(NetworkError::netlink("open a netlink socket"))?;
@@ -120,6 +127,7 @@ impl Network {
             tracing::warn!(%error, bridge, "nftables can't be used: other networks reach all ports of this one's containers");
         }
         let internal = config.isolation.as_ref().is_some_and(|isolation| isolation.internal);
+        let apart = config.isolation.as_ref().is_some_and(|isolation| isolation.apart);
         let services = ServiceTable::open(Layout {
             unmasked: internal || config.isolation.as_ref().is_some_and(|isolation| isolation.unmasked),
             table: host::table_name(&config.name),
@@ -141,6 +149,8 @@ impl Network {
             range: config.pod_cidr,
             mtu,
             internal,
+            alone: config.alone,
+            apart,
             namespaces,
             services,
             pods: Mutex::new(Pods { links, leases }),
@@ -223,7 +233,7 @@ impl Network {
         &self.inner.services
     }
 
-    /// The pods' gateway: the node's address on the bridge.
+    /// The pods' gateway: the node's address on the bridge, if it has one.
     pub fn gateway(&self) -> Ipv4Addr {
         self.inner.gateway
     }
@@ -321,7 +331,8 @@ impl Inner {
         let mut namespace = Namespace::create(path, users)?;
         let port = host::port_name(&self.instance, id);
         let mac = self.pods.lock().leases.mac(id, ip);
-        let pod = PodSide { netns: namespace.fd(), mac, interface, index: POD_INDEX };
+        let pod =
+            PodSide { netns: namespace.fd(), mac, interface, index: POD_INDEX, isolated: self.keeps_ports_apart() };
         {
             let links = &mut self.pods.lock().links;
             let mut created = links.create_veth(&port, self.bridge_index, self.mtu, &pod);
@@ -339,11 +350,22 @@ impl Inner {
                 .map_err(NetworkError::netlink("introduce a pod to the bridge"))?;
         }
         let reach = if self.internal { Some(self.range) } else { None };
-        namespace.links.configure_pod(ip, self.gateway, reach).map_err(NetworkError::netlink("set up a pod's eth0"))?;
+        let gateway = self.way();
+        namespace.links.configure_pod(ip, gateway, reach).map_err(NetworkError::netlink("set up a pod's eth0"))?;
         // The near end got its carrier just now; the kernel lets packets through only once a worker has noticed. Being
         // looked up makes it notice at once (Linux 6.8; before, the first packets to a pod may be lost).
         self.pods.lock().links.index(&port).map_err(NetworkError::netlink("look a pod's link up"))?;
         Ok(())
+    }
+
+    /// By what pods reach each other: the gateway, or their links alone.
+    fn way(&self) -> Option<Ipv4Addr> {
+        (!self.alone).then_some(self.gateway)
+    }
+
+    /// What goes from link to link passes no rules: the bridge itself must refuse it.
+    fn keeps_ports_apart(&self) -> bool {
+        self.alone && self.apart
     }
 
     fn describe(&self, id: &str, ip: Ipv4Addr, netns: PathBuf) -> PodNetwork {

@@ -75,6 +75,28 @@ fn an_internal_network_leads_nowhere_else() {
 }
 
 #[test]
+fn members_of_a_network_without_a_gateway_reach_each_other_alone() {
+    let machine = Machine::new();
+    let no_services = "0.0.0.0/32".parse().unwrap();
+    let plain = network::NetworkConfig { service_cidr: no_services, ..config(&machine, "alone", 42, true) };
+    let alone = network::NetworkConfig { alone: true, pod_cidr: "10.42.0.4/31".parse().unwrap(), ..plain.clone() };
+    let network = Network::open(alone).unwrap();
+    let (a, b) = (attach(&network, "a"), attach(&network, "b"));
+    assert_eq!([a.ip, b.ip], [4, 5].map(|last| Ipv4Addr::new(10, 42, 0, last)));
+    assert_eq!(ip(&format!("-o addr show dev {}", network.bridge())), "");
+    serve_tcp(&b.netns, 80, "b");
+    assert_eq!(ask_tcp(&a.netns, (b.ip, 80)).unwrap().client.ip(), std::net::IpAddr::from(a.ip));
+    unreachable(&machine.own, (b.ip, 80));
+    // Where members are kept apart the bridge itself does it: no rule sees what goes from link to link.
+    let isolation = plain.isolation.map(|isolation| Isolation { apart: true, ..isolation });
+    let apart = network::NetworkConfig { service_cidr: no_services, ..config(&machine, "apart", 44, true) };
+    let network = Network::open(network::NetworkConfig { alone: true, isolation, ..apart }).unwrap();
+    let (c, d) = (attach(&network, "c"), attach(&network, "d"));
+    serve_tcp(&d.netns, 80, "d");
+    unreachable(&c.netns, (d.ip, 80));
+}
+
+#[test]
 fn isolation_survives_a_restart() {
     let machine = Machine::new();
     let front = open(&machine, "front", 42, false);

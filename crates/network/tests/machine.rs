@@ -70,6 +70,7 @@ impl Machine {
             run_dir: self.directory.path().join(name).join("run"),
             pod_cidr: format!("10.{n}.0.0/16").parse().unwrap(),
             gateway: None,
+            alone: false,
             reserved: Vec::new(),
             service_cidr: format!("10.{}.0.0/16", n + 1).parse().unwrap(),
             node_ip: NODE,

@@ -1,4 +1,5 @@
-//! The name server of a user-defined network, on its gateway: containers by name and alias, everything else forwarded.
+//! The name server of a user-defined network, on its gateway or, where there is none, inside each container: containers
+//! by name and alias, everything else forwarded.
 //!
 //! A client is known by its address, and is told the names of all networks it is in. Messages are RFC 1035's.
 
@@ -122,8 +123,11 @@ impl Resolver {
     /// Listens on port 53 of the gateway, UDP and TCP. Needs a runtime.
     pub fn start(gateway: Ipv4Addr, names: Arc<Names>) -> io::Result<Self> {
         let address = SocketAddr::new(gateway.into(), 53);
-        let udp = std::net::UdpSocket::bind(address)?;
-        let tcp = std::net::TcpListener::bind(address)?;
+        Self::on(std::net::UdpSocket::bind(address)?, std::net::TcpListener::bind(address)?, names)
+    }
+
+    /// Answers at these sockets. Needs a runtime.
+    pub fn on(udp: std::net::UdpSocket, tcp: std::net::TcpListener, names: Arc<Names>) -> io::Result<Self> {
         udp.set_nonblocking(true)?;
         tcp.set_nonblocking(true)?;
         let runtime = tokio::runtime::Handle::current();

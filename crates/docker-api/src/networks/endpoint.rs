@@ -186,6 +186,7 @@ fn bridged(daemon: &Daemon, record: &Record) -> Result<Attached> {
 pub(super) fn resolver(daemon: &Daemon, record: &Record, namespace: &Path) -> Option<Ipv4Addr> {
     let named = named_network(daemon, record)?;
     let led = daemon.networks.opened(&named).and_then(|host| Ok(host.lead_resolver(&record.id, namespace)?));
+    let led = led.and_then(|sockets| daemon.networks.answer_inside(&record.id, sockets));
     match led {
         Ok(()) => Some(network::RESOLVER),
         Err(error) => {
@@ -195,10 +196,10 @@ pub(super) fn resolver(daemon: &Daemon, record: &Record, namespace: &Path) -> Op
     }
 }
 
-/// The network whose name server a container asks.
+/// The network whose name server a container asks: one with a gateway, which does so for all its members.
 fn named_network(daemon: &Daemon, record: &Record) -> Option<NetworkRecord> {
-    let mut networks = record.networks.keys().filter_map(|name| daemon.networks.by_name(name));
-    networks.find(NetworkRecord::has_names)
+    let networks = record.networks.keys().filter_map(|name| daemon.networks.by_name(name));
+    networks.filter(NetworkRecord::has_names).min_by_key(NetworkRecord::is_alone)
 }
 
 /// Tells a running container whom to ask for names, now that it is in other networks than before; a file that its user
@@ -287,7 +288,7 @@ fn join_ipv6(
         .iter()
         .filter(|other| other.id != record.id)
         .filter_map(|other| other.record().networks.get(&network.name)?.global_ipv6_address.parse().ok())
-        .chain([ipv6.gateway])
+        .chain(ipv6.gateway)
         .collect();
     let fixed = endpoint.ipam_config.as_ref().map_or("", |config| config.ipv6_address.as_str());
     let address = match fixed {
@@ -295,7 +296,8 @@ fn join_ipv6(
         "" => {
             let own = network.range.and_then(|range| range.nth4(0)).map_or(0, |first| u32::from(ip) - u32::from(first));
             let others = (2..).map_while(|index| ipv6.range.nth6(index));
-            let mut addresses = ipv6.range.nth6(own.into()).into_iter().chain(others);
+            // The first address of a range of IPv6 is nobody's own (RFC 4291, 2.6.1).
+            let mut addresses = ipv6.range.nth6(own.into()).filter(|_| own > 0).into_iter().chain(others);
             addresses
                 .find(|address| !taken.contains(address))
                 .ok_or_else(|| ApiError::internal("no available IPv6 addresses on this network's address pools"))?
@@ -340,7 +342,11 @@ fn describe(
         ip_prefix_len: network.range.filter(|_| !network.without_ipv4).map_or(0, |range| range.prefix()),
         global_ipv6_address: own6.map(|ip| ip.to_string()).unwrap_or_default(),
         global_ipv6_prefix_len: ipv6.map_or(0, |ipv6| ipv6.range.prefix()),
-        ipv6_gateway: ipv6.filter(|_| !network.internal).map(|ipv6| ipv6.gateway.to_string()).unwrap_or_default(),
+        ipv6_gateway: ipv6
+            .filter(|_| !network.internal)
+            .and_then(|ipv6| ipv6.gateway)
+            .map(|gateway| gateway.to_string())
+            .unwrap_or_default(),
         mac_address: mac.join(":"),
         dns_names: names,
         ..endpoint
@@ -386,6 +392,7 @@ pub(crate) fn detach(daemon: &Daemon, record: &Record) -> Result<()> {
     if record.host.network_mode.starts_with("container:") {
         return Ok(());
     }
+    daemon.networks.answer_inside(&record.id, None)?;
     for name in record.networks.keys() {
         let Ok(network) = daemon.networks.find(name) else { continue };
         if network.driver != Driver::Bridge {
@@ -469,6 +476,11 @@ pub(crate) fn resume(daemon: &Daemon, record: &Record) -> Result<HeldPorts> {
         if let Some(ip) = daemon.networks.opened(&network)?.address(&record.id) {
             introduce(daemon, &network, record, endpoint, ip);
         }
+    }
+    if named_network(daemon, record).is_some_and(|network| network.is_alone())
+        && let Some(namespace) = daemon.networks.namespace(record)
+    {
+        resolver(daemon, record, &namespace);
     }
     let mut held = ports::hold_again(&record.ports);
     // As it was attached.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use engine::Namespace;
 use network::{PodAttach, UserIds};
 
+use super::dns::Person;
 use super::endpoint::{resolver, running};
 use super::etc_files::resolv_conf;
 use super::record::Driver;
@@ -45,8 +46,23 @@ pub(crate) fn lend(daemon: &Daemon, mode: &str) -> Result<Lent> {
     let users = daemon.config.user_ids.map(|ids| UserIds { first: ids.first, count: ids.count });
     let pod = PodAttach { id: id.clone(), host_ports: Vec::new() };
     let place = daemon.networks.opened(&network)?.attach_for(&pod, users)?;
+    if network.has_names() {
+        // It finds the containers of the network, and nobody finds it.
+        daemon.networks.names.set(Person {
+            container: id.clone(),
+            network: network.id.clone(),
+            network_name: network.name.clone(),
+            ip: place.ip,
+            shows_ip: false,
+            ipv6: None,
+            names: Vec::new(),
+            links: BTreeMap::new(),
+            servers: Vec::new(),
+            internal: network.internal,
+        });
+    }
     let networks = BTreeMap::from([(network.name.clone(), Default::default())]);
-    let record = Record { networks, ..Record::default() };
+    let record = Record { id: id.clone(), networks, ..Record::default() };
     let resolver = resolver(daemon, &record, &place.netns);
     Ok(Lent {
         namespace: Namespace::Path(place.netns),
@@ -70,7 +86,9 @@ pub(crate) fn take_back(daemon: &Daemon) {
 /// Takes the place away again.
 pub(crate) fn give_back(daemon: &Daemon, lent: &Lent) -> Result<()> {
     if let Some((network, id)) = &lent.taken {
+        daemon.networks.answer_inside(id, None)?;
         let network = daemon.networks.find(network)?;
+        daemon.networks.names.forget(id, &network.id);
         daemon.networks.opened(&network)?.detach(id)?;
     }
     Ok(())

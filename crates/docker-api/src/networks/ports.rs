@@ -85,8 +85,9 @@ pub(crate) fn publish(record: &Record) -> Result<Published> {
     }
     let mut published = Published::default();
     for (port, bindings) in &wanted {
-        let (container_port, protocol) =
-            parse(port).ok_or_else(|| ApiError::bad(format!("invalid port specification: {port:?}")))?;
+        let (container_port, protocol) = parse(port)
+            .filter(|(port, _)| *port > 0)
+            .ok_or_else(|| ApiError::bad(format!("invalid port specification: {port:?}")))?;
         for binding in bindings {
             let host_ip = match binding.host_ip.as_str() {
                 "" => None,

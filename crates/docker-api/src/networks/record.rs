@@ -85,6 +85,26 @@ impl NetworkRecord {
         !mode.is_some_and(|mode| mode == "nat-unprotected" || mode == "routed")
     }
 
+    /// Whether the host has no address of IPv4 on its bridge: its containers reach each other alone.
+    pub fn is_alone(&self) -> bool {
+        self.internal && (self.is_isolated("gateway_mode_ipv4") || self.is_on("com.docker.network.bridge.inhibit_ipv4"))
+    }
+
+    /// The same for IPv6.
+    fn is_alone6(&self) -> bool {
+        self.internal && self.is_isolated("gateway_mode_ipv6")
+    }
+
+    fn is_isolated(&self, mode: &str) -> bool {
+        self.options.get(&format!("com.docker.network.bridge.{mode}")).is_some_and(|mode| mode == "isolated")
+    }
+
+    fn is_on(&self, option: &str) -> bool {
+        self.options
+            .get(option)
+            .is_some_and(|value| matches!(value.as_str(), "true" | "True" | "TRUE" | "t" | "T" | "1"))
+    }
+
     /// Whether its containers are kept from each other, too.
     pub fn is_apart(&self) -> bool {
         self.is_off("com.docker.network.bridge.enable_icc")
@@ -101,15 +121,16 @@ impl NetworkRecord {
             .is_some_and(|value| matches!(value.as_str(), "false" | "False" | "FALSE" | "f" | "F" | "0"))
     }
 
-    /// The containers' way out.
+    /// The containers' way out, or an address that stands for one.
     pub fn gateway(&self) -> Option<Ipv4Addr> {
-        self.own_gateway.or_else(|| self.range?.first_host4())
+        self.own_gateway.or_else(|| self.range.filter(|_| !self.is_alone())?.first_host4())
     }
 
     /// Its addresses of IPv6, if it has any.
     pub fn ipv6(&self) -> Option<Ipv6> {
         let range = self.range6?;
-        Some(Ipv6 { range, gateway: self.own_gateway6.or_else(|| range.nth6(1))? })
+        let gateway = if self.is_alone6() { None } else { self.own_gateway6.or_else(|| range.nth6(1)) };
+        Some(Ipv6 { range, gateway })
     }
 
     /// As `inspect` and `ls` show it, but for its containers.
@@ -127,12 +148,21 @@ impl NetworkRecord {
     }
 
     fn plain_json(&self) -> Value {
-        let six = self.ipv6();
-        let six = six.map(|ipv6| json!({"Subnet": ipv6.range.to_string(), "Gateway": ipv6.gateway.to_string()}));
-        let config = match (self.range, self.gateway()) {
-            (Some(_), _) if self.without_ipv4 => json!([six]),
-            (Some(range), Some(gateway)) => {
-                let mut config = json!({"Subnet": range.to_string(), "Gateway": gateway.to_string()});
+        let with = |range: Cidr, gateway: Option<String>| {
+            let mut config = json!({"Subnet": range.to_string()});
+            if let Some(gateway) = gateway {
+                config["Gateway"] = gateway.into();
+            }
+            config
+        };
+        let six = self.ipv6().map(|ipv6| {
+            let gateway = ipv6.gateway.or(self.own_gateway6);
+            with(ipv6.range, gateway.map(|gateway| gateway.to_string()))
+        });
+        let config = match self.range {
+            Some(_) if self.without_ipv4 => json!([six]),
+            Some(range) => {
+                let mut config = with(range, self.gateway().map(|gateway| gateway.to_string()));
                 if let Some(part) = self.address_range {
                     config["IPRange"] = part.to_string().into();
                 }
@@ -141,7 +171,7 @@ impl NetworkRecord {
                 }
                 Value::from_iter([config].into_iter().chain(six))
             }
-            _ => Value::Null,
+            None => Value::Null,
         };
         json!({
             "Name": self.name,

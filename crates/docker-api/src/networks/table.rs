@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ pub(crate) struct Networks {
     open: Mutex<BTreeMap<String, Opened>>,
     /// Who is called what in user-defined networks.
     pub names: Arc<Names>,
+    /// What answers names inside the namespaces of containers, by their ids, where no gateway does.
+    inside: Mutex<BTreeMap<String, Resolver>>,
 }
 
 struct Opened {
@@ -56,6 +58,7 @@ impl Networks {
             table: Mutex::new(table),
             open: Mutex::default(),
             names: Arc::default(),
+            inside: Mutex::default(),
         };
         for (name, driver) in [("bridge", Driver::Bridge), ("host", Driver::Host), ("none", Driver::Null)] {
             if networks.by_name(name).is_none() {
@@ -174,12 +177,24 @@ impl Networks {
         if let Some(ipv6) = record.ipv6() {
             network.open_ipv6(ipv6, isolation.as_ref())?;
         }
-        let resolver = match record.has_names() {
+        let resolver = match record.has_names() && !record.is_alone() {
             true => Some(Resolver::start(network.gateway(), self.names.clone())?),
             false => None,
         };
         open.insert(record.id.clone(), Opened { network: network.clone(), _resolver: resolver });
         Ok(network)
+    }
+
+    /// Answers names inside a container's namespace from now on, or no more.
+    pub fn answer_inside(&self, container: &str, sockets: Option<(UdpSocket, TcpListener)>) -> Result<()> {
+        match sockets {
+            None => drop(self.inside.lock().remove(container)),
+            Some((udp, tcp)) => {
+                let resolver = Resolver::on(udp, tcp, self.names.clone())?;
+                self.inside.lock().insert(container.to_owned(), resolver);
+            }
+        }
+        Ok(())
     }
 
     /// The owners of addresses in a network whose names begin so, by what is on disk.
@@ -208,6 +223,7 @@ impl Networks {
             run_dir: self.run_dir.join(&record.id),
             pod_cidr: range,
             gateway: record.own_gateway,
+            alone: record.is_alone(),
             reserved: record.reserved.values().copied().collect(),
             service_cidr: none,
             node_ip: Ipv4Addr::LOCALHOST,

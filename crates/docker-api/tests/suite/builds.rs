@@ -31,3 +31,20 @@ fn a_dockerfile_becomes_an_image_and_its_failures_have_their_code() {
     let text = build(&[]).fails(7);
     assert!(text.contains("The command '/bin/sh -c exit 7' returned a non-zero code: 7"), "{text}");
 }
+
+#[test]
+fn a_step_finds_the_containers_of_its_network() {
+    let world = World::new();
+    let context = world.path("context");
+    std::fs::create_dir(&context).unwrap();
+    let look = "FROM busybox\nRUN ping -c1 target && ping -c1 other.name\n";
+    std::fs::write(context.join("Dockerfile"), look).unwrap();
+    let isolated = "com.docker.network.bridge.gateway_mode_ipv4=isolated";
+    for (name, options) in [("plain", &[][..]), ("alone", &["--internal", "-o", isolated])] {
+        world.docker(&[&["network", "create"], options, &[name]].concat()).ok();
+        let run = ["run", "-d", "--network", name, "--name", "target", "--network-alias", "other.name"];
+        world.docker(&[&run[..], &["busybox", "sleep", "1000"]].concat()).ok();
+        world.docker(&["build", "--no-cache", "--network", name, context.to_str().unwrap()]).ok();
+        world.docker(&["rm", "-f", "target"]).ok();
+    }
+}

@@ -442,6 +442,50 @@ fn a_containers_link_has_the_name_and_the_settings_that_were_asked_for() {
 }
 
 #[test]
+fn containers_of_an_isolated_network_have_each_other_and_nobody_else() {
+    let mut world = World::new();
+    let bridge = format!("iso-{}", std::process::id());
+    let mode = |family: &str| format!("com.docker.network.bridge.gateway_mode_ipv{family}=isolated");
+    let (four, six, name) = (mode("4"), mode("6"), format!("com.docker.network.bridge.name={bridge}"));
+    let options = ["--internal", "--ipv6", "-o", &four, "-o", &six, "-o", &name, "isolated"];
+    world.docker(&[&["network", "create"], &options[..]].concat()).ok();
+    let of = |world: &World, format: &str| world.docker(&["network", "inspect", "-f", format, "isolated"]).ok();
+    let gateways = of(&world, "{{range .IPAM.Config}}{{.Subnet}}={{.Gateway}} {{end}}");
+    assert!(gateways.matches("= ").count() == 1 && gateways.ends_with('='), "{gateways}");
+    let addresses = || {
+        let shown = std::process::Command::new("busybox").args(["ip", "-o", "addr", "show", "dev", &bridge]).output();
+        String::from_utf8(shown.unwrap().stdout).unwrap()
+    };
+    assert!(!addresses().contains("inet"), "{}", addresses());
+    let server = ["--network", "isolated", "busybox", "httpd", "-f", "-h", "/etc"];
+    world.docker(&[&["run", "-d", "--name", "web", "--hostname", "there"], &server[..]].concat()).ok();
+    // By its name, asked for where programs expect a name server, and on both families.
+    let look = "wget -qO- http://web/hostname && nslookup web 127.0.0.11 | grep -c ^Address";
+    let ask = |world: &World| world.docker(&["run", "--rm", "--network", "isolated", "busybox", "sh", "-c", look]).ok();
+    assert_eq!(ask(&world), "there\n3");
+    let six = world.docker(&["inspect", "-f", "{{.NetworkSettings.Networks.isolated.GlobalIPv6Address}}", "web"]).ok();
+    let url = format!("http://[{six}]/hostname");
+    assert_eq!(world.docker(&["run", "--rm", "--network", "isolated", "busybox", "wget", "-qO-", &url]).ok(), "there");
+    // A container that goes on without the engine has its names again with the next.
+    let stay = ["run", "-d", "--name", "stay", "--network", "isolated", "busybox", "sleep", "1000"];
+    world.docker(&stay).ok();
+    world.crash_and_restart();
+    assert_eq!(world.docker(&["exec", "stay", "wget", "-qO-", "http://web/hostname"]).ok(), "there");
+    // Beside another network that one's gateway answers, as long as it is there.
+    world.docker(&["network", "create", "other"]).ok();
+    for change in ["connect", "disconnect"] {
+        world.docker(&["network", change, "other", "stay"]).ok();
+        assert_eq!(world.docker(&["exec", "stay", "wget", "-qO-", "http://web/hostname"]).ok(), "there", "{change}");
+    }
+    // Of a range of two, both addresses are containers'.
+    let (_, two) = world.subnet();
+    let pair = ["--internal", "-o", "com.docker.network.bridge.inhibit_ipv4=true", "--subnet", &two, "pair"];
+    world.docker(&[&["network", "create"], &pair[..]].concat()).ok();
+    world.docker(&["run", "-d", "--name", "one", "--network", "pair", "busybox", "sleep", "1000"]).ok();
+    world.docker(&["run", "--rm", "--network", "pair", "busybox", "ping", "-c1", "one"]).ok();
+}
+
+#[test]
 fn a_bridge_has_the_name_and_the_largest_packet_that_were_asked_for() {
     let world = World::new();
     let name = format!("br-{}", std::process::id());

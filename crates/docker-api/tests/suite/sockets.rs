@@ -151,6 +151,12 @@ fn a_body_is_json_and_may_be_null() {
         let said = send(&world, path, JSON, &body);
         assert!(said.contains(r#"invalid port specification: \"aa80\""#), "{said}");
     }
+    // No port is 0; it is the start that fails.
+    let zero = r#"{"Image":"busybox","Cmd":["true"],"HostConfig":{"PortBindings":{"0/tcp":[{"HostPort":""}]}}}"#;
+    let said = send(&world, "/v1.51/containers/create?name=zero", JSON, zero);
+    assert!(said.starts_with("HTTP/1.1 201"), "{said}");
+    let said = send(&world, "/v1.51/containers/zero/start", JSON, "");
+    assert!(said.contains(r#"invalid port specification: \"0/tcp\""#), "{said}");
     for (mount, said) in [
         (r#"{"Type":"bind","Source":"/tmp","Target":"/m","VolumeOptions":{}}"#, "field VolumeOptions must not be"),
         (r#"{"Type":"tmpfs","Source":"/tmp","Target":"/m"}"#, "field Source must not be specified"),

@@ -321,6 +321,7 @@ pub fn network_config(instance: &Instance, settings: &Settings) -> Result<Networ
         run_dir: instance.run_dir().join("network"),
         pod_cidr: settings.pod_cidr.parse().context("--pod-cidr")?,
         gateway: None,
+        alone: false,
         reserved: Vec::new(),
         service_cidr: settings.service_cidr.parse().context("--service-cidr")?,
         node_ip: settings.node_ip,

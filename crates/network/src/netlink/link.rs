@@ -36,6 +36,8 @@ pub(crate) struct PodSide<'a> {
     pub interface: &'a str,
     /// The interface's index; 0 lets the kernel choose.
     pub index: u32,
+    /// The bridge passes nothing on between its port and others that are isolated, too.
+    pub isolated: bool,
 }
 
 /// The pod-side interface's index: the first after loopback in a fresh namespace.
@@ -130,15 +132,19 @@ impl Links {
         // own for a pod that calls itself through its Service: hence hairpin. The bridge is told each pod's address (see
         // `introduce`), so it neither learns, which pods could abuse, nor floods. IPv6 stays silent on the node's end.
         let mut port = link_up(0);
+        let mut settings = vec![
+            InfoBridgePort::HairpinMode(true),
+            InfoBridgePort::Learning(false),
+            InfoBridgePort::UnicastFlood(false),
+        ];
+        if pod.isolated {
+            settings.push(InfoBridgePort::Isolated(true));
+        }
         port.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::PortKind(InfoPortKind::Bridge),
-                LinkInfo::PortData(InfoPortData::BridgePort(vec![
-                    InfoBridgePort::HairpinMode(true),
-                    InfoBridgePort::Learning(false),
-                    InfoBridgePort::UnicastFlood(false),
-                ])),
+                LinkInfo::PortData(InfoPortData::BridgePort(settings)),
             ]),
             LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
                 In6AddrGenMode::None,
@@ -151,11 +157,14 @@ impl Links {
     }
 
     /// Inside a pod's namespace: loopback and `eth0` up, the pod's address alone on its link, everything (or with `reach`
-    /// that range alone) by the gateway.
-    pub(crate) fn configure_pod(&mut self, ip: Ipv4Addr, gateway: Ipv4Addr, reach: Option<Cidr>) -> io::Result<()> {
-        let mut route = route_message(POD_INDEX, RouteScope::Universe);
-        route.header.flags = RouteFlags::Onlink;
-        route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+    /// that range alone) by the gateway, or over the link where there is none.
+    pub(crate) fn configure_pod(
+        &mut self,
+        ip: Ipv4Addr,
+        gateway: Option<Ipv4Addr>,
+        reach: Option<Cidr>,
+    ) -> io::Result<()> {
+        let mut route = route_by(POD_INDEX, gateway);
         if let Some((range, IpAddr::V4(address))) = reach.map(|range| (range, range.address())) {
             route.header.destination_prefix_length = range.prefix();
             route.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
@@ -174,17 +183,11 @@ impl Links {
         interface: &str,
         ip: Ipv4Addr,
         range: Cidr,
-        gateway: Ipv4Addr,
+        gateway: Option<Ipv4Addr>,
         default_route: bool,
     ) -> io::Result<()> {
         let index = self.index(interface)?.ok_or(io::ErrorKind::NotFound)?;
-        let by_gateway = || {
-            let mut route = route_message(index, RouteScope::Universe);
-            route.header.flags = RouteFlags::Onlink;
-            route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
-            route
-        };
-        let mut to_range = by_gateway();
+        let mut to_range = route_by(index, gateway);
         to_range.header.destination_prefix_length = range.prefix();
         if let IpAddr::V4(address) = range.address() {
             to_range.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(address)));
@@ -195,7 +198,7 @@ impl Links {
             (RouteNetlinkMessage::NewRoute(to_range), NLM_F_CREATE | NLM_F_REPLACE),
         ];
         if default_route {
-            messages.push((RouteNetlinkMessage::NewRoute(by_gateway()), NLM_F_CREATE | NLM_F_REPLACE));
+            messages.push((RouteNetlinkMessage::NewRoute(route_by(index, gateway)), NLM_F_CREATE | NLM_F_REPLACE));
         }
         self.ask(messages)
     }
@@ -203,9 +206,7 @@ impl Links {
     /// Inside a pod's namespace: everything by this gateway, over the link with that hardware address.
     pub(crate) fn lead_out(&mut self, mac: [u8; 6], gateway: Ipv4Addr) -> io::Result<()> {
         let (index, _) = self.with_mac(mac)?.ok_or(io::ErrorKind::NotFound)?;
-        let mut route = route_message(index, RouteScope::Universe);
-        route.header.flags = RouteFlags::Onlink;
-        route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+        let route = route_by(index, Some(gateway));
         self.ask(vec![(RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_REPLACE)])
     }
 
@@ -381,6 +382,15 @@ fn route_message(index: u32, scope: RouteScope) -> RouteMessage {
     message.header.kind = RouteType::Unicast;
     message.attributes = vec![RouteAttribute::Oif(index)];
     message
+}
+
+/// A route by a gateway that need not be in any range of the link, or over the link itself.
+fn route_by(index: u32, gateway: Option<Ipv4Addr>) -> RouteMessage {
+    let Some(gateway) = gateway else { return route_message(index, RouteScope::Link) };
+    let mut route = route_message(index, RouteScope::Universe);
+    route.header.flags = RouteFlags::Onlink;
+    route.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+    route
 }
 
 fn neighbour_message(index: u32, ip: Ipv4Addr) -> NeighbourMessage {

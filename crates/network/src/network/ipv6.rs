@@ -15,8 +15,8 @@ use crate::{Cidr, Isolation, NetworkError, host, isolation};
 pub struct Ipv6 {
     /// The range.
     pub range: Cidr,
-    /// The members' way out.
-    pub gateway: Ipv6Addr,
+    /// The members' way out: the bridge's own address, if it has one.
+    pub gateway: Option<Ipv6Addr>,
 }
 
 const FIRST: Register = Register(0);
@@ -40,10 +40,11 @@ impl Network {
         if !inner.internal && !isolated.is_some_and(|isolated| isolated.unmasked) {
             masquerade(&inner.instance, &inner.bridge, ipv6.range).map_err(NetworkError::netlink("translate IPv6"))?;
         }
+        let Some(gateway) = ipv6.gateway else { return Ok(()) };
         host::allow_ipv6(&inner.bridge, !inner.internal)?;
         let links = &mut inner.pods.lock().links;
         links
-            .add_ipv6(inner.bridge_index, ipv6.gateway, ipv6.range.prefix())
+            .add_ipv6(inner.bridge_index, gateway, ipv6.range.prefix())
             .map_err(NetworkError::netlink("give the bridge its address of IPv6"))
     }
 
@@ -65,8 +66,8 @@ impl Network {
         // What its neighbours say of ways out is not believed.
         Namespace::set(namespace, vec![setting("accept_ra", "0"), setting("disable_ipv6", "0")])?;
         inside.links.add_ipv6(index, ip, ipv6.range.prefix()).map_err(NetworkError::netlink(step))?;
-        if default_route && !self.inner.internal {
-            inside.links.lead_out_ipv6(index, ipv6.gateway).map_err(NetworkError::netlink(step))?;
+        if let Some(gateway) = ipv6.gateway.filter(|_| default_route && !self.inner.internal) {
+            inside.links.lead_out_ipv6(index, gateway).map_err(NetworkError::netlink(step))?;
         }
         Ok(())
     }
@@ -82,7 +83,10 @@ impl Network {
         let ip = self.address(id).ok_or_else(|| NetworkError::PodId(id.to_owned()))?;
         // With its last address a link's routes go, too.
         inside.links.remove_address(index, ip).map_err(NetworkError::netlink(step))?;
-        inside.links.reach(index, self.inner.gateway).map_err(NetworkError::netlink(step))
+        match self.inner.way() {
+            Some(gateway) => inside.links.reach(index, gateway).map_err(NetworkError::netlink(step)),
+            None => Ok(()),
+        }
     }
 
     /// Makes this network a member's way to everything else over IPv6, in place of another.
@@ -91,8 +95,9 @@ impl Network {
     /// The kernel's; [`NetworkError::PodId`] for a pod that is not in it.
     pub fn lead_out_ipv6(&self, id: &str, ipv6: Ipv6, namespace: &Path) -> Result<(), NetworkError> {
         let step = "change a pod's default route of IPv6";
+        let Some(gateway) = ipv6.gateway else { return Ok(()) };
         let (mut inside, index, _) = self.link_in(id, namespace, step)?;
-        inside.links.lead_out_ipv6(index, ipv6.gateway).map_err(NetworkError::netlink(step))
+        inside.links.lead_out_ipv6(index, gateway).map_err(NetworkError::netlink(step))
     }
 
     /// A member's link to this network: its index and name.

@@ -132,7 +132,8 @@ impl Inner {
         let mac = self.pods.lock().leases.mac(id, ip);
         {
             let links = &mut self.pods.lock().links;
-            let pod = PodSide { netns: namespace.fd(), mac, interface, index: 0 };
+            let isolated = self.keeps_ports_apart();
+            let pod = PodSide { netns: namespace.fd(), mac, interface, index: 0, isolated };
             links.delete(&port).map_err(NetworkError::netlink("remove a pod's old link"))?;
             links
                 .create_veth(&port, self.bridge_index, self.mtu, &pod)
@@ -146,7 +147,7 @@ impl Inner {
         }
         namespace
             .links
-            .configure_extra(interface, ip, self.range, self.gateway, default_route)
+            .configure_extra(interface, ip, self.range, self.way(), default_route)
             .map_err(NetworkError::netlink("set up a pod's further link"))?;
         // See `connect`: being looked up, the link is noticed to have its carrier.
         self.pods.lock().links.index(&port).map_err(NetworkError::netlink("look a pod's link up"))?;
