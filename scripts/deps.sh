@@ -34,6 +34,9 @@ for kind in "$@"; do
         # What `docker build` is where docker is installed as its makers say. Bookworm has no package of it.
         buildx=yes
         need git git
+        # Whose server and agent repositories are fetched from.
+        need /usr/sbin/sshd openssh-server
+        need ssh-agent openssh-client
         need /bin/busybox busybox-static
         # Whose placement of keys ours is compared with, and what stands behind the sharding proxy.
         need nutcracker nutcracker

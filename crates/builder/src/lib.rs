@@ -47,5 +47,5 @@ pub use display::Display;
 pub use error::{BuildError, Kind};
 pub use event::{Event, Progress};
 pub use fetch::download;
-pub use repository::{CheckedOut, Repository};
+pub use repository::{Access, CheckedOut, Repository};
 pub use request::{Agents, BuildOutput, BuildRequest, Context, NamedContext, Output, RunNetwork, Secrets, Source};

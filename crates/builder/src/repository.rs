@@ -1,13 +1,20 @@
-//! Repositories of git: as contexts, and as what `ADD` adds. One commit is fetched, never its history.
+//! Repositories of git: as contexts, and as what `ADD` adds. One commit is fetched, never its history, and those that it
+//! has as submodules with it.
+
+mod reach;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use git::{Found, Remote, checkout, keep};
-use http_ends::{Client, Names, Trust};
+use futures::future::BoxFuture;
+use git::{Found, Objects, Remote, Submodule, checkout, keep, resolve, settings_of, submodules};
 
-/// No honest repository takes longer.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
+pub use reach::Access;
+use reach::{Asking, without_password};
+
+/// Repositories within repositories within a repository.
+const DEEPEST: usize = 16;
+/// Repositories within one, altogether.
+const MOST_WITHIN: usize = 1000;
 
 /// What a text such as `https://host/name.git#branch:directory` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,56 +53,122 @@ impl Repository {
         Some(Self { url, reference, directory: directory.trim_matches('/').to_owned() })
     }
 
-    /// Writes the files into `target`, which is made. Submodules are empty directories there. With `keep_git` a `.git`
-    /// of that commit lies beside them, unless a part is meant.
+    /// Writes the files into `target`, which is made, those of submodules with them. With `keep_git` a `.git` of each
+    /// commit lies beside its files, unless a part is meant.
     ///
     /// # Errors
-    /// In words for a user: the server's, or the disk's; a repository of more than `most` bytes.
-    pub async fn check_out(&self, target: &Path, most: u64, keep_git: bool) -> Result<CheckedOut, String> {
-        let failed = |error: &dyn std::fmt::Display| format!("failed to fetch {}: {error}", self.shown());
-        if self.url.starts_with("git://") {
-            return Err(failed(&"the git protocol is not spoken: use the repository's https address"));
-        }
-        let client = Client::new(Names::default(), Trust::System);
-        let remote = Remote::new(client, &self.url, None, PATIENCE).map_err(|error| failed(&error))?;
+    /// In words for a user: the server's, the agent's, or the disk's; a repository of more than `most` bytes.
+    pub async fn check_out(
+        &self,
+        target: &Path,
+        most: u64,
+        keep_git: bool,
+        access: &Access,
+    ) -> Result<CheckedOut, String> {
+        let failed =
+            |error: &dyn std::fmt::Display| format!("failed to fetch {}: {error}", without_password(&self.url));
+        let asking = access.asking(&self.url).await.map_err(|error| failed(&error))?;
+        let remote = access.remote(&self.url, &asking).map_err(|error| failed(&error))?;
         let reference = self.reference.as_deref().unwrap_or("HEAD");
         let found = remote.find(reference).await.map_err(|error| failed(&error))?;
         let commit = found.commit.to_string();
-        let whole = keep_git && self.directory.is_empty();
-        let wanted = found.tag.filter(|_| whole).unwrap_or(found.commit);
         std::fs::create_dir_all(target).map_err(|error| failed(&error))?;
-        let objects = remote.fetch(&wanted, target, most).await.map_err(|error| failed(&error))?;
-        let (target, directory, url) = (target.join("files"), self.directory.clone(), remote.url().to_owned());
-        let origin = whole.then_some(url);
-        let written = tokio::task::spawn_blocking(move || write(objects, &found, &target, &directory, origin)).await;
-        let directory = written.unwrap_or_else(|defect| Err(defect.to_string())).map_err(|error| failed(&error))?;
+        let (place, whole) = (target.join("files"), keep_git && self.directory.is_empty());
+        let fetching = Fetching { access, asking, scratch: target, most, keep_git: whole };
+        let part = Part { url: &self.url, found, place: place.clone(), wanted: &self.directory };
+        let mut within = 0;
+        fetching.fetch(remote, part, 0, &mut within).await.map_err(|error| failed(&error))?;
+        let directory = below(&place, &self.directory).map_err(|error| failed(&error))?;
         Ok(CheckedOut { directory, commit })
-    }
-
-    /// Its address without a password.
-    fn shown(&self) -> String {
-        match (self.url.split_once("://"), self.url.rsplit_once('@')) {
-            (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-            _ => self.url.clone(),
-        }
     }
 }
 
+/// What holds for a repository and all within it.
+struct Fetching<'a> {
+    access: &'a Access,
+    asking: Asking,
+    /// Where packs are.
+    scratch: &'a Path,
+    most: u64,
+    keep_git: bool,
+}
+
+/// One of them.
+struct Part<'a> {
+    url: &'a str,
+    found: Found,
+    /// Where its files go: a directory that is not there yet.
+    place: PathBuf,
+    /// The directory of it that is meant; empty for all.
+    wanted: &'a str,
+}
+
+impl Fetching<'_> {
+    /// Writes the files of one, then of those within.
+    fn fetch<'a>(
+        &'a self,
+        remote: Remote,
+        part: Part<'a>,
+        depth: usize,
+        within: &'a mut usize,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            let Part { url, found, place, wanted } = part;
+            let tag = found.tag.filter(|_| self.keep_git);
+            let objects = remote.fetch(&tag.unwrap_or(found.commit), self.scratch, self.most).await;
+            let objects = objects.map_err(|error| error.to_string())?;
+            let (to, origin) = (place.clone(), self.keep_git.then(|| remote.url().to_owned()));
+            let written = tokio::task::spawn_blocking(move || write(objects, &found, &to, origin)).await;
+            let submodules = written.unwrap_or_else(|defect| Err(defect.to_string()))?;
+            for submodule in submodules.iter().filter(|submodule| concerns(wanted, &submodule.path)) {
+                let failed = |error: &dyn std::fmt::Display| format!("submodule {}: {error}", submodule.path);
+                *within += 1;
+                if depth == DEEPEST || *within > MOST_WITHIN {
+                    return Err(failed(&"too many repositories within each other"));
+                }
+                let own = resolve(url, &submodule.url);
+                let inner = self.access.remote(&own, &self.asking).map_err(|error| failed(&error))?;
+                let place = place.join(&submodule.path);
+                // It stands there as an empty directory.
+                std::fs::remove_dir(&place).map_err(|error| failed(&error))?;
+                let found = Found { commit: submodule.commit, name: None, tag: None };
+                let wanted = wanted.strip_prefix(&format!("{}/", submodule.path)).unwrap_or_default();
+                let part = Part { url: &own, found, place, wanted };
+                self.fetch(inner, part, depth + 1, within).await.map_err(|error| failed(&error))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Whether a submodule at `path` has something of the directory that is meant, or is in it.
+fn concerns(wanted: &str, path: &str) -> bool {
+    let inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+    wanted.is_empty() || wanted == path || inside(path, wanted) || inside(wanted, path)
+}
+
+/// The files of a commit, and a `.git` beside them if there is an origin to be told there; answers its submodules.
 fn write(
-    mut objects: Box<dyn git::Objects + Send>,
+    mut objects: Box<dyn Objects + Send>,
     found: &Found,
     target: &Path,
-    directory: &str,
     origin: Option<String>,
-) -> Result<PathBuf, String> {
+) -> Result<Vec<Submodule>, String> {
     checkout(objects.as_mut(), &found.commit, target).map_err(|error| error.to_string())?;
+    let within = submodules(objects.as_mut(), &found.commit).map_err(|error| error.to_string())?;
     if let Some(url) = origin {
         keep(objects.as_mut(), found, &url, target).map_err(|error| error.to_string())?;
+        let config = std::fs::OpenOptions::new().append(true).open(target.join(".git/config"));
+        let added =
+            config.and_then(|mut config| std::io::Write::write_all(&mut config, settings_of(&within, &url).as_bytes()));
+        added.map_err(|error| error.to_string())?;
     }
-    // A link in it leads nowhere else.
-    let meant = target.join(directory);
-    let (all, found) = (target.canonicalize(), meant.canonicalize());
-    match (all, found) {
+    Ok(within)
+}
+
+/// A directory of what was written. A link in it leads nowhere else.
+fn below(all: &Path, directory: &str) -> Result<PathBuf, String> {
+    match (all.canonicalize(), all.join(directory).canonicalize()) {
         (Ok(all), Ok(found)) if found.starts_with(&all) && found.is_dir() => Ok(found),
         _ => Err(format!("there is no directory {directory} in it")),
     }
@@ -122,15 +195,31 @@ mod tests {
         assert!(of("https://x/y.tar.gz").is_none() && of("https://x/y").is_none() && of("dir.git").is_none());
     }
 
+    #[test]
+    fn submodules_are_fetched_where_they_have_part_in_what_is_meant() {
+        for (wanted, path, concerned) in [
+            ("", "a", true),
+            ("a", "a", true),
+            ("a/b", "a", true),
+            ("a", "a/b", true),
+            ("ab", "a", false),
+            ("a", "ab", false),
+            ("b", "a/b", false),
+        ] {
+            assert_eq!(concerns(wanted, path), concerned, "{wanted} {path}");
+        }
+    }
+
     #[tokio::test]
-    async fn what_is_not_spoken_is_said_without_a_password() {
+    async fn what_cannot_be_had_is_said_without_a_password() {
         let target = tempfile::tempdir().unwrap();
         let said = async |text: &str| {
             let repository = Repository::parse(text).unwrap();
-            repository.check_out(&target.path().join("x"), 1 << 20, false).await.unwrap_err()
+            let access = Access::default();
+            repository.check_out(&target.path().join("x"), 1 << 20, false, &access).await.unwrap_err()
         };
-        assert!(said("git@host:a/b").await.contains("ssh, which is not spoken"));
-        assert!(said("git://host/a").await.contains("the git protocol is not spoken"));
+        assert!(said("git@host:a/b").await.contains("no SSH key \"default\" forwarded from the client"));
+        assert!(said("git://127.0.0.1:1/a").await.contains("Connection refused"));
         let refused = said("http://me:secret@127.0.0.1:1/a.git").await;
         assert!(refused.contains("http://127.0.0.1:1/a.git") && !refused.contains("secret"), "{refused}");
     }

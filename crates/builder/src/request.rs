@@ -52,7 +52,14 @@ pub trait Secrets: Send + Sync {
     fn secret<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, String>>;
 }
 
-/// Somebody who lets a step speak to the user's SSH agents (`RUN --mount=type=ssh`).
+impl Secrets for BTreeMap<String, Vec<u8>> {
+    fn secret<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Vec<u8>>, String>> {
+        Box::pin(std::future::ready(Ok(self.get(id).cloned())))
+    }
+}
+
+/// Somebody who lets a step speak to the user's SSH agents (`RUN --mount=type=ssh`), and repositories be fetched with
+/// their keys.
 pub trait Agents: Send + Sync {
     /// Looks for the agent of that id.
     ///
@@ -139,7 +146,8 @@ pub struct BuildRequest {
     pub no_cache_stages: Vec<String>,
     /// Ask the registry for every base image, also those that are here.
     pub pull: bool,
-    /// `--cache-from`: images whose steps count as done, if they begin as this build does. Here, or to be pulled.
+    /// `--cache-from`: images whose steps count as done, if they begin as this build does, or that are the cache of another
+    /// build. Here, or to be pulled.
     pub cache_from: Vec<String>,
     /// As `docker build` without BuildKit: where `cache_from` names images, only steps of theirs count as done, and a
     /// Dockerfile that makes nothing is an error, as is a pattern that no file fits.
@@ -149,6 +157,8 @@ pub struct BuildRequest {
     pub cache_directories: Vec<PathBuf>,
     /// `--cache-to type=local`: where what this build's steps made is written, those of all stages.
     pub cache_to: Option<PathBuf>,
+    /// `--cache-to type=registry`: names of an image that is made of the same, for whoever pushes it.
+    pub cache_names: Vec<String>,
     /// How to reach registries.
     pub pull_options: PullOptions,
     /// `--secret`, by id. Only `RUN --mount=type=secret` sees them, in memory.

@@ -93,6 +93,16 @@ pub(crate) struct Settings {
     pub classic: bool,
 }
 
+impl Settings {
+    /// Who knows the secrets: the request's own come first, as for steps.
+    pub fn all_secrets(&self) -> Option<Arc<dyn Secrets>> {
+        match self.secrets.is_empty() {
+            true => self.secret_source.clone(),
+            false => Some(Arc::new(self.secrets.clone())),
+        }
+    }
+}
+
 /// Where files come from that are not of the main context.
 #[derive(Debug, Clone)]
 pub(crate) enum Origin {

@@ -37,7 +37,7 @@ pub enum CheckoutError {
 }
 
 /// Writes the files of a commit into a directory that does not exist yet. Submodules become empty directories, as they
-/// do for git without `--recurse-submodules`. Attributes (line ends, filters) do not apply.
+/// do for git without `--recurse-submodules` (see [`crate::submodules`]). Attributes (line ends, filters) do not apply.
 ///
 /// # Errors
 /// If a file cannot be had or written; what was written stays.

@@ -1,9 +1,11 @@
-//! A repository: its references, and one commit's objects, by gitprotocol-v2 over gitprotocol-http, or from the disk.
+//! A repository: its references, and one commit's objects, by gitprotocol-v2 over gitprotocol-http, over a connection of
+//! somebody else's making, or from the disk.
 
 use std::{
     fs::File,
-    io::{Seek, SeekFrom, Write},
+    io::{Seek, SeekFrom},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,10 +19,12 @@ use super::{
     object::{Kind, Oid},
     pack::{Objects, Pack, PackError},
     packet::{Packet, PacketError, Packets, write},
+    receiving::Receiving,
+    stream::{Connect, Stream},
 };
 
 /// References take so many bytes at most.
-const REFERENCES: usize = 64 << 20;
+pub(crate) const REFERENCES: usize = 64 << 20;
 
 /// A repository that did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +62,14 @@ pub enum RemoteError {
     /// The address is none.
     #[error("{0:?} is not an http, https or file address")]
     Address(String),
-    /// The address is one of ssh, which is not spoken.
+    /// The address is one of ssh, which this client does not speak.
     #[error(
-        "{0:?} is an address of ssh, which is not spoken: use the repository's https address, with a token as password"
+        "{0:?} is an address of ssh, which is not spoken here: use the repository's https address, with a token as password"
     )]
     Ssh(String),
+    /// There is no connection, in words for the user. A retry may help.
+    #[error("{0}")]
+    Connect(String),
 }
 
 /// What a name stands for.
@@ -97,11 +104,17 @@ fn is_ssh(url: &str) -> bool {
 /// A repository on a server, or on the disk.
 #[derive(Clone)]
 pub struct Remote {
-    local: Option<PathBuf>,
-    client: Client,
+    way: Way,
     url: String,
-    authorization: Option<HeaderValue>,
     deadline: Duration,
+}
+
+/// How a repository is reached.
+#[derive(Clone)]
+enum Way {
+    Local(PathBuf),
+    Web { client: Client, authorization: Option<HeaderValue> },
+    Stream(Stream),
 }
 
 impl Remote {
@@ -125,7 +138,7 @@ impl Remote {
             let path = rest.strip_prefix("localhost").unwrap_or(rest);
             let path = percent_decode(path).filter(|path| path.starts_with('/')).ok_or_else(wrong)?;
             let url = format!("file://{}", path.trim_end_matches('/'));
-            return Ok(Self { local: Some(path.into()), client, url, authorization: None, deadline });
+            return Ok(Self { way: Way::Local(path.into()), url, deadline });
         }
         if scheme != "http" && scheme != "https" {
             return Err(wrong());
@@ -144,7 +157,25 @@ impl Remote {
             value.set_sensitive(true);
             Some(value)
         });
-        Ok(Self { local: None, client, url, authorization, deadline })
+        Ok(Self { way: Way::Web { client, authorization }, url, deadline })
+    }
+
+    /// A repository behind connections that somebody makes; `url` is for people.
+    #[must_use]
+    pub fn over(connect: Arc<dyn Connect>, url: &str, deadline: Duration) -> Self {
+        Self { way: Way::Stream(Stream::new(connect)), url: url.to_owned(), deadline }
+    }
+
+    /// The same with other words of who asks than a user and a password: the value of an `Authorization`.
+    #[must_use]
+    pub fn authorized(mut self, value: &str) -> Self {
+        if let Way::Web { authorization, .. } = &mut self.way
+            && let Ok(mut value) = HeaderValue::from_str(value)
+        {
+            value.set_sensitive(true);
+            *authorization = Some(value);
+        }
+        self
     }
 
     /// The address without user and password.
@@ -166,19 +197,22 @@ impl Remote {
     /// # Errors
     /// If the server does not know it.
     pub async fn find(&self, reference: &str) -> Result<Found, RemoteError> {
-        if let Some(path) = self.local.clone() {
+        if let Way::Local(path) = self.way.clone() {
             let reference = reference.to_owned();
             return blocking(move || Local::open(&path)?.find(&reference)).await;
         }
         if let Ok(commit) = reference.parse() {
             return Ok(Found { commit, name: None, tag: None });
         }
+        if let Way::Stream(stream) = &self.way {
+            return self.timed(stream.find(reference)).await;
+        }
         self.greet().await?;
         let wanted = wanted(reference);
         let mut lines = vec![Some("command=ls-refs".to_owned()), Some("object-format=sha1".to_owned()), None];
         lines.extend(["peel", "symrefs"].map(|option| Some(option.to_owned())));
         lines.extend(wanted.iter().map(|name| Some(format!("ref-prefix {name}"))));
-        let answer = self.client.send(self.post(&lines)?, REFERENCES, self.deadline).await?;
+        let answer = self.client()?.send(self.post(&lines)?, REFERENCES, self.deadline).await?;
         if !answer.status().is_success() {
             return Err(self.refused(answer.status()));
         }
@@ -217,7 +251,7 @@ impl Remote {
         directory: &Path,
         most: u64,
     ) -> Result<Box<dyn Objects + Send>, RemoteError> {
-        if let Some(path) = self.local.clone() {
+        if let Way::Local(path) = self.way.clone() {
             let commit = *commit;
             return blocking(move || {
                 let mut objects = Local::open(&path)?.objects()?;
@@ -236,18 +270,11 @@ impl Remote {
             Some(format!("want {commit}")),
             Some("done".to_owned()),
         ];
-        let request = self.post(&lines)?;
-        let file = tempfile_in(directory)?;
-        let receive = async {
-            let answer = self.client.open(request).await?;
-            if !answer.status().is_success() {
-                return Err(self.refused(answer.status()));
-            }
-            self.receive(answer.into_body(), file, most).await
+        let receiving = Receiving::new(directory, most)?;
+        let mut file = match &self.way {
+            Way::Stream(stream) => self.timed(stream.fetch(commit, receiving)).await?,
+            _ => self.timed(self.receive(self.post(&lines)?, receiving)).await?,
         };
-        let timed = tokio::time::timeout(self.deadline, receive).await;
-        let mut file =
-            timed.map_err(|_| RemoteError::Http(http_ends::Error::Deadline(self.url.clone(), self.deadline)))??;
         blocking(move || {
             file.seek(SeekFrom::Start(0))?;
             Ok(Box::new(Pack::read(file)?) as Box<dyn Objects + Send>)
@@ -255,36 +282,33 @@ impl Remote {
         .await
     }
 
-    async fn receive(&self, mut body: hyper::body::Incoming, mut file: File, most: u64) -> Result<File, RemoteError> {
-        let (mut packets, mut in_pack, mut written, mut ended) = (Packets::default(), false, 0u64, false);
+    async fn timed<T>(&self, work: impl Future<Output = Result<T, RemoteError>>) -> Result<T, RemoteError> {
+        let late = |_| RemoteError::Http(http_ends::Error::Deadline(self.url.clone(), self.deadline));
+        tokio::time::timeout(self.deadline, work).await.map_err(late)?
+    }
+
+    fn client(&self) -> Result<&Client, RemoteError> {
+        match &self.way {
+            Way::Web { client, .. } => Ok(client),
+            _ => Err(RemoteError::Address(self.url.clone())),
+        }
+    }
+
+    async fn receive(&self, request: Request<Bytes>, mut receiving: Receiving) -> Result<File, RemoteError> {
+        let answer = self.client()?.open(request).await?;
+        if !answer.status().is_success() {
+            return Err(self.refused(answer.status()));
+        }
+        let (mut body, mut packets) = (answer.into_body(), Packets::default());
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| http_ends::Error::Exchange(self.url.clone(), error.to_string()))?;
             let Ok(data) = frame.into_data() else { continue };
             packets.add(&data);
             while let Some(packet) = packets.take()? {
-                match packet {
-                    Packet::Data(line) if !in_pack => {
-                        if let Some(said) = line.strip_prefix(b"ERR ") {
-                            return Err(RemoteError::Said(String::from_utf8_lossy(said).trim_end().to_owned()));
-                        }
-                        in_pack = line.trim_ascii_end() == b"packfile";
-                    }
-                    Packet::Data([1, pack @ ..]) => {
-                        written += pack.len() as u64;
-                        if written > most {
-                            return Err(RemoteError::TooLarge(most));
-                        }
-                        file.write_all(pack)?;
-                    }
-                    Packet::Data([3, said @ ..]) => {
-                        return Err(RemoteError::Said(String::from_utf8_lossy(said).trim_end().to_owned()));
-                    }
-                    Packet::Flush => ended = in_pack,
-                    Packet::Data(_) | Packet::Delimiter => {}
-                }
+                receiving.take(packet)?;
             }
         }
-        if ended { Ok(file) } else { Err(PacketError::CutOff.into()) }
+        receiving.finish()
     }
 
     /// Asks what the server speaks.
@@ -293,7 +317,7 @@ impl Remote {
             .body(Bytes::new())
             .map_err(|_| RemoteError::Address(self.url.clone()))?;
         self.authorize(&mut request);
-        let answer = self.client.send(request, REFERENCES, self.deadline).await?;
+        let answer = self.client()?.send(request, REFERENCES, self.deadline).await?;
         if !answer.status().is_success() {
             return Err(self.refused(answer.status()));
         }
@@ -324,7 +348,7 @@ impl Remote {
         let agent = HeaderValue::from_static(concat!("git/2.0 (hythe/", env!("CARGO_PKG_VERSION"), ")"));
         request.headers_mut().insert(header::USER_AGENT, agent);
         request.headers_mut().insert("git-protocol", HeaderValue::from_static("version=2"));
-        if let Some(authorization) = &self.authorization {
+        if let Way::Web { authorization: Some(authorization), .. } = &self.way {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }
     }
@@ -373,21 +397,4 @@ fn without_login(url: &str) -> String {
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-/// A file that is gone when it is closed.
-fn tempfile_in(directory: &Path) -> std::io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    for attempt in 0u32..1000 {
-        let path = directory.join(format!(".pack-{}-{attempt}", std::process::id()));
-        match std::fs::OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(file) => {
-                std::fs::remove_file(&path)?;
-                return Ok(file);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(std::io::ErrorKind::AlreadyExists.into())
 }

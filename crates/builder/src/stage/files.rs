@@ -6,7 +6,7 @@ use crate::copy::{Copy, make_directory};
 use crate::dockerfile::{Copying, Expander};
 use crate::error::Kind;
 use crate::fetch;
-use crate::repository::Repository;
+use crate::repository::{Access, Repository};
 
 impl Stage {
     pub(super) async fn workdir(&mut self, path: String) -> Result<(), Failure> {
@@ -98,7 +98,9 @@ impl Stage {
                 return Err(Kind::invalid(what).into());
             }
             let place = self.work.scratch("git");
-            let files = repository.check_out(&place, self.work.settings.max_bytes, copying.keep_git).await;
+            let settings = &self.work.settings;
+            let access = Access { agents: settings.agents.clone(), secrets: settings.all_secrets() };
+            let files = repository.check_out(&place, settings.max_bytes, copying.keep_git, &access).await;
             let files = files.map_err(fail)?;
             if let Some(expected) = expected.filter(|expected| !files.commit.starts_with(expected)) {
                 let what = format!("expected checksum to match {expected}, got {}", files.commit);

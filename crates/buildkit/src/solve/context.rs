@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use builder::dockerfile::{Command, Dockerfile, MountKind};
-use builder::{Context, NamedContext, Repository};
+use builder::{Access, Context, NamedContext, Repository};
 use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
 
@@ -17,7 +17,7 @@ use super::attributes::{Description, Named, is_true};
 use super::failed::Failed;
 use crate::Inner;
 use crate::progress::Board;
-use crate::session::{Session, Sessions, Upload, receive_upload};
+use crate::session::{Session, SessionAgents, SessionSecrets, Sessions, Upload, receive_upload};
 use crate::sync::{Limits, Patterns, receive};
 use crate::wire::reference_of;
 
@@ -270,7 +270,11 @@ impl Files<'_> {
         let repository = Repository::parse(address).ok_or_else(unknown)?;
         let keep_git = self.description.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
         let keep_git = keep_git.is_some_and(|value| is_true(value));
-        match repository.check_out(&self.place.path().join(place), MAX_ARCHIVE, keep_git).await {
+        let access = Access {
+            agents: Some(Arc::new(SessionAgents(self.session.clone()))),
+            secrets: Some(Arc::new(SessionSecrets(self.session.clone()))),
+        };
+        match repository.check_out(&self.place.path().join(place), MAX_ARCHIVE, keep_git, &access).await {
             Ok(files) => {
                 task.done();
                 Ok(files.directory)

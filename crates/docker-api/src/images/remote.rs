@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
-use builder::{BuildRequest, Context, Repository, Source};
+use builder::{Access, BuildRequest, Context, Repository, Source};
 
 use crate::error::{ApiError, Result};
 
@@ -25,7 +25,8 @@ pub(super) async fn fetch(url: &str, scratch: &Path, request: &mut BuildRequest)
     if let Some(repository) = Repository::parse(url) {
         let place = tempfile::tempdir_in(scratch)?;
         // dockerd's context is the clone as it is.
-        let files = repository.check_out(&place.path().join("repository"), LIMIT, true).await;
+        let target = place.path().join("repository");
+        let files = repository.check_out(&target, LIMIT, true, &Access::default()).await;
         let files = files.map_err(|error| ApiError::internal(format!("error fetching: {error}")))?;
         request.context = Context::Directory(files.directory);
         return Ok(Held::Directory(place));

@@ -1,5 +1,6 @@
 //! `hythe build`: an image from a Dockerfile, into the instance's images. Needs no running daemon.
 
+mod agents;
 mod flags;
 
 use std::{
@@ -16,15 +17,16 @@ use engine::{Engine, content::Content};
 pub use self::flags::BuildFlags;
 use crate::{instance::Instance, up};
 
-pub fn run(instance: &Instance, flags: BuildFlags) -> Result<ExitCode> {
+pub fn run(instance: &Instance, mut flags: BuildFlags) -> Result<ExitCode> {
     if !nix::unistd::geteuid().is_root() {
         bail!("hythe build runs containers, which needs root: run it with sudo");
     }
     let _visit = instance.visit()?;
     let (quiet, id_file) = (flags.quiet, flags.iidfile.clone());
-    let request = flags.request()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
+        let _repository = flags.fetch(&std::env::temp_dir()).await?;
+        let request = flags.request()?;
         let engine = Engine::open(up::build_engine_config(instance)).await?;
         engine.adopt().await?;
         let content = Content::open(instance.path("content"))?;

@@ -5,18 +5,25 @@ use std::{
     fs::{self, File},
     io::{Read, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
-use builder::{BuildRequest, Context, Output, RunNetwork, Source};
+use builder::{Access, Agents, BuildRequest, Context, Output, Repository, RunNetwork, Source};
 use clap::Args;
+use tempfile::TempDir;
 
+use super::agents::Sockets;
 use crate::cli::RegistryAccess;
+
+/// Bytes of a repository.
+const MAX_REPOSITORY: u64 = 64 << 30;
 
 /// What to build.
 #[derive(Args)]
 pub struct BuildFlags {
-    /// The directory that the Dockerfile's files come from; "-" reads an archive of it from standard input.
+    /// The directory that the Dockerfile's files come from, or a repository (https://HOST/NAME.git#REF:DIRECTORY, or one
+    /// of ssh); "-" reads an archive of it from standard input.
     context: PathBuf,
     /// The Dockerfile, anywhere; "-" reads it from standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "PATH")]
@@ -50,6 +57,9 @@ pub struct BuildFlags {
     /// Seen only by RUN --mount=type=secret.
     #[arg(long, value_name = "id=NAME[,src=FILE|,env=VARIABLE]")]
     secret: Vec<String>,
+    /// Let RUN --mount=type=ssh, and repositories of ssh, use the keys of an agent: "default" is that of SSH_AUTH_SOCK.
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    ssh: Vec<String>,
     /// Also write the result; a bare DIR is type=local, "-" type=tar to standard output.
     #[arg(short, long, value_name = "type=oci|tar|local,dest=PATH")]
     output: Option<String>,
@@ -71,8 +81,32 @@ pub struct BuildFlags {
 }
 
 impl BuildFlags {
+    /// Fetches the repository that the context is, if it is one, into a directory that goes with the build, and makes
+    /// that the context.
+    pub(super) async fn fetch(&mut self, scratch: &Path) -> Result<Option<TempDir>> {
+        let Some(repository) = self.context.to_str().and_then(Repository::parse) else { return Ok(None) };
+        let place = tempfile::tempdir_in(scratch).context("make a directory for the repository")?;
+        let secrets: BTreeMap<_, _> = self.secrets()?;
+        let access = Access { agents: self.agents()?, secrets: Some(Arc::new(secrets)) };
+        let keep_git = self.build_arg.iter().any(|arg| arg == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1");
+        let fetched = repository.check_out(&place.path().join("repository"), MAX_REPOSITORY, keep_git, &access).await;
+        self.context = fetched.map_err(anyhow::Error::msg)?.directory;
+        Ok(Some(place))
+    }
+
+    fn agents(&self) -> Result<Option<Arc<dyn Agents>>> {
+        let environment = std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from);
+        let sockets = || Sockets::parse(&self.ssh, environment).map(|sockets| Arc::new(sockets) as Arc<dyn Agents>);
+        if self.ssh.is_empty() { Ok(None) } else { sockets().map(Some) }
+    }
+
+    fn secrets(&self) -> Result<BTreeMap<String, Vec<u8>>> {
+        self.secret.iter().map(|text| secret(text)).collect()
+    }
+
     /// What the builder is asked for.
     pub(super) fn request(self) -> Result<BuildRequest> {
+        let (secrets, agents) = (self.secrets()?, self.agents()?);
         let (context, dockerfile) = sources(&self.context, self.file.as_deref())?;
         let mut args = BTreeMap::new();
         for pair in &self.build_arg {
@@ -112,7 +146,8 @@ impl BuildFlags {
             cache_from,
             cache_directories,
             cache_to: self.cache_to.as_deref().map(cache_target).transpose()?,
-            secrets: self.secret.iter().map(|text| secret(text)).collect::<Result<_>>()?,
+            secrets,
+            agents,
             output: self.output.as_deref().map_or(Ok(Output::Image), output)?,
             network: match self.network.as_str() {
                 "host" | "default" => RunNetwork::Host,
