@@ -121,6 +121,7 @@ impl Builder {
             classic,
             cache_directories,
             cache_to,
+            cache_names,
             labels,
             target,
             outputs,
@@ -161,7 +162,7 @@ impl Builder {
         settings.only_cache_from = classic && !cache_from.is_empty();
         for name in &cache_from {
             match self.cache_source(name, &settings, classic).await {
-                Ok(image) => settings.cache_from.push(image),
+                Ok(image) => settings.cache_from.extend(image),
                 // dockerd looks among its own images alone, and says nothing.
                 Err(_) if classic => {}
                 Err(error) => progress(Event::Warning(format!("nothing is taken from {name}: {error}"))),
@@ -231,6 +232,9 @@ impl Builder {
                     let platform = &work.settings.platform;
                     cache_directory::write(&work.content, &work.records, platform, &directory)?;
                 }
+                for name in cache_names {
+                    cache_directory::author(&work.content, &work.records, &work.settings.platform, &name)?;
+                }
                 Ok((image, tags))
             })
             .await?;
@@ -247,14 +251,27 @@ impl Builder {
         })
     }
 
-    async fn cache_source(&self, name: &str, settings: &Settings, local: bool) -> Result<Built, Kind> {
-        let image = match self.content.image(name) {
-            Ok(image) => image,
+    /// An image that steps may be taken from; `None` for one that is a cache, whose steps are this store's own then.
+    async fn cache_source(&self, name: &str, settings: &Settings, local: bool) -> Result<Option<Built>, Kind> {
+        let (image, pulled) = match self.content.image(name) {
+            Ok(image) => (image, false),
             Err(missing) if local => return Err(missing.into()),
-            Err(_) => self.content.pull(name, &settings.pull_options).await?,
+            Err(_) => (self.content.pull(name, &settings.pull_options).await?, true),
         };
+        let (content, config, name) = (self.content.clone(), image.config.clone(), name.to_owned());
+        let taken = blocking(move || {
+            let taken = cache_directory::take(&content, &config)?;
+            // Nobody runs a cache: what is needed of it is kept by its records.
+            if taken.is_some() && pulled {
+                content.remove_image(&name, true)?;
+            }
+            Ok(taken)
+        });
+        if taken.await?.is_some() {
+            return Ok(None);
+        }
         let layers = self.content.image_layers(&image)?;
-        Ok(Built { config: image.config, layers, origin: None })
+        Ok(Some(Built { config: image.config, layers, origin: None }))
     }
 
     /// What the build cache holds: records of steps, and cache mounts. Blocks.
@@ -291,6 +308,7 @@ struct Prepared {
     classic: bool,
     cache_directories: Vec<PathBuf>,
     cache_to: Option<PathBuf>,
+    cache_names: Vec<Reference>,
     labels: BTreeMap<String, String>,
     target: Option<String>,
     outputs: Vec<crate::request::Output>,
@@ -301,6 +319,7 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
     let platform = platform();
     check_platform(request.platform.as_deref(), &platform)?;
     let tags = request.tags.iter().map(|tag| tag_reference(tag)).collect::<Result<Vec<_>, _>>()?;
+    let cache_names = request.cache_names.iter().map(|tag| tag_reference(tag)).collect::<Result<Vec<_>, _>>()?;
     let archive_names = request.archive_names.iter().map(|tag| tag_reference(tag)).collect::<Result<Vec<_>, _>>()?;
     let max_bytes = request.max_bytes.unwrap_or(MAX_BYTES);
     let clamp = match request.args.get("SOURCE_DATE_EPOCH").filter(|_| request.source_date_epoch.is_none()) {
@@ -343,6 +362,7 @@ async fn prepare(workspace: &Arc<Workspace>, request: BuildRequest) -> Result<Pr
         classic: request.classic,
         cache_directories: request.cache_directories,
         cache_to: request.cache_to,
+        cache_names,
         labels: request.labels,
         target: request.target,
         archive_names,

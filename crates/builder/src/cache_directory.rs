@@ -1,20 +1,21 @@
-//! A build's cache in a directory, to be taken to another machine (`--cache-to`, `--cache-from type=local`).
+//! A build's cache on its way to another machine (`--cache-to`, `--cache-from`): in a directory, or at a registry.
 //!
-//! The directory is an OCI layout: one image whose layers are all that the build's steps made, whatever their stage,
-//! beside `records.json`, which says what step made which. The layout's digests guard the layers on their way back.
+//! It is an image whose layers are all that the build's steps made, whatever their stage, and a label of which says what
+//! step made which. The image's digests guard the layers on their way back.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 
-use engine::content::{Content, Digest, ImageConfig, Layer, encoded_config};
+use engine::content::{Content, Digest, ImageConfig, Layer, Reference, encoded_config};
 use serde_json::json;
 
 use crate::cache::{self, Record};
 use crate::error::Kind;
 
-const RECORDS: &str = "records.json";
+/// The label.
+const RECORDS: &str = "io.hythe.build.records";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// The records that a build used or made, by their names.
@@ -31,23 +32,38 @@ impl Used {
     }
 }
 
-/// Writes the records and their layers. What an earlier build left there and this one did not use goes.
-pub(crate) fn write(content: &Content, used: &Used, platform: &str, directory: &Path) -> Result<(), Kind> {
+/// The image that a cache is: an image of this platform with all layers, which nobody would run.
+fn image_of(used: &Used, platform: &str) -> (ImageConfig, Vec<Layer>) {
     let records = used.all();
-    let mut layers: Vec<&Layer> = Vec::new();
+    let mut layers: Vec<Layer> = Vec::new();
     for layer in records.values().filter_map(|record| record.layer.as_ref()) {
         if !layers.iter().any(|other| other.diff_id == layer.diff_id) {
-            layers.push(layer);
+            layers.push(layer.clone());
         }
     }
-    let blobs = directory.join("blobs/sha256");
-    std::fs::create_dir_all(&blobs).map_err(|e| Kind::io("create", &blobs, e))?;
     let mut config = ImageConfig::default();
     let mut parts = platform.split('/');
     config.os = parts.next().unwrap_or_default().to_owned();
     config.architecture = parts.next().unwrap_or_default().to_owned();
     config.rootfs.kind = "layers".into();
     config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    let told = serde_json::to_string(&records).expect("records are always JSON");
+    config.config.labels.insert(RECORDS.to_owned(), told);
+    (config, layers)
+}
+
+/// Makes the cache an image of the store's under a name, to be pushed.
+pub(crate) fn author(content: &Content, used: &Used, platform: &str, name: &Reference) -> Result<(), Kind> {
+    let (config, layers) = image_of(used, platform);
+    content.author(&config, &layers, std::slice::from_ref(name))?;
+    Ok(())
+}
+
+/// Writes the cache as a layout. What an earlier build left there and this one did not use goes.
+pub(crate) fn write(content: &Content, used: &Used, platform: &str, directory: &Path) -> Result<(), Kind> {
+    let (config, layers) = image_of(used, platform);
+    let blobs = directory.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).map_err(|e| Kind::io("create", &blobs, e))?;
     let config = encoded_config(&config);
     let descriptor =
         |kind: &str, digest: &Digest, size: u64| json!({"mediaType": kind, "digest": digest, "size": size});
@@ -73,7 +89,6 @@ pub(crate) fn write(content: &Content, used: &Used, platform: &str, directory: &
         kept.push(layer.blob.clone());
     }
     replace(&directory.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    replace(&directory.join(RECORDS), &serde_json::to_vec(&records).expect("records are always JSON"))?;
     // Last: until then a reader sees the cache as it was.
     replace(&directory.join("index.json"), index.to_string().as_bytes())?;
     for entry in std::fs::read_dir(&blobs).into_iter().flatten().flatten() {
@@ -84,23 +99,23 @@ pub(crate) fn write(content: &Content, used: &Used, platform: &str, directory: &
     Ok(())
 }
 
-/// Makes the records of a directory this store's own, as if their steps had been done here. Returns how many they are.
+/// Makes the records of a layout this store's own, as if their steps had been done here. Returns how many they are.
 pub(crate) fn read(content: &Content, directory: &Path, build: &str) -> Result<usize, Kind> {
-    let path = directory.join(RECORDS);
-    let text = std::fs::read(&path).map_err(|e| Kind::io("read", &path, e))?;
-    let records: BTreeMap<String, Record> =
-        serde_json::from_slice(&text).map_err(|e| Kind::invalid(format!("{}: {e}", path.display())))?;
-    let fine =
-        |id: &String| id.strip_prefix(cache::PREFIX).is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    let records = records.iter().filter(|(id, _)| fine(id));
-    if records.clone().all(|(_, record)| record.layer.is_none()) {
-        return keep(content, records);
-    }
     let name = format!("cache-of-build:{build}");
     content.import(directory, Some(&name))?;
-    let kept = keep(content, records);
+    let taken = content.image(&name).map_err(Kind::from).and_then(|image| take(content, &image.config));
     content.remove_image(&name, true)?;
-    kept
+    taken?.ok_or_else(|| Kind::invalid(format!("{} holds an image, and no cache", directory.display())))
+}
+
+/// The same of an image's configuration; `None` if the image is no cache.
+pub(crate) fn take(content: &Content, image: &ImageConfig) -> Result<Option<usize>, Kind> {
+    let Some(told) = image.config.labels.get(RECORDS) else { return Ok(None) };
+    let records: BTreeMap<String, Record> =
+        serde_json::from_str(told).map_err(|e| Kind::invalid(format!("the cache's records: {e}")))?;
+    let fine =
+        |id: &String| id.strip_prefix(cache::PREFIX).is_some_and(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    keep(content, records.iter().filter(|(id, _)| fine(id))).map(Some)
 }
 
 fn keep<'a>(content: &Content, records: impl Iterator<Item = (&'a String, &'a Record)>) -> Result<usize, Kind> {

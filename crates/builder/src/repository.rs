@@ -74,6 +74,7 @@ impl Repository {
         let commit = found.commit.to_string();
         std::fs::create_dir_all(target).map_err(|error| failed(&error))?;
         let (place, whole) = (target.join("files"), keep_git && self.directory.is_empty());
+        let access = access.within(&self.url);
         let fetching = Fetching { access, asking, scratch: target, most, keep_git: whole };
         let part = Part { url: &self.url, found, place: place.clone(), wanted: &self.directory };
         let mut within = 0;
@@ -85,7 +86,8 @@ impl Repository {
 
 /// What holds for a repository and all within it.
 struct Fetching<'a> {
-    access: &'a Access,
+    /// For those within.
+    access: Access,
     asking: Asking,
     /// Where packs are.
     scratch: &'a Path,

@@ -139,16 +139,7 @@ impl Inner {
         let session = self.sessions.get(&request.session).await;
         let session = session.map_err(|error| Status::new(Status::UNKNOWN, error.to_string()))?;
         let _ = running.job.session.set(session.clone());
-        for export in &request.cache_exports {
-            match export.kind.as_str() {
-                // Every image holds what later builds may take from it.
-                "inline" => {}
-                kind => {
-                    let text = format!("cache export to {kind} is not supported by this builder: use type=inline");
-                    return Err(Status::new(Status::UNKNOWN, text));
-                }
-            }
-        }
+        let caches = solve::sort_caches(&request.cache_exports).map_err(Failed::into_status)?;
         // An empty graph is an empty result.
         if request.frontend.is_empty() && !request.has_definition && !request.by_gateway {
             return Ok(BTreeMap::new());
@@ -176,7 +167,7 @@ impl Inner {
         };
         let gone = session.channel.closing().wait();
         tokio::select! {
-            built = solve::solve(self, &session, &frontend, &request.exports, &board) => {
+            built = solve::solve(self, &session, &frontend, (&request.exports, &caches), &board) => {
                 built.map_err(Failed::into_status)
             }
             () = gone => Err(Status::new(Status::CANCELED, "the client's session has ended")),

@@ -52,6 +52,13 @@ impl Access {
         Ok(None)
     }
 
+    /// The same for what is fetched because a repository names it: one of ssh alone may ask for signatures, as for
+    /// BuildKit.
+    pub(super) fn within(&self, url: &str) -> Self {
+        let agents = self.agents.clone().filter(|_| Place::of_ssh(url).is_some());
+        Self { agents, secrets: self.secrets.clone() }
+    }
+
     /// The repository at an address. Errors are words for the user.
     pub(super) fn remote(&self, url: &str, asking: &Asking) -> Result<Remote, String> {
         if let Some(at) = Place::of_ssh(url) {

@@ -2,12 +2,14 @@
 
 mod agents;
 mod auth;
+mod content;
 mod files;
 mod secrets;
 mod table;
 
 pub(crate) use agents::SessionAgents;
 pub(crate) use auth::{credentials, login};
+pub(crate) use content::Blobs;
 pub(crate) use files::{PieceWriter, Upload, receive_upload, send_file};
 pub(crate) use secrets::SessionSecrets;
 pub use table::SessionError;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::cache::LocalCache;
 use crate::wire::FrontendRequest;
 
 /// One build, as far as its attributes say.
@@ -35,6 +36,8 @@ pub(crate) struct Description {
     pub resources: engine::Resources,
     /// Images that steps may be taken from.
     pub cache_from: Vec<String>,
+    /// Directories of the client's with caches.
+    pub local_caches: Vec<LocalCache>,
     /// Remarks on what is asked for and not done.
     pub remarks: Vec<String>,
     /// `--build-context`: names and what they stand for.
@@ -189,10 +192,12 @@ fn cache_imports<'a>(description: &mut Description, get: &impl Fn(&str) -> Optio
     let imports: Vec<Import> =
         serde_json::from_str(imports).map_err(|error| format!("failed to unmarshal cache-imports: {error}"))?;
     for import in imports {
-        match (import.r#type.as_str(), import.attrs.get("ref")) {
-            ("registry", Some(image)) => description.cache_from.push(image.clone()),
-            (kind, _) => description.remarks.push(format!(
-                "nothing is taken from a cache of type {kind}: this builder takes images (type=registry)"
+        let get = |key: &str| import.attrs.get(key).cloned();
+        match (import.r#type.as_str(), get("ref"), get("src"), get("digest")) {
+            ("registry", Some(image), ..) => description.cache_from.push(image),
+            ("local", _, Some(path), Some(digest)) => description.local_caches.push(LocalCache { path, digest }),
+            (kind, ..) => description.remarks.push(format!(
+                "nothing is taken from a cache of type {kind}: this builder takes those of types registry and local"
             )),
         }
     }
@@ -266,7 +271,10 @@ mod tests {
             ("add-hosts", "Db=10.0.0.1,\"six=::1\""),
             ("ulimit", "nofile=10:20,core=-1"),
             ("memory", "1000"),
-            ("cache-imports", r#"[{"Type":"registry","Attrs":{"ref":"a/b"}},{"Type":"gha"}]"#),
+            (
+                "cache-imports",
+                r#"[{"Type":"registry","Attrs":{"ref":"a/b"}},{"Type":"gha"},{"Type":"local","Attrs":{"src":"/c","digest":"d"}}]"#,
+            ),
             ("context:base", "docker-image://alpine"),
             ("context:files::linux/amd64", "local:files"),
             ("force-network-mode", "none"),
@@ -277,6 +285,7 @@ mod tests {
         assert_eq!(found.extra_hosts, [("db".into(), "10.0.0.1".into()), ("six".into(), "::1".into())]);
         assert_eq!(found.ulimits, [("nofile".into(), 10, 20), ("core".into(), -1, -1)]);
         assert_eq!((found.cache_from, found.remarks.len()), (vec!["a/b".to_owned()], 1));
+        assert_eq!(found.local_caches, [LocalCache { path: "/c".into(), digest: "d".into() }]);
         assert_eq!(found.contexts["base"], Named::Image("alpine".into()));
         assert_eq!(found.contexts["files"], Named::Local("files".into()));
         assert_eq!((found.network.as_str(), found.resources.memory_limit), ("none", Some(1000)));

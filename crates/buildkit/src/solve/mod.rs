@@ -1,10 +1,12 @@
 //! A build, from what a client asks for to what it gets.
 
 mod attributes;
+mod cache;
 mod context;
 mod export;
 mod failed;
 
+pub(crate) use cache::{Caches, sort_caches};
 pub(crate) use failed::Failed;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +44,8 @@ pub(crate) async fn evaluate(inner: &Arc<Inner>, job: &Arc<Job>, reference: &str
         let session = job.session.get().ok_or_else(|| Failed::words("the build has no session"))?;
         let board = Board::new(job.journal.clone(), reference);
         let keep = [Export { kind: "moby".into(), ..Export::default() }];
-        let results = Box::pin(solve(inner, session, &request.frontend, &keep, &board)).await?;
+        let wanted = (&keep[..], &Caches::default());
+        let results = Box::pin(solve(inner, session, &request.frontend, wanted, &board)).await?;
         Ok(results.get("containerimage.config.digest").cloned().unwrap_or_default())
     };
     request.image.get_or_try_init(|| build).await.cloned()
@@ -61,7 +64,7 @@ pub(crate) async fn solve(
     inner: &Arc<Inner>,
     session: &Session,
     request: &FrontendRequest,
-    exports: &[Export],
+    (exports, caches): (&[Export], &Caches),
     board: &Board,
 ) -> Result<BTreeMap<String, String>, Failed> {
     let description = describe(request).map_err(Failed::words)?;
@@ -79,12 +82,25 @@ pub(crate) async fn solve(
     let planned = builder::plan::plan(&dockerfile, description.target.as_deref(), &description.args, &platform);
     let plan = planned.map_err(failed)?;
     let images = images(&dockerfile, &plan, &contexts);
-    let (logins, triggers) = metadata(inner, session, &images, description.pull, board).await?;
+    let (mut logins, triggers) = metadata(inner, session, &images, description.pull, board).await?;
+    for reference in description.cache_from.iter().filter_map(|name| Reference::parse(name).ok()) {
+        let known = logins.iter().any(|(registry, _)| *registry == reference.registry);
+        if !known && let Ok(Some(found)) = login(session, &reference.registry).await {
+            logins.push((reference.registry, credentials(found)));
+        }
+    }
     let context = files.context(&mut definition, &dockerfile, triggers).await?;
     board.plan(StepNames::of(&dockerfile, &plan));
     for remark in &description.remarks {
         board.event(Event::Warning(remark.clone()));
     }
+    let mut cache_directories = Vec::new();
+    for (number, local) in description.local_caches.iter().enumerate() {
+        // A cache that cannot be had is no reason not to build.
+        let from = place.path().join(format!("cache-{number}"));
+        cache_directories.extend(cache::import(session, local, board, &from).await.ok());
+    }
+    let written = (!caches.directories.is_empty()).then(|| place.path().join("cache"));
     let network = inner.host.place(&description.network).await.map_err(Failed::words)?;
     let before: BTreeSet<String> = ids(inner);
     let Exports { image, names, push, outputs, archive_names, directories, files: transfers, titles } = exports;
@@ -98,6 +114,9 @@ pub(crate) async fn solve(
         archive_names,
         contexts,
         pull_options,
+        cache_directories,
+        cache_to: written.clone(),
+        cache_names: caches.names.clone(),
         agents: Some(Arc::new(SessionAgents(session.clone()))),
         secret_source: Some(Arc::new(SessionSecrets(session.clone()))),
         output: outputs.next().unwrap_or_default(),
@@ -144,7 +163,14 @@ pub(crate) async fn solve(
         }
     };
     let task = exporting.lock().take();
-    let results = export::results(&inner.content, &built, &platform);
+    let mut results = export::results(&inner.content, &built, &platform);
+    for (path, written) in caches.directories.iter().zip(written.iter().cycle()) {
+        let descriptor = cache::export(session, written, path, board).await?;
+        results.insert("cache.manifest".into(), descriptor);
+    }
+    for name in &caches.names {
+        cache::push(inner, session, name, board).await?;
+    }
     if !image && !before.contains(&built.image) {
         remove_nameless(inner, &built.image);
     }

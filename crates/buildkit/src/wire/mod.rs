@@ -5,7 +5,9 @@ mod failure;
 mod gateway;
 mod status;
 
-pub(crate) use control::{Export, SolveRequest, UsageRecord, info, prune_request, solve_response, worker, workers};
+pub(crate) use control::{
+    CacheEntry, Export, SolveRequest, UsageRecord, info, prune_request, solve_response, worker, workers,
+};
 pub(crate) use failure::{Place, failure, status_of};
 pub(crate) use gateway::{FrontendRequest, Returned, pong, read_return, reference_of, solved};
 pub(crate) use status::{Log, Report, StatusLine, Vertex, Warning};

@@ -365,6 +365,49 @@ fn a_step_has_the_socket_of_the_users_agent() {
     assert!(missing.contains("none"), "{missing}");
 }
 
+#[test]
+fn a_cache_is_kept_in_a_directory_or_at_a_registry_and_found_there_again() {
+    let world = World::new();
+    let registry = ClosedRegistry::start(&world);
+    std::fs::create_dir_all(world.path("client")).unwrap();
+    let login = serde_json::json!({"auths": {&registry.address: {"auth": "a2VlcGVyOm9wZW4gc2VzYW1l"}}});
+    std::fs::write(world.path("client/config.json"), login.to_string()).unwrap();
+    // Of two stages, one of which leaves nothing in the image but a random file.
+    let dockerfile = "FROM busybox AS first\nRUN head -c 9 /dev/urandom > /r\nFROM busybox\nCOPY --from=first /r /r\n";
+    let context = context(&world, "context", &[("Dockerfile", dockerfile)]);
+    let place = world.path("cache").display().to_string();
+    let name = format!("{}/team/app:cache", registry.address);
+    let id = || world.docker(&["image", "inspect", "-f", "{{.Id}}", "made"]).ok();
+    let forget = || {
+        world.docker(&["rmi", "made"]).ok();
+        world.finish(buildx(&world, &["buildx", "prune", "-af"]), b"").ok();
+    };
+    for (to, from) in [
+        (format!("type=local,dest={place}"), format!("type=local,src={place}")),
+        (format!("type=registry,ref={name}"), format!("type=registry,ref={name}")),
+    ] {
+        let first = build(&world, &["-t", "made", "--cache-to", &to, &context]);
+        assert_eq!(first.code, 0, "{first:?}");
+        let made = id();
+        forget();
+        // The cache itself is no image of this engine's.
+        assert_eq!(world.docker(&["images", "-q"]).ok().lines().count(), 1);
+        let again = build(&world, &["-t", "made", "--cache-from", &from, &context]);
+        assert_eq!((again.code, again.stderr.matches("CACHED").count()), (0, 2), "{again:?}");
+        assert_eq!(id(), made, "{to}");
+        assert_eq!(world.docker(&["images", "-q"]).ok().lines().count(), 2);
+        forget();
+        let anew = build(&world, &["-t", "made", &context]);
+        assert_eq!((anew.code, anew.stderr.matches("CACHED").count()), (0, 0), "{anew:?}");
+        forget();
+    }
+    // None there: the build goes on without.
+    let nothing = format!("type=local,src={}", world.path("nothing").display());
+    build(&world, &["--cache-from", &nothing, &context]).ok();
+    let said = build(&world, &["--cache-to", "type=else", &context]).fails(1);
+    assert!(said.contains("cache export to else is not supported"), "{said}");
+}
+
 /// Debian's registry, open only to `keeper` with the password `open sesame`.
 struct ClosedRegistry {
     address: String,
@@ -469,7 +512,9 @@ fn upload_pack(stream: std::net::TcpStream, repository: &str) -> std::io::Result
         .spawn()?;
     child.stdin.take().expect("piped").write_all(&body)?;
     let output = child.wait_with_output()?.stdout;
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", output.len());
+    let kind = if first.starts_with("GET") { "advertisement" } else { "result" };
+    let kind = format!("Content-Type: application/x-git-upload-pack-{kind}");
+    let head = format!("HTTP/1.1 200 OK\r\n{kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", output.len());
     (&stream).write_all(&[head.as_bytes(), &output].concat())
 }
 
@@ -543,4 +588,147 @@ fn a_repository_is_kept_with_its_files_where_that_is_asked_for() {
     let built = world.finish(command, b"FROM scratch\nCOPY . /context/\n");
     assert_eq!(built.code, 0, "{built:?}");
     assert_eq!(git(&format!("{out}/context"), &["status", "--porcelain"]), "");
+}
+
+/// Runs git; the user's own settings don't count.
+fn git(place: &Path, args: &[&str]) {
+    let own = ["-c", "user.name=me", "-c", "user.email=me@here", "-c", "protocol.file.allow=always"];
+    let done = Command::new("git").args(own).arg("-C").arg(place).args(args).output().expect("git is installed");
+    assert!(done.status.success(), "{args:?}: {done:?}");
+}
+
+#[test]
+fn a_repository_brings_its_submodules() {
+    let world = World::new();
+    let url = repository(&world);
+    let top = world.path("repository");
+    // A library that has one of its own, of another server.
+    let (library, inner) = (world.path("library"), world.path("inner"));
+    for (place, file) in [(&inner, "deep"), (&library, "lib")] {
+        std::fs::create_dir(place).unwrap();
+        git(place, &["init", "-q", "-b", "main", "."]);
+        std::fs::write(place.join(file), format!("text of {file}\n")).unwrap();
+    }
+    let serve = |place: &Path| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, place) = (listener.local_addr().unwrap(), place.to_str().unwrap().to_owned());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let _ = upload_pack(stream, &place);
+            }
+        });
+        format!("http://{address}/it.git")
+    };
+    let commit = |place: &Path| {
+        git(place, &["add", "-A"]);
+        git(place, &["commit", "-q", "-m", "more"]);
+    };
+    commit(&inner);
+    git(&library, &["submodule", "add", "-q", &serve(&inner), "within/inner"]);
+    commit(&library);
+    git(&top, &["submodule", "add", "-q", "--name", "the lib", &serve(&library), "sub/lib"]);
+    commit(&top);
+    let read =
+        "RUN cat /all/sub/lib/lib /all/sub/lib/within/inner/deep /part/within/inner/deep && ! test -e /all/.git\n";
+    let dockerfile =
+        format!("FROM busybox\nCOPY . /all\nADD {url}#main:sub/lib /part\nADD --keep-git-dir {url} /kept\n{read}");
+    std::fs::write(top.join("Dockerfile"), dockerfile).unwrap();
+    commit(&top);
+    let out = world.path("out").display().to_string();
+    let built = build(&world, &["-o", &out, &url]);
+    assert_eq!(built.code, 0, "{built:?}");
+    let kept = Path::new(&out).join("kept");
+    let status = |args: &[&str]| {
+        let done = Command::new("git").args(["-c", "safe.directory=*", "-C"]).arg(&kept).args(args).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    assert_eq!(status(&["status", "--porcelain"]), "");
+    assert!(status(&["submodule", "status", "--recursive"]).lines().all(|line| line.starts_with(' ')));
+    // Whoever wrote a repository does not read this machine's disk with it.
+    let settings = std::fs::read_to_string(top.join(".gitmodules")).unwrap();
+    let (before, _) = settings.split_once("url = ").unwrap();
+    std::fs::write(top.join(".gitmodules"), format!("{before}url = file://{}\n", library.display())).unwrap();
+    commit(&top);
+    let said = build(&world, &[&url]).fails(1);
+    assert!(said.contains("submodule sub/lib") && said.contains("is no address of a repository"), "{said}");
+}
+
+/// A server of ssh on a port of its own that lets one key in, and an agent that holds it.
+struct Shell {
+    server: std::process::Child,
+    agent: std::process::Child,
+    port: u16,
+    socket: std::path::PathBuf,
+}
+
+impl Shell {
+    fn start(world: &World) -> Self {
+        let path = |name: &str| world.path(name).display().to_string();
+        for key in ["host-key", "own-key"] {
+            let made = Command::new("ssh-keygen").args(["-q", "-N", "", "-t", "ed25519", "-f", &path(key)]).status();
+            assert!(made.expect("ssh-keygen is installed").success());
+        }
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "HostKey {}\nAuthorizedKeysFile {}\nListenAddress 127.0.0.1:{port}\nPidFile none\nStrictModes no\nUsePAM no\n\
+             PasswordAuthentication no\n",
+            path("host-key"),
+            path("own-key.pub")
+        );
+        std::fs::write(world.path("sshd"), config).unwrap();
+        std::fs::create_dir_all("/run/sshd").unwrap();
+        let quiet = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let server = quiet(Command::new("/usr/sbin/sshd").args(["-D", "-e", "-f", &path("sshd")]));
+        let socket = world.path("own-agent");
+        let agent = quiet(Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket));
+        let server = server.expect("sshd is installed");
+        let shell = Self { server, agent: agent.expect("ssh-agent is installed"), port, socket };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err()
+            || std::os::unix::net::UnixStream::connect(&shell.socket).is_err()
+        {
+            assert!(Instant::now() < deadline, "the server or the agent does not answer");
+            std::thread::yield_now();
+        }
+        let added = Command::new("ssh-add").args(["-q", &path("own-key")]).env("SSH_AUTH_SOCK", &shell.socket).status();
+        assert!(added.unwrap().success());
+        shell
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        for child in [&mut self.server, &mut self.agent] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[test]
+fn a_repository_of_ssh_is_fetched_with_the_users_keys() {
+    let world = World::new();
+    repository(&world);
+    let shell = Shell::start(&world);
+    let url = format!("ssh://root@127.0.0.1:{}{}", shell.port, world.path("repository").display());
+    let agent = format!("default={}", shell.socket.display());
+    let built = build(&world, &["--ssh", &agent, "-t", "old", &format!("{url}#v1")]);
+    assert_eq!(built.code, 0, "{built:?}");
+    assert_eq!(world.docker(&["run", "--rm", "old", "cat", "/f"]).ok(), "first");
+    let dockerfile = format!(
+        "FROM busybox\nADD --keep-git-dir {url}#told /src/\nRUN cat /src/f /src/.git/shallow || cat /src/.git/HEAD\n"
+    );
+    let files = context(&world, "adding", &[("Dockerfile", &dockerfile)]);
+    let built = build(&world, &["--ssh", &agent, "--build-context", &format!("other={url}"), &files]);
+    assert_eq!(built.code, 0, "{built:?}");
+    // Without an agent, without the key, and where there is no such repository.
+    let said = build(&world, &[&files]).fails(1);
+    assert!(said.contains("failed to fetch ssh://root@127.0.0.1:") && said.contains("key default"), "{said}");
+    let said = build(&world, &["--ssh", &agent, &format!("{url}-none")]).fails(1);
+    assert!(said.contains("does not appear to be a git repository"), "{said}");
+    let emptied = Command::new("ssh-add").args(["-q", "-D"]).env("SSH_AUTH_SOCK", &shell.socket).status();
+    assert!(emptied.unwrap().success());
+    let said = build(&world, &["--ssh", &agent, &url]).fails(1);
+    assert!(said.contains("permission denied") || said.contains("no keys"), "{said}");
 }
