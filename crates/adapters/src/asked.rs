@@ -51,9 +51,11 @@ pub(crate) async fn serve<F>(
                 trace_id: TraceContext::continued(head.headers.get("traceparent").map(|v| v.as_bytes())).trace_id(),
                 ..Record::default()
             });
+            let method = head.method.clone();
             let (answer, error) = answer(Request::from_parts(head, ())).await;
             if let Some(mut record) = record {
                 record.status = Some(answer.status().as_u16());
+                record.bytes_out = http_ends::body_bytes(&method, &answer);
                 record.duration_ms = began.elapsed().as_secs_f64() * 1000.0;
                 record.error = error;
                 serving.access_log().write(record);

@@ -3,9 +3,12 @@
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::{Body as _, Incoming},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -15,6 +18,11 @@ const HEAD: Duration = Duration::from_secs(15);
 
 /// What is answered.
 pub type Whole = Response<Full<Bytes>>;
+
+/// Body bytes that this answer to `method` sends.
+pub fn body_bytes(method: &Method, answer: &Whole) -> u64 {
+    if method == Method::HEAD { 0 } else { answer.body().size_hint().exact().unwrap_or(0) }
+}
 
 /// Opens a listening socket.
 ///
@@ -124,4 +132,16 @@ pub fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) ->
 #[must_use]
 pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Whole {
     answer(status, "application/json", body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_to_head_sends_no_body_and_every_other_its_own() {
+        let answer = json(StatusCode::OK, "{\"a\":1}");
+        assert_eq!(body_bytes(&Method::GET, &answer), 7);
+        assert_eq!(body_bytes(&Method::HEAD, &answer), 0);
+    }
 }

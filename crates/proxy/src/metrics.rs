@@ -173,6 +173,31 @@ impl Collector for SiteCollector {
                 )?;
             }
         }
+        let mirrors = || routes().flat_map(move |(l, r)| r.mirrors.iter().map(move |m| (of(l, r), &*m.comparison)));
+        let with = |labels: &Labels<'static>, pool: &str, result: &str| {
+            let mut labels = labels.clone();
+            labels.extend([("pool", pool.to_owned()), ("result", result.to_owned())]);
+            labels
+        };
+        counters(
+            encoder,
+            "hythe_proxy_mirror_requests",
+            "Requests copied, and not copied because of their size or of too many under way",
+            mirrors().flat_map(|(labels, mirror)| {
+                [("copied", &mirror.copied), ("skipped", &mirror.skipped)]
+                    .map(|(result, count)| (with(&labels, mirror.pool(), result), load(count)))
+            }),
+        )?;
+        counters(
+            encoder,
+            "hythe_proxy_mirror_answers",
+            "Copies whose answer had production's status, and others",
+            mirrors().flat_map(|(labels, mirror)| {
+                let (same, different) = mirror.statuses();
+                [("same", same), ("different", different)]
+                    .map(|(result, count)| (with(&labels, mirror.pool(), result), count))
+            }),
+        )?;
         let listeners = |value: fn(&ListenerMetrics) -> &AtomicU64| {
             site.listeners
                 .iter()

@@ -126,6 +126,17 @@ impl Comparison {
         }
     }
 
+    /// The pool that gets copies.
+    pub fn pool(&self) -> &str {
+        &self.pool
+    }
+
+    /// How many copies were answered with production's status, and how many with another one.
+    pub fn statuses(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.same, state.different)
+    }
+
     /// What is known by now.
     pub fn report(&self) -> Report {
         let state = self.state.lock();

@@ -261,10 +261,9 @@ fn what_was_asked_for_before_a_purge_is_not_stored_after_it() {
 #[test]
 fn a_purge_reaches_all_replicas_and_says_when_it_did_not() {
     let app = app(|_, _| with("cache-control: max-age=600\r\nsurrogate-key: red", "x"));
-    // Two replicas that know each other and themselves, by addresses that are free.
-    let free: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let addresses: Vec<std::net::SocketAddr> = free.iter().map(|l| l.local_addr().unwrap()).collect();
-    drop(free);
+    // Two replicas that know each other and themselves.
+    let kept = [Kept::new(), Kept::new()];
+    let addresses = kept.each_ref().map(|one| one.address);
     let replica = |address: std::net::SocketAddr, purgers: &str| {
         Stage::new(&format!(
             "listeners: [{{address: '{address}', routes: [{{to: [{{pool: app}}], cache: c}}]}}]\n\
@@ -292,14 +291,12 @@ fn a_purge_reaches_all_replicas_and_says_when_it_did_not() {
     assert_eq!(purge(&second, "").0, 403, "who is no purger there");
     // One that does not answer is named; one that is gone has nothing any more.
     drop(second);
-    let silent = loop {
-        // The port is free once the replica has ended.
-        if let Ok(listener) = std::net::TcpListener::bind(addresses[1]) {
-            break listener;
-        }
-        std::thread::yield_now();
-    };
-    let closing = std::thread::spawn(move || drop(silent.accept().unwrap()));
+    let mut silent = None;
+    until("the replica listens no more", || {
+        silent = std::net::TcpListener::bind(addresses[1]).ok();
+        silent.is_some()
+    });
+    let closing = std::thread::spawn(move || drop(silent.unwrap().accept().unwrap()));
     let (status, text) = purge(&first, "");
     assert!(status == 502 && text.contains(&addresses[1].to_string()), "{status} {text}");
     closing.join().unwrap();

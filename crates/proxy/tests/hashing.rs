@@ -56,7 +56,8 @@ fn placed(address: SocketAddr, keys: usize) -> Vec<String> {
 fn keys_go_where_nginx_puts_them() {
     let weighted: Vec<_> = servers().into_iter().zip([1, 3, 1, 2, 1]).collect();
     let directory = tempfile::tempdir().unwrap();
-    let front = nobody();
+    let kept = Kept::new();
+    let front = kept.address;
     let _nginx = Nginx::start(directory.path(), front, &weighted);
     let ours = stage(&weighted, "");
     let (theirs, mine) = (placed(front, 300), placed(ours.address(), 300));

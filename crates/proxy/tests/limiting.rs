@@ -64,14 +64,11 @@ fn keys_and_tiers_are_counted_apart() {
     assert_eq!(status("/a", "authorization: Bearer bob\r\n"), 200);
 }
 
-fn free() -> SocketAddr {
-    nobody()
-}
-
 #[test]
 fn replicas_share_a_limit_and_go_on_alone_when_the_others_are_gone() {
     let (app, _) = named("x");
-    let peers = [free(), free()];
+    let kept = [Kept::new(), Kept::new()];
+    let peers = kept.each_ref().map(|one| one.address);
     let start = |own: usize, also: SocketAddr| {
         Stage::simple(
             &[app],
@@ -117,7 +114,8 @@ fn only_replicas_may_ask_a_replica() {
     let secret = directory.path().join("secret");
     std::fs::write(&secret, "opensesame\n").unwrap();
     let start = |members: &str, more: &str| {
-        let peers = free();
+        let kept = Kept::new();
+        let peers = kept.address;
         let stage = Stage::simple(
             &[app],
             "rate_limits: [l]",
@@ -127,7 +125,7 @@ fn only_replicas_may_ask_a_replica() {
             ),
         );
         until("it listens", || std::net::TcpStream::connect(peers).is_ok());
-        (stage, peers)
+        ((stage, kept), peers)
     };
     let (_stage, peers) = start("'127.0.0.1:1'", "");
     assert_eq!(asked(peers, ""), 200, "a member's address");

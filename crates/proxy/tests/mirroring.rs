@@ -48,6 +48,17 @@ fn the_experiment_sees_what_production_sees_and_production_answers() {
     until("all are compared", || comparison.report().different_status == 3);
     assert_eq!(comparison.report().experiment.statuses.get(&500), Some(&3));
     assert_eq!(comparison.copied.load(Ordering::Relaxed), 3);
+    let collector = proxy::metrics::SiteCollector(stage.proxy.shared().clone());
+    stage.serving.admin().metrics(|registry| registry.register_collector(Box::new(collector)));
+    let told = stage.serving.admin().encode();
+    for (metric, result, count) in
+        [("requests", "copied", 3), ("requests", "skipped", 0), ("answers", "same", 0), ("answers", "different", 3)]
+    {
+        let line = format!(
+            "hythe_proxy_mirror_{metric}_total{{listener=\"127.0.0.1:0\",route=\"0\",pool=\"e\",result=\"{result}\"}} {count}\n"
+        );
+        assert!(told.contains(&line), "{line} in\n{told}");
+    }
 }
 
 #[test]

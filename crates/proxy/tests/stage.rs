@@ -266,6 +266,22 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// An address that is this test's as long as it has it: proxies, which share their ports, can listen there, and the system gives it to nobody else.
+pub struct Kept {
+    pub address: SocketAddr,
+    _socket: socket2::Socket,
+}
+
+impl Kept {
+    pub fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        Self { address: socket.local_addr().unwrap().as_socket().unwrap(), _socket: socket }
+    }
+}
+
 /// An address at which nothing listens.
 pub fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()

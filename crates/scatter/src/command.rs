@@ -31,8 +31,9 @@ pub static MANUAL: Manual = Manual {
         Variable { name: "SCATTER_CONFIG", default: "", about: "the configuration file; or else the variables below" },
         Variable { name: "SCATTER_LISTEN", default: "0.0.0.0:8080", about: "where to listen" },
         Variable { name: "SCATTER_LEAVES", default: "", about: "NAME=HOST:PORT[|HOST:PORT…], separated by commas" },
-        Variable { name: "SCATTER_LEAF_TLS", default: "", about: "whether the leaves are asked over TLS" },
+        Variable { name: "SCATTER_LEAF_TLS", default: "false", about: "whether the leaves are asked over TLS" },
         Variable { name: "SCATTER_LEAF_AUTHORITIES", default: "", about: "a PEM file of who vouches for the leaves" },
+        Variable { name: "SCATTER_MERGE", default: "{kind: union}", about: "how answers are merged, as in the file" },
         Variable { name: "SCATTER_DEADLINE", default: "1s", about: "the most that a request may take" },
     ],
 };
@@ -56,7 +57,7 @@ pub struct Arguments {
     #[arg(long, env = "SCATTER_LEAF_AUTHORITIES", value_name = "FILE", conflicts_with = "config")]
     pub leaf_authorities: Option<PathBuf>,
     /// How answers are merged, where there is no file: as in it, such as `{kind: topK, k: 10, by: /score}`.
-    #[arg(long, value_name = "YAML", value_parser = merge, conflicts_with = "config")]
+    #[arg(long, env = "SCATTER_MERGE", value_name = "YAML", value_parser = merge, conflicts_with = "config")]
     pub merge: Option<Merge>,
     /// Where to listen.
     #[arg(long, env = "SCATTER_LISTEN", value_name = "ADDR", conflicts_with = "config")]

@@ -66,10 +66,20 @@ pub(crate) const ENDPOINTS: [Endpoint; 4] = [
 ];
 
 /// What every container reads from its environment.
-pub(crate) const VARIABLES: [Variable; 3] = [
+pub(crate) const VARIABLES: [Variable; 5] = [
     Variable { name: "HYTHE_ADMIN", default: "0.0.0.0:9901", about: "address of the admin port; `off` for none" },
     Variable { name: "HYTHE_ACCESS_LOG", default: "json", about: "`json` or `off`" },
     Variable { name: "HYTHE_DRAIN", default: "10", about: "seconds that work under way is given after SIGTERM" },
+    Variable {
+        name: "HYTHE_LINGER",
+        default: "0",
+        about: "seconds that listeners stay open after SIGTERM, not ready any more",
+    },
+    Variable {
+        name: "HYTHE_THREADS",
+        default: "",
+        about: "threads that serve; one a core, of `proxy shard` one for two",
+    },
 ];
 
 impl Manual {

@@ -48,6 +48,7 @@ pub static MANUAL: Manual = Manual {
             about: "how long an answer holds, however often it is asked for",
         },
         Variable { name: "HEALTH_PASSWORD_FILE", default: "", about: "file that holds the password" },
+        Variable { name: "HEALTH_CA_FILE", default: "", about: "certificate authorities for https, PEM file" },
     ],
 };
 
@@ -56,7 +57,14 @@ pub static MANUAL: Manual = Manual {
 #[command(after_help = MANUAL.after_help())]
 pub struct Arguments {
     /// What is asked; may be given several times, and all must be well.
-    #[arg(long = "check", env = "HEALTH_CHECKS", value_name = "CHECK", required = true, value_delimiter = ',')]
+    #[arg(
+        long = "check",
+        env = "HEALTH_CHECKS",
+        hide_env_values = true,
+        value_name = "CHECK",
+        required = true,
+        value_delimiter = ','
+    )]
     pub checks: Vec<Check>,
     /// Where to listen.
     #[arg(long, env = "HEALTH_LISTEN", default_value = "0.0.0.0:8086", value_name = "ADDR")]

@@ -60,7 +60,7 @@ pub struct Arguments {
     pub from: From,
     /// Where: redis://[USER:PASSWORD@]HOST[:PORT], memcached://…, postgres://…/DATABASE, mysql://…, http(s)://… for nginx,
     /// haproxy (its page with `;csv`), json and text, or file:PATH for json and text.
-    #[arg(long, env = "METRICS_TARGET", value_name = "ADDRESS")]
+    #[arg(long, env = "METRICS_TARGET", hide_env_values = true, value_name = "ADDRESS")]
     pub target: String,
     /// The mapping file of json and text; it is followed.
     #[arg(long, env = "METRICS_MAPPING", value_name = "FILE")]

@@ -1,13 +1,14 @@
 //! `hythe proxy …`: one data plane under several names. Flags expand to the configuration that `--config` would read.
 
 mod expand;
+pub mod manuals;
 mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serving::{ConfigError, Endpoint, Flags, Live, Manual, Port, Variable};
+use serving::{ConfigError, Flags, Live, Manual};
 
 use crate::config::{Config, Duration, Size};
 use serve::read;
@@ -18,20 +19,28 @@ pub use serve::serve;
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
     /// HTTP edge: TLS, routes, balancing, health, retries, limits. Also the TLS sidecar of an application on localhost.
+    #[command(after_help = manuals::HTTP.after_help())]
     Http(Http),
     /// Request splitter: shares of requests to several versions; a user never flips.
+    #[command(after_help = manuals::SPLIT.after_help())]
     Split(Split),
     /// Tee: requests are copied to an experiment, production answers.
+    #[command(after_help = manuals::TEE.after_help())]
     Tee(Tee),
     /// Service broker: a port on localhost to whatever the environment provides.
+    #[command(after_help = manuals::BROKER.after_help())]
     Broker(Broker),
     /// HTTP cache in front of a service.
+    #[command(after_help = manuals::CACHE.after_help())]
     Cache(CacheArguments),
     /// Rate limits in front of a service.
+    #[command(after_help = manuals::LIMIT.after_help())]
     Limit(Limit),
     /// TCP balancing.
+    #[command(after_help = manuals::TCP.after_help())]
     Tcp(Plain),
     /// UDP balancing.
+    #[command(after_help = manuals::UDP.after_help())]
     Udp(Plain),
 }
 
@@ -63,10 +72,10 @@ pub struct Http {
     #[arg(long, env = "PROXY_KEY", value_name = "FILE", requires = "certificate")]
     pub key: Option<PathBuf>,
     /// `round_robin`, `weighted`, `least_connections`, `random_two_choices` or `hash`.
-    #[arg(long, value_name = "WAY", default_value = "round_robin")]
+    #[arg(long, env = "PROXY_BALANCE", value_name = "WAY", default_value = "round_robin")]
     pub balance: String,
     /// A path that is asked for to find out whether endpoints are well.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, env = "PROXY_HEALTH", value_name = "PATH")]
     pub health: Option<String>,
 }
 
@@ -204,128 +213,22 @@ pub struct Plain {
     #[arg(long, env = "PROXY_TO", value_name = "HOST:PORT", value_delimiter = ',')]
     pub to: Vec<String>,
     /// `round_robin`, `weighted`, `least_connections`, `random_two_choices` or `hash` (of the client's address).
-    #[arg(long, value_name = "WAY", default_value = "round_robin")]
+    #[arg(long, env = "PROXY_BALANCE", value_name = "WAY", default_value = "round_robin")]
     pub balance: String,
 }
-
-macro_rules! manual {
-    ($name:literal, $about:literal, $protocol:literal, $speaks:literal, [$($endpoint:expr),*], [$($variable:expr),* $(,)?]) => {{
-        static MANUAL: Manual = Manual {
-            name: $name,
-            about: $about,
-            version: "v1",
-            ports: &[Port { number: 8080, protocol: $protocol, about: $speaks }],
-            endpoints: &[$($endpoint),*],
-            variables: &[CONFIG, LISTEN, $($variable),*],
-        };
-        &MANUAL
-    }};
-}
-
-const fn variable(name: &'static str, default: &'static str, about: &'static str) -> Variable {
-    Variable { name, default, about }
-}
-
-const CONFIG: Variable = variable("PROXY_CONFIG", "", "the configuration file; in place of the variables below");
-const LISTEN: Variable = variable("PROXY_LISTEN", ":8080", "where to listen");
-const TO: Variable = variable("PROXY_TO", "", "endpoints, HOST:PORT, separated by commas");
-const COMPARISON: Endpoint =
-    Endpoint { method: "GET", path: "/v1/comparison", about: "statuses and latencies of production and experiment" };
 
 impl Command {
     /// What a user must know of it.
     pub fn manual(&self) -> &'static Manual {
         match self {
-            Self::Http(_) => manual!(
-                "proxy http",
-                "HTTP edge: TLS, routes, balancing, health, retries, limits.",
-                "tcp",
-                "HTTP/1.1 and HTTP/2",
-                [COMPARISON],
-                [
-                    TO,
-                    variable("PROXY_CERTIFICATE", "", "certificate chain, PEM file"),
-                    variable("PROXY_KEY", "", "its key, PEM file")
-                ]
-            ),
-            Self::Split(_) => {
-                manual!(
-                    "proxy split",
-                    "Request splitter: shares of requests to several versions.",
-                    "tcp",
-                    "HTTP",
-                    [],
-                    [
-                        variable("SPLIT_TO", "", "WEIGHT=HOST:PORT, separated by commas"),
-                        variable("SPLIT_STICK", "address", "what keeps a user with one version")
-                    ]
-                )
-            }
-            Self::Tee(_) => manual!(
-                "proxy tee",
-                "Requests are copied to an experiment, production answers.",
-                "tcp",
-                "HTTP",
-                [COMPARISON],
-                [
-                    variable("TEE_PRODUCTION", "", "who answers, HOST:PORT"),
-                    variable("TEE_EXPERIMENT", "", "who gets copies, HOST:PORT"),
-                    variable("TEE_PERCENT", "100", "how many of a hundred requests are copied")
-                ]
-            ),
-            Self::Broker(_) => manual!(
-                "proxy broker",
-                "A port on localhost to whatever the environment provides.",
-                "tcp",
-                "whatever the service speaks",
-                [],
-                [
-                    variable("BROKER_BINDING", "", "Service binding by name"),
-                    variable("BROKER_TYPE", "", "Service binding by type"),
-                    variable("BROKER_SRV", "", "SRV records"),
-                    variable("BROKER_ENVIRONMENT", "", "prefix of variables"),
-                    variable("BROKER_TO", "", "HOST:PORT"),
-                    variable("BROKER_TLS", "", "name in the service's certificate"),
-                    variable("BROKER_AUTHORITIES", "", "authorities, PEM file")
-                ]
-            ),
-            Self::Cache(_) => manual!(
-                "proxy cache",
-                "HTTP cache in front of a service.",
-                "tcp",
-                "HTTP; PURGE from allowed networks",
-                [],
-                [
-                    TO,
-                    variable("CACHE_MEMORY", "64MiB", "memory for stored responses"),
-                    variable("CACHE_DISK", "", "directory of the tier on disk"),
-                    variable("CACHE_DISK_SIZE", "1GiB", "how much the tier on disk may hold"),
-                    variable("CACHE_DEFAULT_TTL", "0s", "freshness of responses that do not say"),
-                    variable("CACHE_PURGE_FROM", "", "networks that may PURGE")
-                ]
-            ),
-            Self::Limit(_) => manual!(
-                "proxy limit",
-                "Rate limits in front of a service.",
-                "tcp",
-                "HTTP",
-                [],
-                [
-                    TO,
-                    variable("LIMIT_REQUESTS", "100", "requests"),
-                    variable("LIMIT_PER", "1m", "in this time"),
-                    variable("LIMIT_BURST", "", "at once after a rest"),
-                    variable("LIMIT_BY", "address", "what is counted apart"),
-                    variable("LIMIT_ALGORITHM", "token_bucket", "or sliding_window"),
-                    variable("LIMIT_AUTHENTICATED", "", "requests of those who send Authorization"),
-                    variable("LIMIT_PEERS_LISTEN", ":8081", "where replicas ask this one"),
-                    variable("LIMIT_PEER", "", "replicas"),
-                    variable("LIMIT_PEERS", "", "headless Service of the replicas"),
-                    variable("LIMIT_OWN", "", "what this replica is called among them")
-                ]
-            ),
-            Self::Tcp(_) => manual!("proxy tcp", "TCP balancing.", "tcp", "bytes", [], [TO]),
-            Self::Udp(_) => manual!("proxy udp", "UDP balancing.", "udp", "datagrams", [], [TO]),
+            Self::Http(_) => &manuals::HTTP,
+            Self::Split(_) => &manuals::SPLIT,
+            Self::Tee(_) => &manuals::TEE,
+            Self::Broker(_) => &manuals::BROKER,
+            Self::Cache(_) => &manuals::CACHE,
+            Self::Limit(_) => &manuals::LIMIT,
+            Self::Tcp(_) => &manuals::TCP,
+            Self::Udp(_) => &manuals::UDP,
         }
     }
 

@@ -71,7 +71,7 @@ impl Source {
         match &self.what {
             What::Name(endpoint) => endpoint.address.clone(),
             What::Discovery(Discovery::Dns(name) | Discovery::Srv(name)) => name.clone(),
-            What::Discovery(Discovery::Binding(binding)) => format!("binding {} {}", binding.name, binding.kind),
+            What::Discovery(Discovery::Binding(binding)) => described(binding),
             What::Discovery(Discovery::Environment(prefix)) => format!("{prefix}_HOST"),
         }
     }
@@ -96,7 +96,12 @@ impl Source {
             What::Discovery(Discovery::Dns(name)) => by_name(names, name, 1, false).await,
             What::Discovery(Discovery::Srv(name)) => by_service(names, name, &self.known).await,
             What::Discovery(Discovery::Binding(binding)) => {
-                let address = bound(binding).ok_or_else(|| missing("there is no such binding with an address"))?;
+                let address = bound(binding).ok_or_else(|| match root_of(binding) {
+                    Some(root) => {
+                        missing(&format!("there is no such binding with an address below {}", root.display()))
+                    }
+                    None => missing("SERVICE_BINDING_ROOT is not set"),
+                })?;
                 by_name(names, &address, 1, false).await
             }
             What::Discovery(Discovery::Environment(prefix)) => {
@@ -242,6 +247,15 @@ pub fn bound(binding: &Binding) -> Option<String> {
     ["uri", "url", "jdbc-url"].into_iter().find_map(|name| of_url(&read(&directory, name)?, binding.port))
 }
 
+/// A binding as logs name it.
+fn described(binding: &Binding) -> String {
+    match (binding.name.as_str(), binding.kind.as_str()) {
+        (name, "") => format!("binding {name}"),
+        ("", kind) => format!("binding of type {kind}"),
+        (name, kind) => format!("binding {name} of type {kind}"),
+    }
+}
+
 /// The address that environment variables with a prefix name.
 pub fn from_environment(prefix: &str, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     let pair = |host: &str, port: &str| {
@@ -293,5 +307,20 @@ mod tests {
         );
         assert_eq!(find(&[("DB_URL", "postgres://u:p%40@db.example/app")]).as_deref(), Some("db.example:5432"));
         assert_eq!(find(&[]), None);
+    }
+
+    #[test]
+    fn a_binding_that_is_not_there_is_named_with_the_place_where_it_was_looked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Some(directory.path().to_owned());
+        for (name, kind, words) in [
+            ("db", "", "binding db"),
+            ("", "mysql", "binding of type mysql"),
+            ("db", "mysql", "binding db of type mysql"),
+        ] {
+            let binding = Binding { name: name.into(), kind: kind.into(), root: root.clone(), port: None };
+            assert_eq!(described(&binding), words);
+            assert_eq!(bound(&binding), None);
+        }
     }
 }

@@ -126,22 +126,26 @@ impl RequestParser {
             b"version" => Request::Any,
             b"verbosity" => {
                 let words: Vec<Span> = words.collect();
-                Request::Answered(match noreply(buffer, &words) {
-                    Some(_) => "",
-                    None if words.is_empty() => "ERROR\r\n",
-                    None => "OK\r\n",
+                Request::Answered(match words.as_slice() {
+                    [] | [_, _, _, ..] => "ERROR\r\n",
+                    some if noreply(buffer, some).is_some() => "",
+                    [level, ..] if length(level.of(buffer), u32::MAX as usize).is_none() => BAD_LINE,
+                    _ => "OK\r\n",
                 })
             }
             b"flush_all" => {
                 let words: Vec<Span> = words.collect();
                 Request::All { silenced: noreply(buffer, &words) }
             }
-            // Those of one server's insides have no meaning here.
-            b"stats" => match words.next() {
-                None => Request::Stats,
-                Some(word) if word.of(buffer) == b"noreply" => Request::Answered(""),
-                Some(_) => Request::Answered("ERROR\r\n"),
-            },
+            // Those of one server's insides have no meaning here, and whoever asks for numbers is answered: `noreply` is not
+            // taken, as by memcached.
+            b"stats" => {
+                if words.next().is_none() {
+                    Request::Stats
+                } else {
+                    Request::Answered("ERROR\r\n")
+                }
+            }
             b"quit" => Request::Quit,
             _ => Request::Answered("ERROR\r\n"),
         };
@@ -482,8 +486,13 @@ mod tests {
             ("version\r\n", Request::Any, vec![]),
             ("verbosity 1\r\n", Request::Answered("OK\r\n"), vec![]),
             ("verbosity\r\n", Request::Answered("ERROR\r\n"), vec![]),
-            ("stats noreply\r\n", Request::Answered(""), vec![]),
+            ("stats noreply\r\n", Request::Answered("ERROR\r\n"), vec![]),
             ("verbosity 1 noreply\r\n", Request::Answered(""), vec![]),
+            ("verbosity noreply\r\n", Request::Answered(""), vec![]),
+            ("verbosity 1 2\r\n", Request::Answered("OK\r\n"), vec![]),
+            ("verbosity 1 2 3\r\n", Request::Answered("ERROR\r\n"), vec![]),
+            ("verbosity loud\r\n", Request::Answered(BAD_LINE), vec![]),
+            ("verbosity 4294967296\r\n", Request::Answered(BAD_LINE), vec![]),
             ("flush_all\r\n", Request::All { silenced: None }, vec![]),
             ("flush_all 5 noreply\r\n", Request::All { silenced: Some(Span { start: 11, end: 19 }) }, vec![]),
             ("stats\r\n", Request::Stats, vec![]),

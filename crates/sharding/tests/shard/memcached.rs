@@ -21,7 +21,7 @@ const SCRIPT: &[&str] = &[
     "mg a v f t\r\nmg nothing v\r\nmg a\r\nmg a k O77 v q\r\nmg nothing v q k\r\nmg YQ== b k v\r\n",
     "ms m 2 T0 F9\r\nhi\r\nms m 2 q\r\nho\r\nms m 2 ME q\r\nno\r\nmg m v f q\r\nmd m q\r\nmd m q\r\n",
     "ma n N0 J10 v\r\nma n v\r\nma n q\r\nma n v D5\r\nma nothing\r\nma nothing q\r\n",
-    "version\r\nverbosity 1\r\nverbosity 1 noreply\r\n",
+    "version\r\nverbosity 1\r\nverbosity 1 noreply\r\nverbosity\r\nverbosity noreply\r\nverbosity loud\r\nverbosity a b c\r\nverbosity 1 2\r\nstats noreply\r\n",
     "get\r\nnonsense\r\n\r\nmg\r\nms x\r\n",
 ];
 

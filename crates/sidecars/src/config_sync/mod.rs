@@ -56,11 +56,29 @@ pub static MANUAL: Manual = Manual {
             default: "10s",
             about: "time between looks; a number alone means seconds",
         },
+        Variable { name: "CONFIG_TIMEOUT", default: "30s", about: "the most that one look may take" },
+        Variable {
+            name: "CONFIG_VALIDATE_FORMAT",
+            default: "",
+            about: "json or yaml: refuses files that are not written so",
+        },
+        Variable {
+            name: "CONFIG_VALIDATE_REGEX",
+            default: "",
+            about: "refuses files in which this expression matches nowhere",
+        },
+        Variable {
+            name: "CONFIG_VALIDATE_COMMAND",
+            default: "",
+            about: "refuses what this command ends for with another code than 0; {} is the new file or directory",
+        },
         Variable {
             name: "CONFIG_NOTIFY",
             default: "",
             about: "file:PATH, signal:NAME@PROCESS, signal:NAME@pidfile:PATH, restart, or an http(s) address; several with commas",
         },
+        Variable { name: "CONFIG_ONE_TIME", default: "false", about: "ends after the first success" },
+        Variable { name: "CONFIG_CA_FILE", default: "", about: "certificate authorities for https, PEM file" },
     ],
 };
 
@@ -69,7 +87,7 @@ pub static MANUAL: Manual = Manual {
 #[command(after_help = MANUAL.after_help())]
 pub struct Arguments {
     /// http(s)://…, dir:PATH, configmap:[NAMESPACE/]NAME[#KEY] or git+URL[#REF[:PATH]].
-    #[arg(long, env = "CONFIG_SOURCE", value_name = "SOURCE")]
+    #[arg(long, env = "CONFIG_SOURCE", hide_env_values = true, value_name = "SOURCE")]
     pub source: Source,
     /// The file to write; for a source of several files, their directory.
     #[arg(long, env = "CONFIG_TARGET", value_name = "PATH")]

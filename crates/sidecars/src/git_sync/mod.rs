@@ -36,14 +36,30 @@ pub static MANUAL: Manual = Manual {
         Variable { name: "GITSYNC_REF", default: "HEAD", about: "branch, tag, reference or commit" },
         Variable { name: "GITSYNC_ROOT", default: "", about: "directory for worktrees and link" },
         Variable { name: "GITSYNC_LINK", default: "", about: "name of the link; the repository's name if not given" },
+        Variable { name: "GITSYNC_DEPTH", default: "1", about: "taken and of no effect" },
         Variable { name: "GITSYNC_PERIOD", default: "10s", about: "time between looks" },
+        Variable { name: "GITSYNC_SYNC_TIMEOUT", default: "120s", about: "the most that one sync may take" },
         Variable { name: "GITSYNC_ONE_TIME", default: "false", about: "ends after the first sync" },
         Variable { name: "GITSYNC_MAX_FAILURES", default: "0", about: "failures in a row that are borne; -1: any" },
         Variable { name: "GITSYNC_STALE_WORKTREE_TIMEOUT", default: "0s", about: "how long old worktrees stay" },
+        Variable { name: "GITSYNC_TOUCH_FILE", default: "", about: "a file whose time is set after each change" },
+        Variable { name: "GITSYNC_MAX_PACK_BYTES", default: "4294967296", about: "the largest pack that is taken" },
         Variable { name: "GITSYNC_WEBHOOK_URL", default: "", about: "asked after each change" },
+        Variable { name: "GITSYNC_WEBHOOK_METHOD", default: "POST", about: "its method" },
+        Variable {
+            name: "GITSYNC_WEBHOOK_SUCCESS_STATUS",
+            default: "200",
+            about: "by which it tells success; 0 for any",
+        },
+        Variable { name: "GITSYNC_WEBHOOK_TIMEOUT", default: "1s", about: "the most that a call may take" },
+        Variable { name: "GITSYNC_WEBHOOK_BACKOFF", default: "3s", about: "time before it is asked again" },
         Variable { name: "GITSYNC_EXECHOOK_COMMAND", default: "", about: "run after each change" },
+        Variable { name: "GITSYNC_EXECHOOK_TIMEOUT", default: "30s", about: "the most that it may take" },
+        Variable { name: "GITSYNC_EXECHOOK_BACKOFF", default: "3s", about: "time before it is run again" },
         Variable { name: "GITSYNC_USERNAME", default: "", about: "for the repository" },
+        Variable { name: "GITSYNC_PASSWORD", default: "", about: "password or token; a file is better" },
         Variable { name: "GITSYNC_PASSWORD_FILE", default: "", about: "file that holds the password or token" },
+        Variable { name: "GITSYNC_CA_FILE", default: "", about: "certificate authorities for https, PEM file" },
     ],
 };
 
@@ -52,7 +68,7 @@ pub static MANUAL: Manual = Manual {
 #[command(after_help = MANUAL.after_help())]
 pub struct Arguments {
     /// The repository: http, https, or file:///DIRECTORY.
-    #[arg(long, env = "GITSYNC_REPO", value_name = "URL")]
+    #[arg(long, env = "GITSYNC_REPO", hide_env_values = true, value_name = "URL")]
     pub repo: String,
     /// Branch, tag, reference or commit to follow.
     #[arg(long = "ref", env = "GITSYNC_REF", default_value = "HEAD", value_name = "REF")]

@@ -106,6 +106,7 @@ pub async fn serve(host: Host, listener: TcpListener, serving: Serving) {
                     method: request.method().to_string(),
                     path: request.uri().to_string(),
                     status: Some(answer.status().as_u16()),
+                    bytes_out: http_ends::body_bytes(request.method(), &answer),
                     duration_ms: began.elapsed().as_secs_f64() * 1000.0,
                     trace_id: trace.trace_id(),
                     ..Record::default()
