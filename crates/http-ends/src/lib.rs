@@ -12,5 +12,5 @@ pub use client::{Answer, Client, Error};
 pub use names::Names;
 pub use rustls::ClientConfig as TlsConfig;
 pub use rustls_pki_types::ServerName;
-pub use server::{BodyError, Whole, answer, bind, body_bytes, json, serve, whole};
+pub use server::{BodyError, Whole, answer, bind, body_bytes, json, serve, shown, whole};
 pub use trust::{Identity, Trust, TrustError};

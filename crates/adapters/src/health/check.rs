@@ -65,9 +65,7 @@ impl Check {
             | Self::Postgres(address)
             | Self::MySql(address)
             | Self::Tcp(address) => address.to_string(),
-            Self::Http(uri) => {
-                format!("{}://{}{}", uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default(), uri.path())
-            }
+            Self::Http(uri) => http_ends::shown(uri),
             Self::Exec(words) => format!("exec:{}", words[0]),
         }
     }
@@ -166,7 +164,11 @@ async fn exec(words: &[String]) -> Result<(), String> {
         return Ok(());
     }
     let said = if output.stderr.is_empty() { output.stdout } else { output.stderr };
-    Err(format!("{}: {}", output.status, short(String::from_utf8_lossy(&said).trim())))
+    let said = String::from_utf8_lossy(&said);
+    Err(match short(said.trim()) {
+        nothing if nothing.is_empty() => output.status.to_string(),
+        said => format!("{}: {said}", output.status),
+    })
 }
 
 fn short(text: &str) -> String {
@@ -188,5 +190,16 @@ mod tests {
         }
         let secret: Check = "postgres://me:secret@h/db".parse().unwrap();
         assert_eq!(secret.name(), "postgres://h");
+        // A pod's containers share one host: what tells them apart is the port.
+        let page: Check = "http://me:secret@localhost:8080/ok?token=secret".parse().unwrap();
+        assert_eq!(page.name(), "http://localhost:8080/ok");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_tells_its_status_and_what_it_said() {
+        let failed = async |script: &str| exec(&["/bin/sh".into(), "-c".into(), script.into()]).await.unwrap_err();
+        assert_eq!(failed("exit 3").await, "exit status: 3");
+        assert_eq!(failed("echo said; echo why >&2; exit 1").await, "exit status: 1: why");
+        assert_eq!(failed("echo said; exit 1").await, "exit status: 1: said");
     }
 }

@@ -122,9 +122,7 @@ fn wrong() -> String {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http(uri) => {
-                write!(f, "{}://{}{}", uri.scheme_str().unwrap_or("http"), uri.host().unwrap_or_default(), uri.path())
-            }
+            Self::Http(uri) => f.write_str(&http_ends::shown(uri)),
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::ConfigMap { namespace, name, .. } => {
                 write!(
