@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::UdpSocket;
+use std::sync::atomic::Ordering;
 
 use crate::stage::*;
 
@@ -69,6 +70,45 @@ fn udp_keeps_a_clients_datagrams_together() {
         ports.push(port.to_owned());
     }
     assert_eq!(ports[0], ports[1]);
+}
+
+#[test]
+fn bytes_of_a_connection_are_counted_while_it_lasts() {
+    let stage = plain("tcp", &format!("{{address: '{}'}}", echo()), "", "");
+    let mut client = Client::new(stage.address());
+    client.send("hello");
+    let mut back = [0; 5];
+    client.stream.read_exact(&mut back).unwrap();
+    let site = stage.proxy.shared().site();
+    let metrics = &site.listeners[0].metrics;
+    until("both ways are counted", || {
+        (metrics.bytes_in.load(Ordering::Relaxed), metrics.bytes_out.load(Ordering::Relaxed)) == (5, 5)
+    });
+    assert_eq!(metrics.open.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn an_answer_under_way_is_passed_on_when_a_udp_listener_ends() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(DEADLINE)).unwrap();
+    let stage = plain("udp", &format!("{{address: '{}'}}", server.local_addr().unwrap()), "", "");
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(stage.address()).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.send(b"question").unwrap();
+    let mut buffer = [0; 100];
+    let (length, asking) = server.recv_from(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"question");
+    let site = stage.proxy.shared().site();
+    let metrics = &site.listeners[0].metrics;
+    assert_eq!(metrics.open.load(Ordering::Relaxed), 1);
+    stage.serving.stopping().cancel();
+    server.send_to(b"answer", asking).unwrap();
+    let length = client.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"answer");
+    // It is counted while it happens, and the session is over with it.
+    until("the session has ended", || metrics.open.load(Ordering::Relaxed) == 0);
+    assert_eq!((metrics.bytes_in.load(Ordering::Relaxed), metrics.bytes_out.load(Ordering::Relaxed)), (8, 6));
 }
 
 #[test]

@@ -4,20 +4,30 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use serving::Record;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
+use super::connection::Open;
 use crate::config::Protocol;
+use crate::metrics::ListenerMetrics;
 use crate::pool::Wish;
 
 /// Largest datagram.
 const LARGEST: usize = 65_535;
 /// Datagrams that may wait for a session's socket.
 const WAITING: usize = 64;
+/// A session in which nothing moves is forgotten after this time at the latest.
+const LONGEST: Duration = Duration::from_secs(300);
+/// When a listener ends, an answer is still passed on that comes within this time of its question. Who never answers is not waited for longer.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 pub(super) async fn serve(worker: Rc<Worker>, at: SocketAddr, socket: UdpSocket, token: CancellationToken) {
     let socket = Rc::new(socket);
@@ -50,18 +60,27 @@ pub(super) async fn serve(worker: Rc<Worker>, at: SocketAddr, socket: UdpSocket,
                 let Some(lease) = pool.choose(&Wish { point, ..Default::default() }) else { continue };
                 let (sender, receiver) = mpsc::channel(WAITING);
                 sessions.borrow_mut().insert(peer, sender.clone());
-                let patience = listener.config.limits.tunnel_timeout.0.min(std::time::Duration::from_secs(300));
-                let (socket, sessions, metrics) =
-                    (Rc::clone(&socket), Rc::clone(&sessions), std::sync::Arc::clone(&listener.metrics));
+                listener.metrics.open.fetch_add(1, Ordering::Relaxed);
+                let open = Open::new(Arc::clone(&listener.metrics), worker.shared.serving.guard());
+                let session = Session {
+                    socket: Rc::clone(&socket),
+                    client: peer,
+                    endpoint: lease.endpoint.address,
+                    patience: listener.config.limits.tunnel_timeout.0.min(LONGEST),
+                    metrics: Arc::clone(&listener.metrics),
+                    token: token.clone(),
+                    there: 0,
+                    back: 0,
+                };
+                let (sessions, worker) = (Rc::clone(&sessions), Rc::clone(&worker));
                 tokio::task::spawn_local(async move {
-                    metrics.open.fetch_add(1, Ordering::Relaxed);
-                    let sent = session(&socket, peer, lease.endpoint.address, receiver, patience).await;
-                    if sent.is_err() {
+                    let record = session.served(receiver).await;
+                    if !record.error.is_empty() {
                         pool.failed(&lease.endpoint);
                     }
-                    metrics.bytes_out.fetch_add(sent.unwrap_or(0), Ordering::Relaxed);
-                    metrics.open.fetch_sub(1, Ordering::Relaxed);
+                    worker.shared.log.write(record);
                     sessions.borrow_mut().remove(&peer);
+                    drop(open);
                 });
                 sender
             }
@@ -71,40 +90,68 @@ pub(super) async fn serve(worker: Rc<Worker>, at: SocketAddr, socket: UdpSocket,
     }
 }
 
-/// Carries a session until nothing moves for a while.
-async fn session(
-    socket: &UdpSocket,
+/// What moves between a client and its endpoint.
+struct Session {
+    socket: Rc<UdpSocket>,
     client: SocketAddr,
     endpoint: SocketAddr,
-    mut waiting: mpsc::Receiver<Vec<u8>>,
-    patience: std::time::Duration,
-) -> std::io::Result<u64> {
-    let any: SocketAddr =
-        if endpoint.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
-    let other = UdpSocket::bind(any).await?;
-    other.connect(endpoint).await?;
-    let mut buffer = vec![0u8; LARGEST];
-    let mut back = 0;
-    loop {
-        let moved = async {
+    patience: Duration,
+    metrics: Arc<ListenerMetrics>,
+    token: CancellationToken,
+    /// Bytes from the client.
+    there: u64,
+    /// Bytes to the client.
+    back: u64,
+}
+
+impl Session {
+    /// Carries datagrams until nothing moves for a while, or until the listener ends. Tells what happened.
+    async fn served(mut self, waiting: mpsc::Receiver<Vec<u8>>) -> Record {
+        let started = Instant::now();
+        let ended = self.carry(waiting).await;
+        Record {
+            protocol: "udp",
+            client: self.client.to_string(),
+            bytes_in: self.there,
+            bytes_out: self.back,
+            duration_ms: (started.elapsed().as_secs_f64() * 1e6).round() / 1e3,
+            upstream: self.endpoint.to_string(),
+            error: ended.err().map(|error| error.to_string()).unwrap_or_default(),
+            ..Record::default()
+        }
+    }
+
+    async fn carry(&mut self, mut waiting: mpsc::Receiver<Vec<u8>>) -> std::io::Result<()> {
+        let any: SocketAddr =
+            if self.endpoint.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+        let other = UdpSocket::bind(any).await?;
+        other.connect(self.endpoint).await?;
+        let mut buffer = vec![0u8; LARGEST];
+        let token = self.token.clone();
+        let (mut ending, mut asked) = (false, None);
+        loop {
+            let until = match asked {
+                _ if !ending => Instant::now() + self.patience,
+                Some(asked) => asked + LAST_ANSWER,
+                None => return Ok(()),
+            };
             tokio::select! {
-                datagram = waiting.recv() => match datagram {
-                    Some(datagram) => other.send(&datagram).await.map(|_| true),
-                    None => Ok(false),
-                },
-                received = other.recv(&mut buffer) => match received {
-                    Ok(length) => {
-                        back += length as u64;
-                        socket.send_to(&buffer[..length], client).await.map(|_| true)
-                    }
-                    Err(error) => Err(error),
-                },
+                datagram = waiting.recv() => {
+                    let Some(datagram) = datagram else { return Ok(()) };
+                    other.send(&datagram).await?;
+                    self.there += datagram.len() as u64;
+                    asked = Some(Instant::now());
+                }
+                received = other.recv(&mut buffer) => {
+                    let length = received?;
+                    self.socket.send_to(&buffer[..length], self.client).await?;
+                    self.back += length as u64;
+                    self.metrics.bytes_out.fetch_add(length as u64, Ordering::Relaxed);
+                    asked = None;
+                }
+                () = token.cancelled(), if !ending => ending = true,
+                () = tokio::time::sleep_until(until) => return Ok(()),
             }
-        };
-        match tokio::time::timeout(patience, moved).await {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) | Err(_) => return Ok(back),
-            Ok(Err(error)) => return Err(error),
         }
     }
 }

@@ -43,9 +43,12 @@ pub(super) async fn serve(worker: Rc<Worker>, at: SocketAddr, stream: TcpStream,
     let mut record = serving::Record { protocol: "tcp", client: conn.peer.to_string(), ..Default::default() };
     if let Some((lease, other)) = found {
         let patience = listener.config.limits.tunnel_timeout.0;
-        let (there, back) = tunnel::carry(&stream, Input::default(), &other, Input::default(), patience).await;
-        listener.metrics.bytes_in.fetch_add(there, Ordering::Relaxed);
-        listener.metrics.bytes_out.fetch_add(back, Ordering::Relaxed);
+        // Told as they go: a connection to a database may last for days.
+        let count = |bytes: usize, forth: bool| {
+            let sum = if forth { &listener.metrics.bytes_in } else { &listener.metrics.bytes_out };
+            sum.fetch_add(bytes as u64, Ordering::Relaxed);
+        };
+        let (there, back) = tunnel::carry(&stream, Input::default(), &other, Input::default(), patience, count).await;
         (record.bytes_in, record.bytes_out) = (there, back);
         record.upstream = lease.endpoint.address.to_string();
     } else {

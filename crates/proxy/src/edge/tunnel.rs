@@ -13,29 +13,31 @@ use crate::site::Listener;
 pub(super) async fn serve(stream: Stream, input: Input, other: Idle, listener: Arc<Listener>, open: Open) {
     let patience = listener.config.limits.tunnel_timeout.0;
     drop(listener);
-    let _ = carry(&stream, input, &other.stream, other.input, patience).await;
+    let _ = carry(&stream, input, &other.stream, other.input, patience, |_, _| {}).await;
     drop(open);
 }
 
 /// Carries bytes until both directions have ended, one failed, or nothing moved for too long. Returns how many went from the
-/// first to the second, and back.
+/// first to the second, and back. `count` is told as they go: how many more, and whether to the second.
 pub(super) async fn carry(
     first: &Stream,
     from_first: Input,
     second: &Stream,
     from_second: Input,
     patience: std::time::Duration,
+    count: impl Fn(usize, bool),
 ) -> (u64, u64) {
     let deadline = Deadline::new(patience);
     let (there, back) = (Cell::new(0), Cell::new(0));
     let both = async {
-        let moved = |count: &Cell<u64>, bytes: usize| {
-            count.set(count.get() + bytes as u64);
+        let moved = |sum: &Cell<u64>, bytes: usize, forth: bool| {
+            sum.set(sum.get() + bytes as u64);
+            count(bytes, forth);
             deadline.set(patience);
         };
         tokio::try_join!(
-            one_way(first, from_first, second, |n| moved(&there, n)),
-            one_way(second, from_second, first, |n| moved(&back, n))
+            one_way(first, from_first, second, |n| moved(&there, n, true)),
+            one_way(second, from_second, first, |n| moved(&back, n, false))
         )
     };
     let _ = deadline.guard(both).await;
