@@ -68,6 +68,10 @@ if [ -n "$missing" ]; then
     $sudo apt-get -qq update
     # shellcheck disable=SC2086 — a list of words
     $sudo apt-get -qq install -y --no-install-recommends $missing > /dev/null
+    # Nor shall the next start of the machine open it to others.
+    case $missing in
+    *openssh-server*) $sudo systemctl disable --quiet ssh 2> /dev/null || true ;;
+    esac
 fi
 # The plugin of a later Debian, by its checksum; it needs nothing that this one lacks.
 if [ "${buildx:-}" = yes ] && ! docker buildx version > /dev/null 2>&1; then
