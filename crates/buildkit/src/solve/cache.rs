@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use engine::content::{Digest, Reference};
 use serde_json::{Value, json};
 
+use super::attributes::is_true;
 use super::failed::Failed;
 use crate::Inner;
 use crate::progress::Board;
@@ -21,9 +22,25 @@ const MAX_LAYER: u64 = 64 << 30;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Caches {
     /// Directories at the client.
-    pub directories: Vec<String>,
+    pub directories: Vec<Target>,
     /// Names at registries.
-    pub names: Vec<String>,
+    pub names: Vec<Target>,
+}
+
+/// A place for a cache.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// Its path or name.
+    pub place: String,
+    /// The build is as good without (`ignore-error=true`).
+    pub dispensable: bool,
+}
+
+impl Target {
+    /// A failure that counts.
+    pub fn judge<T>(&self, result: Result<T, Failed>) -> Result<Option<T>, Failed> {
+        if self.dispensable { Ok(result.ok()) } else { result.map(Some) }
+    }
 }
 
 /// A cache in a directory at the client.
@@ -40,16 +57,17 @@ pub(crate) fn sort_caches(exports: &[CacheEntry]) -> Result<Caches, Failed> {
     let mut caches = Caches::default();
     for export in exports {
         let get = |key: &str| export.attributes.get(key).filter(|value| !value.is_empty()).cloned();
+        let dispensable = get("ignore-error").is_some_and(|value| is_true(&value));
         match export.kind.as_str() {
             // Every image holds what later builds may take from it.
             "inline" => {}
             "local" => {
-                let path = get("dest").ok_or_else(|| Failed::words("local cache exporter requires dest"))?;
-                caches.directories.push(path);
+                let place = get("dest").ok_or_else(|| Failed::words("local cache exporter requires dest"))?;
+                caches.directories.push(Target { place, dispensable });
             }
             "registry" => {
-                let name = get("ref").ok_or_else(|| Failed::words("registry cache exporter requires ref"))?;
-                caches.names.push(name);
+                let place = get("ref").ok_or_else(|| Failed::words("registry cache exporter requires ref"))?;
+                caches.names.push(Target { place, dispensable });
             }
             kind => {
                 let text =
@@ -165,7 +183,13 @@ mod tests {
         };
         let wanted = [entry("inline", "", ""), entry("local", "dest", "/c"), entry("registry", "ref", "a/b:c")];
         let caches = sort_caches(&wanted).unwrap();
-        assert_eq!(caches, Caches { directories: vec!["/c".into()], names: vec!["a/b:c".into()] });
+        let to = |place: &str| vec![Target { place: place.into(), dispensable: false }];
+        assert_eq!(caches, Caches { directories: to("/c"), names: to("a/b:c") });
+        let mut lenient = entry("registry", "ref", "a");
+        lenient.attributes.insert("ignore-error".into(), "true".into());
+        let target = sort_caches(&[lenient]).unwrap().names.remove(0);
+        assert_eq!(target.judge::<()>(Err(Failed::words("full"))).unwrap(), None);
+        assert!(to("/c")[0].judge::<()>(Err(Failed::words("full"))).is_err());
         let said = |kind: &str| sort_caches(&[entry(kind, "dest", "")]).unwrap_err().to_string();
         assert_eq!(said("local"), "local cache exporter requires dest");
         assert_eq!(said("registry"), "registry cache exporter requires ref");

@@ -116,7 +116,7 @@ pub(crate) async fn solve(
         pull_options,
         cache_directories,
         cache_to: written.clone(),
-        cache_names: caches.names.clone(),
+        cache_names: caches.names.iter().map(|name| name.place.clone()).collect(),
         agents: Some(Arc::new(SessionAgents(session.clone()))),
         secret_source: Some(Arc::new(SessionSecrets(session.clone()))),
         output: outputs.next().unwrap_or_default(),
@@ -164,12 +164,12 @@ pub(crate) async fn solve(
     };
     let task = exporting.lock().take();
     let mut results = export::results(&inner.content, &built, &platform);
-    for (path, written) in caches.directories.iter().zip(written.iter().cycle()) {
-        let descriptor = cache::export(session, written, path, board).await?;
-        results.insert("cache.manifest".into(), descriptor);
+    for (target, written) in caches.directories.iter().zip(written.iter().cycle()) {
+        let descriptor = target.judge(cache::export(session, written, &target.place, board).await)?;
+        results.extend(descriptor.map(|descriptor| ("cache.manifest".to_owned(), descriptor)));
     }
-    for name in &caches.names {
-        cache::push(inner, session, name, board).await?;
+    for target in &caches.names {
+        target.judge(cache::push(inner, session, &target.place, board).await)?;
     }
     if !image && !before.contains(&built.image) {
         remove_nameless(inner, &built.image);

@@ -404,6 +404,11 @@ fn a_cache_is_kept_in_a_directory_or_at_a_registry_and_found_there_again() {
     // None there: the build goes on without.
     let nothing = format!("type=local,src={}", world.path("nothing").display());
     build(&world, &["--cache-from", &nothing, &context]).ok();
+    // Where it cannot go, the build fails or does without, as is wanted.
+    let unreachable = "type=registry,ref=127.0.0.1:1/x";
+    assert!(build(&world, &["--cache-to", unreachable, &context]).fails(1).contains("failed to push"));
+    build(&world, &["--cache-to", &format!("{unreachable},ignore-error=true"), &context]).ok();
+    assert_eq!(world.docker(&["images", "-q", "127.0.0.1:1/x"]).ok(), "");
     let said = build(&world, &["--cache-to", "type=else", &context]).fails(1);
     assert!(said.contains("cache export to else is not supported"), "{said}");
 }
