@@ -244,7 +244,7 @@ fn whole(status: &PatternStatus) -> serde_json::Value {
 }
 
 /// Tells of a condition that changed.
-fn event<K: Resource<DynamicType = ()>>(recorder: &Recorder, object: &K, condition: &Condition) {
+pub(crate) fn event<K: Resource<DynamicType = ()>>(recorder: &Recorder, object: &K, condition: &Condition) {
     // That something new isn't ready yet is no news.
     if condition.status == "True" {
         recorder.normal(object, &condition.reason, condition.message.clone());

@@ -66,3 +66,18 @@ async fn gateways_and_routes_tell_in_events_that_they_are_served_or_why_not() {
     assert!(!told.iter().any(|event| event.contains("Pending")), "that it is new is no news: {told:?}");
     work.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_tells_in_events_that_it_is_in_force() {
+    let api = Api::new();
+    let sidecar = json!({
+        "apiVersion": "patterns.hythe.dev/v1", "kind": "Sidecar", "metadata": {"name": "top", "namespace": "default", "generation": 1},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, "containers": [{"name": "top", "args": ["sidecar", "topz"]}]},
+    });
+    api.put("/apis/patterns.hythe.dev/v1/namespaces/default/sidecars/top", sidecar, true);
+    let work = tokio::spawn(patterns::run(api.client(), Settings::new("patterns:1")));
+    let words = "new pods that it selects get its containers";
+    let both = [format!("Normal Accepted {words}"), format!("Normal Injecting {words}")];
+    api.until("both events", |api| api.events_of("Sidecar", "top") == both).await;
+    work.abort();
+}

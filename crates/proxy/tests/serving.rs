@@ -39,6 +39,20 @@ fn a_broken_configuration_is_refused_with_its_line_and_reason() {
 }
 
 #[test]
+fn who_is_answered_before_the_listeners_close_is_told_to_come_back_by_another_connection() {
+    let (app, _) = named("x");
+    let stage = Stage::new(&yaml("127.0.0.1:0", app));
+    let mut client = Client::new(stage.address());
+    assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n").header("connection"), None);
+    stage.serving.leaving().cancel();
+    let answer = client.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")), "no request is lost");
+    assert_eq!(client.rest(), b"");
+    let late = get(stage.address(), "/");
+    assert_eq!((late.status, late.header("connection")), (200, Some("close")), "it still listens");
+}
+
+#[test]
 fn what_is_under_way_is_finished_when_the_end_comes() {
     let (begun, begins) = std::sync::mpsc::channel();
     let begun = std::sync::Mutex::new(begun);

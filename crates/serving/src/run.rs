@@ -83,6 +83,7 @@ pub struct Serving {
     admin: Admin,
     access_log: AccessLog,
     activity: Activity,
+    leaving: CancellationToken,
     stopping: CancellationToken,
     work: TaskTracker,
 }
@@ -112,6 +113,12 @@ impl Serving {
         resident::give_back();
     }
 
+    /// Cancelled as soon as the container is told to end, while listeners stay open for [`Flags::linger`]: who is answered from then on
+    /// is told to come back by a new connection, which others take by and by.
+    pub fn leaving(&self) -> &CancellationToken {
+        &self.leaving
+    }
+
     /// Cancelled when listeners must close; work under way goes on. It may be awaited in any runtime.
     pub fn stopping(&self) -> &CancellationToken {
         &self.stopping
@@ -135,6 +142,7 @@ impl Serving {
             admin: Admin::new(),
             access_log: AccessLog::off(),
             activity: Activity::default(),
+            leaving: CancellationToken::new(),
             stopping: CancellationToken::new(),
             work: TaskTracker::new(),
         }
@@ -189,10 +197,11 @@ where
         admin: admin.clone(),
         access_log,
         activity,
+        leaving: CancellationToken::new(),
         stopping: CancellationToken::new(),
         work: TaskTracker::new(),
     };
-    let (stopping, work) = (serving.stopping.clone(), serving.work.clone());
+    let (leaving, stopping, work) = (serving.leaving.clone(), serving.stopping.clone(), serving.work.clone());
 
     let (mut terminate, mut interrupt, mut hangup) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?, signal(SignalKind::hangup())?);
@@ -210,6 +219,7 @@ where
         _ = interrupt.recv() => {}
     }
     admin.set_ready(false);
+    leaving.cancel();
     tracing::info!("ending: not ready any more");
     let orderly = async {
         tokio::select! {

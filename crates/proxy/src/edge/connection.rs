@@ -45,7 +45,8 @@ impl Conn {
 
     /// Whether the container is about to end: then connections are closed in good order.
     pub(crate) fn is_ending(&self) -> bool {
-        self.worker.shared.serving.stopping().is_cancelled()
+        let serving = &self.worker.shared.serving;
+        serving.leaving().is_cancelled() || serving.stopping().is_cancelled()
     }
 }
 

@@ -31,14 +31,19 @@ pub(super) async fn serve(conn: Rc<Conn>, stream: Stream, input: Input, open: Op
         .max_send_buffer_size(256 << 10);
     let handshake = builder.handshake::<_, Bytes>(Prefixed { input, stream });
     let Ok(Ok(mut connection)) = tokio::time::timeout(limits.header_timeout.0, handshake).await else { return };
-    let stopping = conn.worker.shared.serving.stopping().clone();
+    let serving = conn.worker.shared.serving.clone();
     let mut ending = false;
     let active = Rc::new(());
     let idle = Deadline::new(limits.keep_alive.0);
     loop {
         let accepted = tokio::select! {
             accepted = idle.guard(connection.accept()) => accepted,
-            () = stopping.cancelled(), if !ending => {
+            () = serving.leaving().cancelled(), if !ending => {
+                ending = true;
+                connection.graceful_shutdown();
+                continue;
+            }
+            () = serving.stopping().cancelled(), if !ending => {
                 ending = true;
                 connection.graceful_shutdown();
                 continue;

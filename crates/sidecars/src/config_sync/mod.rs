@@ -232,6 +232,7 @@ pub async fn run(arguments: Arguments, serving: Serving) -> Result<(), SyncError
     });
     let (look, state) = (Arc::new(Notify::new()), Arc::new(Mutex::new(State::default())));
     announce(&serving, &follower.arguments, &state, &look);
+    let mut failures = 0;
     loop {
         // Begun before the look, so that no change is missed.
         let watch = follower.watch();
@@ -244,6 +245,7 @@ pub async fn run(arguments: Arguments, serving: Serving) -> Result<(), SyncError
             Err(_) => "error",
         };
         looks.get_or_create(&ByResult { result }).inc();
+        failures = if result == "error" { failures + 1 } else { 0 };
         state.lock().tell(&looked);
         match looked {
             Ok(_) => serving.ready(),
@@ -256,9 +258,18 @@ pub async fn run(arguments: Arguments, serving: Serving) -> Result<(), SyncError
         tokio::select! {
             () = serving.stopping().cancelled() => return Ok(()),
             () = look.notified() => {}
-            () = tokio::time::sleep(follower.arguments.update_frequency.0) => {}
+            () = tokio::time::sleep(pause(follower.arguments.update_frequency.0, failures)) => {}
             () = follower.changed(watch) => {}
         }
+    }
+}
+
+/// Time until the next look. A source that could not be reached is looked at again sooner, 1 s after the first failure and twice as long after
+/// each further one: an application may wait for its first configuration.
+fn pause(frequency: Duration, failures: u32) -> Duration {
+    match failures {
+        0 => frequency,
+        _ => frequency.min(Duration::from_secs(1 << (failures - 1).min(16))),
     }
 }
 
@@ -426,5 +437,12 @@ mod tests {
         }
         assert_eq!(frequency("30"), Ok(Span::seconds(30)));
         assert_eq!(frequency("1m"), Ok(Span::seconds(60)));
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_reached_is_looked_at_again_sooner() {
+        let seconds = |frequency: u64, failures| pause(Duration::from_secs(frequency), failures).as_secs();
+        assert_eq!([0, 1, 2, 5, 99].map(|failures| seconds(300, failures)), [300, 1, 2, 16, 300]);
+        assert_eq!(seconds(1, 3), 1);
     }
 }
