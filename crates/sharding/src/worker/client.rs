@@ -67,6 +67,8 @@ pub struct Client {
     pub peer: String,
     pub pool: usize,
     pub generation: u64,
+    /// What it calls itself.
+    pub name: Option<Box<[u8]>>,
     pub parser: Parser,
     /// Bytes of a request that is not whole yet, or not yet wanted.
     pub input: Vec<u8>,
@@ -123,6 +125,7 @@ impl Client {
             peer,
             pool,
             generation,
+            name: None,
             parser: match protocol {
                 Protocol::Redis => Parser::Redis(resp::RequestParser::default()),
                 Protocol::Memcached => Parser::Memcached(memcached::RequestParser::default()),

@@ -9,6 +9,8 @@ use crate::protocol::redis::{Access, Join, Local, Route, first_key, route};
 use crate::protocol::{Span, resp};
 
 const ELSEWHERE: &str = "the keys belong to different shards; a hash tag keeps keys together";
+/// The longest name that a client may give itself: it is kept as long as the client stays.
+const LONGEST_NAME: usize = 1024;
 pub(super) const NO_SHARD: &[u8] = b"-ERR no shard of this pool can be asked now\r\n";
 
 impl Core {
@@ -24,7 +26,7 @@ impl Core {
             return;
         }
         if let Route::Local(local) = route {
-            self.answer(client, local, request, arguments, id);
+            self.answer(client, local, request, arguments);
             return;
         }
         if inline {
@@ -198,7 +200,7 @@ impl Core {
     }
 
     /// Answers what needs no server.
-    fn answer(&mut self, client: &mut Client, local: Local, request: &[u8], arguments: &[Span], id: usize) {
+    fn answer(&mut self, client: &mut Client, local: Local, request: &[u8], arguments: &[Span]) {
         let argument = |at: usize| arguments.get(at).map(|span| span.of(request));
         match local {
             Local::Ping => match argument(1) {
@@ -229,19 +231,43 @@ impl Core {
                     None => self.refuse(client, "wrong number of arguments for 'select' command"),
                 }
             }
-            Local::Hello => self.hello(client, &argument, id),
+            Local::Hello => self.hello(client, &argument),
             Local::Command => client.answer(b"*0\r\n"),
             Local::Client => {
                 let word = argument(1).unwrap_or_default().to_ascii_uppercase();
                 match &*word {
-                    b"SETNAME" | b"SETINFO" | b"NO-EVICT" | b"NO-TOUCH" => client.answer(b"+OK\r\n"),
-                    b"GETNAME" => client.answer(if client.version == 3 { b"_\r\n" } else { b"$-1\r\n" }),
+                    b"SETINFO" | b"NO-EVICT" | b"NO-TOUCH" => client.answer(b"+OK\r\n"),
+                    b"SETNAME" => match argument(2) {
+                        None => self.refuse(client, "wrong number of arguments for 'client|setname' command"),
+                        Some(name) if self.named(client, name) => client.answer(b"+OK\r\n"),
+                        Some(_) => {}
+                    },
+                    b"GETNAME" => match &client.name {
+                        Some(name) => {
+                            let name = bulk(name);
+                            client.answer(&name);
+                        }
+                        None => client.answer(if client.version == 3 { b"_\r\n" } else { b"$-1\r\n" }),
+                    },
                     b"ID" => client.answer(format!(":{}\r\n", client.generation).as_bytes()),
                     _ => self
                         .refuse(client, &format!("CLIENT {} is not supported by the sharding proxy", printable(&word))),
                 }
             }
         }
+    }
+
+    /// Remembers what a client calls itself, or refuses it.
+    fn named(&mut self, client: &mut Client, name: &[u8]) -> bool {
+        if name.len() > LONGEST_NAME || !name.iter().all(u8::is_ascii_graphic) {
+            self.refuse(
+                client,
+                "Client names cannot contain spaces, newlines or special characters, nor be longer than 1024",
+            );
+            return false;
+        }
+        client.name = (!name.is_empty()).then(|| name.into());
+        true
     }
 
     fn authenticate(&mut self, client: &mut Client, user: &[u8], password: &[u8], welcome: &[u8]) {
@@ -259,7 +285,7 @@ impl Core {
         }
     }
 
-    fn hello<'r>(&mut self, client: &mut Client, argument: &impl Fn(usize) -> Option<&'r [u8]>, id: usize) {
+    fn hello<'r>(&mut self, client: &mut Client, argument: &impl Fn(usize) -> Option<&'r [u8]>) {
         let version = match argument(1) {
             None => client.version,
             Some(b"2") => 2,
@@ -269,7 +295,7 @@ impl Core {
                 return;
             }
         };
-        let mut at = 2;
+        let (mut at, mut name) = (2, None);
         while let Some(word) = argument(at) {
             match (&*word.to_ascii_uppercase(), argument(at + 1), argument(at + 2)) {
                 (b"AUTH", Some(user), Some(password)) => {
@@ -279,7 +305,10 @@ impl Core {
                     }
                     at += 3;
                 }
-                (b"SETNAME", Some(_), _) => at += 2,
+                (b"SETNAME", Some(called), _) => {
+                    name = Some(called);
+                    at += 2;
+                }
                 _ => {
                     self.refuse(client, "syntax error in HELLO");
                     return;
@@ -288,6 +317,11 @@ impl Core {
         }
         if self.pools[client.pool].plan.pool.redis_auth.is_some() && !client.authenticated {
             client.answer(b"-NOAUTH HELLO must be called with the client already authenticated\r\n");
+            return;
+        }
+        if let Some(name) = name
+            && !self.named(client, name)
+        {
             return;
         }
         client.version = version;
@@ -300,7 +334,7 @@ impl Core {
             ("server", "$5\r\nredis\r\n".to_owned()),
             ("version", "$5\r\n7.0.0\r\n".to_owned()),
             ("proto", format!(":{version}\r\n")),
-            ("id", format!(":{id}\r\n")),
+            ("id", format!(":{}\r\n", client.generation)),
             ("mode", "$10\r\nstandalone\r\n".to_owned()),
             ("role", "$6\r\nmaster\r\n".to_owned()),
             ("modules", "*0\r\n".to_owned()),

@@ -136,6 +136,9 @@ fn resp3_is_spoken_with_those_who_ask_for_it() {
     let (mut new, mut old) = (proxy.client(), proxy.client());
     let hello = new.ask("HELLO 3 SETNAME test");
     assert!(hello.starts_with("%7\r\n$6\r\nserver\r\n") && hello.contains("proto\r\n:3\r\n"), "{hello}");
+    assert_eq!(new.ask("CLIENT GETNAME"), "$4\r\ntest\r\n");
+    let own = new.ask("CLIENT ID");
+    assert!(hello.contains(&format!("id\r\n{own}")), "{hello} {own}");
     assert_eq!(new.ask("HSET h f v"), ":1\r\n");
     assert_eq!(new.ask("HGETALL h"), "%1\r\n$1\r\nf\r\n$1\r\nv\r\n");
     assert_eq!(new.ask("GET nothing"), "_\r\n");
@@ -158,7 +161,13 @@ fn what_concerns_no_single_shard_is_answered_here_or_refused() {
     assert!(client.ask("SELECT").starts_with("-ERR wrong number of arguments"));
     assert!(client.ask("LOLWUT").contains("Redis ver. "), "a shard's own answer");
     assert_eq!(client.ask("COMMAND DOCS"), "*0\r\n");
+    assert_eq!(client.ask("CLIENT GETNAME"), "$-1\r\n");
     assert_eq!(client.ask("CLIENT SETNAME x"), "+OK\r\n");
+    assert_eq!(client.ask("CLIENT GETNAME"), "$1\r\nx\r\n");
+    client.send("*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$3\r\na b\r\n");
+    assert!(client.reply().starts_with("-ERR Client names cannot contain spaces"));
+    assert!(client.ask("CLIENT SETNAME").starts_with("-ERR wrong number of arguments"));
+    assert_eq!(client.ask("CLIENT GETNAME"), "$1\r\nx\r\n");
     assert!(client.ask("AUTH secret").starts_with("-ERR Client sent AUTH"));
     for refused in
         ["SUBSCRIBE news", "MULTI", "KEYS *", "BLPOP q 0", "FLUSHALL", "XREAD BLOCK 0 STREAMS s $", "EVAL s 0"]
@@ -166,7 +175,7 @@ fn what_concerns_no_single_shard_is_answered_here_or_refused() {
         let reply = client.ask(refused);
         assert!(reply.starts_with("-ERR "), "{refused}: {reply}");
     }
-    assert!(proxy.metric("hythe_shard_pool_refused_total") >= 8.0);
+    assert!(proxy.metric("hythe_shard_pool_refused_total") >= 10.0);
     client.send("QUIT\r\n");
     assert_eq!(client.read_to_end(), "+OK\r\n");
 }
