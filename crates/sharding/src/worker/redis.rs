@@ -290,8 +290,12 @@ impl Core {
             None => client.version,
             Some(b"2") => 2,
             Some(b"3") => 3,
-            Some(_) => {
-                client.answer(b"-NOPROTO unsupported protocol version\r\n");
+            Some(other) => {
+                let number = std::str::from_utf8(other).is_ok_and(|text| text.parse::<i64>().is_ok());
+                client.answer(match number {
+                    true => b"-NOPROTO unsupported protocol version\r\n".as_slice(),
+                    false => b"-ERR Protocol version is not an integer or out of range\r\n",
+                });
                 return;
             }
         };

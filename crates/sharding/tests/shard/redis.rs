@@ -145,6 +145,7 @@ fn resp3_is_spoken_with_those_who_ask_for_it() {
     assert_eq!(new.ask("MGET nothing1 nothing2 nothing3 nothing4"), "*4\r\n_\r\n_\r\n_\r\n_\r\n");
     assert_eq!(old.ask("HGETALL h"), "*2\r\n$1\r\nf\r\n$1\r\nv\r\n");
     assert!(old.ask("HELLO 4").starts_with("-NOPROTO"));
+    assert!(old.ask("HELLO x").starts_with("-ERR Protocol version is not an integer"));
     assert!(old.ask("HELLO").starts_with("*14\r\n"));
 }
 
