@@ -323,3 +323,22 @@ async fn writes_beyond_a_containers_own_devices_are_refused() {
     );
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_ends_whatever_is_being_made_in_it() {
+    let world = World::new().await;
+    for step in 0..40 {
+        let sandbox = world.engine.create_sandbox(world.sandbox_spec(&format!("s{step}"))).await.expect("makes");
+        let making = async {
+            sandbox.create_container(world.shell(&format!("c{step}"), "sleep 1000")).await.expect("creates");
+            sandbox.start(&format!("c{step}")).await.expect("starts");
+        };
+        // Given up a little later each time, in whichever moment of it that is.
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(step), making).await;
+        let pid = sandbox.pid().expect("a shim");
+        finish(sandbox.destroy()).await.expect("ends");
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "the shim stays at step {step}");
+    }
+    assert!(world.engine.sandboxes().is_empty());
+    world.end().await;
+}

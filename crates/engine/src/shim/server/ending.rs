@@ -56,14 +56,26 @@ impl Server {
         }
         let owner = self.containers.values().find(|container| container.record.pid == Some(pid));
         let Some(id) = owner.map(|container| container.record.id.clone()) else {
-            if self.workers.values().all(|worker| worker.pid != pid) {
-                self.unclaimed.push((pid, status, now));
+            match self.workers.iter().find(|(_, worker)| worker.pid == Some(pid)).map(|(id, _)| *id) {
+                Some(worker) => self.worker_ended(worker, status),
+                None => self.unclaimed.push((pid, status, now)),
             }
             return;
         };
         // Its start may have succeeded or failed in the meantime: the pipe is at its end now.
         self.started(&id);
         self.container_ended(&id, status, now);
+    }
+
+    /// A worker that was killed leaves behind what it was making, which waits for it and holds its socket open: that
+    /// ends, too, and with it the wait for the worker's report.
+    fn worker_ended(&mut self, worker: u64, status: WaitStatus) {
+        let Some(worker) = self.workers.get_mut(&worker) else { return };
+        worker.pid = None;
+        if let (Task::Create { container, .. }, WaitStatus::Signaled(..)) = (&worker.task, status) {
+            let group = self.cgroups.group(self.setup.cgroup_of(container));
+            group.kill();
+        }
     }
 
     pub(super) fn container_ended(&mut self, id: &str, status: WaitStatus, now: SystemTime) {
@@ -125,8 +137,8 @@ impl Server {
     }
 
     pub(super) fn kill_everything(&mut self) {
-        for worker in self.workers.values() {
-            let _ = kill(worker.pid, libc::SIGKILL);
+        for pid in self.workers.values().filter_map(|worker| worker.pid) {
+            let _ = kill(pid, libc::SIGKILL);
         }
         self.cgroups.group(&self.setup.cgroup).kill();
         if let Some(pause) = self.pause {
@@ -139,6 +151,8 @@ impl Server {
         let Some(caller) = self.shutdown else { return false };
         let alive = self.containers.values().any(|container| container.record.state != ContainerState::Exited);
         if alive || !self.workers.is_empty() || self.pause.is_some() {
+            // What was coming to be when everything was killed was not among it.
+            self.kill_everything();
             return false;
         }
         // Mounts go with this process's mount namespace, which takes the kernel no time of ours.

@@ -52,7 +52,7 @@ impl Server {
         let (pid, socket) = fork::worker(&order.descriptors(), || create::create(&order)).map_err(other)?;
         drop(order);
         let task = Task::Create { container: id, streams: Box::new(streams), error, own_pids };
-        self.work(Worker { pid, socket, caller, task });
+        self.work(Worker { pid: Some(pid), socket, caller, task });
         Ok(())
     }
 
@@ -179,7 +179,7 @@ impl Server {
         let order = exec::Order { directory: &self.directory, cgroups: &self.cgroups, spec, init, stdio };
         let (pid, socket) =
             fork::worker(&keep, || exec::exec(order)).map_err(|error| Failure::Other(format!("exec: {error}")))?;
-        self.work(Worker { pid, socket, caller, task: Task::Exec });
+        self.work(Worker { pid: Some(pid), socket, caller, task: Task::Exec });
         Ok(())
     }
 }

@@ -32,6 +32,9 @@ use crate::status::{ContainerState, ExitStatus};
 /// A client that lets more than this pile up is cut off; it can connect again.
 const MAX_QUEUED: usize = 4 << 20;
 
+/// While everything is being ended, what is still there is killed again after so many milliseconds.
+const KILL_AGAIN_MS: libc::c_int = 20;
+
 pub(super) struct Server {
     directory: Directory,
     setup: Setup,
@@ -76,7 +79,8 @@ struct Container {
 }
 
 struct Worker {
-    pid: i32,
+    /// None once it has ended: the number may then be another process's.
+    pid: Option<i32>,
     socket: OwnedFd,
     caller: Caller,
     task: Task,
@@ -185,8 +189,9 @@ impl Server {
             }
         }
         loop {
+            let timeout = if self.shutdown.is_some() { KILL_AGAIN_MS } else { -1 };
             // SAFETY: pointer and length describe `fds`, which outlives the call.
-            let count = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, -1) };
+            let count = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout) };
             if count >= 0 {
                 break;
             }
