@@ -168,7 +168,7 @@ impl Cluster {
 
     /// Where the node's agent is reached.
     pub fn kubelet_port(&self) -> u16 {
-        self.node_port(92)
+        self.node_port(99)
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
