@@ -22,7 +22,7 @@ impl World {
         generate(&path("own"), own_key);
         std::fs::copy(path("own.pub"), path("authorized")).unwrap();
         let config = format!(
-            "HostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n{options}\n",
+            "HostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nUsePAM yes\nPasswordAuthentication no\n{options}\n",
             path("host").display(),
             path("authorized").display()
         );

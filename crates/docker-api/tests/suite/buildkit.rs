@@ -676,7 +676,7 @@ impl Shell {
         }
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
-            "HostKey {}\nAuthorizedKeysFile {}\nListenAddress 127.0.0.1:{port}\nPidFile none\nStrictModes no\nUsePAM no\n\
+            "HostKey {}\nAuthorizedKeysFile {}\nListenAddress 127.0.0.1:{port}\nPidFile none\nStrictModes no\nUsePAM yes\n\
              PasswordAuthentication no\n",
             path("host-key"),
             path("own-key.pub")
