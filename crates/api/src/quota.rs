@@ -199,19 +199,19 @@ mod tests {
 
     use super::*;
 
-    fn now() -> Timestamp {
+    pub(super) fn now() -> Timestamp {
         "2026-01-01T01:00:00Z".parse().expect("a time")
     }
 
-    fn pod(spec: Value) -> Value {
+    pub(super) fn pod(spec: Value) -> Value {
         json!({"metadata": {"name": "p"}, "spec": spec})
     }
 
-    fn container(cpu: &str) -> Value {
+    pub(super) fn container(cpu: &str) -> Value {
         json!({"name": "c", "resources": {"requests": {"cpu": cpu, "example.com/gpu": "1"}, "limits": {"memory": "64Mi"}}})
     }
 
-    fn text(used: &Amounts, name: &str) -> Option<String> {
+    pub(super) fn text(used: &Amounts, name: &str) -> Option<String> {
         used.get(name).map(ToString::to_string)
     }
 

@@ -109,60 +109,54 @@ async fn connection(
         Err(_) => return tracing::debug!(%from, "the TLS handshake took too long"),
     };
     let (_, session) = stream.get_ref();
-    let peer = Peer::of_certificates(session.peer_certificates());
+    let front = Front { server, purpose, peer: Peer::of_certificates(session.peer_certificates()) };
     let ended = if session.alpn_protocol() == Some(b"h2") {
-        Box::pin(http2(server, purpose, peer, stream)).await
+        Box::pin(http2(front, stream)).await
     } else {
-        Box::pin(http1(server, purpose, peer, stream)).await
+        Box::pin(http1(front, stream)).await
     };
     if let Err(error) = ended {
         tracing::debug!(%from, %error, "a connection ended early");
     }
 }
 
-async fn http1(
-    server: Arc<ApiServer>,
-    purpose: Purpose,
-    peer: Peer,
-    stream: Box<TlsStream<TcpStream>>,
-) -> hyper::Result<()> {
+async fn http1(front: Front, stream: Box<TlsStream<TcpStream>>) -> hyper::Result<()> {
     conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .max_buf_size(BUFFER_BYTES)
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), service_fn(move |request| handled(&server, &purpose, &peer, request)))
+        .serve_connection(TokioIo::new(stream), service_fn(move |request| front.handled(request)))
         .with_upgrades()
         .await
 }
 
-async fn http2(
-    server: Arc<ApiServer>,
-    purpose: Purpose,
-    peer: Peer,
-    stream: Box<TlsStream<TcpStream>>,
-) -> hyper::Result<()> {
+async fn http2(front: Front, stream: Box<TlsStream<TcpStream>>) -> hyper::Result<()> {
     conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_send_buf_size(BUFFER_BYTES)
         .max_header_list_size(BUFFER_BYTES as u32)
         .keep_alive_interval(Some(Duration::from_secs(30)))
-        .serve_connection(TokioIo::new(stream), service_fn(move |request| handled(&server, &purpose, &peer, request)))
+        .serve_connection(TokioIo::new(stream), service_fn(move |request| front.handled(request)))
         .await
 }
 
-/// The handling of one request, which exists only as long as there is one.
-fn handled(
-    server: &Arc<ApiServer>,
-    purpose: &Purpose,
-    peer: &Peer,
-    request: Request<Incoming>,
-) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
-    let (server, request, peer) = (server.clone(), request.map(RequestBody::Wire), peer.clone());
-    match purpose {
-        Purpose::Api => guarded(handler::handle(server, request, peer)).map(Ok).boxed(),
-        Purpose::Node(node) => guarded(kubelet::handle(server, request, peer, node.clone())).map(Ok).boxed(),
+/// What requests of one connection are answered with.
+struct Front {
+    server: Arc<ApiServer>,
+    purpose: Purpose,
+    peer: Peer,
+}
+
+impl Front {
+    /// The handling of one request, which exists only as long as there is one.
+    fn handled(&self, request: Request<Incoming>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+        let (server, request, peer) = (self.server.clone(), request.map(RequestBody::Wire), self.peer.clone());
+        match &self.purpose {
+            Purpose::Api => guarded(handler::handle(server, request, peer)).map(Ok).boxed(),
+            Purpose::Node(node) => guarded(kubelet::handle(server, request, peer, node.clone())).map(Ok).boxed(),
+        }
     }
 }
 

@@ -227,8 +227,8 @@ fn redirect(from: &Uri, answer: &Answer) -> Option<Uri> {
     (next.scheme_str() == Some("https") || next.scheme() == from.scheme()).then_some(next)
 }
 
-/// The address without what may be secret: user, password and query.
-fn shown(uri: &Uri) -> String {
+/// An address as it may be shown: without what may be secret, its user, password and query.
+pub fn shown(uri: &Uri) -> String {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     format!("{}://{host}{}", uri.scheme_str().unwrap_or("http"), uri.path())
@@ -241,4 +241,20 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_with_its_port_and_without_secrets() {
+        for (uri, text) in [
+            ("http://localhost:8080/ok", "http://localhost:8080/ok"),
+            ("https://me:secret@h/x?token=secret", "https://h/x"),
+            ("http://[::1]:81/", "http://[::1]:81/"),
+        ] {
+            assert_eq!(shown(&uri.parse().unwrap()), text);
+        }
+    }
 }

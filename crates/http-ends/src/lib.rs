@@ -8,9 +8,9 @@ mod names;
 mod server;
 
 pub use ::names::NameError;
-pub use client::{Answer, Client, Error};
+pub use client::{Answer, Client, Error, shown};
 pub use names::Names;
 pub use rustls::ClientConfig as TlsConfig;
 pub use rustls_pki_types::ServerName;
-pub use server::{BodyError, Whole, answer, bind, body_bytes, json, serve, shown, whole};
+pub use server::{BodyError, Whole, answer, bind, body_bytes, json, serve, whole};
 pub use trust::{Identity, Trust, TrustError};

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
     body::{Body as _, Incoming},
@@ -22,13 +22,6 @@ pub type Whole = Response<Full<Bytes>>;
 /// Body bytes that this answer to `method` sends.
 pub fn body_bytes(method: &Method, answer: &Whole) -> u64 {
     if method == Method::HEAD { 0 } else { answer.body().size_hint().exact().unwrap_or(0) }
-}
-
-/// An address as it may be shown: without user, password and query, which are nobody's business.
-pub fn shown(uri: &Uri) -> String {
-    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{}://{host}{}", uri.scheme_str().unwrap_or("http"), uri.path())
 }
 
 /// Opens a listening socket.
@@ -144,17 +137,6 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Whole {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_shown_with_its_port_and_without_secrets() {
-        for (uri, text) in [
-            ("http://localhost:8080/ok", "http://localhost:8080/ok"),
-            ("https://me:secret@h/x?token=secret", "https://h/x"),
-            ("http://[::1]:81/", "http://[::1]:81/"),
-        ] {
-            assert_eq!(shown(&uri.parse().unwrap()), text);
-        }
-    }
 
     #[test]
     fn an_answer_to_head_sends_no_body_and_every_other_its_own() {

@@ -113,8 +113,8 @@ impl Serving {
         resident::give_back();
     }
 
-    /// Cancelled as soon as the container is told to end, while listeners stay open for [`Flags::linger`]: who is answered from then on
-    /// is told to come back by a new connection, which others take by and by.
+    /// Cancelled as soon as the container is told to end, while listeners stay open for [`Flags::linger`]: who is
+    /// answered from then on is told to come back by a new connection, which others take by and by.
     pub fn leaving(&self) -> &CancellationToken {
         &self.leaving
     }

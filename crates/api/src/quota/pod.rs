@@ -99,23 +99,10 @@ fn most(a: &mut Amounts, b: Amounts) {
 mod tests {
     use serde_json::json;
 
-    use super::*;
-
-    fn now() -> Timestamp {
-        "2026-01-01T01:00:00Z".parse().expect("a time")
-    }
-
-    fn pod(spec: Value) -> Value {
-        json!({"metadata": {"name": "p"}, "spec": spec})
-    }
-
-    fn container(cpu: &str) -> Value {
-        json!({"name": "c", "resources": {"requests": {"cpu": cpu, "example.com/gpu": "1"}, "limits": {"memory": "64Mi"}}})
-    }
-
-    fn text(used: &Amounts, name: &str) -> Option<String> {
-        used.get(name).map(ToString::to_string)
-    }
+    use super::{
+        super::tests::{container, now, pod, text},
+        *,
+    };
 
     #[test]
     fn a_pod_takes_what_its_containers_ask_for() {

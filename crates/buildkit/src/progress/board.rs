@@ -118,6 +118,14 @@ impl Task {
         self.close(error);
     }
 
+    /// It ended so.
+    pub fn ended<T, E: std::fmt::Display>(self, result: &Result<T, E>) {
+        match result {
+            Ok(_) => self.done(),
+            Err(error) => self.fail(&error.to_string()),
+        }
+    }
+
     fn close(&mut self, error: &str) {
         if std::mem::take(&mut self.open) {
             let vertex = Vertex { completed: Some(SystemTime::now()), error: error.to_owned(), ..self.vertex.clone() };

@@ -88,10 +88,7 @@ pub(super) async fn import(
 ) -> Result<PathBuf, Failed> {
     let task = board.task(format!("importing cache manifest from local:{}", cache.path));
     let fetched = fetch(session, cache, place).await;
-    match &fetched {
-        Ok(_) => task.done(),
-        Err(error) => task.fail(&error.to_string()),
-    }
+    task.ended(&fetched);
     fetched
 }
 
@@ -130,10 +127,7 @@ async fn fetch(session: &Session, cache: &LocalCache, place: &Path) -> Result<Pa
 pub(super) async fn export(session: &Session, written: &Path, path: &str, board: &Board) -> Result<String, Failed> {
     let task = board.task("exporting cache to client directory");
     let sent = send(session, written, path).await;
-    match &sent {
-        Ok(_) => task.done(),
-        Err(error) => task.fail(&error.to_string()),
-    }
+    task.ended(&sent);
     sent
 }
 
@@ -163,10 +157,7 @@ pub(super) async fn push(inner: &Inner, session: &Session, name: &str, board: &B
         sent.map_err(|error| Failed::words(format!("failed to push {}: {error}", name.familiar())))
     };
     let pushed = pushed.await;
-    match &pushed {
-        Ok(()) => task.done(),
-        Err(error) => task.fail(&error.to_string()),
-    }
+    task.ended(&pushed);
     pushed
 }
 

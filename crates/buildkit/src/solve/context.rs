@@ -232,17 +232,12 @@ impl Files<'_> {
     ) -> Result<PathBuf, Failed> {
         let line = format!("transferring {name}:");
         let directory = self.place.path().join(place);
-        match self.fetch(name, patterns, &directory, |bytes| task.amount(&line, bytes)).await {
-            Ok(bytes) => {
-                task.amount_done(&line, bytes);
-                task.done();
-                Ok(directory)
-            }
-            Err(error) => {
-                task.fail(&error.to_string());
-                Err(error)
-            }
+        let fetched = self.fetch(name, patterns, &directory, |bytes| task.amount(&line, bytes)).await;
+        if let Ok(bytes) = fetched {
+            task.amount_done(&line, bytes);
         }
+        task.ended(&fetched);
+        fetched.map(|_| directory)
     }
 
     /// Fills a new directory from the client's of that name.
@@ -274,16 +269,9 @@ impl Files<'_> {
             agents: Some(Arc::new(SessionAgents(self.session.clone()))),
             secrets: Some(Arc::new(SessionSecrets(self.session.clone()))),
         };
-        match repository.check_out(&self.place.path().join(place), MAX_ARCHIVE, keep_git, &access).await {
-            Ok(files) => {
-                task.done();
-                Ok(files.directory)
-            }
-            Err(error) => {
-                task.fail(&error);
-                Err(Failed::words(error))
-            }
-        }
+        let files = repository.check_out(&self.place.path().join(place), MAX_ARCHIVE, keep_git, &access).await;
+        task.ended(&files);
+        files.map(|files| files.directory).map_err(Failed::words)
     }
 
     /// Fetches a context that is not the client's directory: an archive, or a Dockerfile, whose text is returned.

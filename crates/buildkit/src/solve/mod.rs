@@ -164,9 +164,11 @@ pub(crate) async fn solve(
     };
     let task = exporting.lock().take();
     let mut results = export::results(&inner.content, &built, &platform);
-    for (target, written) in caches.directories.iter().zip(written.iter().cycle()) {
-        let descriptor = target.judge(cache::export(session, written, &target.place, board).await)?;
-        results.extend(descriptor.map(|descriptor| ("cache.manifest".to_owned(), descriptor)));
+    if let Some(written) = &written {
+        for target in &caches.directories {
+            let descriptor = target.judge(cache::export(session, written, &target.place, board).await)?;
+            results.extend(descriptor.map(|descriptor| ("cache.manifest".to_owned(), descriptor)));
+        }
     }
     for target in &caches.names {
         target.judge(cache::push(inner, session, &target.place, board).await)?;

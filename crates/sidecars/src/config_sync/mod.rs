@@ -264,8 +264,8 @@ pub async fn run(arguments: Arguments, serving: Serving) -> Result<(), SyncError
     }
 }
 
-/// Time until the next look. A source that could not be reached is looked at again sooner, 1 s after the first failure and twice as long after
-/// each further one: an application may wait for its first configuration.
+/// Time until the next look. A source that could not be reached is looked at again sooner, 1 s after the first failure and
+/// twice as long after each further one: an application may wait for its first configuration.
 fn pause(frequency: Duration, failures: u32) -> Duration {
     match failures {
         0 => frequency,

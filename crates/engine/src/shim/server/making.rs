@@ -127,9 +127,6 @@ impl Server {
             own_pids,
         };
         self.containers.insert(id.to_owned(), container);
-        if self.shutdown.is_some() {
-            self.group(id).kill();
-        }
         Ok(())
     }
 
