@@ -4,6 +4,7 @@
 //! * [`read`]: gets and ranges. * [`watch`]: history, then what comes. * [`directory`]: the lock.
 
 mod directory;
+mod gather;
 mod index;
 mod log;
 mod read;

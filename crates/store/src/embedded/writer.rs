@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Shared, directory,
+    gather::{self, Gather},
     index::{Found, Index, Version},
     log::{Commit, Horizon, Place, Row},
     read,
@@ -39,7 +40,15 @@ pub(super) struct Queue {
 struct Waiting {
     txns: VecDeque<(Txn, Reply<Outcome>)>,
     compactions: Vec<(Revision, Reply<()>)>,
+    /// From so many transactions on the writer wants to be woken.
+    enough: usize,
     closing: bool,
+}
+
+impl Waiting {
+    fn wakes(&self) -> bool {
+        self.txns.len() >= self.enough || !self.compactions.is_empty() || self.closing
+    }
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -69,19 +78,29 @@ impl Queue {
             return Err(Error::Closed);
         }
         add(&mut waiting);
+        let wakes = waiting.wakes();
         drop(waiting);
-        self.wake.notify_one();
+        if wakes {
+            self.wake.notify_one();
+        }
         Ok(())
     }
 
-    /// The next group; waits for one unless the writer has work of its own. `None` at the end.
-    fn take(&self, wait: bool) -> Option<Waiting> {
+    /// The next group, of at least `wanted` if they come soon; waits for one unless the writer has work of its own.
+    /// `None` at the end.
+    fn take(&self, wait: bool, wanted: usize) -> Option<Waiting> {
         let mut waiting = self.waiting.lock();
         while wait && waiting.txns.is_empty() && waiting.compactions.is_empty() && !waiting.closing {
             self.wake.wait(&mut waiting);
         }
         if waiting.closing && waiting.txns.is_empty() {
             return None;
+        }
+        if !waiting.txns.is_empty() {
+            let until = Instant::now() + gather::PATIENCE;
+            waiting.enough = wanted.min(GROUP);
+            while !waiting.wakes() && !self.wake.wait_until(&mut waiting, until).timed_out() {}
+            waiting.enough = 0;
         }
         let mut bytes = 0;
         let fits = |(txn, _): &&(Txn, _)| {
@@ -91,7 +110,8 @@ impl Queue {
         let count = waiting.txns.iter().take(GROUP).take_while(fits).count().max(1).min(waiting.txns.len());
         let rest = waiting.txns.split_off(count);
         let txns = std::mem::replace(&mut waiting.txns, rest);
-        Some(Waiting { txns, compactions: std::mem::take(&mut waiting.compactions), closing: waiting.closing })
+        let compactions = std::mem::take(&mut waiting.compactions);
+        Some(Waiting { txns, compactions, enough: 0, closing: waiting.closing })
     }
 }
 
@@ -121,7 +141,9 @@ pub(super) fn run(shared: &Shared) {
     // Rows that an earlier process had no time to free are freed first.
     let mut writer =
         Writer { shared, freed: VecDeque::new(), freeing: true, horizon: None, compactions: Vec::new(), trouble: None };
-    while let Some(work) = shared.queue.take(!writer.has_work()) {
+    let mut gather = Gather::default();
+    while let Some(work) = shared.queue.take(!writer.has_work(), gather.wanted()) {
+        gather.took(work.txns.len());
         writer.compact(work.compactions);
         writer.commit(work.txns);
     }
