@@ -20,11 +20,15 @@ pub fn is_answering() -> bool {
 }
 
 /// Lets a request be answered; if that panics, says so to the client.
-pub(crate) async fn guarded(answer: impl Future<Output = Response<Body>>) -> Response<Body> {
-    let answer = ANSWERING.scope((), answer);
-    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
-        let status = Status::internal_error("this request has shown a defect of the server, which its log describes");
-        respond::failure(&status, Accept::JSON)
+pub(crate) fn guarded(answer: impl Future<Output = Response<Body>>) -> impl Future<Output = Response<Body>> {
+    // Boxed before anything is put around it: it is large, and every layer would move it once more.
+    let answer = AssertUnwindSafe(ANSWERING.scope((), Box::pin(answer))).catch_unwind();
+    answer.map(|answered| {
+        answered.unwrap_or_else(|_| {
+            let status =
+                Status::internal_error("this request has shown a defect of the server, which its log describes");
+            respond::failure(&status, Accept::JSON)
+        })
     })
 }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 
@@ -75,6 +76,6 @@ where
         if self.lean {
             request.headers_mut().insert(OMIT, HeaderValue::from_static("managedFields"));
         }
-        Box::pin(async move { Ok(guarded(handler::handle(server, request, peer)).await) })
+        guarded(handler::handle(server, request, peer)).map(Ok).boxed()
     }
 }

@@ -16,6 +16,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, Resource, runtime::watcher};
 use tokio::{task::JoinSet, time};
+use watching::Held;
 
 use crate::{
     binding::{self, BindError, Outcome},
@@ -59,8 +60,8 @@ pub async fn run(client: Client, config: Config) -> Infallible {
         publish.await;
         Outcome::Nothing
     });
-    let mut pods = changes::<Pod>(&client);
-    let mut nodes = changes::<Node>(&client);
+    let mut pods = changes::<Held<Pod>>(&client);
+    let mut nodes = changes::<Held<Node>>(&client);
     let mut namespaces = changes::<Namespace>(&client);
     let mut budgets = changes::<PodDisruptionBudget>(&client);
     let mut claims = changes::<PersistentVolumeClaim>(&client);
@@ -158,7 +159,7 @@ impl Listing {
 }
 
 impl Scheduler {
-    fn node_changed(&mut self, change: watcher::Event<Node>) {
+    fn node_changed(&mut self, change: watcher::Event<Held<Node>>) {
         match change {
             watcher::Event::Init => self.listing.nodes.clear(),
             watcher::Event::InitApply(node) => {
@@ -190,7 +191,7 @@ impl Scheduler {
         }
     }
 
-    fn pod_changed(&mut self, change: watcher::Event<Pod>) {
+    fn pod_changed(&mut self, change: watcher::Event<Held<Pod>>) {
         match change {
             watcher::Event::Init => self.listing.pods.clear(),
             watcher::Event::InitApply(pod) => {

@@ -3,6 +3,8 @@
 //! [`kube::runtime::watcher`] lists anew when the server tells within a watch that it has forgotten the version. Told the
 //! same as the status of the answer (HTTP 410), it would ask for that version for ever: [`watch`] begins again instead.
 
+mod held;
+
 use std::{fmt::Debug, time::Duration};
 
 use futures::{
@@ -17,6 +19,8 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+
+pub use held::Held;
 
 /// Between the refusal of a version and the next list: a server that forgets all versions at once would otherwise be
 /// asked again and again.

@@ -16,6 +16,7 @@ use k8s_openapi::{
 use kube::{Api, runtime::watcher};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use watching::Held;
 
 use super::{
     actor::{Actor, Eviction, Message, PodView, remove_mirror},
@@ -61,7 +62,7 @@ pub async fn run(context: Arc<Context>, pods: Pods, stop: CancellationToken) {
         room_made: room_sender,
         tasks: tokio::task::JoinSet::new(),
     };
-    let api: Api<Pod> = Api::all(context.client.clone());
+    let api: Api<Held<Pod>> = Api::all(context.client.clone());
     let config = watcher::Config::default().fields(&format!("spec.nodeName={}", context.config.node_name));
     let mut events = watching::watch(api, config);
     let mut manifests =
@@ -123,7 +124,7 @@ struct Dispatcher {
 }
 
 impl Dispatcher {
-    async fn hear(&mut self, event: watcher::Event<Pod>) {
+    async fn hear(&mut self, event: watcher::Event<Held<Pod>>) {
         match event {
             watcher::Event::Init => self.listing = Some(HashSet::new()),
             watcher::Event::InitApply(pod) => {
@@ -132,7 +133,7 @@ impl Dispatcher {
                     // The mirrors of static pods go by their names.
                     listing.insert(key_of(&pod));
                 }
-                self.apply(Arc::new(pod)).await;
+                self.apply(pod.shared()).await;
             }
             watcher::Event::InitDone => {
                 let Some(listed) = self.listing.take() else { return };
@@ -152,7 +153,7 @@ impl Dispatcher {
                     self.clear_orphans().await;
                 }
             }
-            watcher::Event::Apply(pod) => self.apply(Arc::new(pod)).await,
+            watcher::Event::Apply(pod) => self.apply(pod.shared()).await,
             watcher::Event::Delete(pod) if is_mirror(&pod) => {
                 if let Some(actor) = self.static_actor(&key_of(&pod)) {
                     let _ = actor.outbox.send(Message::MirrorGone(pod.metadata.uid.clone()));
@@ -210,9 +211,9 @@ impl Dispatcher {
         self.pods.views.write().insert(uid.clone(), Known { view, outbox: outbox.clone() });
         let actor = Actor::new(Arc::clone(&self.context), pod, found, refusal, (outbox.clone(), inbox), sender);
         self.actors.insert(uid.clone(), Handle { outbox });
-        let finished = self.finished.clone();
+        let (finished, life) = (self.finished.clone(), Box::pin(actor.run()));
         self.tasks.spawn(async move {
-            actor.run().await;
+            life.await;
             let _ = finished.send(uid);
         });
     }

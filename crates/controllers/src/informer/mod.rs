@@ -16,6 +16,7 @@ use kube::{Api, Client, Resource, ResourceExt, runtime::watcher};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinSet};
+use watching::Held;
 
 use crate::queue::Key;
 use objects::Objects;
@@ -100,7 +101,7 @@ where
         });
         let informer = Self { state: state.clone() };
         tasks.spawn(async move {
-            let api: Api<K> = Api::all(client);
+            let api: Api<Held<K>> = Api::all(client);
             state.follow(api, selector, trim).await;
         });
         informer
@@ -164,7 +165,7 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     /// Lists and watches for ever.
-    async fn follow(&self, api: Api<K>, selector: Option<String>, trim: fn(&mut K)) {
+    async fn follow(&self, api: Api<Held<K>>, selector: Option<String>, trim: fn(&mut K)) {
         let config = watcher::Config { label_selector: selector, ..Default::default() };
         let mut events = watching::watch(api, config);
         let mut fresh: BTreeMap<Key, Arc<K>> = BTreeMap::new();
@@ -177,15 +178,15 @@ where
                     shown = self.awaited.load(Ordering::Acquire);
                 }
                 Ok(watcher::Event::InitApply(mut object)) => {
-                    trim(&mut object);
-                    fresh.insert(Key::of(&object), Arc::new(object));
+                    trim(object.to_mut());
+                    fresh.insert(Key::of(&*object), object.shared());
                 }
                 Ok(watcher::Event::InitDone) => self.replace(std::mem::take(&mut fresh), shown),
                 Ok(watcher::Event::Apply(mut object)) => {
-                    trim(&mut object);
-                    self.apply(Arc::new(object));
+                    trim(object.to_mut());
+                    self.apply(object.shared());
                 }
-                Ok(watcher::Event::Delete(object)) => self.delete(Arc::new(object)),
+                Ok(watcher::Event::Delete(object)) => self.delete(object.shared()),
                 // An error says nothing about objects: the cache stays as it is until the next list.
                 Err(error) => tracing::debug!(kind = %K::kind(&()), %error, "watch interrupted"),
             }

@@ -442,7 +442,8 @@ impl Actor {
     }
 
     fn spawn(&self, work: impl Future<Output = Message> + Send + 'static) {
-        let outbox = self.outbox.clone();
+        // Boxed as it comes: it is large, and a task moves what it is made of several times.
+        let (outbox, work) = (self.outbox.clone(), Box::pin(work));
         tokio::spawn(async move {
             // An actor that is gone needs no answer.
             let _ = outbox.send(work.await);
