@@ -53,6 +53,14 @@ struct Controller {
     memory: Mutex<HashMap<Key, Memory>>,
 }
 
+/// What became of a decision: pods that work, how many of these are ready, pods that were deleted.
+struct Acted {
+    active: usize,
+    ready: usize,
+    deleted: usize,
+    outcome: Result<(), Error>,
+}
+
 /// What is remembered of a Job between two looks at it.
 #[derive(Default)]
 struct Memory {
@@ -155,12 +163,12 @@ impl Controller {
         let record = self.memory.lock().get(&key).map(|m| m.record).unwrap_or_default();
         let view = View { job: &job, spec: &spec, pods: &owned, record, now: Timestamp::now() };
         let decision = decide(&view);
-        let (active, ready, outcome) = self.act(&key, &view, &decision).await;
-        self.track(&key, &view, &decision, active, ready).await?;
+        let acted = self.act(&key, &view, &decision).await;
+        self.track(&key, &view, &decision, &acted).await?;
         if let Some(wait) = decision.look_again {
             self.queue.add_after(key, wait + std::time::Duration::from_millis(50));
         }
-        outcome
+        acted.outcome
     }
 
     /// Whether the caches show all that was done for this Job.
@@ -177,26 +185,38 @@ impl Controller {
         memory.released.is_empty() && self.shared.jobs.has_seen(memory.written) && self.control.is_settled(key)
     }
 
-    /// Makes and deletes pods; returns how many work and are ready afterwards.
-    async fn act(&self, key: &Key, view: &View<'_>, decision: &Decision) -> (i32, i32, Result<(), Error>) {
-        let gone = self.control.delete_all(key, view.job, &decision.delete).await;
+    /// Makes and deletes pods.
+    async fn act(&self, key: &Key, view: &View<'_>, decision: &Decision) -> Acted {
+        let mut doomed = decision.delete.clone();
+        let mut released = Ok(());
+        if decision.fate.is_none() {
+            // What is too much did not fail: without its finalizer nothing counts it.
+            let api = self.control.api(key);
+            let results = join_all(doomed.iter().map(|pod| self.free(key, &api, pod))).await;
+            let mut results = results.into_iter();
+            doomed.retain(|_| match results.next() {
+                Some(Err(error)) => {
+                    released = Err(error);
+                    false
+                }
+                _ => true,
+            });
+        }
+        let gone = self.control.delete_all(key, view.job, &doomed).await;
         let pods: Vec<Pod> = decision.create.iter().map(|wanted| pod::build(view.job, view.spec, wanted)).collect();
         let (made, created) = self.control.create_all(key, view.job, &pods).await;
-        let doomed = |pod: &&Arc<Pod>| gone.is_ok() && decision.delete.iter().any(|d| d.uid() == pod.uid());
-        let left: Vec<_> = decision.active.iter().filter(|p| !doomed(p)).collect();
-        (left.len() as i32 + made as i32, tracking::ready(left), gone.and(created))
+        if gone.is_err() {
+            doomed.clear();
+        }
+        let left: Vec<_> =
+            decision.active.iter().filter(|p| !doomed.iter().any(|d| d.uid() == p.uid())).cloned().collect();
+        let outcome = released.and(gone).and(created);
+        Acted { active: left.len() + made, ready: tracking::ready(&left), deleted: doomed.len(), outcome }
     }
 
     /// Writes down who ended, frees them, and counts them.
-    async fn track(
-        &self,
-        key: &Key,
-        view: &View<'_>,
-        decision: &Decision,
-        active: i32,
-        ready: i32,
-    ) -> Result<(), Error> {
-        let counted = tracking::count(view, decision, active, ready);
+    async fn track(&self, key: &Key, view: &View<'_>, decision: &Decision, acted: &Acted) -> Result<(), Error> {
+        let counted = tracking::count(view, decision, acted);
         let before = view.job.status.clone().unwrap_or_default();
         let mut job = view.job.clone();
         if counted.status != before {

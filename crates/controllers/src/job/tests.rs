@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::{
+    Acted,
     backoff::Record,
     decide::{Decision, View, decide},
     facts, pod, tracking,
@@ -206,6 +207,12 @@ impl Simulation {
         let view = View { job: &job, spec: &spec, pods: &pods, record: Record::default(), now: now() };
         let decision = decide(&view);
         for doomed in &decision.delete {
+            if decision.fate.is_none() {
+                self.write()?;
+                for held in self.pods.iter_mut().filter(|p| p.uid() == doomed.uid()) {
+                    held.metadata.finalizers = None;
+                }
+            }
             self.write()?;
             self.pods.retain(|p| p.uid() != doomed.uid());
         }
@@ -218,7 +225,8 @@ impl Simulation {
             self.pods.push(pod);
         }
         let active = decision.active.len() + decision.create.len() - decision.delete.len();
-        let counted = tracking::count(&view, &decision, active as i32, 0);
+        let acted = Acted { active, ready: 0, deleted: decision.delete.len(), outcome: Ok(()) };
+        let counted = tracking::count(&view, &decision, &acted);
         if self.job.status.as_ref() != Some(&counted.status) {
             self.write()?;
             self.job.status = Some(counted.status);

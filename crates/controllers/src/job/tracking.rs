@@ -13,6 +13,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::{
+    Acted,
     decide::{Decision, View, condition},
     facts,
     policy::{self, Verdict},
@@ -31,13 +32,14 @@ pub struct Counted {
     pub overflow: bool,
 }
 
-/// Writes down the pods that ended. `active` is how many work, `ready` how many of them are ready.
-pub fn count(view: &View, decision: &Decision, active: i32, ready: i32) -> Counted {
+/// Writes down the pods that ended.
+pub fn count(view: &View, decision: &Decision, acted: &Acted) -> Counted {
     let (spec, now) = (view.spec, view.now);
     let mut status = view.job.status.clone().unwrap_or_default();
-    let terminating = view.pods.iter().filter(|p| facts::is_terminating(p)).count();
-    status.active = Some(active).filter(|n| *n > 0);
-    status.ready = Some(ready);
+    // Those that were just deleted may need a while.
+    let terminating = view.pods.iter().filter(|p| facts::is_terminating(p)).count() + acted.deleted;
+    status.active = Some(acted.active as i32).filter(|n| *n > 0);
+    status.ready = Some(acted.ready as i32);
     status.terminating = Some(terminating as i32);
     suspension(&mut status, view, decision);
     strike_out(&mut status, &tracked(view.pods));
@@ -174,6 +176,6 @@ pub fn end(status: &mut JobStatus, fate: &JobCondition, now: jiff::Timestamp) ->
 }
 
 /// How many of these are ready.
-pub fn ready<'a>(all: impl IntoIterator<Item = &'a Arc<Pod>>) -> i32 {
-    all.into_iter().filter(|p| pods::is_ready(p)).count() as i32
+pub fn ready(all: &[Arc<Pod>]) -> usize {
+    all.iter().filter(|p| pods::is_ready(p)).count()
 }

@@ -150,3 +150,45 @@ async fn a_finished_job_goes_after_its_time_and_a_deleted_one_frees_its_pods() {
     world.delete::<Job>("work", DeleteParams::background()).await;
     world.until("no pods", |all: &[Pod]| all.is_empty()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_the_job_itself_ends_are_no_failures() {
+    let world = World::new().await;
+    world.create::<Job>(job(json!({"completions": 4, "parallelism": 3, "backoffLimit": 0}), "ready")).await;
+    let counts = |job: &Job| {
+        let status = job.status.clone().unwrap_or_default();
+        (status.active.unwrap_or(0), status.ready, status.failed, status.terminating)
+    };
+    world.until_one("work", "three at work", |j: &Job| counts(j) == (3, Some(3), None, Some(0))).await;
+    world.merge::<Job>("work", json!({"spec": {"parallelism": 1}})).await;
+    world.until_one("work", "one at work", |j: &Job| counts(j) == (1, Some(1), None, Some(0))).await;
+    world.merge::<Job>("work", json!({"spec": {"suspend": true}})).await;
+    let at_rest = world
+        .until_one("work", "none at work", |j: &Job| is(j, "Suspended") && counts(j) == (0, Some(0), None, Some(0)))
+        .await;
+    assert!(!is(&at_rest, "FailureTarget"), "{:?}", at_rest.status);
+    world.until("no pods", |all: &[Pod]| all.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_over_when_its_last_pod_is() {
+    let world = World::new().await;
+    let mut work = job(json!({"completions": 2, "parallelism": 2, "backoffLimit": 0}), "ready");
+    work["spec"]["template"]["metadata"]["finalizers"] = json!(["test/hold"]);
+    world.create::<Job>(work).await;
+    let pods = world.until("two pods", |all: &[Pod]| all.len() == 2).await;
+    // Nobody ends the other.
+    world.outcome(&pods[1].name_any(), "none").await;
+    world.outcome(&pods[0].name_any(), "exit:1").await;
+    let held = world
+        .until_one("work", "its fate", |j: &Job| {
+            is(j, "FailureTarget") && j.status.as_ref().is_some_and(|s| s.terminating == Some(1) && s.failed == Some(2))
+        })
+        .await;
+    assert!(!is(&held, "Failed"));
+    for pod in &pods {
+        world.merge::<Pod>(&pod.name_any(), json!({"metadata": {"finalizers": null}})).await;
+    }
+    let over = world.until_one("work", "its end", |j: &Job| is(j, "Failed")).await;
+    assert_eq!(over.status.unwrap().terminating, Some(0));
+}
