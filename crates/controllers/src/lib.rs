@@ -9,6 +9,7 @@ mod daemonset;
 mod deletion_rank;
 mod deployment;
 mod disruption;
+mod disruption_target;
 mod endpoints;
 mod error;
 mod event_expiry;
@@ -140,6 +141,7 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(job_ttl::run(shared.clone()));
     tasks.spawn(cronjob::run(shared.clone()));
     tasks.spawn(disruption::run(shared.clone()));
+    tasks.spawn(disruption_target::withdraw(shared.clone()));
     tasks.spawn(hpa::run(shared.clone(), config.autoscaler_period));
     tasks.spawn(endpoints::slices::run(shared.clone()));
     tasks.spawn(endpoints::legacy::run(shared.clone()));

@@ -23,7 +23,7 @@ use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Error, Shared,
+    Error, Shared, disruption_target,
     error::gone_is_fine,
     informer::{self, Change, Informer},
     pods,
@@ -39,6 +39,8 @@ struct Controller {
     grace: Duration,
     /// When each node's lease was last seen to change, by this process's clock: the node's own may be off.
     renewed: Mutex<HashMap<String, (String, Instant)>>,
+    /// Pods that may stay on their tainted node for a while, by node and UID, and when that was first seen.
+    waiting: Mutex<HashMap<String, HashMap<String, Timestamp>>>,
 }
 
 pub(crate) async fn run(shared: Shared, grace: Duration) {
@@ -49,8 +51,9 @@ pub(crate) async fn run(shared: Shared, grace: Duration) {
     shared.pods.synced().await;
     leases.synced().await;
     let recorder = Recorder::start(shared.client.clone(), "node-controller");
-    let (renewed, shared_too) = (Mutex::default(), shared.clone());
-    let controller = Arc::new(Controller { shared: shared_too, queue: queue.clone(), recorder, grace, renewed });
+    let (renewed, waiting, shared_too) = (Mutex::default(), Mutex::default(), shared.clone());
+    let controller =
+        Arc::new(Controller { shared: shared_too, queue: queue.clone(), recorder, grace, renewed, waiting });
     let on_node = queue.clone();
     shared.nodes.listen(move |change| on_node.add(Key::of(&**change.object())));
     let on_lease = controller.clone();
@@ -89,6 +92,7 @@ impl Controller {
     async fn reconcile(self: Arc<Self>, key: Key) -> Result<(), Error> {
         let Some(node) = self.shared.nodes.get(&key) else {
             self.renewed.lock().remove(&key.name);
+            self.waiting.lock().remove(&key.name);
             return Ok(());
         };
         let now = Instant::now();
@@ -165,28 +169,34 @@ impl Controller {
 
     async fn evict(&self, key: &Key, node: &Node) -> Result<(), Error> {
         let effects: Vec<&Taint> = taints::of(node).filter(|t| t.effect == "NoExecute").collect();
+        let waited = self.waiting.lock().remove(&key.name).unwrap_or_default();
         if effects.is_empty() {
             return Ok(());
         }
         let now = Timestamp::now();
+        let mut doomed = Vec::new();
         for pod in self.pods_of(&key.name).into_iter().filter(|p| p.metadata.deletion_timestamp.is_none()) {
-            match taints::leaves_at(&pod, &effects, now) {
+            let uid = pod.uid().unwrap_or_default();
+            let seen = waited.get(&uid).copied().unwrap_or(now);
+            match taints::leaves_at(&pod, &effects, seen, now) {
                 None => {}
                 Some(at) if at > now => {
                     let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
                     self.queue.add_after(key.clone(), wait + Duration::from_millis(100));
+                    self.waiting.lock().entry(key.name.clone()).or_default().insert(uid, seen);
                 }
-                Some(_) => {
-                    let note =
-                        format!("Marking for deletion Pod {}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
-                    self.recorder.normal(&*pod, "TaintManagerEviction", note);
-                    let api: Api<Pod> =
-                        Api::namespaced(self.shared.client.clone(), &pod.namespace().unwrap_or_default());
-                    let params =
-                        DeleteParams::default().preconditions(Preconditions { uid: pod.uid(), resource_version: None });
-                    gone_is_fine(api.delete(&pod.name_any(), &params).await)?;
-                }
+                Some(_) => doomed.push(pod),
             }
+        }
+        for pod in doomed {
+            let namespace = pod.namespace().unwrap_or_default();
+            let note = format!("Marking for deletion Pod {namespace}/{}", pod.name_any());
+            self.recorder.normal(&*pod, "TaintManagerEviction", note);
+            let words = ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint");
+            disruption_target::mark(&self.shared.client, &pod, None, Some(words)).await?;
+            let api: Api<Pod> = Api::namespaced(self.shared.client.clone(), &namespace);
+            let same = Preconditions { uid: pod.uid(), resource_version: None };
+            gone_is_fine(api.delete(&pod.name_any(), &DeleteParams::default().preconditions(same)).await)?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 
 use super::condition;
-use crate::node_selection::tolerates;
+use crate::{node_selection::tolerates, pods};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -60,8 +60,10 @@ pub fn wanted(node: &Node, now: Timestamp) -> Vec<Taint> {
     taints
 }
 
-/// When a pod must leave because of `NoExecute` taints: `None` if it tolerates them all for good.
-pub fn leaves_at(pod: &Pod, taints: &[&Taint], now: Timestamp) -> Option<Timestamp> {
+/// When a pod must leave because of `NoExecute` taints: `None` if it tolerates them all for good. What it tolerates for
+/// a time counts from when both pod and taint were there: by the taint's word, or since `seen`, if that is earlier
+/// or the taint does not tell.
+pub fn leaves_at(pod: &Pod, taints: &[&Taint], seen: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let none = Vec::new();
     let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_ref()).unwrap_or(&none);
     taints
@@ -73,10 +75,17 @@ pub fn leaves_at(pod: &Pod, taints: &[&Taint], now: Timestamp) -> Option<Timesta
             }
             // The shortest of those that end; without any that ends the pod stays.
             let seconds = matching.iter().filter_map(|t| t.toleration_seconds).min()?;
-            let since = taint.time_added.as_ref().map_or(now, |t| t.0);
+            let since = taint.time_added.as_ref().map_or(seen, |t| t.0.max(arrival(pod)).min(seen));
             since.checked_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(0))).ok()
         })
         .min()
+}
+
+/// When the pod came to its node.
+fn arrival(pod: &Pod) -> Timestamp {
+    let bound = pods::condition(pod, "PodScheduled").filter(|c| c.status == "True");
+    let bound = bound.and_then(|c| c.last_transition_time.as_ref());
+    bound.or(pod.metadata.creation_timestamp.as_ref()).map_or(Timestamp::MIN, |t| t.0)
 }
 
 #[cfg(test)]
@@ -121,15 +130,22 @@ mod tests {
             )
             .unwrap()
         };
-        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let at = |text: &str| -> Timestamp { format!("2026-01-01T{text}Z").parse().unwrap() };
+        let start = at("00:00:00");
         let taint =
             Taint { key: UNREACHABLE.into(), effect: "NoExecute".into(), value: None, time_added: Some(Time(start)) };
-        let at = |p: &Pod| leaves_at(p, &[&taint], start);
-        assert_eq!(at(&pod(json!([]))), Some(start));
-        assert_eq!(at(&pod(json!([{"operator": "Exists"}]))), None);
+        let leaves = |p: &Pod| leaves_at(p, &[&taint], start, start);
+        assert_eq!(leaves(&pod(json!([]))), Some(start));
+        assert_eq!(leaves(&pod(json!([{"operator": "Exists"}]))), None);
         let five_minutes =
             json!([{"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]);
-        assert_eq!(at(&pod(five_minutes)), Some("2026-01-01T00:05:00Z".parse().unwrap()));
-        assert_eq!(at(&pod(json!([{"key": "other", "operator": "Exists"}]))), Some(start));
+        let mut patient = pod(five_minutes);
+        assert_eq!(leaves(&patient), Some(at("00:05:00")));
+        assert_eq!(leaves(&pod(json!([{"key": "other", "operator": "Exists"}]))), Some(start));
+        // A taint by hand does not tell since when it is there, and a pod may come later than the taint.
+        let by_hand = Taint { time_added: None, ..taint.clone() };
+        assert_eq!(leaves_at(&patient, &[&by_hand], start, at("00:04:00")), Some(at("00:05:00")));
+        patient.metadata.creation_timestamp = Some(Time(at("00:02:00")));
+        assert_eq!(leaves_at(&patient, &[&taint], at("00:03:00"), at("00:03:00")), Some(at("00:07:00")));
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use tokio_util::task::AbortOnDropHandle;
@@ -107,6 +107,10 @@ async fn a_node_that_comes_back_is_trusted_again_and_has_lost_what_did_not_wait_
             added.0 -= SignedDuration::from_hours(1);
         }
     }
+    let past = Timestamp::now() - SignedDuration::from_hours(1);
+    let bound = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": past.to_string()});
+    let conditions = json!([bound, {"type": "Ready", "status": "False"}]);
+    world.merge_status::<Pod>("waits", json!({"conditions": conditions})).await;
     let aged = Patch::Merge(json!({"spec": {"taints": aged}}));
     nodes().patch("node-a", &PatchParams::default(), &aged).await.expect("taints can be changed");
     world.until("what waited five minutes to leave", |pods: &[Pod]| names(pods) == ["stays"]).await;
@@ -117,4 +121,53 @@ async fn a_node_that_comes_back_is_trusted_again_and_has_lost_what_did_not_wait_
     // Pods that come now find it as it was before the silence.
     pod(&world, "new", Some(0)).await;
     assert_eq!(names(&world.until("all pods", |pods: &[Pod]| pods.len() == 2).await), ["new", "stays"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taint_by_hand_evicts_at_once_or_when_its_time_is_over_and_says_why() {
+    let world = World::new().await;
+    let nodes = Api::<Node>::all(world.client.clone());
+    let tolerating = |tolerations: serde_json::Value| json!({"containers": [{"name": "c", "image": "i"}], "tolerations": tolerations});
+    let mine = json!({"key": "mine", "operator": "Exists", "effect": "NoExecute"});
+    let mut briefly = mine.clone();
+    briefly["tolerationSeconds"] = 1.into();
+    for (name, tolerations) in [("leaves", json!([])), ("stays", json!([mine])), ("waits", json!([briefly]))] {
+        let metadata = json!({"name": name, "finalizers": (name == "leaves").then_some(["test/hold"])});
+        world.create::<Pod>(json!({"metadata": metadata, "spec": tolerating(tolerations)})).await;
+        world.until_one(name, "a ready pod", |pod: &Pod| is_ready(pod) == Some(true)).await;
+        world.merge::<Pod>(name, json!({"metadata": {"annotations": {OUTCOME: "pending"}}})).await;
+    }
+    let host = world.get::<Pod>("stays").await.spec.unwrap().node_name.unwrap();
+    let taint = Patch::Merge(json!({"spec": {"taints": [{"key": "mine", "effect": "NoExecute"}]}}));
+    nodes.patch(&host, &PatchParams::default(), &taint).await.expect("a node can be tainted");
+    let going = world.until_one("leaves", "its end", |pod: &Pod| pod.metadata.deletion_timestamp.is_some()).await;
+    let said = going.status.unwrap().conditions.unwrap().into_iter().find(|c| c.type_ == "DisruptionTarget").unwrap();
+    assert_eq!((said.status.as_str(), said.reason.as_deref()), ("True", Some("DeletionByTaintManager")));
+    let going = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+    let all = world
+        .until("what tolerates it for a second to leave", |pods: &[Pod]| {
+            pods.iter().find(|p| p.name_any() == "waits").is_none_or(going)
+        })
+        .await;
+    assert!(all.iter().any(|p| p.name_any() == "stays" && !going(p)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_left_on_a_node_out_of_service_goes() {
+    let world = World::new().await;
+    let nodes = Api::<Node>::all(world.client.clone());
+    let dead = serde_json::from_value(json!({"metadata": {"name": "dead"}})).expect("a node");
+    nodes.create(&PostParams::default(), &dead).await.expect("a node is made");
+    let everything = json!([{"operator": "Exists"}]);
+    let spec = json!({"nodeName": "dead", "containers": [{"name": "c", "image": "i"}], "tolerations": everything});
+    let metadata = json!({"name": "left", "annotations": {OUTCOME: "none"}, "finalizers": ["test/hold"]});
+    world.create::<Pod>(json!({"metadata": metadata, "spec": spec})).await;
+    world.delete::<Pod>("left", DeleteParams::default()).await;
+    let taint = json!({"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"});
+    let taint = Patch::Merge(json!({"spec": {"taints": [taint]}}));
+    nodes.patch("dead", &PatchParams::default(), &taint).await.expect("a node can be tainted");
+    let phase = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.clone());
+    world.until_one("left", "its end", |pod: &Pod| phase(pod).as_deref() == Some("Failed")).await;
+    world.merge::<Pod>("left", json!({"metadata": {"finalizers": null}})).await;
+    world.until("no pods", |all: &[Pod]| all.is_empty()).await;
 }
