@@ -1,6 +1,9 @@
 //! Who owns whom, by UID.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use crate::queue::Key;
 
@@ -19,7 +22,7 @@ pub struct Owner {
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Index of its kind.
-    pub kind: usize,
+    pub kind: u32,
     pub key: Key,
     /// Its resourceVersion.
     pub version: String,
@@ -42,12 +45,26 @@ pub enum OwnerState {
     Gone,
     /// Never seen.
     Unknown,
+    /// Its UID is another's: of another kind, another name or another namespace.
+    Elsewhere,
+}
+
+/// What is kept of every object: its kind, and a hash of its namespace and name.
+#[derive(Clone, Copy)]
+struct Seen {
+    kind: u32,
+    place: u32,
+}
+
+fn place(namespace: &str, name: &str) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    (namespace, name).hash(&mut hasher);
+    hasher.finish() as u32
 }
 
 #[derive(Default)]
 pub struct Graph {
-    /// Every object seen, with its kind.
-    alive: HashMap<String, usize>,
+    alive: HashMap<String, Seen>,
     nodes: HashMap<String, Node>,
     dependents: HashMap<String, HashSet<String>>,
 }
@@ -55,7 +72,8 @@ pub struct Graph {
 impl Graph {
     /// Takes note of an object; returns the UIDs that are to be looked at because of it.
     pub fn insert(&mut self, uid: &str, node: Node) -> Vec<String> {
-        self.alive.insert(uid.to_owned(), node.kind);
+        let place = place(&node.key.namespace, &node.key.name);
+        self.alive.insert(uid.to_owned(), Seen { kind: node.kind, place });
         let mut affected = Vec::new();
         if let Some(before) = self.nodes.remove(uid) {
             for owner in &before.owners {
@@ -92,11 +110,11 @@ impl Graph {
     }
 
     /// The objects of a kind that a complete list no longer has.
-    pub fn missing_of(&self, kind: usize, listed: &[String]) -> Vec<String> {
+    pub fn missing_of(&self, kind: u32, listed: &[String]) -> Vec<String> {
         let listed: HashSet<&str> = listed.iter().map(String::as_str).collect();
         self.alive
             .iter()
-            .filter(|(uid, k)| **k == kind && !listed.contains(uid.as_str()))
+            .filter(|(uid, seen)| seen.kind == kind && !listed.contains(uid.as_str()))
             .map(|(uid, _)| uid.clone())
             .collect()
     }
@@ -109,12 +127,15 @@ impl Graph {
         self.nodes.get(uid).cloned()
     }
 
-    pub fn owner_state(&self, owner: &Owner) -> OwnerState {
+    /// What `owner` is to an object in `namespace`, if it is of the kind that `is_kind` knows by its index.
+    pub fn owner_state(&self, owner: &Owner, namespace: &str, is_kind: impl Fn(u32) -> bool) -> OwnerState {
+        let Some(seen) = self.alive.get(&owner.uid) else { return OwnerState::Unknown };
+        // Owners stand beside what they own, or in no namespace.
+        let is_here = [namespace, ""].iter().any(|namespace| place(namespace, &owner.name) == seen.place);
         match self.nodes.get(&owner.uid) {
+            _ if !is_here || !is_kind(seen.kind) => OwnerState::Elsewhere,
             Some(node) if node.foreground => OwnerState::WaitsForDependents,
-            Some(_) => OwnerState::Alive,
-            None if self.alive.contains_key(&owner.uid) => OwnerState::Alive,
-            None => OwnerState::Unknown,
+            _ => OwnerState::Alive,
         }
     }
 
@@ -145,7 +166,7 @@ mod tests {
             uid: uid.to_string(),
             api_version: "v1".into(),
             kind: "K".into(),
-            name: "o".into(),
+            name: "x".into(),
             blocks: true,
         };
         Node {
@@ -159,14 +180,31 @@ mod tests {
         }
     }
 
+    fn state(graph: &Graph, namespace: &str) -> OwnerState {
+        graph.owner_state(&node(&["owner"]).owners[0], namespace, |kind| kind == 0)
+    }
+
+    #[test]
+    fn an_owner_is_known_by_all_that_names_it() {
+        let mut graph = Graph::default();
+        graph.insert("owner", node(&[]));
+        assert_eq!((state(&graph, "n"), state(&graph, "m")), (OwnerState::Alive, OwnerState::Elsewhere));
+        graph.insert("owner", Node { kind: 1, ..node(&[]) });
+        assert_eq!(state(&graph, "n"), OwnerState::Elsewhere);
+        graph.insert("owner", Node { key: Key::new("", "x"), ..node(&[]) });
+        assert_eq!(state(&graph, "m"), OwnerState::Alive, "an owner in no namespace is everyone's");
+        graph.insert("owner", Node { key: Key::new("n", "y"), ..node(&[]) });
+        assert_eq!(state(&graph, "n"), OwnerState::Elsewhere);
+    }
+
     #[test]
     fn an_owners_end_concerns_its_dependents() {
         let mut graph = Graph::default();
         assert!(graph.insert("owner", node(&[])).is_empty());
         assert_eq!(graph.insert("child", node(&["owner"])), ["child"]);
-        assert_eq!(graph.owner_state(&node(&["owner"]).owners[0]), OwnerState::Alive);
+        assert_eq!(state(&graph, "n"), OwnerState::Alive);
         assert_eq!(graph.remove("owner"), ["child"]);
-        assert_eq!(graph.owner_state(&node(&["owner"]).owners[0]), OwnerState::Unknown);
+        assert_eq!(state(&graph, "n"), OwnerState::Unknown);
     }
 
     #[test]
@@ -174,7 +212,7 @@ mod tests {
         let mut graph = Graph::default();
         graph.insert("owner", Node { deleting: true, foreground: true, ..node(&[]) });
         graph.insert("child", node(&["owner"]));
-        assert_eq!(graph.owner_state(&node(&["owner"]).owners[0]), OwnerState::WaitsForDependents);
+        assert_eq!(state(&graph, "n"), OwnerState::WaitsForDependents);
         assert_eq!(graph.dependents("owner"), [("child".to_owned(), true)]);
         assert_eq!(graph.remove("child"), ["owner"]);
         assert!(graph.dependents("owner").is_empty());

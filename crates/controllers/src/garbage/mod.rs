@@ -8,6 +8,7 @@ mod graph;
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, DynamicObject, PartialObjectMeta, Patch, PatchParams, Preconditions, PropagationPolicy},
@@ -16,6 +17,7 @@ use kube::{
     runtime::watcher,
 };
 use parking_lot::{Mutex, RwLock};
+use recording::{Recorder, Severity};
 use serde_json::json;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -61,6 +63,7 @@ struct Collector {
     kinds: Vec<Kind>,
     graph: Mutex<Graph>,
     queue: Queue,
+    recorder: Recorder,
     /// How many kinds the graph knows completely.
     known: watch::Sender<usize>,
 }
@@ -76,9 +79,10 @@ pub(crate) async fn run(client: Client, comings: Comings) {
         }
     };
     let (graph, queue, known) = (Mutex::default(), Queue::default(), watch::Sender::new(0));
-    let collector = Arc::new(Collector { comings, client, kinds, graph, queue, known });
+    let recorder = Recorder::start(client.clone(), "garbage-collector-controller");
+    let collector = Arc::new(Collector { comings, client, kinds, graph, queue, recorder, known });
     let mut watches = JoinSet::new();
-    for index in 0..collector.kinds.len() {
+    for index in 0..collector.kinds.len() as u32 {
         watches.spawn(collector.clone().watch(index));
     }
     // Who seems to have no dependents may have some of a kind that is not listed yet: an owner that orphans them would
@@ -105,9 +109,18 @@ async fn discover(client: &Client) -> Result<Vec<Kind>, Error> {
     Ok(kinds)
 }
 
+/// The group of `group/version`; the core group has none.
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
 impl Collector {
-    async fn watch(self: Arc<Self>, kind: usize) {
-        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &self.kinds[kind].resource);
+    fn kind(&self, index: u32) -> &Kind {
+        &self.kinds[index as usize]
+    }
+
+    async fn watch(self: Arc<Self>, kind: u32) {
+        let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(self.client.clone(), &self.kind(kind).resource);
         let mut events = watching::watch(api, watcher::Config::default());
         let mut listed: Vec<String> = Vec::new();
         let mut known = false;
@@ -131,12 +144,12 @@ impl Collector {
                     self.gone(&object.uid().unwrap_or_default());
                     self.comings.tell(object.namespace());
                 }
-                Err(error) => tracing::debug!(%error, kind = self.kinds[kind].resource.kind, "watch interrupted"),
+                Err(error) => tracing::debug!(%error, kind = self.kind(kind).resource.kind, "watch interrupted"),
             }
         }
     }
 
-    fn seen(&self, kind: usize, object: &PartialObjectMeta<DynamicObject>) {
+    fn seen(&self, kind: u32, object: &PartialObjectMeta<DynamicObject>) {
         let uid = object.uid().unwrap_or_default();
         let deleting = object.metadata.deletion_timestamp.is_some();
         let has = |finalizer: &str| object.finalizers().iter().any(|f| f == finalizer);
@@ -164,7 +177,7 @@ impl Collector {
             (!graph.knows(&uid), graph.insert(&uid, node))
         };
         // A claim may grow.
-        if is_new || self.kinds[kind].resource.kind == "PersistentVolumeClaim" {
+        if is_new || self.kind(kind).resource.kind == "PersistentVolumeClaim" {
             self.comings.tell(object.namespace());
         }
         for uid in interesting {
@@ -192,15 +205,19 @@ impl Collector {
         }
         let (mut solid, mut dangling, mut waiting) = (0, Vec::new(), Vec::new());
         for owner in &node.owners {
-            let known = self.graph.lock().owner_state(owner);
+            let known = self.graph.lock().owner_state(owner, &node.key.namespace, |kind| self.is_of(owner, kind));
             let state = match known {
                 OwnerState::Unknown => self.ask(owner, &node).await?,
+                OwnerState::Elsewhere => {
+                    self.tell_misplaced(owner, &uid, &node);
+                    self.ask(owner, &node).await?
+                }
                 known => known,
             };
             match state {
                 OwnerState::Alive => solid += 1,
                 OwnerState::WaitsForDependents => waiting.push(owner.uid.clone()),
-                OwnerState::Gone | OwnerState::Unknown => dangling.push(owner.uid.clone()),
+                OwnerState::Gone | OwnerState::Unknown | OwnerState::Elsewhere => dangling.push(owner.uid.clone()),
             }
         }
         if solid > 0 {
@@ -222,10 +239,33 @@ impl Collector {
         self.delete(&uid, &node, PropagationPolicy::Foreground).await
     }
 
+    /// Whether the owner is said to be of this kind. Any version of it names the same objects.
+    fn is_of(&self, owner: &Owner, kind: u32) -> bool {
+        let resource = &self.kind(kind).resource;
+        resource.kind == owner.kind && resource.group == group_of(&owner.api_version)
+    }
+
+    fn tell_misplaced(&self, owner: &Owner, uid: &str, dependent: &Node) {
+        let resource = &self.kind(dependent.kind).resource;
+        let Key { namespace, name } = &dependent.key;
+        let about = ObjectReference {
+            api_version: Some(resource.api_version.clone()),
+            kind: Some(resource.kind.clone()),
+            namespace: (!namespace.is_empty()).then(|| namespace.clone()),
+            name: Some(name.clone()),
+            uid: Some(uid.to_owned()),
+            ..Default::default()
+        };
+        let Owner { api_version, kind, name, uid, .. } = owner;
+        let note = format!(
+            "ownerRef [{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}] does not exist in namespace {namespace:?}"
+        );
+        self.recorder.record(about, Severity::Warning, "OwnerRefInvalidNamespace", note);
+    }
+
     /// The owner is not in the graph: perhaps its kind is not watched, perhaps its watch lags. Ask.
     async fn ask(&self, owner: &Owner, dependent: &Node) -> Result<OwnerState, Error> {
-        // Any version of the kind names the same objects.
-        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        let group = group_of(&owner.api_version);
         let kind = self.kinds.iter().find(|k| k.resource.group == group && k.resource.kind == owner.kind);
         // Not to be judged here: a kind that this server does not serve, or one in namespaces that is said to own
         // something outside of them.
@@ -249,7 +289,7 @@ impl Collector {
         let as_judged = Preconditions { uid: Some(uid.to_owned()), resource_version: Some(node.version.clone()) };
         let params =
             DeleteParams { propagation_policy: Some(policy), preconditions: Some(as_judged), ..Default::default() };
-        let api = self.api(&self.kinds[node.kind], &node.key.namespace);
+        let api = self.api(self.kind(node.kind), &node.key.namespace);
         match api.delete(&node.key.name, &params).await.map_err(Error::from) {
             Err(error) if error.is_not_found() => Ok(()),
             // Changed meanwhile, or another object took the name, which the watch is going to tell.
@@ -312,7 +352,7 @@ impl Collector {
         node: &Node,
         edit: impl FnOnce(&mut PartialObjectMeta<DynamicObject>) -> serde_json::Value,
     ) -> Result<(), Error> {
-        let api = self.api(&self.kinds[node.kind], &node.key.namespace);
+        let api = self.api(self.kind(node.kind), &node.key.namespace);
         let mut live = match api.get_metadata(&node.key.name).await.map_err(Error::from) {
             Ok(live) => live,
             Err(error) if error.is_not_found() => return Ok(()),
