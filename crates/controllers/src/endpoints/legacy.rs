@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ObjectMeta, PostParams},
+    api::{DeleteParams, ObjectMeta, PartialObjectMeta, PostParams},
+    runtime::watcher,
 };
 
 use super::{Backend, BackendPort, TRIGGER_TIME, backends, listen, ports_of};
@@ -18,6 +20,8 @@ use crate::{
 /// Addresses in one object; more are cut off, as upstream, with an annotation.
 const MAX: usize = 1_000;
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
+const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+const MANAGER: &str = "endpoint-controller";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 pub(crate) async fn run(shared: Shared) {
@@ -25,7 +29,20 @@ pub(crate) async fn run(shared: Shared) {
     shared.services.synced().await;
     shared.pods.synced().await;
     listen(&shared, &queue);
-    queue.work("endpoints", 4, |key| reconcile(shared.clone(), key)).await;
+    // What was made here comes back if someone deletes it.
+    let ours: Api<PartialObjectMeta<Endpoints>> = Api::all(shared.client.clone());
+    let selected = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
+    let on_end = queue.clone();
+    let follow = async move {
+        let mut events = watching::watch(ours, selected);
+        while let Some(event) = events.next().await {
+            if let Ok(watcher::Event::Delete(gone)) = event {
+                on_end.add(Key::of(&gone));
+            }
+        }
+    };
+    let work = queue.work("endpoints", 4, |key| reconcile(shared.clone(), key));
+    futures::join!(follow, work);
 }
 
 async fn reconcile(shared: Shared, key: Key) -> Result<(), Error> {
@@ -46,7 +63,7 @@ async fn reconcile(shared: Shared, key: Key) -> Result<(), Error> {
         by_ports.into_iter().map(|(ports, backends)| subset(&ports, &backends)).collect();
     let subsets = (!subsets.is_empty()).then_some(subsets);
     let mut labels = service.labels().clone();
-    labels.insert("endpoints.kubernetes.io/managed-by".into(), "endpoint-controller".into());
+    labels.insert(MANAGED_BY.into(), MANAGER.into());
     if service.spec.as_ref().and_then(|s| s.cluster_ip.as_deref()) == Some("None") {
         labels.insert(HEADLESS.into(), String::new());
     }

@@ -57,6 +57,13 @@ async fn slices_and_endpoints_follow_the_pods_readiness_and_go_with_the_service(
     world
         .until_one("web", "the same in the older kind", |e: &Endpoints| (count(e, true), count(e, false)) == (2, 1))
         .await;
+    let before = world.get::<Endpoints>("web").await.uid();
+    world.delete::<Endpoints>("web", DeleteParams::default()).await;
+    world
+        .until("others in their place", |all: &[Endpoints]| {
+            all.iter().any(|e| e.name_any() == "web" && e.uid() != before && count(e, true) == 2)
+        })
+        .await;
     world.delete::<Service>("web", DeleteParams::default()).await;
     world.until("no slices", |all: &[EndpointSlice]| all.iter().all(|s| !s.name_any().starts_with("web"))).await;
     world.until("no endpoints", |all: &[Endpoints]| all.iter().all(|e| e.name_any() != "web")).await;
