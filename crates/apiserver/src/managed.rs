@@ -48,20 +48,28 @@ pub(crate) fn updated(call: &Call<'_>, new: &mut Value, old: &Value, how: &Modif
     }
 }
 
+/// The body of an apply, which is YAML, of which JSON is a part.
+pub(crate) fn applied_document(call: &Call<'_>) -> Outcome<Value> {
+    serde_json::from_slice(&call.body).or_else(|_| decode::yaml(&call.body))
+}
+
+/// An apply names the kind of what it is applied to.
+pub(crate) fn check_kind(tree: &Value, api_version: &str, kind: &str) -> Outcome<()> {
+    let version = tree["apiVersion"].as_str().unwrap_or("");
+    if version == api_version && tree["kind"] == kind {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!(
+        "error decoding patch: couldn't get version/kind; got {version:?}, {}: expected {api_version:?}, {kind:?}",
+        tree["kind"]
+    )))
+}
+
 /// The configuration in the body of an apply, checked for kind, name and namespace.
 pub(crate) fn applied_object(call: &Call<'_>, options: &WriteOptions) -> Outcome<Value> {
-    let tree = match serde_json::from_slice(&call.body) {
-        Ok(tree) => tree,
-        Err(_) => decode::yaml(&call.body)?,
-    };
     let resource = call.resource;
-    let version = tree["apiVersion"].as_str().unwrap_or("");
-    if version != resource.api_version || tree["kind"] != resource.kind {
-        return Err(Status::bad_request(format!(
-            "error decoding patch: couldn't get version/kind; got {version:?}, {}: expected {:?}, {:?}",
-            tree["kind"], resource.api_version, resource.kind
-        )));
-    }
+    let tree = applied_document(call)?;
+    check_kind(&tree, resource.api_version, resource.kind)?;
     let decoded = strict::decode_applied(resource, tree)?;
     let mut tree = match options.field_validation {
         FieldValidation::Strict => decoded.strictly(resource)?,

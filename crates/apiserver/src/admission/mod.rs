@@ -10,7 +10,7 @@ mod node_taint;
 mod pod_security;
 mod priority;
 mod runtime_class;
-mod service_account;
+pub(crate) mod service_account;
 mod sidecar;
 mod toleration;
 mod volume_claim_resize;

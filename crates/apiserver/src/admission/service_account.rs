@@ -1,22 +1,49 @@
 //! A pod runs under a service account, whose token is mounted into its containers.
 
+use std::time::Duration;
+
 use api::status::Status;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::Attributes;
-use crate::{failure::Outcome, verbs::create::random_suffix};
+use crate::{call::Call, failure::Outcome, verbs::create::random_suffix};
 
+const DEFAULT: &str = "default";
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME: &str = "kube-api-access-";
 /// Upstream's life of a pod's token in seconds: an hour, and 7 s that tell such tokens from others.
 const TOKEN_SECONDS: i64 = 3607;
+
+/// How long a pod waits for the account that each namespace gets after it was made, and how often it looks
+/// (upstream tries ten times).
+const PATIENCE: Duration = Duration::from_millis(1500);
+const LOOK: Duration = Duration::from_millis(25);
+
+/// Waits for the account `default` of a namespace that was made a moment ago.
+pub(crate) async fn settle(call: &Call<'_>, pod: &Value) {
+    if !matches!(pod["spec"]["serviceAccountName"].as_str(), None | Some("" | DEFAULT)) {
+        return;
+    }
+    let cache = &call.server.cache;
+    let namespace = &call.path.namespace;
+    let goes_on = || {
+        let of = cache.kind("namespaces").named("", namespace);
+        of.is_some_and(|of| of.parse()["metadata"]["deletionTimestamp"].is_null())
+    };
+    let until = Instant::now() + PATIENCE;
+    while cache.kind("serviceaccounts").named(namespace, DEFAULT).is_none() && Instant::now() < until && goes_on() {
+        tokio::time::sleep(LOOK).await;
+        cache.fresh().await;
+    }
+}
 
 pub(super) fn give(request: &Attributes<'_>, pod: &mut Value) -> Outcome<()> {
     if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string() {
         return Ok(());
     }
     if pod["spec"]["serviceAccountName"].as_str().unwrap_or("").is_empty() {
-        pod["spec"]["serviceAccountName"] = "default".into();
+        pod["spec"]["serviceAccountName"] = DEFAULT.into();
     }
     let name = pod["spec"]["serviceAccountName"].as_str().unwrap_or("").to_owned();
     // The deprecated alias is kept in step, as upstream's conversion does.

@@ -31,6 +31,12 @@ pub(super) async fn plan(call: &Call<'_>, new: Option<&mut Value>, old: Option<&
         carry_over(new, old);
     }
     let refuse = |cause: Cause| Status::invalid("", "Service", &name, vec![cause]);
+    if needs_ip(new) {
+        let faults = settle_families(new, old);
+        if !faults.is_empty() {
+            return Err(Status::invalid("", "Service", &name, faults));
+        }
+    }
     let wanted = ips_of(new);
     if needs_ip(new) && wanted.is_empty() && !is_headless(new) {
         let ip = draw_ip(call.server).await?;
@@ -48,9 +54,6 @@ pub(super) async fn plan(call: &Call<'_>, new: Option<&mut Value>, old: Option<&
             check_range(call.server, ip).map_err(|why| refuse(invalid(&why)))?;
             plan.takes.push(Take { key: ip_key(ip), refusal: Some(invalid("provided IP is already allocated")) });
         }
-    }
-    if needs_ip(new) {
-        set_families(new);
     }
     let has_ips = ips_of(new);
     plan.gives.extend(had_ips.iter().filter(|ip| !has_ips.contains(ip)).map(|ip| ip_key(ip)));
@@ -195,16 +198,53 @@ fn set_ips(service: &mut Value) {
     }
 }
 
-/// IPv4 alone; a headless Service without a selector may point anywhere, so it gets both families.
-fn set_families(service: &mut Value) {
-    let selectorless = service["spec"]["selector"].as_object().is_none_or(serde_json::Map::is_empty);
-    let both = is_headless(service) && selectorless;
-    if service["spec"]["ipFamilyPolicy"].is_null() {
-        service["spec"]["ipFamilyPolicy"] = if both { "RequireDualStack" } else { "SingleStack" }.into();
+/// IPv4 is all there is; a headless Service without a selector may point anywhere, so it gets both families
+/// (upstream's `initIPFamilyFields`).
+fn settle_families(service: &mut Value, old: Option<&Value>) -> Vec<Cause> {
+    let spec = &mut service["spec"];
+    let unset = spec["ipFamilies"].as_array().is_none_or(Vec::is_empty);
+    let selectorless = spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
+    if spec["clusterIP"] == "None" && selectorless {
+        if spec["ipFamilyPolicy"].is_null() {
+            spec["ipFamilyPolicy"] = "RequireDualStack".into();
+        }
+        if unset {
+            let single = spec["ipFamilyPolicy"] == "SingleStack";
+            spec["ipFamilies"] = if single { json!(["IPv4"]) } else { json!(["IPv4", "IPv6"]) };
+        }
+        return Vec::new();
     }
-    if service["spec"]["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
-        service["spec"]["ipFamilies"] = if both { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
+    if spec["ipFamilyPolicy"].is_null() {
+        spec["ipFamilyPolicy"] = "SingleStack".into();
     }
+    if unset {
+        spec["ipFamilies"] = json!(["IPv4"]);
+    }
+    if old.is_some_and(|old| ["ipFamilies", "ipFamilyPolicy"].iter().all(|field| old["spec"][field] == spec[field])) {
+        return Vec::new();
+    }
+    let mut faults = Vec::new();
+    let asked = spec["clusterIPs"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for (index, address) in asked.iter().enumerate() {
+        if address.as_str().is_some_and(|address| address.contains(':')) {
+            let field = format!("spec.clusterIPs[{index}]");
+            faults.push(Cause::invalid(field, &spec["clusterIPs"], "IPv6 is not configured on this cluster"));
+        }
+    }
+    if !faults.is_empty() {
+        return faults;
+    }
+    if spec["ipFamilyPolicy"] == "RequireDualStack" {
+        let why = "this cluster is not configured for dual-stack services";
+        faults.push(Cause::invalid("spec.ipFamilyPolicy", "RequireDualStack", why));
+    }
+    for (index, family) in spec["ipFamilies"].as_array().into_iter().flatten().enumerate() {
+        if family != "IPv4" {
+            let field = format!("spec.ipFamilies[{index}]");
+            faults.push(Cause::invalid(field, family, "not configured on this cluster"));
+        }
+    }
+    faults
 }
 
 fn check_range(server: &ApiServer, ip: &str) -> Result<(), String> {

@@ -11,7 +11,7 @@ use crate::{
     call::{Call, Reply},
     decode,
     failure::Outcome,
-    managed,
+    managed, negotiate,
     query::{WriteOptions, options_kind},
     verbs::{
         modify::{Modify, Part, modify},
@@ -19,6 +19,9 @@ use crate::{
     },
     version,
 };
+
+const API_VERSION: &str = "autoscaling/v1";
+const KIND: &str = "Scale";
 
 pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     if verb == "get" {
@@ -30,6 +33,9 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
         });
     }
     let options = WriteOptions::parse(&call.query, call.user_agent(), options_kind(verb))?;
+    if verb == "patch" && negotiate::media_type(call.headers) == patch::APPLY {
+        return apply(call, &options).await;
+    }
     let given = if verb == "update" { Some(decode::document(call, "io.k8s.api.autoscaling.v1.Scale")?) } else { None };
     let retries =
         given.as_ref().is_none_or(|scale| scale["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty());
@@ -42,11 +48,7 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
             None => patch::patch_tree(call, &mut scale)?,
         }
         call.check_name(&scale)?;
-        let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-        if replicas < 0 {
-            let fault = Cause::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
-            return Err(Status::invalid("autoscaling", "Scale", &call.path.name, vec![fault]));
-        }
+        let replicas = replicas_of(call, &scale)?;
         let mut new = old.clone();
         put(&mut new, call.resource.replicas_at, replicas);
         for field in ["resourceVersion", "uid"] {
@@ -57,14 +59,50 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
         Ok(new)
     })
     .await?;
+    Ok(shown(call, reply))
+}
+
+/// Server-side apply of the number alone: who applies it owns that field of the object, by way of `scale`.
+async fn apply(call: &Call<'_>, options: &WriteOptions) -> Outcome<Reply> {
+    patch::needs_manager(call)?;
+    let scale = managed::applied_document(call)?;
+    managed::check_kind(&scale, API_VERSION, KIND)?;
+    call.check_name(&scale)?;
+    let mut part = json!({
+        "apiVersion": call.resource.api_version, "kind": call.resource.kind, "metadata": {"name": call.path.name},
+    });
+    if call.resource.namespaced {
+        part["metadata"]["namespace"] = call.path.namespace.as_str().into();
+    }
+    if !scale["metadata"]["resourceVersion"].is_null() {
+        part["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
+    }
+    if !scale["spec"]["replicas"].is_null() {
+        put(&mut part, call.resource.replicas_at, replicas_of(call, &scale)?);
+    }
+    let reply = patch::apply_part(call, Part::Main, options, &part).await?;
+    Ok(shown(call, reply))
+}
+
+fn replicas_of(call: &Call<'_>, scale: &Value) -> Outcome<i64> {
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+    if replicas >= 0 {
+        return Ok(replicas);
+    }
+    let fault = Cause::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
+    Err(Status::invalid("autoscaling", KIND, &call.path.name, vec![fault]))
+}
+
+/// The Scale of the object that was written.
+fn shown(call: &Call<'_>, reply: Reply) -> Reply {
     let tree = match reply {
         Reply::Stored { bytes, .. } => {
             serde_json::from_slice(&version::served_bytes(call.resource, &bytes)).unwrap_or_default()
         }
         Reply::Tree { tree, .. } => tree,
-        other => return Ok(other),
+        other => return other,
     };
-    Ok(Reply::Tree { code: 200, tree: scale_of(call.resource, &tree) })
+    Reply::Tree { code: 200, tree: scale_of(call.resource, &tree) }
 }
 
 /// Writes a number where a pointer leads, through objects that need not be there.
@@ -76,7 +114,7 @@ fn put(object: &mut Value, pointer: &str, number: i64) {
 fn scale_of(resource: &Resource, object: &Value) -> Value {
     let metadata = &object["metadata"];
     let mut out = json!({
-        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {},
+        "kind": KIND, "apiVersion": API_VERSION, "metadata": {},
         "spec": {}, "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
     });
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use store::{Change, Compare, Txn};
 
 use crate::{
-    admission::{self, Attributes, Operation},
+    admission::{self, Attributes, Operation, service_account},
     allocate,
     call::{Call, Reply},
     decode, encode,
@@ -79,7 +79,11 @@ async fn attempt(
         // What it depends on may have been made a moment ago.
         call.server.cache.fresh().await;
     }
+    if resource.plural == "pods" && known {
+        service_account::settle(call, &tree).await;
+    }
     (strategy.default)(&mut tree);
+    let asked = tree["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse::<u64>().ok());
     let uid = uuid::Uuid::new_v4().to_string();
     metadata::prepare_create(&mut tree, &uid, &rfc3339(now));
     (strategy.prepare_create)(&mut tree);
@@ -101,6 +105,9 @@ async fn attempt(
     faults.extend((strategy.validate)(&tree));
     if !faults.is_empty() {
         return Err(Status::invalid(resource.group, resource.kind, name, faults));
+    }
+    if asked.is_some_and(|version| version != 0) {
+        return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
     }
     let key = call.kind.key(&call.path.namespace, name);
     for _ in 0..ALLOCATION_ATTEMPTS {

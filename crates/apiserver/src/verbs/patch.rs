@@ -20,12 +20,10 @@ use crate::{
     },
 };
 
-const ACCEPTED: [&str; 4] = [
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
-];
+/// The media type of server-side apply.
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
+const ACCEPTED: [&str; 4] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", APPLY];
 
 enum Document {
     Json(Value),
@@ -38,7 +36,7 @@ enum Document {
 pub(crate) async fn patch(call: &Call<'_>, part: Part) -> Outcome<Reply> {
     let options = WriteOptions::parse(&call.query, call.user_agent(), "PatchOptions")?;
     let media_type = negotiate::media_type(call.headers);
-    if media_type == "application/apply-patch+yaml" {
+    if media_type == APPLY {
         return apply(call, part, &options).await;
     }
     if options.force.is_some() {
@@ -178,21 +176,32 @@ fn unprocessable(call: &Call<'_>, text: &str) -> Status {
 
 /// Server-side apply: creates what does not exist.
 async fn apply(call: &Call<'_>, part: Part, options: &WriteOptions) -> Outcome<Reply> {
-    if call.query.text("fieldManager").is_empty() {
-        let fault = Cause::required("fieldManager", "is required for apply patch");
-        return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![fault]));
-    }
+    needs_manager(call)?;
     let applied = managed::applied_object(call, options)?;
+    apply_part(call, part, options, &applied).await
+}
+
+/// Who applies must say who it is.
+pub(crate) fn needs_manager(call: &Call<'_>) -> Outcome<()> {
+    if !call.query.text("fieldManager").is_empty() {
+        return Ok(());
+    }
+    let fault = Cause::required("fieldManager", "is required for apply patch");
+    Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![fault]))
+}
+
+/// The same for a document that is decoded already; through a subresource nothing is created.
+pub(crate) async fn apply_part(call: &Call<'_>, part: Part, options: &WriteOptions, applied: &Value) -> Outcome<Reply> {
     call.server.cache.fresh().await;
     let how = Modify { part, options, author: managed::Author::Apply, retries: true, unconditional: true };
     for _ in 0..3 {
         if call.kind.get(&call.key()).is_some() {
-            match modify(call, &how, |old| managed::apply(call, Some(old), &applied, options)).await {
+            match modify(call, &how, |old| managed::apply(call, Some(old), applied, options)).await {
                 Err(status) if status.reason == "NotFound" => {}
                 other => return other,
             }
         }
-        if part != Part::Main {
+        if !call.path.subresource.is_empty() {
             return Err(call.not_found());
         }
         if applied["metadata"]["uid"].is_string() {
@@ -202,7 +211,7 @@ async fn apply(call: &Call<'_>, part: Part, options: &WriteOptions) -> Outcome<R
             );
             return Err(Status::conflict_because(call.resource.group, call.resource.plural, &call.path.name, &why));
         }
-        let new = managed::apply(call, None, &applied, options)?;
+        let new = managed::apply(call, None, applied, options)?;
         match create::create_tree(call, new, options, managed::Author::Apply).await {
             Err(status) if status.reason == "AlreadyExists" => call.server.cache.fresh().await,
             other => return other,

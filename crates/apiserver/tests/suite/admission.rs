@@ -18,8 +18,10 @@ async fn a_pod_gets_its_account_its_token_its_tolerations_and_its_priority() {
         "pods \"p\" is forbidden: error looking up service account default/default: serviceaccount \"default\" not found"
     );
     let account = json!({"metadata": {"name": "default"}, "imagePullSecrets": [{"name": "pull"}]});
-    api.made("/api/v1/namespaces/default/serviceaccounts", &account).await;
-    let made = api.made(PODS, &pod()).await;
+    // A namespace's account comes a moment after the namespace: the pod waits for it.
+    let pod = pod();
+    let account = api.made("/api/v1/namespaces/default/serviceaccounts", &account);
+    let (made, _) = futures::join!(api.made(PODS, &pod), account);
     let spec = &made["spec"];
     assert_eq!((&spec["serviceAccountName"], &spec["priority"]), (&json!("default"), &json!(0)));
     assert_eq!(spec["imagePullSecrets"], json!([{"name": "pull"}]));

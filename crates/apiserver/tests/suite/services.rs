@@ -147,3 +147,35 @@ async fn where_addresses_come_from_is_told() {
     let condition = &cidr["status"]["conditions"][0];
     assert_eq!((&condition["type"], &condition["status"]), (&json!("Ready"), &json!("True")));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_family_that_the_cluster_lacks_is_refused() {
+    let api = Api::new().await;
+    for (spec, fault) in [
+        (
+            json!({"ipFamilies": ["IPv6"]}),
+            "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
+        ),
+        (
+            json!({"ipFamilyPolicy": "RequireDualStack"}),
+            "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services",
+        ),
+        (
+            json!({"clusterIP": "fd00::1"}),
+            "spec.clusterIPs[0]: Invalid value: [\"fd00::1\"]: IPv6 is not configured on this cluster",
+        ),
+    ] {
+        let (code, status) = api.post(SERVICES, &service("s", spec)).await;
+        assert_eq!((code, &status["message"]), (422, &json!(format!("Service \"s\" is invalid: {fault}"))));
+    }
+    let preferred = api.made(SERVICES, &service("p", json!({"ipFamilyPolicy": "PreferDualStack"}))).await;
+    assert_eq!(preferred["spec"]["ipFamilies"], json!(["IPv4"]));
+    // Without a selector it may point anywhere.
+    let anywhere = api.made(SERVICES, &service("h", json!({"clusterIP": "None"}))).await;
+    assert_eq!(
+        (&anywhere["spec"]["ipFamilyPolicy"], &anywhere["spec"]["ipFamilies"]),
+        (&json!("RequireDualStack"), &json!(["IPv4", "IPv6"]))
+    );
+    let (code, same) = api.put(&format!("{SERVICES}/h"), &anywhere).await;
+    assert_eq!((code, &same["spec"]), (200, &anywhere["spec"]));
+}

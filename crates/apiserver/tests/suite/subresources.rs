@@ -103,6 +103,55 @@ async fn a_scale_shows_and_changes_the_replicas() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_applied_scale_owns_the_replicas_and_respects_who_else_does() {
+    let api = Api::new().await;
+    let spec = json!({
+        "replicas": 2, "selector": {"matchLabels": {"a": "b"}},
+        "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+    });
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": spec});
+    let made = format!("{DEPLOYMENTS}/d?fieldManager=author");
+    assert_eq!(api.patch("apply", &made, &deployment).await.0, 201);
+    let scale = |replicas: i64| json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": replicas}});
+    let path = format!("{DEPLOYMENTS}/d/scale?fieldManager=scaler");
+    let (code, refused) = api.patch("apply", &path, &scale(5)).await;
+    assert_eq!(
+        (code, &refused["message"]),
+        (409, &json!("Apply failed with 1 conflict: conflict with \"author\": .spec.replicas"))
+    );
+    let (code, forced) = api.patch("apply", &format!("{path}&force=true"), &scale(5)).await;
+    assert_eq!((code, &forced["kind"], &forced["spec"]["replicas"]), (200, &json!("Scale"), &json!(5)), "{forced}");
+    let (_, now) = api.get(&format!("{DEPLOYMENTS}/d")).await;
+    let owners: Vec<_> = now["metadata"]["managedFields"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|entry| entry["fieldsV1"]["f:spec"].get("f:replicas").is_some())
+        .map(|entry| (&entry["manager"], &entry["operation"], &entry["subresource"]))
+        .collect();
+    assert_eq!(owners, [(&json!("scaler"), &json!("Apply"), &json!("scale"))]);
+    assert_eq!(now["spec"]["template"]["spec"]["containers"][0]["image"], "i");
+    assert_eq!(api.patch("apply", &path, &scale(-1)).await.0, 422);
+    assert_eq!(api.patch("apply", &format!("{DEPLOYMENTS}/d/scale"), &scale(1)).await.0, 422, "no manager");
+    assert_eq!(api.patch("apply", &path, &deployment).await.0, 400, "not a Scale");
+    let missing = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "e"}});
+    assert_eq!(api.patch("apply", &format!("{DEPLOYMENTS}/e/scale?fieldManager=s"), &missing).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_created_has_no_version_yet() {
+    let api = Api::new().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let map = |version: &str| json!({"metadata": {"name": "m", "resourceVersion": version}});
+    let (code, refused) = api.post(maps, &map("7")).await;
+    assert_eq!(
+        (code, &refused["message"]),
+        (500, &json!("resourceVersion should not be set on objects to be created"))
+    );
+    assert_eq!(api.post(maps, &map("0")).await.0, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_eviction_asks_the_budget() {
     let api = with_pod().await;
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});

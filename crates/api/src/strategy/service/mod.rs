@@ -204,6 +204,10 @@ fn normalize_addresses(object: &mut Value, old: Option<&Value>) {
             }
         }
     }
+    if text(spec, "clusterIP") == "None" && is_empty(spec, "selector") {
+        // It may point anywhere: the API server gives it all families.
+        return;
+    }
     fill_text(spec, "ipFamilyPolicy", "SingleStack");
     if is_empty(spec, "ipFamilies") {
         let family = if text(spec, "clusterIP").contains(':') { "IPv6" } else { "IPv4" };

@@ -366,12 +366,24 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     faults.into_causes()
 }
 
-/// The template may change where it places pods, as long as the Job is suspended and never ran.
+/// While the Job is suspended and has no pods the template may change what its containers ask for, and as long as it
+/// never ran also where it places pods.
 fn template_update(faults: &mut Faults, path: &Path<'_>, old: &Value, new_spec: &Value, old_spec: &Value) {
     let none = json!({});
     let (new_pods, old_pods) = (get(new_spec, "template").unwrap_or(&none), get(old_spec, "template").unwrap_or(&none));
     let mut munged = new_pods.clone();
-    let never_ran = flag(old_spec, "suspend") && at(old, &["status", "startTime"]).is_none();
+    let suspended = flag(old_spec, "suspend");
+    let never_ran = suspended && at(old, &["status", "startTime"]).is_none();
+    if suspended && (never_ran || is_at_rest(old)) {
+        let pod = ensure_object(&mut munged, "spec");
+        let before = get(old_pods, "spec").unwrap_or(&none);
+        for field in ["containers", "initContainers"] {
+            // Other containers than before are refused below.
+            for (container, before) in items_mut(pod, field).zip(list(before, field)) {
+                copy(container, before, "resources");
+            }
+        }
+    }
     if never_ran {
         let pod = ensure_object(&mut munged, "spec");
         let before = get(old_pods, "spec").unwrap_or(&none);
@@ -387,6 +399,14 @@ fn template_update(faults: &mut Faults, path: &Path<'_>, old: &Value, new_spec: 
     if !same(&munged, old_pods) {
         faults.invalid(path, new_pods, IMMUTABLE);
     }
+}
+
+/// Whether the controller has seen the suspension through.
+fn is_at_rest(job: &Value) -> bool {
+    let none = Value::Null;
+    let status = get(job, "status").unwrap_or(&none);
+    let told = |condition: &&Value| text(condition, "type") == "Suspended" && text(condition, "status") == "True";
+    list(status, "conditions").iter().any(|condition| told(&condition)) && int(status, "active").unwrap_or(0) == 0
 }
 
 fn validate_status_update(new: &Value, _: &Value) -> Vec<Cause> {

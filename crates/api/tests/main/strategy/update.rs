@@ -298,3 +298,36 @@ fn a_resize_keeps_the_containers_and_may_change_those_that_come_first() {
         ["spec.initContainers: Forbidden: initContainers may not be added or removed on resize"]
     );
 }
+
+#[test]
+fn a_suspended_job_may_ask_for_other_resources_once_it_is_at_rest() {
+    let mut job = manifest("job");
+    job["spec"]["suspend"] = json!(true);
+    let (fresh, _) = create(job);
+    let faults = |old: &Value, changes: &[(&str, &str)]| {
+        let mut new = old.clone();
+        super::change(&mut new, changes);
+        update(new, old).1.into_iter().map(|cause| cause.field).collect::<Vec<_>>()
+    };
+    let resources = ("/spec/template/spec/containers/0/resources", r#"{"requests":{"cpu":"2"}}"#);
+    let image = ("/spec/template/spec/containers/0/image", r#""other""#);
+    let placing = ("/spec/template/spec/nodeSelector", r#"{"a":"b"}"#);
+    let none: [&str; 0] = [];
+    assert_eq!(faults(&fresh, &[resources, placing]), none);
+    assert_eq!(faults(&fresh, &[resources, image]), ["spec.template"]);
+    let with = |status: Value, suspend: bool| {
+        let mut job = fresh.clone();
+        job["status"] = status;
+        job["spec"]["suspend"] = suspend.into();
+        job
+    };
+    let started = "2026-01-01T00:00:00Z";
+    let conditions = json!([{"type": "Suspended", "status": "True"}]);
+    let at_rest = with(json!({"startTime": started, "conditions": conditions}), true);
+    assert_eq!(faults(&at_rest, &[resources]), none);
+    assert_eq!(faults(&at_rest, &[placing]), ["spec.template"]);
+    let ending = with(json!({"startTime": started, "active": 1, "conditions": conditions}), true);
+    assert_eq!(faults(&ending, &[resources]), ["spec.template"]);
+    assert_eq!(faults(&with(json!({"startTime": started}), true), &[resources]), ["spec.template"]);
+    assert_eq!(faults(&with(json!({"startTime": started}), false), &[resources]), ["spec.template"]);
+}
