@@ -399,12 +399,15 @@ mod tests {
             }
         });
         let kinds = vec![Kind { resource: ApiResource::erase::<ReplicaSet>(&()), namespaced: true }];
+        let client = Client::new(server, "default");
+        let recorder = Recorder::start(client.clone(), "garbage-collector-controller");
         let collector = Collector {
             comings: Comings::default(),
-            client: Client::new(server, "default"),
+            client,
             kinds,
             graph: Mutex::default(),
             queue: Queue::default(),
+            recorder,
             known: watch::Sender::new(0),
         };
         let node = Node {

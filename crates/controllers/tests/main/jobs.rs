@@ -189,6 +189,7 @@ async fn a_job_is_over_when_its_last_pod_is() {
     for pod in &pods {
         world.merge::<Pod>(&pod.name_any(), json!({"metadata": {"finalizers": null}})).await;
     }
+    world.delete::<Pod>(&pods[1].name_any(), DeleteParams::default().grace_period(0)).await;
     let over = world.until_one("work", "its end", |j: &Job| is(j, "Failed")).await;
     assert_eq!(over.status.unwrap().terminating, Some(0));
 }
