@@ -15,3 +15,4 @@ mod resize;
 mod restart_together;
 mod static_pods;
 mod streaming;
+mod termination;

@@ -1,4 +1,4 @@
-//! Ending one container: preStop hook, its stop signal, the grace period, SIGKILL.
+//! Ending one container: preStop hook, its turn, its stop signal, the grace period, SIGKILL.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,8 @@ use crate::{
 /// After the preStop hook a container has at least this long to end by itself.
 const MINIMUM: Duration = Duration::from_secs(2);
 
-/// Sees to the end of a container; the one who waits for it hears of the end itself. `deadline` may move nearer.
+/// Sees to the end of a container; the one who waits for it hears of the end itself. `deadline` may move nearer; the stop
+/// signal waits until it is the container's `turn`, or until the deadline.
 pub async fn stop(
     context: Arc<Context>,
     pod: Arc<Pod>,
@@ -22,6 +23,7 @@ pub async fn stop(
     place: Place,
     signal: i32,
     mut deadline: watch::Receiver<Instant>,
+    mut turn: watch::Receiver<bool>,
 ) {
     let immediate = *deadline.borrow() <= Instant::now();
     if !immediate {
@@ -36,6 +38,13 @@ pub async fn stop(
                     tracing::debug!(container = container.name, "the preStop hook did not end within the grace period");
                 }
             }
+        }
+        let wait = context.runtime.wait(&place.sandbox, &place.container);
+        tokio::select! {
+            _ = wait => return,
+            // Who decides of the turn may be gone with the agent, which ends no pod by going.
+            its = turn.wait_for(|its| *its) => if its.is_err() { return },
+            () = passed(&mut deadline) => {}
         }
         let least = Instant::now() + MINIMUM;
         if let Err(error) = context.runtime.signal(&place.sandbox, &place.container, signal).await {

@@ -12,6 +12,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Actor, Eviction, Message, Need,
+    slot::Stopping,
     steps::{after, seconds},
 };
 use crate::{
@@ -167,18 +168,14 @@ impl Actor {
         });
     }
 
-    /// Containers first, all at once; then sidecars, the last one first.
+    /// All begin to end at once, with their preStop hooks and one grace period for the whole pod. Stop signals go to
+    /// containers first; then to sidecars, the last one first.
     fn stop_in_order(&mut self, running: &[usize]) {
-        let grace = self.grace();
-        let others: Vec<usize> = running.iter().copied().filter(|i| self.role(*i) != Role::Sidecar).collect();
-        if others.is_empty() {
-            if let Some(last) = running.last() {
-                self.stop(*last, grace, "");
-            }
-        } else {
-            for slot in others {
-                self.stop(slot, grace, "");
-            }
+        let deadline = Instant::now() + self.grace();
+        let only_sidecars = running.iter().all(|i| self.role(*i) == Role::Sidecar);
+        for slot in running {
+            let turn = self.role(*slot) != Role::Sidecar || only_sidecars && Some(slot) == running.last();
+            self.stop_by(*slot, deadline, turn, "");
         }
     }
 
@@ -196,9 +193,14 @@ impl Actor {
     /// Stops a container (or moves the end of its grace period nearer). `message` is that of the `Killing` event
     /// unless it is empty.
     pub(super) fn stop(&mut self, slot: usize, grace: Duration, message: &str) {
-        let deadline = Instant::now() + grace;
+        self.stop_by(slot, Instant::now() + grace, true, message);
+    }
+
+    /// Like `stop`; without its `turn` a container gets its stop signal when the turn comes, or at the deadline.
+    fn stop_by(&mut self, slot: usize, deadline: Instant, turn: bool, message: &str) {
         if let Some(stopping) = &self.slots[slot].stopping {
-            stopping.send_if_modified(|at| {
+            stopping.turn.send_if_modified(|its| !std::mem::replace(its, *its || turn) && turn);
+            stopping.deadline.send_if_modified(|at| {
                 let nearer = deadline < *at;
                 if nearer {
                     *at = deadline;
@@ -212,8 +214,9 @@ impl Actor {
         let text =
             if message.is_empty() { format!("Stopping container {}", declared.name) } else { message.to_owned() };
         self.context.recorder.container(&self.pod, &declared.name, Severity::Normal, "Killing", text);
-        let (sender, receiver) = watch::channel(deadline);
-        self.slots[slot].stopping = Some(sender);
+        let (deadline, until) = watch::channel(deadline);
+        let (turn, its_turn) = watch::channel(turn);
+        self.slots[slot].stopping = Some(Stopping { deadline, turn });
         self.slots[slot].stop_health_probes();
         let own = declared.lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref()).and_then(stopping::signal_number);
         let (context, pod) = (Arc::clone(&self.context), Arc::clone(&self.pod));
@@ -226,7 +229,7 @@ impl Actor {
                     image.and_then(|i| stopping::signal_number(&i.stop_signal)).unwrap_or(libc::SIGTERM)
                 }
             };
-            stopping::stop(context, pod, declared, place, signal, receiver).await;
+            stopping::stop(context, pod, declared, place, signal, until, its_turn).await;
         });
     }
 

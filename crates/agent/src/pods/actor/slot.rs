@@ -26,8 +26,8 @@ pub struct Slot {
     pub hook_running: bool,
     /// What each probe's worker asks for, and its end.
     pub probes: Vec<(ProbeKind, AbortHandle)>,
-    /// It is being stopped; the moment of SIGKILL can be moved nearer.
-    pub stopping: Option<watch::Sender<Instant>>,
+    /// It is being stopped.
+    pub stopping: Option<Stopping>,
     /// The `BackOff` event of this crash was recorded.
     pub back_off_told: bool,
     /// It is being stopped only to start again with other resources.
@@ -38,6 +38,14 @@ pub struct Slot {
     pub resizing: bool,
     /// The next start is the first that this container ever has.
     pub never_launched: bool,
+}
+
+/// What can still change while a container is being stopped.
+pub struct Stopping {
+    /// The moment of SIGKILL, which can be moved nearer.
+    pub deadline: watch::Sender<Instant>,
+    /// Whether those have ended that must end before it: until then it gets no stop signal.
+    pub turn: watch::Sender<bool>,
 }
 
 /// How far the next start of a container is.
