@@ -39,7 +39,7 @@ pub async fn run(
                 output.exit_code,
                 String::from_utf8_lossy(&output.text)
             )),
-            Err(error) => Err(error),
+            Err(error) => Err(error.to_string()),
         };
     }
     if let Some(action) = &handler.http_get {

@@ -276,6 +276,12 @@ impl Runtime for Fake {
             s.journal.push(format!("exec {} {}", spec.container, spec.args.join(" ")));
             s.exec_exit
         });
+        if spec.args.first().is_some_and(|a| a == "/missing") {
+            return Err(engine::Error::Start {
+                message: "exec: \"/missing\": no such file".to_owned(),
+                exit_code: 127,
+            });
+        }
         // The process writes its arguments to stdout, "err" to stderr, and copies stdin to stdout until its end.
         let (mut out, stdout) = tokio::io::duplex(1024);
         let (mut err, stderr) = tokio::io::duplex(1024);

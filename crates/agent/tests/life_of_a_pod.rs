@@ -228,6 +228,21 @@ async fn an_exec_probe_gates_readiness_and_restarts_what_is_not_alive() {
 }
 
 #[tokio::test]
+async fn a_probe_that_cannot_be_run_says_nothing_of_its_container() {
+    let node = Node::start();
+    node.declare("web", |pod| {
+        pod["spec"]["containers"][0]["livenessProbe"] =
+            json!({"exec": {"command": ["/missing"]}, "periodSeconds": 1, "failureThreshold": 1});
+    });
+    node.ready("web").await;
+    let tries = |f: &crate::fake_runtime::Fake| f.journal().iter().filter(|line| line.contains("/missing")).count();
+    node.fake.until("a third try", |f| tries(f) == 3).await;
+    let told = node.event("Unhealthy").await;
+    assert!(told.starts_with("Liveness probe errored and resulted in unknown state: rpc error:"), "{told}");
+    assert!(!node.fake.journal().iter().any(|line| line.starts_with("signal")), "it was not restarted");
+}
+
+#[tokio::test]
 async fn config_maps_are_files_that_follow_the_api() {
     let node = Node::start();
     let maps = "/api/v1/namespaces/default/configmaps";

@@ -19,14 +19,25 @@ pub struct Output {
     pub text: Vec<u8>,
 }
 
-/// Runs a command to its end; after `timeout` it is killed. The error is for people.
+/// Why there is no exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command took longer than it may, and was killed.
+    #[error("command timed out: {0:?} timed out after {1}s")]
+    TimedOut(String, u64),
+    /// The command could not be run: it is not there, or its container has gone.
+    #[error("{0}")]
+    NotRun(String),
+}
+
+/// Runs a command to its end; after `timeout` it is killed.
 pub async fn run(
     context: &Arc<Context>,
     sandbox: &str,
     container: &str,
     command: &[String],
     timeout: Option<Duration>,
-) -> Result<Output, String> {
+) -> Result<Output, Failure> {
     let spec = ExecSpec {
         container: container.to_owned(),
         args: command.to_vec(),
@@ -36,11 +47,13 @@ pub async fn run(
     };
     let mut process = match context.runtime.exec(sandbox, spec).await {
         Ok(process) => process,
-        // A command that is not there has failed, as it has for a shell.
-        Err(engine::Error::Start { message, exit_code }) => {
-            return Ok(Output { exit_code, text: message.into_bytes() });
+        // In containerd's words, as upstream tells them on.
+        Err(engine::Error::Start { message, .. }) => {
+            return Err(Failure::NotRun(format!(
+                "rpc error: code = Unknown desc = failed to exec in container: failed to start exec: OCI runtime exec failed: exec failed: unable to start container process: {message}: unknown"
+            )));
         }
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(Failure::NotRun(error.to_string())),
     };
     let whole = finish(&mut process);
     match timeout {
@@ -49,18 +62,18 @@ pub async fn run(
             Ok(result) => result,
             Err(_) => {
                 process.control.kill().await;
-                Err(format!("command timed out: {:?} timed out after {}", command.join(" "), seconds(timeout)))
+                Err(Failure::TimedOut(command.join(" "), timeout.as_secs()))
             }
         },
     }
 }
 
-async fn finish(process: &mut Process) -> Result<Output, String> {
+async fn finish(process: &mut Process) -> Result<Output, Failure> {
     let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
     let (mut text, more, exit) = futures::join!(collect(stdout), collect(stderr), process.control.wait());
     text.extend(more);
     text.truncate(usize::try_from(LIMIT).unwrap_or(usize::MAX));
-    exit.map(|exit| Output { exit_code: exit.exit_code, text }).map_err(|e| e.to_string())
+    exit.map(|exit| Output { exit_code: exit.exit_code, text }).map_err(|e| Failure::NotRun(e.to_string()))
 }
 
 async fn collect(stream: Option<Box<dyn AsyncRead + Send + Unpin>>) -> Vec<u8> {
@@ -71,8 +84,4 @@ async fn collect(stream: Option<Box<dyn AsyncRead + Send + Unpin>>) -> Vec<u8> {
     // The rest is read so that the command is not held up.
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     kept
-}
-
-fn seconds(timeout: Duration) -> String {
-    format!("{}s", timeout.as_secs())
 }

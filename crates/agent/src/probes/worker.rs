@@ -51,7 +51,8 @@ impl Worker {
         let mut next = Instant::now();
         loop {
             let outcome = self.attempt(&probe, timeout).await;
-            if let (Outcome::Failure(_), Some(wait), true) = (&outcome, eager.next(), self.kind != ProbeKind::Liveness)
+            if let (Outcome::Failure(_) | Outcome::Unknown(_), Some(wait), true) =
+                (&outcome, eager.next(), self.kind != ProbeKind::Liveness)
             {
                 tokio::time::sleep(wait).await;
                 continue;
@@ -95,7 +96,9 @@ impl Worker {
             return match ran {
                 Ok(output) if output.exit_code == 0 => Outcome::Success,
                 Ok(output) => Outcome::Failure(String::from_utf8_lossy(&output.text).into_owned()),
-                Err(error) => Outcome::Failure(error),
+                Err(error @ exec::Failure::TimedOut(..)) => Outcome::Failure(error.to_string()),
+                // Of a container whose command cannot be run nothing is known.
+                Err(error @ exec::Failure::NotRun(_)) => Outcome::Unknown(error.to_string()),
             };
         }
         if let Some(action) = &probe.http_get {
