@@ -93,6 +93,7 @@ pub fn check(pod: &Pod, others: &[Arc<Pod>], offer: &Offer<'_>) -> Option<Refusa
     let live: Vec<&Pod> = others.iter().map(Arc::as_ref).filter(|p| !is_over(p)).collect();
     sysctls(spec, offer.unsafe_sysctls)
         .or_else(|| operating_system(spec))
+        .or_else(|| apparmor(spec))
         .or_else(|| resources(spec, &live, offer))
         .or_else(|| node_affinity(spec, offer))
         .or_else(|| node_ports(spec, &live))
@@ -176,6 +177,18 @@ fn operating_system(spec: &PodSpec) -> Option<Refusal> {
     })
 }
 
+/// No AppArmor profile is ever applied: a pod that asks to be confined must not run as if it was.
+fn apparmor(spec: &PodSpec) -> Option<Refusal> {
+    let pod = spec.security_context.as_ref().and_then(|c| c.app_armor_profile.as_ref());
+    let of_container = |c: &Container| c.security_context.as_ref().and_then(|c| c.app_armor_profile.clone());
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers).filter_map(of_container);
+    let confined = pod.cloned().into_iter().chain(containers).any(|profile| profile.type_ != "Unconfined");
+    confined.then(|| Refusal {
+        reason: "AppArmor",
+        message: "Cannot enforce AppArmor: this node's runtime applies no AppArmor profiles".to_owned(),
+    })
+}
+
 fn resources(spec: &PodSpec, live: &[&Pod], offer: &Offer<'_>) -> Option<Refusal> {
     let lacks = |resource: &str, requested: i64, used: i64, capacity: i64| {
         (requested > 0 && used + requested > capacity).then(|| Refusal {
@@ -183,7 +196,9 @@ fn resources(spec: &PodSpec, live: &[&Pod], offer: &Offer<'_>) -> Option<Refusal
                 "pods" => "OutOfpods",
                 "cpu" => "OutOfcpu",
                 "memory" => "OutOfmemory",
-                _ => "OutOfephemeral-storage",
+                "ephemeral-storage" => "OutOfephemeral-storage",
+                "hugepages-2Mi" => "OutOfhugepages-2Mi",
+                _ => "OutOfhugepages-1Gi",
             },
             message: format!(
                 "Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
@@ -193,7 +208,8 @@ fn resources(spec: &PodSpec, live: &[&Pod], offer: &Offer<'_>) -> Option<Refusal
     let count = i64::try_from(live.len()).unwrap_or(i64::MAX);
     let node = offer.allocatable;
     lacks("pods", 1, count, offer.pods).or_else(|| {
-        let capacities = [node.cpu_milli, node.memory, node.ephemeral_storage];
+        // No node has huge pages to give (see its registration).
+        let capacities = [node.cpu_milli, node.memory, node.ephemeral_storage, 0, 0];
         RESOURCES.into_iter().zip(capacities).find_map(|(resource, capacity)| {
             let wanted = requested(spec, resource);
             if wanted == 0 {
@@ -205,7 +221,7 @@ fn resources(spec: &PodSpec, live: &[&Pod], offer: &Offer<'_>) -> Option<Refusal
     })
 }
 
-const RESOURCES: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+const RESOURCES: [&str; 5] = ["cpu", "memory", "ephemeral-storage", "hugepages-2Mi", "hugepages-1Gi"];
 
 /// Whether the pod asks for anything that the node has only so much of, beside its place.
 pub fn asks(pod: &Pod) -> bool {
@@ -339,6 +355,13 @@ mod tests {
             verdict(json!({"containers": [container(json!({"memory": "2Gi"}))]}), &[]).expect("refused").0,
             "OutOfmemory"
         );
+        let huge = json!({"containers": [container(json!({"hugepages-2Mi": "2Mi"}))]});
+        let (reason, message) = verdict(huge, &[]).expect("refused");
+        assert_eq!(reason, "OutOfhugepages-2Mi");
+        assert_eq!(
+            message,
+            "Node didn't have enough resource: hugepages-2Mi, requested: 2097152, used: 0, capacity: 0"
+        );
         let init = json!({"initContainers": [container(json!({"cpu": "1"})), container(json!({"cpu": "2500m"}))], "containers": [{"name": "c"}]});
         assert_eq!(verdict(init, &[]).expect("refused").0, "OutOfcpu");
     }
@@ -418,5 +441,11 @@ mod tests {
         let refused = verdict(with(sysctl("kernel.msgmax")), &[]).expect("refused");
         assert_eq!(refused, ("SysctlForbidden".into(), "forbidden sysctl: \"kernel.msgmax\" not allowlisted".into()));
         assert_eq!(reason(json!({"os": {"name": "windows"}})).as_deref(), Some("PodOSNotSupported"));
+        let profile = |kind: &str| json!({"securityContext": {"appArmorProfile": {"type": kind}}});
+        assert_eq!(reason(profile("RuntimeDefault")).as_deref(), Some("AppArmor"));
+        assert_eq!(reason(profile("Unconfined")), None);
+        let mut container = json!({"name": "c", "securityContext": profile("Localhost")["securityContext"]});
+        container["securityContext"]["appArmorProfile"]["localhostProfile"] = "p".into();
+        assert_eq!(verdict(json!({"containers": [container]}), &[]).expect("refused").0, "AppArmor");
     }
 }

@@ -59,11 +59,9 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
     let from_devices: Vec<String> = from_devices.map(|(k, v)| format!("{k}={v}")).collect();
     let mut env: Vec<String> = environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
     if !environment.iter().any(|(k, _)| k == "HOSTNAME") {
-        let name = super::etc_files::kernel_hostname(pod, &context.config.cluster_domain);
-        env.push(format!(
-            "HOSTNAME={}",
-            if spec.host_network == Some(true) { context.machine.hostname.clone() } else { name }
-        ));
+        let of_pod = || super::etc_files::kernel_hostname(pod, &context.config.cluster_domain);
+        let name = if spec.host_network == Some(true) { context.machine.hostname.clone() } else { of_pod()? };
+        env.push(format!("HOSTNAME={name}"));
     }
     if container.tty == Some(true) && !environment.iter().any(|(k, _)| k == "TERM") {
         env.push("TERM=xterm".to_owned());

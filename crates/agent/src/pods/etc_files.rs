@@ -29,11 +29,22 @@ pub fn names(pod: &Pod, cluster_domain: &str) -> (String, String) {
     (hostname, domain)
 }
 
-/// The name the kernel is told: the full one if the pod wants that.
-pub fn kernel_hostname(pod: &Pod, cluster_domain: &str) -> String {
+/// Characters of a host name that the kernel takes.
+const LONGEST: usize = 64;
+
+/// The name the kernel is told: the full one if the pod wants that. The error says that it is too long, in upstream's
+/// words.
+pub fn kernel_hostname(pod: &Pod, cluster_domain: &str) -> Result<String, String> {
     let (hostname, domain) = names(pod, cluster_domain);
     let full = pod.spec.as_ref().and_then(|s| s.set_hostname_as_fqdn) == Some(true) && !domain.is_empty();
-    if full { format!("{hostname}.{domain}") } else { hostname }
+    let name = if full { format!("{hostname}.{domain}") } else { hostname };
+    if name.len() > LONGEST {
+        return Err(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({LONGEST} characters is the max, {} characters requested)",
+            name.len()
+        ));
+    }
+    Ok(name)
 }
 
 /// Writes them; `pod_ips` is what the network gave.
@@ -52,7 +63,7 @@ pub fn write(context: &Context, pod: &Pod, paths: &PodPaths, pod_ips: &[String])
     let kernel_name = if spec.host_network == Some(true) {
         context.machine.hostname.clone()
     } else {
-        kernel_hostname(pod, &context.config.cluster_domain)
+        kernel_hostname(pod, &context.config.cluster_domain).map_err(io::Error::other)?
     };
     fs::write(paths.etc("hostname"), format!("{kernel_name}\n"))?;
     let host = resolv_conf::parse(&fs::read_to_string(&context.config.resolv_conf).unwrap_or_default());
@@ -76,12 +87,15 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": "web-0", "namespace": "ns"}, "spec": spec}))
                 .expect("a pod")
         };
-        assert_eq!(kernel_hostname(&pod(json!({})), "c.l"), "web-0");
+        assert_eq!(kernel_hostname(&pod(json!({})), "c.l").expect("short"), "web-0");
         let named = pod(json!({"hostname": "h", "subdomain": "s", "setHostnameAsFQDN": true}));
         assert_eq!(names(&named, "c.l"), ("h".into(), "s.ns.svc.c.l".into()));
-        assert_eq!(kernel_hostname(&named, "c.l"), "h.s.ns.svc.c.l");
+        assert_eq!(kernel_hostname(&named, "c.l").expect("short"), "h.s.ns.svc.c.l");
+        let full = pod(json!({"hostname": "h", "subdomain": "s".repeat(63), "setHostnameAsFQDN": true}));
+        let error = kernel_hostname(&full, "c.l").expect_err("longer than the kernel takes");
+        assert!(error.ends_with("is too long (64 characters is the max, 76 characters requested)"), "{error}");
         let long: Pod = serde_json::from_value(json!({"metadata": {"name": format!("{}-{}", "a".repeat(62), "b")}}))
             .expect("a pod");
-        assert_eq!(kernel_hostname(&long, "c.l"), "a".repeat(62));
+        assert_eq!(kernel_hostname(&long, "c.l").expect("cut"), "a".repeat(62));
     }
 }

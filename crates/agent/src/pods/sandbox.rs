@@ -48,6 +48,8 @@ pub async fn create(
     let id = id(&uid, attempt);
     let host_network = spec.host_network == Some(true);
     check_runtime_class(context, spec).await?;
+    let hostname =
+        (!host_network).then(|| etc_files::kernel_hostname(pod, &context.config.cluster_domain)).transpose()?;
     let users = user_ids(context, spec, &uid)
         .map_err(|e| format!("rpc error: code = Unknown desc = failed to allocate ids for sandbox \"{id}\": {e}"))?;
     let (network, pod_ips) = if host_network {
@@ -69,7 +71,7 @@ pub async fn create(
         id: id.clone(),
         network,
         ipc: if spec.host_ipc == Some(true) { Ipc::Host } else { Ipc::New },
-        hostname: (!host_network).then(|| etc_files::kernel_hostname(pod, &context.config.cluster_domain)),
+        hostname,
         pid: match (spec.host_pid, spec.share_process_namespace) {
             (Some(true), _) => PidMode::Host,
             (_, Some(true)) => PidMode::Shared,
