@@ -17,8 +17,9 @@ const NEW_DATA: &str = "..data_tmp";
 
 /// Makes `volume` contain exactly `content`; nothing is touched if it does already. `now` names the new directory.
 pub fn write(volume: &Path, content: &Content, fs_group: Option<i64>, now: Timestamp) -> io::Result<bool> {
+    let group = fs_group.and_then(|g| u32::try_from(g).ok());
     fs::create_dir_all(volume)?;
-    set_mode(volume, 0o755)?;
+    give_directory(volume, group)?;
     let old = fs::read_link(volume.join(DATA)).ok();
     if let Some(old) = &old
         && same(&volume.join(old), content, fs_group)
@@ -28,12 +29,11 @@ pub fn write(volume: &Path, content: &Content, fs_group: Option<i64>, now: Times
     let name = format!("..{}.{:09}", now.strftime("%Y_%m_%d_%H_%M_%S"), now.subsec_nanosecond());
     let fresh = volume.join(&name);
     fs::create_dir(&fresh)?;
-    set_mode(&fresh, 0o755)?;
-    let group = fs_group.and_then(|g| u32::try_from(g).ok());
+    give_directory(&fresh, group)?;
     for (path, file) in content {
         let target = fresh.join(path);
         if let Some(parent) = target.parent().filter(|p| *p != fresh) {
-            make_directories(&fresh, parent)?;
+            make_directories(&fresh, parent, group)?;
         }
         fs::write(&target, &file.bytes)?;
         if file.owner.is_some() || group.is_some() {
@@ -57,11 +57,19 @@ fn effective_mode(mode: u32, _owner: Option<u32>, group: Option<u32>) -> u32 {
     if group.is_some() { mode | ((mode & 0o400) >> 3) | 0o040 } else { mode }
 }
 
-fn make_directories(root: &Path, directory: &Path) -> io::Result<()> {
+/// Directories are the group's as well, and so is what is made in them.
+fn give_directory(path: &Path, group: Option<u32>) -> io::Result<()> {
+    if group.is_some() {
+        chown(path, None, group)?;
+    }
+    set_mode(path, if group.is_some() { 0o2755 } else { 0o755 })
+}
+
+fn make_directories(root: &Path, directory: &Path, group: Option<u32>) -> io::Result<()> {
     let mut missing: Vec<&Path> = directory.ancestors().take_while(|d| *d != root && !d.exists()).collect();
     while let Some(next) = missing.pop() {
         fs::create_dir(next)?;
-        set_mode(next, 0o755)?;
+        give_directory(next, group)?;
     }
     Ok(())
 }
@@ -111,6 +119,8 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::{super::content::File, *};
 
     fn content(files: &[(&str, &str)]) -> Content {
@@ -145,5 +155,20 @@ mod tests {
         assert_eq!(names.len(), 4, "..data, one directory, a, b: {names:?}");
         let mode = fs::metadata(volume.join("a")).expect("metadata").permissions().mode() & 0o777;
         assert_eq!(mode, 0o640);
+    }
+
+    #[test]
+    fn files_and_directories_are_the_pods_groups() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let volume = dir.path().join("v");
+        write(&volume, &content(&[("a", "1"), ("x/y", "2")]), Some(1234), at(1)).expect("written");
+        let seen = |path: &str| fs::metadata(volume.join(path)).map(|m| (m.gid(), m.mode() & 0o7777)).expect("there");
+        for directory in ["", "..data", "x"] {
+            assert_eq!(seen(directory), (1234, 0o2755), "{directory:?}");
+        }
+        assert_eq!(seen("x/y"), (1234, 0o640));
     }
 }
