@@ -21,6 +21,7 @@ use crate::{
     pulled_images::PulledImages,
     runtime::Images,
     runtime::Runtime,
+    server::Rates,
     services::ServiceVariables,
     volumes::Objects,
 };
@@ -63,6 +64,8 @@ pub struct Context {
     pub pulled_images: PulledImages,
     /// What became of probes.
     pub probes: probes::Counts,
+    /// CPU used since someone asked last.
+    pub rates: Rates,
     /// How often the agent was asked whether it is well, and said so.
     pub health_checks: AtomicU64,
     /// How the machine fares.

@@ -110,6 +110,24 @@ pub fn processes() -> Option<(u64, u64)> {
     Some((most, now))
 }
 
+/// Memory of no file, in bytes.
+pub fn anonymous_memory() -> Option<i64> {
+    field(&fs::read_to_string("/proc/meminfo").ok()?, "AnonPages:")
+}
+
+/// Swap in bytes: all, and what is free.
+pub fn swap() -> Option<(i64, i64)> {
+    let table = fs::read_to_string("/proc/meminfo").ok()?;
+    Some((field(&table, "SwapTotal:")?, field(&table, "SwapFree:")?))
+}
+
+/// Page faults since the machine's start, and those that read from disk.
+pub fn page_faults() -> Option<(u64, u64)> {
+    let table = fs::read_to_string("/proc/vmstat").ok()?;
+    let of = |name: &str| table.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    Some((of("pgfault")?, of("pgmajfault")?))
+}
+
 /// CPU time that all programs of the machine together have used, in nanoseconds.
 pub fn cpu_nanoseconds() -> Option<u64> {
     busy(&fs::read_to_string("/proc/stat").ok()?)

@@ -11,6 +11,9 @@ mod shutdown;
 
 pub use conditions::Health;
 pub use lease::renew;
-pub use machine::{Machine, booted_at, cpu_nanoseconds, memory_available, memory_total, processes, storage};
+pub use machine::{
+    Machine, anonymous_memory, booted_at, cpu_nanoseconds, memory_available, memory_total, page_faults, processes,
+    storage, swap,
+};
 pub use registration::{keep, register};
 pub use shutdown::{SHUTTING_DOWN, shut_down};

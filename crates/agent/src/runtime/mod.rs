@@ -1,5 +1,6 @@
 //! What the agent needs of a container runtime, so that a fake can stand in for the engine in tests and simulations.
 
+mod detail;
 mod image_volume;
 mod images;
 mod namespace;
@@ -15,6 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
+pub use detail::Detail;
 pub use images::{Credential, ImageError, ImageInfo, Images};
 pub(crate) use real::traffic;
 pub use real::{ContentImages, EngineRuntime};
@@ -73,6 +75,14 @@ pub trait Runtime: Send + Sync + 'static {
     async fn limit(&self, sandbox: &str, resources: Resources) -> engine::Result<()>;
     /// What the containers of a sandbox use at this moment.
     async fn usage(&self, sandbox: &str) -> engine::Result<Vec<Usage>>;
+    /// What a sandbox uses as a whole, with what containers used that have ended; nothing if nobody counts.
+    async fn usage_of_all(&self, _sandbox: &str) -> Option<Usage> {
+        None
+    }
+    /// All that is known of what a container uses; nothing if it has gone or nobody counts.
+    async fn detail(&self, _sandbox: &str, _container: &str) -> Option<Detail> {
+        None
+    }
     /// What went through the network interfaces of a sandbox that has a network of its own; nothing if nobody counts.
     async fn traffic(&self, _sandbox: &str) -> Vec<Traffic> {
         Vec::new()
@@ -86,12 +96,20 @@ pub struct Traffic {
     pub interface: String,
     /// Bytes in.
     pub received: u64,
+    /// Packets in.
+    pub packets_in: u64,
     /// Packets that came in broken.
     pub receive_errors: u64,
+    /// Packets that came in and found no room.
+    pub receive_drops: u64,
     /// Bytes out.
     pub sent: u64,
+    /// Packets out.
+    pub packets_out: u64,
     /// Packets that could not go out.
     pub send_errors: u64,
+    /// Packets that found no room on the way out.
+    pub send_drops: u64,
 }
 
 /// What a container uses.

@@ -17,8 +17,8 @@ use tokio::{
 use crate::pods::storage::tree_bytes;
 
 use super::{
-    Credential, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Traffic, Usage, image_volume,
-    namespace, sub_path,
+    Credential, Detail, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Traffic, Usage,
+    detail, image_volume, namespace, sub_path,
 };
 
 /// The engine.
@@ -167,6 +167,15 @@ impl Runtime for EngineRuntime {
         Ok(out)
     }
 
+    async fn usage_of_all(&self, sandbox: &str) -> Option<Usage> {
+        let stats = self.sandbox(sandbox).ok()?.sandbox_stats().await.ok()?;
+        Some(usage(String::new(), &stats))
+    }
+
+    async fn detail(&self, sandbox: &str, container: &str) -> Option<Detail> {
+        detail::of(&self.sandbox(sandbox).ok()?, container).await
+    }
+
     async fn traffic(&self, sandbox: &str) -> Vec<Traffic> {
         let Ok(sandbox) = self.sandbox(sandbox) else { return Vec::new() };
         if sandbox.spec().network == engine::Namespace::Host {
@@ -183,8 +192,21 @@ pub(crate) fn traffic(table: &str) -> Vec<Traffic> {
     let lines = table.lines().filter_map(|line| {
         let (name, numbers) = line.split_once(':')?;
         let numbers: Vec<u64> = numbers.split_whitespace().map_while(|number| number.parse().ok()).collect();
-        let [received, _, receive_errors, _, _, _, _, _, sent, _, send_errors, ..] = numbers[..] else { return None };
-        Some(Traffic { interface: name.trim().to_owned(), received, receive_errors, sent, send_errors })
+        let [received, packets_in, receive_errors, receive_drops, _, _, _, _, out @ ..] = &numbers[..] else {
+            return None;
+        };
+        let [sent, packets_out, send_errors, send_drops, ..] = out else { return None };
+        Some(Traffic {
+            interface: name.trim().to_owned(),
+            received: *received,
+            packets_in: *packets_in,
+            receive_errors: *receive_errors,
+            receive_drops: *receive_drops,
+            sent: *sent,
+            packets_out: *packets_out,
+            send_errors: *send_errors,
+            send_drops: *send_drops,
+        })
     });
     lines.filter(|traffic| traffic.interface != "lo").collect()
 }
@@ -209,11 +231,12 @@ mod traffic_tests {
     #[test]
     fn the_kernels_table_is_read_but_for_loopback() {
         let table = "Inter-|   Receive                |  Transmit\n face |bytes    packets errs |bytes\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n\
-                     eth0: 4200 12 1 0 0 0 0 0 9001 30 2 0 0 0 0 0\n";
+                     eth0: 4200 12 1 3 0 0 0 0 9001 30 2 4 0 0 0 0\n";
         let found = super::traffic(table);
         let [eth] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((eth.interface.as_str(), eth.received, eth.receive_errors), ("eth0", 4200, 1));
         assert_eq!((eth.sent, eth.send_errors), (9001, 2));
+        assert_eq!((eth.packets_in, eth.receive_drops, eth.packets_out, eth.send_drops), (12, 3, 30, 4));
     }
 }
 

@@ -28,6 +28,8 @@ fn configuration(config: &AgentConfig) -> Value {
     json!({"kubeletconfig": {
         "staticPodPath": config.manifests.as_ref().map(|p| p.to_string_lossy()).unwrap_or_default(),
         "port": config.port,
+        "healthzPort": config.healthz.port(),
+        "healthzBindAddress": config.healthz.ip(),
         "maxPods": config.max_pods,
         "podPidsLimit": config.pod_pids_limit.unwrap_or(-1),
         "podCIDR": config.pod_cidr,

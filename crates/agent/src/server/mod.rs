@@ -22,6 +22,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub(crate) use self::stats::Rates;
 use self::{
     query::Query,
     respond::{Body, text},
@@ -40,6 +41,24 @@ impl Agent {
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service).with_upgrades();
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a connection to the agent ended early");
+        }
+    }
+
+    /// Serves one connection of which nobody is asked who they are: it hears whether the agent is well and no more.
+    pub async fn serve_health<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(&self, io: T) {
+        let agent = self.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let asked = request.uri().path().starts_with("/healthz");
+            let agent = agent.clone();
+            async move {
+                let answer =
+                    if asked { agent.answer(request).await } else { text(StatusCode::NOT_FOUND, "404 page not found") };
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service);
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection that asked for the agent's health ended early");
         }
     }
 

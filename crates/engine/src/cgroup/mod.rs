@@ -305,4 +305,19 @@ pub struct MemoryStats {
     pub major_page_faults: u64,
     /// Processes killed for want of memory.
     pub oom_kills: u64,
+    /// Page cache.
+    #[serde(default)]
+    pub cache: u64,
+    /// Files that are mapped.
+    #[serde(default)]
+    pub mapped_file: u64,
+    /// What is swapped out.
+    #[serde(default)]
+    pub swap: u64,
+    /// The most that `usage` ever was, where the kernel tells.
+    #[serde(default)]
+    pub peak: u64,
+    /// How often the limit was hit.
+    #[serde(default)]
+    pub limit_hits: u64,
 }

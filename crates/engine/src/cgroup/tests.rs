@@ -154,7 +154,10 @@ fn usage_reads_the_same_on_both_versions() {
     let memory = one.join("memory/p");
     file(&memory, "memory.usage_in_bytes", "1000\n");
     file(&memory, "memory.limit_in_bytes", "9223372036854771712\n");
-    let stat = "inactive_file 1\ntotal_inactive_file 300\ntotal_rss 400\ntotal_pgfault 8\ntotal_pgmajfault 2\n";
+    let stat = "inactive_file 1\ntotal_inactive_file 300\ntotal_rss 400\ntotal_pgfault 8\ntotal_pgmajfault 2\ntotal_cache 500\n\
+        total_mapped_file 50\ntotal_swap 60\n";
+    file(&memory, "memory.max_usage_in_bytes", "2000\n");
+    file(&memory, "memory.failcnt", "9\n");
     file(&memory, "memory.stat", stat);
     file(&memory, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n");
     file(&one.join("pids/p"), "pids.current", "6\n");
@@ -164,8 +167,11 @@ fn usage_reads_the_same_on_both_versions() {
     file(&group, "cpu.stat", stat);
     file(&group, "memory.current", "1000\n");
     file(&group, "memory.max", "max\n");
-    file(&group, "memory.stat", "anon 400\ninactive_file 300\npgfault 8\npgmajfault 2\n");
-    file(&group, "memory.events", "oom 3\noom_kill 3\noom_group_kill 0\n");
+    let stat = "anon 400\nfile 500\nfile_mapped 50\ninactive_file 300\npgfault 8\npgmajfault 2\n";
+    file(&group, "memory.stat", stat);
+    file(&group, "memory.swap.current", "60\n");
+    file(&group, "memory.peak", "2000\n");
+    file(&group, "memory.events", "low 0\nhigh 0\nmax 9\noom 3\noom_kill 3\noom_group_kill 0\n");
     file(&group, "pids.current", "6\n");
     file(&group, "pids.max", "max\n");
     let first = hybrid(&one).group("p").stats().expect("reads");
@@ -175,6 +181,8 @@ fn usage_reads_the_same_on_both_versions() {
     assert_eq!((first.cpu.usage, first.cpu.throttled), (5000, 7000));
     assert_eq!((first.memory.working_set, first.memory.rss, first.memory.limit), (700, 400, None));
     assert_eq!((first.memory.oom_kills, first.pids, first.pids_limit), (3, 6, None));
+    assert_eq!((first.memory.cache, first.memory.mapped_file, first.memory.swap), (500, 50, 60));
+    assert_eq!((first.memory.peak, first.memory.limit_hits), (2000, 9));
 }
 
 #[test]

@@ -282,6 +282,11 @@ impl Group for V1Group {
             memory.major_page_faults = keyed(&text, "total_pgmajfault");
             memory.limit = number(directory, "memory.limit_in_bytes").filter(|limit| (1..UNLIMITED).contains(limit));
             memory.oom_kills = self.oom_kills();
+            memory.cache = keyed(&text, "total_cache");
+            memory.mapped_file = keyed(&text, "total_mapped_file");
+            memory.swap = keyed(&text, "total_swap");
+            memory.peak = number(directory, "memory.max_usage_in_bytes").unwrap_or(0);
+            memory.limit_hits = number(directory, "memory.failcnt").unwrap_or(0);
         }
         let pids = self.directory("pids");
         Ok(Stats {

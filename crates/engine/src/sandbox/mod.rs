@@ -368,6 +368,12 @@ impl Sandbox {
         self.on_cgroup(container, |group| Ok(group.disk_use())).await
     }
 
+    /// The processes of a container, by the numbers they have on the host.
+    pub async fn processes(&self, container: &str) -> Result<Vec<i32>> {
+        self.expect(container, "measure", |_| true)?;
+        self.on_cgroup(container, |group| Ok(group.processes())).await
+    }
+
     /// Reads the sandbox's cgroup: all its containers together.
     pub async fn sandbox_stats(&self) -> Result<Stats> {
         self.on_cgroup("", |group| group.stats()).await

@@ -1,61 +1,11 @@
 //! `/metrics/cadvisor`: what dashboards and adapters read of containers, pods and the machine.
 
 use super::{
+    cadvisor_families::{OF_CONTAINERS, OF_NETWORKS, SPLIT},
     exposition::Exposition,
     measure::{Measured, MeasuredContainer, MeasuredPod},
 };
-use crate::{agent::Agent, node, pods::Current, runtime::Traffic};
-
-/// A metric of a container: name, type, help, value.
-type OfContainer = (&'static str, &'static str, &'static str, fn(&MeasuredContainer) -> Option<f64>);
-
-const OF_CONTAINERS: &[OfContainer] = &[
-    ("container_cpu_cfs_periods_total", "counter", "Number of elapsed enforcement period intervals.", |c| {
-        Some(c.usage.cpu_periods.0 as f64).filter(|n| *n > 0.0)
-    }),
-    ("container_cpu_cfs_throttled_periods_total", "counter", "Number of throttled period intervals.", |c| {
-        Some(c.usage.cpu_periods).filter(|(all, _)| *all > 0).map(|(_, throttled)| throttled as f64)
-    }),
-    (
-        "container_fs_usage_bytes",
-        "gauge",
-        "Number of bytes that are consumed by the container on this filesystem.",
-        |c| Some(c.root.0 as f64),
-    ),
-    ("container_memory_rss", "gauge", "Size of RSS in bytes.", |c| Some(c.usage.rss as f64)),
-    (
-        "container_memory_usage_bytes",
-        "gauge",
-        "Current memory usage in bytes, including all memory regardless of when it was accessed",
-        |c| Some(c.usage.memory as f64),
-    ),
-    ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", |c| {
-        Some(c.usage.working_set as f64)
-    }),
-    ("container_processes", "gauge", "Number of processes running inside the container.", |c| {
-        Some(c.usage.pids as f64)
-    }),
-    ("container_spec_memory_limit_bytes", "gauge", "Memory limit for the container.", |c| {
-        Some(c.usage.memory_limit.unwrap_or(0) as f64)
-    }),
-    ("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds.", |c| {
-        c.started().map(|at| at.as_second() as f64)
-    }),
-];
-
-/// A metric of a pod's network: name, help, value.
-type OfNetwork = (&'static str, &'static str, fn(&Traffic) -> u64);
-
-const OF_NETWORKS: &[OfNetwork] = &[
-    ("container_network_receive_bytes_total", "Cumulative count of bytes received", |t| t.received),
-    ("container_network_receive_errors_total", "Cumulative count of errors encountered while receiving", |t| {
-        t.receive_errors
-    }),
-    ("container_network_transmit_bytes_total", "Cumulative count of bytes transmitted", |t| t.sent),
-    ("container_network_transmit_errors_total", "Cumulative count of errors encountered while transmitting", |t| {
-        t.send_errors
-    }),
-];
+use crate::{agent::Agent, node, pods::Current};
 
 pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
     let mut out = Exposition::default();
@@ -92,6 +42,17 @@ pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
         for_containers(measured, |labels, container| {
             if let Some(value) = value(container) {
                 family.at(labels, value, now);
+            }
+        });
+    }
+    for (name, kind, help, parts) in SPLIT {
+        let mut family = out.family(name, kind, help);
+        for_containers(measured, |labels, container| {
+            for (more, value) in parts(container) {
+                let mut labels = labels.to_vec();
+                labels.extend(more.iter().map(|(name, text)| (*name, text.as_str())));
+                labels.sort_unstable();
+                family.at(&labels, value, now);
             }
         });
     }

@@ -10,15 +10,17 @@ use super::fill::{self, Fill};
 use crate::{
     agent::Agent,
     context::Context,
-    pods::{ContainerRecord, Current, PodView, root_id, storage::tree_size},
-    runtime::{Traffic, Usage},
+    pods::{ContainerRecord, Current, PodView, container, root_id, storage::tree_size},
+    runtime::{Detail, Traffic, Usage},
+    spec::resources::{self, CgroupResources},
 };
 
 /// How much is looked at. Files are counted one by one, which takes its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Depth {
     CpuAndMemory,
     Volumes,
+    Files,
     All,
 }
 
@@ -31,6 +33,8 @@ pub(super) struct Measured {
 pub(super) struct MeasuredPod {
     pub view: Arc<PodView>,
     pub sandbox: String,
+    /// What it uses as a whole, ended containers included.
+    pub usage: Usage,
     pub containers: Vec<MeasuredContainer>,
     pub traffic: Vec<Traffic>,
     pub volumes: Vec<(Volume, Fill)>,
@@ -39,6 +43,10 @@ pub(super) struct MeasuredPod {
 pub(super) struct MeasuredContainer {
     pub record: ContainerRecord,
     pub usage: Usage,
+    /// At the greatest depth alone.
+    pub detail: Option<Detail>,
+    /// What it was granted.
+    pub granted: CgroupResources,
     /// Bytes and files of the writable layer.
     pub root: (u64, u64),
     /// Those of the logs.
@@ -72,11 +80,6 @@ impl MeasuredPod {
     pub fn name(&self) -> String {
         self.view.pod.name_any()
     }
-
-    /// What one number is, of all containers together.
-    pub fn sum(&self, number: impl Fn(&Usage) -> u64) -> u64 {
-        self.containers.iter().map(|c| number(&c.usage)).sum()
-    }
 }
 
 pub(super) async fn measure(agent: &Agent, depth: Depth) -> Measured {
@@ -100,14 +103,35 @@ async fn pod(context: &Arc<Context>, view: Arc<PodView>, depth: Depth) -> Option
         })
         .collect();
     let mut containers = Vec::new();
-    for record in &view.containers {
+    let granted = view.granted();
+    for (_, declared) in granted.spec.iter().flat_map(container::of) {
+        let Some(record) = view.containers.iter().find(|r| r.name == declared.name) else { continue };
+        // As upstream, what has ended is left out.
+        let Current::Running { .. } = &record.current else { continue };
         let Some(usage) = usage.remove(&record.name) else { continue };
-        let (root, logs) = if depth == Depth::All { files(context, &view, record).await } else { Default::default() };
-        containers.push(MeasuredContainer { record: record.clone(), usage, root, logs });
+        let (root, logs) = if depth >= Depth::Files { files(context, &view, record).await } else { Default::default() };
+        let detail = if depth == Depth::All { context.runtime.detail(&sandbox, &usage.container).await } else { None };
+        let granted = resources::of(declared, context.config.pod_pids_limit);
+        containers.push(MeasuredContainer { record: record.clone(), usage, detail, granted, root, logs });
     }
-    let traffic = if depth == Depth::All { context.runtime.traffic(&sandbox).await } else { Vec::new() };
+    let usage = context.runtime.usage_of_all(&sandbox).await;
+    let usage = usage.unwrap_or_else(|| together(&containers));
+    let traffic = if depth >= Depth::Files { context.runtime.traffic(&sandbox).await } else { Vec::new() };
     let volumes = if depth == Depth::CpuAndMemory { Vec::new() } else { fill::of_pod(context, &view, &sandbox).await };
-    Some(MeasuredPod { view, sandbox, containers, traffic, volumes })
+    Some(MeasuredPod { view, sandbox, usage, containers, traffic, volumes })
+}
+
+/// What containers use that nobody counts as a whole.
+fn together(containers: &[MeasuredContainer]) -> Usage {
+    containers.iter().fold(Usage::default(), |sum, c| Usage {
+        cpu_nanoseconds: sum.cpu_nanoseconds + c.usage.cpu_nanoseconds,
+        memory: sum.memory + c.usage.memory,
+        working_set: sum.working_set + c.usage.working_set,
+        rss: sum.rss + c.usage.rss,
+        page_faults: (sum.page_faults.0 + c.usage.page_faults.0, sum.page_faults.1 + c.usage.page_faults.1),
+        pids: sum.pids + c.usage.pids,
+        ..sum
+    })
 }
 
 async fn files(context: &Arc<Context>, view: &PodView, record: &ContainerRecord) -> ((u64, u64), (u64, u64)) {

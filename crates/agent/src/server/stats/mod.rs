@@ -2,16 +2,20 @@
 //! scrapes, in the kubelet's forms.
 
 mod cadvisor;
+mod cadvisor_families;
 mod exposition;
 mod fill;
 mod measure;
 mod node;
 mod probes;
+mod rates;
 mod resource;
 mod summary;
 
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
+
+pub use self::rates::Rates;
 
 use self::measure::{Depth, measure};
 use super::respond::{Body, json as answer, with_type};
@@ -29,7 +33,7 @@ pub(super) fn pods(agent: &Agent, running: bool) -> Response<Body> {
 
 /// `/stats/summary`
 pub(super) async fn summary(agent: &Agent, only_cpu_and_memory: bool) -> Response<Body> {
-    let depth = if only_cpu_and_memory { Depth::CpuAndMemory } else { Depth::All };
+    let depth = if only_cpu_and_memory { Depth::CpuAndMemory } else { Depth::Files };
     let measured = measure(agent, depth).await;
     answer(&summary::render(agent, &measured, depth))
 }

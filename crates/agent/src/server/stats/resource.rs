@@ -54,12 +54,12 @@ pub(super) fn render(measured: &Measured) -> String {
         "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
     );
     for pod in &measured.pods {
-        cpu.at(&[("namespace", &pod.namespace()), ("pod", &pod.name())], seconds(pod.sum(|u| u.cpu_nanoseconds)), now);
+        cpu.at(&[("namespace", &pod.namespace()), ("pod", &pod.name())], seconds(pod.usage.cpu_nanoseconds), now);
     }
     let mut memory =
         out.family("pod_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the pod in bytes");
     for pod in &measured.pods {
-        memory.at(&[("namespace", &pod.namespace()), ("pod", &pod.name())], pod.sum(|u| u.working_set) as f64, now);
+        memory.at(&[("namespace", &pod.namespace()), ("pod", &pod.name())], pod.usage.working_set as f64, now);
     }
     out.family(
         "resource_scrape_error",

@@ -1,5 +1,6 @@
 //! The summary API (`stats/v1alpha1`).
 
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -19,11 +20,19 @@ pub(super) fn render(agent: &Agent, measured: &Measured, depth: Depth) -> Value 
     let mut of_node = json!({
         "nodeName": context.config.node_name,
         "startTime": node::booted_at().map(|at| at.to_string()),
-        "cpu": {"time": time, "usageCoreNanoSeconds": node::cpu_nanoseconds().unwrap_or(0)},
+        "cpu": cpu(agent, measured.at, "", node::cpu_nanoseconds().unwrap_or(0)),
         "memory": {"time": time, "availableBytes": available, "usageBytes": all - available,
             "workingSetBytes": all - available},
     });
-    if depth == Depth::All {
+    if let (Some(rss), Some((faults, major))) = (node::anonymous_memory(), node::page_faults()) {
+        let memory = &mut of_node["memory"];
+        (memory["rssBytes"], memory["pageFaults"], memory["majorPageFaults"]) =
+            (rss.into(), faults.into(), major.into());
+    }
+    if let Some((all, free)) = node::swap() {
+        of_node["swap"] = json!({"time": time, "swapAvailableBytes": free, "swapUsageBytes": all - free});
+    }
+    if depth >= Depth::Files {
         let disk = |path: &std::path::Path| fill::whole(path).map(|fill| fs(&time, &fill));
         let images = context.images.directory();
         of_node["fs"] = disk(context.data_dir()).into();
@@ -35,24 +44,24 @@ pub(super) fn render(agent: &Agent, measured: &Measured, depth: Depth) -> Value 
             of_node["rlimit"] = json!({"time": time, "maxpid": most, "curproc": now});
         }
     }
-    let pods: Vec<Value> = measured.pods.iter().map(|p| pod(&time, agent, p, depth)).collect();
+    let pods: Vec<Value> = measured.pods.iter().map(|p| pod(measured, agent, p, depth)).collect();
     json!({"node": of_node, "pods": pods})
 }
 
-fn pod(time: &str, agent: &Agent, pod: &MeasuredPod, depth: Depth) -> Value {
+fn pod(measured: &Measured, agent: &Agent, pod: &MeasuredPod, depth: Depth) -> Value {
+    let time = &measured.at.to_string();
     let meta = &pod.view.pod.metadata;
-    let disk = (depth == Depth::All).then(|| fill::whole(agent.context.data_dir())).flatten();
-    let containers: Vec<Value> = pod.containers.iter().map(|c| container(time, agent, c, disk.as_ref())).collect();
+    let disk = (depth >= Depth::Files).then(|| fill::whole(agent.context.data_dir())).flatten();
+    let containers: Vec<Value> =
+        pod.containers.iter().map(|c| container(measured, agent, &pod.sandbox, c, disk.as_ref())).collect();
     let mut out = json!({
         "podRef": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
         "startTime": pod.view.pod.status.as_ref().and_then(|s| s.start_time.clone()),
         "containers": containers,
-        "cpu": {"time": time, "usageCoreNanoSeconds": pod.sum(|u| u.cpu_nanoseconds)},
-        "memory": {"time": time, "usageBytes": pod.sum(|u| u.memory), "workingSetBytes": pod.sum(|u| u.working_set),
-            "rssBytes": pod.sum(|u| u.rss), "pageFaults": pod.sum(|u| u.page_faults.0),
-            "majorPageFaults": pod.sum(|u| u.page_faults.1)},
+        "cpu": cpu(agent, measured.at, &pod.sandbox, pod.usage.cpu_nanoseconds),
+        "memory": memory(time, &pod.usage),
     });
-    if depth != Depth::All {
+    if depth < Depth::Files {
         return out;
     }
     if !pod.traffic.is_empty() {
@@ -74,16 +83,32 @@ fn pod(time: &str, agent: &Agent, pod: &MeasuredPod, depth: Depth) -> Value {
         let (used, inodes_used) = local.chain(own).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
         out["ephemeral-storage"] = fs(time, &Fill { used, inodes_used, ..disk });
     }
-    out["process_stats"] = json!({"process_count": pod.sum(|u| u.pids)});
+    out["process_stats"] = json!({"process_count": pod.usage.pids});
     out
 }
 
-fn container(time: &str, agent: &Agent, container: &MeasuredContainer, disk: Option<&Fill>) -> Value {
+/// Of what `key` names; the node has none.
+fn cpu(agent: &Agent, at: Timestamp, key: &str, nanoseconds: u64) -> Value {
+    let mut out = json!({"time": at.to_string(), "usageCoreNanoSeconds": nanoseconds});
+    if let Some(rate) = agent.context.rates.of(key, at, nanoseconds) {
+        out["usageNanoCores"] = rate.into();
+    }
+    out
+}
+
+fn container(
+    measured: &Measured,
+    agent: &Agent,
+    sandbox: &str,
+    container: &MeasuredContainer,
+    disk: Option<&Fill>,
+) -> Value {
+    let time = &measured.at.to_string();
     let usage = &container.usage;
     let mut out = json!({
         "name": container.record.name,
         "startTime": container.started().map(|at| at.to_string()),
-        "cpu": {"time": time, "usageCoreNanoSeconds": usage.cpu_nanoseconds},
+        "cpu": cpu(agent, measured.at, &format!("{sandbox}/{}", usage.container), usage.cpu_nanoseconds),
         "memory": memory(time, usage),
     });
     if let Some(disk) = disk {
