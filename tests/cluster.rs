@@ -123,6 +123,8 @@ impl Cluster {
         if !more.contains(&"--kubelet-port") {
             arguments.extend(["--kubelet-port", &kubelet]);
         }
+        let healthz = self.healthz_port().to_string();
+        arguments.extend(["--healthz-port", &healthz]);
         if !more.contains(&"--docker-socket") {
             arguments.extend(["--docker-socket", "none"]);
         }
@@ -169,6 +171,11 @@ impl Cluster {
     /// Where the node's agent is reached.
     pub fn kubelet_port(&self) -> u16 {
         self.node_port(99)
+    }
+
+    /// Where it says that it is well.
+    pub fn healthz_port(&self) -> u16 {
+        self.node_port(98)
     }
 
     pub fn kubeconfig(&self) -> PathBuf {

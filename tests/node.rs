@@ -1,6 +1,10 @@
 //! What the node itself does: static pods, its own limits, its end.
 
-use std::{collections::BTreeSet, fs};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+};
 
 use crate::{
     cluster::{Cluster, busybox, eventually, text},
@@ -66,6 +70,67 @@ fn the_nodes_own_port_answers_whom_the_api_knows() {
     ] {
         assert!(ask(path).contains(series), "{path}: {}", ask(path));
     }
+    // What upstream's suite asks of cAdvisor's metrics.
+    let of_container = [
+        "blkio_device_usage_total",
+        "cpu_system_seconds_total",
+        "cpu_usage_seconds_total",
+        "cpu_user_seconds_total",
+        "file_descriptors",
+        "fs_reads_bytes_total",
+        "fs_reads_total",
+        "fs_usage_bytes",
+        "fs_writes_bytes_total",
+        "fs_writes_total",
+        "last_seen",
+        "memory_cache",
+        "memory_failcnt",
+        "memory_failures_total",
+        "memory_mapped_file",
+        "memory_max_usage_bytes",
+        "memory_rss",
+        "memory_swap",
+        "memory_usage_bytes",
+        "oom_events_total",
+        "processes",
+        "sockets",
+        "spec_cpu_period",
+        "spec_cpu_shares",
+        "spec_memory_limit_bytes",
+        "spec_memory_reservation_limit_bytes",
+        "spec_memory_swap_limit_bytes",
+        "start_time_seconds",
+        "threads",
+        "threads_max",
+        "ulimits_soft",
+    ];
+    let of_pod = [
+        "receive_packets_total",
+        "receive_packets_dropped_total",
+        "transmit_packets_total",
+        "transmit_packets_dropped_total",
+    ];
+    let of_pod = of_pod.map(|name| format!("container_network_{name}{{container=\"\","));
+    let told = ask("/metrics/cadvisor");
+    for series in of_container.map(|name| format!("container_{name}{{container=\"c\",")).iter().chain(&of_pod) {
+        assert!(told.lines().any(|line| line.starts_with(series.as_str())), "{series}: {told}");
+    }
+    let value = |name: &str| {
+        let line = told.lines().find(|line| line.starts_with(&format!("container_{name}{{container=\"c\","))).unwrap();
+        line.split("} ").nth(1).unwrap().split(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert_eq!((value("processes"), value("spec_cpu_shares")), (1.0, 2.0), "{told}");
+    assert!(value("file_descriptors") >= 3.0 && value("ulimits_soft") > 100.0, "{told}");
+    eventually("CPU used between two questions", || ask("/stats/summary").contains("usageNanoCores"));
+    let health = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", cluster.healthz_port())).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(health("/healthz").ends_with("\r\n\r\nok"), "{}", health("/healthz"));
+    assert!(health("/pods").starts_with("HTTP/1.0 404"), "nothing else without a name: {}", health("/pods"));
     // With a token, as what scrapes nodes from a pod; and without any.
     let token = format!("--token={}", cluster.kubectl(&["create", "token", "default"]).trim());
     let bare = ["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", &server, "get", "--raw", "/metrics"];

@@ -1,6 +1,10 @@
 //! What an agent is told at its start.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use crate::{
     node::{eviction::threshold::Eviction, image_gc::ImageLimits},
@@ -29,6 +33,8 @@ pub struct AgentConfig {
     pub node_ips: Vec<IpAddr>,
     /// Port at which the node serves what the agent says, for `status.daemonEndpoints`; 0 if at none.
     pub port: u16,
+    /// Where anybody on the machine may ask whether the agent is well; port 0 for nowhere.
+    pub healthz: SocketAddr,
     /// How many pods it takes.
     pub max_pods: u32,
     /// Processes and threads a pod may have; `None` is no limit.
@@ -80,6 +86,7 @@ impl AgentConfig {
             cluster_domain: "cluster.local".to_owned(),
             node_ips: Vec::new(),
             port: 10250,
+            healthz: SocketAddr::from(([127, 0, 0, 1], 10248)),
             max_pods: 110,
             pod_pids_limit: None,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),

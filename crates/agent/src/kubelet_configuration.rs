@@ -1,7 +1,7 @@
 //! A `KubeletConfiguration` (`kubelet.config.k8s.io/v1beta1`): the fields of upstream's file that mean something here.
 //! Others are refused, so that nobody relies on what is not kept.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
@@ -24,6 +24,8 @@ pub struct KubeletConfiguration {
     kind: String,
     api_version: String,
     port: Option<u16>,
+    healthz_port: Option<u16>,
+    healthz_bind_address: Option<IpAddr>,
     static_pod_path: Option<PathBuf>,
     max_pods: Option<u32>,
     pod_pids_limit: Option<i64>,
@@ -77,6 +79,8 @@ impl KubeletConfiguration {
                 "invalid configuration: port (--port) 0 must be between 1 and 65535, inclusive".to_owned(),
             ));
         }
+        config.healthz.set_port(self.healthz_port.unwrap_or(config.healthz.port()));
+        config.healthz.set_ip(self.healthz_bind_address.unwrap_or(config.healthz.ip()));
         config.max_pods = self.max_pods.unwrap_or(config.max_pods);
         config.pod_pids_limit = self.pod_pids_limit.map_or(config.pod_pids_limit, |n| Some(n).filter(|n| *n > 0));
         if let Some(size) = &self.container_log_max_size {
@@ -237,7 +241,7 @@ mod tests {
     #[test]
     fn upstreams_fields_become_settings() {
         let config = read(json!({
-            "maxPods": 20, "containerLogMaxSize": "1Mi", "allowedUnsafeSysctls": ["net.core.*"],
+            "maxPods": 20, "healthzPort": 1248, "containerLogMaxSize": "1Mi", "allowedUnsafeSysctls": ["net.core.*"],
             "systemReserved": {"cpu": "500m", "memory": "1Gi"}, "kubeReserved": {"cpu": "250m"},
             "evictionHard": {"memory.available": "5%"},
             "evictionSoft": {"nodefs.available": "10Gi"}, "evictionSoftGracePeriod": {"nodefs.available": "1m30s"},
@@ -252,6 +256,7 @@ mod tests {
         assert_eq!((config.images.high, config.images.minimum_age), (70, Duration::from_secs(3600)));
         assert_eq!(config.shutdown_grace, Duration::from_secs(30));
         assert!(config.seccomp_default);
+        assert_eq!(config.healthz.to_string(), "127.0.0.1:1248");
     }
 
     #[test]

@@ -131,6 +131,9 @@ pub struct UpFlags {
     /// Port of the node's agent, as a kubelet's; 0 for none [default: 10250, or what --kubelet-config says]
     #[arg(long, value_name = "PORT")]
     pub kubelet_port: Option<u16>,
+    /// Port at which the node's agent tells this machine that it is well; 0 for none [default: 10248, or what --kubelet-config says]
+    #[arg(long, value_name = "PORT")]
+    pub healthz_port: Option<u16>,
     /// Unix socket of the Docker API, or "none" [default: /run/hythe/docker.sock, or the instance's own]
     #[arg(long, value_name = "PATH")]
     pub docker_socket: Option<PathBuf>,

@@ -80,6 +80,7 @@ mod tests {
             service_cidr: services.into(),
             registry_port: 0,
             kubelet_port: None,
+            healthz_port: None,
             edge_http_port: 0,
             edge_https_port: 0,
             edge_host_network: false,

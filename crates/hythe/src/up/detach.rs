@@ -37,6 +37,9 @@ pub fn start(instance: &Instance, flags: &UpFlags) -> Result<ExitCode> {
     if let Some(port) = flags.kubelet_port {
         command.args(["--kubelet-port", &port.to_string()]);
     }
+    if let Some(port) = flags.healthz_port {
+        command.args(["--healthz-port", &port.to_string()]);
+    }
     if flags.edge_host_network {
         command.arg("--edge-host-network");
     }

@@ -8,6 +8,7 @@ use std::{
 use agent::Agent;
 use apiserver::{NodeConnector, NodeStream};
 use async_trait::async_trait;
+use tokio::net::TcpStream;
 
 /// Bytes under way on one connection.
 const PIPE: usize = 64 * 1024;
@@ -21,6 +22,13 @@ impl LocalAgent {
     pub fn set(&self, agent: Agent) {
         // There is one agent a process; a second would be a bug of the caller and is ignored.
         let _ = self.0.set(agent);
+    }
+
+    /// Answers whoever asks for the agent's health; while there is no agent nobody answers.
+    pub fn tell_health(&self, stream: TcpStream) {
+        if let Some(agent) = self.0.get().cloned() {
+            tokio::spawn(async move { agent.serve_health(stream).await });
+        }
     }
 }
 

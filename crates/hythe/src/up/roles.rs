@@ -165,6 +165,9 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
         let ids = docker::ids(instance, flags.userns_remap)?;
         tasks.spawn(docker_api(instance.clone(), content.clone(), socket, ids, flags.registries.options()));
     }
+    if agent_config.healthz.port() != 0 {
+        tasks.spawn(health(node.clone(), agent_config.healthz));
+    }
     if agent_config.port != 0 {
         tasks.spawn(kubelet(
             server.clone(),
@@ -281,6 +284,27 @@ async fn kubelet(server: Arc<ApiServer>, node: String, listen: SocketAddr, tls: 
     "kubelet".to_owned()
 }
 
+/// Tells whoever is on this machine that the agent is well. Another instance may have the port: that is a warning.
+async fn health(node: LocalAgent, listen: SocketAddr) -> String {
+    let listener = match bind(listen) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(%error, %listen, "nobody is told that the node's agent is well: choose another with --healthz-port, or 0 for none");
+            return "healthz".to_owned();
+        }
+    };
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => node.tell_health(stream),
+            // For instance, too many files are open: some will be closed.
+            Err(error) => {
+                tracing::warn!(%error, "a connection that asks for the agent's health was not accepted");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
 /// How the engine of an instance's pods is opened.
 fn engine_config(instance: &Instance) -> EngineConfig {
     engine_of(instance, "engine", "")
@@ -346,6 +370,7 @@ fn agent_config(instance: &Instance, settings: &Settings, flags: &UpFlags) -> Re
         configure(&mut config, path).with_context(|| path.display().to_string())?;
     }
     config.port = flags.kubelet_port.unwrap_or(config.port);
+    config.healthz.set_port(flags.healthz_port.unwrap_or(config.healthz.port()));
     config.seccomp_default |= flags.seccomp_default;
     Ok(config)
 }
