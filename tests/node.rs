@@ -119,6 +119,9 @@ fn the_nodes_own_port_answers_whom_the_api_knows() {
         let line = told.lines().find(|line| line.starts_with(&format!("container_{name}{{container=\"c\","))).unwrap();
         line.split("} ").nth(1).unwrap().split(' ').next().unwrap().parse::<f64>().unwrap()
     };
+    for line in ["kubelet_started_containers_total{container_type=\"container\"} 1", "kubelet_started_pods_total 1"] {
+        assert!(ask("/metrics").lines().any(|told| told == line), "{line}: {}", ask("/metrics"));
+    }
     assert_eq!((value("processes"), value("spec_cpu_shares")), (1.0, 2.0), "{told}");
     assert!(value("file_descriptors") >= 3.0 && value("ulimits_soft") > 100.0, "{told}");
     eventually("CPU used between two questions", || ask("/stats/summary").contains("usageNanoCores"));
@@ -162,9 +165,11 @@ fn a_kubelets_configuration_is_kept_and_a_wrong_one_refused() {
     write("maxPods: many\n");
     let refused = cluster.try_start(&["--kubelet-config", file.to_str().unwrap()]);
     assert!(!refused.status.success() && text(&refused.stderr).contains("invalid type"), "{refused:?}");
-    write(
-        "maxPods: 2\nsystemReserved: {cpu: 500m}\nallowedUnsafeSysctls: ['kernel.msg*']\nevictionHard: {memory.available: 1Mi}\n",
-    );
+    let logs = cluster.scratch().join("logs");
+    write(&format!(
+        "podLogsDir: {}\nmaxPods: 2\nsystemReserved: {{cpu: 500m}}\nallowedUnsafeSysctls: ['kernel.msg*']\nevictionHard: {{memory.available: 1Mi}}\n",
+        logs.display()
+    ));
     let started = cluster.try_start(&["--kubelet-config", file.to_str().unwrap()]);
     assert!(started.status.success(), "{started:?}");
     assert_eq!(cluster.jsonpath("node/node", "{.status.capacity.pods}"), "2");
@@ -177,10 +182,22 @@ fn a_kubelets_configuration_is_kept_and_a_wrong_one_refused() {
     assert!(storage.trim_end_matches("Ki").parse::<u64>().unwrap() > 0, "{storage}");
     cluster.apply(
         "{apiVersion: v1, kind: Pod, metadata: {name: tuned}, spec: {securityContext: {sysctls: [{name: kernel.msgmax, value: '9000'}]}, \
-         containers: [{name: c, image: 'busybox:1', command: [sleep, '999']}]}}",
+         containers: [{name: c, image: 'busybox:1', command: [sh, '-c', 'echo said; exec sleep 999']}]}}",
     );
     cluster.wait_ready("pod/tuned");
     assert_eq!(cluster.kubectl(&["exec", "tuned", "--", "cat", "/proc/sys/kernel/msgmax"]), "9000\n");
+    // Collectors of logs find them where upstream has them, with their pod in the name.
+    let uid = cluster.jsonpath("pod/tuned", "{.metadata.uid}");
+    let log = logs.join(format!("default_tuned_{uid}/c/0.log"));
+    let link = || {
+        let mut links = fs::read_dir("/var/log/containers").into_iter().flatten().flatten().map(|entry| entry.path());
+        links.find(|link| fs::read_link(link).is_ok_and(|target| target == log))
+    };
+    eventually("a line in the log", || fs::read_to_string(&log).is_ok_and(|text| text.ends_with(" stdout F said\n")));
+    let name = link().expect("a link").file_name().unwrap().to_string_lossy().into_owned();
+    assert!(name.starts_with("tuned_default_c-") && name.ends_with(".log"), "{name}");
+    cluster.kubectl(&["delete", "pod", "tuned", "--now"]);
+    eventually("the log and its link go", || !log.exists() && link().is_none());
 }
 
 #[test]

@@ -78,6 +78,7 @@ impl Agent {
         let context = Context {
             pods: pods.clone(),
             probes: crate::probes::Counts::default(),
+            activity: Default::default(),
             rates: Default::default(),
             health_checks: std::sync::atomic::AtomicU64::new(0),
             room: tokio::sync::watch::channel(0).0,

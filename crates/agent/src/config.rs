@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    logs::links::LogPlaces,
     node::{eviction::threshold::Eviction, image_gc::ImageLimits},
     spec::resource_reference::Allocatable,
 };
@@ -41,6 +42,8 @@ pub struct AgentConfig {
     pub pod_pids_limit: Option<i64>,
     /// The host's resolv.conf, for `dnsPolicy: Default`.
     pub resolv_conf: PathBuf,
+    /// Where logs lie.
+    pub logs: LogPlaces,
     /// A log file is rotated beyond this many bytes.
     pub log_max_size: u64,
     /// Files kept per container, the current one included.
@@ -78,6 +81,7 @@ impl AgentConfig {
         Self {
             node_name: node_name.into(),
             device_plugins: data_dir.join("device-plugins"),
+            logs: LogPlaces { pods: data_dir.join("log/pods"), links: None },
             data_dir,
             secrets_dir: None,
             share_mounts: false,

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 
 use crate::{
+    activity::Activity,
     config::AgentConfig,
     csi,
     device_plugins::DevicePlugins,
@@ -64,6 +65,8 @@ pub struct Context {
     pub pulled_images: PulledImages,
     /// What became of probes.
     pub probes: probes::Counts,
+    /// What was done so far.
+    pub activity: Activity,
     /// CPU used since someone asked last.
     pub rates: Rates,
     /// How often the agent was asked whether it is well, and said so.
@@ -79,7 +82,7 @@ pub struct Context {
 impl Context {
     /// Where the pod's things lie.
     pub fn paths(&self, pod: &Pod) -> PodPaths {
-        PodPaths::new(&self.config.data_dir, self.config.secrets_dir.as_deref(), pod)
+        PodPaths::new(&self.config.data_dir, self.config.secrets_dir.as_deref(), &self.config.logs, pod)
     }
 
     /// The data directory.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::{
     config::AgentConfig,
+    logs::links::LogPlaces,
     node::eviction::threshold::{Limit, Signal, Threshold},
     spec::quantity,
 };
@@ -16,6 +17,9 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("KubeletConfiguration: {0}")]
 pub struct ConfigurationError(String);
+
+/// Where collectors of logs look for links, by upstream's convention.
+const LOG_LINKS: &str = "/var/log/containers";
 
 /// The file.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -28,6 +32,7 @@ pub struct KubeletConfiguration {
     healthz_bind_address: Option<IpAddr>,
     static_pod_path: Option<PathBuf>,
     max_pods: Option<u32>,
+    pod_logs_dir: Option<PathBuf>,
     pod_pids_limit: Option<i64>,
     container_log_max_size: Option<String>,
     container_log_max_files: Option<u32>,
@@ -81,6 +86,15 @@ impl KubeletConfiguration {
         }
         config.healthz.set_port(self.healthz_port.unwrap_or(config.healthz.port()));
         config.healthz.set_ip(self.healthz_bind_address.unwrap_or(config.healthz.ip()));
+        if let Some(directory) = &self.pod_logs_dir {
+            if !directory.is_absolute() {
+                return Err(ConfigurationError(format!(
+                    "invalid configuration: pod logs path {:?} must be absolute path",
+                    directory.to_string_lossy()
+                )));
+            }
+            config.logs = LogPlaces { pods: directory.clone(), links: Some(PathBuf::from(LOG_LINKS)) };
+        }
         config.max_pods = self.max_pods.unwrap_or(config.max_pods);
         config.pod_pids_limit = self.pod_pids_limit.map_or(config.pod_pids_limit, |n| Some(n).filter(|n| *n > 0));
         if let Some(size) = &self.container_log_max_size {
@@ -241,7 +255,7 @@ mod tests {
     #[test]
     fn upstreams_fields_become_settings() {
         let config = read(json!({
-            "maxPods": 20, "healthzPort": 1248, "containerLogMaxSize": "1Mi", "allowedUnsafeSysctls": ["net.core.*"],
+            "maxPods": 20, "podLogsDir": "/var/log/pods", "healthzPort": 1248, "containerLogMaxSize": "1Mi", "allowedUnsafeSysctls": ["net.core.*"],
             "systemReserved": {"cpu": "500m", "memory": "1Gi"}, "kubeReserved": {"cpu": "250m"},
             "evictionHard": {"memory.available": "5%"},
             "evictionSoft": {"nodefs.available": "10Gi"}, "evictionSoftGracePeriod": {"nodefs.available": "1m30s"},
@@ -257,6 +271,7 @@ mod tests {
         assert_eq!(config.shutdown_grace, Duration::from_secs(30));
         assert!(config.seccomp_default);
         assert_eq!(config.healthz.to_string(), "127.0.0.1:1248");
+        assert_eq!(config.logs.links.as_deref(), Some(std::path::Path::new("/var/log/containers")));
     }
 
     #[test]
@@ -264,6 +279,7 @@ mod tests {
         for fields in [
             json!({"noSuchField": 1}),
             json!({"kind": "Pod"}),
+            json!({"podLogsDir": "var/log/pods"}),
             json!({"evictionHard": {"memory.free": "1Gi"}}),
             json!({"evictionHard": {"memory.available": "200%"}}),
             json!({"evictionSoft": {"memory.available": "1Gi"}}),

@@ -5,6 +5,7 @@
 //! so that it works in another process, and against fakes. Everything is driven by events; beside probes and the
 //! node's lease nothing happens on a quiet node.
 
+mod activity;
 mod agent;
 mod config;
 mod context;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::logs::links::LogPlaces;
+
 /// Paths of one pod.
 #[derive(Clone, Debug)]
 pub struct PodPaths {
@@ -11,13 +13,15 @@ pub struct PodPaths {
     pub root: PathBuf,
     /// Like `root`, for what must not reach a disk.
     pub memory: PathBuf,
-    /// `log/pods/NAMESPACE_NAME_UID`
+    /// `NAMESPACE_NAME_UID` where the logs are.
     pub logs: PathBuf,
+    /// Where links to its logs are, if anywhere.
+    pub log_links: Option<PathBuf>,
 }
 
 impl PodPaths {
     /// Of `pod` below `data_dir` and, where there is one, the memory file system.
-    pub fn new(data_dir: &Path, memory: Option<&Path>, pod: &Pod) -> Self {
+    pub fn new(data_dir: &Path, memory: Option<&Path>, places: &LogPlaces, pod: &Pod) -> Self {
         let meta = &pod.metadata;
         let (namespace, name) =
             (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
@@ -25,7 +29,8 @@ impl PodPaths {
         Self {
             root: data_dir.join("pods").join(uid),
             memory: memory.map_or_else(|| data_dir.join("pods"), Path::to_path_buf).join(uid),
-            logs: data_dir.join("log/pods").join(format!("{namespace}_{name}_{uid}")),
+            logs: places.pods.join(format!("{namespace}_{name}_{uid}")),
+            log_links: places.links.clone(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod follow;
 pub mod line;
+pub mod links;
 mod read;
 mod tail;
 

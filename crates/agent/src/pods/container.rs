@@ -8,7 +8,7 @@ use super::backoff::Backoff;
 use crate::device_plugins::Devices;
 
 /// How a container belongs to its pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Role {
     /// Runs to its end before the next one starts.
     Init,

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     context::Context,
     csi,
+    logs::links,
     node::{SHUTTING_DOWN, eviction},
     static_pods::{self, CONFIG_MIRROR},
     volumes::{self, remove_tree},
@@ -418,8 +419,12 @@ async fn clear_directories(context: &Context, orphans: &[(String, PathBuf)]) {
                     let _ = context.images.remove_root(&super::prepare::root_id(uid, &container.name, attempt)).await;
                 }
             }
-            let logs = context.data_dir().join("log/pods").join(format!("{}_{}_{uid}", record.namespace, record.name));
+            let places = &context.config.logs;
+            let logs = places.pods.join(format!("{}_{}_{uid}", record.namespace, record.name));
             let _ = remove_tree(&logs);
+            if let Some(directory) = &places.links {
+                links::drop_dead(directory, &logs);
+            }
         }
         let of_images = path.join("volumes").join(format!("kubernetes.io~{}", volumes::IMAGE));
         for entry in std::fs::read_dir(of_images).into_iter().flatten().flatten() {

@@ -13,6 +13,8 @@ use super::{
 use crate::{
     context::Context,
     events::Severity,
+    logs::links,
+    paths::PodPaths,
     runtime::SubPath,
     spec::{
         environment::{self, Inputs},
@@ -149,10 +151,21 @@ async fn create_and_start(
     context.recorder.container(pod, &container.name, Severity::Normal, "Created", "Container created".to_owned());
     // Before its program can change the files that say so.
     let user = context.runtime.ids(&sandbox.id, &id, runs_as).await.map(shown);
+    link_log(&paths, pod, container, attempt, &public_id(&sandbox.id, &container.name, attempt));
     context.runtime.start(&sandbox.id, &id).await.map_err(runtime_error)?;
     let at = Timestamp::now();
     context.recorder.container(pod, &container.name, Severity::Normal, "Started", "Container started".to_owned());
     Ok(Started { at, user })
+}
+
+/// Without the link the container runs all the same.
+fn link_log(paths: &PodPaths, pod: &Pod, container: &Container, attempt: u32, id: &str) {
+    let Some(directory) = &paths.log_links else { return };
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let name = links::name(&text(&pod.metadata.namespace), &text(&pod.metadata.name), &container.name, id);
+    if let Err(error) = links::link(directory, &name, &paths.log(&container.name, attempt)) {
+        tracing::warn!(%error, name, "a container's log has no link");
+    }
 }
 
 /// A user as `status.user` has it (KEP-3619).

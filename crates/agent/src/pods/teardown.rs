@@ -8,7 +8,7 @@ use super::{
     container::ContainerRecord,
     prepare::{image_volume_id, root_id},
 };
-use crate::{context::Context, csi, local_storage::block, paths::PodPaths, volumes::remove_tree};
+use crate::{context::Context, csi, local_storage::block, logs::links, paths::PodPaths, volumes::remove_tree};
 
 /// Ends the sandbox and frees network, root file systems and volumes. Logs and the record stay. What fails is
 /// reported; calling it again goes on where it failed.
@@ -57,7 +57,11 @@ pub async fn tear_down(
 /// Removes the pod's directory and logs: it is gone from the API.
 pub async fn forget(paths: PodPaths) {
     let removed = tokio::task::spawn_blocking(move || {
-        [paths.root, paths.memory, paths.logs].iter().try_for_each(|path| remove_tree(path))
+        let removed = [&paths.root, &paths.memory, &paths.logs].into_iter().try_for_each(|path| remove_tree(path));
+        if let Some(directory) = &paths.log_links {
+            links::drop_dead(directory, &paths.logs);
+        }
+        removed
     })
     .await;
     if let Ok(Err(error)) = removed {

@@ -31,6 +31,7 @@ fn configuration(config: &AgentConfig) -> Value {
         "healthzPort": config.healthz.port(),
         "healthzBindAddress": config.healthz.ip(),
         "maxPods": config.max_pods,
+        "podLogsDir": config.logs.pods,
         "podPidsLimit": config.pod_pids_limit.unwrap_or(-1),
         "podCIDR": config.pod_cidr,
         "clusterDNS": config.cluster_dns,

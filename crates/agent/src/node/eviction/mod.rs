@@ -19,6 +19,7 @@ use self::{
 };
 use super::image_gc::Collector;
 use crate::{
+    activity::Deed,
     context::Context,
     events::Severity,
     pods::{Eviction, PodView, storage},
@@ -176,6 +177,7 @@ impl Guard {
         let message = message(met, victim);
         tracing::info!(pod = ?victim.view.pod.metadata.name, message, "a pod is evicted");
         let eviction = Eviction { reason: "Evicted", message, grace: Some(grace), disrupts: true };
+        self.context.activity.add(Deed::Evict(met.signal.name()));
         self.context.pods.evict(&uid, eviction);
         if let Some(mut view) = self.context.pods.follow(&uid) {
             let gone = view.wait_for(|v| v.failed && v.sandbox.is_none());

@@ -16,6 +16,7 @@ use super::{
     steps::{after, seconds},
 };
 use crate::{
+    activity::Deed,
     events::Severity,
     pods::{
         admission::Refusal,
@@ -86,6 +87,7 @@ impl Actor {
 
     /// The node does not take the pod.
     pub(super) fn refuse(&mut self, refusal: &Refusal) {
+        self.context.activity.add(Deed::Refuse(refusal.reason));
         self.context.recorder.pod(&self.pod, Severity::Warning, refusal.reason, refusal.message.clone());
         self.record.failure = Some((refusal.reason.to_owned(), format!("Pod was rejected: {}", refusal.message)));
         self.end(Why::Failed);

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{Actor, slot::Stage};
 use crate::{
+    activity::Deed,
     events::Severity,
     pods::{
         container::{Current, Ended},
@@ -38,6 +39,7 @@ impl Actor {
     }
 
     fn pull_failed(&mut self, slot: usize, failure: PullFailure) {
+        self.count_failure(slot, failure.reason);
         self.record.containers[slot].wait_for(failure.reason, Some(failure.message.clone()));
         let now = Timestamp::now();
         let entry = &mut self.slots[slot];
@@ -72,8 +74,14 @@ impl Actor {
         self.record.containers[slot].wait_for("ImagePullBackOff", Some(format!("{message}: ErrImagePull: {error}")));
     }
 
+    fn count_failure(&self, slot: usize, reason: &'static str) {
+        self.context.activity.add(Deed::StartContainer(self.role(slot)));
+        self.context.activity.add(Deed::FailContainer(self.role(slot), reason));
+    }
+
     /// It waits, and is tried again after a while.
     pub(super) fn failed(&mut self, slot: usize, reason: &'static str, message: String, tell: bool) {
+        self.count_failure(slot, reason);
         if tell {
             let name = self.record.containers[slot].name.clone();
             self.context.recorder.container(&self.pod, &name, Severity::Warning, "Failed", format!("Error: {message}"));
@@ -87,10 +95,14 @@ impl Actor {
 
     pub(super) fn launched(&mut self, slot: usize, attempt: u32, result: Result<Started, LaunchError>) {
         match result {
-            Ok(started) => self.running(slot, attempt, started),
+            Ok(started) => {
+                self.context.activity.add(Deed::StartContainer(self.role(slot)));
+                self.running(slot, attempt, started);
+            }
             Err(LaunchError::Config(message)) => self.failed(slot, "CreateContainerConfigError", message, false),
             Err(LaunchError::Create(message)) => self.failed(slot, "CreateContainerError", message, false),
             Err(LaunchError::Start(message)) => {
+                self.count_failure(slot, "RunContainerError");
                 self.count_start(slot, attempt);
                 let sandbox = self.record.sandbox.clone().unwrap_or_default();
                 let record = &mut self.record.containers[slot];

@@ -9,8 +9,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Actor, Eviction, Message, Need, SETTLE, slot::Stage, together};
 use crate::{
+    activity::Deed,
     events::Severity,
     hooks::{self, Place},
+    logs::links,
     pods::{
         actor::ending::Why,
         backoff::{Backoff, Hold, go_duration},
@@ -81,6 +83,7 @@ impl Actor {
     }
 
     pub(super) fn sandbox_done(&mut self, result: Result<SandboxUp, String>) {
+        self.context.activity.add(Deed::StartPod);
         match result {
             Ok(up) => {
                 self.record.sandbox = Some(up.id.clone());
@@ -89,6 +92,7 @@ impl Actor {
                 self.sandbox_delay = Duration::ZERO;
             }
             Err(error) => {
+                self.context.activity.add(Deed::FailPod);
                 let message = format!("Failed to create pod sandbox: {error}");
                 self.context.recorder.pod(&self.pod, Severity::Warning, "FailedCreatePodSandBox", message);
                 self.record.sandbox_attempt += 1;
@@ -479,6 +483,7 @@ impl Actor {
         if let Some(old) = attempt.checked_sub(2) {
             let name = &self.record.containers[slot].name;
             let (log, message) = (self.paths.log(name, old), self.paths.termination_message(name, old));
+            let (links, logs) = (self.paths.log_links.clone(), self.paths.logs.clone());
             tokio::task::spawn_blocking(move || {
                 let _ = std::fs::remove_file(&message);
                 let _ = std::fs::remove_file(&log);
@@ -486,6 +491,9 @@ impl Actor {
                     if std::fs::remove_file(format!("{}.{rotated}", log.display())).is_err() {
                         break;
                     }
+                }
+                if let Some(directory) = links {
+                    links::drop_dead(&directory, &logs);
                 }
             });
         }

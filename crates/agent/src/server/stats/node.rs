@@ -1,9 +1,14 @@
 //! `/metrics`: the agent itself, what it runs, and how full claims are.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use super::{exposition::Exposition, fill::Fill, measure::Measured};
-use crate::{agent::Agent, pods::Current};
+use crate::{
+    activity::Deed,
+    agent::Agent,
+    pods::{Current, Role},
+    static_pods,
+};
 
 /// How full a claim is: name, help, value.
 type OfVolume = (&'static str, &'static str, fn(&Fill) -> u64);
@@ -28,8 +33,10 @@ pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
     let running = views.iter().filter(|view| view.sandbox.is_some()).count();
     out.family("kubelet_running_pods", "gauge", "[ALPHA] Number of pods that have a running pod sandbox")
         .sample(&[], running as f64);
+    let of_files = views.iter().filter(|view| static_pods::is_static(&view.pod)).count();
     out.family("kubelet_desired_pods", "gauge", "[ALPHA] The number of pods the kubelet is being instructed to run. static is true if the pod is not from the apiserver.")
-        .sample(&[("static", "false")], views.len() as f64);
+        .sample(&[("static", "false")], (views.len() - of_files) as f64)
+        .sample(&[("static", "true")], of_files as f64);
     let count = |wanted: fn(&Current) -> bool| {
         views.iter().flat_map(|view| &view.containers).filter(|record| wanted(&record.current)).count() as f64
     };
@@ -37,6 +44,7 @@ pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
         .sample(&[("container_state", "created")], count(|c| matches!(c, Current::Waiting { .. })))
         .sample(&[("container_state", "exited")], count(|c| matches!(c, Current::Ended(_))))
         .sample(&[("container_state", "running")], count(|c| matches!(c, Current::Running { .. })));
+    activity(&mut out, agent);
     for (name, help, value) in OF_VOLUMES {
         let mut family = out.family(name, "gauge", help);
         for pod in &measured.pods {
@@ -50,6 +58,69 @@ pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
     }
     process(&mut out);
     out.into_text()
+}
+
+/// A counter of deeds: name, help, and the labels of those that it counts.
+type OfDeeds = (&'static str, &'static str, fn(&Deed) -> Option<Labels>);
+
+type Labels = Vec<(&'static str, &'static str)>;
+
+const OF_DEEDS: &[OfDeeds] = &[
+    (
+        "kubelet_admission_rejections_total",
+        "[ALPHA] Cumulative number pod admission rejections by the Kubelet.",
+        |deed| match deed {
+            Deed::Refuse(reason) => Some(vec![("reason", *reason)]),
+            _ => None,
+        },
+    ),
+    ("kubelet_evictions", "[ALPHA] Cumulative number of pod evictions by eviction signal", |deed| match deed {
+        Deed::Evict(signal) => Some(vec![("eviction_signal", *signal)]),
+        _ => None,
+    }),
+    (
+        "kubelet_started_containers_errors_total",
+        "[ALPHA] Cumulative number of errors when starting containers",
+        |deed| match deed {
+            Deed::FailContainer(role, reason) => Some(vec![("code", *reason), ("container_type", kind_of(*role))]),
+            _ => None,
+        },
+    ),
+    ("kubelet_started_containers_total", "[ALPHA] Cumulative number of containers started", |deed| match deed {
+        Deed::StartContainer(role) => Some(vec![("container_type", kind_of(*role))]),
+        _ => None,
+    }),
+    ("kubelet_started_pods_errors_total", "[ALPHA] Cumulative number of errors when starting pods", |deed| {
+        (*deed == Deed::FailPod).then(Vec::new)
+    }),
+    ("kubelet_started_pods_total", "[ALPHA] Cumulative number of pods started", |deed| {
+        (*deed == Deed::StartPod).then(Vec::new)
+    }),
+];
+
+fn kind_of(role: Role) -> &'static str {
+    match role {
+        Role::App => "container",
+        Role::Init | Role::Sidecar => "init_container",
+        Role::Ephemeral => "ephemeral_container",
+    }
+}
+
+fn activity(out: &mut Exposition, agent: &Agent) {
+    let counted = agent.context.activity.counted();
+    for (name, help, labels) in OF_DEEDS {
+        // Init containers and sidecars count as one.
+        let mut sums: BTreeMap<Labels, u64> = BTreeMap::new();
+        for (deed, count) in &counted {
+            if let Some(labels) = labels(deed) {
+                *sums.entry(labels).or_default() += count;
+            }
+        }
+        let mut family = out.family(name, "counter", help);
+        for (labels, sum) in sums {
+            family.sample(&labels, sum as f64);
+        }
+    }
 }
 
 /// What Prometheus' clients tell of their process.
