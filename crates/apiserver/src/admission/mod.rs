@@ -13,6 +13,7 @@ mod runtime_class;
 pub(crate) mod service_account;
 mod sidecar;
 mod toleration;
+mod topology_labels;
 mod volume_claim_resize;
 
 use std::sync::Arc;
@@ -107,6 +108,8 @@ const STEPS: &[Step] = &[
     },
     Step { on: &[Create], of: PODS, run: runtime_class::give },
     Step { on: &[Create], of: &[("networking.k8s.io", "ingresses")], run: default_class::of_ingress },
+    Step { on: &[Create], of: PODS, run: topology_labels::give },
+    Step { on: &[Update], of: &[("", "pods/binding")], run: topology_labels::give },
     Step { on: &[Create], of: &[("", "pods"), ("", "persistentvolumeclaims")], run: limit_ranger::judge },
     Step { on: &[Update], of: &[("", "pods/resize"), ("", "persistentvolumeclaims")], run: limit_ranger::judge },
     Step { on: &[Create, Update], of: &[("", "*")], run: pod_security::judge },

@@ -100,6 +100,11 @@ async fn bind(call: &Call<'_>, binding: &Value) -> Outcome<Reply> {
         for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
             new["metadata"]["annotations"][key] = value.clone();
         }
+        for (key, value) in binding["metadata"]["labels"].as_object().into_iter().flatten() {
+            if new["metadata"]["labels"][key].is_null() {
+                new["metadata"]["labels"][key] = value.clone();
+            }
+        }
         set_scheduled(&mut new);
         Ok(new)
     })

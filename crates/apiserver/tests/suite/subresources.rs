@@ -40,6 +40,30 @@ async fn a_pod_is_bound_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_with_a_node_says_in_which_zone_it_is() {
+    let api = with_pod().await;
+    let (zone, region) = ("topology.kubernetes.io/zone", "topology.kubernetes.io/region");
+    let labels = json!({zone: "z1", region: "r1", "kubernetes.io/arch": "amd64"});
+    api.made("/api/v1/nodes", &json!({"metadata": {"name": "n1", "labels": labels}})).await;
+    let binding = json!({"metadata": {"name": "p", "labels": {"app": "not taken", "told": "taken", region: "r2"}},
+        "target": {"kind": "Node", "name": "n1"}});
+    api.made(&format!("{PODS}/p/binding"), &binding).await;
+    let (_, bound) = api.get(&format!("{PODS}/p")).await;
+    assert_eq!(bound["metadata"]["labels"], json!({"app": "a", "told": "taken", region: "r2", zone: "z1"}));
+    // Made where it is to run, and with a word of its own; on no known node; and on none yet.
+    let pod = |name: &str, labels: Value, node: Value| {
+        json!({"metadata": {"name": name, "labels": labels},
+            "spec": {"containers": [{"name": "c", "image": "i"}], "nodeName": node}})
+    };
+    let placed = api.made(PODS, &pod("placed", json!({zone: "mine"}), json!("n1"))).await;
+    assert_eq!(placed["metadata"]["labels"], json!({zone: "mine", region: "r1"}));
+    for node in [json!("unknown"), Value::Null] {
+        let other = api.made(PODS, &pod(&format!("on-{}", node.as_str().unwrap_or("none")), Value::Null, node)).await;
+        assert!(other["metadata"].get("labels").is_none(), "{other}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_status_and_the_rest_change_apart() {
     let api = with_pod().await;
     let (_, pod) = api.get(&format!("{PODS}/p")).await;
