@@ -9,6 +9,10 @@ use std::{
 };
 
 use clap::Parser;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serving::Serving;
 
 pub const LONG: Duration = Duration::from_secs(60);
@@ -16,12 +20,18 @@ pub const LONG: Duration = Duration::from_secs(60);
 /// A server; it is gone when this is dropped.
 pub struct Server {
     child: Child,
+    end: Signal,
     pub port: u16,
     pub directory: tempfile::TempDir,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), self.end);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -30,7 +40,8 @@ impl Drop for Server {
 fn start(command: &mut Command, port: u16, directory: tempfile::TempDir) -> Server {
     let log = std::fs::File::create(directory.path().join("log")).unwrap();
     let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn();
-    let server = Server { child: child.expect("the software is installed"), port, directory };
+    let child = child.expect("the software is installed");
+    let server = Server { child, end: Signal::SIGKILL, port, directory };
     let deadline = Instant::now() + LONG;
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         let log = || std::fs::read_to_string(server.directory.path().join("log")).unwrap_or_default();
@@ -104,7 +115,9 @@ pub fn postgres(way: &str) -> Server {
         command.arg("-c").arg(format!("{name}={}", directory.path().join(file).display()));
     }
     nobody(&mut command);
-    let server = start(&mut command, port, directory);
+    let mut server = start(&mut command, port, directory);
+    // It ends at once by this, too, but takes its shared memory back.
+    server.end = Signal::SIGQUIT;
     let deadline = Instant::now() + LONG;
     let mut ready = Command::new(programs.join("pg_isready"));
     ready.args(["-q", "-h", "127.0.0.1", "-p", &port.to_string()]);

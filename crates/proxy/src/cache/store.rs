@@ -273,12 +273,10 @@ impl Store {
         }
         let bears = |variants: &Variants| variants.iter().any(|e| e.tags.iter().any(|t| tags.contains(t)));
         let keys: Vec<Key> = self.entries.iter().filter(|(_, v)| bears(v)).map(|(key, _)| Key::clone(&key)).collect();
-        for key in &keys {
-            self.entries.invalidate(key);
-        }
+        let dropped = keys.iter().filter(|key| self.entries.remove(*key).is_some()).count();
         let below = self.disk().map(|disk| disk.remove(&Drop::Tags(tags), true));
         // Most are on both, and who asks wants to know that something was there.
-        keys.len().max(below.unwrap_or(0))
+        dropped.max(below.unwrap_or(0))
     }
 
     pub(crate) fn mark_unstorable(&self, key: &Key) {
