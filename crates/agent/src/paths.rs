@@ -29,7 +29,7 @@ impl PodPaths {
         Self {
             root: data_dir.join("pods").join(uid),
             memory: memory.map_or_else(|| data_dir.join("pods"), Path::to_path_buf).join(uid),
-            logs: places.pods.join(format!("{namespace}_{name}_{uid}")),
+            logs: places.of_pod(namespace, name, uid),
             log_links: places.links.clone(),
         }
     }

@@ -18,9 +18,16 @@ pub struct LogPlaces {
     pub links: Option<PathBuf>,
 }
 
+impl LogPlaces {
+    /// The directory of one pod's logs.
+    pub fn of_pod(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.pods.join(format!("{namespace}_{name}_{uid}"))
+    }
+}
+
 /// The name of a container's link. Collectors want an id of 64 hexadecimal digits at its end.
 pub fn name(namespace: &str, pod: &str, container: &str, id: &str) -> String {
-    let id: String = Sha256::digest(id.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = hex::encode(Sha256::digest(id.as_bytes()));
     format!("{pod}_{namespace}_{container}-{id}.log")
 }
 
@@ -33,8 +40,9 @@ pub fn link(directory: &Path, name: &str, log: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes the links in `directory` to logs below `logs` that are no longer there. Links of others stay.
-pub fn drop_dead(directory: &Path, logs: &Path) {
+/// Removes the links in `directory`, if there is one, to logs below `logs` that are no longer there. Links of others stay.
+pub fn drop_dead(directory: Option<&Path>, logs: &Path) {
+    let Some(directory) = directory else { return };
     for link in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
         let dead = fs::read_link(&link).is_ok_and(|log| log.starts_with(logs) && !log.exists());
         if dead && let Err(error) = fs::remove_file(&link) {
@@ -61,10 +69,10 @@ mod tests {
             link(&links, &name, &log).expect("linked");
         }
         symlink("/of/another", links.join("other.log")).expect("linked");
-        drop_dead(&links, &logs);
+        drop_dead(Some(&links), &logs);
         assert_eq!(fs::read_to_string(links.join(&name)).expect("readable"), "line");
         fs::remove_file(&log).expect("removed");
-        drop_dead(&links, &logs);
+        drop_dead(Some(&links), &logs);
         let left: Vec<_> = fs::read_dir(&links).expect("there").flatten().map(|entry| entry.file_name()).collect();
         assert_eq!(left, ["other.log"]);
     }

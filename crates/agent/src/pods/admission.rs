@@ -180,9 +180,9 @@ fn operating_system(spec: &PodSpec) -> Option<Refusal> {
 /// No AppArmor profile is ever applied: a pod that asks to be confined must not run as if it was.
 fn apparmor(spec: &PodSpec) -> Option<Refusal> {
     let pod = spec.security_context.as_ref().and_then(|c| c.app_armor_profile.as_ref());
-    let of_container = |c: &Container| c.security_context.as_ref().and_then(|c| c.app_armor_profile.clone());
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers).filter_map(of_container);
-    let confined = pod.cloned().into_iter().chain(containers).any(|profile| profile.type_ != "Unconfined");
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let of_containers = containers.filter_map(|c| c.security_context.as_ref()?.app_armor_profile.as_ref());
+    let confined = pod.into_iter().chain(of_containers).any(|profile| profile.type_ != "Unconfined");
     confined.then(|| Refusal {
         reason: "AppArmor",
         message: "Cannot enforce AppArmor: this node's runtime applies no AppArmor profiles".to_owned(),

@@ -420,11 +420,9 @@ async fn clear_directories(context: &Context, orphans: &[(String, PathBuf)]) {
                 }
             }
             let places = &context.config.logs;
-            let logs = places.pods.join(format!("{}_{}_{uid}", record.namespace, record.name));
+            let logs = places.of_pod(&record.namespace, &record.name, uid);
             let _ = remove_tree(&logs);
-            if let Some(directory) = &places.links {
-                links::drop_dead(directory, &logs);
-            }
+            links::drop_dead(places.links.as_deref(), &logs);
         }
         let of_images = path.join("volumes").join(format!("kubernetes.io~{}", volumes::IMAGE));
         for entry in std::fs::read_dir(of_images).into_iter().flatten().flatten() {

@@ -58,9 +58,7 @@ pub async fn tear_down(
 pub async fn forget(paths: PodPaths) {
     let removed = tokio::task::spawn_blocking(move || {
         let removed = [&paths.root, &paths.memory, &paths.logs].into_iter().try_for_each(|path| remove_tree(path));
-        if let Some(directory) = &paths.log_links {
-            links::drop_dead(directory, &paths.logs);
-        }
+        links::drop_dead(paths.log_links.as_deref(), &paths.logs);
         removed
     })
     .await;

@@ -14,8 +14,8 @@ pub struct Detail {
     pub cpu: CpuStats,
     /// Memory.
     pub memory: MemoryStats,
-    /// Disks that it has used.
-    pub disks: Vec<DiskUse>,
+    /// Disks that it has used, by their names (`/dev/NAME`; empty if one has none).
+    pub disks: Vec<(String, DiskUse)>,
     /// Threads, and how many there may be.
     pub threads: (u64, Option<u64>),
     /// Its processes.
@@ -39,9 +39,15 @@ pub struct Processes {
 pub(super) async fn of(sandbox: &Sandbox, container: &str) -> Option<Detail> {
     let stats = sandbox.stats(container).await.ok()?;
     let disks = sandbox.disk_use(container).await.unwrap_or_default();
+    let disks = disks.into_iter().map(|disk| (device_name(disk.major, disk.minor), disk)).collect();
     let pids = sandbox.processes(container).await.unwrap_or_default();
     let processes = tokio::task::spawn_blocking(move || look_at(Path::new("/proc"), &pids)).await.unwrap_or_default();
     Some(Detail { cpu: stats.cpu, memory: stats.memory, disks, threads: (stats.pids, stats.pids_limit), processes })
+}
+
+fn device_name(major: u32, minor: u32) -> String {
+    let told = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/uevent")).unwrap_or_default();
+    told.lines().find_map(|l| l.strip_prefix("DEVNAME=")).map_or_else(String::new, |name| format!("/dev/{name}"))
 }
 
 /// Processes that go meanwhile are left out.

@@ -109,9 +109,12 @@ async fn discover(client: &Client) -> Result<Vec<Kind>, Error> {
     Ok(kinds)
 }
 
-/// The group of `group/version`; the core group has none.
-fn group_of(api_version: &str) -> &str {
-    api_version.split_once('/').map_or("", |(group, _)| group)
+impl Kind {
+    /// Whether the owner is said to be of this kind. Any version of it names the same objects.
+    fn is_of(&self, owner: &Owner) -> bool {
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        self.resource.kind == owner.kind && self.resource.group == group
+    }
 }
 
 impl Collector {
@@ -205,7 +208,7 @@ impl Collector {
         }
         let (mut solid, mut dangling, mut waiting) = (0, Vec::new(), Vec::new());
         for owner in &node.owners {
-            let known = self.graph.lock().owner_state(owner, &node.key.namespace, |kind| self.is_of(owner, kind));
+            let known = self.graph.lock().owner_state(owner, &node.key.namespace, |kind| self.kind(kind).is_of(owner));
             let state = match known {
                 OwnerState::Unknown => self.ask(owner, &node).await?,
                 OwnerState::Elsewhere => {
@@ -239,12 +242,6 @@ impl Collector {
         self.delete(&uid, &node, PropagationPolicy::Foreground).await
     }
 
-    /// Whether the owner is said to be of this kind. Any version of it names the same objects.
-    fn is_of(&self, owner: &Owner, kind: u32) -> bool {
-        let resource = &self.kind(kind).resource;
-        resource.kind == owner.kind && resource.group == group_of(&owner.api_version)
-    }
-
     fn tell_misplaced(&self, owner: &Owner, uid: &str, dependent: &Node) {
         let resource = &self.kind(dependent.kind).resource;
         let Key { namespace, name } = &dependent.key;
@@ -265,8 +262,7 @@ impl Collector {
 
     /// The owner is not in the graph: perhaps its kind is not watched, perhaps its watch lags. Ask.
     async fn ask(&self, owner: &Owner, dependent: &Node) -> Result<OwnerState, Error> {
-        let group = group_of(&owner.api_version);
-        let kind = self.kinds.iter().find(|k| k.resource.group == group && k.resource.kind == owner.kind);
+        let kind = self.kinds.iter().find(|kind| kind.is_of(owner));
         // Not to be judged here: a kind that this server does not serve, or one in namespaces that is said to own
         // something outside of them.
         let Some(kind) = kind.filter(|k| !k.namespaced || !dependent.key.namespace.is_empty()) else {

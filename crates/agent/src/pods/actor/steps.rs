@@ -492,9 +492,7 @@ impl Actor {
                         break;
                     }
                 }
-                if let Some(directory) = links {
-                    links::drop_dead(&directory, &logs);
-                }
+                links::drop_dead(links.as_deref(), &logs);
             });
         }
     }

@@ -1,7 +1,5 @@
 //! The metrics that cAdvisor has of containers and networks: names, types and help are its own.
 
-use std::fs;
-
 use super::measure::MeasuredContainer;
 use crate::{
     runtime::{Detail, Traffic},
@@ -151,10 +149,9 @@ fn by_disk(
     numbers: impl Fn(&engine::cgroup::DiskUse) -> Vec<(&'static str, u64)>,
 ) -> Vec<Sample> {
     let Some(detail) = &c.detail else { return Vec::new() };
-    let nothing = [engine::cgroup::DiskUse::default()];
+    let nothing = [Default::default()];
     let disks = if detail.disks.is_empty() { &nothing[..] } else { &detail.disks };
-    let of = |disk: &engine::cgroup::DiskUse| {
-        let device = device_name(disk.major, disk.minor);
+    let of = |(device, disk): &(String, engine::cgroup::DiskUse)| {
         let sample = |(operation, number): (&'static str, u64)| {
             let mut labels = vec![("device", device.clone())];
             if !operation.is_empty() {
@@ -167,12 +164,6 @@ fn by_disk(
         numbers(disk).into_iter().map(sample).collect::<Vec<_>>()
     };
     disks.iter().flat_map(of).collect()
-}
-
-/// `/dev/NAME` of a disk; empty if it has none.
-fn device_name(major: u32, minor: u32) -> String {
-    let told = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/uevent")).unwrap_or_default();
-    told.lines().find_map(|l| l.strip_prefix("DEVNAME=")).map_or_else(String::new, |name| format!("/dev/{name}"))
 }
 
 pub(super) const OF_NETWORKS: &[OfNetwork] = &[
