@@ -88,6 +88,7 @@ impl Agent {
             health: tokio::sync::watch::channel(Health::default()).0,
             recorder: Recorder::start(parts.client.clone(), &config.node_name),
             objects: Objects::new(parts.client.clone()),
+            turns: Default::default(),
             services: ServiceVariables::default(),
             csi: csi::Drivers::default(),
             csi_staging: tokio::sync::Mutex::default(),

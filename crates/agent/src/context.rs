@@ -7,6 +7,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::{
     activity::Activity,
@@ -43,6 +44,9 @@ pub struct Context {
     pub network: Arc<dyn PodNetwork>,
     /// Events.
     pub recorder: Recorder,
+    /// Whose turn it is to write about a pod: each write that is under way has a connection of its own, and a new one
+    /// costs more than the write.
+    pub turns: Turns,
     /// Variables that announce Services.
     pub services: ServiceVariables,
     /// ConfigMaps and Secrets that volumes follow.
@@ -77,6 +81,25 @@ pub struct Context {
     pub room: tokio::sync::watch::Sender<u64>,
     /// Changes when a claim, a PersistentVolume or a CSI driver does: volumes that could not be had may be there now.
     pub storage: tokio::sync::watch::Sender<u64>,
+}
+
+/// So many writes about pods are under way at a time.
+const WRITES: usize = 4;
+
+/// The turns of those that write about pods.
+pub struct Turns(Semaphore);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Semaphore::new(WRITES))
+    }
+}
+
+impl Turns {
+    /// Waits for a turn, which lasts until what is returned is dropped.
+    pub async fn next(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.acquire().await.ok()
+    }
 }
 
 impl Context {

@@ -48,8 +48,10 @@ struct Note {
 
 /// Events that may wait to be written.
 const QUEUE: usize = 4096;
-/// Events written at the same time.
+/// Events written at the same time by a component beside the API.
 const WRITERS: usize = 8;
+/// Events written at the same time by each host: every one of them takes a connection, and there are many hosts.
+const WRITERS_OF_HOST: usize = 2;
 
 impl Recorder {
     /// Starts the writer; it ends with the last clone of the recorder. `component` is what `kubectl describe` shows as
@@ -90,7 +92,8 @@ impl Recorder {
 
 async fn write(client: Client, source: EventSource, mut notes: mpsc::Receiver<Note>) {
     let seen = Arc::new(Mutex::new(Seen::default()));
-    let permits = Arc::new(Semaphore::new(WRITERS));
+    let writers = if source.host.is_some() { WRITERS_OF_HOST } else { WRITERS };
+    let permits = Arc::new(Semaphore::new(writers));
     while let Some(note) = notes.recv().await {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let verdict = seen.lock().count(&note);

@@ -1,6 +1,10 @@
 //! What of a pod survives the agent: a small file beside its volumes.
 
-use std::{io, path::Path};
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceRequirements;
@@ -52,29 +56,116 @@ pub struct Whole {
 }
 
 impl PodRecord {
-    /// Reads it; `None` if there is none or it can't be understood (then the runtime's knowledge has to do).
+    /// Reads the newest whole version; `None` if there is none (then the runtime's knowledge has to do).
     pub fn load(path: &Path) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;
-        serde_json::from_slice(&bytes)
-            .inspect_err(
-                |error| tracing::warn!(path = %path.display(), %error, "a pod's record can't be read and is ignored"),
-            )
-            .ok()
+        let mut versions = bytes.rsplit(|b| *b == b'\n').filter(|line| !line.is_empty());
+        let found = versions.find_map(|line| serde_json::from_slice(line).ok());
+        if found.is_none() {
+            tracing::warn!(path = %path.display(), "a pod's record can't be read and is ignored");
+        }
+        found
+    }
+}
+
+/// So many versions follow each other in the file before it is written anew.
+const VERSIONS: usize = 64;
+
+/// The file of one pod's record: a version a line, of which the last whole one counts. To add a line costs a third of
+/// what a new file does, which matters where pods come by the hundred. None of it need survive a power loss: then nothing
+/// runs that it could tell of.
+#[derive(Debug)]
+pub struct RecordFile {
+    path: PathBuf,
+    /// The version that the file has, and how many this agent has added.
+    saved: Option<PodRecord>,
+    added: usize,
+}
+
+impl RecordFile {
+    /// The record at `path`, which may not be there yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, saved: None, added: 0 }
     }
 
-    /// Replaces it by rename. It need not survive a power loss: then nothing runs that it could tell of.
-    pub fn save(&self, path: &Path) -> io::Result<()> {
-        let bytes = serde_json::to_vec(self).map_err(io::Error::other)?;
-        let new = path.with_extension("new");
-        match std::fs::write(&new, &bytes) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(parent) = path.parent() {
-                    std::fs::create_dir_all(parent)?;
-                }
-                std::fs::write(&new, &bytes)?;
-            }
-            other => other?,
+    /// Makes `record` what [`PodRecord::load`] finds. On an error that is what it was before.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn save(&mut self, record: &PodRecord) -> io::Result<()> {
+        if self.saved.as_ref() == Some(record) {
+            return Ok(());
         }
-        std::fs::rename(new, path)
+        // What an earlier writer left behind as it was ended has no end of its own.
+        let mut line = vec![b'\n'];
+        serde_json::to_writer(&mut line, record).map_err(io::Error::other)?;
+        if self.added < VERSIONS {
+            append(&self.path, &line)?;
+            self.added += 1;
+        } else {
+            let new = self.path.with_extension("new");
+            std::fs::write(&new, &line)?;
+            std::fs::rename(new, &self.path)?;
+            self.added = 1;
+        }
+        self.saved = Some(record.clone());
+        Ok(())
+    }
+}
+
+fn append(path: &Path, line: &[u8]) -> io::Result<()> {
+    let open = || OpenOptions::new().append(true).create(true).open(path);
+    let mut file = match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            open()?
+        }
+        other => other?,
+    };
+    file.write_all(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(attempt: u32) -> PodRecord {
+        PodRecord { uid: "u".to_owned(), sandbox_attempt: attempt, ..PodRecord::default() }
+    }
+
+    #[test]
+    fn the_last_whole_version_counts_and_the_file_stays_small() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("pod/record.json");
+        assert_eq!(PodRecord::load(&path), None);
+        let mut file = RecordFile::new(path.clone());
+        for attempt in 0..1000 {
+            file.save(&record(attempt)).expect("saved");
+            file.save(&record(attempt)).expect("nothing to do");
+            assert_eq!(PodRecord::load(&path), Some(record(attempt)));
+        }
+        let size = std::fs::metadata(&path).expect("it is there").len();
+        let line = serde_json::to_vec(&record(999)).expect("it is JSON").len() as u64 + 1;
+        assert!(size <= VERSIONS as u64 * line, "{size} bytes");
+    }
+
+    #[test]
+    fn what_a_kill_left_unfinished_does_not_count() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("record.json");
+        // As agents wrote it once: one version, no line's end.
+        std::fs::write(&path, serde_json::to_vec(&record(1)).expect("it is JSON")).expect("written");
+        assert_eq!(PodRecord::load(&path), Some(record(1)));
+        append(
+            &path,
+            br#"
+{"uid":"u","sandbox_att"#,
+        )
+        .expect("written");
+        assert_eq!(PodRecord::load(&path), Some(record(1)));
+        RecordFile::new(path.clone()).save(&record(2)).expect("saved");
+        assert_eq!(PodRecord::load(&path), Some(record(2)));
+        std::fs::write(&path, "{").expect("written");
+        assert_eq!(PodRecord::load(&path), None);
     }
 }

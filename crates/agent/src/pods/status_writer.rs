@@ -110,9 +110,9 @@ impl StatusWriter {
 }
 
 /// Sends one patch.
-pub async fn send(client: Client, pod: Arc<Pod>, patch: Value) -> Written {
+pub async fn send(client: &Client, pod: &Pod, patch: &Value) -> Written {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let api: Api<Pod> = Api::namespaced(client, namespace);
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     match api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await {
         Ok(pod) => Written::Done(Arc::new(pod)),

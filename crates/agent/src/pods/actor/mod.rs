@@ -30,7 +30,7 @@ use super::{
     admission::Refusal,
     container::{self, ContainerRecord, Current, Ended},
     launch::{public_id, runtime_id},
-    record::{PodRecord, Whole},
+    record::{PodRecord, RecordFile, Whole},
     sandbox::SandboxUp,
     status_writer::StatusWriter,
     teardown,
@@ -130,7 +130,7 @@ pub(super) struct Actor {
     uid: String,
     paths: PodPaths,
     record: PodRecord,
-    saved: Option<PodRecord>,
+    file: RecordFile,
     slots: Vec<Slot>,
     sandbox: Need<SandboxUp>,
     sandbox_delay: Duration,
@@ -191,9 +191,9 @@ impl Actor {
             context,
             pod,
             uid,
+            file: RecordFile::new(paths.record()),
             paths,
             record,
-            saved: None,
             sandbox: Need::Absent,
             sandbox_delay: Duration::ZERO,
             volumes: Need::Absent,
@@ -303,7 +303,10 @@ impl Actor {
 
     /// Takes over what an earlier agent left: what runs goes on as it is.
     fn adopt(&mut self, found: Option<SandboxStatus>) {
-        let Some(status) = found.filter(|s| self.record.sandbox.as_deref() == Some(s.id.as_str())) else {
+        // Without addresses the record was not written after the sandbox was made: nothing has run in it.
+        let complete = !self.record.pod_ips.is_empty();
+        let own = |status: &SandboxStatus| self.record.sandbox.as_deref() == Some(status.id.as_str());
+        let Some(status) = found.filter(|status| own(status) && complete) else {
             self.lose_sandbox();
             return;
         };
@@ -401,14 +404,11 @@ impl Actor {
     }
 
     fn save(&mut self) {
-        if self.gone || self.saved.as_ref() == Some(&self.record) {
+        if self.gone {
             return;
         }
-        match self.record.save(&self.paths.record()) {
-            Ok(()) => self.saved = Some(self.record.clone()),
-            Err(error) => {
-                tracing::warn!(pod = self.record.name, %error, "a pod's record can't be written; a restart may forget backoffs")
-            }
+        if let Err(error) = self.file.save(&self.record) {
+            tracing::warn!(pod = self.record.name, %error, "a pod's record can't be written; a restart may forget backoffs")
         }
     }
 

@@ -57,8 +57,11 @@ impl Actor {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         match self.writer.next(&uid, &wanted) {
             Some(patch) => {
-                let client = self.context.client.clone();
-                self.spawn(async move { Message::Written(status_writer::send(client, pod, patch).await) });
+                let context = Arc::clone(&self.context);
+                self.spawn(async move {
+                    let _turn = context.turns.next().await;
+                    Message::Written(status_writer::send(&context.client, &pod, &patch).await)
+                });
             }
             None => {
                 if let Some(at) = self.writer.wake_at() {

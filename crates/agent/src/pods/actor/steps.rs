@@ -73,6 +73,7 @@ impl Actor {
         }
         // In the record before it exists: whatever happens next, its end can be seen to.
         self.record.sandbox = Some(sandbox::id(&self.uid, self.record.sandbox_attempt));
+        self.record.pod_ips.clear();
         if let Some(whole) = &mut self.record.whole {
             whole.applied.clone_from(&whole.allocated);
         }
