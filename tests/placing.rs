@@ -139,6 +139,8 @@ fn the_node_refuses_what_it_cannot_take_whoever_sent_it() {
         cluster.until(&format!("pod/{pod}"), "{.status.phase}/{.status.reason}", &format!("Failed/{reason}"));
         let message = cluster.jsonpath(&format!("pod/{pod}"), "{.status.message}");
         assert!(message.starts_with(words), "{message}");
+        let shown = cluster.kubectl(&["get", "pod", pod, "--no-headers"]);
+        assert!(shown.contains(reason), "{shown}");
         eventually("the event", || text(&cluster.try_kubectl(&["get", "events"]).stdout).contains(reason));
     }
     cluster.kubectl(&["label", "node", "node", "disk=ssd"]);

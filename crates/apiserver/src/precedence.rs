@@ -1,15 +1,22 @@
 //! Events give way: they tell of what happened, while every other write makes something happen. As long as others
-//! are being written an event waits, though not for long, so that a burst of pods is not held up by its own story.
+//! are being written an event waits, though not for long, so that a burst of pods is not held up by its own story. When
+//! they may be written, many of them come at a pace that leaves most of the machine to those who read.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
 
 /// How long an event waits at most.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between one event and the next once there are many: a thousand a second (a kubelet upstream writes fifty).
+const PACE: Duration = Duration::from_millis(1);
+/// So much of an unused pace may be made up for: half a thousand events are written as they come.
+const SAVED: Duration = Duration::from_millis(500);
 
 /// Who is writing.
 #[derive(Default)]
@@ -17,6 +24,22 @@ pub(crate) struct Precedence {
     /// Writes under way that nobody else's have to wait for.
     urgent: AtomicUsize,
     quiet: Notify,
+    pace: Pace,
+}
+
+/// When the next event may be written (the generic cell rate algorithm, ITU-T I.371).
+#[derive(Default)]
+struct Pace(Mutex<Option<Instant>>);
+
+impl Pace {
+    /// The time at which an event that comes `now` may be written.
+    fn next(&self, now: Instant) -> Instant {
+        let mut last = self.0.lock();
+        let idle = now.checked_sub(SAVED).unwrap_or(now);
+        let next = last.map_or(idle, |last| last.max(idle)) + PACE;
+        *last = Some(next);
+        next.max(now)
+    }
 }
 
 /// An urgent write that is under way.
@@ -38,11 +61,16 @@ impl Precedence {
     }
 
     async fn wait(&self, patience: Duration) -> Yielding<'_> {
-        let deadline = tokio::time::Instant::now() + patience;
+        let deadline = Instant::now() + patience;
         while self.urgent.load(Ordering::Acquire) > 0 {
             if tokio::time::timeout_at(deadline, self.quiet.notified()).await.is_err() {
                 break;
             }
+        }
+        let now = Instant::now();
+        let at = self.pace.next(now).min(deadline);
+        if at > now {
+            tokio::time::sleep_until(at).await;
         }
         Yielding(self)
     }
@@ -89,6 +117,18 @@ mod tests {
         assert!(poll!(&mut second).is_pending());
         drop(passed);
         assert!(poll!(&mut second).is_ready());
+    }
+
+    #[test]
+    fn a_few_events_go_at_once_and_many_at_a_pace() {
+        let (pace, now) = (Pace::default(), Instant::now());
+        let waits = |now| pace.next(now) - now;
+        let few = SAVED.as_millis() / PACE.as_millis();
+        assert!((0..few).all(|_| waits(now).is_zero()));
+        assert_eq!((waits(now), waits(now)), (PACE, PACE * 2));
+        assert_eq!(waits(now + PACE * 2), PACE);
+        let later = now + SAVED * 4;
+        assert!((0..few).all(|_| waits(later).is_zero()) && !waits(later).is_zero());
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
 
-use super::container::ContainerRecord;
+use super::container::{ContainerRecord, Current};
 
 /// One pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,15 @@ pub struct Whole {
 }
 
 impl PodRecord {
+    /// Whether the node did not take the pod: it failed before it had anything here.
+    pub fn refused(&self) -> bool {
+        let untouched = |c: &ContainerRecord| c.last.is_none() && matches!(c.current, Current::Waiting { .. });
+        self.failure.is_some()
+            && self.sandbox.is_none()
+            && self.sandbox_attempt == 0
+            && self.containers.iter().all(untouched)
+    }
+
     /// Reads the newest whole version; `None` if there is none (then the runtime's knowledge has to do).
     pub fn load(path: &Path) -> Option<Self> {
         let bytes = std::fs::read(path).ok()?;

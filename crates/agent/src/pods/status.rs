@@ -41,6 +41,9 @@ pub struct Inputs<'a> {
     pub passing: &'a [Passing],
     /// Why the pod as a whole failed: (reason, message).
     pub failure: Option<(&'a str, &'a str)>,
+    /// It failed because the node did not take it: of its containers there is nothing to tell, so that `kubectl get`
+    /// shows the reason.
+    pub refused: bool,
     /// Now.
     pub now: Timestamp,
 }
@@ -72,7 +75,7 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
             .filter(|r| roles.contains(&r.role))
             .map(|r| container_status(r, default_reason, inputs.pod))
             .collect();
-        (!list.is_empty()).then_some(list)
+        (!list.is_empty() && !inputs.refused).then_some(list)
     };
     let reported = inputs.pod.status.as_ref();
     let ips = if inputs.pod_ips.is_empty() && (phase.terminal() || live) {

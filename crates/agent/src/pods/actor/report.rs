@@ -30,6 +30,7 @@ impl Actor {
             restarting: self.record.restarting,
             passing: &passing,
             failure: self.record.failure.as_ref().map(|(reason, message)| (reason.as_str(), message.as_str())),
+            refused: self.record.refused(),
             now: Timestamp::now(),
         });
         status
