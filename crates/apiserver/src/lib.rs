@@ -40,6 +40,7 @@ mod serve;
 mod server;
 mod subresources;
 mod token;
+mod trees;
 mod usage;
 mod verbs;
 mod version;

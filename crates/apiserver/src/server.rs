@@ -12,6 +12,7 @@ use crate::{
     metrics::Metrics,
     precedence::Precedence,
     token::Tokens,
+    trees::Trees,
     usage::Usage,
     version,
 };
@@ -26,6 +27,7 @@ pub struct ApiServer {
     pub(crate) static_tokens: HashMap<String, Arc<User>>,
     pub(crate) metrics: Metrics,
     pub(crate) precedence: Precedence,
+    pub(crate) trees: Trees,
     pub(crate) usage: Usage,
 }
 
@@ -67,6 +69,7 @@ impl ApiServer {
             static_tokens,
             metrics: Metrics::default(),
             precedence: Precedence::default(),
+            trees: Trees::default(),
             usage: Usage::default(),
         });
         bootstrap::run(&server).await?;

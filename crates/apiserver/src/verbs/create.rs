@@ -130,6 +130,7 @@ async fn attempt(
         plan.extend(&mut txn);
         match call.txn(txn).await? {
             store::Outcome::Committed(revision) => {
+                call.server.trees.keep(resource, &key, revision, value.bytes.len(), object.take());
                 return Ok(Reply::Stored { code: 201, bytes: encode::stamped(&value, revision) });
             }
             store::Outcome::Conflict(found) if found.first().is_none_or(Option::is_some) => {

@@ -89,7 +89,7 @@ where
 {
     let resource = call.resource;
     let strategy = &resource.strategy;
-    let old = version::served_tree(resource, stored);
+    let old = call.server.trees.take(resource, stored);
     let mut new = change(&old)?;
     let pinned = check_identity(call, how, &mut new, &old)?;
     let now = Timestamp::now();
@@ -146,6 +146,7 @@ where
     plan.extend(&mut txn);
     match call.txn(txn).await? {
         store::Outcome::Committed(revision) => {
+            call.server.trees.keep(resource, &stored.key, revision, value.bytes.len(), new);
             Ok(Step::Done(Reply::Stored { code: 200, bytes: encode::stamped(&value, revision) }))
         }
         store::Outcome::Conflict(found) => {
