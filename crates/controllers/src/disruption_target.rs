@@ -81,18 +81,33 @@ fn condition(pod: &Pod, status: &str, reason: Option<&str>, message: Option<&str
 }
 
 async fn write(client: &Client, pod: &Pod, phase: Option<&str>, conditions: Vec<Value>) -> Result<(), Error> {
+    let patch = patch(pod, phase, conditions);
+    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+    gone_is_fine(api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await)
+}
+
+/// Who gives a pod its last phase has seen the pod as it is, in place of a node that no longer does.
+fn patch(pod: &Pod, phase: Option<&str>, conditions: Vec<Value>) -> Value {
     let mut status = json!({"conditions": conditions});
     if let Some(phase) = phase {
         status["phase"] = phase.into();
+        status["observedGeneration"] = pod.metadata.generation.into();
     }
-    let patch = json!({"metadata": {"uid": pod.uid()}, "status": status});
-    let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    gone_is_fine(api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await)
+    json!({"metadata": {"uid": pod.uid()}, "status": status})
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_condition_and_a_last_phase_say_of_which_generation_they_are() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "generation": 3}})).unwrap();
+        let words = condition(&pod, "True", Some("DeletionByPodGC"), None);
+        assert_eq!(words["observedGeneration"], json!(3));
+        assert_eq!(patch(&pod, Some("Failed"), vec![words.clone()])["status"]["observedGeneration"], json!(3));
+        assert_eq!(patch(&pod, None, vec![words])["status"].get("observedGeneration"), None);
+    }
 
     #[test]
     fn what_is_said_of_a_pod_that_stays_is_believed_for_two_minutes() {

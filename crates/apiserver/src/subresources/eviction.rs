@@ -98,7 +98,7 @@ async fn mark(call: &Call<'_>) -> Outcome<()> {
         let mut pod = stored.parse();
         let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
             "message": "Eviction API: evicting", "lastProbeTime": null,
-            "lastTransitionTime": rfc3339(Timestamp::now())});
+            "lastTransitionTime": rfc3339(Timestamp::now()), "observedGeneration": pod["metadata"]["generation"]});
         set_condition(&mut pod["status"], condition);
         let txn = Txn {
             compares: vec![Compare { key: stored.key.clone(), mod_revision: stored.revision }],

@@ -238,8 +238,8 @@ async fn a_pod_that_is_not_ready_goes_without_asking_a_healthy_budget() {
     let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
     let target = conditions.find(|c| c["type"] == "DisruptionTarget").expect("the pod says why it goes");
     assert_eq!(
-        (&target["reason"], &target["message"]),
-        (&json!("EvictionByEvictionAPI"), &json!("Eviction API: evicting"))
+        (&target["reason"], &target["message"], &target["observedGeneration"]),
+        (&json!("EvictionByEvictionAPI"), &json!("Eviction API: evicting"), &json!(1))
     );
     assert!(api.get(&format!("{budgets}/b")).await.1["status"]["disruptedPods"].is_null());
 }

@@ -126,9 +126,10 @@ fn suspension(status: &mut JobStatus, view: &View, decision: &Decision) {
         true => condition("Suspended", "JobSuspended", "Job suspended", view.now),
         false => condition("Suspended", "JobResumed", "Job resumed", view.now),
     };
+    // The deadline counts from the last resumption.
+    status.start_time = Some(Time(view.now)).filter(|_| !suspended);
     if !suspended {
         fresh.status = "False".into();
-        status.start_time = Some(Time(view.now));
     }
     match before {
         Some(index) => conditions[index] = fresh,

@@ -97,6 +97,12 @@ async fn a_suspended_job_has_no_pods_until_it_is_resumed() {
         .until_one("work", "resumption", |j: &Job| condition(j, "Suspended").is_some_and(|c| c.1 == "JobResumed"))
         .await;
     assert!(resumed.status.unwrap().start_time.is_some());
+    world.merge::<Job>("work", json!({"spec": {"suspend": true}})).await;
+    let again = world.until_one("work", "another suspension", |j: &Job| is(j, "Suspended")).await;
+    assert!(again.status.unwrap().start_time.is_none());
+    world.until("no pods", |all: &[Pod]| all.is_empty()).await;
+    world.merge::<Job>("work", json!({"spec": {"suspend": false}})).await;
+    let pods = world.until("another pod", |all: &[Pod]| all.len() == 1 && all[0].uid() != pods[0].uid()).await;
     world.outcome(&pods[0].name_any(), "exit:0").await;
     world.until_one("work", "completion", |j: &Job| is(j, "Complete")).await;
 }

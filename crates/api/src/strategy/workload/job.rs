@@ -366,14 +366,14 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     faults.into_causes()
 }
 
-/// While the Job is suspended and has no pods the template may change what its containers ask for, and as long as it
-/// never ran also where it places pods.
+/// While the Job is suspended and has no pods the template may change what its containers ask for and where it places
+/// pods (KEP-5440).
 fn template_update(faults: &mut Faults, path: &Path<'_>, old: &Value, new_spec: &Value, old_spec: &Value) {
     let none = json!({});
     let (new_pods, old_pods) = (get(new_spec, "template").unwrap_or(&none), get(old_spec, "template").unwrap_or(&none));
     let mut munged = new_pods.clone();
     let suspended = flag(old_spec, "suspend");
-    let never_ran = suspended && at(old, &["status", "startTime"]).is_none();
+    let never_ran = at(old, &["status", "startTime"]).is_none();
     if suspended && (never_ran || is_at_rest(old)) {
         let pod = ensure_object(&mut munged, "spec");
         let before = get(old_pods, "spec").unwrap_or(&none);
@@ -383,10 +383,6 @@ fn template_update(faults: &mut Faults, path: &Path<'_>, old: &Value, new_spec: 
                 copy(container, before, "resources");
             }
         }
-    }
-    if never_ran {
-        let pod = ensure_object(&mut munged, "spec");
-        let before = get(old_pods, "spec").unwrap_or(&none);
         for field in ["affinity", "nodeSelector", "tolerations", "schedulingGates"] {
             copy(pod, before, field);
         }

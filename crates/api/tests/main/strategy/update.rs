@@ -300,7 +300,7 @@ fn a_resize_keeps_the_containers_and_may_change_those_that_come_first() {
 }
 
 #[test]
-fn a_suspended_job_may_ask_for_other_resources_once_it_is_at_rest() {
+fn a_suspended_job_may_ask_for_other_resources_and_nodes_once_it_is_at_rest() {
     let mut job = manifest("job");
     job["spec"]["suspend"] = json!(true);
     let (fresh, _) = create(job);
@@ -324,10 +324,11 @@ fn a_suspended_job_may_ask_for_other_resources_once_it_is_at_rest() {
     let started = "2026-01-01T00:00:00Z";
     let conditions = json!([{"type": "Suspended", "status": "True"}]);
     let at_rest = with(json!({"startTime": started, "conditions": conditions}), true);
-    assert_eq!(faults(&at_rest, &[resources]), none);
-    assert_eq!(faults(&at_rest, &[placing]), ["spec.template"]);
+    assert_eq!(faults(&at_rest, &[resources, placing]), none);
+    assert_eq!(faults(&at_rest, &[image]), ["spec.template"]);
     let ending = with(json!({"startTime": started, "active": 1, "conditions": conditions}), true);
     assert_eq!(faults(&ending, &[resources]), ["spec.template"]);
+    assert_eq!(faults(&ending, &[placing]), ["spec.template"]);
     assert_eq!(faults(&with(json!({"startTime": started}), true), &[resources]), ["spec.template"]);
     assert_eq!(faults(&with(json!({"startTime": started}), false), &[resources]), ["spec.template"]);
 }
