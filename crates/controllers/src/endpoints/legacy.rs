@@ -1,9 +1,12 @@
 //! Endpoints, the older kind: all addresses of a Service in one object, at most 1,000.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Service};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ObjectMeta, PartialObjectMeta, PostParams},
@@ -32,12 +35,22 @@ pub(crate) async fn run(shared: Shared) {
     // What was made here comes back if someone deletes it.
     let ours: Api<PartialObjectMeta<Endpoints>> = Api::all(shared.client.clone());
     let selected = watcher::Config::default().labels(&format!("{MANAGED_BY}={MANAGER}"));
-    let on_end = queue.clone();
+    let (on_end, services) = (queue.clone(), shared.services.clone());
     let follow = async move {
         let mut events = watching::watch(ours, selected);
+        let mut listed = HashSet::new();
         while let Some(event) = events.next().await {
-            if let Ok(watcher::Event::Delete(gone)) = event {
-                on_end.add(Key::of(&gone));
+            match event {
+                Ok(watcher::Event::Init) => listed.clear(),
+                Ok(watcher::Event::InitApply(one)) => drop(listed.insert(Key::of(&one))),
+                // What went or was left behind while nobody watched.
+                Ok(watcher::Event::InitDone) => {
+                    let wanted: HashSet<Key> =
+                        services.all().iter().filter(|s| has_selector(s)).map(|s| Key::of(&**s)).collect();
+                    wanted.symmetric_difference(&std::mem::take(&mut listed)).for_each(|key| on_end.add(key.clone()));
+                }
+                Ok(watcher::Event::Delete(gone)) => on_end.add(Key::of(&gone)),
+                Ok(watcher::Event::Apply(_)) | Err(_) => {}
             }
         }
     };
@@ -45,13 +58,16 @@ pub(crate) async fn run(shared: Shared) {
     futures::join!(follow, work);
 }
 
+fn has_selector(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|s| s.selector.as_ref()).is_some_and(|s| !s.is_empty())
+}
+
 async fn reconcile(shared: Shared, key: Key) -> Result<(), Error> {
     let api: Api<Endpoints> = Api::namespaced(shared.client.clone(), &key.namespace);
     let Some(service) = shared.services.get(&key) else {
         return gone_is_fine(api.delete(&key.name, &DeleteParams::default()).await);
     };
-    let has_selector = service.spec.as_ref().and_then(|s| s.selector.as_ref()).is_some_and(|s| !s.is_empty());
-    if !has_selector || service.metadata.deletion_timestamp.is_some() {
+    if !has_selector(&service) || service.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
     let found = backends(&service, &shared.pods.in_namespace(&key.namespace));

@@ -151,3 +151,37 @@ async fn a_slice_whose_answer_was_lost_is_not_made_twice_however_late_the_cache(
     // The empty slice of a Service without endpoints, and the one with the pod.
     assert_eq!(made.load(Ordering::Acquire), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_went_or_were_left_behind_while_nobody_watched_are_put_right() {
+    let world = World::without_controllers(&["node-a"]).await;
+    let watches = watch::Sender::new(false);
+    let (api, may_watch) = (world.service(), watches.clone());
+    let client = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (api, may_watch) = (api.clone(), may_watch.clone());
+        async move {
+            let selects_ours = request.uri().query().is_some_and(|query| query.contains("managed-by"));
+            if request.uri().path() == "/api/v1/endpoints" && selects_ours {
+                let _ = may_watch.subscribe().wait_for(|may| *may).await;
+            }
+            api.oneshot(request).await
+        }
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(controllers::run(Client::new(client, "default"), controllers::Config::new("CA")));
+    world.until("the default account", |all: &[ServiceAccount]| all.iter().any(|a| a.name_any() == "default")).await;
+    let spec = json!({"selector": {"app": "web"}, "ports": [{"port": 80}]});
+    world.create::<Service>(json!({"metadata": {"name": "web"}, "spec": spec})).await;
+    world.until("endpoints", |all: &[Endpoints]| all.iter().any(|e| e.name_any() == "web")).await;
+    let managed = json!({"endpoints.kubernetes.io/managed-by": "endpoint-controller"});
+    world.create::<Endpoints>(json!({"metadata": {"name": "left", "labels": managed}})).await;
+    world.create::<Endpoints>(json!({"metadata": {"name": "someone-elses"}})).await;
+    world.delete::<Endpoints>("web", DeleteParams::default()).await;
+    watches.send_replace(true);
+    let names = |all: &[Endpoints]| -> Vec<String> {
+        let mut names: Vec<_> = all.iter().map(ResourceExt::name_any).filter(|n| n != "kubernetes").collect();
+        names.sort();
+        names
+    };
+    world.until("what Services and people want", |all: &[Endpoints]| names(all) == ["someone-elses", "web"]).await;
+}
