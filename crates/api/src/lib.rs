@@ -18,3 +18,4 @@ pub mod status;
 pub mod strategy;
 pub mod strict;
 pub mod table;
+pub mod warnings;

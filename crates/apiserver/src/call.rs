@@ -77,6 +77,19 @@ impl Call<'_> {
         self.warnings.lock().push(text.into());
     }
 
+    /// Adds what is odd about an object that is made or changed; a request that tries again says nothing twice.
+    pub fn warn_of(&self, new: &Value, old: Option<&Value>) {
+        let found = api::warnings::of(self.resource.group, self.resource.kind, new, old);
+        if !found.is_empty() {
+            let mut warnings = self.warnings.lock();
+            for text in found {
+                if !warnings.contains(&text) {
+                    warnings.push(text);
+                }
+            }
+        }
+    }
+
     /// Commits to the store.
     pub async fn txn(&self, txn: store::Txn) -> Outcome<store::Outcome> {
         let outcome = self.server.store.txn(txn).await.map_err(of_store)?;

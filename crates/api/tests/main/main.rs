@@ -13,3 +13,4 @@ mod selector_field;
 mod selector_label;
 mod strategy;
 mod table;
+mod warnings;

@@ -106,6 +106,7 @@ async fn attempt(
     if !faults.is_empty() {
         return Err(Status::invalid(resource.group, resource.kind, name, faults));
     }
+    call.warn_of(&tree, None);
     if asked.is_some_and(|version| version != 0) {
         return Err(Status::new(500, "", "resourceVersion should not be set on objects to be created"));
     }

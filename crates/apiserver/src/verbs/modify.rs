@@ -130,6 +130,9 @@ where
     if !faults.is_empty() {
         return Err(Status::invalid(resource.group, resource.kind, &call.path.name, faults));
     }
+    if how.part == Part::Main {
+        call.warn_of(&new, Some(&old));
+    }
     let compare = Compare { key: stored.key.clone(), mod_revision: stored.revision };
     if deletes(&new, resource) {
         return finish_delete(call, how, &new, &old, compare).await;

@@ -1,0 +1,111 @@
+//! What upstream warns of in objects that it takes all the same (`WarningsOnCreate`, `WarningsOnUpdate` of its
+//! strategies). Pure; nothing is allocated for an object without oddities.
+
+mod pod;
+mod port;
+mod service;
+mod volume;
+
+use serde_json::Value;
+
+use crate::strategy::{field::Path, names};
+
+/// Where a kind keeps its pod template.
+enum Template {
+    /// It is a pod itself.
+    Whole,
+    At(&'static str),
+}
+
+/// Names of pods and hosts come of these kinds' names.
+const NAMED: &str =
+    "this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended";
+const HOSTNAME: &str =
+    "this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended";
+
+/// Group, kind, its template, and what is said of a name that is no DNS label.
+const WITH_PODS: &[(&str, &str, Template, Option<&str>)] = &[
+    ("", "Pod", Template::Whole, Some(HOSTNAME)),
+    ("", "PodTemplate", Template::At("template"), None),
+    ("", "ReplicationController", Template::At("spec.template"), Some(NAMED)),
+    ("apps", "Deployment", Template::At("spec.template"), Some(NAMED)),
+    ("apps", "ReplicaSet", Template::At("spec.template"), Some(NAMED)),
+    ("apps", "StatefulSet", Template::At("spec.template"), None),
+    ("apps", "DaemonSet", Template::At("spec.template"), None),
+    ("batch", "Job", Template::At("spec.template"), Some(NAMED)),
+    ("batch", "CronJob", Template::At("spec.jobTemplate.spec.template"), Some(NAMED)),
+];
+
+/// The warnings that upstream gives for an object that is made (`old` is `None`) or changed, in upstream's order.
+/// Of workloads it warns again only when their spec changes, of pods only when they are made.
+pub fn of(group: &str, kind: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some((_, kind, template, named)) = WITH_PODS.iter().find(|row| row.0 == group && row.1 == kind) {
+        let same = |old: &Value| *kind == "Pod" || old["metadata"]["generation"] == new["metadata"]["generation"];
+        if old.is_some_and(same) {
+            return found;
+        }
+        if let (Some(words), None) = (named, old) {
+            name(&mut found, new, words);
+        }
+        of_workload(&mut found, kind, new, template);
+    } else if group.is_empty() && kind == "Service" {
+        service::warn(&mut found, new);
+    } else if group.is_empty() && kind == "PersistentVolumeClaim" {
+        volume::claim(&mut found, new);
+    } else if group.is_empty() && kind == "PersistentVolume" {
+        volume::volume(&mut found, new);
+    }
+    found
+}
+
+fn of_workload(found: &mut Vec<String>, kind: &str, new: &Value, template: &Template) {
+    match template {
+        Template::Whole => pod::warn(found, &Path::root(""), new, false),
+        Template::At(path) => {
+            if kind == "Job" || kind == "CronJob" {
+                job(found, new, path.strip_suffix(".template").unwrap_or_default());
+            }
+            let place = path.split('.').fold(new, |tree, field| &tree[field]);
+            pod::warn(found, &Path::root(path), place, true);
+        }
+    }
+    if kind == "StatefulSet" {
+        for (index, claim) in list(&new["spec"]["volumeClaimTemplates"]).iter().enumerate() {
+            let path = Path::root("spec.volumeClaimTemplates");
+            volume::claim_spec(found, &path.index(index).field("spec"), &claim["spec"]);
+        }
+        if new["spec"]["revisionHistoryLimit"].as_i64().is_some_and(|limit| limit < 0) {
+            let words = "a negative value retains all historical revisions; a value >= 0 is recommended";
+            found.push(format!("spec.revisionHistoryLimit: {words}"));
+        }
+    }
+}
+
+fn name(found: &mut Vec<String>, object: &Value, words: &str) {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if !names::is_label(name) {
+        let faults = names::dns1123_label(name).join(" ");
+        found.push(format!("metadata.name: {words}: [{faults}]"));
+    }
+}
+
+/// Statuses of Indexed Jobs grow with the indexes that fail here and there.
+fn job(found: &mut Vec<String>, object: &Value, path: &str) {
+    let spec = path.split('.').fold(object, |tree, field| &tree[field]);
+    let number = |field: &str| spec[field].as_i64().unwrap_or(0);
+    if spec["completionMode"] == "Indexed" && number("completions") > 100_000 && number("parallelism") > 10_000 {
+        found.push(format!(
+            "{path}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, \
+             Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+        ));
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text<'a>(parent: &'a Value, field: &str) -> &'a str {
+    parent[field].as_str().unwrap_or_default()
+}
