@@ -115,3 +115,25 @@ async fn who_reads_answers_himself_gets_them_indented_and_programs_get_a_line() 
     assert!(asked.starts_with("{\n  \"kind\": \"ConfigMap\""), "{asked}");
     assert!(text("/version", "kubectl/v1.36.0").await.starts_with("{\n  \"major\": \"1\","));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doubtful_fields_are_taken_with_a_warning_once_and_again_when_the_spec_changes() {
+    let api = Api::new().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {
+            "nodeSelector": {"beta.kubernetes.io/os": "linux"}, "containers": [{"name": "c", "image": "i"}]}}}});
+    let warning = "299 - \"spec.template.spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; \
+                   use \\\"kubernetes.io/os\\\" instead\"";
+    let made = api.send(Method::POST, deployments, &[], deployment.to_string()).await;
+    let told = |response: &http::Response<_>| -> Vec<String> {
+        response.headers().get_all("warning").iter().map(|w| w.to_str().expect("text").to_owned()).collect()
+    };
+    assert_eq!((made.status().as_u16(), told(&made)), (201, vec![warning.to_owned()]));
+    let merge = [("content-type", "application/merge-patch+json")];
+    let path = format!("{deployments}/d");
+    let labelled = api.send(Method::PATCH, &path, &merge, r#"{"metadata": {"labels": {"x": "y"}}}"#).await;
+    assert_eq!((labelled.status().as_u16(), told(&labelled)), (200, Vec::new()));
+    let scaled = api.send(Method::PATCH, &path, &merge, r#"{"spec": {"replicas": 2}}"#).await;
+    assert_eq!((scaled.status().as_u16(), told(&scaled)), (200, vec![warning.to_owned()]));
+}
