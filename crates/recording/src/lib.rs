@@ -5,7 +5,7 @@
 
 mod seen;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -19,7 +19,7 @@ use kube::{
 use parking_lot::Mutex;
 use seen::{Seen, Verdict};
 use serde::Serialize;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How grave an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,7 @@ struct Note {
     severity: Severity,
     reason: String,
     message: String,
+    annotations: BTreeMap<String, String>,
     at: Timestamp,
 }
 
@@ -83,8 +84,21 @@ impl Recorder {
 
     /// Records an event about something. About what has no namespace, it goes to `default`.
     pub fn record(&self, about: ObjectReference, severity: Severity, reason: &str, message: impl Into<String>) {
+        self.record_annotated(about, BTreeMap::new(), severity, reason, message);
+    }
+
+    /// The same, with annotations on the event for programs that read it.
+    pub fn record_annotated(
+        &self,
+        about: ObjectReference,
+        annotations: BTreeMap<String, String>,
+        severity: Severity,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         let (reason, message) = (reason.to_owned(), message.into());
-        if let Err(error) = self.queue.try_send(Note { about, severity, reason, message, at: Timestamp::now() }) {
+        let note = Note { about, severity, reason, message, annotations, at: Timestamp::now() };
+        if let Err(error) = self.queue.try_send(note) {
             tracing::debug!(%error, "an event was dropped: too many wait to be written");
         }
     }
@@ -100,29 +114,45 @@ async fn write(client: Client, source: EventSource, mut notes: mpsc::Receiver<No
         let (client, source, seen) = (client.clone(), source.clone(), Arc::clone(&seen));
         tokio::spawn(async move {
             let namespace = note.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
+            let mut verdict = verdict;
+            if let Verdict::Again { name, key, count, combined, written } = &verdict {
+                let patch = serde_json::json!({
+                    "count": count, "lastTimestamp": Time(note.at), "message": message(&note, *combined),
+                });
+                let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+                match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+                    // Deleted, or kept for long enough: it begins anew.
+                    Err(kube::Error::Api(error)) if error.code == 404 && *written => {
+                        let mut seen = seen.lock();
+                        seen.forget(key);
+                        verdict = seen.count(&note);
+                    }
+                    result => return finish(result.map(drop), &note, permit),
+                }
+            }
             let result = match verdict {
                 Verdict::New { name, key, combined } => {
                     let created = create(&client, &namespace, &event(&note, combined, name, &namespace, source)).await;
-                    if created.is_err() {
-                        seen.lock().forget(&key);
+                    match created {
+                        Ok(()) => seen.lock().written(&key),
+                        Err(_) => seen.lock().forget(&key),
                     }
                     created
                 }
-                Verdict::Again { name, count, combined } => {
-                    let patch = serde_json::json!({
-                        "count": count, "lastTimestamp": Time(note.at), "message": message(&note, combined),
-                    });
-                    let api: Api<Event> = Api::namespaced(client, &namespace);
-                    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
-                }
+                // Another writer has just begun it anew.
+                Verdict::Again { .. } => Ok(()),
             };
-            if let Err(error) = result {
-                // A namespace that is going refuses new events: as upstream, they are lost.
-                tracing::debug!(%error, reason = note.reason, "an event could not be written");
-            }
-            drop(permit);
+            finish(result, &note, permit);
         });
     }
+}
+
+fn finish(result: Result<(), kube::Error>, note: &Note, permit: OwnedSemaphorePermit) {
+    if let Err(error) = result {
+        // A namespace that is going refuses new events: as upstream, they are lost.
+        tracing::debug!(%error, reason = note.reason, "an event could not be written");
+    }
+    drop(permit);
 }
 
 /// Creates an event of either API, and does not take the answer apart: nobody looks at it.
@@ -144,7 +174,12 @@ fn message(note: &Note, combined: bool) -> String {
 
 fn event(note: &Note, combined: bool, name: String, namespace: &str, source: EventSource) -> Event {
     Event {
-        metadata: ObjectMeta { name: Some(name), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(namespace.to_owned()),
+            annotations: Some(note.annotations.clone()).filter(|a| !a.is_empty()),
+            ..ObjectMeta::default()
+        },
         involved_object: note.about.clone(),
         reason: Some(note.reason.clone()),
         message: Some(message(note, combined)),

@@ -12,8 +12,25 @@ const SIMILAR: u32 = 10;
 /// What becomes of an event.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    New { name: String, key: Key, combined: bool },
-    Again { name: String, count: i32, combined: bool },
+    New {
+        name: String,
+        key: Key,
+        combined: bool,
+    },
+    /// `written` tells that the first one is known to have been.
+    Again {
+        name: String,
+        key: Key,
+        count: i32,
+        combined: bool,
+        written: bool,
+    },
+}
+
+struct Entry {
+    name: String,
+    count: i32,
+    written: bool,
 }
 
 /// The UID and the part of an object, a reason, and the words: none for all that came after too many.
@@ -21,7 +38,7 @@ pub(crate) type Key = (Option<String>, Option<String>, String, Option<String>);
 
 #[derive(Default)]
 pub(crate) struct Seen {
-    events: HashMap<Key, (String, i32)>,
+    events: HashMap<Key, Entry>,
     order: VecDeque<Key>,
     similar: HashMap<(Option<String>, String), u32>,
 }
@@ -37,13 +54,14 @@ impl Seen {
         let combined =
             !self.events.contains_key(&own) && self.similar.get(&group).is_some_and(|count| *count >= SIMILAR);
         let key = if combined { key(None) } else { own };
-        if let Some((name, count)) = self.events.get_mut(&key) {
-            *count += 1;
-            return Verdict::Again { name: name.clone(), count: *count, combined };
+        if let Some(entry) = self.events.get_mut(&key) {
+            entry.count += 1;
+            let (name, count, written) = (entry.name.clone(), entry.count, entry.written);
+            return Verdict::Again { name, key, count, combined, written };
         }
         *self.similar.entry(group).or_default() += 1;
         let name = format!("{}.{:x}", note.about.name.as_deref().unwrap_or("unknown"), note.at.as_nanosecond());
-        self.events.insert(key.clone(), (name.clone(), 1));
+        self.events.insert(key.clone(), Entry { name: name.clone(), count: 1, written: false });
         self.order.push_back(key.clone());
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
@@ -51,6 +69,13 @@ impl Seen {
             self.forget(&oldest);
         }
         Verdict::New { name, key, combined }
+    }
+
+    /// The first event of these has been written.
+    pub fn written(&mut self, key: &Key) {
+        if let Some(entry) = self.events.get_mut(key) {
+            entry.written = true;
+        }
     }
 
     pub fn forget(&mut self, key: &Key) {
@@ -81,6 +106,7 @@ mod tests {
             severity: Severity::Normal,
             reason: "Unhealthy".into(),
             message: message.into(),
+            annotations: Default::default(),
             at: Timestamp::UNIX_EPOCH,
         }
     }
