@@ -1,5 +1,7 @@
 //! Events about pods, their containers and the node, in the kubelet's name.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
 use kube::Client;
 pub use recording::Severity;
@@ -17,6 +19,18 @@ impl Recorder {
     /// Records an event about a pod.
     pub fn pod(&self, pod: &Pod, severity: Severity, reason: &'static str, message: impl Into<String>) {
         self.0.record(pod_reference(pod, None), severity, reason, message);
+    }
+
+    /// The same, with annotations on the event.
+    pub fn pod_annotated(
+        &self,
+        pod: &Pod,
+        annotations: BTreeMap<String, String>,
+        severity: Severity,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
+        self.0.record_annotated(pod_reference(pod, None), annotations, severity, reason, message);
     }
 
     /// Records an event about one container of a pod.

@@ -43,6 +43,8 @@ pub struct KubeletConfiguration {
     eviction_hard: Option<BTreeMap<String, String>>,
     eviction_soft: BTreeMap<String, String>,
     eviction_soft_grace_period: BTreeMap<String, String>,
+    eviction_minimum_reclaim: BTreeMap<String, String>,
+    merge_default_eviction_settings: Option<bool>,
     eviction_pressure_transition_period: Option<String>,
     eviction_max_pod_grace_period: Option<u64>,
     #[serde(rename = "imageGCHighThresholdPercent")]
@@ -153,8 +155,12 @@ impl KubeletConfiguration {
     fn thresholds(&self, config: &mut AgentConfig) -> Result<(), ConfigurationError> {
         let eviction = &mut config.eviction;
         if let Some(hard) = &self.eviction_hard {
-            // As upstream: what is not named then is not watched.
-            eviction.thresholds = read_thresholds("evictionHard", hard, |_| Ok(None))?;
+            let given = read_thresholds("evictionHard", hard, |_| Ok(None))?;
+            // As upstream: what is not named then is not watched, unless the file says so.
+            let keep = self.merge_default_eviction_settings.unwrap_or(false);
+            let named = |t: &Threshold| hard.keys().any(|name| Signal::named(name) == Some(t.signal));
+            eviction.thresholds.retain(|t| keep && !named(t));
+            eviction.thresholds.extend(given);
         }
         let grace = |signal: &str| {
             let text = self.eviction_soft_grace_period.get(signal).ok_or_else(|| {
@@ -163,6 +169,12 @@ impl KubeletConfiguration {
             duration("evictionSoftGracePeriod", text).map(Some)
         };
         eviction.thresholds.extend(read_thresholds("evictionSoft", &self.eviction_soft, grace)?);
+        for (name, text) in &self.eviction_minimum_reclaim {
+            let bad = || unreadable("evictionMinimumReclaim", name, text);
+            let signal = Signal::named(name).ok_or_else(bad)?;
+            let limit = read_limit(text).ok_or_else(bad)?;
+            eviction.thresholds.iter_mut().filter(|t| t.signal == signal).for_each(|t| t.reclaim = Some(limit));
+        }
         set(
             &mut eviction.transition,
             "evictionPressureTransitionPeriod",
@@ -179,22 +191,29 @@ fn read_thresholds(
     grace: impl Fn(&str) -> Result<Option<Duration>, ConfigurationError>,
 ) -> Result<Vec<Threshold>, ConfigurationError> {
     map.iter()
+        // Upstream's way to say that a signal is not to be watched.
+        .filter(|(_, text)| *text != "0%" && *text != "100%")
         .map(|(name, text)| {
-            let bad = || ConfigurationError(format!("{field}: eviction signal {name}={text:?} can't be understood"));
+            let bad = || unreadable(field, name, text);
             let signal = Signal::named(name).ok_or_else(bad)?;
-            let limit = match text.strip_suffix('%') {
-                Some(percent) => {
-                    let percent: f64 = percent.parse().map_err(|_| bad())?;
-                    if !(0.0..=100.0).contains(&percent) {
-                        return Err(bad());
-                    }
-                    Limit::Part(percent / 100.0)
-                }
-                None => Limit::Absolute(quantity::whole(&Quantity(text.clone())).filter(|a| *a >= 0).ok_or_else(bad)?),
-            };
-            Ok(Threshold { signal, limit, grace: grace(name)? })
+            let limit = read_limit(text).ok_or_else(bad)?;
+            Ok(Threshold { signal, limit, grace: grace(name)?, reclaim: None })
         })
         .collect()
+}
+
+fn read_limit(text: &str) -> Option<Limit> {
+    match text.strip_suffix('%') {
+        Some(percent) => {
+            let percent: f64 = percent.parse().ok().filter(|p| (0.0..=100.0).contains(p))?;
+            Some(Limit::Part(percent / 100.0))
+        }
+        None => quantity::whole(&Quantity(text.to_owned())).filter(|a| *a >= 0).map(Limit::Absolute),
+    }
+}
+
+fn unreadable(field: &str, signal: &str, text: &str) -> ConfigurationError {
+    ConfigurationError(format!("{field}: eviction signal {signal}={text:?} can't be understood"))
 }
 
 fn amount(field: &str, text: &str) -> Result<i64, ConfigurationError> {
@@ -275,6 +294,24 @@ mod tests {
     }
 
     #[test]
+    fn thresholds_are_left_out_merged_and_reclaimed_beyond() {
+        let config = read(json!({
+            "evictionHard": {"memory.available": "0%", "nodefs.available": "1Gi", "imagefs.available": "100%"},
+            "evictionMinimumReclaim": {"nodefs.available": "5%"},
+        }))
+        .expect("understood");
+        let [disk] = config.eviction.thresholds.as_slice() else { panic!("{:?}", config.eviction) };
+        assert_eq!((disk.limit, disk.reclaim), (Limit::Absolute(1 << 30), Some(Limit::Part(0.05))));
+        let config = read(json!({
+            "evictionHard": {"memory.available": "0%", "nodefs.available": "1Gi"}, "mergeDefaultEvictionSettings": true,
+        }))
+        .expect("understood");
+        let named = |signal| config.eviction.thresholds.iter().filter(|t| t.signal == signal).count();
+        assert_eq!((named(Signal::MemoryAvailable), named(Signal::NodefsAvailable)), (0, 1));
+        assert_eq!((named(Signal::ImagefsAvailable), named(Signal::NodefsInodesFree)), (1, 1), "by default");
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused() {
         for fields in [
             json!({"noSuchField": 1}),
@@ -283,6 +320,7 @@ mod tests {
             json!({"evictionHard": {"memory.free": "1Gi"}}),
             json!({"evictionHard": {"memory.available": "200%"}}),
             json!({"evictionSoft": {"memory.available": "1Gi"}}),
+            json!({"evictionMinimumReclaim": {"memory.available": "lots"}}),
             json!({"imageMinimumGCAge": "2 hours"}),
             json!({"imageGCHighThresholdPercent": 50}),
             json!({"shutdownGracePeriod": "1s", "shutdownGracePeriodCriticalPods": "2s"}),

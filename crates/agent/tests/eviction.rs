@@ -47,12 +47,23 @@ async fn a_node_short_of_memory_says_so_and_ends_who_takes_more_than_asked_for()
     node.fake.until("its sandbox goes", |f| f.journal().iter().any(|l| l.starts_with("destroy"))).await;
     let told = node.event("EvictionThresholdMet").await;
     assert_eq!(told, "Attempting to reclaim memory");
+    let events = || node.api.all("/api/v1/namespaces/default/events");
+    let evicted = events().into_iter().find(|e| e["reason"] == "Evicted" && e["involvedObject"]["name"] == "greedy");
+    let annotations = &evicted.expect("an event of the eviction")["metadata"]["annotations"];
+    let told = json!({"starved_resource": "memory", "offending_containers": "c", "offending_containers_usage": "10Mi"});
+    assert_eq!(*annotations, told);
+    // An event that someone deleted is told again when it happens again.
+    let met = |events: Vec<Value>| events.into_iter().find(|e| e["reason"] == "EvictionThresholdMet");
+    let first = met(events()).expect("told");
+    let name = |event: &Value| event["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    node.api.remove(&format!("/api/v1/namespaces/default/events/{}", name(&first)));
+    node.api.until("", |_| met(events()).filter(|again| name(again) != name(&first))).await;
 }
 
 #[tokio::test]
 async fn unused_images_go_before_pods_when_the_disk_is_short() {
     let node = Node::start_as(|config| {
-        configured(config, json!({"evictionHard": {"nodefs.available": "100%"}}));
+        configured(config, json!({"evictionHard": {"nodefs.available": "99.9%"}}));
     });
     // Only what was pulled for a pod is the node's to remove.
     node.fake.allow_pull("pulled:1");

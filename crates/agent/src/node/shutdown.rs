@@ -1,6 +1,6 @@
 //! The end of the node: its pods are told, the critical ones last (upstream's graceful node shutdown).
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     context::Context,
@@ -37,6 +37,7 @@ async fn end(context: &Arc<Context>, time: Duration, which: impl Fn(&PodView) ->
                 Eviction {
                     reason: "Terminated",
                     message: "Pod was terminated in response to imminent node shutdown.".to_owned(),
+                    annotations: BTreeMap::new(),
                     grace: Some(own.max(0).unsigned_abs().min(time.as_secs())),
                     disrupts: true,
                 },

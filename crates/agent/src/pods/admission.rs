@@ -231,8 +231,17 @@ pub fn asks(pod: &Pod) -> bool {
 /// What a pod asks for: its containers together with its sidecars, or the most that an init container needs beside the
 /// sidecars that run by then.
 pub fn requested(spec: &PodSpec, resource: &str) -> i64 {
+    together(spec, Side::Requests, resource)
+}
+
+/// What a pod may take of a resource at most, where all its containers have a limit.
+pub fn limited(spec: &PodSpec, resource: &str) -> i64 {
+    together(spec, Side::Limits, resource)
+}
+
+fn together(spec: &PodSpec, side: Side, resource: &str) -> i64 {
     let read = if resource == "cpu" { quantity::milli } else { quantity::whole };
-    let of = |c: &Container| amount(c.resources.as_ref(), Side::Requests, resource, read).unwrap_or(0);
+    let of = |c: &Container| amount(c.resources.as_ref(), side, resource, read).unwrap_or(0);
     let (mut sidecars, mut most) = (0, 0);
     for container in spec.init_containers.iter().flatten() {
         if container.restart_policy.as_deref() == Some("Always") {
@@ -243,7 +252,7 @@ pub fn requested(spec: &PodSpec, resource: &str) -> i64 {
         }
     }
     let apps: i64 = spec.containers.iter().map(of).sum();
-    let own = amount(spec.resources.as_ref(), Side::Requests, resource, read);
+    let own = amount(spec.resources.as_ref(), side, resource, read);
     let overhead = spec.overhead.as_ref().and_then(|o| o.get(resource)).and_then(read).unwrap_or(0);
     own.unwrap_or_else(|| most.max(apps + sidecars)) + overhead
 }

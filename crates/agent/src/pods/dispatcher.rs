@@ -1,7 +1,7 @@
 //! Watches the pods of this node and keeps one actor for each.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -273,7 +273,9 @@ impl Dispatcher {
         self.tasks.spawn(async move {
             for victim in &victims {
                 let message = "Preempted in order to admit critical pod".to_owned();
-                pods.evict(victim, Eviction { reason: "Preempting", message, grace: None, disrupts: true });
+                let annotations = BTreeMap::new();
+                let eviction = Eviction { reason: "Preempting", message, annotations, grace: None, disrupts: true };
+                pods.evict(victim, eviction);
             }
             for victim in victims {
                 if let Some(mut view) = pods.follow(&victim) {

@@ -10,11 +10,17 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
-use super::{actor::PodView, prepare::root_id};
+use super::{
+    actor::{Eviction, PodView},
+    admission::limited,
+    prepare::root_id,
+};
 use crate::{
+    activity::Deed,
     context::Context,
+    node::eviction,
     spec::{
         quantity,
         resources::{Side, amount},
@@ -55,44 +61,48 @@ pub async fn usage(context: &Arc<Context>, view: &PodView) -> Usage {
     tokio::task::spawn_blocking(work).await.unwrap_or_default()
 }
 
-/// Watches a pod that has limits; `None` if it has none. Ends with the message of its eviction.
-pub fn watch(context: &Arc<Context>, pod: &Arc<Pod>) -> Option<impl Future<Output = String> + Send + 'static> {
-    let limited = empty_dirs(pod).any(|(_, limit)| limit.is_some()) || container_limits(pod).next().is_some();
+/// Watches a pod that has limits; `None` if it has none, or is one that the node never gives up. Ends with its eviction.
+pub fn watch(context: &Arc<Context>, pod: &Arc<Pod>) -> Option<impl Future<Output = Eviction> + Send + 'static> {
+    let limited = empty_dirs(pod).any(|(_, limit)| limit.is_some()) || total_limit(pod).is_some();
+    let limited = limited && !eviction::is_critical(pod);
     let (context, uid) = (Arc::clone(context), pod.metadata.uid.clone().unwrap_or_default());
     limited.then_some(async move {
         loop {
             tokio::time::sleep(PERIOD).await;
             let Some(view) = context.pods.follow(&uid).map(|v| Arc::clone(&v.borrow())) else { continue };
-            if let Some(message) = excess(&view.pod, &usage(&context, &view).await) {
-                return message;
+            if let Some((signal, message)) = excess(&view.pod, &usage(&context, &view).await) {
+                context.activity.add(Deed::Evict(signal));
+                let annotations = BTreeMap::new();
+                return Eviction { reason: "Evicted", message, annotations, grace: Some(1), disrupts: false };
             }
         }
     })
 }
 
-/// In which way a pod takes too much, in upstream's words (the space at the end is theirs, too). Pure.
-fn excess(pod: &Pod, usage: &Usage) -> Option<String> {
+/// In which way a pod takes too much: how metrics call it, and upstream's words (the space at the end is theirs, too).
+/// Pure.
+fn excess(pod: &Pod, usage: &Usage) -> Option<(&'static str, String)> {
     for (name, limit) in empty_dirs(pod) {
         let Some((bytes, shown)) = limit else { continue };
         if usage.volumes.get(name).is_some_and(|used| *used > bytes) {
-            return Some(format!("Usage of EmptyDir volume \"{name}\" exceeds the limit \"{shown}\". "));
+            let message = format!("Usage of EmptyDir volume \"{name}\" exceeds the limit \"{shown}\". ");
+            return Some(("emptydirfs.limit", message));
         }
     }
-    let limits: Vec<(&str, u64, &str)> = container_limits(pod).collect();
-    if !limits.is_empty() {
-        let most: u64 = limits.iter().map(|(_, bytes, _)| bytes).sum();
+    if let Some((most, shown)) = total_limit(pod) {
         let total: u64 = usage.containers.values().chain(usage.volumes.values()).sum();
         if total > most {
-            let shown = match limits.as_slice() {
-                [(.., shown)] => (*shown).to_owned(),
-                _ => quantity::binary(i64::try_from(most).unwrap_or(i64::MAX)),
-            };
-            return Some(format!("Pod ephemeral local storage usage exceeds the total limit of containers {shown}. "));
+            let message = format!("Pod ephemeral local storage usage exceeds the total limit of containers {shown}. ");
+            return Some(("ephemeralpodfs.limit", message));
         }
     }
-    let exceeds = |(name, bytes, _): &&(&str, u64, &str)| usage.containers.get(*name).is_some_and(|used| used > bytes);
-    let (name, _, shown) = limits.iter().find(exceeds)?;
-    Some(format!("Container {name} exceeded its local ephemeral storage limit \"{shown}\". "))
+    pod.spec.iter().flat_map(|s| &s.containers).find_map(|container| {
+        let (limit, shown) = container_limit(container)?;
+        let exceeds = usage.containers.get(&container.name).is_some_and(|used| *used > limit);
+        let name = &container.name;
+        let message = format!("Container {name} exceeded its local ephemeral storage limit \"{shown}\". ");
+        exceeds.then_some(("ephemeralcontainerfs.limit", message))
+    })
 }
 
 /// The pod's emptyDirs on disk, with their limits in bytes and as they are written.
@@ -108,14 +118,26 @@ fn empty_dirs(pod: &Pod) -> impl Iterator<Item = (&str, Option<(u64, &str)>)> {
     })
 }
 
-fn container_limits(pod: &Pod) -> impl Iterator<Item = (&str, u64, &str)> {
-    let containers = pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
-    containers.filter_map(|container| {
-        let bytes = amount(container.resources.as_ref(), Side::Limits, STORAGE, quantity::whole)?;
-        let bytes = u64::try_from(bytes).ok().filter(|b| *b > 0)?;
-        let shown = container.resources.as_ref()?.limits.as_ref()?.get(STORAGE)?;
-        Some((container.name.as_str(), bytes, shown.0.as_str()))
-    })
+/// What all containers of a pod may take together, in bytes and as upstream shows it: those that run side by side, or
+/// the init container that may take more (`resource.PodLimits`).
+fn total_limit(pod: &Pod) -> Option<(u64, String)> {
+    let spec = pod.spec.as_ref()?;
+    let init = spec.init_containers.iter().flatten();
+    let written: Vec<&str> = init.chain(&spec.containers).filter_map(|c| Some(container_limit(c)?.1)).collect();
+    let most = limited(spec, STORAGE);
+    let shown = match written.as_slice() {
+        [] => return None,
+        [one] => (*one).to_owned(),
+        _ => quantity::binary(most),
+    };
+    Some((u64::try_from(most).ok()?, shown))
+}
+
+fn container_limit(container: &Container) -> Option<(u64, &str)> {
+    let resources = container.resources.as_ref();
+    let bytes = amount(resources, Side::Limits, STORAGE, quantity::whole)?;
+    let bytes = u64::try_from(bytes).ok().filter(|b| *b > 0)?;
+    Some((bytes, resources?.limits.as_ref()?.get(STORAGE)?.0.as_str()))
 }
 
 /// Bytes that a tree takes on its own file system. What vanishes meanwhile counts nothing.
@@ -174,11 +196,30 @@ mod tests {
             excess(&pod, &Usage { containers: map([("a", a), ("b", b)]), volumes: map([("v", v), ("free", free)]) })
         };
         assert_eq!(said(1024, 1024, 1024, 0), None);
+        let said = |a, b, v, free| said(a, b, v, free).map(|(_, message)| message);
         let volume = "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ";
         assert_eq!(said(0, 0, 1025, 0).as_deref(), Some(volume));
         let total = "Pod ephemeral local storage usage exceeds the total limit of containers 3Mi. ";
         assert_eq!(said(0, 0, 0, 3073).as_deref(), Some(total));
         let own = "Container a exceeded its local ephemeral storage limit \"1Mi\". ";
         assert_eq!(said(1025, 0, 0, 0).as_deref(), Some(own));
+    }
+
+    #[test]
+    fn an_init_container_that_may_take_more_is_what_the_pod_may_take() {
+        let limited = |name: &str, limit: &str| json!({"name": name, "resources": {"limits": {STORAGE: limit}}});
+        let pod: Pod = serde_json::from_value(json!({"spec": {
+            "initContainers": [limited("first", "4Mi")], "containers": [limited("a", "1Mi"), limited("b", "2Mi")]}}))
+        .expect("a pod");
+        assert_eq!(total_limit(&pod), Some((4 << 20, "4Mi".to_owned())));
+        let usage = |name: &str, kib: u64| Usage {
+            containers: BTreeMap::from([(name.to_owned(), kib << 10)]),
+            volumes: BTreeMap::new(),
+        };
+        assert_eq!(excess(&pod, &usage("first", 4096)), None);
+        let (signal, _) = excess(&pod, &usage("first", 4097)).expect("more than the pod may take");
+        assert_eq!(signal, "ephemeralpodfs.limit");
+        let (signal, _) = excess(&pod, &usage("a", 1025)).expect("more than the container may take");
+        assert_eq!(signal, "ephemeralcontainerfs.limit");
     }
 }

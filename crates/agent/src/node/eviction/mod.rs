@@ -6,7 +6,7 @@ mod pressure;
 mod rank;
 pub mod threshold;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::{io::unix::AsyncFd, time::Instant};
@@ -142,7 +142,7 @@ impl Guard {
             // What nobody uses goes before what somebody does.
             self.images.remove_unused(&self.context).await;
             let measures = Measures::read(&self.context);
-            if !met.threshold.is_met(&measures.signals) {
+            if !eviction.thresholds.iter().any(|t| t.is_unresolved(&measures.signals)) {
                 return;
             }
         }
@@ -174,9 +174,9 @@ impl Guard {
             }
             None => 1,
         };
-        let message = message(met, victim);
+        let (message, annotations) = words(met, victim);
         tracing::info!(pod = ?victim.view.pod.metadata.name, message, "a pod is evicted");
-        let eviction = Eviction { reason: "Evicted", message, grace: Some(grace), disrupts: true };
+        let eviction = Eviction { reason: "Evicted", message, annotations, grace: Some(grace), disrupts: true };
         self.context.activity.add(Deed::Evict(met.signal.name()));
         self.context.pods.evict(&uid, eviction);
         if let Some(mut view) = self.context.pods.follow(&uid) {
@@ -222,7 +222,8 @@ fn candidate(view: Arc<PodView>, signal: Signal, (containers, shared): (Vec<(Str
     }
 }
 
-fn message(met: &Met, victim: &Candidate) -> String {
+/// What people read, and what programs find on the event (`evictionMessage` of upstream's).
+fn words(met: &Met, victim: &Candidate) -> (String, BTreeMap<String, String>) {
     let resource = met.signal.resource();
     let show = |amount: i64| if met.signal.counts() { quantity::decimal(amount) } else { quantity::binary(amount) };
     let mut text = format!(
@@ -230,22 +231,30 @@ fn message(met: &Met, victim: &Candidate) -> String {
         show(met.limit),
         show(met.available)
     );
-    let Some(name) = met.signal.requested() else { return text };
+    let (mut offenders, mut usage) = (Vec::new(), Vec::new());
     let pod = victim.view.granted();
+    let name = met.signal.requested().unwrap_or_default();
     for container in pod.spec.iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten())) {
         let used = victim.containers.iter().find(|(n, _)| *n == container.name).map_or(0, |(_, amount)| *amount);
         let asked = container.resources.as_ref().and_then(|r| r.requests.as_ref()).and_then(|r| r.get(name));
         let request = asked.and_then(quantity::whole).unwrap_or(0);
-        if used > request {
+        if !name.is_empty() && used > request {
             let shown = asked.map_or_else(|| "0".to_owned(), |q| q.0.clone());
             text.push_str(&format!(
                 "Container {} was using {}, request is {shown}, has larger consumption of {resource}. ",
                 container.name,
                 show(used)
             ));
+            offenders.push(container.name.clone());
+            usage.push(show(used));
         }
     }
-    text
+    let annotations = [
+        ("offending_containers", offenders.join(",")),
+        ("offending_containers_usage", usage.join(",")),
+        ("starved_resource", resource.to_owned()),
+    ];
+    (text, annotations.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 #[cfg(test)]

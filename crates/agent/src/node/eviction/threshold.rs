@@ -110,12 +110,22 @@ pub struct Threshold {
     pub limit: Limit,
     /// For how long it may be crossed; `None` for not at all (a hard one).
     pub grace: Option<Duration>,
+    /// How much more than the limit there must be again, once it was acted on.
+    pub reclaim: Option<Limit>,
 }
 
 impl Threshold {
     /// Whether it is crossed.
     pub fn is_met(&self, signals: &BTreeMap<Signal, Amount>) -> bool {
         signals.get(&self.signal).is_some_and(|a| a.available < self.limit.of(a.capacity))
+    }
+
+    /// Whether less than the limit and what is to be reclaimed beyond it is left.
+    pub fn is_unresolved(&self, signals: &BTreeMap<Signal, Amount>) -> bool {
+        signals.get(&self.signal).is_some_and(|a| {
+            let beyond = self.reclaim.map_or(0, |reclaim| reclaim.of(a.capacity));
+            a.available < self.limit.of(a.capacity).saturating_add(beyond)
+        })
     }
 }
 
@@ -136,7 +146,7 @@ const ENOUGH_DISK: i64 = 2 << 30;
 impl Default for Eviction {
     /// Upstream's, but on large disks, of which a tenth is not too little.
     fn default() -> Self {
-        let hard = |signal, limit| Threshold { signal, limit, grace: None };
+        let hard = |signal, limit| Threshold { signal, limit, grace: None, reclaim: None };
         Self {
             thresholds: vec![
                 hard(Signal::MemoryAvailable, Limit::Absolute(100 << 20)),
@@ -184,6 +194,8 @@ pub struct Verdict {
 /// What was seen before.
 #[derive(Debug, Default)]
 pub struct State {
+    /// Which were acted on, signal and whether it is a soft one: they hold until enough is reclaimed.
+    acted_on: Vec<(Signal, bool)>,
     since: Vec<(Signal, bool, Instant)>,
     last_seen: [Option<Instant>; 3],
 }
@@ -191,8 +203,9 @@ pub struct State {
 impl State {
     /// Decides by what is measured now.
     pub fn decide(&mut self, settings: &Eviction, signals: &BTreeMap<Signal, Amount>, now: Instant) -> Verdict {
-        let met: Vec<&Threshold> = settings.thresholds.iter().filter(|t| t.is_met(signals)).collect();
         let key = |t: &Threshold| (t.signal, t.grace.is_some());
+        let holds = |t: &&Threshold| t.is_met(signals) || self.acted_on.contains(&key(t)) && t.is_unresolved(signals);
+        let met: Vec<&Threshold> = settings.thresholds.iter().filter(holds).collect();
         self.since.retain(|(signal, soft, _)| met.iter().any(|t| key(t) == (*signal, *soft)));
         for threshold in &met {
             let (signal, soft) = key(threshold);
@@ -214,8 +227,10 @@ impl State {
             let since = self.since.iter().find(|(s, f, _)| (*s, *f) == key(t)).map_or(now, |(.., at)| *at);
             t.grace.is_none_or(|grace| now.duration_since(since) >= grace)
         };
+        let due: Vec<&Threshold> = met.iter().filter(due).copied().collect();
+        self.acted_on = due.iter().map(|t| key(t)).collect();
         // Memory first, hard before soft.
-        let act_on = met.iter().filter(due).min_by_key(|t| (t.signal, t.grace.is_some())).and_then(|t| {
+        let act_on = due.iter().min_by_key(|t| (t.signal, t.grace.is_some())).and_then(|t| {
             let amount = signals.get(&t.signal)?;
             let (limit, available) = (t.limit.of(amount.capacity), amount.available);
             Some(Met { threshold: **t, signal: t.signal, limit, available })
@@ -262,11 +277,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_threshold_that_was_acted_on_holds_until_enough_is_reclaimed() {
+        let limit = Limit::Absolute(100);
+        let reclaim = Some(Limit::Part(0.05));
+        let disk = Threshold { signal: Signal::NodefsAvailable, limit, grace: None, reclaim };
+        let settings = Eviction { thresholds: vec![disk], ..Eviction::default() };
+        let (mut state, now) = (State::default(), Instant::now());
+        let mut act = |disk| state.decide(&settings, &signals(500, disk), now).act_on.is_some();
+        assert!(!act(149), "it was never crossed");
+        assert!(act(99) && act(149), "50 more are to be reclaimed");
+        assert!(!act(150) && !act(149), "it is over");
+    }
+
+    #[tokio::test]
     async fn a_soft_threshold_waits_for_its_time_without_a_break() {
         let soft = Threshold {
             signal: Signal::MemoryAvailable,
             limit: Limit::Part(0.5),
             grace: Some(Duration::from_secs(60)),
+            reclaim: None,
         };
         let settings = Eviction { thresholds: vec![soft], ..Eviction::default() };
         let (mut state, now) = (State::default(), Instant::now());

@@ -1,6 +1,6 @@
 //! The end of a pod: containers stopped, its things removed, the last status written, the object deleted.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -68,7 +68,7 @@ impl Actor {
                 let expires = start.checked_add(after(seconds(limit))).unwrap_or(Timestamp::MAX);
                 if expires <= Timestamp::now() {
                     let message = "Pod was active on the node longer than the specified deadline";
-                    self.fail(Severity::Normal, "DeadlineExceeded", message);
+                    self.fail(Severity::Normal, "DeadlineExceeded", message, BTreeMap::new());
                 } else {
                     self.wake_at_time(expires);
                 }
@@ -81,7 +81,7 @@ impl Actor {
         if self.ending.is_none() {
             self.record.failure_grace = eviction.grace;
             self.record.disruption = eviction.disrupts.then(|| eviction.message.clone());
-            self.fail(Severity::Warning, eviction.reason, &eviction.message);
+            self.fail(Severity::Warning, eviction.reason, &eviction.message, eviction.annotations.clone());
         }
     }
 
@@ -94,8 +94,8 @@ impl Actor {
     }
 
     /// The pod as a whole has failed.
-    fn fail(&mut self, severity: Severity, reason: &'static str, message: &str) {
-        self.context.recorder.pod(&self.pod, severity, reason, message);
+    fn fail(&mut self, severity: Severity, reason: &'static str, message: &str, annotations: BTreeMap<String, String>) {
+        self.context.recorder.pod_annotated(&self.pod, annotations, severity, reason, message);
         self.record.failure = Some((reason.to_owned(), message.to_owned()));
         self.end(Why::Failed);
     }

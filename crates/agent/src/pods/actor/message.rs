@@ -1,6 +1,6 @@
 //! What a pod's actor hears.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use engine::ExitStatus;
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
@@ -23,6 +23,8 @@ pub struct Eviction {
     pub reason: &'static str,
     /// For people.
     pub message: String,
+    /// Of the event, for programs.
+    pub annotations: BTreeMap<String, String>,
     /// Seconds that its containers have to end by themselves; `None` for the pod's own.
     pub grace: Option<u64>,
     /// It is not the pod's own doing: the condition `DisruptionTarget` says so.

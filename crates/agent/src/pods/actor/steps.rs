@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Actor, Eviction, Message, Need, SETTLE, slot::Stage, together};
+use super::{Actor, Message, Need, SETTLE, slot::Stage, together};
 use crate::{
     activity::Deed,
     events::Severity,
@@ -125,9 +125,7 @@ impl Actor {
                 if let Some(watch) = storage::watch(&self.context, &self.pod) {
                     let outbox = self.outbox.clone();
                     let task = async move {
-                        let message = watch.await;
-                        let eviction = Eviction { reason: "Evicted", message, grace: Some(1), disrupts: false };
-                        drop(outbox.send(Message::Evict(eviction)));
+                        drop(outbox.send(Message::Evict(watch.await)));
                     };
                     up.keep(tokio::spawn(task).abort_handle());
                 }
