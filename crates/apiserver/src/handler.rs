@@ -1,6 +1,6 @@
 //! The way of a request: path → authenticate → authorize → verb → response.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use api::{catalogue, resource::Resource, status::Status};
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use crate::{
     config::User,
     discovery,
     failure::Outcome,
+    metrics::Labels,
     negotiate::{Accept, Offer},
     path::{self, ResourcePath, Route},
     query::{ListOptions, Query},
@@ -64,8 +65,10 @@ async fn route(
         let (uri, headers, method) = (parts.uri.clone(), parts.headers.clone(), parts.method.clone());
         let query = Query::parse(uri.query());
         let call = call(server, resource, path.clone(), user, query, &headers, Accept::JSON, Bytes::new());
-        let code_of = subresources::stream(&call, method, parts, body).await;
-        return Ok(respond::respond(&call, code_of));
+        let outcome = subresources::stream(&call, method, parts, body).await;
+        let response = respond::respond(&call, outcome);
+        server.metrics.requests.answered(Labels::of(&call, "connect"), response.status().as_u16(), None);
+        return Ok(response);
     }
     // Questions, which are answered and never kept, have no columns.
     let tables = resource.allows("get") || resource.allows("list");
@@ -93,6 +96,7 @@ async fn route(
     if let Some(deprecation) = resource.deprecation {
         call.warn(deprecation);
     }
+    let (labels, begin, under_way) = (Labels::of(&call, verb), Instant::now(), server.metrics.under_way(verb));
     let outcome = match verb {
         "get" | "list" | "watch" => dispatch(&call, verb).await,
         "create" | "patch" | "update" if resource.plural == "events" => {
@@ -105,7 +109,8 @@ async fn route(
         }
     };
     let response = respond::respond(&call, outcome);
-    server.metrics.request(verb, resource.plural, response.status().as_u16());
+    let took = under_way.is_some().then(|| begin.elapsed());
+    server.metrics.requests.answered(labels, response.status().as_u16(), took);
     Ok(response)
 }
 

@@ -9,16 +9,16 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
-        core::v1::{Node, NodeCondition, Pod, Taint},
+        core::v1::{Node, NodeCondition, ObjectReference, Pod, Taint},
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use parking_lot::Mutex;
-use recording::Recorder;
+use recording::{Recorder, Severity};
 use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -41,6 +41,8 @@ struct Controller {
     renewed: Mutex<HashMap<String, (String, Instant)>>,
     /// Pods that may stay on their tainted node for a while, by node and UID, and when that was first seen.
     waiting: Mutex<HashMap<String, HashMap<String, Timestamp>>>,
+    /// Nodes that were told of, as events name them.
+    registered: Mutex<HashMap<String, ObjectReference>>,
 }
 
 pub(crate) async fn run(shared: Shared, grace: Duration) {
@@ -51,9 +53,15 @@ pub(crate) async fn run(shared: Shared, grace: Duration) {
     shared.pods.synced().await;
     leases.synced().await;
     let recorder = Recorder::start(shared.client.clone(), "node-controller");
-    let (renewed, waiting, shared_too) = (Mutex::default(), Mutex::default(), shared.clone());
-    let controller =
-        Arc::new(Controller { shared: shared_too, queue: queue.clone(), recorder, grace, renewed, waiting });
+    let controller = Arc::new(Controller {
+        shared: shared.clone(),
+        queue: queue.clone(),
+        recorder,
+        grace,
+        renewed: Mutex::default(),
+        waiting: Mutex::default(),
+        registered: Mutex::default(),
+    });
     let on_node = queue.clone();
     shared.nodes.listen(move |change| on_node.add(Key::of(&**change.object())));
     let on_lease = controller.clone();
@@ -93,8 +101,16 @@ impl Controller {
         let Some(node) = self.shared.nodes.get(&key) else {
             self.renewed.lock().remove(&key.name);
             self.waiting.lock().remove(&key.name);
+            let gone = self.registered.lock().remove(&key.name);
+            if let Some(node) = gone {
+                self.tell(node, "RemovingNode", &format!("Removing Node {} from Controller", key.name));
+            }
             return Ok(());
         };
+        let about = node.object_ref(&());
+        if self.registered.lock().insert(key.name.clone(), about.clone()).is_none() {
+            self.tell(about, "RegisteredNode", &format!("Registered Node {} in Controller", key.name));
+        }
         let now = Instant::now();
         let last = {
             let mut renewed = self.renewed.lock();
@@ -110,6 +126,11 @@ impl Controller {
         }
         let node = self.put_taints(node).await?;
         self.evict(&key, &node).await
+    }
+
+    fn tell(&self, node: ObjectReference, reason: &str, what: &str) {
+        let message = format!("Node {} event: {what}", node.name.as_deref().unwrap_or_default());
+        self.recorder.record(node, Severity::Normal, reason, message);
     }
 
     /// All conditions that the node itself would report become Unknown.

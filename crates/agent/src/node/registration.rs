@@ -6,8 +6,8 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
-        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeDaemonEndpoints, NodeFeatures, NodeRuntimeHandler,
-        NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
+        ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+        NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
     },
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
@@ -42,10 +42,9 @@ pub async fn register(context: &Arc<Context>, stop: &CancellationToken) -> Optio
         let images = context.images.list().await.unwrap_or_default();
         let wanted = node(context, &images, &[]);
         match create_or_adopt(&api, &name, &wanted).await {
-            Ok(node) => {
+            Ok((node, before)) => {
                 context.recorder.node(&node, Severity::Normal, "Starting", "Starting kubelet.");
-                let ready = format!("Node {name} status is now: NodeReady");
-                context.recorder.node(&node, Severity::Normal, "NodeReady", ready);
+                tell(context, &node, &before);
                 return Some(node);
             }
             Err(error) => tracing::debug!(%error, "the node is not registered yet"),
@@ -57,19 +56,28 @@ pub async fn register(context: &Arc<Context>, stop: &CancellationToken) -> Optio
     }
 }
 
-async fn create_or_adopt(api: &Api<Node>, name: &str, wanted: &Node) -> Result<Node, kube::Error> {
+/// The node as it is in the API now, and the pressures that were told of it before.
+async fn create_or_adopt(
+    api: &Api<Node>,
+    name: &str,
+    wanted: &Node,
+) -> Result<(Node, Vec<NodeCondition>), kube::Error> {
     match api.create(&PostParams::default(), wanted).await {
         Ok(created) => {
             // Status is dropped on create by a server that keeps it apart.
             let has = created.status.as_ref().and_then(|s| s.conditions.as_ref()).is_some_and(|c| !c.is_empty());
-            if has { Ok(created) } else { write_status(api, name, &json!(wanted.status)).await }
+            let node = if has { created } else { write_status(api, name, &json!(wanted.status)).await? };
+            Ok((node, Vec::new()))
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let labels = json!({"metadata": {"labels": wanted.metadata.labels}});
             let known = api.patch(name, &PatchParams::default(), &Patch::Merge(labels)).await?;
             let mut status = wanted.status.clone().unwrap_or_default();
             keep_transitions(&mut status, known.status.as_ref());
-            write_status(api, name, &json!(status)).await
+            let node = write_status(api, name, &json!(status)).await?;
+            // Its start makes it ready again.
+            let before = known.status.and_then(|s| s.conditions).unwrap_or_default();
+            Ok((node, before.into_iter().filter(|condition| condition.type_ != "Ready").collect()))
         }
         Err(error) => Err(error),
     }
@@ -155,7 +163,7 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
 }
 
 /// Records an event for each pressure that began or ended, and for a node that is ready again.
-fn tell(context: &Context, node: &Node, before: &[k8s_openapi::api::core::v1::NodeCondition]) {
+fn tell(context: &Context, node: &Node, before: &[NodeCondition]) {
     let name = &context.config.node_name;
     for condition in node.status.iter().flat_map(|s| s.conditions.iter().flatten()) {
         let same = before.iter().any(|c| c.type_ == condition.type_ && c.status == condition.status);
@@ -177,7 +185,7 @@ fn tell(context: &Context, node: &Node, before: &[k8s_openapi::api::core::v1::No
 }
 
 /// The whole Node object.
-fn node(context: &Context, images: &[ImageInfo], old: &[k8s_openapi::api::core::v1::NodeCondition]) -> Node {
+fn node(context: &Context, images: &[ImageInfo], old: &[NodeCondition]) -> Node {
     let config = &context.config;
     let machine = &context.machine;
     let allocatable = machine.allocatable();

@@ -179,6 +179,20 @@ async fn discovery_openapi_version_and_health_answer() {
         let response = api.send(http::Method::GET, path, &[], "").await;
         assert_eq!(response.status(), 200, "{path}");
     }
+    assert_eq!(api.get("/api/v1/namespaces/default").await.0, 200);
+    let response = api.send(http::Method::GET, "/metrics", &[], "").await;
+    let text = response.into_body().collect().await.unwrap().to_bytes();
+    let text = String::from_utf8_lossy(&text);
+    let of =
+        "component=\"apiserver\",dry_run=\"\",group=\"\",resource=\"namespaces\",scope=\"resource\",subresource=\"\"";
+    for line in [
+        format!("apiserver_request_total{{code=\"200\",{of},verb=\"GET\",version=\"v1\"}} "),
+        format!("apiserver_request_duration_seconds_bucket{{{of},verb=\"GET\",version=\"v1\",le=\"+Inf\"}} "),
+        "apiserver_current_inflight_requests{request_kind=\"mutating\"} 0\n".to_owned(),
+        "apiserver_storage_objects{resource=\"leases.coordination.k8s.io\"} ".to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line} is not in {text}");
+    }
     assert_eq!(api.get("/healthz/nonsense").await.0, 404);
     let response = api.send(http::Method::GET, "/metrics/slis", &[], "").await;
     let text = response.into_body().collect().await.unwrap().to_bytes();

@@ -49,12 +49,7 @@ pub fn wanted(node: &Node, now: Timestamp) -> Vec<Taint> {
         of(node).filter(|t| !ours(t) || called_for.iter().any(|c| same(t, c))).cloned().collect();
     for call in &called_for {
         if !taints.iter().any(|t| same(t, call)) {
-            taints.push(Taint {
-                key: call.0.into(),
-                effect: call.1.into(),
-                value: None,
-                time_added: (call.1 == "NoExecute").then_some(Time(now)),
-            });
+            taints.push(Taint { key: call.0.into(), effect: call.1.into(), value: None, time_added: Some(Time(now)) });
         }
     }
     taints

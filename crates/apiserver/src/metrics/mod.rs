@@ -1,5 +1,7 @@
 //! Counters of the server, in Prometheus' text format.
 
+mod requests;
+
 use std::{
     collections::BTreeMap,
     fmt::Write,
@@ -11,12 +13,18 @@ use std::{
 
 use parking_lot::Mutex;
 
+pub(crate) use requests::Labels;
+use requests::Requests;
+
 use crate::server::ApiServer;
 
 /// What is counted.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    requests: Mutex<BTreeMap<(&'static str, &'static str, u16), u64>>,
+    pub requests: Requests,
+    /// Requests under way that change nothing, and those that may; of watches there is a count of its own.
+    pub reading: Arc<AtomicI64>,
+    pub changing: Arc<AtomicI64>,
     checks: Mutex<BTreeMap<(&'static str, &'static str), Checked>>,
     watches: Arc<AtomicI64>,
     pub connections: Arc<AtomicI64>,
@@ -47,9 +55,13 @@ impl Drop for Open {
 }
 
 impl Metrics {
-    /// A request was answered.
-    pub fn request(&self, verb: &'static str, resource: &'static str, code: u16) {
-        *self.requests.lock().entry((verb, resource, code)).or_default() += 1;
+    /// A request with this verb is being answered, until the value is dropped; watches are counted apart.
+    pub fn under_way(&self, verb: &str) -> Option<Open> {
+        match verb {
+            "watch" => None,
+            "get" | "list" => Some(Open::count(&self.reading)),
+            _ => Some(Open::count(&self.changing)),
+        }
     }
 
     /// A health check of `endpoint` was made.
@@ -91,26 +103,36 @@ impl Metrics {
     }
 }
 
+fn help(out: &mut String, name: &str, kind: &str, text: &str) {
+    let _ = writeln!(out, "# HELP {name} {text}\n# TYPE {name} {kind}");
+}
+
 /// The text of `/metrics`.
 pub(crate) fn text(server: &ApiServer) -> String {
     let mut out = String::new();
-    let help = |out: &mut String, name: &str, kind: &str, text: &str| {
-        let _ = writeln!(out, "# HELP {name} {text}\n# TYPE {name} {kind}");
-    };
-    help(&mut out, "apiserver_request_total", "counter", "Requests answered, by verb, resource and code.");
-    for ((verb, resource, code), count) in server.metrics.requests.lock().iter() {
-        let _ =
-            writeln!(out, "apiserver_request_total{{verb=\"{verb}\",resource=\"{resource}\",code=\"{code}\"}} {count}");
+    let metrics = &server.metrics;
+    metrics.requests.write(&mut out);
+    help(
+        &mut out,
+        "apiserver_current_inflight_requests",
+        "gauge",
+        "Requests that are being answered, but for watches.",
+    );
+    for (kind, count) in [("mutating", &metrics.changing), ("readOnly", &metrics.reading)] {
+        let count = count.load(Ordering::Relaxed);
+        let _ = writeln!(out, "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {count}");
     }
     help(&mut out, "apiserver_longrunning_requests", "gauge", "Watches that are open.");
-    let watches = server.metrics.watches.load(Ordering::Relaxed);
+    let watches = metrics.watches.load(Ordering::Relaxed);
     let _ = writeln!(out, "apiserver_longrunning_requests{{verb=\"WATCH\"}} {watches}");
     help(&mut out, "apiserver_open_connections", "gauge", "TCP connections that are open.");
-    let _ = writeln!(out, "apiserver_open_connections {}", server.metrics.connections.load(Ordering::Relaxed));
+    let _ = writeln!(out, "apiserver_open_connections {}", metrics.connections.load(Ordering::Relaxed));
     help(&mut out, "apiserver_storage_objects", "gauge", "Objects stored, by resource.");
     for resource in api::catalogue::all().iter().filter(|r| crate::version::is_stored(r) && r.allows("list")) {
         let count = server.cache.kind(resource.storage.prefix).len();
-        let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{}\"}} {count}", resource.storage.prefix);
+        let (group, plural) = (resource.group, resource.plural);
+        let name = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+        let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{name}\"}} {count}");
     }
     help(&mut out, "hythe_store_revision", "gauge", "Revision of the last change.");
     let _ = writeln!(out, "hythe_store_revision {}", server.store.revision());
