@@ -13,10 +13,11 @@ use tokio::{sync::Notify, time::Instant};
 /// How long an event waits at most.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Between one event and the next once there are many: a thousand a second (a kubelet upstream writes fifty).
-const PACE: Duration = Duration::from_millis(1);
+/// Between one event and the next once there are many: two hundred and fifty a second (a kubelet or a scheduler upstream
+/// writes fifty).
+const PACE: Duration = Duration::from_millis(4);
 /// So much of an unused pace may be made up for: half a thousand events are written as they come.
-const SAVED: Duration = Duration::from_millis(500);
+const SAVED: Duration = Duration::from_secs(2);
 
 /// Who is writing.
 #[derive(Default)]
