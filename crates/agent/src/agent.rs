@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::AgentConfig,
-    context::Context,
+    context::{Context, WRITES},
     csi,
     device_plugins::DevicePlugins,
     events::Recorder,
@@ -88,7 +88,7 @@ impl Agent {
             health: tokio::sync::watch::channel(Health::default()).0,
             recorder: Recorder::start(parts.client.clone(), &config.node_name),
             objects: Objects::new(parts.client.clone()),
-            turns: Default::default(),
+            turns: tokio::sync::Semaphore::new(WRITES),
             services: ServiceVariables::default(),
             csi: csi::Drivers::default(),
             csi_staging: tokio::sync::Mutex::default(),

@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use crate::{
     activity::Activity,
@@ -46,7 +46,7 @@ pub struct Context {
     pub recorder: Recorder,
     /// Whose turn it is to write about a pod: each write that is under way has a connection of its own, and a new one
     /// costs more than the write.
-    pub turns: Turns,
+    pub turns: Semaphore,
     /// Variables that announce Services.
     pub services: ServiceVariables,
     /// ConfigMaps and Secrets that volumes follow.
@@ -83,24 +83,8 @@ pub struct Context {
     pub storage: tokio::sync::watch::Sender<u64>,
 }
 
-/// So many writes about pods are under way at a time.
-const WRITES: usize = 4;
-
-/// The turns of those that write about pods.
-pub struct Turns(Semaphore);
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self(Semaphore::new(WRITES))
-    }
-}
-
-impl Turns {
-    /// Waits for a turn, which lasts until what is returned is dropped.
-    pub async fn next(&self) -> Option<SemaphorePermit<'_>> {
-        self.0.acquire().await.ok()
-    }
-}
+/// Writes about pods that are under way at a time.
+pub const WRITES: usize = 4;
 
 impl Context {
     /// Where the pod's things lie.

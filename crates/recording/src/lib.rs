@@ -19,7 +19,7 @@ use kube::{
 use parking_lot::Mutex;
 use seen::{Seen, Verdict};
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 
 /// How grave an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,49 +110,51 @@ async fn write(client: Client, source: EventSource, mut notes: mpsc::Receiver<No
     let permits = Arc::new(Semaphore::new(writers));
     while let Some(note) = notes.recv().await {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        // Counted in the order in which they came.
         let verdict = seen.lock().count(&note);
         let (client, source, seen) = (client.clone(), source.clone(), Arc::clone(&seen));
         tokio::spawn(async move {
-            let namespace = note.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
-            let mut verdict = verdict;
-            if let Verdict::Again { name, key, count, combined, written } = &verdict {
-                let patch = serde_json::json!({
-                    "count": count, "lastTimestamp": Time(note.at), "message": message(&note, *combined),
-                });
-                let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-                match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
-                    // Deleted, or kept for long enough: it begins anew.
-                    Err(kube::Error::Api(error)) if error.code == 404 && *written => {
-                        let mut seen = seen.lock();
-                        seen.forget(key);
-                        verdict = seen.count(&note);
-                    }
-                    result => return finish(result.map(drop), &note, permit),
-                }
+            if let Err(error) = put(&client, source, &seen, &note, verdict).await {
+                // A namespace that is going refuses new events: as upstream, they are lost.
+                tracing::debug!(%error, reason = note.reason, "an event could not be written");
             }
-            let result = match verdict {
-                Verdict::New { name, key, combined } => {
-                    let created = create(&client, &namespace, &event(&note, combined, name, &namespace, source)).await;
-                    match created {
-                        Ok(()) => seen.lock().written(&key),
-                        Err(_) => seen.lock().forget(&key),
-                    }
-                    created
-                }
-                // Another writer has just begun it anew.
-                Verdict::Again { .. } => Ok(()),
-            };
-            finish(result, &note, permit);
+            drop(permit);
         });
     }
 }
 
-fn finish(result: Result<(), kube::Error>, note: &Note, permit: OwnedSemaphorePermit) {
-    if let Err(error) = result {
-        // A namespace that is going refuses new events: as upstream, they are lost.
-        tracing::debug!(%error, reason = note.reason, "an event could not be written");
+/// Writes one event, or counts it on the one that is there.
+async fn put(
+    client: &Client,
+    source: EventSource,
+    seen: &Mutex<Seen>,
+    note: &Note,
+    mut verdict: Verdict,
+) -> Result<(), kube::Error> {
+    let namespace = note.about.namespace.as_deref().unwrap_or("default");
+    if let Verdict::Again { name, key, count, combined, written } = &verdict {
+        let patch = serde_json::json!({
+            "count": count, "lastTimestamp": Time(note.at), "message": message(note, *combined),
+        });
+        let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+        match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            // Deleted, or kept for long enough: it begins anew.
+            Err(kube::Error::Api(error)) if error.code == 404 && *written => {
+                let mut seen = seen.lock();
+                seen.forget(key);
+                verdict = seen.count(note);
+            }
+            result => return result.map(drop),
+        }
     }
-    drop(permit);
+    // Otherwise another writer has just begun it anew.
+    let Verdict::New { name, key, combined } = verdict else { return Ok(()) };
+    let created = create(client, namespace, &event(note, combined, name, namespace, source)).await;
+    match created {
+        Ok(()) => seen.lock().written(&key),
+        Err(_) => seen.lock().forget(&key),
+    }
+    created
 }
 
 /// Creates an event of either API, and does not take the answer apart: nobody looks at it.

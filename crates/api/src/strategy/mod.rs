@@ -4,7 +4,7 @@
 //! [`metadata::validate_create`] and `validate`; on an update `default`, [`metadata::prepare_update`],
 //! `prepare_update`, [`metadata::validate_update`] and `validate_update`.
 
-mod access;
+pub(crate) mod access;
 mod access_control;
 mod amount;
 pub(crate) mod check;

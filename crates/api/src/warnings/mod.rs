@@ -8,7 +8,7 @@ mod volume;
 
 use serde_json::Value;
 
-use crate::strategy::{field::Path, names};
+use crate::strategy::{access::list, field::Path, names};
 
 /// Where a kind keeps its pod template.
 enum Template {
@@ -71,7 +71,7 @@ fn of_workload(found: &mut Vec<String>, kind: &str, new: &Value, template: &Temp
         }
     }
     if kind == "StatefulSet" {
-        for (index, claim) in list(&new["spec"]["volumeClaimTemplates"]).iter().enumerate() {
+        for (index, claim) in list(&new["spec"], "volumeClaimTemplates").iter().enumerate() {
             let path = Path::root("spec.volumeClaimTemplates");
             volume::claim_spec(found, &path.index(index).field("spec"), &claim["spec"]);
         }
@@ -100,12 +100,4 @@ fn job(found: &mut Vec<String>, object: &Value, path: &str) {
              Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
         ));
     }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text<'a>(parent: &'a Value, field: &str) -> &'a str {
-    parent[field].as_str().unwrap_or_default()
 }

@@ -4,8 +4,11 @@ use std::{collections::HashSet, fmt::Display};
 
 use serde_json::Value;
 
-use super::{list, port::Ports, text, volume};
-use crate::strategy::field::Path;
+use super::{port::Ports, volume};
+use crate::strategy::{
+    access::{list, text},
+    field::Path,
+};
 
 /// Labels of nodes that have other names now.
 const LABELS: &[(&str, &str)] = &[
@@ -48,10 +51,10 @@ pub(super) fn warn(found: &mut Vec<String>, path: &Path<'_>, pod: &Value, is_tem
     for (key, words) in ANNOTATIONS.iter().filter(|(key, _)| !annotations[*key].is_null()) {
         found.push(format!("{}: {words}", notes.key(key)));
     }
-    volume::of_pod(found, &path.field("volumes"), list(&spec["volumes"]));
-    twins(found, &path.field("hostAliases"), &spec["hostAliases"], "ip");
-    twins(found, &path.field("imagePullSecrets"), &spec["imagePullSecrets"], "name");
-    for (index, _) in list(&spec["imagePullSecrets"]).iter().enumerate().filter(|(_, s)| text(s, "name").is_empty()) {
+    volume::of_pod(found, &path.field("volumes"), list(spec, "volumes"));
+    twins(found, &path.field("hostAliases"), list(spec, "hostAliases"), "ip");
+    twins(found, &path.field("imagePullSecrets"), list(spec, "imagePullSecrets"), "name");
+    for (index, _) in list(spec, "imagePullSecrets").iter().enumerate().filter(|(_, s)| text(s, "name").is_empty()) {
         let at = path.field("imagePullSecrets");
         found.push(format!("{}: invalid empty name \"\"", at.index(index).field("name")));
     }
@@ -64,7 +67,7 @@ pub(super) fn warn(found: &mut Vec<String>, path: &Path<'_>, pod: &Value, is_tem
     let mut of_ports = Vec::new();
     for kind in ["initContainers", "containers", "ephemeralContainers"] {
         let path = path.field(kind);
-        for (index, container) in list(&spec[kind]).iter().enumerate() {
+        for (index, container) in list(spec, kind).iter().enumerate() {
             let path = path.index(index);
             let own = &container["securityContext"];
             let mut annotated = |prefix: &str, words: &str| {
@@ -84,7 +87,7 @@ pub(super) fn warn(found: &mut Vec<String>, path: &Path<'_>, pod: &Value, is_tem
             for part in ["limits", "requests"] {
                 volume::fractions(found, &resources.field(part), &container["resources"][part], BYTES);
             }
-            environment(found, &path, list(&container["env"]));
+            environment(found, &path, list(container, "env"));
             ports.add(&mut of_ports, &path, container);
         }
     }
@@ -109,16 +112,16 @@ fn node_labels(found: &mut Vec<String>, path: &Path<'_>, spec: &Value) {
     let (affinity, node) = (path.field("affinity"), &spec["affinity"]["nodeAffinity"]);
     let at = affinity.field("nodeAffinity");
     let required = at.field("requiredDuringSchedulingIgnoredDuringExecution");
-    let terms = list(&node["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]);
+    let terms = list(&node["requiredDuringSchedulingIgnoredDuringExecution"], "nodeSelectorTerms");
     for (index, one) in terms.iter().enumerate() {
         term(found, &required.field("nodeSelectorTerms").index(index), one);
     }
     let preferred = at.field("preferredDuringSchedulingIgnoredDuringExecution");
-    for (index, one) in list(&node["preferredDuringSchedulingIgnoredDuringExecution"]).iter().enumerate() {
+    for (index, one) in list(node, "preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
         term(found, &preferred.index(index).field("preference"), &one["preference"]);
     }
     let spread = path.field("topologySpreadConstraints");
-    for (index, constraint) in list(&spec["topologySpreadConstraints"]).iter().enumerate() {
+    for (index, constraint) in list(spec, "topologySpreadConstraints").iter().enumerate() {
         let key = text(constraint, "topologyKey");
         if let Some(words) = deprecated(key) {
             found.push(format!("{}: {key} is {words}", spread.index(index).field("topologyKey")));
@@ -128,7 +131,7 @@ fn node_labels(found: &mut Vec<String>, path: &Path<'_>, spec: &Value) {
 }
 
 fn term(found: &mut Vec<String>, path: &Path<'_>, term: &Value) {
-    for (index, wanted) in list(&term["matchExpressions"]).iter().enumerate() {
+    for (index, wanted) in list(term, "matchExpressions").iter().enumerate() {
         let key = text(wanted, "key");
         if let Some(words) = deprecated(key) {
             found.push(format!("{}: {key} is {words}", path.field("matchExpressions").index(index).field("key")));
@@ -146,12 +149,12 @@ fn affinity(found: &mut Vec<String>, path: &Path<'_>, affinity: &Value) {
     for kind in ["podAffinity", "podAntiAffinity"] {
         let at = path.field(kind);
         let required = at.field("requiredDuringSchedulingIgnoredDuringExecution");
-        for (index, term) in list(&affinity[kind]["requiredDuringSchedulingIgnoredDuringExecution"]).iter().enumerate()
+        for (index, term) in list(&affinity[kind], "requiredDuringSchedulingIgnoredDuringExecution").iter().enumerate()
         {
             selector(found, &required.index(index), term);
         }
         let preferred = at.field("preferredDuringSchedulingIgnoredDuringExecution");
-        for (index, term) in list(&affinity[kind]["preferredDuringSchedulingIgnoredDuringExecution"]).iter().enumerate()
+        for (index, term) in list(&affinity[kind], "preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate()
         {
             selector(found, &preferred.index(index).field("podAffinityTerm"), &term["podAffinityTerm"]);
         }
@@ -159,8 +162,7 @@ fn affinity(found: &mut Vec<String>, path: &Path<'_>, affinity: &Value) {
 }
 
 /// Items of a list that share what tells them apart.
-fn twins(found: &mut Vec<String>, path: &Path<'_>, items: &Value, field: &str) {
-    let items = list(items);
+fn twins(found: &mut Vec<String>, path: &Path<'_>, items: &[Value], field: &str) {
     for (index, item) in items.iter().enumerate() {
         let own = text(item, field);
         if items[..index].iter().any(|other| text(other, field) == own) {

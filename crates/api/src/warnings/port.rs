@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{list, text};
+use crate::strategy::access::{list, text};
 
 /// A port and its path.
 struct Seen<'a> {
@@ -17,7 +17,7 @@ pub(super) struct Ports<'a>(Vec<Seen<'a>>);
 impl<'a> Ports<'a> {
     /// Those of one more container; `path` is the container's.
     pub(super) fn add(&mut self, found: &mut Vec<String>, path: &dyn std::fmt::Display, container: &'a Value) {
-        for (index, port) in list(&container["ports"]).iter().enumerate() {
+        for (index, port) in list(container, "ports").iter().enumerate() {
             let path = format!("{path}.ports[{index}]");
             let number = |field: &str| port[field].as_i64().unwrap_or(0);
             let (address, host) = (text(port, "hostIP"), number("hostPort"));

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{list, text};
+use crate::strategy::access::{list, text};
 
 pub(super) fn warn(found: &mut Vec<String>, service: &Value) {
     let spec = &service["spec"];
@@ -12,7 +12,7 @@ pub(super) fn warn(found: &mut Vec<String>, service: &Value) {
     }
     let kind = spec["type"].as_str().unwrap_or("ClusterIP");
     let (external, headless) =
-        (!list(&spec["externalIPs"]).is_empty(), kind == "ClusterIP" && spec["clusterIP"] == "None");
+        (!list(spec, "externalIPs").is_empty(), kind == "ClusterIP" && spec["clusterIP"] == "None");
     let named = kind == "ExternalName";
     let affinity = spec["sessionAffinity"].as_str().is_some_and(|affinity| affinity != "None");
     for (applies, words) in [

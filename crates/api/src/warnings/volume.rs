@@ -5,8 +5,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{list, text};
-use crate::{quantity::Quantity, strategy::field::Path};
+use crate::{
+    quantity::Quantity,
+    strategy::{
+        access::{list, text},
+        field::Path,
+    },
+};
 
 /// Sources, and what became of them.
 const PAST: &[(&str, &str)] = &[
@@ -107,12 +112,12 @@ fn described(volume: &str, called: &str, source: &Value, name: &str) -> String {
 }
 
 fn paths(source: &Value) -> Vec<&str> {
-    list(&source["items"]).iter().map(|item| text(item, "path")).collect()
+    list(source, "items").iter().map(|item| text(item, "path")).collect()
 }
 
 fn projected(found: &mut Vec<String>, volume: &str, projected: &Value) {
     let mut before: BTreeSet<&str> = BTreeSet::new();
-    for source in list(&projected["sources"]) {
+    for source in list(projected, "sources") {
         let given =
             ["configMap", "secret", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
         let Some(kind) = given.iter().find(|kind| !source[**kind].is_null()) else {

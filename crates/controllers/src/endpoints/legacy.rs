@@ -6,14 +6,14 @@ use std::{
 };
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Service};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ObjectMeta, PartialObjectMeta, PostParams},
     runtime::watcher,
 };
 
-use super::{Backend, BackendPort, TRIGGER_TIME, backends, listen, ports_of};
+use super::{Backend, BackendPort, TRIGGER_TIME, backends, listen, ports_of, selector};
 use crate::{
     Error, Shared,
     error::gone_is_fine,
@@ -46,7 +46,7 @@ pub(crate) async fn run(shared: Shared) {
                 // What went or was left behind while nobody watched.
                 Ok(watcher::Event::InitDone) => {
                     let wanted: HashSet<Key> =
-                        services.all().iter().filter(|s| has_selector(s)).map(|s| Key::of(&**s)).collect();
+                        services.all().iter().filter(|s| selector(s).is_some()).map(|s| Key::of(&**s)).collect();
                     wanted.symmetric_difference(&std::mem::take(&mut listed)).for_each(|key| on_end.add(key.clone()));
                 }
                 Ok(watcher::Event::Delete(gone)) => on_end.add(Key::of(&gone)),
@@ -58,16 +58,12 @@ pub(crate) async fn run(shared: Shared) {
     futures::join!(follow, work);
 }
 
-fn has_selector(service: &Service) -> bool {
-    service.spec.as_ref().and_then(|s| s.selector.as_ref()).is_some_and(|s| !s.is_empty())
-}
-
 async fn reconcile(shared: Shared, key: Key) -> Result<(), Error> {
     let api: Api<Endpoints> = Api::namespaced(shared.client.clone(), &key.namespace);
     let Some(service) = shared.services.get(&key) else {
         return gone_is_fine(api.delete(&key.name, &DeleteParams::default()).await);
     };
-    if !has_selector(&service) || service.metadata.deletion_timestamp.is_some() {
+    if selector(&service).is_none() || service.metadata.deletion_timestamp.is_some() {
         return Ok(());
     }
     let found = backends(&service, &shared.pods.in_namespace(&key.namespace));

@@ -15,7 +15,7 @@ use kube::{
 };
 
 use super::{
-    BackendPort, TRIGGER_TIME,
+    BackendPort, TRIGGER_TIME, selector,
     slices::{MANAGED_BY, SERVICE_NAME, Step, Written, carry_out, plan},
 };
 use crate::{
@@ -88,8 +88,7 @@ fn is_ours(slice: &EndpointSlice) -> bool {
 
 /// Services with a selector have slices of their own.
 fn is_mirrored_for(service: &Service) -> bool {
-    service.spec.as_ref().and_then(|s| s.selector.as_ref()).is_none_or(BTreeMap::is_empty)
-        && service.metadata.deletion_timestamp.is_none()
+    selector(service).is_none() && service.metadata.deletion_timestamp.is_none()
 }
 
 /// Not what says that it is none, nor what is only a lock of an election.

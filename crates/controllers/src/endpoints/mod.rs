@@ -5,7 +5,7 @@ pub(crate) mod mirror;
 pub(crate) mod slices;
 mod topology;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::core::v1::{Pod, Service},
@@ -57,10 +57,14 @@ fn same_for_endpoints(a: &Pod, b: &Pod) -> bool {
     facts(a) == facts(b)
 }
 
+/// The Service's selector; an empty one is none.
+fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
+    service.spec.as_ref().and_then(|s| s.selector.as_ref()).filter(|s| !s.is_empty())
+}
+
 /// Whether the Service has a selector and it matches.
 fn selects(service: &Service, pod: &Pod) -> bool {
-    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref()).filter(|s| !s.is_empty());
-    selector.is_some_and(|s| s.iter().all(|(k, v)| pod.labels().get(k) == Some(v)))
+    selector(service).is_some_and(|s| s.iter().all(|(k, v)| pod.labels().get(k) == Some(v)))
 }
 
 /// One address behind a Service.

@@ -16,7 +16,7 @@ use kube::{
 };
 use recording::Recorder;
 
-use super::{Backend, BackendPort, backends, listen, ports_of, topology};
+use super::{Backend, BackendPort, backends, listen, ports_of, selector, topology};
 use crate::{
     Error, Shared,
     error::gone_is_fine,
@@ -145,9 +145,8 @@ impl Controller {
             self.hinted.lock().remove(&key);
             return Ok(());
         };
-        let has_selector = service.spec.as_ref().and_then(|s| s.selector.as_ref()).is_some_and(|s| !s.is_empty());
         let external = service.spec.as_ref().and_then(|s| s.type_.as_deref()) == Some("ExternalName");
-        if !has_selector || external || service.metadata.deletion_timestamp.is_some() {
+        if selector(&service).is_none() || external || service.metadata.deletion_timestamp.is_some() {
             return Ok(());
         }
         let mut existing = written.slices(shared, &key, is_ours).await?;

@@ -291,7 +291,7 @@ impl Actor {
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &self.record.namespace);
         let (context, name, uid) = (Arc::clone(&self.context), self.record.name.clone(), self.uid.clone());
         self.spawn(async move {
-            let _turn = context.turns.next().await;
+            let _turn = context.turns.acquire().await;
             let preconditions = Preconditions { uid: Some(uid), resource_version: None };
             let parameters =
                 DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default().grace_period(0) };

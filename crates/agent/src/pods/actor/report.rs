@@ -60,7 +60,7 @@ impl Actor {
             Some(patch) => {
                 let context = Arc::clone(&self.context);
                 self.spawn(async move {
-                    let _turn = context.turns.next().await;
+                    let _turn = context.turns.acquire().await;
                     Message::Written(status_writer::send(&context.client, &pod, &patch).await)
                 });
             }
