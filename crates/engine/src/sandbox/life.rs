@@ -79,12 +79,14 @@ impl Sandbox {
             state.client = None;
             state.pid = None;
             state.execs.clear();
+            state.settling = !state.ending;
             state.ending
         };
         if !expected {
             tracing::error!(sandbox = self.id(), "the shim is gone; what it ran is being killed");
             self.reap().await;
             let ended = self.clean_up().await;
+            self.0.state.lock().settling = false;
             for (container, exit) in ended {
                 self.0.shared.announce(self.id(), &container, EventKind::Exited(exit));
             }

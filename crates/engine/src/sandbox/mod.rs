@@ -55,6 +55,8 @@ struct State {
     child: Option<Child>,
     /// The shim was told to end.
     ending: bool,
+    /// What a lost shim left is being cleared away, by the sandbox's name.
+    settling: bool,
     containers: BTreeMap<String, Entry>,
     execs: HashMap<i32, oneshot::Sender<ExitStatus>>,
     /// Ends of execs whose start this side has not seen yet.
@@ -407,10 +409,11 @@ impl Sandbox {
         if let Some(client) = client {
             // A shim that is gone has nothing to shut down; what it left is removed below all the same.
             let _ = client.call(RequestBody::Shutdown, &[]).await;
-            let mut changes = self.0.changed.subscribe();
-            while self.0.state.lock().client.is_some() {
-                let _ = changes.changed().await;
-            }
+        }
+        let mut changes = self.0.changed.subscribe();
+        let busy = |state: &State| state.client.is_some() || state.settling;
+        while busy(&self.0.state.lock()) {
+            let _ = changes.changed().await;
         }
         self.reap().await;
         let inner = self.0.clone();
