@@ -5,6 +5,7 @@
 //! quantities and times take their canonical form. Messages are those of upstream's decoder (`sigs.k8s.io/json` behind the codec factory).
 
 mod notes;
+pub mod repeated;
 mod scalar;
 mod syntax;
 #[cfg(test)]
@@ -54,11 +55,24 @@ impl From<&Resource> for Expected {
 pub struct Decoded {
     /// Of the type, with `apiVersion` and `kind` set.
     pub object: Value,
-    /// Such as `unknown field "spec.foo"` and `duplicate field "spec.bar"`, at most 100, none twice.
+    /// Such as `unknown field "spec.foo"` and `duplicate field "spec.bar"`, at most 100, none twice. What stands twice
+    /// in YAML is one, of several lines.
     pub issues: Vec<String>,
 }
 
+/// Before the lines that say what stands twice in YAML.
+pub const YAML_ERRORS: &str = "yaml: unmarshal errors:";
+
 impl Decoded {
+    /// The issues as warnings, each of one line.
+    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+        self.issues
+            .iter()
+            .flat_map(|issue| issue.strip_prefix(YAML_ERRORS).unwrap_or(issue).lines())
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+    }
+
     /// The object if no issue was found, else the failure that `fieldValidation=Strict` asks for.
     pub fn strictly(self, expected: impl Into<Expected>) -> Result<Value, Status> {
         if self.issues.is_empty() {
@@ -108,10 +122,28 @@ pub fn decode_yaml(expected: impl Into<Expected>, bytes: &[u8]) -> Result<Decode
     if let Some(fault) = notes.unreadable_type() {
         return Err(unrecognized(expected, &fault, bytes));
     }
+    if !notes.issues.is_empty() {
+        // Upstream reads YAML twice: for what stands twice, and as the JSON that it was made into, by name.
+        let tree = serde_yaml_ng::from_slice(bytes).unwrap_or_default();
+        let again = repeated::in_yaml(bytes);
+        let again = (!again.is_empty()).then(|| format!("{YAML_ERRORS}\n  {}", again.join("\n  ")));
+        notes.issues = again.into_iter().chain(unknown_fields(expected, tree)).collect();
+    }
     finish(expected, object, notes)
 }
 
-/// The same for an object that is in memory already, such as one that a patch has made.
+/// The unknown fields of an object in the order of names, in which upstream comes upon them where the object was a
+/// map of Go.
+pub fn unknown_fields(expected: impl Into<Expected>, mut object: Value) -> Vec<String> {
+    object.sort_all_objects();
+    let mut notes = Notes::default();
+    match from_deserializer(expected.into(), object, &mut notes) {
+        Ok(_) => notes.issues,
+        Err(_) => Vec::new(),
+    }
+}
+
+/// [`decode`] for an object that is in memory already, such as one that a patch has made.
 pub fn decode_value(expected: impl Into<Expected>, value: Value) -> Result<Decoded, Status> {
     tree(expected.into(), value, Notes::default())
 }

@@ -77,16 +77,18 @@ impl Call<'_> {
         self.warnings.lock().push(text.into());
     }
 
-    /// Adds what is odd about an object that is made or changed; a request that tries again says nothing twice.
+    /// Adds one that a request which tries again would come upon again.
+    pub fn warn_once(&self, text: impl Into<String>) {
+        let (text, mut warnings) = (text.into(), self.warnings.lock());
+        if !warnings.contains(&text) {
+            warnings.push(text);
+        }
+    }
+
+    /// Adds what is odd about an object that is made or changed.
     pub fn warn_of(&self, new: &Value, old: Option<&Value>) {
-        let found = api::warnings::of(self.resource.group, self.resource.kind, new, old);
-        if !found.is_empty() {
-            let mut warnings = self.warnings.lock();
-            for text in found {
-                if !warnings.contains(&text) {
-                    warnings.push(text);
-                }
-            }
+        for text in api::warnings::of(self.resource.group, self.resource.kind, new, old) {
+            self.warn_once(text);
         }
     }
 

@@ -1,7 +1,6 @@
 //! From the bytes of a body to an object of the expected kind.
 
 use api::{
-    resource::Resource,
     status::Status,
     strict::{self, Decoded, Expected},
 };
@@ -36,27 +35,35 @@ pub(crate) fn body_as(call: &Call<'_>, options: &WriteOptions, expected: impl In
     judge(call, options, decoded, expected)
 }
 
-/// A tree that a patch has made, as an object of the call's kind. `strategic` is the patch, if it was a strategic
-/// merge patch: failures show it, and those of other patches what they made.
+/// A tree that a patch has made, as an object of that kind. `strategic` is the patch, if it was a strategic merge patch:
+/// failures show it, and those of other patches what they made. `issues` are what is odd about the patch itself.
 pub(crate) fn patched(
     call: &Call<'_>,
     options: &WriteOptions,
+    expected: Expected,
     tree: Value,
     strategic: Option<&Value>,
+    issues: &[String],
 ) -> Outcome<Value> {
-    let resource: &Resource = call.resource;
     let made = if strategic.is_none() { tree.clone() } else { Value::Null };
     let refuse = |why: &str| {
         let shown = strategic.map_or_else(|| made.to_string(), api::patch::go_text);
         let cause = api::status::Cause::invalid("patch", shown, why);
         Status::invalid("", "", "", vec![cause])
     };
-    let decoded = strict::decode_patched(resource, tree)
+    let mut decoded = strict::decode_patched(expected, tree)
         .map_err(|fault| refuse(if strategic.is_some() { &fault.conversion } else { &fault.decoding }))?;
+    if !decoded.issues.is_empty() {
+        match strategic {
+            Some(_) => decoded.issues.sort(),
+            None => decoded.issues = strict::unknown_fields(expected, made.clone()),
+        }
+    }
+    decoded.issues.splice(..0, issues.iter().cloned());
     if options.field_validation == FieldValidation::Strict && !decoded.issues.is_empty() {
         return Err(refuse(&format!("strict decoding error: {}", decoded.issues.join(", "))));
     }
-    judge(call, options, decoded, resource.into())
+    judge(call, options, decoded, expected)
 }
 
 /// Deals with unknown and duplicate fields as the client wishes.
@@ -64,7 +71,7 @@ fn judge(call: &Call<'_>, options: &WriteOptions, decoded: Decoded, expected: Ex
     match options.field_validation {
         FieldValidation::Strict => decoded.strictly(expected),
         FieldValidation::Warn => {
-            decoded.issues.iter().for_each(|issue| call.warn(issue.as_str()));
+            decoded.warnings().for_each(|issue| call.warn_once(issue));
             Ok(decoded.object)
         }
         FieldValidation::Ignore => Ok(decoded.object),

@@ -3,7 +3,7 @@
 use api::{
     apply::{self, Manager},
     status::Status,
-    strict,
+    strict::{self, Expected, repeated},
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -48,13 +48,36 @@ pub(crate) fn updated(call: &Call<'_>, new: &mut Value, old: &Value, how: &Modif
     }
 }
 
-/// The body of an apply, which is YAML, of which JSON is a part.
-pub(crate) fn applied_document(call: &Call<'_>) -> Outcome<Value> {
-    serde_json::from_slice(&call.body).or_else(|_| decode::yaml(&call.body))
+/// The body of an apply, which is YAML, of which JSON is a part: of that type, and with no field twice if the client
+/// minds that.
+pub(crate) fn applied_document(call: &Call<'_>, options: &WriteOptions, expected: Expected) -> Outcome<Value> {
+    let json = serde_json::from_slice(&call.body).ok();
+    let is_json = json.is_some();
+    let tree = match json {
+        Some(tree) => tree,
+        None => decode::yaml(&call.body)
+            .map_err(|status| Status::bad_request(format!("error decoding YAML: {}", status.message)))?,
+    };
+    check_kind(&tree, expected.api_version, expected.kind)?;
+    apply::check(expected.schema, &tree).map_err(|error| error.to_status())?;
+    // Most bodies are JSON and have no field twice, which is soon seen.
+    let sound = is_json && repeated::in_json(expected.schema, &call.body).is_empty();
+    if options.field_validation != FieldValidation::Ignore && !sound {
+        let again = repeated::in_yaml(&call.body);
+        if options.field_validation == FieldValidation::Strict && !again.is_empty() {
+            let lines = again.join("\n  ");
+            return Err(Status::bad_request(format!(
+                "error strict decoding YAML: error converting YAML to JSON: {}\n  {lines}",
+                strict::YAML_ERRORS
+            )));
+        }
+        again.into_iter().for_each(|issue| call.warn_once(issue));
+    }
+    Ok(tree)
 }
 
 /// An apply names the kind of what it is applied to.
-pub(crate) fn check_kind(tree: &Value, api_version: &str, kind: &str) -> Outcome<()> {
+fn check_kind(tree: &Value, api_version: &str, kind: &str) -> Outcome<()> {
     let version = tree["apiVersion"].as_str().unwrap_or("");
     if version == api_version && tree["kind"] == kind {
         return Ok(());
@@ -68,17 +91,8 @@ pub(crate) fn check_kind(tree: &Value, api_version: &str, kind: &str) -> Outcome
 /// The configuration in the body of an apply, checked for kind, name and namespace.
 pub(crate) fn applied_object(call: &Call<'_>, options: &WriteOptions) -> Outcome<Value> {
     let resource = call.resource;
-    let tree = applied_document(call)?;
-    check_kind(&tree, resource.api_version, resource.kind)?;
-    let decoded = strict::decode_applied(resource, tree)?;
-    let mut tree = match options.field_validation {
-        FieldValidation::Strict => decoded.strictly(resource)?,
-        FieldValidation::Warn => {
-            decoded.issues.iter().for_each(|issue| call.warn(issue.as_str()));
-            decoded.object
-        }
-        FieldValidation::Ignore => decoded.object,
-    };
+    let tree = applied_document(call, options, resource.into())?;
+    let mut tree = strict::decode_applied(resource, tree)?.object;
     if tree["metadata"]["name"].as_str().unwrap_or("").is_empty() {
         tree["metadata"]["name"] = call.path.name.as_str().into();
     }

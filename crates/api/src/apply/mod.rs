@@ -26,7 +26,7 @@ pub use entries::Operation;
 pub use fieldset::{FieldSet, ParseFieldsError, Path};
 pub use managers::{Manager, manage_update, manager_name, validate_manager_name};
 pub use owned::{field_set, validate};
-pub use server_side::{ApplyError, Conflict, server_side_apply};
+pub use server_side::{ApplyError, Conflict, check, server_side_apply};
 
 /// Where `kubectl apply` without `--server-side` keeps what it applied.
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

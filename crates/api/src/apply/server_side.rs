@@ -90,15 +90,7 @@ pub fn server_side_apply(
     if entries::raw_of(applied).is_some() {
         return Err(ApplyError::BadRequest("metadata.managedFields must be nil".to_owned()));
     }
-    let faults = validate(of, applied);
-    if !faults.is_empty() {
-        let text = match &faults[..] {
-            [only] => only.clone(),
-            _ => format!("errors:\n  {}", faults.join("\n  ")),
-        };
-        let message = format!("failed to create typed patch object ({}): {text}", identity(applied));
-        return Err(ApplyError::Schema(message));
-    }
+    check(of, applied)?;
     let mut object = apply_or_upgrade(of, live, applied, manager, force)?;
     if manager.name == "kubectl" && last_applied(&object).is_some() {
         // kubectl that applied on the client before: keep what it would read in step.
@@ -107,6 +99,20 @@ pub fn server_side_apply(
         }
     }
     Ok(object)
+}
+
+/// Whether a configuration fits its type: fields that it does not have, values of a wrong form, repeated items.
+///
+/// # Errors
+/// [`ApplyError::Schema`] with all that does not.
+pub fn check(of: &'static Type, applied: &Value) -> Result<(), ApplyError> {
+    let faults = validate(of, applied);
+    let text = match &faults[..] {
+        [] => return Ok(()),
+        [only] => only.clone(),
+        _ => format!("errors:\n  {}", faults.join("\n  ")),
+    };
+    Err(ApplyError::Schema(format!("failed to create typed patch object ({}): {text}", identity(applied))))
 }
 
 /// `namespace/name; group/version, Kind=kind`.

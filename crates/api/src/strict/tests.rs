@@ -183,12 +183,52 @@ fn no_type_has_more_fields_than_the_walk_can_mark() {
 }
 
 #[test]
+fn what_stands_twice_is_found_without_a_type() {
+    let of = resource("apps", "v1", "deployments").schema;
+    let patch = r#"{"spec":{"a":1,"a":2,"template":{"containers":[{"x":1},{"y":{},"y":[{"z":1,"z":2}]}]}},"spec":{}}"#;
+    assert_eq!(
+        repeated::in_json(of, patch.as_bytes()),
+        [
+            r#"duplicate field "spec.a""#,
+            r#"duplicate field "spec.template.containers[1].y""#,
+            r#"duplicate field "spec.template.containers[1].y[0].z""#,
+            r#"duplicate field "spec""#,
+        ]
+    );
+    let patch =
+        r#"[{"op":"add","path":"/a","value":1,"foo":{}},{"op":"add","path":"/a","path":"/b","value":{"c":1,"c":2}}]"#;
+    assert_eq!(
+        repeated::in_json_patch(of, patch.as_bytes()),
+        [
+            r#"json patch unknown field "[0].foo""#,
+            r#"json patch duplicate field "[1].path""#,
+            r#"json patch duplicate field "[1].value.c""#,
+        ]
+    );
+    assert_eq!(repeated::in_json(of, b"{"), [""; 0]);
+    let yaml = "a: 1\nb:\n  c: x\n  c:\n    d: 1\n    d: 2\n  e: [{f: 1, f: 2}]\na: 2\n";
+    assert_eq!(
+        repeated::in_yaml(yaml.as_bytes()),
+        [
+            r#"line 5: key "c" already set in map"#,
+            r#"line 6: key "d" already set in map"#,
+            r#"line 7: key "f" already set in map"#,
+            r#"line 8: key "a" already set in map"#,
+        ]
+    );
+    assert_eq!(repeated::in_yaml(b"a: [1, {b: 2}]"), [""; 0]);
+}
+
+#[test]
 fn yaml_is_held_to_the_same_rules() {
     let maps = resource("", "v1", "configmaps");
     let text = "kind: ConfigMap\nmetadata: {name: a}\nfoo: 1\ndata:\n  1: one\n  true: 'yes'\n  x: a\n  x: b\n";
     let decoded = decode_yaml(maps, text.as_bytes()).expect("it decodes");
     assert_eq!(decoded.object["data"], json!({"1": "one", "true": "yes", "x": "b"}));
-    assert_eq!(decoded.issues, [r#"unknown field "foo""#, r#"duplicate field "data.x""#]);
+    let again = "yaml: unmarshal errors:\n  line 8: key \"x\" already set in map";
+    assert_eq!(decoded.issues, [again, r#"unknown field "foo""#]);
+    let warnings: Vec<&str> = decoded.warnings().collect();
+    assert_eq!(warnings, [r#"line 8: key "x" already set in map"#, r#"unknown field "foo""#]);
     let status = decode_yaml(maps, b"data: {a: 1}").expect_err("a number is no text");
     assert!(
         status.message.ends_with("json: cannot unmarshal number into Go struct field ConfigMap.data of type string")

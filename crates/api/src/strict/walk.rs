@@ -309,7 +309,7 @@ impl Visitor<'_> for FieldName {
 }
 
 /// The key of a map: text in JSON, any scalar in YAML.
-struct MapKey;
+pub struct MapKey;
 
 impl<'de> DeserializeSeed<'de> for MapKey {
     type Value = String;

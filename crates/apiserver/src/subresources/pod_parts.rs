@@ -9,13 +9,12 @@ use serde_json::Value;
 
 use crate::{
     call::{Call, Reply},
-    decode,
     failure::Outcome,
     managed,
     query::{WriteOptions, options_kind},
     verbs::{
         modify::{Modify, Part, modify},
-        patch,
+        patch::Asked,
     },
 };
 
@@ -26,14 +25,13 @@ type Validate = fn(&Value, &Value) -> Vec<Cause>;
 
 pub(super) async fn change(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     let options = WriteOptions::parse(&call.query, call.user_agent(), options_kind(verb))?;
-    let given = if verb == "update" { Some(decode::object(call, &options)?) } else { None };
-    let pinned =
-        given.as_ref().is_some_and(|pod| pod["metadata"]["resourceVersion"].as_str().is_some_and(|v| !v.is_empty()));
+    let expected = call.resource.into();
+    let body = Asked::read(call, &options, expected, verb)?;
     let how = Modify {
         part: Part::Counted,
         options: &options,
         author: managed::Author::Update,
-        retries: !pinned,
+        retries: !body.is_pinned(),
         unconditional: true,
     };
     let (prepare, validate): (Prepare, Validate) = match call.path.subresource.as_str() {
@@ -41,14 +39,7 @@ pub(super) async fn change(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
         _ => (part::prepare_resize, part::validate_resize),
     };
     modify(call, &how, |old| {
-        let mut asked = match &given {
-            Some(given) => given.clone(),
-            None => {
-                let mut asked = old.clone();
-                patch::patch_tree(call, &mut asked)?;
-                decode::patched(call, &options, asked, None)?
-            }
-        };
+        let mut asked = body.ask(call, &options, expected, || old.clone())?;
         call.check_name(&asked)?;
         let mut new = old.clone();
         new["spec"] = asked["spec"].take();

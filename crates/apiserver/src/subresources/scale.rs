@@ -2,26 +2,32 @@
 
 use api::{
     resource::Resource,
+    schema,
     selector::LabelSelector,
     status::{Cause, Status},
+    strict::Expected,
 };
 use serde_json::{Value, json};
 
 use crate::{
     call::{Call, Reply},
-    decode,
     failure::Outcome,
     managed, negotiate,
     query::{WriteOptions, options_kind},
     verbs::{
         modify::{Modify, Part, modify},
-        patch,
+        patch::{self, Asked},
     },
     version,
 };
 
-const API_VERSION: &str = "autoscaling/v1";
 const KIND: &str = "Scale";
+const API_VERSION: &str = "autoscaling/v1";
+
+fn expected() -> Expected {
+    let schema = schema::type_named("io.k8s.api.autoscaling.v1.Scale").expect("a type of the catalogue");
+    Expected { group: "autoscaling", version: "v1", api_version: API_VERSION, kind: KIND, schema }
+}
 
 pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     if verb == "get" {
@@ -36,17 +42,16 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
     if verb == "patch" && negotiate::media_type(call.headers) == patch::APPLY {
         return apply(call, &options).await;
     }
-    let given = if verb == "update" { Some(decode::document(call, "io.k8s.api.autoscaling.v1.Scale")?) } else { None };
-    let retries =
-        given.as_ref().is_none_or(|scale| scale["metadata"]["resourceVersion"].as_str().unwrap_or("").is_empty());
-    let how =
-        Modify { part: Part::Main, options: &options, author: managed::Author::Update, retries, unconditional: true };
+    let body = Asked::read(call, &options, expected(), verb)?;
+    let how = Modify {
+        part: Part::Main,
+        options: &options,
+        author: managed::Author::Update,
+        retries: !body.is_pinned(),
+        unconditional: true,
+    };
     let reply = modify(call, &how, |old| {
-        let mut scale = scale_of(call.resource, old);
-        match &given {
-            Some(given) => scale = given.clone(),
-            None => patch::patch_tree(call, &mut scale)?,
-        }
+        let scale = body.ask(call, &options, expected(), || scale_of(call.resource, old))?;
         call.check_name(&scale)?;
         let replicas = replicas_of(call, &scale)?;
         let mut new = old.clone();
@@ -65,8 +70,7 @@ pub(super) async fn dispatch(call: &Call<'_>, verb: &str) -> Outcome<Reply> {
 /// Server-side apply of the number alone: who applies it owns that field of the object, by way of `scale`.
 async fn apply(call: &Call<'_>, options: &WriteOptions) -> Outcome<Reply> {
     patch::needs_manager(call)?;
-    let scale = managed::applied_document(call)?;
-    managed::check_kind(&scale, API_VERSION, KIND)?;
+    let scale = managed::applied_document(call, options, expected())?;
     call.check_name(&scale)?;
     let mut part = json!({
         "apiVersion": call.resource.api_version, "kind": call.resource.kind, "metadata": {"name": call.path.name},

@@ -4,7 +4,7 @@ use api::{
     patch::{json, merge, strategic},
     status::{Cause, Details, Status},
     strategy::metadata::IMMUTABLE,
-    strict,
+    strict::{self, Expected, repeated},
 };
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ use crate::{
     decode,
     failure::Outcome,
     managed, negotiate,
-    query::WriteOptions,
+    query::{FieldValidation, WriteOptions},
     verbs::{
         create,
         modify::{Modify, Part, modify},
@@ -24,6 +24,12 @@ use crate::{
 pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 const ACCEPTED: [&str; 4] =
     ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", APPLY];
+
+/// A patch, and what a strict reader minds about its text.
+pub(crate) struct Patch {
+    document: Document,
+    issues: Vec<String>,
+}
 
 enum Document {
     Json(Value),
@@ -43,19 +49,11 @@ pub(crate) async fn patch(call: &Call<'_>, part: Part) -> Outcome<Reply> {
         let fault = Cause::forbidden("force", "may not be specified for non-apply patch");
         return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", vec![fault]));
     }
-    let document = document(call, media_type)?;
+    let patch = Patch::read(call, &options)?;
     let how = Modify { part, options: &options, author: managed::Author::Update, retries: true, unconditional: true };
     modify(call, &how, |old| {
-        let mut new = if document.spares_managers(call) { managed::without(old) } else { old.clone() };
-        run(call, &document, &mut new)?;
-        let new = match &document {
-            Document::Strategic(patch) => {
-                // What the patch does not name is as it was stored.
-                let spared = Spared::take(patch, &mut new);
-                spared.back(decode::patched(call, &options, new, Some(patch))?)
-            }
-            _ => decode::patched(call, &options, new, None)?,
-        };
+        let old_tree = if patch.document.spares_managers(call) { managed::without(old) } else { old.clone() };
+        let new = patch.applied(call, &options, call.resource.into(), old_tree)?;
         call.check_name(&new)?;
         check_uid(call, &new, old)?;
         Ok(new)
@@ -117,10 +115,77 @@ impl Spared {
     }
 }
 
-/// The patch in the body, applied to any tree (of a subresource such as `scale`).
-pub(crate) fn patch_tree(call: &Call<'_>, tree: &mut Value) -> Outcome<()> {
-    let document = document(call, negotiate::media_type(call.headers))?;
-    run(call, &document, tree)
+impl Patch {
+    /// The patch in the body.
+    pub(crate) fn read(call: &Call<'_>, options: &WriteOptions) -> Outcome<Patch> {
+        let document = document(call, negotiate::media_type(call.headers))?;
+        let schema = call.resource.schema;
+        let issues = match (&document, options.field_validation) {
+            (_, FieldValidation::Ignore) => Vec::new(),
+            (Document::Json(_), _) => repeated::in_json_patch(schema, &call.body),
+            _ => repeated::in_json(schema, &call.body),
+        };
+        Ok(Patch { document, issues })
+    }
+
+    /// What it makes of a tree of that kind (the call's, or one that a subresource shows).
+    pub(crate) fn applied(
+        &self,
+        call: &Call<'_>,
+        options: &WriteOptions,
+        expected: Expected,
+        mut tree: Value,
+    ) -> Outcome<Value> {
+        run(call, &self.document, expected, &mut tree)?;
+        match &self.document {
+            Document::Strategic(patch) => {
+                // What the patch does not name is as it was stored.
+                let spared = Spared::take(patch, &mut tree);
+                Ok(spared.back(decode::patched(call, options, expected, tree, Some(patch), &self.issues)?))
+            }
+            _ => decode::patched(call, options, expected, tree, None, &self.issues),
+        }
+    }
+}
+
+/// What a subresource's body asks for.
+pub(crate) enum Asked {
+    /// An object in place of what the subresource shows.
+    Object(Value),
+    /// A patch of that.
+    Patch(Patch),
+}
+
+impl Asked {
+    /// The body of an `update` or a `patch` of that kind.
+    pub(crate) fn read(call: &Call<'_>, options: &WriteOptions, expected: Expected, verb: &str) -> Outcome<Asked> {
+        if verb != "update" {
+            return Patch::read(call, options).map(Asked::Patch);
+        }
+        let mut object = decode::body_as(call, options, expected)?;
+        decode::settle_namespace(call, &mut object)?;
+        Ok(Asked::Object(object))
+    }
+
+    /// Whether it is for one version of the object alone.
+    pub(crate) fn is_pinned(&self) -> bool {
+        let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().is_some_and(|v| !v.is_empty());
+        matches!(self, Asked::Object(object) if version(object))
+    }
+
+    /// What is to be, given what the subresource shows.
+    pub(crate) fn ask(
+        &self,
+        call: &Call<'_>,
+        options: &WriteOptions,
+        expected: Expected,
+        shown: impl FnOnce() -> Value,
+    ) -> Outcome<Value> {
+        match self {
+            Asked::Object(object) => Ok(object.clone()),
+            Asked::Patch(patch) => patch.applied(call, options, expected, shown()),
+        }
+    }
 }
 
 fn document(call: &Call<'_>, media_type: &str) -> Outcome<Document> {
@@ -147,7 +212,7 @@ fn document(call: &Call<'_>, media_type: &str) -> Outcome<Document> {
     Ok(make(tree))
 }
 
-fn run(call: &Call<'_>, document: &Document, tree: &mut Value) -> Outcome<()> {
+fn run(call: &Call<'_>, document: &Document, expected: Expected, tree: &mut Value) -> Outcome<()> {
     match document {
         Document::Json(patch) => json::apply(tree, patch).map_err(|error| match error {
             json::Error::Decode(text) => Status::bad_request(text),
@@ -158,7 +223,7 @@ fn run(call: &Call<'_>, document: &Document, tree: &mut Value) -> Outcome<()> {
             merge::apply(tree, patch.clone()).map_err(|error| Status::bad_request(error.to_string()))
         }
         Document::Strategic(patch) => {
-            strategic::apply(tree, patch.clone(), call.resource.schema).map_err(|error| match error.code() {
+            strategic::apply(tree, patch.clone(), expected.schema).map_err(|error| match error.code() {
                 400 => Status::bad_request(error.to_string()),
                 422 => unprocessable(call, &error.to_string()),
                 _ => Status::internal_error(error),

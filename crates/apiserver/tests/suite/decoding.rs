@@ -25,6 +25,135 @@ async fn unknown_fields_are_refused_warned_of_or_dropped_as_asked() {
     assert!(!ignored.headers().contains_key("warning"));
 }
 
+fn warnings<B>(response: &http::Response<B>) -> Vec<String> {
+    response.headers().get_all("warning").iter().map(|text| text.to_str().expect("text").to_owned()).collect()
+}
+
+/// A Deployment with fields that it does not have, and fields that stand twice.
+const ODD: &str = r#"
+{"spec": {
+  "unknown": 1, "paused": true,
+  "paused": false,
+  "template": {"spec": {"containers": [{"name": "a", "image": "i", "odd": 1, "imagePullPolicy": "Always",
+    "imagePullPolicy": "Never"}]}}
+}}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patches_tell_of_what_stands_twice_and_of_what_they_make() {
+    let api = Api::new().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let labels = json!({"app": "a"});
+    let pod = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "i"}]}});
+    api.made(
+        deployments,
+        &json!({"metadata": {"name": "a"}, "spec": {"selector": {"matchLabels": labels}, "template": pod}}),
+    )
+    .await;
+    let json_patch = r#"[{"op": "add", "path": "/spec/unknown", "value": 1, "foo": 2}, {"op": "test", "op": "add",
+        "path": "/spec/paused", "value": false}]"#;
+    let twice = [
+        r#"duplicate field "spec.paused""#,
+        r#"duplicate field "spec.template.spec.containers[0].imagePullPolicy""#,
+        r#"unknown field "spec.template.spec.containers[0].odd""#,
+        r#"unknown field "spec.unknown""#,
+    ];
+    let operations = [
+        r#"json patch unknown field "[0].foo""#,
+        r#"json patch duplicate field "[1].op""#,
+        r#"unknown field "spec.unknown""#,
+    ];
+    for (kind, body, issues) in [
+        ("merge-patch", ODD, &twice[..]),
+        ("strategic-merge-patch", ODD, &twice[..]),
+        ("json-patch", json_patch, &operations[..]),
+    ] {
+        let headers = [("content-type", &*format!("application/{kind}+json"))];
+        let path = |validation: &str| format!("{deployments}/a?dryRun=All&fieldValidation={validation}");
+        let strict = api.send(Method::PATCH, &path("Strict"), &headers, body).await;
+        assert_eq!(strict.status(), 422, "{kind}");
+        let text = strict.into_body().collect_bytes().await.expect("bodies end well");
+        let status: Value = serde_json::from_slice(&text).expect("a status");
+        let wanted = format!("strict decoding error: {}", issues.join(", "));
+        assert!(status["message"].as_str().is_some_and(|text| text.ends_with(&wanted)), "{kind}: {status}");
+        let warned = api.send(Method::PATCH, &path("Warn"), &headers, body).await;
+        assert_eq!(warned.status(), 200, "{kind}");
+        let wanted: Vec<String> = issues.iter().map(|issue| format!("299 - {issue:?}")).collect();
+        assert_eq!(warnings(&warned), wanted, "{kind}");
+        let ignored = api.send(Method::PATCH, &path("Ignore"), &headers, body).await;
+        assert_eq!((ignored.status().as_u16(), ignored.headers().get("warning")), (200, None), "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apply_must_fit_its_type_and_tells_of_what_stands_twice() {
+    let api = Api::new().await;
+    let ask = async |validation: &str, body: &str| {
+        let path = format!("{MAPS}/a?fieldManager=me&fieldValidation={validation}");
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        let response = api.send(Method::PATCH, &path, &headers, body.to_owned()).await;
+        let warnings = warnings(&response);
+        let code = response.status().as_u16();
+        let text = response.into_body().collect_bytes().await.expect("bodies end well");
+        let answer: Value = serde_json::from_slice(&text).expect("JSON");
+        (code, answer["message"].as_str().unwrap_or_default().to_owned(), warnings)
+    };
+    let head = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    for validation in ["Strict", "Warn", "Ignore"] {
+        let (code, message, _) = ask(validation, &format!("{head}data: {{n: 1}}\nfoo: 1\n")).await;
+        assert_eq!(code, 500, "{validation}");
+        let wanted =
+            "failed to create typed patch object (/a; /v1, Kind=ConfigMap): errors:\n  .data.n: expected string, got ";
+        assert!(message.starts_with(wanted) && message.ends_with(".foo: field not declared in schema"), "{message}");
+    }
+    let twice = format!("{head}data:\n  k: a\n  k: b\n");
+    let (code, message, _) = ask("Strict", &twice).await;
+    assert_eq!(code, 400);
+    assert_eq!(
+        message,
+        "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 6: key \"k\" already set in map"
+    );
+    let (code, _, warnings) = ask("Warn", &twice).await;
+    assert_eq!((code, warnings), (201, vec![r#"299 - "line 6: key \"k\" already set in map""#.to_owned()]));
+    let json = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"b","k":"c"}}"#;
+    let (code, _, warnings) = ask("Warn", json).await;
+    assert_eq!((code, warnings), (200, vec![r#"299 - "line 1: key \"k\" already set in map""#.to_owned()]));
+    let (_, _, warnings) = ask("Ignore", json).await;
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let (code, message, _) = ask("Warn", "a: [").await;
+    assert!(
+        code == 400 && message.starts_with("error decoding YAML: error converting YAML to JSON: yaml: "),
+        "{message}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scale_is_held_to_its_type() {
+    let api = Api::new().await;
+    let controllers = "/api/v1/namespaces/default/replicationcontrollers";
+    let pod = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "i"}]}});
+    api.made(controllers, &json!({"metadata": {"name": "a"}, "spec": {"replicas": 2, "template": pod}})).await;
+    let path = format!("{controllers}/a/scale");
+    let merge = [("content-type", "application/merge-patch+json")];
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    let head = r#""apiVersion":"autoscaling/v1","kind":"Scale","metadata":{"name":"a"}"#;
+    let wrong = format!(r#"{{{head},"spec":{{"replicas":"3"}}}}"#);
+    let unknown = format!(r#"{{{head},"spec":{{"replicas":3,"foo":1}}}}"#);
+    for (method, query, headers, body, code) in [
+        (Method::PUT, "", &[][..], &wrong, 400),
+        (Method::PATCH, "", &merge[..], &wrong, 422),
+        (Method::PATCH, "?fieldManager=me", &apply[..], &wrong, 500),
+        (Method::PUT, "?fieldValidation=Strict", &[][..], &unknown, 400),
+        (Method::PATCH, "?fieldValidation=Strict", &merge[..], &unknown, 422),
+        (Method::PATCH, "?fieldManager=me", &apply[..], &unknown, 500),
+        (Method::PATCH, "", &merge[..], &unknown, 200),
+    ] {
+        let response = api.send(method.clone(), &format!("{path}{query}"), headers, body.clone()).await;
+        assert_eq!(response.status(), code, "{method} {query} {body}");
+        let (_, scale) = api.get(&path).await;
+        assert_eq!(scale["spec"]["replicas"], if code == 200 { 3 } else { 2 }, "{method} {query} {body}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn yaml_is_taken_and_given() {
     let api = Api::new().await;
