@@ -20,6 +20,7 @@ mod record;
 pub mod resolv_conf;
 pub mod restart;
 mod sandbox;
+mod settle;
 pub mod status;
 pub mod status_patch;
 mod status_writer;

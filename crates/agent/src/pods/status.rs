@@ -14,6 +14,7 @@ use super::{
     container::{ContainerRecord, Current, Ended, Role},
     phase::{self, Phase},
     record::Whole,
+    settle::settle,
 };
 use crate::spec::qos;
 
@@ -94,7 +95,7 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
     });
     let declared = spec.is_some_and(|s| s.resources.is_some());
     let whole = inputs.whole.filter(|_| declared);
-    let status = PodStatus {
+    let mut status = PodStatus {
         phase: Some(phase.name().to_owned()),
         reason: inputs.failure.map(|(reason, _)| reason.to_owned()).or_else(|| reported.and_then(|s| s.reason.clone())),
         message: inputs
@@ -118,6 +119,9 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
         resources: whole.map(|w| if inputs.sandbox_ready { &w.applied } else { &w.allocated }).cloned(),
         ..PodStatus::default()
     };
+    if phase.terminal() && !live {
+        settle(&mut status, inputs.pod.metadata.deletion_timestamp.is_some());
+    }
     (status, phase)
 }
 
