@@ -40,7 +40,8 @@ pub struct Inputs<'a> {
     pub restarting: bool,
     /// Conditions that are only there while they hold.
     pub passing: &'a [Passing],
-    /// Why the pod as a whole failed: (reason, message).
+    /// Why the pod as a whole failed: (reason, message). Told once nothing of it runs any more: what waits for a pod's
+    /// end must not find it at work (upstream's status manager).
     pub failure: Option<(&'a str, &'a str)>,
     /// It failed because the node did not take it: of its containers there is nothing to tell, so that `kubectl get`
     /// shows the reason.
@@ -54,7 +55,8 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
     let spec = inputs.pod.spec.as_ref();
     let mut phase = spec.map_or(Phase::Pending, |spec| phase::of(spec, inputs.records, inputs.stopped));
     let live = inputs.records.iter().any(ContainerRecord::running);
-    if inputs.failure.is_some() {
+    let failure = inputs.failure.filter(|_| !live);
+    if failure.is_some() {
         phase = Phase::Failed;
     }
     // A pod never leaves a final phase.
@@ -97,11 +99,8 @@ pub fn of(inputs: &Inputs<'_>) -> (PodStatus, Phase) {
     let whole = inputs.whole.filter(|_| declared);
     let mut status = PodStatus {
         phase: Some(phase.name().to_owned()),
-        reason: inputs.failure.map(|(reason, _)| reason.to_owned()).or_else(|| reported.and_then(|s| s.reason.clone())),
-        message: inputs
-            .failure
-            .map(|(_, message)| message.to_owned())
-            .or_else(|| reported.and_then(|s| s.message.clone())),
+        reason: failure.map(|(reason, _)| reason.to_owned()).or_else(|| reported.and_then(|s| s.reason.clone())),
+        message: failure.map(|(_, message)| message.to_owned()).or_else(|| reported.and_then(|s| s.message.clone())),
         conditions: Some(conditions),
         init_container_statuses: statuses(&[Role::Init, Role::Sidecar]),
         container_statuses: statuses(&[Role::App]),
@@ -222,5 +221,49 @@ fn terminated(ended: &Ended) -> ContainerState {
             finished_at: Some(time(ended.finished_at)),
         }),
         ..ContainerState::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_is_being_evicted_has_failed_once_nothing_of_it_runs() {
+        let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [{"name": "c"}]}})).expect("a pod");
+        let mut record = ContainerRecord::new(&pod.spec.as_ref().expect("a spec").containers[0], Role::App);
+        let of = |record: &ContainerRecord| {
+            let (status, _) = of(&Inputs {
+                pod: &pod,
+                records: std::slice::from_ref(record),
+                whole: None,
+                sandbox_ready: true,
+                pod_ips: &[],
+                host_ips: &[],
+                start_time: Timestamp::UNIX_EPOCH,
+                stopped: !record.running(),
+                restarting: false,
+                passing: &[],
+                failure: Some(("Evicted", "why")),
+                refused: false,
+                now: Timestamp::UNIX_EPOCH,
+            });
+            (status.phase, status.reason, status.message)
+        };
+        let text = |s: &str| Some(s.to_owned());
+        record.current = Current::Running { id: "c.0".to_owned(), started_at: Timestamp::UNIX_EPOCH };
+        assert_eq!(of(&record), (text("Running"), None, None));
+        record.end(Ended {
+            id: "c.0".to_owned(),
+            exit_code: 137,
+            signal: Some(9),
+            reason: "Error".to_owned(),
+            message: None,
+            started_at: None,
+            finished_at: Timestamp::UNIX_EPOCH,
+        });
+        assert_eq!(of(&record), (text("Failed"), text("Evicted"), text("why")));
     }
 }
