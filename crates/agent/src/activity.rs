@@ -21,6 +21,8 @@ pub enum Deed {
     Refuse(&'static str),
     /// A pod was evicted for want of what this signal measures.
     Evict(&'static str),
+    /// An image that nobody uses was removed: `space` or `age`.
+    RemoveImage(&'static str),
 }
 
 /// How often each was done.

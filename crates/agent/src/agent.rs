@@ -64,6 +64,9 @@ impl Agent {
         if let Err(error) = std::fs::create_dir_all(&config.data_dir) {
             tracing::warn!(%error, dir = %config.data_dir.display(), "the agent's directory can't be made");
         }
+        if config.enforce_allocatable {
+            config.eviction.watch_allocatable();
+        }
         let mut machine = Machine::read(&config.data_dir);
         machine.reserved = Allocatable {
             memory: config.reserved.memory + config.eviction.reserved(Signal::MemoryAvailable, machine.memory_bytes),
@@ -94,6 +97,7 @@ impl Agent {
             csi_staging: tokio::sync::Mutex::default(),
             images_changed: tokio::sync::Notify::new(),
             returned: tokio::sync::Notify::new(),
+            node: Default::default(),
             machine,
             ids,
             config,
@@ -116,8 +120,9 @@ impl Agent {
             if let Some(node) = node::register(&self.context, &stop).await {
                 let lease = node::renew(Arc::clone(&self.context), node.clone(), stop.clone());
                 let guard = eviction::watch(Arc::clone(&self.context), node.clone(), stop.clone());
+                let limit = node::enforce(Arc::clone(&self.context), node.clone(), stop.clone());
                 let status = node::keep(Arc::clone(&self.context), node, stop.clone());
-                futures::join!(lease, status, guard);
+                futures::join!(lease, status, guard, limit);
             }
         };
         let pods = pods::run(Arc::clone(&self.context), self.pods.clone(), stop.clone());

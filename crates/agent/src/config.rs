@@ -6,9 +6,15 @@ use std::{
     time::Duration,
 };
 
+use k8s_openapi::api::core::v1::Taint;
+
 use crate::{
     logs::links::LogPlaces,
-    node::{eviction::threshold::Eviction, image_gc::ImageLimits},
+    node::{
+        eviction::threshold::Eviction,
+        image_gc::ImageLimits,
+        shutdown::{Turn, turns},
+    },
     spec::resource_reference::Allocatable,
 };
 
@@ -48,16 +54,22 @@ pub struct AgentConfig {
     pub log_max_size: u64,
     /// Files kept per container, the current one included.
     pub log_max_files: u32,
+    /// How late a rotation may be.
+    pub log_rotation: LogRotation,
     /// What this program calls itself, for `status.nodeInfo`, for instance `v1.36.0+hythe`.
     pub version: String,
     /// Labels beyond the usual.
     pub labels: Vec<(String, String)>,
+    /// Taints that its Node object is created with.
+    pub register_with_taints: Vec<Taint>,
     /// Sysctls that pods may set although they may harm others: names, or beginnings with `*` behind them.
     pub unsafe_sysctls: Vec<String>,
     /// Whether containers without a seccomp profile get the runtime's default one; otherwise they get none.
     pub seccomp_default: bool,
     /// What is kept from pods, beside the hard thresholds of eviction.
     pub reserved: Allocatable,
+    /// Whether the kernel keeps all pods together from using memory that is reserved.
+    pub enforce_allocatable: bool,
     /// When the node ends pods.
     pub eviction: Eviction,
     /// When the node removes images.
@@ -68,10 +80,18 @@ pub struct AgentConfig {
     pub manifests: Option<PathBuf>,
     /// Where device plugins register (`kubelet.sock`) and listen.
     pub device_plugins: PathBuf,
-    /// How long pods may take to end when the node shuts down.
-    pub shutdown_grace: Duration,
-    /// The part of it that is kept for critical pods.
-    pub shutdown_grace_critical: Duration,
+    /// How long pods may take to end when the node shuts down, the lowest priority first.
+    pub shutdown: Vec<Turn>,
+}
+
+/// How upstream's kubelet looks after logs. Here each container's shim rotates its log at the line that would be too
+/// much, so that all of it is kept whatever it says; `/configz` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRotation {
+    /// Between two looks at a log's size.
+    pub interval: Duration,
+    /// Logs that are rotated at a time.
+    pub workers: u32,
 }
 
 impl AgentConfig {
@@ -96,17 +116,19 @@ impl AgentConfig {
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             log_max_size: 10 << 20,
             log_max_files: 5,
+            log_rotation: LogRotation { interval: Duration::from_secs(10), workers: 1 },
             version: "v1.36.0".to_owned(),
             labels: Vec::new(),
+            register_with_taints: Vec::new(),
             unsafe_sysctls: Vec::new(),
             seccomp_default: false,
             reserved: Allocatable::default(),
+            enforce_allocatable: true,
             eviction: Eviction::default(),
             images: ImageLimits::default(),
             housekeeping: Duration::from_secs(10),
             manifests: None,
-            shutdown_grace: Duration::from_secs(30),
-            shutdown_grace_critical: Duration::from_secs(10),
+            shutdown: turns(Duration::from_secs(30), Duration::from_secs(10)),
         }
     }
 }

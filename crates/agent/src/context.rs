@@ -2,10 +2,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
 use tokio::sync::Semaphore;
 
@@ -53,6 +53,8 @@ pub struct Context {
     pub objects: Objects,
     /// What the machine has.
     pub machine: Machine,
+    /// The Node object as it was registered, for events about it.
+    pub node: OnceLock<Node>,
     /// CSI drivers that have registered.
     pub csi: csi::Drivers,
     /// Held while a volume is staged or unstaged, so that both see who else has it.

@@ -82,6 +82,20 @@ async fn unused_images_go_before_pods_when_the_disk_is_short() {
 }
 
 #[tokio::test]
+async fn a_node_is_made_as_it_was_told_and_keeps_what_is_reserved_from_its_pods() {
+    let fields = json!({"systemReserved": {"memory": "64Mi"},
+        "registerWithTaints": [{"key": "example.com/kind", "value": "gpu", "effect": "NoExecute"}]});
+    let node = Node::start_as(move |config| configured(config, fields.clone()));
+    assert_eq!(node.event("NodeAllocatableEnforced").await, "Updated Node Allocatable limit across pods");
+    let made = node.api.get("/api/v1/nodes/node").expect("the node");
+    assert_eq!(made["spec"]["taints"], json!([{"key": "example.com/kind", "value": "gpu", "effect": "NoExecute"}]));
+    let kib = |text: &str| text.strip_suffix("Ki").and_then(|n| n.parse::<u64>().ok()).expect("an amount");
+    let memory = kib(made["status"]["capacity"]["memory"].as_str().expect("text")) - (64 << 10);
+    let limits: Vec<String> = node.fake.journal().into_iter().filter(|l| l.starts_with("limit all")).collect();
+    assert_eq!(limits, [format!("limit all {}", memory << 10)]);
+}
+
+#[tokio::test]
 async fn a_critical_pod_takes_the_place_of_another() {
     let node = Node::start_as(|config| configured(config, json!({"maxPods": 2, "evictionHard": {}})));
     node.declare("guaranteed", |pod| {

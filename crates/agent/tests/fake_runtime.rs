@@ -356,6 +356,12 @@ impl Runtime for Fake {
         })
     }
 
+    async fn limit_all(&self, resources: engine::Resources) -> engine::Result<()> {
+        let limit = resources.memory_limit.unwrap_or_default();
+        self.change(|s| s.journal.push(format!("limit all {limit}")));
+        Ok(())
+    }
+
     async fn limit(&self, sandbox: &str, resources: engine::Resources) -> engine::Result<()> {
         self.change(|s| {
             s.journal.push("limit".to_owned());
@@ -427,8 +433,8 @@ impl Images for Fake {
         Ok(())
     }
 
-    async fn root_usage(&self, _id: &str) -> u64 {
-        0
+    async fn root_usage(&self, _id: &str) -> (u64, u64) {
+        (0, 0)
     }
 
     async fn remove(&self, id: &str) -> Result<(), ImageError> {

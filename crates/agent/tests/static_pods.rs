@@ -93,7 +93,11 @@ async fn a_shutdown_ends_critical_pods_last_and_says_why() {
         node.ready(pod).await;
     }
     node.agent.shut_down().await;
-    let ended = node.pod("web", |p| (p["status"]["phase"] == "Failed").then(|| p.clone())).await;
+    // The API knows already.
+    let ended = node.api.get(&format!("{}/web", crate::cluster::PODS)).expect("the pod");
+    assert_eq!(ended["status"]["phase"], "Failed");
+    assert_eq!(node.event("Shutdown").await, "Shutdown manager detected shutdown event");
+    assert!(node.directory.path().join("graceful_node_shutdown_state").exists());
     assert_eq!(ended["status"]["reason"], "Terminated");
     assert_eq!(ended["status"]["message"], "Pod was terminated in response to imminent node shutdown.");
     assert_eq!(condition(&ended, "DisruptionTarget"), "True");

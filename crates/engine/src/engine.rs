@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::{Cgroups, Stats};
 use crate::directory::{Directory, load, save};
 use crate::event::{Event, EventKind};
 use crate::protected::Protected;
@@ -220,6 +220,34 @@ impl Engine {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.0.subscribers.lock().push(sender);
         Events(receiver)
+    }
+
+    /// Limits what all sandboxes together may use, their shims included; `None` fields stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the kernel refuses it, as it does (on v1) if more than that is in use.
+    pub async fn limit(&self, resources: Resources) -> Result<()> {
+        let shared = self.0.clone();
+        blocking(move || {
+            let root = Path::new(&shared.config.cgroup_root);
+            let group = shared.cgroups.group(root);
+            group.create(&Resources::default()).map_err(Error::io("make cgroup", root))?;
+            group.set(&resources).map_err(Error::io("limit cgroup", root))
+        })
+        .await
+    }
+
+    /// What all sandboxes together use, their shims included.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where nobody counts it.
+    pub async fn stats(&self) -> Result<Stats> {
+        let shared = self.0.clone();
+        blocking(move || {
+            let root = Path::new(&shared.config.cgroup_root);
+            shared.cgroups.group(root).stats().map_err(Error::io("measure cgroup", root))
+        })
+        .await
     }
 
     /// Removes what the engine as a whole made outside its directories: its cgroups. For `down --purge`, after every

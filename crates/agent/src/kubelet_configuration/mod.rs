@@ -1,15 +1,19 @@
 //! A `KubeletConfiguration` (`kubelet.config.k8s.io/v1beta1`): the fields of upstream's file that mean something here.
 //! Others are refused, so that nobody relies on what is not kept.
 
+mod thresholds;
+mod values;
+
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::{api::core::v1::Taint, apimachinery::pkg::api::resource::Quantity};
 use serde::Deserialize;
 
+use self::values::{amount, duration, set};
 use crate::{
     config::AgentConfig,
     logs::links::LogPlaces,
-    node::eviction::threshold::{Limit, Signal, Threshold},
+    node::shutdown::{self, Turn},
     spec::quantity,
 };
 
@@ -36,10 +40,14 @@ pub struct KubeletConfiguration {
     pod_pids_limit: Option<i64>,
     container_log_max_size: Option<String>,
     container_log_max_files: Option<u32>,
+    container_log_max_workers: Option<u32>,
+    container_log_monitor_interval: Option<String>,
+    register_with_taints: Vec<Taint>,
     allowed_unsafe_sysctls: Vec<String>,
     seccomp_default: Option<bool>,
     system_reserved: BTreeMap<String, String>,
     kube_reserved: BTreeMap<String, String>,
+    enforce_node_allocatable: Option<Vec<String>>,
     eviction_hard: Option<BTreeMap<String, String>>,
     eviction_soft: BTreeMap<String, String>,
     eviction_soft_grace_period: BTreeMap<String, String>,
@@ -53,8 +61,19 @@ pub struct KubeletConfiguration {
     image_gc_low_threshold_percent: Option<u8>,
     #[serde(rename = "imageMinimumGCAge")]
     image_minimum_gc_age: Option<String>,
+    #[serde(rename = "imageMaximumGCAge")]
+    image_maximum_gc_age: Option<String>,
     shutdown_grace_period: Option<String>,
     shutdown_grace_period_critical_pods: Option<String>,
+    shutdown_grace_period_by_pod_priority: Vec<ByPriority>,
+}
+
+/// `ShutdownGracePeriodByPodPriority`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ByPriority {
+    priority: i32,
+    shutdown_grace_period_seconds: u64,
 }
 
 impl KubeletConfiguration {
@@ -103,10 +122,23 @@ impl KubeletConfiguration {
             config.log_max_size = amount("containerLogMaxSize", size)?.unsigned_abs();
         }
         config.log_max_files = self.container_log_max_files.unwrap_or(config.log_max_files).max(1);
+        self.rotation(config)?;
+        self.taints(config)?;
         config.unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
         config.seccomp_default = self.seccomp_default.unwrap_or(config.seccomp_default);
         for (field, reserved) in [("systemReserved", &self.system_reserved), ("kubeReserved", &self.kube_reserved)] {
             self.reserve(config, field, reserved)?;
+        }
+        if let Some(whom) = &self.enforce_node_allocatable {
+            config.enforce_allocatable = match whom.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+                ["pods"] => true,
+                [] | ["none"] => false,
+                other => {
+                    return Err(ConfigurationError(format!(
+                        "invalid configuration: option {other:?} specified for enforceNodeAllocatable: [\"pods\"] and [\"none\"] are kept"
+                    )));
+                }
+            };
         }
         self.thresholds(config)?;
         let images = &mut config.images;
@@ -119,13 +151,83 @@ impl KubeletConfiguration {
             ));
         }
         set(&mut images.minimum_age, "imageMinimumGCAge", self.image_minimum_gc_age.as_deref())?;
-        let (all, critical) = (&mut config.shutdown_grace, &mut config.shutdown_grace_critical);
-        set(all, "shutdownGracePeriod", self.shutdown_grace_period.as_deref())?;
-        set(critical, "shutdownGracePeriodCriticalPods", self.shutdown_grace_period_critical_pods.as_deref())?;
-        if critical > all {
+        if let Some(text) = &self.image_maximum_gc_age {
+            images.maximum_age = Some(duration("imageMaximumGCAge", text)?).filter(|age| !age.is_zero());
+        }
+        if images.maximum_age.is_some_and(|most| most <= images.minimum_age) {
+            return Err(ConfigurationError(format!(
+                "invalid configuration: imageMaximumGCAge {}s must be greater than imageMinimumGCAge {}s",
+                images.maximum_age.unwrap_or_default().as_secs_f64(),
+                images.minimum_age.as_secs_f64()
+            )));
+        }
+        self.shutdown(config)
+    }
+
+    /// Logs are rotated by who writes them, at the line that would be too much: whatever the interval and the number of
+    /// workers, none is ever late.
+    fn rotation(&self, config: &mut AgentConfig) -> Result<(), ConfigurationError> {
+        let rotation = &mut config.log_rotation;
+        rotation.workers = self.container_log_max_workers.unwrap_or(rotation.workers);
+        if rotation.workers < 1 {
             return Err(ConfigurationError(
-                "invalid configuration: shutdownGracePeriod must be >= shutdownGracePeriodCriticalPods".to_owned(),
+                "invalid configuration: containerLogMaxWorkers must be greater than or equal to 1".to_owned(),
             ));
+        }
+        set(&mut rotation.interval, "containerLogMonitorInterval", self.container_log_monitor_interval.as_deref())?;
+        if rotation.interval < Duration::from_secs(3) {
+            return Err(ConfigurationError(
+                "invalid configuration: containerLogMonitorInterval must be a positive time duration greater than or equal to 3s"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn taints(&self, config: &mut AgentConfig) -> Result<(), ConfigurationError> {
+        for taint in &self.register_with_taints {
+            if taint.time_added.is_some() {
+                return Err(ConfigurationError("invalid configuration: taint.TimeAdded is not nil".to_owned()));
+            }
+            let effect = ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&taint.effect.as_str());
+            if taint.key.is_empty() || !effect {
+                let value = taint.value.as_deref().unwrap_or_default();
+                let text = format!("invalid taint: {}={value}:{}", taint.key, taint.effect);
+                return Err(ConfigurationError(text));
+            }
+        }
+        config.register_with_taints.clone_from(&self.register_with_taints);
+        Ok(())
+    }
+
+    fn shutdown(&self, config: &mut AgentConfig) -> Result<(), ConfigurationError> {
+        let periods = [&self.shutdown_grace_period, &self.shutdown_grace_period_critical_pods];
+        let (mut all, mut critical) = (Duration::ZERO, Duration::ZERO);
+        set(&mut all, "shutdownGracePeriod", self.shutdown_grace_period.as_deref())?;
+        set(&mut critical, "shutdownGracePeriodCriticalPods", self.shutdown_grace_period_critical_pods.as_deref())?;
+        if critical > all {
+            return Err(ConfigurationError(format!(
+                "invalid configuration: shutdownGracePeriodCriticalPods {{{}s}} must be <= shutdownGracePeriod {{{}s}}",
+                critical.as_secs_f64(),
+                all.as_secs_f64()
+            )));
+        }
+        let turn = |by: &ByPriority| Turn {
+            priority: by.priority,
+            grace: Duration::from_secs(by.shutdown_grace_period_seconds),
+        };
+        let mut turns: Vec<Turn> = self.shutdown_grace_period_by_pod_priority.iter().map(turn).collect();
+        if !turns.is_empty() && !all.is_zero() {
+            return Err(ConfigurationError(
+                "invalid configuration: Cannot specify both shutdownGracePeriodByPodPriority and shutdownGracePeriod at the same time"
+                    .to_owned(),
+            ));
+        }
+        if !turns.is_empty() {
+            turns.sort_by_key(|turn| turn.priority);
+            config.shutdown = turns;
+        } else if periods.iter().any(|period| period.is_some()) {
+            config.shutdown = shutdown::turns(all, critical);
         }
         Ok(())
     }
@@ -151,109 +253,6 @@ impl KubeletConfiguration {
         }
         Ok(())
     }
-
-    fn thresholds(&self, config: &mut AgentConfig) -> Result<(), ConfigurationError> {
-        let eviction = &mut config.eviction;
-        if let Some(hard) = &self.eviction_hard {
-            let given = read_thresholds("evictionHard", hard, |_| Ok(None))?;
-            // As upstream: what is not named then is not watched, unless the file says so.
-            let keep = self.merge_default_eviction_settings.unwrap_or(false);
-            let named = |t: &Threshold| hard.keys().any(|name| Signal::named(name) == Some(t.signal));
-            eviction.thresholds.retain(|t| keep && !named(t));
-            eviction.thresholds.extend(given);
-        }
-        let grace = |signal: &str| {
-            let text = self.eviction_soft_grace_period.get(signal).ok_or_else(|| {
-                ConfigurationError(format!("grace period must be specified for the soft eviction threshold {signal}"))
-            })?;
-            duration("evictionSoftGracePeriod", text).map(Some)
-        };
-        eviction.thresholds.extend(read_thresholds("evictionSoft", &self.eviction_soft, grace)?);
-        for (name, text) in &self.eviction_minimum_reclaim {
-            let bad = || unreadable("evictionMinimumReclaim", name, text);
-            let signal = Signal::named(name).ok_or_else(bad)?;
-            let limit = read_limit(text).ok_or_else(bad)?;
-            eviction.thresholds.iter_mut().filter(|t| t.signal == signal).for_each(|t| t.reclaim = Some(limit));
-        }
-        set(
-            &mut eviction.transition,
-            "evictionPressureTransitionPeriod",
-            self.eviction_pressure_transition_period.as_deref(),
-        )?;
-        eviction.max_pod_grace = self.eviction_max_pod_grace_period.unwrap_or(eviction.max_pod_grace);
-        Ok(())
-    }
-}
-
-fn read_thresholds(
-    field: &str,
-    map: &BTreeMap<String, String>,
-    grace: impl Fn(&str) -> Result<Option<Duration>, ConfigurationError>,
-) -> Result<Vec<Threshold>, ConfigurationError> {
-    map.iter()
-        // Upstream's way to say that a signal is not to be watched.
-        .filter(|(_, text)| *text != "0%" && *text != "100%")
-        .map(|(name, text)| {
-            let bad = || unreadable(field, name, text);
-            let signal = Signal::named(name).ok_or_else(bad)?;
-            let limit = read_limit(text).ok_or_else(bad)?;
-            Ok(Threshold { signal, limit, grace: grace(name)?, reclaim: None })
-        })
-        .collect()
-}
-
-fn read_limit(text: &str) -> Option<Limit> {
-    match text.strip_suffix('%') {
-        Some(percent) => {
-            let percent: f64 = percent.parse().ok().filter(|p| (0.0..=100.0).contains(p))?;
-            Some(Limit::Part(percent / 100.0))
-        }
-        None => quantity::whole(&Quantity(text.to_owned())).filter(|a| *a >= 0).map(Limit::Absolute),
-    }
-}
-
-fn unreadable(field: &str, signal: &str, text: &str) -> ConfigurationError {
-    ConfigurationError(format!("{field}: eviction signal {signal}={text:?} can't be understood"))
-}
-
-fn amount(field: &str, text: &str) -> Result<i64, ConfigurationError> {
-    let bad = || ConfigurationError(format!("invalid configuration: {field}: {text:?}"));
-    quantity::whole(&Quantity(text.to_owned())).filter(|a| *a >= 0).ok_or_else(bad)
-}
-
-fn set(target: &mut Duration, field: &str, text: Option<&str>) -> Result<(), ConfigurationError> {
-    if let Some(text) = text {
-        *target = duration(field, text)?;
-    }
-    Ok(())
-}
-
-/// A duration as Go writes it: `1h30m`, `2.5s`, `100ms`, `0`.
-fn duration(field: &str, text: &str) -> Result<Duration, ConfigurationError> {
-    let bad = || ConfigurationError(format!("{field}: time: invalid duration {text:?}"));
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let (mut total, mut rest) = (Duration::ZERO, text);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or_else(bad)?;
-        let (number, tail) = rest.split_at(end);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return Err(bad()),
-        };
-        let number: f64 = number.parse().map_err(|_| bad())?;
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())?;
-        rest = tail;
-    }
-    if text.is_empty() { Err(bad()) } else { Ok(total) }
 }
 
 #[cfg(test)]
@@ -261,6 +260,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::node::eviction::threshold::{Limit, Signal};
 
     fn read(fields: serde_json::Value) -> Result<AgentConfig, String> {
         let mut document = json!({"kind": "KubeletConfiguration", "apiVersion": "kubelet.config.k8s.io/v1beta1"});
@@ -279,6 +279,8 @@ mod tests {
             "evictionHard": {"memory.available": "5%"},
             "evictionSoft": {"nodefs.available": "10Gi"}, "evictionSoftGracePeriod": {"nodefs.available": "1m30s"},
             "imageGCHighThresholdPercent": 70, "imageGCLowThresholdPercent": 60, "imageMinimumGCAge": "1h",
+            "imageMaximumGCAge": "24h", "containerLogMonitorInterval": "3s", "containerLogMaxWorkers": 2,
+            "registerWithTaints": [{"key": "example.com/kind", "value": "gpu", "effect": "NoExecute"}],
             "shutdownGracePeriod": "30s", "shutdownGracePeriodCriticalPods": "10s", "seccompDefault": true,
         }))
         .expect("understood");
@@ -287,8 +289,11 @@ mod tests {
         assert_eq!((hard.signal, hard.limit, hard.grace), (Signal::MemoryAvailable, Limit::Part(0.05), None));
         assert_eq!((soft.limit, soft.grace), (Limit::Absolute(10 << 30), Some(Duration::from_secs(90))));
         assert_eq!((config.images.high, config.images.minimum_age), (70, Duration::from_secs(3600)));
-        assert_eq!(config.shutdown_grace, Duration::from_secs(30));
-        assert!(config.seccomp_default);
+        assert_eq!(config.images.maximum_age, Some(Duration::from_secs(86_400)));
+        assert_eq!((config.log_rotation.interval, config.log_rotation.workers), (Duration::from_secs(3), 2));
+        assert_eq!(config.register_with_taints[0].effect, "NoExecute");
+        assert_eq!(config.shutdown, shutdown::turns(Duration::from_secs(30), Duration::from_secs(10)));
+        assert!(config.seccomp_default && config.enforce_allocatable);
         assert_eq!(config.healthz.to_string(), "127.0.0.1:1248");
         assert_eq!(config.logs.links.as_deref(), Some(std::path::Path::new("/var/log/containers")));
     }
@@ -312,6 +317,18 @@ mod tests {
     }
 
     #[test]
+    fn a_shutdown_has_the_turns_that_are_given_in_the_order_of_priorities() {
+        let turn = |priority, seconds: u64| json!({"priority": priority, "shutdownGracePeriodSeconds": seconds});
+        let config =
+            read(json!({"shutdownGracePeriodByPodPriority": [turn(1000, 5), turn(0, 60)]})).expect("understood");
+        let turns: Vec<_> = config.shutdown.iter().map(|t| (t.priority, t.grace.as_secs())).collect();
+        assert_eq!(turns, [(0, 60), (1000, 5)]);
+        let config = read(json!({"shutdownGracePeriod": "5s"})).expect("understood");
+        assert_eq!(config.shutdown, shutdown::turns(Duration::from_secs(5), Duration::ZERO));
+        assert_eq!(read(json!({})).expect("understood").shutdown, AgentConfig::new("n", "/data").shutdown);
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused() {
         for fields in [
             json!({"noSuchField": 1}),
@@ -323,8 +340,15 @@ mod tests {
             json!({"evictionMinimumReclaim": {"memory.available": "lots"}}),
             json!({"imageMinimumGCAge": "2 hours"}),
             json!({"imageGCHighThresholdPercent": 50}),
+            json!({"imageMinimumGCAge": "1h", "imageMaximumGCAge": "1h"}),
+            json!({"containerLogMonitorInterval": "2s"}),
+            json!({"containerLogMaxWorkers": 0}),
+            json!({"registerWithTaints": [{"key": "k", "effect": "Sometimes"}]}),
             json!({"shutdownGracePeriod": "1s", "shutdownGracePeriodCriticalPods": "2s"}),
+            json!({"shutdownGracePeriod": "1s",
+                "shutdownGracePeriodByPodPriority": [{"priority": 0, "shutdownGracePeriodSeconds": 1}]}),
             json!({"systemReserved": {"gold": "1"}}),
+            json!({"enforceNodeAllocatable": ["pods", "system-reserved"]}),
         ] {
             assert!(read(fields.clone()).is_err(), "{fields}");
         }

@@ -1,5 +1,6 @@
 //! The Node object: what this machine is, that it lives, and how it fares.
 
+mod allocatable;
 mod conditions;
 pub mod eviction;
 mod extended;
@@ -7,8 +8,9 @@ pub mod image_gc;
 mod lease;
 mod machine;
 mod registration;
-mod shutdown;
+pub mod shutdown;
 
+pub use allocatable::enforce;
 pub use conditions::Health;
 pub use lease::renew;
 pub use machine::{
@@ -16,4 +18,4 @@ pub use machine::{
     storage, swap,
 };
 pub use registration::{keep, register};
-pub use shutdown::{SHUTTING_DOWN, shut_down};
+pub use shutdown::{LastShutdown, SHUTTING_DOWN, shut_down};

@@ -43,6 +43,8 @@ pub async fn register(context: &Arc<Context>, stop: &CancellationToken) -> Optio
         let wanted = node(context, &images, &[]);
         match create_or_adopt(&api, &name, &wanted).await {
             Ok((node, before)) => {
+                // One that someone deleted is registered again, under another uid.
+                let _ = context.node.set(node.clone());
                 context.recorder.node(&node, Severity::Normal, "Starting", "Starting kubelet.");
                 tell(context, &node, &before);
                 return Some(node);
@@ -162,7 +164,7 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
     }
 }
 
-/// Records an event for each pressure that began or ended, and for a node that is ready again.
+/// Records an event for each pressure that began or ended, and for a node that is ready again or no more.
 fn tell(context: &Context, node: &Node, before: &[NodeCondition]) {
     let name = &context.config.node_name;
     for condition in node.status.iter().flat_map(|s| s.conditions.iter().flatten()) {
@@ -175,6 +177,7 @@ fn tell(context: &Context, node: &Node, before: &[NodeCondition]) {
             ("PIDPressure", "True") => "NodeHasInsufficientPID",
             ("PIDPressure", "False") => "NodeHasSufficientPID",
             ("Ready", "True") => "NodeReady",
+            ("Ready", "False") => "NodeNotReady",
             _ => continue,
         };
         if !same {
@@ -215,6 +218,7 @@ fn node(context: &Context, images: &[ImageInfo], old: &[NodeCondition]) -> Node 
         spec: Some(NodeSpec {
             pod_cidr: text(&config.pod_cidr),
             pod_cidrs: text(&config.pod_cidr).map(|c| vec![c]),
+            taints: Some(config.register_with_taints.clone()).filter(|taints| !taints.is_empty()),
             ..NodeSpec::default()
         }),
         status: Some(NodeStatus {

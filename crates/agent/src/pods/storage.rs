@@ -33,13 +33,28 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// `resources.….ephemeral-storage`
 const STORAGE: &str = "ephemeral-storage";
 
-/// Bytes on disk.
+/// What a pod has on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Of each container: its writable layer and its logs.
-    pub containers: BTreeMap<String, u64>,
+    pub containers: BTreeMap<String, Taken>,
     /// Of each emptyDir on disk.
-    pub volumes: BTreeMap<String, u64>,
+    pub volumes: BTreeMap<String, Taken>,
+}
+
+/// What files take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files and directories.
+    pub inodes: u64,
+}
+
+impl Taken {
+    fn of(trees: &[(u64, u64)]) -> Self {
+        Self { bytes: trees.iter().map(|t| t.0).sum(), inodes: trees.iter().map(|t| t.1).sum() }
+    }
 }
 
 /// Measures it.
@@ -55,8 +70,11 @@ pub async fn usage(context: &Arc<Context>, view: &PodView) -> Usage {
     let volumes: Vec<(String, PathBuf)> =
         empty_dirs(&view.pod).map(|(name, _)| (name.to_owned(), paths.volume("empty-dir", name))).collect();
     let work = move || Usage {
-        containers: roots.into_iter().map(|(name, (root, logs))| (name, root + tree_bytes(&logs))).collect(),
-        volumes: volumes.into_iter().map(|(name, path)| (name, tree_bytes(&path))).collect(),
+        containers: roots
+            .into_iter()
+            .map(|(name, (root, logs))| (name, Taken::of(&[root, tree_size(&logs)])))
+            .collect(),
+        volumes: volumes.into_iter().map(|(name, path)| (name, Taken::of(&[tree_size(&path)]))).collect(),
     };
     tokio::task::spawn_blocking(work).await.unwrap_or_default()
 }
@@ -84,13 +102,13 @@ pub fn watch(context: &Arc<Context>, pod: &Arc<Pod>) -> Option<impl Future<Outpu
 fn excess(pod: &Pod, usage: &Usage) -> Option<(&'static str, String)> {
     for (name, limit) in empty_dirs(pod) {
         let Some((bytes, shown)) = limit else { continue };
-        if usage.volumes.get(name).is_some_and(|used| *used > bytes) {
+        if usage.volumes.get(name).is_some_and(|used| used.bytes > bytes) {
             let message = format!("Usage of EmptyDir volume \"{name}\" exceeds the limit \"{shown}\". ");
             return Some(("emptydirfs.limit", message));
         }
     }
     if let Some((most, shown)) = total_limit(pod) {
-        let total: u64 = usage.containers.values().chain(usage.volumes.values()).sum();
+        let total: u64 = usage.containers.values().chain(usage.volumes.values()).map(|taken| taken.bytes).sum();
         if total > most {
             let message = format!("Pod ephemeral local storage usage exceeds the total limit of containers {shown}. ");
             return Some(("ephemeralpodfs.limit", message));
@@ -98,7 +116,7 @@ fn excess(pod: &Pod, usage: &Usage) -> Option<(&'static str, String)> {
     }
     pod.spec.iter().flat_map(|s| &s.containers).find_map(|container| {
         let (limit, shown) = container_limit(container)?;
-        let exceeds = usage.containers.get(&container.name).is_some_and(|used| *used > limit);
+        let exceeds = usage.containers.get(&container.name).is_some_and(|used| used.bytes > limit);
         let name = &container.name;
         let message = format!("Container {name} exceeded its local ephemeral storage limit \"{shown}\". ");
         exceeds.then_some(("ephemeralcontainerfs.limit", message))
@@ -140,12 +158,8 @@ fn container_limit(container: &Container) -> Option<(u64, &str)> {
     Some((bytes, resources?.limits.as_ref()?.get(STORAGE)?.0.as_str()))
 }
 
-/// Bytes that a tree takes on its own file system. What vanishes meanwhile counts nothing.
-pub fn tree_bytes(root: &Path) -> u64 {
-    tree_size(root).0
-}
-
-/// The same, and how many files and directories it has.
+/// Bytes that a tree takes on its own file system, and how many files and directories it has. What vanishes meanwhile
+/// counts nothing.
 pub fn tree_size(root: &Path) -> (u64, u64) {
     let Ok(top) = fs::symlink_metadata(root) else { return (0, 0) };
     let device = top.dev();
@@ -174,14 +188,20 @@ mod tests {
 
     use super::*;
 
+    fn kib(bytes: u64) -> Taken {
+        Taken { bytes: bytes << 10, inodes: 1 }
+    }
+
     #[test]
     fn what_files_take_is_counted_all_the_way_down() {
         let dir = tempfile::tempdir().expect("a directory");
-        let before = tree_bytes(dir.path());
+        let before = tree_size(dir.path());
         fs::create_dir(dir.path().join("deep")).expect("made");
         fs::write(dir.path().join("deep/file"), vec![1; 1 << 20]).expect("written");
-        assert!((1 << 20..2 << 20).contains(&(tree_bytes(dir.path()) - before)));
-        assert_eq!(tree_bytes(&dir.path().join("none")), 0);
+        let after = tree_size(dir.path());
+        assert!((1 << 20..2 << 20).contains(&(after.0 - before.0)));
+        assert_eq!((before.1, after.1), (1, 3));
+        assert_eq!(tree_size(&dir.path().join("none")), (0, 0));
     }
 
     #[test]
@@ -192,7 +212,7 @@ mod tests {
             "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}, {"name": "free", "emptyDir": {}}]}}))
         .expect("a pod");
         let said = |a: u64, b: u64, v: u64, free: u64| {
-            let map = |list: [(&str, u64); 2]| list.into_iter().map(|(n, m)| (n.to_owned(), m << 10)).collect();
+            let map = |list: [(&str, u64); 2]| list.into_iter().map(|(n, m)| (n.to_owned(), kib(m))).collect();
             excess(&pod, &Usage { containers: map([("a", a), ("b", b)]), volumes: map([("v", v), ("free", free)]) })
         };
         assert_eq!(said(1024, 1024, 1024, 0), None);
@@ -212,8 +232,8 @@ mod tests {
             "initContainers": [limited("first", "4Mi")], "containers": [limited("a", "1Mi"), limited("b", "2Mi")]}}))
         .expect("a pod");
         assert_eq!(total_limit(&pod), Some((4 << 20, "4Mi".to_owned())));
-        let usage = |name: &str, kib: u64| Usage {
-            containers: BTreeMap::from([(name.to_owned(), kib << 10)]),
+        let usage = |name: &str, size: u64| Usage {
+            containers: BTreeMap::from([(name.to_owned(), kib(size))]),
             volumes: BTreeMap::new(),
         };
         assert_eq!(excess(&pod, &usage("first", 4096)), None);

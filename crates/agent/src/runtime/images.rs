@@ -24,8 +24,8 @@ pub trait Images: Send + Sync + 'static {
             Rootfs::Path(path) => vec![path],
         })
     }
-    /// Bytes that were written to that root file system.
-    async fn root_usage(&self, id: &str) -> u64;
+    /// Bytes that were written to that root file system, and how many files and directories.
+    async fn root_usage(&self, id: &str) -> (u64, u64);
     /// Removes an image by its id, with all of its names; refused while a container stands on it.
     async fn remove(&self, id: &str) -> Result<(), ImageError>;
     /// Where they lie on the host; `None` if nowhere of their own.

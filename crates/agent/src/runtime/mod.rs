@@ -79,6 +79,12 @@ pub trait Runtime: Send + Sync + 'static {
     async fn usage_of_all(&self, _sandbox: &str) -> Option<Usage> {
         None
     }
+    /// Limits what all sandboxes together may use; what is `None` stays.
+    async fn limit_all(&self, resources: Resources) -> engine::Result<()>;
+    /// What all sandboxes together use; nothing if nobody counts.
+    async fn usage_of_node(&self) -> Option<Usage> {
+        None
+    }
     /// All that is known of what a container uses; nothing if it has gone or nobody counts.
     async fn detail(&self, _sandbox: &str, _container: &str) -> Option<Detail> {
         None

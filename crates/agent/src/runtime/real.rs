@@ -14,7 +14,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use crate::pods::storage::tree_bytes;
+use crate::pods::storage::tree_size;
 
 use super::{
     Credential, Detail, ImageError, ImageInfo, Images, Process, ProcessControl, Runtime, SubPath, Traffic, Usage,
@@ -170,6 +170,14 @@ impl Runtime for EngineRuntime {
     async fn usage_of_all(&self, sandbox: &str) -> Option<Usage> {
         let stats = self.sandbox(sandbox).ok()?.sandbox_stats().await.ok()?;
         Some(usage(String::new(), &stats))
+    }
+
+    async fn limit_all(&self, resources: Resources) -> engine::Result<()> {
+        self.engine.limit(resources).await
+    }
+
+    async fn usage_of_node(&self) -> Option<Usage> {
+        Some(usage(String::new(), &self.engine.stats().await.ok()?))
     }
 
     async fn detail(&self, sandbox: &str, container: &str) -> Option<Detail> {
@@ -395,10 +403,11 @@ impl Images for ContentImages {
         snapshot.await.map(|s| s.lower).map_err(|e| ImageError::Storage(e.to_string()))
     }
 
-    async fn root_usage(&self, id: &str) -> u64 {
+    async fn root_usage(&self, id: &str) -> (u64, u64) {
         let id = id.to_owned();
-        let measured = self.blocking(move |c| Ok(c.snapshot(&id).map_or(0, |s| tree_bytes(&s.upper)))).await;
-        measured.unwrap_or(0)
+        let measured =
+            self.blocking(move |c| Ok(c.snapshot(&id).map(|s| tree_size(&s.upper)).unwrap_or_default())).await;
+        measured.unwrap_or_default()
     }
 
     async fn remove(&self, id: &str) -> Result<(), ImageError> {

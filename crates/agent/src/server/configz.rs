@@ -7,7 +7,13 @@ use super::respond::{self, Body};
 use crate::{
     agent::Agent,
     config::AgentConfig,
-    node::eviction::threshold::{Limit, Threshold},
+    node::{
+        eviction::{
+            self,
+            threshold::{Limit, Signal, Threshold},
+        },
+        shutdown::Turn,
+    },
 };
 
 pub(super) fn answer(agent: &Agent) -> Response<Body> {
@@ -17,7 +23,12 @@ pub(super) fn answer(agent: &Agent) -> Response<Body> {
 fn configuration(config: &AgentConfig) -> Value {
     let seconds = |duration: std::time::Duration| format!("{}s", duration.as_secs());
     let of = |soft: bool| -> Vec<&Threshold> {
-        config.eviction.thresholds.iter().filter(|t| t.grace.is_some() == soft).collect()
+        config
+            .eviction
+            .thresholds
+            .iter()
+            .filter(|t| t.grace.is_some() == soft && t.signal != Signal::AllocatableMemory)
+            .collect()
     };
     let limits = |thresholds: &[&Threshold]| -> Map<String, Value> {
         thresholds.iter().map(|t| (t.signal.name().to_owned(), limit(&t.limit).into())).collect()
@@ -25,7 +36,7 @@ fn configuration(config: &AgentConfig) -> Value {
     let (hard, soft) = (of(false), of(true));
     let graces: Map<String, Value> =
         soft.iter().map(|t| (t.signal.name().to_owned(), seconds(t.grace.unwrap_or_default()).into())).collect();
-    json!({"kubeletconfig": {
+    let mut shown = json!({"kubeletconfig": {
         "staticPodPath": config.manifests.as_ref().map(|p| p.to_string_lossy()).unwrap_or_default(),
         "port": config.port,
         "healthzPort": config.healthz.port(),
@@ -39,8 +50,12 @@ fn configuration(config: &AgentConfig) -> Value {
         "resolvConf": config.resolv_conf,
         "containerLogMaxSize": config.log_max_size.to_string(),
         "containerLogMaxFiles": config.log_max_files,
+        "containerLogMaxWorkers": config.log_rotation.workers,
+        "containerLogMonitorInterval": seconds(config.log_rotation.interval),
+        "registerWithTaints": config.register_with_taints,
         "allowedUnsafeSysctls": config.unsafe_sysctls,
         "seccompDefault": config.seccomp_default,
+        "enforceNodeAllocatable": [if config.enforce_allocatable { "pods" } else { "none" }],
         "evictionHard": limits(&hard),
         "evictionSoft": limits(&soft),
         "evictionSoftGracePeriod": graces,
@@ -49,11 +64,22 @@ fn configuration(config: &AgentConfig) -> Value {
         "imageGCHighThresholdPercent": config.images.high,
         "imageGCLowThresholdPercent": config.images.low,
         "imageMinimumGCAge": seconds(config.images.minimum_age),
-        "shutdownGracePeriod": seconds(config.shutdown_grace),
-        "shutdownGracePeriodCriticalPods": seconds(config.shutdown_grace_critical),
+        "imageMaximumGCAge": seconds(config.images.maximum_age.unwrap_or_default()),
         "enableSystemLogHandler": true,
         "enableDebuggingHandlers": true,
-    }})
+    }});
+    let fields = &mut shown["kubeletconfig"];
+    match config.shutdown.as_slice() {
+        [others, critical] if (others.priority, critical.priority) == (0, eviction::CRITICAL) => {
+            fields["shutdownGracePeriod"] = seconds(others.grace + critical.grace).into();
+            fields["shutdownGracePeriodCriticalPods"] = seconds(critical.grace).into();
+        }
+        turns => {
+            let turn = |t: &Turn| json!({"priority": t.priority, "shutdownGracePeriodSeconds": t.grace.as_secs()});
+            fields["shutdownGracePeriodByPodPriority"] = turns.iter().map(turn).collect();
+        }
+    }
+    shown
 }
 
 /// A part with an upper end has no form of its own in the configuration: it shows as the part.
@@ -77,5 +103,15 @@ mod tests {
         assert_eq!(shown["evictionHard"]["memory.available"], (100 << 20).to_string());
         assert_eq!(shown["evictionHard"]["nodefs.inodesFree"], "5%");
         assert_eq!(shown["evictionPressureTransitionPeriod"], "300s");
+        assert_eq!(
+            (&shown["shutdownGracePeriod"], &shown["shutdownGracePeriodCriticalPods"]),
+            (&json!("30s"), &json!("10s"))
+        );
+        config.shutdown = vec![Turn { priority: 7, grace: std::time::Duration::from_secs(9) }];
+        let shown = &configuration(&config)["kubeletconfig"];
+        assert_eq!(
+            (&shown["shutdownGracePeriod"], &shown["shutdownGracePeriodByPodPriority"]),
+            (&Value::Null, &json!([{"priority": 7, "shutdownGracePeriodSeconds": 9}]))
+        );
     }
 }

@@ -213,6 +213,10 @@ impl Runtime for Machine {
         Ok(())
     }
 
+    async fn limit_all(&self, _resources: engine::Resources) -> engine::Result<()> {
+        Ok(())
+    }
+
     async fn limit(&self, _sandbox: &str, _resources: engine::Resources) -> engine::Result<()> {
         Ok(())
     }
@@ -270,8 +274,8 @@ impl Images for Machine {
         Ok(Vec::new())
     }
 
-    async fn root_usage(&self, _id: &str) -> u64 {
-        0
+    async fn root_usage(&self, _id: &str) -> (u64, u64) {
+        (0, 0)
     }
 
     async fn remove(&self, _image: &str) -> Result<(), ImageError> {

@@ -13,8 +13,17 @@ pub struct Measures {
 
 impl Measures {
     /// Takes it: a few files of the kernel and the file systems' counters.
-    pub fn read(context: &Context) -> Self {
+    pub async fn read(context: &Context) -> Self {
         let mut signals = BTreeMap::new();
+        let asked = |signal| context.config.eviction.thresholds.iter().any(|t| t.signal == signal);
+        if asked(Signal::AllocatableMemory)
+            && let Some(usage) = context.runtime.usage_of_node().await
+        {
+            let capacity = context.machine.memory_bytes - context.config.reserved.memory;
+            let used = i64::try_from(usage.working_set).unwrap_or(i64::MAX);
+            let available = capacity.saturating_sub(used).max(0);
+            signals.insert(Signal::AllocatableMemory, Amount { available, capacity });
+        }
         if let Some(available) = machine::memory_available() {
             signals.insert(Signal::MemoryAvailable, Amount { available, capacity: context.machine.memory_bytes });
         }

@@ -83,6 +83,7 @@ pub async fn watch(context: Arc<Context>, node: Node, stop: CancellationToken) {
         node,
         context,
     };
+    guard.images.begin(&guard.context).await;
     let alarm = pressure::alarm();
     loop {
         guard.look().await;
@@ -122,7 +123,7 @@ impl Guard {
         }
         let config = Arc::clone(&self.context);
         let eviction = &config.config.eviction;
-        let measures = Measures::read(&self.context);
+        let measures = Measures::read(&self.context).await;
         let verdict = self.state.decide(eviction, &measures.signals, Instant::now());
         let health = verdict.health;
         self.context.health.send_if_modified(|known| {
@@ -141,7 +142,7 @@ impl Guard {
         if met.signal.is_disk() {
             // What nobody uses goes before what somebody does.
             self.images.remove_unused(&self.context).await;
-            let measures = Measures::read(&self.context);
+            let measures = Measures::read(&self.context).await;
             if !eviction.thresholds.iter().any(|t| t.is_unresolved(&measures.signals)) {
                 return;
             }
@@ -190,8 +191,9 @@ impl Guard {
 async fn usage(context: &Arc<Context>, view: &PodView, signal: Signal) -> (Vec<(String, i64)>, i64) {
     if signal.is_disk() {
         let usage = storage::usage(context, view).await;
-        let shared = usage.volumes.values().sum::<u64>();
-        let own = usage.containers.into_iter().map(|(name, bytes)| (name, signed(bytes))).collect();
+        let amount = |taken: &storage::Taken| if signal.counts() { taken.inodes } else { taken.bytes };
+        let shared = usage.volumes.values().map(amount).sum::<u64>();
+        let own = usage.containers.iter().map(|(name, taken)| (name.clone(), signed(amount(taken)))).collect();
         return (own, signed(shared));
     }
     let sandbox = view.sandbox.as_deref().unwrap_or_default();

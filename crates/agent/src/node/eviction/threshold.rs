@@ -11,6 +11,8 @@ use crate::node::Health;
 pub enum Signal {
     /// `memory.available`
     MemoryAvailable,
+    /// `allocatableMemory.available`: of what all pods together may use.
+    AllocatableMemory,
     /// `nodefs.available`
     NodefsAvailable,
     /// `nodefs.inodesFree`
@@ -23,8 +25,9 @@ pub enum Signal {
     PidAvailable,
 }
 
-const NAMES: [(&str, Signal); 6] = [
+const NAMES: [(&str, Signal); 7] = [
     ("memory.available", Signal::MemoryAvailable),
+    ("allocatableMemory.available", Signal::AllocatableMemory),
     ("nodefs.available", Signal::NodefsAvailable),
     ("nodefs.inodesFree", Signal::NodefsInodesFree),
     ("imagefs.available", Signal::ImagefsAvailable),
@@ -46,7 +49,7 @@ impl Signal {
     /// What is reclaimed, as messages call it.
     pub fn resource(self) -> &'static str {
         match self {
-            Self::MemoryAvailable => "memory",
+            Self::MemoryAvailable | Self::AllocatableMemory => "memory",
             Self::NodefsAvailable | Self::ImagefsAvailable => "ephemeral-storage",
             Self::NodefsInodesFree | Self::ImagefsInodesFree => "inodes",
             Self::PidAvailable => "pids",
@@ -55,12 +58,13 @@ impl Signal {
 
     /// The resource that pods request of it, if they do.
     pub fn requested(self) -> Option<&'static str> {
-        matches!(self, Self::MemoryAvailable | Self::NodefsAvailable | Self::ImagefsAvailable).then(|| self.resource())
+        let is_requested = !self.counts();
+        is_requested.then(|| self.resource())
     }
 
     /// Whether it is about a file system.
     pub fn is_disk(self) -> bool {
-        !matches!(self, Self::MemoryAvailable | Self::PidAvailable)
+        !matches!(self, Self::MemoryAvailable | Self::AllocatableMemory | Self::PidAvailable)
     }
 
     /// Whether it counts things rather than bytes.
@@ -162,6 +166,14 @@ impl Default for Eviction {
 }
 
 impl Eviction {
+    /// What holds for the machine's memory then holds for what pods may use of it, too.
+    pub fn watch_allocatable(&mut self) {
+        let hard = self.thresholds.iter().find(|t| t.signal == Signal::MemoryAvailable && t.grace.is_none());
+        let given = self.thresholds.iter().any(|t| t.signal == Signal::AllocatableMemory);
+        let added = hard.filter(|_| !given).map(|t| Threshold { signal: Signal::AllocatableMemory, ..*t });
+        self.thresholds.extend(added);
+    }
+
     /// What the hard threshold of a signal keeps from pods.
     pub fn reserved(&self, signal: Signal, capacity: i64) -> i64 {
         let hard = self.thresholds.iter().find(|t| t.signal == signal && t.grace.is_none());
@@ -213,7 +225,7 @@ impl State {
                 self.since.push((signal, soft, now));
             }
             let condition = match signal {
-                Signal::MemoryAvailable => 0,
+                Signal::MemoryAvailable | Signal::AllocatableMemory => 0,
                 Signal::PidAvailable => 2,
                 _ => 1,
             };
@@ -263,6 +275,25 @@ mod tests {
         assert_eq!((met.signal, met.limit, met.available), (Signal::MemoryAvailable, 100 << 20, 99 << 20));
         let met = state.decide(&settings, &signals(500, 99), now).act_on.expect("something");
         assert_eq!((met.signal, met.limit, met.available), (Signal::NodefsAvailable, 100, 99));
+    }
+
+    #[tokio::test]
+    async fn what_pods_may_use_is_watched_as_the_machine_is() {
+        let mut settings = Eviction::default();
+        settings.watch_allocatable();
+        settings.watch_allocatable();
+        let allocatable: Vec<_> =
+            settings.thresholds.iter().filter(|t| t.signal == Signal::AllocatableMemory).map(|t| t.limit).collect();
+        assert_eq!(allocatable, [Limit::Absolute(100 << 20)]);
+        let mut signals = signals(500, 500);
+        signals.insert(Signal::AllocatableMemory, Amount { available: 99 << 20, capacity: 300 << 20 });
+        let verdict = State::default().decide(&settings, &signals, Instant::now());
+        let met = verdict.act_on.expect("something");
+        assert!(verdict.health.memory_pressure && !met.signal.is_disk());
+        assert_eq!(
+            (met.signal.resource(), met.signal.requested(), met.available),
+            ("memory", Some("memory"), 99 << 20)
+        );
     }
 
     #[tokio::test]

@@ -138,5 +138,5 @@ async fn files(context: &Arc<Context>, view: &PodView, record: &ContainerRecord)
     let uid = view.pod.uid().unwrap_or_default();
     let root = context.images.root_usage(&root_id(&uid, &record.name, record.restart_count)).await;
     let logs = context.paths(&view.pod).logs.join(&record.name);
-    ((root, 0), tokio::task::spawn_blocking(move || tree_size(&logs)).await.unwrap_or_default())
+    (root, tokio::task::spawn_blocking(move || tree_size(&logs)).await.unwrap_or_default())
 }

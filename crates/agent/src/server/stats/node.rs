@@ -6,6 +6,7 @@ use super::{exposition::Exposition, fill::Fill, measure::Measured};
 use crate::{
     activity::Deed,
     agent::Agent,
+    node::LastShutdown,
     pods::{Current, Role},
     static_pods,
 };
@@ -45,6 +46,22 @@ pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
         .sample(&[("container_state", "exited")], count(|c| matches!(c, Current::Ended(_))))
         .sample(&[("container_state", "running")], count(|c| matches!(c, Current::Running { .. })));
     activity(&mut out, agent);
+    let last = LastShutdown::read(&agent.context);
+    for (name, help, at) in [
+        (
+            "kubelet_graceful_shutdown_start_time_seconds",
+            "[ALPHA] Last graceful shutdown start time since unix epoch in seconds",
+            last.start_time,
+        ),
+        (
+            "kubelet_graceful_shutdown_end_time_seconds",
+            "[ALPHA] Last graceful shutdown end time since unix epoch in seconds",
+            last.end_time,
+        ),
+    ] {
+        let seconds = at.map_or(0.0, |at| at.as_second() as f64);
+        out.family(name, "gauge", help).sample(&[], seconds);
+    }
     for (name, help, value) in OF_VOLUMES {
         let mut family = out.family(name, "gauge", help);
         for pod in &measured.pods {
@@ -78,6 +95,14 @@ const OF_DEEDS: &[OfDeeds] = &[
         Deed::Evict(signal) => Some(vec![("eviction_signal", *signal)]),
         _ => None,
     }),
+    (
+        "kubelet_image_garbage_collected_total",
+        "[ALPHA] Total number of images garbage collected by the kubelet, whether through disk usage or image age.",
+        |deed| match deed {
+            Deed::RemoveImage(reason) => Some(vec![("reason", *reason)]),
+            _ => None,
+        },
+    ),
     (
         "kubelet_started_containers_errors_total",
         "[ALPHA] Cumulative number of errors when starting containers",

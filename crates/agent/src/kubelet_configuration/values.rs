@@ -1,0 +1,61 @@
+//! How values of a configuration are written: amounts, durations, limits.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::ConfigurationError;
+use crate::{node::eviction::threshold::Limit, spec::quantity};
+
+/// `5%` of what there is, or an amount.
+pub(super) fn read_limit(text: &str) -> Option<Limit> {
+    match text.strip_suffix('%') {
+        Some(percent) => {
+            let percent: f64 = percent.parse().ok().filter(|p| (0.0..=100.0).contains(p))?;
+            Some(Limit::Part(percent / 100.0))
+        }
+        None => quantity::whole(&Quantity(text.to_owned())).filter(|a| *a >= 0).map(Limit::Absolute),
+    }
+}
+
+/// Bytes or a number, not negative.
+pub(super) fn amount(field: &str, text: &str) -> Result<i64, ConfigurationError> {
+    let bad = || ConfigurationError(format!("invalid configuration: {field}: {text:?}"));
+    quantity::whole(&Quantity(text.to_owned())).filter(|a| *a >= 0).ok_or_else(bad)
+}
+
+/// Sets what is given.
+pub(super) fn set(target: &mut Duration, field: &str, text: Option<&str>) -> Result<(), ConfigurationError> {
+    if let Some(text) = text {
+        *target = duration(field, text)?;
+    }
+    Ok(())
+}
+
+/// A duration as Go writes it: `1h30m`, `2.5s`, `100ms`, `0`.
+pub(super) fn duration(field: &str, text: &str) -> Result<Duration, ConfigurationError> {
+    let bad = || ConfigurationError(format!("{field}: time: invalid duration {text:?}"));
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let (mut total, mut rest) = (Duration::ZERO, text);
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or_else(bad)?;
+        let (number, tail) = rest.split_at(end);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return Err(bad()),
+        };
+        let number: f64 = number.parse().map_err(|_| bad())?;
+        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())?;
+        rest = tail;
+    }
+    if text.is_empty() { Err(bad()) } else { Ok(total) }
+}
