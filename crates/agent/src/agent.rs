@@ -17,6 +17,7 @@ use crate::{
         self, Health, Machine,
         eviction::{self, threshold::Signal},
     },
+    pod_resources,
     pods::{self, Pods},
     pulled_images::PulledImages,
     runtime::{Images, Runtime},
@@ -136,6 +137,7 @@ impl Agent {
         let storage = local_storage::run(Arc::clone(&self.context), stop.clone());
         let csi = csi::run(Arc::clone(&self.context), stop.clone());
         let devices = self.context.devices.serve(self.context.config.device_plugins.clone(), stop.clone());
-        futures::join!(node, pods, services, storage, csi, devices);
+        let resources = pod_resources::serve(Arc::clone(&self.context), stop.clone());
+        futures::join!(node, pods, services, storage, csi, devices, resources);
     }
 }

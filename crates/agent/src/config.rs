@@ -80,6 +80,10 @@ pub struct AgentConfig {
     pub manifests: Option<PathBuf>,
     /// Where device plugins register (`kubelet.sock`) and listen.
     pub device_plugins: PathBuf,
+    /// Where programs of this machine ask which pod has which device (`kubelet.sock`); `None` for nowhere.
+    pub pod_resources: Option<PathBuf>,
+    /// Where files of the Container Device Interface are; a later place goes before an earlier one.
+    pub cdi: Vec<PathBuf>,
     /// How long pods may take to end when the node shuts down, the lowest priority first.
     pub shutdown: Vec<Turn>,
 }
@@ -101,6 +105,7 @@ impl AgentConfig {
         Self {
             node_name: node_name.into(),
             device_plugins: data_dir.join("device-plugins"),
+            pod_resources: Some(data_dir.join("pod-resources")),
             logs: LogPlaces { pods: data_dir.join("log/pods"), links: None },
             data_dir,
             secrets_dir: None,
@@ -128,6 +133,7 @@ impl AgentConfig {
             images: ImageLimits::default(),
             housekeeping: Duration::from_secs(10),
             manifests: None,
+            cdi: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
             shutdown: turns(Duration::from_secs(30), Duration::from_secs(10)),
         }
     }

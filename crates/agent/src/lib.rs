@@ -19,6 +19,7 @@ mod logs;
 pub mod net;
 mod node;
 mod paths;
+mod pod_resources;
 mod pods;
 mod probes;
 mod pulled_images;

@@ -1,4 +1,5 @@
-//! Drivers come and go with their sockets in `plugins_registry`: the kernel tells of both.
+//! Drivers come and go with their sockets in `plugins_registry`, and so do device plugins that like it better than the
+//! socket of their own: the kernel tells of both.
 
 use std::{
     collections::BTreeMap,
@@ -45,7 +46,7 @@ async fn follow(context: &Arc<Context>, directory: &Path, stop: &CancellationTok
         let present = sockets(directory)?;
         for gone in under_way.keys().filter(|known| !present.contains(known)).cloned().collect::<Vec<_>>() {
             under_way.remove(&gone);
-            announce |= context.csi.remove_by(&gone);
+            announce |= forget(context, &gone);
         }
         if std::mem::take(&mut announce) {
             announce::write(context, stop).await;
@@ -69,7 +70,7 @@ async fn follow(context: &Arc<Context>, directory: &Path, stop: &CancellationTok
                         if let Some(name) = event.name.filter(|_| went) {
                             let path = directory.join(name);
                             under_way.remove(&path);
-                            context.csi.remove_by(&path);
+                            forget(context, &path);
                             announce = true;
                         }
                     }
@@ -102,15 +103,21 @@ fn sockets(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 async fn register(context: &Arc<Context>, socket: &Path, stop: &CancellationToken) {
     let mut rest = FIRST_REST;
     loop {
-        match try_register(context, socket).await {
-            Ok(Some(name)) => {
-                announce::write(context, stop).await;
-                tracing::info!(driver = name, "a CSI driver has registered");
+        match try_register(context, socket, stop).await {
+            Ok(Some(plugin)) => {
+                let name = match plugin {
+                    Plugin::Driver(name) => {
+                        announce::write(context, stop).await;
+                        tracing::info!(driver = name, "a CSI driver has registered");
+                        name
+                    }
+                    Plugin::Devices(name) => name,
+                };
                 let status = Message::default().flag(1, true);
                 if let Err(error) =
                     call(socket, "pluginregistration.Registration/NotifyRegistrationStatus", &status).await
                 {
-                    tracing::warn!(driver = name, %error, "the driver was not told of its registration");
+                    tracing::warn!(plugin = name, %error, "the plugin was not told of its registration");
                 }
                 return;
             }
@@ -127,24 +134,44 @@ async fn register(context: &Arc<Context>, socket: &Path, stop: &CancellationToke
     }
 }
 
-async fn try_register(context: &Arc<Context>, socket: &Path) -> Result<Option<String>, String> {
+/// Whoever registered by that socket is gone. Whether it was a driver.
+fn forget(context: &Context, socket: &Path) -> bool {
+    context.devices.withdraw(socket);
+    context.csi.remove_by(socket)
+}
+
+/// What has registered, by name.
+enum Plugin {
+    Driver(String),
+    Devices(String),
+}
+
+async fn try_register(
+    context: &Arc<Context>,
+    socket: &Path,
+    stop: &CancellationToken,
+) -> Result<Option<Plugin>, String> {
     let answer = call(socket, "pluginregistration.Registration/GetInfo", &Message::default())
         .await
         .map_err(|e| e.to_string())?;
     let info = Fields::read(&answer);
-    if info.text(1) != "CSIPlugin" {
-        return Ok(None);
+    let (name, endpoint, versions) = (info.text(2), info.text(3), info.texts(4));
+    let endpoint = if endpoint.is_empty() { socket.to_path_buf() } else { PathBuf::from(endpoint) };
+    match info.text(1).as_str() {
+        "CSIPlugin" => {}
+        "DevicePlugin" => {
+            context.devices.register_by(socket, &name, endpoint, &versions, stop.clone()).await?;
+            return Ok(Some(Plugin::Devices(name)));
+        }
+        _ => return Ok(None),
     }
-    let (name, endpoint) = (info.text(2), info.text(3));
-    let versions: Vec<String> = info.all(4).map(|v| String::from_utf8_lossy(v).into_owned()).collect();
     if !versions.iter().any(|v| v.trim_start_matches('v').starts_with("1.")) {
         return Err(format!(
             "failed to get highest supported version for CSI driver {name}: versions {versions:?} are not supported"
         ));
     }
-    let endpoint = if endpoint.is_empty() { socket.to_path_buf() } else { PathBuf::from(endpoint) };
     let driver = Driver::ask(name.clone(), endpoint, socket.to_path_buf()).await.map_err(|e| e.to_string())?;
     context.csi.put(Arc::new(driver));
     context.storage.send_modify(|n| *n += 1);
-    Ok(Some(name))
+    Ok(Some(Plugin::Driver(name)))
 }

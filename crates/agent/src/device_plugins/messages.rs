@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use grpc::{Fields, Message};
+use serde::{Deserialize, Serialize};
 
 /// `RegisterRequest`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,18 +35,40 @@ impl Registration {
             version: fields.text(1),
             endpoint: fields.text(2),
             resource: fields.text(3),
-            options: fields.message(4).map_or_else(Options::default, |options| Options {
-                pre_start: options.number(1) != 0,
-                preferred: options.number(2) != 0,
-            }),
+            options: fields.message(4).map_or_else(Options::default, |options| Options::of(&options)),
         }
     }
 }
 
-/// `ListAndWatchResponse`: whether each device is healthy.
-pub fn devices(message: &[u8]) -> BTreeMap<String, bool> {
+impl Options {
+    /// Reads them where they are a message of their own.
+    pub fn decode(message: &[u8]) -> Self {
+        Self::of(&Fields::read(message))
+    }
+
+    fn of(fields: &Fields<'_>) -> Self {
+        Self { pre_start: fields.number(1) != 0, preferred: fields.number(2) != 0 }
+    }
+}
+
+/// `Device`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// It may be given to a container.
+    pub healthy: bool,
+    /// The NUMA nodes that it is near to.
+    pub nodes: Vec<u64>,
+}
+
+/// `ListAndWatchResponse`: the devices by id.
+pub fn devices(message: &[u8]) -> BTreeMap<String, Device> {
     let devices = Fields::read(message).all(1).map(Fields::read).collect::<Vec<_>>();
-    devices.iter().map(|device| (device.text(1), device.text(2) == "Healthy")).collect()
+    let node = |node: &[u8]| Fields::read(node).number(1);
+    let one = |device: &Fields<'_>| Device {
+        healthy: device.text(2) == "Healthy",
+        nodes: device.message(3).map(|topology| topology.all(1).map(node).collect()).unwrap_or_default(),
+    };
+    devices.iter().map(|device| (device.text(1), one(device))).collect()
 }
 
 /// `AllocateRequest` for one container.
@@ -72,7 +95,8 @@ pub fn preferred_devices(message: &[u8]) -> Vec<String> {
 }
 
 /// What a container needs to use its devices.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Allocation {
     /// Variables.
     pub env: BTreeMap<String, String>,
@@ -82,7 +106,14 @@ pub struct Allocation {
     pub devices: Vec<(String, String, String)>,
     /// For the runtime.
     pub annotations: BTreeMap<String, String>,
+    /// Devices of the Container Device Interface, by their full names (`vendor.com/class=name`).
+    pub cdi: Vec<String>,
+    /// Supplementary groups of the container's processes.
+    pub groups: Vec<u32>,
 }
+
+/// Annotations by which plugins name devices of the Container Device Interface, several behind commas.
+const CDI_ANNOTATION: &str = "cdi.k8s.io/";
 
 impl Allocation {
     /// Reads the first container's part of an `AllocateResponse`.
@@ -90,11 +121,16 @@ impl Allocation {
         let answer = Fields::read(message);
         let Some(container) = answer.message(1) else { return Self::default() };
         let parts = |field| container.all(field).map(Fields::read).collect::<Vec<_>>();
+        let annotations = container.map(4);
+        let annotated = annotations.iter().filter(|(key, _)| key.starts_with(CDI_ANNOTATION));
+        let annotated = annotated.flat_map(|(_, names)| names.split(',').map(str::to_owned));
         Self {
+            cdi: parts(5).iter().map(|d| d.text(1)).chain(annotated).collect(),
+            groups: Vec::new(),
             env: container.map(1),
             mounts: parts(2).iter().map(|m| (m.text(1), m.text(2), m.number(3) != 0)).collect(),
             devices: parts(3).iter().map(|d| (d.text(1), d.text(2), d.text(3))).collect(),
-            annotations: container.map(4),
+            annotations,
         }
     }
 
@@ -104,5 +140,7 @@ impl Allocation {
         self.mounts.extend(other.mounts);
         self.devices.extend(other.devices);
         self.annotations.extend(other.annotations);
+        self.cdi.extend(other.cdi);
+        self.groups.extend(other.groups);
     }
 }

@@ -1,13 +1,16 @@
 //! Device plugins (`v1beta1`): programs that know hardware register over a socket, tell of their devices, and say what
 //! a container needs to use one. Their resources are the node's; which pod has which device is decided here.
 
+mod cdi;
 mod messages;
 mod plugin;
+mod registration;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::{Container, Pod};
@@ -15,13 +18,18 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use cdi::inject;
 pub use messages::Allocation;
 
-use self::messages::{Options, Registration};
+use self::messages::{Device, Options};
 use crate::spec::{
     quantity,
     resources::{Side, amount},
 };
+
+/// How long the devices of a plugin that has gone are the node's still, none of them healthy
+/// (`endpointStopGracePeriod`).
+const STAYS: Duration = Duration::from_secs(300);
 
 /// Ids of devices by resource.
 pub type Devices = BTreeMap<String, Vec<String>>;
@@ -62,7 +70,18 @@ impl Own {
 struct State {
     resources: BTreeMap<String, Resource>,
     /// By UID of the pod and name of the container.
-    held: HashMap<(String, String), Devices>,
+    held: HashMap<(String, String), Held>,
+    registrations: u64,
+}
+
+/// What a container has of devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Which.
+    pub devices: Devices,
+    /// What it needs to use them, as the plugins said when they were set aside: it is started anew by it whether they
+    /// are there or not. `None` if an agent has left it that did not note it.
+    pub needs: Option<Allocation>,
 }
 
 #[derive(Default)]
@@ -71,71 +90,17 @@ struct Resource {
     endpoint: Option<PathBuf>,
     /// Which registration this is: a later one replaces it.
     generation: u64,
+    /// Ends what the registration has begun.
+    over: CancellationToken,
+    /// The socket in `plugins_registry`, if it registered by one.
+    registered_by: Option<PathBuf>,
     options: Options,
-    /// Whether each is healthy.
-    devices: BTreeMap<String, bool>,
+    devices: BTreeMap<String, Device>,
 }
 
 impl DevicePlugins {
-    /// Serves the registration socket in `dir` until `stop`. Without it pods run, so its absence is a warning.
-    pub async fn serve(&self, dir: PathBuf, stop: CancellationToken) {
-        let plugins = self.clone();
-        let register = {
-            let (dir, stop) = (dir.clone(), stop.clone());
-            move |message: &[u8]| plugins.register(&dir, Registration::decode(message), stop.clone())
-        };
-        let socket = dir.join("kubelet.sock");
-        tokio::select! {
-            result = registrations(&socket, register) => {
-                if let Err(error) = result {
-                    tracing::warn!(%error, dir = %dir.display(), "device plugins can't register");
-                }
-            }
-            () = stop.cancelled() => {}
-        }
-    }
-
-    fn register(&self, dir: &Path, registration: Registration, stop: CancellationToken) -> Result<(), String> {
-        if registration.version != "v1beta1" {
-            return Err(format!(
-                "requested API version {:?} is not supported by kubelet. Supported version is [\"v1beta1\"]",
-                registration.version
-            ));
-        }
-        let name = &registration.resource;
-        if !is_extended(name) {
-            return Err(format!("the ResourceName {name:?} is invalid"));
-        }
-        if registration.endpoint.is_empty() || registration.endpoint.contains('/') {
-            return Err(format!("the endpoint {:?} is invalid", registration.endpoint));
-        }
-        let endpoint = dir.join(&registration.endpoint);
-        let generation = self.change(|state| {
-            let resource = state.resources.entry(name.clone()).or_default();
-            resource.endpoint = Some(endpoint.clone());
-            resource.options = registration.options;
-            resource.generation += 1;
-            resource.generation
-        });
-        tracing::info!(resource = name, "a device plugin has registered");
-        let (plugins, name) = (self.clone(), name.clone());
-        tokio::spawn(async move {
-            let told = |devices| plugins.tell(&name, generation, devices);
-            tokio::select! {
-                result = plugin::list_and_watch(&endpoint, told) => {
-                    if let Err(error) = result {
-                        tracing::debug!(resource = name, error, "a device plugin has gone");
-                    }
-                    plugins.gone(&name, generation);
-                }
-                () = stop.cancelled() => {}
-            }
-        });
-        Ok(())
-    }
-
     /// Whether that registration is still the one in force.
-    fn tell(&self, name: &str, generation: u64, devices: BTreeMap<String, bool>) -> bool {
+    fn tell(&self, name: &str, generation: u64, devices: BTreeMap<String, Device>) -> bool {
         self.change(|state| match state.resources.get_mut(name) {
             Some(resource) if resource.generation == generation => {
                 resource.devices = devices;
@@ -149,7 +114,17 @@ impl DevicePlugins {
         self.change(|state| {
             if let Some(resource) = state.resources.get_mut(name).filter(|r| r.generation == generation) {
                 resource.endpoint = None;
-                resource.devices.values_mut().for_each(|healthy| *healthy = false);
+                resource.devices.values_mut().for_each(|device| device.healthy = false);
+            }
+        });
+    }
+
+    /// Takes back what a plugin has brought that has not come again.
+    fn forget(&self, name: &str, generation: u64) {
+        self.change(|state| {
+            let absent = |r: &Resource| r.generation == generation && r.endpoint.is_none();
+            if state.resources.get(name).is_some_and(absent) {
+                state.resources.remove(name);
             }
         });
     }
@@ -168,16 +143,51 @@ impl DevicePlugins {
     /// Capacity and allocatable amount of each resource.
     pub fn amounts(&self) -> BTreeMap<String, (usize, usize)> {
         let state = self.state.lock();
-        let count = |r: &Resource| (r.devices.len(), r.devices.values().filter(|healthy| **healthy).count());
+        let count = |r: &Resource| (r.devices.len(), r.devices.values().filter(|d| d.healthy).count());
         state.resources.iter().map(|(name, resource)| (name.clone(), count(resource))).collect()
     }
 
-    /// Sets devices aside for all containers of a pod; the error is upstream's.
+    /// Resource, id and NUMA nodes of each healthy device.
+    pub fn healthy(&self) -> Vec<(String, String, Vec<u64>)> {
+        let state = self.state.lock();
+        let healthy = |(name, resource): (&String, &Resource)| -> Vec<_> {
+            let devices = resource.devices.iter().filter(|(_, device)| device.healthy);
+            devices.map(|(id, device)| (name.clone(), id.clone(), device.nodes.clone())).collect()
+        };
+        state.resources.iter().flat_map(healthy).collect()
+    }
+
+    /// Resource, id and NUMA nodes of each device that a container holds.
+    pub fn held_by(&self, uid: &str, container: &str) -> Vec<(String, String, Vec<u64>)> {
+        let held = self.held(uid, container);
+        let state = self.state.lock();
+        let nodes = |name: &str, id: &str| {
+            let device = state.resources.get(name).and_then(|r| r.devices.get(id));
+            device.map(|device| device.nodes.clone()).unwrap_or_default()
+        };
+        let ids = held.devices.iter().flat_map(|(name, ids)| ids.iter().map(move |id| (name, id)));
+        ids.map(|(name, id)| (name.clone(), id.clone(), nodes(name, id))).collect()
+    }
+
+    /// Sets devices aside for all containers of a pod and asks the plugins what these need to use them; the error is
+    /// upstream's.
     pub async fn reserve(&self, pod: &Pod) -> Result<(), String> {
         // Of two that ask a plugin at the same time both would be offered the same devices.
         let _turn = self.turn.lock().await;
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let Some(spec) = &pod.spec else { return Ok(()) };
+        let mut held = HashMap::new();
+        for (container, devices) in self.chosen_for(pod).await.map_err(unexpected)? {
+            let needs = Some(self.ask(&devices).await.map_err(unexpected)?);
+            held.insert((uid.clone(), container), Held { devices, needs });
+        }
+        self.state.lock().held.extend(held);
+        Ok(())
+    }
+
+    /// The devices that each container of a pod is to get, by its name.
+    async fn chosen_for(&self, pod: &Pod) -> Result<HashMap<String, Devices>, String> {
+        let mut chosen: HashMap<String, Devices> = HashMap::new();
+        let Some(spec) = &pod.spec else { return Ok(chosen) };
         let names: Vec<String> = self.state.lock().resources.keys().cloned().collect();
         let containers: Vec<(bool, &Container)> = spec
             .init_containers
@@ -186,7 +196,6 @@ impl DevicePlugins {
             .map(|c| (c.restart_policy.as_deref() != Some("Always"), c))
             .chain(spec.containers.iter().map(|c| (false, c)))
             .collect();
-        let mut held: HashMap<String, Devices> = HashMap::new();
         for name in names {
             let mut own = Own::default();
             for (passing, container) in &containers {
@@ -194,17 +203,23 @@ impl DevicePlugins {
                 if wanted == 0 {
                     continue;
                 }
-                let chosen = self.choose(&name, wanted, &own).await;
-                let devices = chosen.map_err(|why| format!("Allocate failed due to {why}, which is unexpected"))?;
+                let devices = self.choose(&name, wanted, &own).await?;
                 own.take(&devices, *passing);
-                held.entry(container.name.clone()).or_default().insert(name.clone(), devices);
+                chosen.entry(container.name.clone()).or_default().insert(name.clone(), devices);
             }
         }
-        let mut state = self.state.lock();
-        for (container, devices) in held {
-            state.held.insert((uid.clone(), container), devices);
+        Ok(chosen)
+    }
+
+    /// Asks the plugins what a container needs to use these devices.
+    async fn ask(&self, devices: &Devices) -> Result<Allocation, String> {
+        let mut needs = Allocation::default();
+        for (name, ids) in devices {
+            let endpoint = self.state.lock().resources.get(name).and_then(|r| r.endpoint.clone());
+            let endpoint = endpoint.ok_or_else(|| format!("endpoint of {name} has been stopped"))?;
+            needs.extend(plugin::allocate(&endpoint, ids).await?);
         }
-        Ok(())
+        Ok(needs)
     }
 
     /// So many devices for one container: first those that the pod's init containers are done with by then, then those
@@ -213,9 +228,13 @@ impl DevicePlugins {
         let (healthy, taken, asked) = {
             let state = self.state.lock();
             let Some(resource) = state.resources.get(name) else { return Ok(Vec::new()) };
-            let healthy: Vec<String> = resource.devices.iter().filter(|(_, h)| **h).map(|(id, _)| id.clone()).collect();
-            let taken: BTreeSet<String> =
-                state.held.values().filter_map(|d| d.get(name)).flatten().chain(&own.kept).cloned().collect();
+            let healthy: Vec<String> =
+                resource.devices.iter().filter(|(_, d)| d.healthy).map(|(id, _)| id.clone()).collect();
+            if healthy.is_empty() {
+                return Err(format!("no healthy devices present; cannot allocate unhealthy devices {name}"));
+            }
+            let held = state.held.values().filter_map(|held| held.devices.get(name));
+            let taken: BTreeSet<String> = held.flatten().chain(&own.kept).cloned().collect();
             (healthy, taken, resource.endpoint.clone().filter(|_| resource.options.preferred))
         };
         let (again, free): (Vec<String>, Vec<String>) =
@@ -240,15 +259,15 @@ impl DevicePlugins {
         Ok(chosen)
     }
 
-    /// The devices that a container holds.
-    pub fn held(&self, uid: &str, container: &str) -> Devices {
+    /// What a container holds.
+    pub fn held(&self, uid: &str, container: &str) -> Held {
         self.state.lock().held.get(&(uid.to_owned(), container.to_owned())).cloned().unwrap_or_default()
     }
 
     /// Notes what a container of an earlier agent holds.
-    pub fn restore(&self, uid: &str, container: &str, devices: Devices) {
-        if !devices.is_empty() {
-            self.state.lock().held.insert((uid.to_owned(), container.to_owned()), devices);
+    pub fn restore(&self, uid: &str, container: &str, held: Held) {
+        if !held.devices.is_empty() {
+            self.state.lock().held.insert((uid.to_owned(), container.to_owned()), held);
         }
     }
 
@@ -257,23 +276,32 @@ impl DevicePlugins {
         self.state.lock().held.retain(|(holder, _), _| holder != uid);
     }
 
-    /// Asks the plugins what a container needs to use its devices; the error is that of `CreateContainerError`.
-    pub async fn allocate(&self, uid: &str, container: &str) -> Result<Allocation, String> {
-        let mut all = Allocation::default();
-        for (name, ids) in self.held(uid, container) {
-            let (endpoint, pre_start) = {
+    /// What a container that is about to start needs to use its devices; plugins that want to hear of it are told. The
+    /// error is that of `CreateContainerConfigError`.
+    pub async fn start(&self, uid: &str, container: &str) -> Result<Allocation, String> {
+        let Held { devices, needs } = self.held(uid, container);
+        for (name, ids) in &devices {
+            let asked = {
                 let state = self.state.lock();
-                let resource = state.resources.get(&name);
-                (resource.and_then(|r| r.endpoint.clone()), resource.is_some_and(|r| r.options.pre_start))
+                state.resources.get(name).filter(|r| r.options.pre_start).map(|r| r.endpoint.clone())
             };
-            let endpoint = endpoint.ok_or_else(|| format!("device plugin of {name} is not registered"))?;
-            all.extend(plugin::allocate(&endpoint, &ids).await?);
-            if pre_start {
-                plugin::pre_start(&endpoint, &ids).await?;
+            if let Some(endpoint) = asked {
+                let endpoint = endpoint.ok_or_else(|| format!("endpoint of {name} has been stopped"))?;
+                plugin::pre_start(&endpoint, ids)
+                    .await
+                    .map_err(|e| format!("device plugin PreStartContainer rpc failed with err: {e}"))?;
             }
         }
-        Ok(all)
+        match needs {
+            Some(needs) => Ok(needs),
+            None => self.ask(&devices).await,
+        }
     }
+}
+
+/// Why a pod that wants devices is refused.
+fn unexpected(why: String) -> String {
+    format!("Allocate failed due to {why}, which is unexpected")
 }
 
 /// Whether a resource is one that plugins may bring (`helper.IsExtendedResourceName`).
@@ -287,23 +315,6 @@ fn wanted(container: &Container, name: &str) -> usize {
     usize::try_from(asked).unwrap_or(0)
 }
 
-/// Serves registrations on a socket, which is made anew: plugins take that for the word to register again.
-async fn registrations(
-    socket: &Path,
-    register: impl Fn(&[u8]) -> Result<(), String> + Send + Sync + 'static,
-) -> std::io::Result<()> {
-    if let Some(dir) = socket.parent() {
-        std::fs::create_dir_all(dir)?;
-        // Sockets of plugins of another time would be taken for live ones.
-        for entry in std::fs::read_dir(dir)?.flatten() {
-            if std::os::unix::fs::FileTypeExt::is_socket(&entry.file_type()?) {
-                std::fs::remove_file(entry.path())?;
-            }
-        }
-    }
-    grpc::serve(socket, "v1beta1.Registration/Register", register).await
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -314,7 +325,8 @@ mod tests {
         let plugins = DevicePlugins::default();
         plugins.change(|state| {
             let resource = state.resources.entry("example.com/gpu".to_owned()).or_default();
-            resource.devices = devices.iter().map(|(id, healthy)| ((*id).to_owned(), *healthy)).collect();
+            let device = |healthy| Device { healthy, nodes: Vec::new() };
+            resource.devices = devices.iter().map(|(id, healthy)| ((*id).to_owned(), device(*healthy))).collect();
         });
         plugins
     }
@@ -332,18 +344,27 @@ mod tests {
     async fn each_healthy_device_has_one_holder() {
         let plugins = plugins(&[("0", true), ("1", false), ("2", true), ("3", true)]);
         assert_eq!(plugins.amounts()["example.com/gpu"], (4, 3));
-        plugins.reserve(&pod("one", 2, &[1, 1])).await.expect("there are enough");
-        let ids = |uid: &str, container: &str| plugins.held(uid, container).get("example.com/gpu").cloned();
+        let reserve = async |pod: Pod| {
+            let chosen = plugins.chosen_for(&pod).await?;
+            for (container, devices) in chosen {
+                plugins.restore(
+                    pod.metadata.uid.as_deref().unwrap_or_default(),
+                    &container,
+                    Held { devices, needs: None },
+                );
+            }
+            Ok::<_, String>(())
+        };
+        reserve(pod("one", 2, &[1, 1])).await.expect("there are enough");
+        let ids = |uid: &str, container: &str| plugins.held(uid, container).devices.get("example.com/gpu").cloned();
         assert_eq!(ids("one", "a0"), Some(vec!["0".to_owned()]));
         assert_eq!(ids("one", "a1"), Some(vec!["2".to_owned()]));
         assert_eq!(ids("one", "init"), Some(vec!["0".to_owned(), "2".to_owned()]), "used before the others begin");
-        let error = plugins.reserve(&pod("two", 0, &[2])).await.expect_err("there are not enough");
-        assert_eq!(
-            error,
-            "Allocate failed due to requested number of devices unavailable for example.com/gpu. Requested: 2, Available: 1, which is unexpected"
-        );
+        let error = reserve(pod("two", 0, &[2])).await.expect_err("there are not enough");
+        let words = "requested number of devices unavailable for example.com/gpu. Requested: 2, Available: 1";
+        assert_eq!(error, words);
         plugins.release("one");
-        plugins.reserve(&pod("two", 0, &[2])).await.expect("there are enough now");
+        reserve(pod("two", 0, &[2])).await.expect("there are enough now");
     }
 
     #[test]

@@ -4,18 +4,24 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use tokio::net::UnixStream;
 
-use super::messages::{self, Allocation};
+use super::messages::{self, Allocation, Device, Options};
 use grpc::{CallError, Message, Status, Target};
 
 /// How long a plugin may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Follows the plugin's devices until it goes, or `told` says that nobody wants to hear it any more.
-pub async fn list_and_watch(endpoint: &Path, told: impl Fn(BTreeMap<String, bool>) -> bool) -> Result<(), String> {
+pub async fn list_and_watch(endpoint: &Path, told: impl Fn(BTreeMap<String, Device>) -> bool) -> Result<(), String> {
     let stream = connect(endpoint).await?;
     let each = |message: bytes::Bytes| told(messages::devices(&message));
     let result = grpc::stream(stream, method("v1beta1.DevicePlugin/ListAndWatch"), &Message::default(), each).await;
     result.map_err(|error| describe(endpoint, error))
+}
+
+/// What it wants to be asked.
+pub async fn options(endpoint: &Path) -> Result<Options, String> {
+    let answer = call(endpoint, "v1beta1.DevicePlugin/GetDevicePluginOptions", &Message::default()).await?;
+    Ok(Options::decode(&answer))
 }
 
 /// What a container needs to use these devices.

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerUser, EphemeralContainer, P
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
-use crate::device_plugins::Devices;
+use crate::device_plugins::{Allocation, Devices};
 
 /// How a container belongs to its pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,6 +58,9 @@ pub struct ContainerRecord {
     /// The devices it holds.
     #[serde(default)]
     pub devices: Devices,
+    /// What it needs to use them.
+    #[serde(default)]
+    pub device_needs: Option<Allocation>,
 }
 
 /// The present of a container.
@@ -117,6 +120,7 @@ impl ContainerRecord {
             allocated: Some(container.resources.clone().unwrap_or_default()),
             again: false,
             devices: Devices::new(),
+            device_needs: None,
             applied: None,
             user: None,
         }

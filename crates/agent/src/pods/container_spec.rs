@@ -99,7 +99,8 @@ pub fn build(context: &Context, parts: Parts<'_>) -> Result<ContainerSpec, Strin
         Seccomp::RuntimeDefault => engine::Seccomp::RuntimeDefault,
         Seccomp::Localhost(path) => localhost_profile(context.data_dir(), path)?,
     };
-    let identity = user::of(shared, container.security_context.as_ref(), &image.user);
+    let mut identity = user::of(shared, container.security_context.as_ref(), &image.user);
+    identity.additional_gids.extend(parts.devices.groups);
     Ok(ContainerSpec {
         id: parts.id,
         rootfs: parts.root,

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     context::Context,
+    device_plugins,
     events::Severity,
     logs::links,
     paths::PodPaths,
@@ -112,7 +113,8 @@ async fn create_and_start(
         context.recorder.container(pod, &container.name, Severity::Warning, "MountPropagationIgnored", text);
     }
     let id = runtime_id(&container.name, attempt);
-    let mut devices = context.devices.allocate(uid, &container.name).await.map_err(LaunchError::Create)?;
+    let mut devices = context.devices.start(uid, &container.name).await.map_err(config)?;
+    device_plugins::inject(&mut devices, &context.config.cdi).map_err(LaunchError::Create)?;
     devices.devices.extend(volumes::devices_of(container, volumes).map_err(|e| config(e.to_string()))?);
     let parts = Parts {
         devices,

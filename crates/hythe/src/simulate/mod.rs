@@ -109,7 +109,8 @@ fn agent(client: &Client, index: u16, directory: &Path, flags: &SimulateFlags) -
     config.max_pods = flags.pods_per_node.into();
     config.version = api::discovery::VERSION.to_owned();
     config.labels = vec![("hythe.io/simulated".to_owned(), "true".to_owned())];
-    // It has nothing of this machine's to limit.
+    // No hardware to ask for, and nothing of this machine's to limit.
+    config.pod_resources = None;
     config.enforce_allocatable = false;
     let machine = Arc::new(Machine::new(index));
     let parts = Parts {

@@ -35,7 +35,7 @@ use super::{
     status_writer::StatusWriter,
     teardown,
 };
-use crate::{context::Context, paths::PodPaths, volumes::PodVolumes};
+use crate::{context::Context, device_plugins::Held, paths::PodPaths, volumes::PodVolumes};
 
 /// What others may know of a pod (logs, exec, port-forward, statistics).
 #[derive(Clone, Debug)]
@@ -179,9 +179,11 @@ impl Actor {
         record.whole.get_or_insert_with(|| Whole { allocated: declared.clone(), applied: declared });
         for container in &mut record.containers {
             if fresh {
-                container.devices = context.devices.held(&uid, &container.name);
+                let held = context.devices.held(&uid, &container.name);
+                (container.devices, container.device_needs) = (held.devices, held.needs);
             } else {
-                context.devices.restore(&uid, &container.name, container.devices.clone());
+                let held = Held { devices: container.devices.clone(), needs: container.device_needs.clone() };
+                context.devices.restore(&uid, &container.name, held);
             }
         }
         let writer = StatusWriter::new(&pod);
