@@ -242,7 +242,7 @@ impl Controller {
         let mut status = job.status.clone().unwrap_or_default();
         let moved = tracking::strike_out(&mut status, &tracked);
         let fate = decision.fate.as_ref().filter(|_| !counted.overflow && fault.is_none());
-        let ended = fate.and_then(|fate| tracking::end(&mut status, fate, view.now));
+        let ended = fate.and_then(|fate| tracking::end(&mut status, view.spec, fate, view.now));
         if moved || ended.is_some() {
             job.status = Some(status);
             self.write(key, &job).await?;

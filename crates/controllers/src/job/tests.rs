@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::{
-    batch::v1::{Job, JobStatus},
+    batch::v1::{Job, JobCondition, JobStatus},
     core::v1::Pod,
 };
 use kube::ResourceExt;
@@ -240,7 +240,7 @@ impl Simulation {
         let still: Vec<Arc<Pod>> = self.pods.iter().cloned().map(Arc::new).collect();
         let mut status: JobStatus = self.job.status.clone().unwrap_or_default();
         let moved = tracking::strike_out(&mut status, &tracking::tracked(&still));
-        let ended = decision.fate.as_ref().and_then(|fate| tracking::end(&mut status, fate, now()));
+        let ended = decision.fate.as_ref().and_then(|fate| tracking::end(&mut status, &spec, fate, now()));
         if moved || ended.is_some() {
             self.write()?;
             self.job.status = Some(status);
@@ -295,5 +295,16 @@ fn a_controller_killed_before_any_write_counts_every_pod_once() {
             kill_after += 1;
         }
         assert!(kill_after > 10, "the walk went through the whole life of the Job");
+    }
+}
+
+#[test]
+fn what_ends_has_started_except_a_suspended_job_of_no_completions() {
+    for (completions, starts) in [(1, true), (0, false)] {
+        let job = job(json!({"completions": completions, "suspend": true}), json!({}));
+        let fate = JobCondition { type_: "SuccessCriteriaMet".into(), ..JobCondition::default() };
+        let mut status = JobStatus::default();
+        tracking::end(&mut status, &facts::spec(&job), &fate, now()).expect("nothing is left to do");
+        assert_eq!(status.start_time.is_some(), starts, "of {completions} completions");
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use k8s_openapi::{
     api::{
-        batch::v1::{JobCondition, JobStatus, UncountedTerminatedPods},
+        batch::v1::{JobCondition, JobSpec, JobStatus, UncountedTerminatedPods},
         core::v1::Pod,
     },
     apimachinery::pkg::apis::meta::v1::Time,
@@ -160,7 +160,7 @@ pub fn strike_out(status: &mut JobStatus, tracked: &HashSet<String>) -> bool {
 }
 
 /// The Job ends once all is counted and nothing runs any more; returns the condition that says so.
-pub fn end(status: &mut JobStatus, fate: &JobCondition, now: jiff::Timestamp) -> Option<JobCondition> {
+pub fn end(status: &mut JobStatus, spec: &JobSpec, fate: &JobCondition, now: jiff::Timestamp) -> Option<JobCondition> {
     let uncounted = status.uncounted_terminated_pods.clone().unwrap_or_default();
     let pending = uncounted.succeeded.is_some() || uncounted.failed.is_some();
     if pending || status.active.unwrap_or(0) > 0 || status.terminating.unwrap_or(0) > 0 {
@@ -171,6 +171,11 @@ pub fn end(status: &mut JobStatus, fate: &JobCondition, now: jiff::Timestamp) ->
         condition(kind, fate.reason.as_deref().unwrap_or_default(), fate.message.as_deref().unwrap_or_default(), now);
     if kind == "Complete" {
         status.completion_time = Some(Time(now));
+    }
+    // The server takes no end without a start, and a pod may well succeed while its Job is being suspended.
+    let never_started = facts::is_suspended(spec) && spec.completions == Some(0);
+    if status.start_time.is_none() && !never_started {
+        status.start_time = Some(Time(now));
     }
     status.conditions.get_or_insert_default().push(ended.clone());
     Some(ended)

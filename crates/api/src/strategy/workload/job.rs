@@ -14,7 +14,7 @@ use super::{
         pod::{defaults::default_template, spec},
         prepare::{self, PLAIN},
     },
-    success_policy, template,
+    job_status, success_policy, template,
 };
 use crate::{resource::Strategy, status::Cause};
 
@@ -26,7 +26,7 @@ pub const JOB: Strategy = Strategy {
     prepare_status_update: prepare::status_update,
     validate,
     validate_update,
-    validate_status_update,
+    validate_status_update: job_status::validate_update,
     ..PLAIN
 };
 
@@ -94,9 +94,25 @@ fn validate(job: &Value) -> Vec<Cause> {
     let mut faults = Faults::new();
     let none = Value::Null;
     let spec = get(job, "spec").unwrap_or(&none);
-    generated_selector(&mut faults, job, spec);
-    with_selector(&mut faults, spec);
+    whole(&mut faults, job, spec);
     faults.into_causes()
+}
+
+/// What holds of a new Job and of a changed one.
+fn whole(faults: &mut Faults, job: &Value, spec: &Value) {
+    generated_selector(faults, job, spec);
+    with_selector(faults, spec);
+    if text(spec, "completionMode") == "Indexed"
+        && let Some(completions) = int(spec, "completions").filter(|number| *number > 0)
+    {
+        // The name is part of the pods' host names; the last index makes the longest.
+        let name = text_at(job, &["metadata", "name"]);
+        let last = format!("{name}-{}", completions - 1);
+        if !names::is_label(&last) {
+            let why = format!("will not able to create pod with invalid DNS label: {last}");
+            faults.invalid(&Path::root("metadata.name"), name, why);
+        }
+    }
 }
 
 fn with_selector(faults: &mut Faults, spec: &Value) {
@@ -121,17 +137,18 @@ fn generated_selector(faults: &mut Faults, job: &Value, spec: &Value) {
     let path = Path::root("spec.template.metadata.labels");
     let labels = at(spec, &["template", "metadata", "labels"]);
     for (key, expected) in [
-        ("batch.kubernetes.io/controller-uid", uid),
-        ("batch.kubernetes.io/job-name", name),
         ("controller-uid", uid),
         ("job-name", name),
+        ("batch.kubernetes.io/controller-uid", uid),
+        ("batch.kubernetes.io/job-name", name),
     ] {
-        match labels.and_then(|labels| get(labels, key)).and_then(Value::as_str) {
-            None => faults.required(&path.key(key), &format!("must be '{expected}'")),
-            Some(found) if found != expected => {
-                faults.invalid(&path.key(key), labels.unwrap_or(&Value::Null), format!("must be '{expected}'"))
-            }
-            Some(_) => {}
+        let found = labels.and_then(|labels| get(labels, key)).and_then(Value::as_str);
+        let why = format!("must be '{expected}'");
+        if found.is_none() {
+            faults.required(&path.key(key), &why);
+        }
+        if found.unwrap_or("") != expected {
+            faults.invalid(&path.key(key), labels.unwrap_or(&Value::Null), why);
         }
     }
     let expected = json!({
@@ -157,8 +174,12 @@ pub fn job_spec(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
         "backoffLimit",
         "ttlSecondsAfterFinished",
         "backoffLimitPerIndex",
+        "maxFailedIndexes",
     ] {
         nonnegative(faults, path, spec, field);
+    }
+    if get(spec, "maxFailedIndexes").is_some() && get(spec, "backoffLimitPerIndex").is_none() {
+        faults.required(&path.field("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
     }
     if let Some(manager) = get(spec, "managedBy").and_then(Value::as_str) {
         let at = path.field("managedBy");
@@ -174,17 +195,6 @@ pub fn job_spec(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
     if let Some(policy) = get(spec, "successPolicy") {
         success_policy::validate(faults, &path.field("successPolicy"), policy, spec);
     }
-    let at = path.field("template");
-    spec::template(faults, &at, get(spec, "template").unwrap_or(&Value::Null));
-    let restart = path.field("template");
-    let restart = restart.field("spec");
-    let restart = restart.field("restartPolicy");
-    match text_at(spec, &["template", "spec", "restartPolicy"]) {
-        "OnFailure" | "Never" => {}
-        // What a user who said nothing gets by default is no fit.
-        "Always" | "" => faults.required(&restart, "valid values: \"OnFailure\", \"Never\""),
-        other => faults.not_supported(&restart, other, &["OnFailure", "Never"]),
-    }
     if get(spec, "podReplacementPolicy").is_some() {
         let policy = text(spec, "podReplacementPolicy");
         let at = path.field("podReplacementPolicy");
@@ -196,46 +206,84 @@ pub fn job_spec(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
             faults.not_supported(&at, policy, &["Failed", "TerminatingOrFailed"]);
         }
     }
+    let at = path.field("template");
+    spec::template(faults, &at, get(spec, "template").unwrap_or(&Value::Null));
+    let restart = path.field("template");
+    let restart = restart.field("spec");
+    let restart = restart.field("restartPolicy");
+    match text_at(spec, &["template", "spec", "restartPolicy"]) {
+        "OnFailure" if get(spec, "podFailurePolicy").is_some() => {
+            faults.invalid(&restart, "OnFailure", "only \"Never\" is supported when podFailurePolicy is specified");
+        }
+        "OnFailure" | "Never" => {}
+        // What a user who said nothing gets by default is no fit.
+        "Always" | "" => faults.required(&restart, "valid values: \"OnFailure\", \"Never\""),
+        other => faults.not_supported(&restart, other, &["OnFailure", "Never"]),
+    }
 }
 
 fn completion(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
-    const MOST: i64 = 100_000;
     let mode = text(spec, "completionMode");
     if !matches!(mode, "" | "Indexed" | "NonIndexed") {
         faults.not_supported(&path.field("completionMode"), mode, &["NonIndexed", "Indexed"]);
     }
-    let indexed = mode == "Indexed";
-    if indexed {
+    if mode == "Indexed" {
         if get(spec, "completions").is_none() {
             faults.required(&path.field("completions"), "when completion mode is Indexed");
         }
-        if let Some(parallelism) = int(spec, "parallelism").filter(|number| *number > MOST) {
-            faults.invalid(
-                &path.field("parallelism"),
-                parallelism,
-                "must be less than or equal to 100000 when completion mode is Indexed",
+        if let Some(parallelism) = int(spec, "parallelism").filter(|number| *number > MOST_PARALLEL) {
+            let why = format!("must be less than or equal to {MOST_PARALLEL} when completion mode is Indexed");
+            faults.invalid(&path.field("parallelism"), parallelism, why);
+        }
+        failed_indexes(faults, path, spec);
+    }
+    if !matches!(mode, "" | "NonIndexed") {
+        return;
+    }
+    for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+        if let Some(limit) = int(spec, field) {
+            faults.invalid(&path.field(field), limit, "requires indexed completion mode");
+        }
+    }
+}
+
+/// Upstream's numbers: what an Indexed Job may have at most, and what one of many completions may have with a limit for
+/// each index.
+const MOST_PARALLEL: i64 = 100_000;
+const MOST_FAILED: i64 = 100_000;
+const MANY_COMPLETIONS: i64 = 100_000;
+const MOST_OF_MANY: i64 = 10_000;
+
+/// How many indexes of an Indexed Job may fail.
+fn failed_indexes(faults: &mut Faults, path: &Path<'_>, spec: &Value) {
+    let at = path.field("maxFailedIndexes");
+    let (completions, failed) = (int(spec, "completions"), int(spec, "maxFailedIndexes"));
+    if let (Some(completions), Some(failed)) = (completions, failed)
+        && failed > completions
+    {
+        faults.invalid(&at, failed, "must be less than or equal to completions");
+    }
+    if let Some(failed) = failed.filter(|failed| *failed > MOST_FAILED) {
+        faults.invalid(&at, failed, format!("must be less than or equal to {MOST_FAILED}"));
+    }
+    let many = completions.is_some_and(|completions| completions > MANY_COMPLETIONS);
+    if !many || get(spec, "backoffLimitPerIndex").is_none() {
+        return;
+    }
+    if failed.is_none() {
+        faults.required(&at, &format!("must be specified when completions is above {MANY_COMPLETIONS}"));
+    }
+    for field in ["parallelism", "maxFailedIndexes"] {
+        if let Some(number) = int(spec, field).filter(|number| *number > MOST_OF_MANY) {
+            let why = format!(
+                "must be less than or equal to {MOST_OF_MANY} when completions are above {MANY_COMPLETIONS} and used with backoff limit per index"
             );
+            faults.invalid(&path.field(field), number, why);
         }
-    }
-    if !indexed && let Some(limit) = int(spec, "backoffLimitPerIndex") {
-        faults.invalid(&path.field("backoffLimitPerIndex"), limit, "requires indexed completion mode");
-    }
-    if let Some(failed) = int(spec, "maxFailedIndexes") {
-        let at = path.field("maxFailedIndexes");
-        if get(spec, "backoffLimitPerIndex").is_none() {
-            faults.required(&path.field("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
-        }
-        if indexed && int(spec, "completions").is_some_and(|completions| failed > completions) {
-            faults.invalid(&at, failed, "must be less than or equal to completions");
-        }
-        nonnegative(faults, path, spec, "maxFailedIndexes");
     }
 }
 
 fn failure_policy(faults: &mut Faults, path: &Path<'_>, policy: &Value, spec: &Value) {
-    if text_at(spec, &["template", "spec", "restartPolicy"]) != "Never" {
-        faults.invalid(path, policy, "restartPolicy must be Never when podFailurePolicy is specified");
-    }
     let rules = list(policy, "rules");
     let at = path.field("rules");
     if rules.len() > 20 {
@@ -349,8 +397,7 @@ fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     let mut faults = Faults::new();
     let none = Value::Null;
     let (new_spec, old_spec) = (get(new, "spec").unwrap_or(&none), get(old, "spec").unwrap_or(&none));
-    generated_selector(&mut faults, new, new_spec);
-    with_selector(&mut faults, new_spec);
+    whole(&mut faults, new, new_spec);
     let path = Path::root("spec");
     let shown = |field: &str| get(new_spec, field).unwrap_or(&Value::Null);
     completions_change(&mut faults, new_spec, old_spec, &path);
@@ -403,15 +450,4 @@ fn is_at_rest(job: &Value) -> bool {
     let status = get(job, "status").unwrap_or(&none);
     let told = |condition: &&Value| text(condition, "type") == "Suspended" && text(condition, "status") == "True";
     list(status, "conditions").iter().any(|condition| told(&condition)) && int(status, "active").unwrap_or(0) == 0
-}
-
-fn validate_status_update(new: &Value, _: &Value) -> Vec<Cause> {
-    let mut faults = Faults::new();
-    let path = Path::root("status");
-    if let Some(status) = get(new, "status") {
-        for field in ["active", "succeeded", "failed", "ready", "terminating"] {
-            nonnegative(&mut faults, &path, status, field);
-        }
-    }
-    faults.into_causes()
 }

@@ -1,13 +1,14 @@
 //! `tests/invalid.yaml`: one row a manifest that is wrong in one way, and all that the server says of it.
 //!
 //! A row names a sound manifest of [`manifest`]. `set` changes it before a create; `update` changes what was created
-//! (after the changes of `given`); `unset` removes fields last. `faults` reads `field: reason: message`.
+//! (after the changes of `given`); `unset` removes fields last; `status` is written where `was` stood (after `given`).
+//! `faults` reads `field: reason: message`.
 
 use std::{fmt::Write, fs, path::Path};
 
 use serde_json::Value;
 
-use super::{change, create, manifest, update};
+use super::{change, create, manifest, strategy_of, update};
 
 fn rows() -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/invalid.yaml");
@@ -30,7 +31,15 @@ fn remove(object: &mut Value, pointers: &Value) {
 /// What the server says of a row's manifest.
 fn faults(row: &Value) -> Vec<String> {
     let mut object = manifest(row["of"].as_str().expect("a row names a manifest"));
-    let faults = if row.get("update").is_some() {
+    let faults = if let Some(status) = row.get("status") {
+        apply(&mut object, &row["given"]);
+        let (mut old, faults) = create(object);
+        assert!(faults.is_empty(), "what is updated is sound: {row}: {faults:?}");
+        old["status"] = row["was"].clone();
+        let mut new = old.clone();
+        new["status"] = status.clone();
+        (strategy_of(&old).2.validate_status_update)(&new, &old)
+    } else if row.get("update").is_some() {
         apply(&mut object, &row["given"]);
         let (old, faults) = create(object);
         assert!(faults.is_empty(), "what is updated is sound: {row}: {faults:?}");

@@ -332,3 +332,36 @@ fn a_suspended_job_may_ask_for_other_resources_and_nodes_once_it_is_at_rest() {
     assert_eq!(faults(&with(json!({"startTime": started}), true), &[resources]), ["spec.template"]);
     assert_eq!(faults(&with(json!({"startTime": started}), false), &[resources]), ["spec.template"]);
 }
+
+#[test]
+fn a_jobs_status_may_move_on_and_stay_wrong_where_it_is() {
+    let ended = json!([{"type": "SuccessCriteriaMet", "status": "True"}, {"type": "Complete", "status": "True"}]);
+    let (start, end) = ("2026-01-01T10:00:00Z", "2026-01-01T11:00:00Z");
+    let cases = [
+        (json!({}), json!({}), json!({"startTime": start, "completionTime": end, "conditions": ended, "succeeded": 1})),
+        (json!({"suspend": true}), json!({"startTime": start}), json!({})),
+        (
+            json!({"completionMode": "Indexed", "completions": 2, "parallelism": 2}),
+            json!({"succeeded": 3, "completedIndexes": "0-2"}),
+            json!({"succeeded": 2, "completedIndexes": "0,1"}),
+        ),
+        (json!({"suspend": true, "completions": 0}), json!({}), json!({"completionTime": end, "conditions": ended})),
+        // What was wrong before the write is no reason to refuse it.
+        (
+            json!({}),
+            json!({"conditions": [{"type": "Failed", "status": "True"}], "active": 1, "completionTime": end}),
+            json!({"conditions": [{"type": "Failed", "status": "True"}], "active": 1, "completionTime": end, "failed": 1}),
+        ),
+    ];
+    for (spec, was, is) in cases {
+        let mut job = manifest("job");
+        job["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        let (mut old, faults) = create(job);
+        assert_eq!(faults, []);
+        old["status"] = was;
+        let mut new = old.clone();
+        new["status"] = is;
+        let (_, _, strategy) = strategy_of(&old);
+        assert_eq!((strategy.validate_status_update)(&new, &old), [], "{}", new["status"]);
+    }
+}
