@@ -58,11 +58,16 @@ impl Place<'_> {
         })
     }
 
-    /// What the cluster knows of the driver.
+    /// What the cluster knows of the driver; the defaults if nothing.
     async fn facts(&self, name: &str) -> Result<CSIDriverSpec, VolumeError> {
+        Ok(self.known(name).await?.unwrap_or_default())
+    }
+
+    /// What the cluster knows of the driver, if anything.
+    async fn known(&self, name: &str) -> Result<Option<CSIDriverSpec>, VolumeError> {
         let api: Api<CSIDriver> = Api::all(self.context.client.clone());
         let found = api.get_opt(name).await.map_err(|e| self.fail(e.to_string()))?;
-        Ok(found.map(|driver| driver.spec).unwrap_or_default())
+        Ok(found.map(|driver| driver.spec))
     }
 
     async fn secret(&self, namespace: &str, name: Option<&str>) -> Result<BTreeMap<String, String>, VolumeError> {
@@ -300,16 +305,21 @@ pub async fn inline(
     source: &CSIVolumeSource,
 ) -> Result<(Source, Vec<AbortHandle>), VolumeError> {
     let place = Place { context, pod, name: name.to_owned() };
-    let facts = place.facts(&source.driver).await?;
-    if !facts.volume_lifecycle_modes.iter().flatten().any(|mode| mode == "Ephemeral") {
+    let driver = place.driver(&source.driver)?;
+    let known = place.known(&source.driver).await?;
+    if !known.iter().flat_map(|facts| facts.volume_lifecycle_modes.iter().flatten()).any(|mode| mode == "Ephemeral") {
+        let why = match known.map(|facts| facts.volume_lifecycle_modes.unwrap_or_else(|| vec!["Persistent".to_owned()]))
+        {
+            Some(modes) => format!("only supports {modes:?}"),
+            None => "no CSIDriver object".to_owned(),
+        };
         return Err(place.fail(format!(
-            "kubernetes.io/csi: mounter.SetUpAt failed to check volume lifecycle mode: volume mode \"Ephemeral\" not \
-             supported by driver {} (only supports {:?})",
+            "kubernetes.io/csi: mounter.SetupAt failed to check volume lifecycle mode: volume mode \"Ephemeral\" not \
+             supported by driver {} ({why})",
             source.driver,
-            facts.volume_lifecycle_modes.unwrap_or_else(|| vec!["Persistent".to_owned()])
         )));
     }
-    let driver = place.driver(&source.driver)?;
+    let facts = known.unwrap_or_default();
     let secret = source.node_publish_secret_ref.as_ref().map(|s| s.name.as_str());
     let mut request = Request {
         volume_id: format!("csi-{}", digest(&[&pod.uid().unwrap_or_default(), name])),

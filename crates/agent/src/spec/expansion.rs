@@ -1,6 +1,6 @@
 //! `$(NAME)` references in commands, arguments, environment values and `subPathExpr`.
 
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 /// Expands `$(NAME)` by `lookup`; `$$` stands for one `$`, and an unknown name stays as it was written.
 pub fn expand<'a>(input: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
@@ -39,20 +39,18 @@ pub fn expand<'a>(input: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Stri
     out
 }
 
-/// Expands strictly: the first unknown name is an error (as `subPathExpr` wants it).
+/// Expands strictly, as `subPathExpr` wants it: unknown and empty names are an error, which lists them all in order.
 pub fn expand_strictly<'a>(input: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> Result<String, String> {
-    let missing = std::cell::RefCell::new(None::<String>);
+    let missing = std::cell::RefCell::new(BTreeSet::new());
     let out = expand(input, |name| {
-        let found = lookup(name);
+        let found = lookup(name).filter(|value| !value.is_empty());
         if found.is_none() {
-            missing.borrow_mut().get_or_insert_with(|| name.to_owned());
+            missing.borrow_mut().insert(name.to_owned());
         }
         found
     });
-    match missing.into_inner() {
-        Some(name) => Err(name),
-        None => Ok(out),
-    }
+    let missing = missing.into_inner();
+    if missing.is_empty() { Ok(out) } else { Err(missing.into_iter().collect::<Vec<_>>().join(", ")) }
 }
 
 #[cfg(test)]
@@ -90,7 +88,8 @@ mod tests {
 
     #[test]
     fn strict_expansion_names_the_first_unknown_variable() {
-        assert_eq!(expand_strictly("a/$(X)/$(Y)", |_| None), Err("X".to_owned()));
+        assert_eq!(expand_strictly("a/$(X)/$(Y)", |_| None), Err("X, Y".to_owned()));
+        assert_eq!(expand_strictly("$(X)", |_| Some("")), Err("X".to_owned()));
         assert_eq!(expand_strictly("a/$(X)", |_| Some("b")), Ok("a/b".to_owned()));
     }
 }

@@ -9,6 +9,33 @@ use super::content::{Content, File, mode};
 /// A ConfigMap's or Secret's data as bytes.
 pub type Data = BTreeMap<String, Vec<u8>>;
 
+/// Why there are no files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// There is no such key.
+    NoKey(String),
+    /// The path is none that stays inside the volume; in words.
+    Path(String),
+}
+
+impl Fault {
+    /// In upstream's words.
+    pub fn of_config_map(self) -> String {
+        match self {
+            Self::NoKey(key) => format!("configmap references non-existent config key: {key}"),
+            Self::Path(why) => why,
+        }
+    }
+
+    /// In upstream's words.
+    pub fn of_secret(self) -> String {
+        match self {
+            Self::NoKey(key) => format!("references non-existent secret key: {key}"),
+            Self::Path(why) => why,
+        }
+    }
+}
+
 /// The data of a ConfigMap.
 pub fn of_config_map(map: &ConfigMap) -> Data {
     let text = map.data.iter().flatten().map(|(k, v)| (k.clone(), v.clone().into_bytes()));
@@ -27,7 +54,7 @@ pub fn project(
     items: Option<&[KeyToPath]>,
     default_mode: Option<i32>,
     optional: bool,
-) -> Result<Content, String> {
+) -> Result<Content, Fault> {
     let file =
         |bytes: &Vec<u8>, own: Option<i32>| File { bytes: bytes.clone(), mode: mode(own, default_mode), owner: None };
     let Some(items) = items.filter(|i| !i.is_empty()) else {
@@ -37,10 +64,10 @@ pub fn project(
     for item in items {
         match data.get(&item.key) {
             Some(bytes) => {
-                out.insert(legal_path(&item.path)?, file(bytes, item.mode));
+                out.insert(legal_path(&item.path).map_err(Fault::Path)?, file(bytes, item.mode));
             }
             None if optional => {}
-            None => return Err(format!("references non-existent config key: {}", item.key)),
+            None => return Err(Fault::NoKey(item.key.clone())),
         }
     }
     Ok(out)
@@ -72,10 +99,9 @@ mod tests {
         let one = project(&data, Some(&[item("b", "x/y", Some(0o400))]), None, false).expect("files");
         assert_eq!((one.len(), one["x/y"].mode, one["x/y"].bytes.as_slice()), (1, 0o400, &b"2"[..]));
         let missing = [item("z", "z", None)];
-        assert_eq!(
-            project(&data, Some(&missing), None, false).err(),
-            Some("references non-existent config key: z".into())
-        );
+        let fault = project(&data, Some(&missing), None, false).err().expect("no such key");
+        assert_eq!(fault.clone().of_config_map(), "configmap references non-existent config key: z");
+        assert_eq!(fault.of_secret(), "references non-existent secret key: z");
         assert!(project(&data, Some(&missing), None, true).is_ok_and(|c| c.is_empty()));
         for path in ["/abs", "../up", "a/../b", ""] {
             assert!(project(&data, Some(&[item("a", path, None)]), None, false).is_err(), "{path}");

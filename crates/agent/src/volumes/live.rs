@@ -1,6 +1,6 @@
 //! Volumes whose files come from the API and follow it: configMap, secret, downwardAPI, projected.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
 use futures::{
     StreamExt,
@@ -16,7 +16,7 @@ use super::{
     atomic,
     content::{Content, File, mode},
     downward, key_projection,
-    key_projection::legal_path,
+    key_projection::{Fault, legal_path},
     objects::Followed,
     token,
 };
@@ -116,6 +116,13 @@ impl Live {
     }
 }
 
+/// Faults as one text, each once, as upstream puts several together.
+fn all_of(mut faults: Vec<String>) -> String {
+    let mut seen = HashSet::new();
+    faults.retain(|fault| seen.insert(fault.clone()));
+    if faults.len() == 1 { faults.remove(0) } else { format!("[{}]", faults.join(", ")) }
+}
+
 fn follow(context: &Context, namespace: &str, wanted: Wanted) -> Running {
     match wanted {
         Wanted::ConfigMap { name, items, optional } => {
@@ -145,8 +152,15 @@ impl Updater {
     async fn write(&self) -> Result<(), String> {
         let pod = Arc::clone(&self.pods.borrow());
         let mut content = Content::new();
+        let mut faults = Vec::new();
         for files in futures::future::join_all(self.sources.iter().map(|s| self.files(s, &pod))).await {
-            content.extend(files?);
+            match files {
+                Ok(files) => content.extend(files),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(all_of(faults));
         }
         let (path, fs_group) = (self.path.clone(), self.fs_group);
         let written =
@@ -164,7 +178,7 @@ impl Updater {
             Running::ConfigMap { name, items, optional, object } => match object.now().await? {
                 Some(map) => {
                     key_projection::project(&key_projection::of_config_map(&map), items.as_deref(), mode_of, *optional)
-                        .map_err(|e| format!("configmap {e}"))
+                        .map_err(Fault::of_config_map)
                 }
                 None if *optional => Ok(Content::new()),
                 None => Err(format!("configmap \"{name}\" not found")),
@@ -172,7 +186,7 @@ impl Updater {
             Running::Secret { name, items, optional, object } => match object.now().await? {
                 Some(secret) => {
                     key_projection::project(&key_projection::of_secret(&secret), items.as_deref(), mode_of, *optional)
-                        .map_err(|e| format!("secret {e}"))
+                        .map_err(Fault::of_secret)
                 }
                 None if *optional => Ok(Content::new()),
                 None => Err(format!("secret \"{name}\" not found")),
@@ -261,4 +275,16 @@ fn stream_of<T: Send + Sync + 'static>(changes: watch::Receiver<T>) -> BoxStream
 async fn sleep_until(at: Timestamp) {
     let wait = at.duration_since(Timestamp::now());
     tokio::time::sleep(std::time::Duration::try_from(wait).unwrap_or_default()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::all_of;
+
+    #[test]
+    fn several_faults_are_told_together_and_each_once() {
+        let all = |faults: &[&str]| all_of(faults.iter().map(|fault| (*fault).to_owned()).collect());
+        assert_eq!(all(&["a", "a"]), "a");
+        assert_eq!(all(&["a", "b", "a"]), "[a, b]");
+    }
 }

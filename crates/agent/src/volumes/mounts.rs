@@ -27,9 +27,15 @@ pub enum MountError {
         /// The container.
         container: String,
     },
-    /// `subPathExpr` names a variable that is not set.
-    #[error("missing value for \"{0}\"")]
+    /// `subPathExpr` names variables that are not set.
+    #[error("missing value for {0}")]
     MissingVariable(String),
+    /// The sub path is absolute, which shows only once variables are expanded.
+    #[error("error SubPath `{0}` must not be an absolute path")]
+    AbsoluteSubPath(String),
+    /// The sub path goes up, which shows only once variables are expanded.
+    #[error("unable to provision SubPath `{0}`: must not contain '..'")]
+    RisingSubPath(String),
     /// The sub path leaves the volume or can't be made.
     #[error("failed to prepare subPath for volumeMount \"{volume}\" of container \"{container}\"")]
     SubPath {
@@ -70,8 +76,11 @@ pub fn mounts_of(
         let path = if sub_path.is_empty() {
             source.path.clone()
         } else {
-            if sub_path.starts_with('/') || sub_path.split('/').any(|part| part == "..") {
-                return Err(MountError::SubPath { volume: mount.name.clone(), container: container.name.clone() });
+            if sub_path.starts_with('/') {
+                return Err(MountError::AbsoluteSubPath(sub_path));
+            }
+            if sub_path.split('/').any(|part| part == "..") {
+                return Err(MountError::RisingSubPath(sub_path));
             }
             let target = sub_paths.join(index.to_string());
             let part = SubPath { volume: source.path.clone(), path: sub_path, target: target.clone() };
@@ -164,8 +173,10 @@ mod tests {
         assert_eq!(device("b"), Ok(vec![("/dev/xvda".into(), "/disk".into(), "mrw".into())]));
         let missing = device("v").expect_err("no device").to_string();
         assert_eq!(missing, "cannot find volume \"v\" to pass into container \"c\"");
-        for path in ["../x", "/abs", "a/.."] {
-            assert!(mounts(json!({"subPath": path})).is_err(), "{path}");
+        let refused = |path: &str| mounts(json!({"subPath": path})).expect_err("no path").to_string();
+        assert_eq!(refused("/abs"), "error SubPath `/abs` must not be an absolute path");
+        for path in ["../x", "a/.."] {
+            assert_eq!(refused(path), format!("unable to provision SubPath `{path}`: must not contain '..'"));
         }
     }
 }
