@@ -35,6 +35,7 @@ mod protobuf;
 mod query;
 mod respond;
 mod scan;
+mod secret_token;
 mod selection;
 mod serve;
 mod server;

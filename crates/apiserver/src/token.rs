@@ -8,7 +8,7 @@ use ring::{
 };
 use serde_json::{Value, json};
 
-use crate::{config::User, server::ApiServer};
+use crate::{config::User, secret_token, server::ApiServer};
 
 /// Signs and verifies.
 pub(crate) struct Tokens {
@@ -73,13 +73,18 @@ impl Tokens {
             "nbf": issued,
             "sub": format!("system:serviceaccount:{}:{}", claims.namespace, claims.account),
         });
+        Ok((self.seal(&body)?, Timestamp::from_second(expires).map_err(|e| e.to_string())?))
+    }
+
+    /// The token with these claims.
+    pub(crate) fn seal(&self, body: &Value) -> Result<String, String> {
         let head = json!({"alg": "ES256", "kid": self.key_id()});
         let mut token =
             format!("{}.{}", URL_SAFE_NO_PAD.encode(head.to_string()), URL_SAFE_NO_PAD.encode(body.to_string()));
         let signature = self.key.sign(&self.random, token.as_bytes()).map_err(|e| e.to_string())?;
         token.push('.');
         token.push_str(&URL_SAFE_NO_PAD.encode(signature.as_ref()));
-        Ok((token, Timestamp::from_second(expires).map_err(|e| e.to_string())?))
+        Ok(token)
     }
 
     /// The service account that a token stands for. `audiences` empty means the API server's own.
@@ -96,6 +101,13 @@ impl Tokens {
             .verify(signed.as_bytes(), &decode(signature)?)
             .map_err(|_| INVALID)?;
         let claims: Value = serde_json::from_slice(&decode(body)?).map_err(|_| INVALID)?;
+        if claims["iss"] == secret_token::ISSUER {
+            // Such a token names no audience: it is good for the API server.
+            return match audiences.is_empty() || audiences.contains(&self.issuer) {
+                true => secret_token::user(server, &claims, token),
+                false => Err("token audiences is invalid for the target audiences".into()),
+            };
+        }
         let now = Timestamp::now().as_second();
         if claims["iss"] != *self.issuer || claims["exp"].as_i64().unwrap_or(0) <= now {
             return Err("service account token has expired".into());
@@ -123,11 +135,7 @@ impl Tokens {
         if !lives("serviceaccounts", namespace, account, text("/serviceaccount/uid")) {
             return Err("service account token has been invalidated".into());
         }
-        let mut user = User::new(
-            format!("system:serviceaccount:{namespace}:{account}"),
-            &["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"],
-        );
-        user.uid = text("/serviceaccount/uid").to_owned();
+        let mut user = account_user(namespace, account, text("/serviceaccount/uid"));
         for (kind, storage) in [("pod", "pods"), ("secret", "secrets")] {
             let name = text(&format!("/{kind}/name"));
             if !name.is_empty() && !lives(storage, namespace, name, text(&format!("/{kind}/uid"))) {
@@ -158,4 +166,14 @@ impl Tokens {
         let digest = ring::digest::digest(&ring::digest::SHA256, self.key.public_key().as_ref());
         URL_SAFE_NO_PAD.encode(digest.as_ref())
     }
+}
+
+/// A service account as a user.
+pub(crate) fn account_user(namespace: &str, account: &str, uid: &str) -> User {
+    let mut user = User::new(
+        format!("system:serviceaccount:{namespace}:{account}"),
+        &["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"],
+    );
+    user.uid = uid.to_owned();
+    user
 }

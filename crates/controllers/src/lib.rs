@@ -24,6 +24,7 @@ mod job_ttl;
 mod namespace;
 mod node_lifecycle;
 mod node_selection;
+mod node_ttl;
 pub mod ownership;
 mod percent;
 mod pod_collection;
@@ -35,6 +36,7 @@ mod replicaset;
 mod root_ca;
 mod service_account;
 mod statefulset;
+mod token_secrets;
 mod volume;
 
 use std::time::Duration;
@@ -42,7 +44,9 @@ use std::time::Duration;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
     batch::v1::Job,
-    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service},
+    core::v1::{
+        Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service, ServiceAccount,
+    },
     discovery::v1::EndpointSlice,
     storage::v1::{StorageClass, VolumeAttributesClass},
 };
@@ -52,6 +56,7 @@ use tokio::task::JoinSet;
 pub use certificates::Authority;
 pub use error::Error;
 use informer::Informer;
+pub use token_secrets::TokenSigner;
 
 /// What the controllers need to know.
 #[derive(Clone, Debug)]
@@ -60,6 +65,8 @@ pub struct Config {
     pub cluster_ca: String,
     /// What signs CertificateSigningRequests; `None` leaves them to others.
     pub signing: Option<Authority>,
+    /// What makes the tokens of Secrets of type `kubernetes.io/service-account-token`; `None` leaves them to others.
+    pub tokens: Option<TokenSigner>,
     /// How long an event is kept after it was last seen (upstream: one hour).
     pub event_ttl: Duration,
     /// How often autoscalers ask for metrics (upstream: `horizontal-pod-autoscaler-sync-period`, 15 s).
@@ -74,6 +81,7 @@ impl Config {
         Self {
             cluster_ca: cluster_ca.into(),
             signing: None,
+            tokens: None,
             event_ttl: Duration::from_secs(3600),
             autoscaler_period: Duration::from_secs(15),
             node_grace: Duration::from_secs(50),
@@ -97,6 +105,7 @@ struct Shared {
     slices: Informer<EndpointSlice>,
     nodes: Informer<Node>,
     namespaces: Informer<Namespace>,
+    accounts: Informer<ServiceAccount>,
     claims: Informer<PersistentVolumeClaim>,
     volumes: Informer<PersistentVolume>,
     classes: Informer<StorageClass>,
@@ -120,6 +129,7 @@ pub async fn run(client: Client, config: Config) {
         slices: Informer::start(client.clone(), informer::untouched, &mut tasks),
         nodes: Informer::start(client.clone(), informer::untouched, &mut tasks),
         namespaces: Informer::start(client.clone(), informer::untouched, &mut tasks),
+        accounts: Informer::start(client.clone(), informer::untouched, &mut tasks),
         claims: Informer::start(client.clone(), informer::untouched, &mut tasks),
         volumes: Informer::start(client.clone(), informer::untouched, &mut tasks),
         classes: Informer::start(client.clone(), informer::untouched, &mut tasks),
@@ -128,6 +138,9 @@ pub async fn run(client: Client, config: Config) {
     };
     tasks.spawn(namespace::run(shared.clone()));
     tasks.spawn(service_account::run(shared.clone()));
+    if let Some(signer) = config.tokens {
+        tasks.spawn(token_secrets::run(shared.clone(), config.cluster_ca.clone(), signer));
+    }
     tasks.spawn(root_ca::run(shared.clone(), config.cluster_ca));
     if let Some(authority) = config.signing {
         tasks.spawn(certificates::run(shared.clone(), authority));
@@ -147,6 +160,7 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(endpoints::legacy::run(shared.clone()));
     tasks.spawn(endpoints::mirror::run(shared.clone()));
     tasks.spawn(node_lifecycle::run(shared.clone(), config.node_grace));
+    tasks.spawn(node_ttl::run(shared.clone()));
     tasks.spawn(pod_collection::run(shared.clone()));
     tasks.spawn(volume::run(shared.clone()));
     tasks.spawn(volume::protection::claims(shared.clone()));

@@ -8,29 +8,29 @@ use kube::{
 
 use crate::{
     Error, Shared,
-    informer::{self, Change, Informer},
+    informer::Change,
     queue::{Key, Queue},
 };
 
 pub(crate) async fn run(shared: Shared) {
-    let mut tasks = tokio::task::JoinSet::new();
-    let accounts: Informer<ServiceAccount> = Informer::start(shared.client.clone(), informer::untouched, &mut tasks);
     let queue = Queue::default();
-    accounts.synced().await;
+    shared.accounts.synced().await;
     shared.namespaces.synced().await;
     let on_namespace = queue.clone();
     shared.namespaces.listen(move |change| on_namespace.add(Key::new("", change.object().name_any())));
     let on_account = queue.clone();
-    accounts.listen(move |change| {
+    shared.accounts.listen(move |change| {
         if let Change::Deleted(account) = change {
             on_account.add(Key::new("", account.namespace().unwrap_or_default()));
         }
     });
-    queue.work("serviceaccount", 2, |key| reconcile(shared.clone(), accounts.clone(), key)).await;
+    queue.work("serviceaccount", 2, |key| reconcile(shared.clone(), key)).await;
 }
 
-async fn reconcile(shared: Shared, accounts: Informer<ServiceAccount>, key: Key) -> Result<(), Error> {
-    if !is_active(shared.namespaces.get(&key).as_deref()) || accounts.get(&Key::new(&key.name, "default")).is_some() {
+async fn reconcile(shared: Shared, key: Key) -> Result<(), Error> {
+    if !is_active(shared.namespaces.get(&key).as_deref())
+        || shared.accounts.get(&Key::new(&key.name, "default")).is_some()
+    {
         return Ok(());
     }
     let account = ServiceAccount {

@@ -15,6 +15,7 @@ mod namespaces;
 mod nodes;
 mod quotas;
 mod replicas;
+mod service_accounts;
 mod statefulsets;
 mod volumes;
 mod walk;

@@ -171,3 +171,19 @@ async fn what_was_left_on_a_node_out_of_service_goes() {
     world.merge::<Pod>("left", json!({"metadata": {"finalizers": null}})).await;
     world.until("no pods", |all: &[Pod]| all.is_empty()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_told_for_how_long_it_may_use_what_it_has() {
+    let world = World::new().await;
+    let nodes = Api::<Node>::all(world.client.clone());
+    let told = |node: &Node, seconds: &str| {
+        node.annotations().get("node.alpha.kubernetes.io/ttl").is_some_and(|found| found == seconds)
+    };
+    until_in(nodes.clone(), "the annotation", |all: &[Node]| told(&all[0], "0")).await;
+    for i in 0..100 {
+        let node = serde_json::from_value(json!({"metadata": {"name": format!("more-{i}")}})).expect("a node");
+        nodes.create(&PostParams::default(), &node).await.expect("a node is made");
+    }
+    let is_last = |node: &&Node| node.name_any() == "more-99";
+    until_in(nodes, "the next step", |all: &[Node]| all.iter().find(is_last).is_some_and(|n| told(n, "15"))).await;
+}

@@ -128,7 +128,15 @@ pub async fn start(instance: &Instance, flags: &UpFlags, progress: &Progress) ->
     let scheduler = with(components.running(SCHEDULER), scheduler);
     tasks.spawn(watched("scheduler", stop.clone(), scheduler));
     let signing = controllers::Authority { certificate: pki.ca.clone(), key: pki.ca_key.clone() };
-    let controllers = controllers::Config { signing: Some(signing), ..controllers::Config::new(pki.ca.clone()) };
+    let signer = server.clone();
+    let tokens = controllers::TokenSigner::new(move |namespace, account, uid, secret| {
+        signer.secret_token(namespace, account, uid, secret)
+    });
+    let controllers = controllers::Config {
+        signing: Some(signing),
+        tokens: Some(tokens),
+        ..controllers::Config::new(pki.ca.clone())
+    };
     let controllers = controllers::run(client("kube-controller-manager"), controllers);
     let controllers = with(components.running(CONTROLLER_MANAGER), controllers);
     tasks.spawn(watched("controllers", stop.clone(), controllers));
