@@ -156,7 +156,7 @@ fn volumes_made_by_hand_are_matched_kept_released_and_refused() {
     cluster.until(
         "pod/x",
         "{.status.conditions[0].message}",
-        "0/1 nodes are available: 1 node(s) had volume node affinity conflict. no new claims to deallocate, \
+        "0/1 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity. no new claims to deallocate, \
          preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
     );
 }

@@ -149,8 +149,9 @@ impl Refusal {
             Self::Volumes(Obstacle::NoVolume) => {
                 "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
             }
-            Self::Volumes(Obstacle::NodeConflict) => "node(s) had volume node affinity conflict",
+            Self::Volumes(Obstacle::NodeConflict) => "node(s) didn't match PersistentVolume's node affinity",
             Self::Volumes(Obstacle::NothingToBind) => "node(s) didn't find available persistent volumes to bind",
+            Self::Volumes(Obstacle::Zone) => "node(s) had no available volume zone",
             Self::Volumes(Obstacle::NoSpace) => "node(s) did not have enough free storage",
             Self::SpreadLabel => "node(s) didn't match pod topology spread constraints (missing required label)",
             Self::Spread => "node(s) didn't match pod topology spread constraints",

@@ -144,7 +144,7 @@ async fn what_keeps_a_pod_from_all_nodes_is_said_in_upstreams_words() {
     for (name, claim, why) in [
         ("a", "none", "persistentvolumeclaim \"none\" not found"),
         ("b", "slow", "pod has unbound immediate PersistentVolumeClaims"),
-        ("c", "far", "1 node(s) had volume node affinity conflict"),
+        ("c", "far", "1 node(s) didn't match PersistentVolume's node affinity"),
     ] {
         api.put(pod(name, claim));
         let message = refusal(&api, name).await;
@@ -157,6 +157,28 @@ async fn what_keeps_a_pod_from_all_nodes_is_said_in_upstreams_words() {
     api.put(volume("here", "now", "n1"));
     bind(&api, "slow", "here");
     assert_eq!(api.until_bound("b").await, "n1");
+}
+
+#[tokio::test]
+async fn a_volume_whose_labels_name_zones_is_had_there() {
+    let api = FakeApi::default();
+    let in_zone = |zone: &str| {
+        let mut node = node("n1");
+        node["metadata"]["labels"]["topology.kubernetes.io/zone"] = json!(zone);
+        node
+    };
+    api.put(in_zone("a"));
+    api.put(claim("data", ""));
+    let mut volume = volume("pv", "", "n1");
+    volume["metadata"]["labels"] = json!({"failure-domain.beta.kubernetes.io/zone": "b__c"});
+    api.put(volume);
+    bind(&api, "data", "pv");
+    let _running = start(&api);
+    api.put(pod("web", "data"));
+    let message = refusal(&api, "web").await;
+    assert!(message.starts_with("0/1 nodes are available: 1 node(s) had no available volume zone."), "{message}");
+    api.put(in_zone("c"));
+    assert_eq!(api.until_bound("web").await, "n1");
 }
 
 #[tokio::test]
