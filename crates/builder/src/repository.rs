@@ -6,10 +6,10 @@ mod reach;
 use std::path::{Path, PathBuf};
 
 use futures::future::BoxFuture;
-use git::{Found, Objects, Remote, Submodule, checkout, keep, resolve, settings_of, submodules};
+use git::{Found, Objects, Remote, Submodule, checkout, keep, resolve, settings_of, submodules, without_password};
 
 pub use reach::Access;
-use reach::{Asking, without_password};
+use reach::Asking;
 
 /// Repositories within repositories within a repository.
 const DEEPEST: usize = 16;

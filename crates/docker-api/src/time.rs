@@ -55,52 +55,12 @@ pub(crate) fn query(text: &str) -> Option<Timestamp> {
 
 /// Go's durations: `1h30m`, `10s`, `250ms`.
 pub(crate) fn duration(text: &str) -> Option<SignedDuration> {
-    let mut rest = text;
-    let mut total = 0f64;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        total += number
-            * match &rest[..end] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 1e-3,
-                "us" | "µs" => 1e-6,
-                "ns" => 1e-9,
-                _ => return None,
-            };
-        rest = &rest[end..];
-    }
-    SignedDuration::try_from_secs_f64(total).ok()
+    go_duration::parse(text).map(SignedDuration::from_nanos)
 }
 
 /// A duration as Go writes it: `1m30s`, `2.5s`, `20ms`.
 pub(crate) fn go(duration: Duration) -> String {
-    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
-    let decimal = |whole: u64, fraction: u32, digits: usize| {
-        let fraction = format!("{fraction:0digits$}");
-        match fraction.trim_end_matches('0') {
-            "" => whole.to_string(),
-            fraction => format!("{whole}.{fraction}"),
-        }
-    };
-    match (seconds, nanoseconds) {
-        (0, 0) => "0s".into(),
-        (0, 0..1_000) => format!("{nanoseconds}ns"),
-        (0, 0..1_000_000) => format!("{}µs", decimal(u64::from(nanoseconds) / 1_000, nanoseconds % 1_000, 3)),
-        (0, _) => format!("{}ms", decimal(u64::from(nanoseconds) / 1_000_000, nanoseconds % 1_000_000, 6)),
-        _ => {
-            let (minutes, rest) = (seconds / 60, decimal(seconds % 60, nanoseconds, 9));
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => format!("{rest}s"),
-                (0, minutes) => format!("{minutes}m{rest}s"),
-                (hours, minutes) => format!("{hours}h{minutes}m{rest}s"),
-            }
-        }
-    }
+    go_duration::format(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Docker's `HumanDuration`: how long ago, in words.
@@ -132,16 +92,6 @@ mod tests {
         assert_eq!(query("2024-01-01T00:00:00Z").unwrap().as_second(), 1_704_067_200);
         assert!(query("10m").unwrap() < Timestamp::now());
         assert!(query("yesterday").is_none());
-    }
-
-    #[test]
-    fn durations_are_written_as_go_writes_them() {
-        for (milliseconds, words) in
-            [(0, "0s"), (20, "20ms"), (2_500, "2.5s"), (30_000, "30s"), (90_000, "1m30s"), (3_600_000, "1h0m0s")]
-        {
-            assert_eq!(go(Duration::from_millis(milliseconds)), words);
-        }
-        assert_eq!((go(Duration::from_nanos(1_500)).as_str(), go(Duration::from_nanos(7)).as_str()), ("1.5µs", "7ns"));
     }
 
     #[test]

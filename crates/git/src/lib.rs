@@ -4,6 +4,7 @@
 //! Only the commit that is wanted is fetched, never its history. What is kept are the files and, where it is asked for, a
 //! repository of that commit beside them. Why this is our own code: docs/decisions/0015-git.md.
 
+mod address;
 mod checkout;
 mod delta;
 mod keep;
@@ -17,6 +18,7 @@ mod stream;
 mod submodules;
 mod write_pack;
 
+pub use address::without_password;
 pub use checkout::{CheckoutError, checkout};
 pub use delta::{DeltaError, apply};
 pub use keep::keep;

@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use http_ends::Client;
 
 use super::{
+    address::without_password,
     local::Local,
     object::{Kind, Oid},
     pack::{Objects, Pack, PackError},
@@ -128,9 +129,9 @@ impl Remote {
         login: Option<(String, String)>,
         deadline: Duration,
     ) -> Result<Self, RemoteError> {
-        let wrong = || RemoteError::Address(without_login(url));
+        let wrong = || RemoteError::Address(without_password(url));
         if is_ssh(url) {
-            return Err(RemoteError::Ssh(without_login(url)));
+            return Err(RemoteError::Ssh(without_password(url)));
         }
         let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
         if scheme == "file" {
@@ -385,13 +386,6 @@ fn percent_decode(text: &str) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
-}
-
-fn without_login(url: &str) -> String {
-    match url.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@'))) {
-        Some((scheme, Some((_, host)))) => format!("{scheme}://{host}"),
-        _ => url.to_owned(),
-    }
 }
 
 fn base64(bytes: &[u8]) -> String {

@@ -3,16 +3,11 @@
 use std::{
     collections::BTreeSet,
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use nix::{
-    errno::Errno,
-    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
-};
-use tokio::io::unix::AsyncFd;
+use directory_watch::{DirectoryWatch, Kinds};
 
 /// How long it must be quiet after an event: editors and kubelets change several names for one change.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -22,24 +17,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Wakes when something happens in the directories that hold some files: plain writes, renames over a name, and the flip of
 /// the symbolic link by which mounted ConfigMaps and Secrets change. It may wake without a change: compare what you read.
 pub struct FileWatch {
-    inotify: AsyncFd<Descriptor>,
+    watch: DirectoryWatch,
     files: Vec<PathBuf>,
     directories: BTreeSet<PathBuf>,
-}
-
-/// What the reactor asks for; `Inotify` gives only the borrowed descriptor.
-struct Descriptor(Inotify);
-
-impl AsFd for Descriptor {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
 }
 
 impl FileWatch {
@@ -48,14 +28,8 @@ impl FileWatch {
     /// # Errors
     /// If a directory does not exist, or the host has no watch to give.
     pub fn new(files: impl IntoIterator<Item = impl Into<PathBuf>>) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let files = files.into_iter().map(Into::into).collect();
-        let mut watch = Self {
-            // SAFETY: the descriptor is owned by what is registered, and lives as long.
-            inotify: unsafe { AsyncFd::register(Descriptor(inotify)) }.map_err(io::Error::from)?,
-            files,
-            directories: BTreeSet::new(),
-        };
+        let mut watch = Self { watch: DirectoryWatch::new()?, files, directories: BTreeSet::new() };
         watch.follow()?;
         Ok(watch)
     }
@@ -74,24 +48,13 @@ impl FileWatch {
     /// # Errors
     /// If the host's watch breaks.
     pub async fn changed(&mut self) -> io::Result<()> {
-        self.event().await?;
+        self.watch.events().await?;
         let quiet =
-            async { while tokio::time::timeout(SETTLE, self.event()).await.is_ok_and(|event| event.is_ok()) {} };
+            async { while tokio::time::timeout(SETTLE, self.watch.events()).await.is_ok_and(|event| event.is_ok()) {} };
         let _ = tokio::time::timeout(PATIENCE, quiet).await;
         // A link may point into another directory now; one that is gone was told of already.
         let _ = self.follow();
         Ok(())
-    }
-
-    async fn event(&self) -> io::Result<()> {
-        loop {
-            let mut ready = self.inotify.readable().await?;
-            match ready.get_inner().0.read_events() {
-                Ok(_) => return Ok(()),
-                Err(Errno::EAGAIN) => ready.clear_ready(),
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 
     /// Watches each file's directory, and the one where it really lies.
@@ -105,11 +68,8 @@ impl FileWatch {
                     _ => Path::new("."),
                 };
                 if !self.directories.contains(directory) {
-                    let events = AddWatchFlags::IN_CLOSE_WRITE
-                        | AddWatchFlags::IN_MOVED_TO
-                        | AddWatchFlags::IN_CREATE
-                        | AddWatchFlags::IN_DELETE;
-                    self.inotify.get_ref().0.add_watch(directory, events)?;
+                    let kinds = Kinds::IN_CLOSE_WRITE | Kinds::IN_MOVED_TO | Kinds::IN_CREATE | Kinds::IN_DELETE;
+                    self.watch.add(directory, kinds)?;
                     self.directories.insert(directory.to_owned());
                 }
             }

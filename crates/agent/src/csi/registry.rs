@@ -3,15 +3,14 @@
 
 use std::{
     collections::BTreeMap,
-    os::{fd::AsFd, unix::fs::FileTypeExt},
+    os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use directory_watch::{DirectoryWatch, Kinds};
 use grpc::{Fields, Message};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 use super::{announce, call::call, driver::Driver, registry_dir};
@@ -33,12 +32,8 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
 async fn follow(context: &Arc<Context>, directory: &Path, stop: &CancellationToken) -> std::io::Result<()> {
     std::fs::create_dir_all(directory)?;
     std::fs::create_dir_all(context.data_dir().join("plugins"))?;
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    let flags =
-        AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MOVED_FROM;
-    inotify.add_watch(directory, flags)?;
-    // SAFETY: the descriptor is owned by the value that is registered, which always names the same one.
-    let events = unsafe { AsyncFd::register(Watch(inotify)) }.map_err(std::io::Error::from)?;
+    let watch = DirectoryWatch::new()?;
+    watch.add(directory, Kinds::IN_CREATE | Kinds::IN_DELETE | Kinds::IN_MOVED_TO | Kinds::IN_MOVED_FROM)?;
     // Those that are being registered, by socket; dropping one ends it.
     let mut under_way: BTreeMap<PathBuf, tokio::task::JoinSet<()>> = BTreeMap::new();
     let mut announce = false;
@@ -61,31 +56,19 @@ async fn follow(context: &Arc<Context>, directory: &Path, stop: &CancellationTok
         }
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            ready = events.readable() => {
-                let mut ready = ready?;
+            events = watch.events() => {
                 // A socket that was replaced looks the same afterwards: what was removed is begun anew.
-                while let Ok(all) = ready.get_inner().0.read_events() {
-                    for event in all {
-                        let went = event.mask.intersects(AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM);
-                        if let Some(name) = event.name.filter(|_| went) {
-                            let path = directory.join(name);
-                            under_way.remove(&path);
-                            forget(context, &path);
-                            announce = true;
-                        }
+                for event in events? {
+                    let went = event.mask.intersects(Kinds::IN_DELETE | Kinds::IN_MOVED_FROM);
+                    if let Some(name) = event.name.filter(|_| went) {
+                        let path = directory.join(name);
+                        under_way.remove(&path);
+                        forget(context, &path);
+                        announce = true;
                     }
                 }
-                ready.clear_ready();
             }
         }
-    }
-}
-
-struct Watch(Inotify);
-
-impl std::os::fd::AsRawFd for Watch {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.0.as_fd().as_raw_fd()
     }
 }
 

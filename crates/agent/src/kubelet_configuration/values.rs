@@ -34,28 +34,8 @@ pub(super) fn set(target: &mut Duration, field: &str, text: Option<&str>) -> Res
 
 /// A duration as Go writes it: `1h30m`, `2.5s`, `100ms`, `0`.
 pub(super) fn duration(field: &str, text: &str) -> Result<Duration, ConfigurationError> {
-    let bad = || ConfigurationError(format!("{field}: time: invalid duration {text:?}"));
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let (mut total, mut rest) = (Duration::ZERO, text);
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).ok_or_else(bad)?;
-        let (number, tail) = rest.split_at(end);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return Err(bad()),
-        };
-        let number: f64 = number.parse().map_err(|_| bad())?;
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())?;
-        rest = tail;
-    }
-    if text.is_empty() { Err(bad()) } else { Ok(total) }
+    let nanoseconds = go_duration::parse(text).and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
+    nanoseconds
+        .map(Duration::from_nanos)
+        .ok_or_else(|| ConfigurationError(format!("{field}: time: invalid duration {text:?}")))
 }

@@ -1,18 +1,8 @@
 //! Follows a log as it is written and rotated, woken by inotify.
 
-use std::{
-    future::Future,
-    io,
-    os::fd::{AsFd, AsRawFd, RawFd},
-    path::Path,
-    pin::Pin,
-};
+use std::{future::Future, io, path::Path, pin::Pin};
 
-use nix::{
-    errno::Errno,
-    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
-};
-use tokio::io::unix::AsyncFd;
+use directory_watch::{DirectoryWatch, Kinds};
 
 use super::{
     read::{Output, Reader},
@@ -20,54 +10,16 @@ use super::{
 };
 
 /// Tells of changes in a log's directory.
-pub struct Watch {
-    inotify: AsyncFd<Descriptor>,
-}
-
-struct Descriptor(Inotify);
-
-impl AsRawFd for Descriptor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
+pub struct Watch(DirectoryWatch);
 
 impl Watch {
     /// Watches the directory of `path`, which is made if it is missing.
     pub fn new(path: &Path) -> io::Result<Self> {
         let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         std::fs::create_dir_all(directory)?;
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-        let changes = AddWatchFlags::IN_MODIFY
-            | AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_MOVED_TO
-            | AddWatchFlags::IN_DELETE_SELF;
-        inotify.add_watch(directory, changes)?;
-        // SAFETY: the descriptor is owned by the value that is registered, which always names the same one.
-        let inotify = unsafe { AsyncFd::register(Descriptor(inotify)) }.map_err(io::Error::from)?;
-        Ok(Self { inotify })
-    }
-
-    /// Waits for a change; all that came together count as one.
-    async fn changed(&self) -> io::Result<()> {
-        loop {
-            let mut guard = self.inotify.readable().await?;
-            let mut any = false;
-            loop {
-                match self.inotify.get_ref().0.read_events() {
-                    Ok(events) => any |= !events.is_empty(),
-                    Err(Errno::EAGAIN) => {
-                        guard.clear_ready();
-                        break;
-                    }
-                    Err(Errno::EINTR) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            if any {
-                return Ok(());
-            }
-        }
+        let watch = DirectoryWatch::new()?;
+        watch.add(directory, Kinds::IN_MODIFY | Kinds::IN_CREATE | Kinds::IN_MOVED_TO | Kinds::IN_DELETE_SELF)?;
+        Ok(Self(watch))
     }
 }
 
@@ -102,7 +54,7 @@ pub async fn follow(
             return Ok(());
         }
         tokio::select! {
-            changed = watch.changed() => changed?,
+            changed = watch.0.events() => drop(changed?),
             () = &mut ended => over = true,
             () = out.closed() => return Ok(()),
         }

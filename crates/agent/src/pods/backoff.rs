@@ -53,16 +53,6 @@ fn expired(entry: &Entry, at: Timestamp) -> bool {
     at.duration_since(entry.updated) > MAX * 2
 }
 
-/// A duration as Go prints it: `10s`, `1m20s`, `5m0s`.
-pub fn go_duration(duration: SignedDuration) -> String {
-    let seconds = duration.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s}s"),
-        (0, m, s) => format!("{m}m{s}s"),
-        (h, m, s) => format!("{h}h{m}m{s}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,12 +78,5 @@ mod tests {
         assert_eq!(backoff.hold(at(later), at(later)), None);
         backoff.advance(at(later), at(later));
         assert_eq!(backoff.hold(at(later), at(later)).map(|h| h.delay.as_secs()), Some(10));
-    }
-
-    #[test]
-    fn durations_print_as_in_go() {
-        for (seconds, text) in [(0, "0s"), (10, "10s"), (80, "1m20s"), (300, "5m0s"), (3661, "1h1m1s")] {
-            assert_eq!(go_duration(SignedDuration::from_secs(seconds)), text);
-        }
     }
 }

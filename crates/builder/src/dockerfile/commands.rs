@@ -370,7 +370,7 @@ fn health(flags: &Flags, arguments: &str) -> Result<Command, String> {
     }
     let duration = |name: &str| -> Result<i64, String> {
         let Some(text) = flags.value(name)? else { return Ok(0) };
-        let nanoseconds = go_duration(&text).ok_or_else(|| format!("time: invalid duration {text:?}"))?;
+        let nanoseconds = go_duration::parse(&text).ok_or_else(|| format!("time: invalid duration {text:?}"))?;
         match nanoseconds {
             0 => Ok(0),
             short if short < 1_000_000 => Err(format!("Interval {name:?} cannot be less than 1ms")),
@@ -418,37 +418,4 @@ fn onbuild(line: &Line, arguments: &str, escape: char) -> Result<Command, String
         text.push('\n');
     }
     Ok(Command::Onbuild(text))
-}
-
-/// Go's `time.ParseDuration`, in nanoseconds.
-fn go_duration(text: &str) -> Option<i64> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    if rest.is_empty() {
-        return None;
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        total += number
-            * match &rest[..unit] {
-                "ns" => 1.0,
-                "us" | "µs" | "μs" => 1e3,
-                "ms" => 1e6,
-                "s" => 1e9,
-                "m" => 60e9,
-                "h" => 3600e9,
-                _ => return None,
-            };
-        rest = &rest[unit..];
-    }
-    (total < 9.2e18).then_some((sign * total) as i64)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use git::{Connect, Connecting, Connection, Remote};
+use git::{Connect, Connecting, Connection, Remote, without_password};
 use http_ends::{Client, Names, Trust};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
@@ -93,20 +93,6 @@ fn server_of(url: &str) -> Option<String> {
 fn basic(login: &str) -> String {
     use base64::Engine as _;
     format!("basic {}", base64::engine::general_purpose::STANDARD.encode(login))
-}
-
-/// An address that may be shown.
-pub(super) fn without_password(url: &str) -> String {
-    match url.split_once("://").map(|(scheme, rest)| (scheme, rest.split_once('/').unwrap_or((rest, "")))) {
-        Some((scheme, (authority, path))) => match authority.rsplit_once('@') {
-            Some((login, host)) if scheme.contains("ssh") => {
-                format!("{scheme}://{}@{host}/{path}", login.split(':').next().unwrap_or_default())
-            }
-            Some((_, host)) => format!("{scheme}://{host}/{path}"),
-            None => url.to_owned(),
-        },
-        None => url.to_owned(),
-    }
 }
 
 /// Where a repository is, at a server.
@@ -249,10 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_not_shown() {
-        assert_eq!(without_password("https://me:secret@host/a"), "https://host/a");
-        assert_eq!(without_password("ssh://me:secret@host/a"), "ssh://me@host/a");
-        assert_eq!(without_password("git@host:a"), "git@host:a");
+    fn servers_are_told_apart() {
         assert_eq!(server_of("https://me:secret@host:8443/a").as_deref(), Some("https://host:8443"));
         assert_eq!(server_of("git@host:a"), None);
     }

@@ -15,7 +15,7 @@ use crate::{
     logs::links,
     pods::{
         actor::ending::Why,
-        backoff::{Backoff, Hold, go_duration},
+        backoff::{Backoff, Hold},
         container::{Current, Ended, Role},
         launch::{self, Started, public_id, runtime_id},
         plan,
@@ -455,8 +455,8 @@ impl Actor {
             let message = format!("Back-off restarting failed container {container} in pod {pod_text}");
             self.context.recorder.container(&self.pod, &container, Severity::Warning, "BackOff", message);
         }
-        let message =
-            format!("back-off {} restarting failed container={container} pod={pod_text}", go_duration(hold.delay));
+        let delay = go_duration::format(i64::try_from(hold.delay.as_nanos()).unwrap_or(i64::MAX));
+        let message = format!("back-off {delay} restarting failed container={container} pod={pod_text}");
         record.wait_for("CrashLoopBackOff", Some(message));
     }
 

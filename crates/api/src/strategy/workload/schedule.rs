@@ -46,7 +46,7 @@ fn descriptor(spec: &str) -> Result<(), String> {
     match spec {
         "@yearly" | "@annually" | "@monthly" | "@weekly" | "@daily" | "@midnight" | "@hourly" => Ok(()),
         _ => match spec.strip_prefix("@every ") {
-            Some(duration) if is_duration(duration) => Ok(()),
+            Some(duration) if go_duration::parse(duration).is_some() => Ok(()),
             Some(duration) => Err(format!(
                 "failed to parse duration {spec}: time: invalid duration {}",
                 crate::status::quoted(duration)
@@ -54,28 +54,6 @@ fn descriptor(spec: &str) -> Result<(), String> {
             None => Err(format!("unrecognized descriptor: {spec}")),
         },
     }
-}
-
-fn is_duration(text: &str) -> bool {
-    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if rest == "0" {
-        return true;
-    }
-    let mut any = false;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, tail) = rest.split_at(digits);
-        if !number.bytes().any(|b| b.is_ascii_digit()) || number.matches('.').count() > 1 {
-            return false;
-        }
-        let unit = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        if !matches!(&tail[..unit], "ns" | "us" | "µs" | "ms" | "s" | "m" | "h") {
-            return false;
-        }
-        rest = &tail[unit..];
-        any = true;
-    }
-    any
 }
 
 /// `number | number "-" number [ "/" number ]`, with names and `*`.

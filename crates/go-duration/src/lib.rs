@@ -1,0 +1,139 @@
+//! Lengths of time as Go reads and writes them, which is how Kubernetes and Docker have them in text: `1h30m`, `2.5s`,
+//! `100ms`. In nanoseconds, as Go's `time.Duration`.
+
+/// The units, longest first, in nanoseconds.
+const UNITS: [(&str, u64); 8] = [
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("µs", 1_000),
+    ("μs", 1_000),
+    ("ns", 1),
+];
+
+/// `time.ParseDuration`: a sign, and numbers with units, or `0`. `None` for anything else, and for what does not fit.
+pub fn parse(text: &str) -> Option<i64> {
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total: u64 = 0;
+    while !rest.is_empty() {
+        let (whole, after) = digits(rest);
+        let (fraction, after) = match after.strip_prefix('.') {
+            Some(after) => digits(after),
+            None => ("", after),
+        };
+        if whole.is_empty() && fraction.is_empty() {
+            return None;
+        }
+        let end = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let (_, unit) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
+        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+        total = total.checked_add(whole.checked_mul(unit)?)?.checked_add(part(fraction, unit))?;
+        rest = after;
+    }
+    match negative {
+        true => 0i64.checked_sub_unsigned(total),
+        false => i64::try_from(total).ok(),
+    }
+}
+
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+/// So much of a unit as the digits behind its point say.
+fn part(digits: &str, unit: u64) -> u64 {
+    // More digits than these tell of less than a nanosecond.
+    let digits = &digits[..digits.len().min(18)];
+    let value: u128 = digits.parse().unwrap_or(0);
+    (value * u128::from(unit) / 10u128.pow(digits.len() as u32)) as u64
+}
+
+/// `time.Duration.String`: `0s`, `1.5µs`, `20ms`, `2.5s`, `1m30s`, `1h0m0s`.
+pub fn format(nanoseconds: i64) -> String {
+    let (sign, all) = (if nanoseconds < 0 { "-" } else { "" }, nanoseconds.unsigned_abs());
+    let (seconds, minutes) = (all % 60_000_000_000, all / 60_000_000_000);
+    match all {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{sign}{all}ns"),
+        1_000..1_000_000 => format!("{sign}{}µs", decimal(all, 3)),
+        1_000_000..1_000_000_000 => format!("{sign}{}ms", decimal(all, 6)),
+        _ => match (minutes / 60, minutes % 60) {
+            (0, 0) => format!("{sign}{}s", decimal(seconds, 9)),
+            (0, minutes) => format!("{sign}{minutes}m{}s", decimal(seconds, 9)),
+            (hours, minutes) => format!("{sign}{hours}h{minutes}m{}s", decimal(seconds, 9)),
+        },
+    }
+}
+
+/// A number with its point so many digits from the right, without the zeros at its end.
+fn decimal(value: u64, digits: usize) -> String {
+    let unit = 10u64.pow(digits as u32);
+    let fraction = format!("{:0digits$}", value % unit);
+    match fraction.trim_end_matches('0') {
+        "" => (value / unit).to_string(),
+        fraction => format!("{}.{fraction}", value / unit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        for (text, nanoseconds) in [
+            ("0", 0),
+            ("-0", 0),
+            ("5s", 5_000_000_000),
+            ("+1h30m", 5_400_000_000_000),
+            ("-1.5h", -5_400_000_000_000),
+            ("2.5s", 2_500_000_000),
+            (".5s", 500_000_000),
+            ("1.s", 1_000_000_000),
+            ("100ms20us3ns", 100_020_003),
+            ("1µs", 1_000),
+            ("1μs", 1_000),
+            ("0.3333333333333333333h", 1_200_000_000_000),
+            ("-9223372036854775808ns", i64::MIN),
+        ] {
+            assert_eq!(parse(text), Some(nanoseconds), "{text}");
+        }
+        for text in
+            ["", "-", "5", "s", ".s", "5 s", "1h ", "5d", "1.2.3s", "--5s", "9223372036854775808ns", "9999999h", "5S"]
+        {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for (nanoseconds, text) in [
+            (0, "0s"),
+            (7, "7ns"),
+            (1_500, "1.5µs"),
+            (20_000_000, "20ms"),
+            (2_500_000_000, "2.5s"),
+            (30_000_000_000, "30s"),
+            (80_000_000_000, "1m20s"),
+            (300_000_000_000, "5m0s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (-90_000_000_000, "-1m30s"),
+            (i64::MIN, "-2562047h47m16.854775808s"),
+        ] {
+            assert_eq!(format(nanoseconds), text);
+            assert_eq!(parse(text), Some(nanoseconds), "{text}");
+        }
+    }
+}
