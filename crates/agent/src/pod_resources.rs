@@ -32,7 +32,7 @@ fn listen(directory: &Path) -> std::io::Result<UnixListener> {
     std::fs::create_dir_all(directory)?;
     let socket = directory.join("kubelet.sock");
     match std::fs::remove_file(&socket) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => UnixListener::bind(socket),
     }
 }
