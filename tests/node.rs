@@ -167,7 +167,7 @@ fn a_kubelets_configuration_is_kept_and_a_wrong_one_refused() {
     assert!(!refused.status.success() && text(&refused.stderr).contains("invalid type"), "{refused:?}");
     let logs = cluster.scratch().join("logs");
     write(&format!(
-        "podLogsDir: {}\nmaxPods: 2\nsystemReserved: {{cpu: 500m}}\nallowedUnsafeSysctls: ['kernel.msg*']\nevictionHard: {{memory.available: 1Mi}}\n",
+        "podLogsDir: {}\nmaxPods: 2\nsystemReserved: {{cpu: 500m, memory: 64Mi}}\nallowedUnsafeSysctls: ['kernel.msg*']\nevictionHard: {{memory.available: 1Mi}}\n",
         logs.display()
     ));
     let started = cluster.try_start(&["--kubelet-config", file.to_str().unwrap()]);
@@ -178,6 +178,14 @@ fn a_kubelets_configuration_is_kept_and_a_wrong_one_refused() {
         cluster.jsonpath("node/node", "{.status.allocatable.cpu}"),
     );
     assert_eq!(allocatable, format!("{}m", capacity.parse::<u32>().unwrap() * 1000 - 500));
+    // All pods together get no more memory than that, and the node says so.
+    eventually("the event", || cluster.told().contains("Updated Node Allocatable limit across pods"));
+    let memory = cluster.jsonpath("node/node", "{.status.capacity.memory}");
+    let promised = (memory.trim_end_matches("Ki").parse::<u64>().unwrap() << 10) - (64 << 20);
+    let name = instance_name(&cluster);
+    let limits = [format!("memory/{name}/memory.limit_in_bytes"), format!("{name}/memory.max")];
+    let limits = limits.map(|file| fs::read_to_string(format!("/sys/fs/cgroup/{file}")).unwrap_or_default());
+    assert!(limits.iter().any(|limit| limit.trim() == promised.to_string()), "{promised}: {limits:?}");
     let storage = cluster.jsonpath("node/node", "{.status.capacity.ephemeral-storage}");
     assert!(storage.trim_end_matches("Ki").parse::<u64>().unwrap() > 0, "{storage}");
     cluster.apply(
