@@ -1,6 +1,6 @@
 //! `events.k8s.io`: the core group's events under other field names.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::entry::{Entry, namespaced};
 use crate::schema::types::events_v1_Event;
@@ -39,6 +39,10 @@ const FIELDS: [(&str, &str); 7] = [
 fn to_core(event: &mut Value) {
     event["apiVersion"] = "v1".into();
     rename(event, |(new, core)| (new, core));
+    // In the core group there always is a source, if an empty one; clients look into it unasked.
+    if event["source"].is_null() {
+        event["source"] = json!({});
+    }
 }
 
 fn from_core(event: &mut Value) {
@@ -58,8 +62,6 @@ fn rename(event: &mut Value, from_to: fn((&'static str, &'static str)) -> (&'sta
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -76,8 +78,11 @@ mod tests {
         assert_eq!(converted["reportingComponent"], "c");
         assert_eq!(converted["count"], 2);
         assert_eq!(converted["apiVersion"], "v1");
+        assert_eq!(converted["source"], json!({}));
         assert!(converted.get("regarding").is_none());
         from_core(&mut converted);
-        assert_eq!(converted, event);
+        let mut back = event;
+        back["deprecatedSource"] = json!({});
+        assert_eq!(converted, back);
     }
 }

@@ -188,6 +188,27 @@ fn slice_endpoint(faults: &mut Faults, path: &Path<'_>, endpoint: &Value, kind: 
     if let Some(host) = get(endpoint, "hostname").and_then(Value::as_str) {
         faults.invalid_each(&path.field("hostname"), host, names::dns1123_label(host));
     }
+    if let Some(hints) = get(endpoint, "hints") {
+        let path = path.field("hints");
+        hinted(faults, &path.field("forZones"), list(hints, "forZones"), names::label_value);
+        hinted(faults, &path.field("forNodes"), list(hints, "forNodes"), names::dns1123_subdomain);
+    }
+}
+
+/// Zones or nodes for which an endpoint is meant.
+fn hinted(faults: &mut Faults, path: &Path<'_>, places: &[Value], check: fn(&str) -> Vec<String>) {
+    const MOST: usize = 8;
+    if places.len() > MOST {
+        return faults.too_many(path, places.len(), MOST);
+    }
+    for (i, place) in places.iter().enumerate() {
+        let at = path.index(i);
+        let name = text(place, "name");
+        if places[..i].iter().any(|before| text(before, "name") == name) {
+            faults.duplicate(&at.field("name"), name);
+        }
+        faults.invalid_each(&at.field("name"), name, check(name));
+    }
 }
 
 fn validate_slice_update(new: &Value, old: &Value) -> Vec<Cause> {

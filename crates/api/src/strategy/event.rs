@@ -71,7 +71,9 @@ pub fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
             "reportingController",
             "reportingInstance",
         ] {
-            if field(new, name) != field(old, name) {
+            // An empty source is as good as none.
+            let value = |event| field(event, name).filter(|value| !value.as_object().is_some_and(|map| map.is_empty()));
+            if value(new) != value(old) {
                 faults.invalid(&Path::root(name), field(new, name).unwrap_or(&Value::Null), IMMUTABLE);
             }
         }

@@ -26,7 +26,15 @@ pub(super) async fn create(call: &Call<'_>) -> Outcome<Reply> {
     let account = call.kind.get(&call.key()).ok_or_else(|| call.not_found())?.parse();
     let uid = |object: &Value| object["metadata"]["uid"].as_str().unwrap_or("").to_owned();
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
-    let refuse = |fault: Cause| Status::invalid("authentication.k8s.io", "TokenRequest", "", vec![fault]);
+    let invalid =
+        |name: &str, fault: Cause| Status::invalid("authentication.k8s.io", "TokenRequest", name, vec![fault]);
+    for (field, own) in [("name", &call.path.name), ("namespace", &call.path.namespace)] {
+        if let Some(said) = request["metadata"][field].as_str().filter(|said| !said.is_empty() && said != own) {
+            let why = format!("must match the service account {field} if specified");
+            return Err(invalid(&call.path.name, Cause::invalid(format!("metadata.{field}"), said, &why)));
+        }
+    }
+    let refuse = |fault| invalid("", fault);
     if seconds < SECONDS.0 {
         return Err(refuse(Cause::invalid(
             "spec.expirationSeconds",

@@ -36,6 +36,41 @@ async fn a_token_of_a_service_account_lives_as_long_as_the_account() {
     assert_ne!(gone["status"]["authenticated"], true, "the account is another one now");
     let short = json!({"spec": {"expirationSeconds": 10}});
     assert_eq!(api.post(&format!("{ACCOUNTS}/robot/token"), &short).await.0, 422);
+    let (code, other) = api.post(&format!("{ACCOUNTS}/robot/token"), &json!({"metadata": {"name": "other"}})).await;
+    let words = "TokenRequest.authentication.k8s.io \"robot\" is invalid: metadata.name: Invalid value: \"other\": must \
+                 match the service account name if specified";
+    assert_eq!((code, other["message"].as_str()), (422, Some(words)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_secret_is_good_while_that_secret_holds_it() {
+    let api = Api::new().await;
+    let account = api.made(ACCOUNTS, &json!({"metadata": {"name": "robot"}})).await;
+    let uid = account["metadata"]["uid"].as_str().expect("a uid");
+    let token = api.server.secret_token("default", "robot", uid, "key").expect("the key signs");
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}});
+    let (_, early) = api.post(reviews, &review).await;
+    assert_ne!(early["status"]["authenticated"], true, "no Secret holds it");
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let annotations = json!({"kubernetes.io/service-account.name": "robot"});
+    let secret = json!({
+        "metadata": {"name": "key", "annotations": annotations},
+        "type": "kubernetes.io/service-account-token",
+        "stringData": {"token": token},
+    });
+    api.made(secrets, &secret).await;
+    // A read waits for what was written; credentials are looked at as they are known.
+    api.get(&format!("{secrets}/key")).await;
+    let (_, good) = api.post(reviews, &review).await;
+    assert_eq!(good["status"]["authenticated"], true, "{good}");
+    assert_eq!(good["status"]["user"]["username"], "system:serviceaccount:default:robot");
+    assert_eq!(good["status"]["user"]["uid"], uid);
+    let withdrawn = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}});
+    assert_eq!(api.patch("merge", &format!("{secrets}/key"), &withdrawn).await.0, 200);
+    api.get(&format!("{secrets}/key")).await;
+    let (_, gone) = api.post(reviews, &review).await;
+    assert_ne!(gone["status"]["authenticated"], true, "it was withdrawn");
 }
 
 struct OnlyReads;
