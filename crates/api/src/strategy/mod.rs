@@ -11,6 +11,7 @@ pub(crate) mod check;
 mod class;
 mod cluster;
 mod config;
+mod csi;
 mod declared;
 mod endpoints;
 mod event;
@@ -96,11 +97,11 @@ const TABLE: &[Row] = &[
     ("rbac.authorization.k8s.io", "ClusterRoleBinding", access_control::ROLE_BINDING),
     ("certificates.k8s.io", "CertificateSigningRequest", access_control::CERTIFICATE_SIGNING_REQUEST),
     ("storage.k8s.io", "StorageClass", volume::STORAGE_CLASS),
-    ("storage.k8s.io", "CSIDriver", volume::CSI_DRIVER),
-    ("storage.k8s.io", "CSINode", volume::STORAGE_PLAIN),
-    ("storage.k8s.io", "CSIStorageCapacity", volume::STORAGE_PLAIN),
+    ("storage.k8s.io", "CSIDriver", csi::CSI_DRIVER),
+    ("storage.k8s.io", "CSINode", csi::CSI_NODE),
+    ("storage.k8s.io", "CSIStorageCapacity", csi::CSI_STORAGE_CAPACITY),
     ("storage.k8s.io", "VolumeAttributesClass", volume::VOLUME_ATTRIBUTES_CLASS),
-    ("storage.k8s.io", "VolumeAttachment", volume::VOLUME_ATTACHMENT),
+    ("storage.k8s.io", "VolumeAttachment", csi::VOLUME_ATTACHMENT),
     ("scheduling.k8s.io", "PriorityClass", class::PRIORITY_CLASS),
     ("node.k8s.io", "RuntimeClass", class::RUNTIME_CLASS),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration", extension::MUTATING_WEBHOOKS),

@@ -303,4 +303,9 @@ fn scaling_rules(faults: &mut Faults, path: &Path<'_>, rules: &Value) {
             }
         }
     }
+    if let Some(tolerance) = get(rules, "tolerance")
+        && amount::of(tolerance).is_some_and(|amount| amount.signum() < 0)
+    {
+        faults.invalid(&path.field("tolerance"), &amount::shown(tolerance), "must be greater than or equal to 0");
+    }
 }

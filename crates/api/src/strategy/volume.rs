@@ -17,7 +17,7 @@ use super::{
         defaults::default_remote_disk,
         placement::node_selector,
         update::difference,
-        volume::{host_path, remote},
+        volume::{csi_driver_name, host_path, remote},
     },
     prepare::{self, PLAIN, WITH_STATUS},
     resources,
@@ -46,30 +46,12 @@ pub const PERSISTENT_VOLUME_CLAIM: Strategy = Strategy {
 pub const STORAGE_CLASS: Strategy =
     Strategy { default: default_class, validate: validate_class, validate_update: validate_class_update, ..PLAIN };
 
-/// The strategy of CSIDrivers.
-pub const CSI_DRIVER: Strategy = Strategy {
-    default: default_driver,
-    prepare_update: |new, old| prepare::count_generation(new, old, &["spec"]),
-    validate: validate_driver,
-    validate_update: |new, _| validate_driver(new),
-    unconditional_update: false,
-    ..PLAIN
-};
-
 /// The strategy of VolumeAttributesClasses.
 pub const VOLUME_ATTRIBUTES_CLASS: Strategy =
     Strategy { validate: validate_attributes, validate_update: validate_attributes_update, ..STORAGE_PLAIN };
 
-/// The strategy of CSINodes and CSIStorageCapacities.
+/// What most kinds of the group have in common.
 pub const STORAGE_PLAIN: Strategy = Strategy { unconditional_update: false, ..PLAIN };
-
-/// The strategy of VolumeAttachments.
-pub const VOLUME_ATTACHMENT: Strategy = Strategy {
-    prepare_create: |object| prepare::empty_status(object, json!({"attached": false})),
-    prepare_status_update: prepare::status_update,
-    unconditional_update: false,
-    ..WITH_STATUS
-};
 
 fn default_volume(object: &mut Value) {
     let spec = ensure_object(object, "spec");
@@ -92,19 +74,6 @@ pub fn default_claim(object: &mut Value) {
 fn default_class(object: &mut Value) {
     fill(object, "reclaimPolicy", "Delete");
     fill(object, "volumeBindingMode", "Immediate");
-}
-
-fn default_driver(object: &mut Value) {
-    let spec = ensure_object(object, "spec");
-    fill(spec, "attachRequired", true);
-    fill(spec, "podInfoOnMount", false);
-    fill(spec, "storageCapacity", false);
-    fill(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
-    fill(spec, "requiresRepublish", false);
-    fill(spec, "seLinuxMount", false);
-    if super::access::is_empty(spec, "volumeLifecycleModes") {
-        set(spec, "volumeLifecycleModes", json!(["Persistent"]));
-    }
 }
 
 const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -339,29 +308,30 @@ fn volume_source(faults: &mut Faults, spec: &Path<'_>, path: &Path<'_>, kind: &s
                 faults.required(&spec.field("nodeAffinity"), "Local volume requires node affinity");
             }
         }
-        "csi" => {
-            for field in ["driver", "volumeHandle"] {
-                if text(source, field).is_empty() {
-                    faults.required(&path.field(field), "");
-                }
-            }
-        }
+        "csi" => csi_source(faults, path, source),
         _ => remote(faults, path, kind, source),
     }
 }
 
-fn validate_driver(object: &Value) -> Vec<Cause> {
-    let mut faults = Faults::new();
-    let none = Value::Null;
-    let spec = get(object, "spec").unwrap_or(&none);
-    let path = Path::root("spec");
-    optional_one_of(&mut faults, &path, spec, "fsGroupPolicy", &["File", "None", "ReadWriteOnceWithFSType"]);
-    for mode in list(spec, "volumeLifecycleModes") {
-        if mode != "Persistent" && mode != "Ephemeral" {
-            faults.not_supported(&path.field("volumeLifecycleModes"), mode, &["Persistent", "Ephemeral"]);
+fn csi_source(faults: &mut Faults, path: &Path<'_>, source: &Value) {
+    csi_driver_name(faults, &path.field("driver"), text(source, "driver"));
+    if text(source, "volumeHandle").is_empty() {
+        faults.required(&path.field("volumeHandle"), "");
+    }
+    for field in
+        ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"]
+    {
+        let Some(secret) = get(source, field) else { continue };
+        let path = path.field(field);
+        for field in ["name", "namespace"] {
+            let name = text(secret, field);
+            match field {
+                _ if name.is_empty() => faults.required(&path.field(field), ""),
+                "name" => faults.invalid_each(&path.field(field), name, names::dns1123_subdomain(name)),
+                _ => faults.invalid_each(&path.field(field), name, names::dns1123_label(name)),
+            }
         }
     }
-    faults.into_causes()
 }
 
 fn validate_volume_update(new: &Value, old: &Value) -> Vec<Cause> {

@@ -90,10 +90,7 @@ fn source(faults: &mut Faults, path: &Path<'_>, volume: &Value, pod: &str, is_po
             }
             "ephemeral" => ephemeral(faults, path, source, pod, text(volume, "name")),
             "csi" => {
-                match text(source, "driver") {
-                    "" => faults.required(&at.field("driver"), ""),
-                    driver => csi_driver_name(faults, &at.field("driver"), driver),
-                }
+                csi_driver_name(faults, &at.field("driver"), text(source, "driver"));
                 if let Some(secret) = get(source, "nodePublishSecretRef") {
                     match text(secret, "name") {
                         "" => faults.required(&at.field("nodePublishSecretRef").field("name"), ""),
@@ -250,6 +247,9 @@ pub fn host_path(faults: &mut Faults, path: &Path<'_>, source: &Value) {
 
 /// The name of a CSI driver.
 pub fn csi_driver_name(faults: &mut Faults, path: &Path<'_>, driver: &str) {
+    if driver.is_empty() {
+        faults.required(path, "");
+    }
     if driver.len() > 63 {
         faults.too_long(path, 63);
     }

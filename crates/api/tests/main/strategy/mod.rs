@@ -199,6 +199,21 @@ pub fn manifest(name: &str) -> Value {
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": meta("web-x"),
             "addressType": "IPv4", "endpoints": [{"addresses": ["10.42.0.7"]}], "ports": [{"port": 80}],
         }),
+        "csidriver" => json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "CSIDriver", "metadata": {"name": "a.io"}, "spec": {},
+        }),
+        "csinode" => json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "CSINode", "metadata": {"name": "n"},
+            "spec": {"drivers": [{"name": "a.io", "nodeID": "n"}]},
+        }),
+        "csicapacity" => json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "CSIStorageCapacity", "metadata": meta("room"),
+            "storageClassName": "fast", "capacity": "1Gi",
+        }),
+        "attachment" => json!({
+            "apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment", "metadata": {"name": "a"},
+            "spec": {"attacher": "a.io", "nodeName": "n", "source": {"persistentVolumeName": "v"}},
+        }),
         "quota" => json!({
             "apiVersion": "v1", "kind": "ResourceQuota", "metadata": meta("quota"), "spec": {"hard": {"pods": "10"}},
         }),
@@ -299,6 +314,10 @@ fn every_manifest_is_sound() {
         "node",
         "endpoints",
         "slice",
+        "csidriver",
+        "csinode",
+        "csicapacity",
+        "attachment",
         "quota",
         "limits",
         "claim",
