@@ -52,12 +52,12 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// So much of a unit as the digits behind its point say.
+/// So much of a unit as the digits behind its point say; by a float, as Go has it, whose rounding is part of the answer.
 fn part(digits: &str, unit: u64) -> u64 {
-    // More digits than these tell of less than a nanosecond.
-    let digits = &digits[..digits.len().min(18)];
-    let value: u128 = digits.parse().unwrap_or(0);
-    (value * u128::from(unit) / 10u128.pow(digits.len() as u32)) as u64
+    // As many digits as fit; what they leave over is less than a nanosecond.
+    let fit = (0..=digits.len().min(19)).rev().find_map(|count| Some((count, digits[..count].parse::<i64>().ok()?)));
+    let (count, value) = fit.unwrap_or((0, 0));
+    (value as f64 * (unit as f64 / 10f64.powi(count as i32))) as u64
 }
 
 /// `time.Duration.String`: `0s`, `1.5µs`, `20ms`, `2.5s`, `1m30s`, `1h0m0s`.
