@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
+use crate::{context::Context, pods::phase::is_over};
 
 /// Serves `kubelet.sock` in the directory of the configuration until `stop`.
 pub async fn serve(context: Arc<Context>, stop: CancellationToken) {
@@ -42,7 +42,7 @@ async fn answer(context: &Context, mut call: Call) -> Result<Reply, Status> {
         // What the first version told is the beginning of what this one does.
         "v1.PodResourcesLister/List" | "v1alpha1.PodResourcesLister/List" => {
             let views = context.pods.all();
-            let pods = views.iter().map(|view| &view.pod).filter(|pod| is_active(pod));
+            let pods = views.iter().map(|view| &view.pod).filter(|pod| !is_over(pod));
             Ok(Reply::One(Message::default().messages(1, pods.map(|pod| resources_of(context, pod)))))
         }
         "v1.PodResourcesLister/GetAllocatableResources" => {
@@ -55,7 +55,7 @@ async fn answer(context: &Context, mut call: Call) -> Result<Reply, Status> {
             let found = context.pods.named(&namespace, &name).ok_or_else(|| {
                 Status::new(Status::UNKNOWN, format!("pod {name} in namespace {namespace} not found"))
             })?;
-            if !is_active(&found.pod) {
+            if is_over(&found.pod) {
                 let text = format!("pod {name} in namespace {namespace} is not active");
                 return Err(Status::new(Status::UNKNOWN, text));
             }
@@ -66,12 +66,6 @@ async fn answer(context: &Context, mut call: Call) -> Result<Reply, Status> {
             Err(Status::new(Status::UNIMPLEMENTED, format!("unknown method {method} for service {service}")))
         }
     }
-}
-
-/// Whether it holds, or may come to hold, anything of the node.
-fn is_active(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    !matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// `PodResources`

@@ -23,6 +23,7 @@ pub use cdi::inject;
 pub use messages::Allocation;
 
 use self::messages::{Device, Options};
+
 /// How long the devices of a plugin that has gone are the node's still, none of them healthy
 /// (`endpointStopGracePeriod`).
 const STAYS: Duration = Duration::from_secs(300);

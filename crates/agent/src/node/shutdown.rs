@@ -10,7 +10,7 @@ use crate::{
     context::Context,
     events::Severity,
     node::eviction,
-    pods::{Eviction, PodView},
+    pods::{Eviction, phase::is_over},
     static_pods,
 };
 
@@ -110,19 +110,15 @@ async fn end(context: &Arc<Context>, time: Duration, which: impl Fn(&Pod) -> boo
             );
         }
         // An actor that is gone has ended its pod. The others' last words are to reach the API.
-        ends.push(async move { drop(changes.wait_for(|v| v.sandbox.is_none() && (is_static || is_told(v))).await) });
+        ends.push(
+            async move { drop(changes.wait_for(|v| v.sandbox.is_none() && (is_static || is_over(&v.pod))).await) },
+        );
     }
     // SIGKILL follows the time; then a moment for the last words to be written.
     let all = futures::future::join_all(ends);
     if tokio::time::timeout(time + Duration::from_secs(2), all).await.is_err() {
         tracing::warn!("not all pods have ended in the time that a shutdown leaves them");
     }
-}
-
-/// Whether the API knows of its end.
-fn is_told(view: &PodView) -> bool {
-    let phase = view.pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 #[cfg(test)]

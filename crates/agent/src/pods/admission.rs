@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Container, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec};
 
+use super::phase::is_over;
 use crate::node::eviction;
 use crate::spec::{
     qos::{self, QosClass},
@@ -136,10 +137,6 @@ pub fn victims(pod: &Pod, others: &[Arc<Pod>], offer: &Offer<'_>) -> Option<Vec<
 /// Whether the refusal is for want of resources.
 pub fn lacks_resources(refusal: &Refusal) -> bool {
     refusal.reason.starts_with("OutOf")
-}
-
-fn is_over(pod: &Pod) -> bool {
-    matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
 fn predicate(name: &'static str, why: &str) -> Option<Refusal> {

@@ -1,6 +1,6 @@
 //! `status.phase` from the states of the containers, as the kubelet computes it. Pure.
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::{
     container::{self, ContainerRecord, Current, Ended, Role},
@@ -35,6 +35,11 @@ impl Phase {
     pub fn terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
+}
+
+/// Whether the API says that the pod has ended.
+pub fn is_over(pod: &Pod) -> bool {
+    matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
 /// The phase. `stopped` says that nothing will be started any more (deleted, evicted, past its deadline).

@@ -22,7 +22,7 @@ use crate::{
     activity::Deed,
     context::Context,
     events::Severity,
-    pods::{Eviction, PodView, storage},
+    pods::{Eviction, PodView, phase::is_over, storage},
     spec::{
         qos::{self, QosClass},
         quantity,
@@ -153,9 +153,7 @@ impl Guard {
     async fn evict(&self, met: &Met) {
         let mut candidates = Vec::new();
         for view in self.context.pods.all() {
-            let over =
-                matches!(view.pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"));
-            if over || view.failed || view.sandbox.is_none() || is_critical(&view.pod) {
+            if is_over(&view.pod) || view.failed || view.sandbox.is_none() || is_critical(&view.pod) {
                 continue;
             }
             let usage = usage(&self.context, &view, met.signal).await;

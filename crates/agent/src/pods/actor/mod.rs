@@ -30,6 +30,7 @@ use super::{
     admission::Refusal,
     container::{self, ContainerRecord, Current, Ended},
     launch::{public_id, runtime_id},
+    phase,
     record::{PodRecord, RecordFile, Whole},
     sandbox::SandboxUp,
     status_writer::StatusWriter,
@@ -402,7 +403,7 @@ impl Actor {
     }
 
     fn finished_for_good(&self) -> bool {
-        matches!(self.pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
+        phase::is_over(&self.pod)
     }
 
     fn save(&mut self) {
