@@ -5,6 +5,7 @@
 //! quantities and times take their canonical form. Messages are those of upstream's decoder (`sigs.k8s.io/json` behind the codec factory).
 
 mod notes;
+pub mod once;
 pub mod repeated;
 mod scalar;
 mod syntax;

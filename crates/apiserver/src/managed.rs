@@ -3,7 +3,7 @@
 use api::{
     apply::{self, Manager},
     status::Status,
-    strict::{self, Expected, repeated},
+    strict::{self, Expected, once, repeated},
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -51,17 +51,16 @@ pub(crate) fn updated(call: &Call<'_>, new: &mut Value, old: &Value, how: &Modif
 /// The body of an apply, which is YAML, of which JSON is a part: of that type, and with no field twice if the client
 /// minds that.
 pub(crate) fn applied_document(call: &Call<'_>, options: &WriteOptions, expected: Expected) -> Outcome<Value> {
-    let json = serde_json::from_slice(&call.body).ok();
-    let is_json = json.is_some();
-    let tree = match json {
-        Some(tree) => tree,
-        None => decode::yaml(&call.body)
-            .map_err(|status| Status::bad_request(format!("error decoding YAML: {}", status.message)))?,
+    // Most bodies are JSON and have no field twice, which is soon seen.
+    let (tree, sound) = match once::tree(&call.body) {
+        Ok((tree, twice)) => (tree, !twice),
+        Err(_) => {
+            let tree = decode::yaml(&call.body);
+            (tree.map_err(|status| Status::bad_request(format!("error decoding YAML: {}", status.message)))?, false)
+        }
     };
     check_kind(&tree, expected.api_version, expected.kind)?;
     apply::check(expected.schema, &tree).map_err(|error| error.to_status())?;
-    // Most bodies are JSON and have no field twice, which is soon seen.
-    let sound = is_json && repeated::in_json(expected.schema, &call.body).is_empty();
     if options.field_validation != FieldValidation::Ignore && !sound {
         let again = repeated::in_yaml(&call.body);
         if options.field_validation == FieldValidation::Strict && !again.is_empty() {

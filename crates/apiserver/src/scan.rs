@@ -1,8 +1,7 @@
 //! Parts of an encoded object, found without building all of it as a tree.
 
-use std::{fmt, ops::Range};
+use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// Where the parts of an encoded object stand.
@@ -43,14 +42,8 @@ impl Layout {
                     at += MANAGERS.len() - 2;
                 }
                 b'"' => {
-                    at += 1;
-                    loop {
-                        match *object.get(at)? {
-                            b'"' => break,
-                            b'\\' => at += 2,
-                            _ => at += 1,
-                        }
-                    }
+                    at = end_of_string(object, at)?;
+                    continue;
                 }
                 _ => {}
             }
@@ -86,14 +79,9 @@ pub(crate) fn without_managers(object: &[u8]) -> Option<Vec<u8>> {
 
 /// The object cut down to what these JSON pointers (without escapes, through objects alone) lead to.
 pub(crate) fn pick(object: &[u8], pointers: &[&str]) -> Value {
-    let paths = pointers.iter().filter_map(|pointer| pointer.strip_prefix('/')).collect();
-    let picked = Pick { paths }.deserialize(&mut serde_json::Deserializer::from_slice(object));
-    picked.ok().flatten().unwrap_or(Value::Object(Map::new()))
-}
-
-/// What is wanted below one place.
-struct Pick<'p> {
-    paths: Vec<&'p str>,
+    let paths: Vec<&str> = pointers.iter().filter_map(|pointer| pointer.strip_prefix('/')).collect();
+    let picked = pick_below(object, past_blanks(object, 0), &paths);
+    picked.map_or_else(Map::new, |(fields, _)| fields).into()
 }
 
 /// What is wanted below one field.
@@ -103,100 +91,108 @@ enum Wanted<'p> {
     Parts(Vec<&'p str>),
 }
 
-impl<'de> DeserializeSeed<'de> for Pick<'_> {
-    type Value = Option<Value>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Pick<'_> {
-    type Value = Option<Value>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("anything")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
-        let mut picked = Map::new();
-        while let Some((name, wanted)) = fields.next_key_seed(Name(&self.paths))? {
-            let value = match wanted {
-                Wanted::Nothing => {
-                    fields.next_value::<IgnoredAny>()?;
-                    None
-                }
-                Wanted::All => Some(fields.next_value()?),
-                Wanted::Parts(paths) => fields.next_value_seed(Pick { paths })?,
-            };
-            if let Some(value) = value {
-                picked.insert(name, value);
-            }
-        }
-        Ok(Some(Value::Object(picked)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(None)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-}
-
-/// A field's name, and what is wanted of it; the name of one that nobody wants is not kept.
-struct Name<'n, 'p>(&'n [&'p str]);
-
-impl<'de, 'p> DeserializeSeed<'de> for Name<'_, 'p> {
-    type Value = (String, Wanted<'p>);
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<'p> Visitor<'_> for Name<'_, 'p> {
-    type Value = (String, Wanted<'p>);
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a field's name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+impl<'p> Wanted<'p> {
+    fn of(name: &[u8], paths: &[&'p str]) -> Self {
         let mut parts = Vec::new();
-        for path in self.0 {
-            match path.strip_prefix(name) {
-                Some("") => return Ok((name.to_owned(), Wanted::All)),
-                Some(rest) => parts.extend(rest.strip_prefix('/')),
-                None => {}
+        for path in paths {
+            match path.as_bytes().strip_prefix(name) {
+                Some([]) => return Wanted::All,
+                Some([b'/', ..]) => parts.push(&path[name.len() + 1..]),
+                _ => {}
             }
         }
-        if parts.is_empty() {
-            return Ok((String::new(), Wanted::Nothing));
+        if parts.is_empty() { Wanted::Nothing } else { Wanted::Parts(parts) }
+    }
+}
+
+/// What the paths lead to in the object that begins at `at`, and where it ends; `None` if it is none, or broken.
+fn pick_below(text: &[u8], at: usize, paths: &[&str]) -> Option<(Map<String, Value>, usize)> {
+    let mut picked = Map::new();
+    if *text.get(at)? != b'{' {
+        return None;
+    }
+    let mut at = past_blanks(text, at + 1);
+    while *text.get(at)? != b'}' {
+        let end = end_of(text, at)?;
+        let name = text.get(at + 1..end - 1)?;
+        let colon = past_blanks(text, end);
+        if text[at] != b'"' || *text.get(colon)? != b':' {
+            return None;
         }
-        Ok((name.to_owned(), Wanted::Parts(parts)))
+        let from = past_blanks(text, colon + 1);
+        let wanted = Wanted::of(name, paths);
+        let to = match wanted {
+            Wanted::Parts(paths) if text.get(from) == Some(&b'{') => {
+                let (parts, to) = pick_below(text, from, &paths)?;
+                picked.insert(str::from_utf8(name).ok()?.to_owned(), parts.into());
+                to
+            }
+            Wanted::All => {
+                let to = end_of(text, from)?;
+                let value = serde_json::from_slice(&text[from..to]).ok()?;
+                picked.insert(str::from_utf8(name).ok()?.to_owned(), value);
+                to
+            }
+            Wanted::Parts(_) | Wanted::Nothing => end_of(text, from)?,
+        };
+        at = past_blanks(text, to);
+        match *text.get(at)? {
+            b',' => at = past_blanks(text, at + 1),
+            b'}' => {}
+            _ => return None,
+        }
+    }
+    Some((picked, at + 1))
+}
+
+fn past_blanks(text: &[u8], mut at: usize) -> usize {
+    while text.get(at).is_some_and(u8::is_ascii_whitespace) {
+        at += 1;
+    }
+    at
+}
+
+/// Where the value that begins at `at` ends; nothing within it is looked at.
+fn end_of(text: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    loop {
+        match *text.get(at)? {
+            b'"' => at = end_of_string(text, at)?,
+            b'{' | b'[' => {
+                depth += 1;
+                at += 1;
+                continue;
+            }
+            b'}' | b']' => {
+                depth = depth.checked_sub(1)?;
+                at += 1;
+            }
+            _ if depth == 0 => {
+                // A number or a word.
+                while !matches!(*text.get(at)?, b',' | b'}' | b']') {
+                    at += 1;
+                }
+            }
+            _ => {
+                at += 1;
+                continue;
+            }
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+}
+
+/// Where the string ends whose first quote is at `at`: behind its last.
+fn end_of_string(text: &[u8], mut at: usize) -> Option<usize> {
+    at += 1;
+    loop {
+        match *text.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
     }
 }
 
@@ -258,5 +254,24 @@ mod tests {
             picked,
             json!({"metadata": {"name": "p", "labels": {"a": "b", "x/y": "z"}}, "spec": {"nodeName": "n"}})
         );
+    }
+
+    #[test]
+    fn what_is_picked_does_not_depend_on_blanks_and_broken_text_has_nothing() {
+        let object = json!({
+            "a": [{"}": "]"}, "\"}", 1.5e3], "b": {"c": "\\", "d": [null, true], "e": {}}, "f": -7, "g": "", "\"": {"b": 1},
+        });
+        let pointers = ["/b/c", "/b/d", "/f", "/g", "/a"];
+        let expected = json!({"a": object["a"], "b": {"c": "\\", "d": [null, true]}, "f": -7, "g": ""});
+        for text in [object.to_string(), format!(" {object:#}\n")] {
+            assert_eq!(pick(text.as_bytes(), &pointers), expected, "{text}");
+            let whole = text.trim_end().len();
+            for cut in 0..whole {
+                assert_eq!(pick(&text.as_bytes()[..cut], &pointers), json!({}), "cut off at {cut}");
+            }
+        }
+        for broken in ["[]", "7", "{7:1}", "{\"f\" 1}", "{\"f\":1 \"g\":2}", "{\"f\":}", "{\"b\":{]}", "{\"f\":]}"] {
+            assert_eq!(pick(broken.as_bytes(), &pointers), json!({}), "{broken}");
+        }
     }
 }

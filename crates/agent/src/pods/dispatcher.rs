@@ -22,7 +22,7 @@ use super::{
     actor::{Actor, Eviction, Message, PodView, remove_mirror},
     admission::{self, Offer, Refusal},
     known::{Known, Pods},
-    record::PodRecord,
+    record::{Left, PodRecord},
 };
 use crate::{
     context::Context,
@@ -185,22 +185,24 @@ impl Dispatcher {
             *waiting = pod;
             return;
         }
-        let found = self.newest_sandbox(&uid);
-        let refusal = match found {
-            Some(_) => None,
-            None => match self.admit(&pod).await {
+        let record = PodRecord::load(&self.context.paths(&pod).record()).filter(|r| r.uid == uid);
+        let left = Left { sandbox: self.newest_sandbox(&uid), record };
+        let refusal = if left.is_nothing() {
+            match self.admit(&pod).await {
                 Admission::Taken => None,
                 Admission::Refused(refusal) => Some(refusal),
                 Admission::Waits(victims) => {
                     self.make_room(uid, pod, victims);
                     return;
                 }
-            },
+            }
+        } else {
+            None
         };
-        self.take(uid, pod, found, refusal);
+        self.take(uid, pod, left, refusal);
     }
 
-    fn take(&mut self, uid: String, pod: Arc<Pod>, found: Option<SandboxStatus>, refusal: Option<Refusal>) {
+    fn take(&mut self, uid: String, pod: Arc<Pod>, left: Left, refusal: Option<Refusal>) {
         let (outbox, inbox) = mpsc::unbounded_channel();
         let (sender, view) = watch::channel(Arc::new(PodView {
             pod: Arc::clone(&pod),
@@ -210,7 +212,7 @@ impl Dispatcher {
             whole: None,
         }));
         self.pods.views.write().insert(uid.clone(), Known { view, outbox: outbox.clone() });
-        let actor = Actor::new(Arc::clone(&self.context), pod, found, refusal, (outbox.clone(), inbox), sender);
+        let actor = Actor::new(Arc::clone(&self.context), pod, left, refusal, (outbox.clone(), inbox), sender);
         self.actors.insert(uid.clone(), Handle { outbox });
         let (finished, life) = (self.finished.clone(), Box::pin(actor.run()));
         self.tasks.spawn(async move {
@@ -222,8 +224,7 @@ impl Dispatcher {
     /// Whether the node takes a pod that has never been here.
     async fn admit(&self, pod: &Pod) -> Admission {
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        let known = self.context.paths(pod).record().exists();
-        if known || pod.metadata.deletion_timestamp.is_some() || !matches!(phase, None | Some("" | "Pending")) {
+        if pod.metadata.deletion_timestamp.is_some() || !matches!(phase, None | Some("" | "Pending")) {
             return Admission::Taken;
         }
         if self.context.health.borrow().not_ready == Some(SHUTTING_DOWN) {

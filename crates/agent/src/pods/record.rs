@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use engine::SandboxStatus;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,21 @@ impl PodRecord {
             tracing::warn!(path = %path.display(), "a pod's record can't be read and is ignored");
         }
         found
+    }
+}
+
+/// What an earlier agent left of a pod.
+pub struct Left {
+    /// The last sandbox it had.
+    pub sandbox: Option<SandboxStatus>,
+    /// What was noted of it.
+    pub record: Option<PodRecord>,
+}
+
+impl Left {
+    /// The pod has never been here.
+    pub fn is_nothing(&self) -> bool {
+        self.sandbox.is_none() && self.record.is_none()
     }
 }
 

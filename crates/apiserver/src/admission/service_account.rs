@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Attributes;
-use crate::{call::Call, failure::Outcome, verbs::create::random_suffix};
+use crate::{call::Call, failure::Outcome, scan, verbs::create::random_suffix};
 
 const DEFAULT: &str = "default";
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -56,7 +56,7 @@ pub(super) fn give(request: &Attributes<'_>, pod: &mut Value) -> Outcome<()> {
         );
         Status::forbidden("", "pods", request.name, why)
     })?;
-    let account = account.parse();
+    let account = scan::pick(&account.bytes, &["/automountServiceAccountToken", "/imagePullSecrets"]);
     let mounts = pod["spec"]["automountServiceAccountToken"]
         .as_bool()
         .or_else(|| account["automountServiceAccountToken"].as_bool())

@@ -110,5 +110,7 @@ fn concerned(change: &Change, selectable: Selectable) -> Vec<&str> {
 
 fn value_of(object: &Cached, selectable: Selectable) -> &str {
     let pointer = selectable.iter().find(|(label, _)| *label == FIELD).map_or("", |(_, pointer)| *pointer);
-    object.facts(selectable).pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or("")
+    let mut names = pointer.split('/').skip(1);
+    let value = names.try_fold(object.facts(selectable), |fields, name| fields.get(name));
+    value.and_then(serde_json::Value::as_str).unwrap_or("")
 }

@@ -4,7 +4,7 @@ use api::{
     patch::{json, merge, strategic},
     status::{Cause, Details, Status},
     strategy::metadata::IMMUTABLE,
-    strict::{self, Expected, repeated},
+    strict::{self, Expected, once, repeated},
 };
 use serde_json::Value;
 
@@ -118,12 +118,13 @@ impl Spared {
 impl Patch {
     /// The patch in the body.
     pub(crate) fn read(call: &Call<'_>, options: &WriteOptions) -> Outcome<Patch> {
-        let document = document(call, negotiate::media_type(call.headers))?;
+        let (document, twice) = document(call, negotiate::media_type(call.headers))?;
         let schema = call.resource.schema;
         let issues = match (&document, options.field_validation) {
             (_, FieldValidation::Ignore) => Vec::new(),
             (Document::Json(_), _) => repeated::in_json_patch(schema, &call.body),
-            _ => repeated::in_json(schema, &call.body),
+            _ if twice => repeated::in_json(schema, &call.body),
+            _ => Vec::new(),
         };
         Ok(Patch { document, issues })
     }
@@ -188,7 +189,8 @@ impl Asked {
     }
 }
 
-fn document(call: &Call<'_>, media_type: &str) -> Outcome<Document> {
+/// The patch of that media type in the body, and whether a field stands twice in it.
+fn document(call: &Call<'_>, media_type: &str) -> Outcome<(Document, bool)> {
     let (make, wanted): (fn(Value) -> Document, _) = match media_type {
         "application/json-patch+json" => (Document::Json, "[]handlers.jsonPatchOp"),
         "application/merge-patch+json" => (Document::Merge, "map[string]interface {}"),
@@ -199,7 +201,7 @@ fn document(call: &Call<'_>, media_type: &str) -> Outcome<Document> {
         let before = if media_type == "application/strategic-merge-patch+json" { "" } else { "error decoding patch: " };
         Status::bad_request(format!("{before}{fault}"))
     };
-    let tree: Value = serde_json::from_slice(&call.body)
+    let (tree, twice) = once::tree(&call.body)
         .map_err(|error| refuse(strict::json_fault(&call.body).unwrap_or_else(|| error.to_string())))?;
     let fits = match wanted {
         "[]handlers.jsonPatchOp" => tree.is_array(),
@@ -209,7 +211,7 @@ fn document(call: &Call<'_>, media_type: &str) -> Outcome<Document> {
         let found = json::kind(&tree);
         return Err(refuse(format!("json: cannot unmarshal {found} into Go value of type {wanted}")));
     }
-    Ok(make(tree))
+    Ok((make(tree), twice))
 }
 
 fn run(call: &Call<'_>, document: &Document, expected: Expected, tree: &mut Value) -> Outcome<()> {

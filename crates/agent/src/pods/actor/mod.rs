@@ -31,7 +31,7 @@ use super::{
     container::{self, ContainerRecord, Current, Ended},
     launch::{public_id, runtime_id},
     phase,
-    record::{PodRecord, RecordFile, Whole},
+    record::{Left, PodRecord, RecordFile, Whole},
     sandbox::SandboxUp,
     status_writer::StatusWriter,
     teardown,
@@ -156,20 +156,19 @@ pub(super) struct Actor {
 const FIRST_REPORT: Duration = Duration::from_millis(100);
 
 impl Actor {
-    /// For a pod; `found` is the sandbox that outlived an earlier agent, if any; `refusal` why a new one is not taken.
+    /// For a pod; `refusal` says why a new one is not taken.
     pub(super) fn new(
         context: Arc<Context>,
         pod: Arc<Pod>,
-        found: Option<SandboxStatus>,
+        left: Left,
         refusal: Option<Refusal>,
         (outbox, inbox): (mpsc::UnboundedSender<Message>, mpsc::UnboundedReceiver<Message>),
         view: watch::Sender<Arc<PodView>>,
     ) -> Self {
         let paths = context.paths(&pod);
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let known = PodRecord::load(&paths.record()).filter(|r| r.uid == uid);
-        let fresh = known.is_none();
-        let mut record = known.unwrap_or_else(|| new_record(&pod));
+        let fresh = left.record.is_none();
+        let mut record = left.record.unwrap_or_else(|| new_record(&pod));
         for (record, (_, declared)) in record.containers.iter_mut().zip(pod.spec.iter().flat_map(container::of)) {
             if record.allocated.is_none() {
                 record.allocated = Some(declared.resources.clone().unwrap_or_default());
@@ -215,7 +214,7 @@ impl Actor {
             view,
         };
         actor.take_ephemeral();
-        actor.adopt(found);
+        actor.adopt(left.sandbox);
         if let Some(refusal) = refusal {
             actor.refuse(&refusal);
         }
