@@ -68,7 +68,7 @@ fn a_driver_registers_and_its_volumes_are_attached_staged_and_published_and_all_
     eventually("the file", || driver.volume("vol-1").join("file").exists());
     eventually("the word of its registration", || driver.called("NotifyRegistrationStatus") == 1);
     assert_eq!((driver.called("NodeStageVolume vol-1"), driver.called("NodePublishVolume vol-1")), (1, 1));
-    let context = driver.context.lock().unwrap().clone();
+    let context = driver.context();
     assert_eq!((context["tier"].as_str(), context["csi.storage.k8s.io/pod.name"].as_str()), ("gold", "p"));
 
     // A second pod shares what is staged; it leaves without the first one's noticing.
@@ -78,6 +78,9 @@ fn a_driver_registers_and_its_volumes_are_attached_staged_and_published_and_all_
     eventually("the first pod's file", || cluster.kubectl(&["logs", "q"]) == "kept\n");
     cluster.kubectl(&["delete", "pod", "q"]);
     assert_eq!(driver.called("NodeUnstageVolume"), 0);
+    let in_use = "{.status.volumesInUse} {.status.volumesAttached[*].name}";
+    let name = "kubernetes.io/csi/disks.example.com^vol-1";
+    assert_eq!(cluster.jsonpath("node/node", in_use), format!("[\"{name}\"] {name}"));
 
     // The part of the driver's resizer; the rest is the node's.
     let larger = r#"{"spec":{"capacity":{"storage":"2Gi"}}}"#;
@@ -92,7 +95,8 @@ fn a_driver_registers_and_its_volumes_are_attached_staged_and_published_and_all_
     cluster.kubectl(&["exec", "p", "--", "cat", "/data/file"]);
     cluster.kubectl(&["delete", "pod", "p"]);
     assert!(driver.called("NodeUnpublishVolume vol-1") >= 2);
-    assert!(driver.called("NodeUnstageVolume vol-1") >= 1);
+    eventually("the unstaging", || driver.called("NodeUnstageVolume vol-1") >= 1);
+    cluster.until("node/node", in_use, " ");
     eventually("the detachment", || cluster.kubectl(&["get", "volumeattachments", "-o", "name"]).is_empty());
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let data = cluster.data_dir().to_string_lossy().into_owned();
@@ -104,7 +108,7 @@ fn a_driver_registers_and_its_volumes_are_attached_staged_and_published_and_all_
     let source = format!("csi: {{driver: {NAME}, volumeAttributes: {{size: small}}}}");
     cluster.apply(&with_volume(&busybox("e", "echo x > /data/mine && sleep 1000"), &source));
     cluster.wait_ready("pod/e");
-    let context = driver.context.lock().unwrap().clone();
+    let context = driver.context();
     assert_eq!((context["size"].as_str(), context["csi.storage.k8s.io/ephemeral"].as_str()), ("small", "true"));
     cluster.kubectl(&["delete", "pod", "e"]);
 
@@ -130,7 +134,125 @@ fn a_driver_that_does_not_attach_needs_no_attachment_and_one_that_fails_is_quote
     });
     assert_eq!(cluster.kubectl(&["get", "volumeattachments", "-o", "name"]), "");
     cluster.kubectl(&["delete", "pod", "p"]);
-    assert!(driver.calls().iter().any(|c| c == "NodeUnpublishVolume broken"), "{:?}", driver.calls());
+    // It surely has done nothing, so there is nothing to be undone.
+    assert_eq!((driver.called("NodeUnpublishVolume"), driver.called("NodeUnstageVolume")), (0, 0));
+}
+
+#[test]
+fn what_a_driver_answers_decides_what_is_undone_and_no_pod_waits_for_that() {
+    let cluster = Cluster::up();
+    let agent = cluster.data_dir().join("agent");
+    cluster.apply(&driver_object(false));
+    eventually("the registry's directory", || agent.join("plugins").exists());
+    let driver = Driver::start(&agent, &cluster.scratch().join("backing"));
+    cluster.until("csinode/node", "{.spec.drivers[0].name}", NAME);
+    let disk = |name: &str| {
+        VOLUME
+            .replace("vol-1", name)
+            .replace("name: disk", &format!("name: {name}"))
+            .replace("volumeName: disk", &format!("volumeName: {name}"))
+    };
+    let pod = |name: &str, claim: &str| {
+        with_volume(&busybox(name, "sleep 1000"), &format!("persistentVolumeClaim: {{claimName: {claim}}}"))
+    };
+    let called = |call: &str| driver.calls().iter().filter(|c| *c == call).count();
+    // INVALID_ARGUMENT is final, DEADLINE_EXCEEDED is not: the driver may still be at it.
+    driver.fail("NodeStageVolume final", 3);
+    driver.fail("NodeStageVolume late", 4);
+    driver.fail("NodePublishVolume refused", 3);
+    for name in ["final", "late", "refused"] {
+        cluster.apply(&(disk(name) + &pod(name, name)));
+    }
+    for what in [
+        "MountDevice failed for volume \"final\"",
+        "MountDevice failed for volume \"late\"",
+        "SetUp failed for volume \"refused\"",
+    ] {
+        eventually("the event", || cluster.told().contains(&format!("MountVolume.{what} : rpc error: code = ")));
+    }
+    cluster.kubectl(&["delete", "pod", "final", "late", "refused"]);
+    eventually("the unstaging", || called("NodeUnstageVolume late") == 1 && called("NodeUnstageVolume refused") == 1);
+    assert_eq!(
+        (called("NodeUnstageVolume final"), driver.called("NodeUnpublishVolume")),
+        (0, 0),
+        "{:?}",
+        driver.calls()
+    );
+
+    // What can't be unstaged keeps neither its pod nor the next one.
+    cluster.apply(&(disk("vol-1") + &pod("first", "vol-1")));
+    cluster.wait_ready("pod/first");
+    driver.fail("NodeUnstageVolume vol-1", 3);
+    cluster.kubectl(&["delete", "pod", "first"]);
+    eventually("the try", || called("NodeUnstageVolume vol-1 code=3") >= 1);
+    cluster.apply(&pod("second", "vol-1"));
+    cluster.wait_ready("pod/second");
+    assert_eq!(called("NodeStageVolume vol-1"), 2, "it is not known to be staged any more");
+    driver.fail("NodeUnstageVolume vol-1", 0);
+    cluster.kubectl(&["delete", "pod", "second"]);
+    eventually("the unstaging", || called("NodeUnstageVolume vol-1") == 1);
+
+    // A volume that is there already is not published again while the pod waits for another.
+    driver.fail("NodeStageVolume late", 14);
+    let both = pod("both", "vol-1")
+        .replace("volumes: [", "volumes: [{name: w, persistentVolumeClaim: {claimName: late}}, ")
+        .replace("volumeMounts: [", "volumeMounts: [{name: w, mountPath: /late}, ");
+    let (tried, published) = (driver.called("NodeStageVolume late"), called("NodePublishVolume vol-1"));
+    cluster.apply(&both);
+    eventually("three tries", || driver.called("NodeStageVolume late") >= tried + 3);
+    driver.fail("NodeStageVolume late", 0);
+    cluster.wait_ready("pod/both");
+    assert_eq!(called("NodePublishVolume vol-1"), published + 1);
+    cluster.kubectl(&["delete", "pod", "both"]);
+}
+
+#[test]
+fn a_growth_that_the_node_can_not_do_is_told_and_may_be_asked_for_anew() {
+    let cluster = Cluster::up();
+    let agent = cluster.data_dir().join("agent");
+    cluster.apply(&driver_object(false));
+    cluster.apply(&format!(
+        "{{apiVersion: storage.k8s.io/v1, kind: StorageClass, metadata: {{name: disks}}, provisioner: {NAME}, \
+         allowVolumeExpansion: true}}\n---\n"
+    ));
+    eventually("the registry's directory", || agent.join("plugins").exists());
+    let driver = Driver::start(&agent, &cluster.scratch().join("backing"));
+    cluster.until("csinode/node", "{.spec.drivers[0].name}", NAME);
+    let pod = with_volume(&busybox("p", "sleep 1000"), "persistentVolumeClaim: {claimName: disk}");
+    cluster.apply(&(VOLUME.replace("storageClassName: ''", "storageClassName: disks") + &pod));
+    cluster.wait_ready("pod/p");
+    // The part of the driver's resizer.
+    let resize = |size: &str, node: &str| {
+        let part = serde_json::json!({"status": {"allocatedResources": {"storage": size},
+            "allocatedResourceStatuses": {"storage": "ControllerResizeInProgress"}}});
+        let path = "/api/v1/namespaces/default/persistentvolumeclaims/disk";
+        cluster.merge_part(path, "status", &part);
+        let volume = format!("{{\"spec\":{{\"capacity\":{{\"storage\":\"{size}\"}}}}}}");
+        cluster.kubectl(&["patch", "pv", "disk", "-p", &volume]);
+        let part = serde_json::json!({"status": {"allocatedResourceStatuses": {"storage": node}}});
+        cluster.merge_part(path, "status", &part);
+    };
+    let ask = |size: &str| {
+        let claim = format!("{{\"spec\":{{\"resources\":{{\"requests\":{{\"storage\":\"{size}\"}}}}}}}}");
+        cluster.kubectl(&["patch", "pvc", "disk", "-p", &claim]);
+    };
+    // OUT_OF_RANGE: it is of no use to ask for the same again.
+    driver.fail("NodeExpandVolume vol-1", 11);
+    ask("9Gi");
+    resize("9Gi", "NodeResizePending");
+    cluster.until("pvc/disk", "{.status.allocatedResourceStatuses.storage}", "NodeResizeInfeasible");
+    cluster.until("pvc/disk", "{.status.conditions[0].type} {.status.capacity.storage}", "NodeResizeError 1Gi");
+    let told = "NodeExpandVolume.NodeExpandVolume failed for volume \"disk\" : Expander.NodeExpand failed to expand the \
+                volume : rpc error: code = OutOfRange desc = fake error";
+    eventually("the event", || cluster.told().contains(told));
+    let asked = driver.called("NodeExpandVolume");
+    driver.fail("NodeExpandVolume vol-1", 0);
+    ask("5Gi");
+    resize("10Gi", "NodeResizePending");
+    cluster.until("pvc/disk", "{.status.capacity.storage}", "10Gi");
+    assert_eq!((asked, driver.called("NodeExpandVolume")), (1, 2));
+    assert_eq!(cluster.jsonpath("pvc/disk", "{.status.conditions} {.status.allocatedResourceStatuses}"), " ");
+    cluster.kubectl(&["delete", "pod", "p"]);
 }
 
 #[test]
@@ -178,7 +300,8 @@ fn a_block_volume_is_a_device_in_its_containers_and_a_late_driver_or_disk_is_wai
     let told = "volume v has volumeMode Block, but is specified in volumeMounts";
     eventually("the refusal", || cluster.told().contains(told));
     cluster.kubectl(&["delete", "pod", "one", "two", "three"]);
-    assert_eq!((driver.called("NodeUnpublishVolume vol-1"), driver.called("NodeUnstageVolume vol-1")), (1, 1));
+    eventually("the unstaging", || driver.called("NodeUnstageVolume vol-1") == 1);
+    assert_eq!(driver.called("NodeUnpublishVolume vol-1"), 1);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains("volumeDevices"), "{mounts}");
 }
@@ -197,7 +320,7 @@ fn a_driver_gets_tokens_is_asked_again_and_tells_how_full_its_volumes_are() {
     cluster.apply(&(VOLUME.to_owned() + &pod));
     cluster.wait_ready("pod/p");
     let tokens = || -> serde_json::Value {
-        let context = driver.context.lock().unwrap().clone();
+        let context = driver.context();
         serde_json::from_str(&context["csi.storage.k8s.io/serviceAccount.tokens"]).unwrap()
     };
     let first = tokens();
@@ -219,7 +342,7 @@ fn a_driver_gets_tokens_is_asked_again_and_tells_how_full_its_volumes_are() {
     let line = "kubelet_volume_stats_available_bytes{namespace=\"default\",persistentvolumeclaim=\"disk\"} 70\n";
     assert!(metrics.contains(line), "{metrics}");
     eventually("the second publishing", || driver.called("NodePublishVolume vol-1") >= 2);
-    assert_ne!(tokens()["vault"]["token"], first["vault"]["token"], "with a new token");
+    assert_eq!(tokens()["vault"]["token"], first["vault"]["token"], "with the same token while it is young");
     cluster.kubectl(&["delete", "pod", "p"]);
     assert_eq!(driver.called("NodeUnpublishVolume vol-1"), 1);
 }

@@ -20,10 +20,7 @@ pub const NAME: &str = "disks.example.com";
 
 /// Runs until dropped; its sockets go with it.
 pub struct Driver {
-    /// Method names with the volume and the paths that they were given.
-    calls: Arc<Mutex<Vec<String>>>,
-    /// The context of the last publishing.
-    pub context: Arc<Mutex<BTreeMap<String, String>>>,
+    state: Arc<State>,
     backing: PathBuf,
     sockets: [PathBuf; 2],
     _runtime: Runtime,
@@ -35,15 +32,13 @@ impl Driver {
         let registry = agent.join("plugins_registry").join(format!("{NAME}-reg.sock"));
         let endpoint = agent.join("plugins").join(format!("{NAME}.sock"));
         let driver = Self {
-            calls: Arc::default(),
-            context: Arc::default(),
+            state: Arc::new(State { backing: backing.to_owned(), ..State::default() }),
             backing: backing.to_owned(),
             sockets: [endpoint.clone(), registry.clone()],
             _runtime: Runtime::new().unwrap(),
         };
         for socket in [endpoint, registry] {
-            let (state, endpoint) =
-                ((driver.calls.clone(), driver.context.clone(), driver.backing.clone()), driver.sockets[0].clone());
+            let (state, endpoint) = (driver.state.clone(), driver.sockets[0].clone());
             let _inside = driver._runtime.enter();
             let listener = UnixListener::bind(socket).unwrap();
             driver._runtime.spawn(async move {
@@ -59,8 +54,19 @@ impl Driver {
         driver
     }
 
+    /// Method names with the volume, and the code of those that failed (`NodeStageVolume vol-1 code=3`).
     pub fn calls(&self) -> Vec<String> {
-        self.calls.lock().unwrap().clone()
+        self.state.calls.lock().unwrap().clone()
+    }
+
+    /// The context of the last publishing.
+    pub fn context(&self) -> BTreeMap<String, String> {
+        self.state.context.lock().unwrap().clone()
+    }
+
+    /// From now on, a call such as `NodeStageVolume vol-1` fails with that code of gRPC; with 0 it does not.
+    pub fn fail(&self, call: &str, code: u8) {
+        self.state.failing.lock().unwrap().insert(call.to_owned(), code);
     }
 
     pub fn called(&self, method: &str) -> usize {
@@ -80,41 +86,58 @@ impl Drop for Driver {
     }
 }
 
-type State = (Arc<Mutex<Vec<String>>>, Arc<Mutex<BTreeMap<String, String>>>, PathBuf);
+#[derive(Default)]
+struct State {
+    calls: Mutex<Vec<String>>,
+    context: Mutex<BTreeMap<String, String>>,
+    failing: Mutex<BTreeMap<String, u8>>,
+    backing: PathBuf,
+}
+
 type Body = StreamBody<futures::stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>>;
 
-async fn serve(state: State, endpoint: PathBuf, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn serve(state: Arc<State>, endpoint: PathBuf, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let method = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
     let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     let fields = read(body.get(5..).unwrap_or_default());
     let answer = answer(&state, &endpoint, &method, &fields);
     let (code, message, bytes) = match answer {
-        Ok(bytes) => ("0", String::new(), bytes),
-        Err(message) => ("13", message, Vec::new()),
+        Ok(bytes) => (0, String::new(), bytes),
+        Err((code, message)) => (code, message, Vec::new()),
     };
     let mut framed = vec![0];
     framed.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
     framed.extend(bytes);
     let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from_static(code));
+    trailers.insert("grpc-status", HeaderValue::from(u16::from(code)));
     trailers.insert("grpc-message", HeaderValue::from_str(&message).unwrap());
     let frames = vec![Ok(Frame::data(Bytes::from(framed))), Ok(Frame::trailers(trailers))];
     let response = Response::builder().header("content-type", "application/grpc");
     Ok(response.body(StreamBody::new(futures::stream::iter(frames))).unwrap())
 }
 
-fn answer(
-    (calls, context, backing): &State,
-    endpoint: &Path,
-    method: &str,
-    fields: &[(u32, Vec<u8>)],
-) -> Result<Vec<u8>, String> {
+/// INTERNAL, for what goes wrong by itself.
+const INTERNAL: u8 = 13;
+
+fn answer(state: &State, endpoint: &Path, method: &str, fields: &[(u32, Vec<u8>)]) -> Result<Vec<u8>, (u8, String)> {
+    let volume = fields.iter().find(|(f, _)| *f == 1).map(|(_, v)| v.clone()).unwrap_or_default();
+    let call = format!("{method} {}", String::from_utf8(volume).unwrap_or_default());
+    let code = state.failing.lock().unwrap().get(&call).copied().unwrap_or_default();
+    if code != 0 {
+        state.calls.lock().unwrap().push(format!("{call} code={code}"));
+        return Err((code, "fake error".to_owned()));
+    }
+    state.calls.lock().unwrap().push(call);
+    work(state, endpoint, method, fields).map_err(|message| (INTERNAL, message))
+}
+
+fn work(state: &State, endpoint: &Path, method: &str, fields: &[(u32, Vec<u8>)]) -> Result<Vec<u8>, String> {
+    let backing = &state.backing;
     let text = |field: u32| {
         let value = fields.iter().find(|(f, _)| *f == field).map(|(_, v)| v.clone()).unwrap_or_default();
         String::from_utf8(value).unwrap_or_default()
     };
     let volume = text(1);
-    calls.lock().unwrap().push(format!("{method} {volume}"));
     let bind = |from: &Path, to: &Path| {
         fs::create_dir_all(to).map_err(|e| e.to_string())?;
         // As the specification has it, asking again for what is done is fine.
@@ -175,7 +198,7 @@ fn answer(
                 let part = |f: u32| entry.iter().find(|(g, _)| *g == f).map(|(_, v)| v.clone()).unwrap_or_default();
                 (String::from_utf8(part(1)).unwrap(), String::from_utf8(part(2)).unwrap())
             };
-            *context.lock().unwrap() = entries.map(pair).collect();
+            *state.context.lock().unwrap() = entries.map(pair).collect();
             let (staging, target) = (text(3), text(4));
             if staging.is_empty() {
                 let directory = backing.join(&volume);

@@ -83,7 +83,15 @@ fn a_claim_is_provisioned_for_its_first_pod_outlives_it_grows_and_goes_with_its_
     ask("900Ti");
     cluster.until("pvc/more", "{.status.conditions[0].type}", "Resizing");
     eventually("the event", || reasons(&cluster, "more").contains("VolumeResizeFailed"));
-    assert_eq!(cluster.jsonpath("pvc/more", "{.status.capacity.storage}"), "20Mi");
+    let state =
+        "{.status.capacity.storage} {.status.allocatedResources.storage} {.status.allocatedResourceStatuses.storage}";
+    cluster.until("pvc/more", state, "20Mi 900Ti ControllerResizeInfeasible");
+    assert_eq!(cluster.jsonpath("pvc/more", "{.status.conditions[1].type}"), "ControllerResizeError");
+    ask("30Mi");
+    cluster.until("pvc/more", state, "30Mi 30Mi ");
+    let attributed = claim("attributed", ", volumeAttributesClassName: gold");
+    cluster.apply(&(attributed + &user("four", "attributed", "sleep 1000")));
+    eventually("the event", || reasons(&cluster, "attributed").contains("ProvisioningFailed"));
     cluster.apply(&claim("huge", "").replace("10Mi", "900Ti"));
     cluster.apply(&user("three", "huge", "sleep 1000"));
     eventually("the event", || reasons(&cluster, "huge").contains("ProvisioningFailed"));
@@ -190,6 +198,10 @@ fn a_block_volume_is_a_device_that_grows_in_use_outlives_a_crash_and_is_given_ba
     cluster.kubectl(&["patch", "pvc", "raw", "-p", larger]);
     cluster.until("pvc/raw", "{.status.capacity.storage}", "20Mi");
     assert_eq!(device_size(&file), Some(20 << 20), "while the pod has it");
+    let metrics = cluster.kubectl(&["get", "--raw", "/api/v1/nodes/node/proxy/metrics"]);
+    let of_claims: Vec<&str> = metrics.lines().filter(|line| line.contains("persistentvolumeclaim=\"raw\"")).collect();
+    let size = "kubelet_volume_stats_capacity_bytes{namespace=\"default\",persistentvolumeclaim=\"raw\"} 20971520";
+    assert_eq!(of_claims, [size], "of a device no more is known");
     // The next daemon finds whose it is; a second pod gets the same device, which stays when the first one goes.
     cluster.kill_daemon();
     cluster.start();

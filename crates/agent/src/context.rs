@@ -25,7 +25,7 @@ use crate::{
     runtime::Runtime,
     server::Rates,
     services::ServiceVariables,
-    volumes::Objects,
+    volumes::{Objects, Singles},
 };
 
 /// Handed to every pod's actor.
@@ -57,8 +57,10 @@ pub struct Context {
     pub node: OnceLock<Node>,
     /// CSI drivers that have registered.
     pub csi: csi::Drivers,
-    /// Held while a volume is staged or unstaged, so that both see who else has it.
-    pub csi_staging: tokio::sync::Mutex<()>,
+    /// Volumes that one pod alone may have.
+    pub alone: Singles,
+    /// CSI volumes that the node holds.
+    pub holding: csi::Holding,
     /// Tells that the set of images on the node changed.
     pub images_changed: tokio::sync::Notify,
     /// Tells that the node was silent for so long that others may take it for lost.

@@ -1,8 +1,8 @@
-//! Events about pods, their containers and the node, in the kubelet's name.
+//! Events about pods, their containers and claims, and the node, in the kubelet's name.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, PersistentVolumeClaim, Pod};
 use kube::Client;
 pub use recording::Severity;
 
@@ -43,6 +43,26 @@ impl Recorder {
         message: impl Into<String>,
     ) {
         self.0.record(pod_reference(pod, Some(container)), severity, reason, message);
+    }
+
+    /// Records an event about a claim.
+    pub fn claim(
+        &self,
+        claim: &PersistentVolumeClaim,
+        severity: Severity,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("PersistentVolumeClaim".to_owned()),
+            namespace: claim.metadata.namespace.clone(),
+            name: claim.metadata.name.clone(),
+            uid: claim.metadata.uid.clone(),
+            resource_version: claim.metadata.resource_version.clone(),
+            ..ObjectReference::default()
+        };
+        self.0.record(about, severity, reason, message);
     }
 
     /// Records an event about the node.

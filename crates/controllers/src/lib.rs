@@ -168,6 +168,7 @@ pub async fn run(client: Client, config: Config) {
     tasks.spawn(volume::protection::attributes_classes(shared.clone()));
     tasks.spawn(volume::ephemeral::run(shared.clone()));
     tasks.spawn(volume::attach::run(shared.clone()));
+    tasks.spawn(volume::expand::run(shared.clone()));
     let comings = garbage::Comings::default();
     tasks.spawn(quota::run(shared.clone(), comings.clone()));
     tasks.spawn(garbage::run(client.clone(), comings));

@@ -25,7 +25,7 @@ const SETTLE: Duration = Duration::from_secs(20);
 const QUARANTINE: Duration = Duration::from_secs(40);
 
 /// By this taint an administrator vouches that nothing runs any longer on a node that is not ready.
-const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+pub(crate) const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// The sweeps: one for pods of nodes that are gone, one for the rest.
 const LOST: &str = "lost";

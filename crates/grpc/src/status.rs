@@ -33,6 +33,14 @@ impl Status {
     pub const DEADLINE_EXCEEDED: u32 = 4;
     /// `NotFound`
     pub const NOT_FOUND: u32 = 5;
+    /// `ResourceExhausted`
+    pub const RESOURCE_EXHAUSTED: u32 = 8;
+    /// `FailedPrecondition`
+    pub const FAILED_PRECONDITION: u32 = 9;
+    /// `Aborted`
+    pub const ABORTED: u32 = 10;
+    /// `OutOfRange`
+    pub const OUT_OF_RANGE: u32 = 11;
     /// `Unimplemented`
     pub const UNIMPLEMENTED: u32 = 12;
     /// `Internal`

@@ -10,13 +10,13 @@ use kube::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::driver::Driver;
+use super::{driver::Driver, in_use};
 use crate::context::Context;
 
 /// What the drivers call the node, on the Node.
 const NODE_ID: &str = "csi.volume.kubernetes.io/nodeid";
 
-/// Brings both objects up to date with the drivers there are; tried until it is done.
+/// Brings both objects up to date with the drivers and volumes there are; tried until it is done.
 pub async fn write(context: &Arc<Context>, stop: &CancellationToken) {
     let mut rest = Duration::from_millis(50);
     while let Err(error) = try_write(context).await {
@@ -33,6 +33,7 @@ async fn try_write(context: &Arc<Context>) -> Result<(), kube::Error> {
     let name = context.config.node_name.clone();
     let nodes: Api<Node> = Api::all(context.client.clone());
     let node = nodes.get(&name).await?;
+    in_use::adopt(context, &node).await?;
     let csi_nodes: Api<CSINode> = Api::all(context.client.clone());
     let spec = json!({"drivers": drivers.iter().map(|d| entry(d)).collect::<Vec<_>>()});
     match csi_nodes.get_opt(&name).await? {

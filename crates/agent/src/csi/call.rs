@@ -8,7 +8,7 @@ use tokio::net::UnixStream;
 use grpc::{Message, Status, Target};
 
 /// How long a driver may take (the kubelet's `csiTimeout`).
-pub const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Calls a method such as `csi.v1.Node/NodeGetInfo`; gives the encoded answer.
 pub async fn call(socket: &Path, method: &str, message: &Message) -> Result<Bytes, Status> {
@@ -16,6 +16,19 @@ pub async fn call(socket: &Path, method: &str, message: &Message) -> Result<Byte
         Ok(result) => result,
         Err(_) => Err(Status::new(Status::DEADLINE_EXCEEDED, "context deadline exceeded")),
     }
+}
+
+/// Whether a call that ended like that has surely ended: the driver is not at it any more (what the kubelet takes for
+/// final, by the CSI specification's and gRPC's words).
+pub fn is_final(status: &Status) -> bool {
+    !matches!(
+        status.code,
+        Status::CANCELED
+            | Status::DEADLINE_EXCEEDED
+            | Status::UNAVAILABLE
+            | Status::RESOURCE_EXHAUSTED
+            | Status::ABORTED
+    )
 }
 
 async fn exchange(socket: &Path, method: &str, message: &Message) -> Result<Bytes, Status> {

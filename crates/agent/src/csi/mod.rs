@@ -2,19 +2,26 @@
 //! publish volumes (CSI specification 1.x, node service; Kubernetes' `pluginregistration` v1).
 
 mod announce;
+mod attachment;
 mod call;
 mod driver;
 mod expand;
+mod held;
+mod in_use;
+mod place;
+mod publish;
 mod record;
 mod registry;
 mod shared_mount;
 mod tokens;
 mod volume;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
+pub use held::Holding;
 pub use record::{Published, unpublish_all};
 pub use registry::run;
 pub use shared_mount::ensure as share_mounts;
@@ -22,27 +29,38 @@ pub use volume::{inline, persistent};
 
 pub use driver::Driver;
 
-/// The drivers that have registered. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Drivers(Arc<RwLock<BTreeMap<String, Arc<Driver>>>>);
+/// The drivers that have registered.
+#[derive(Default)]
+pub struct Drivers {
+    all: RwLock<BTreeMap<String, Arc<Driver>>>,
+    /// Changes when one registers.
+    comings: watch::Sender<u64>,
+}
 
 impl Drivers {
     /// The driver of that name.
     pub fn get(&self, name: &str) -> Option<Arc<Driver>> {
-        self.0.read().get(name).cloned()
+        self.all.read().get(name).cloned()
+    }
+
+    /// Waits for `rest`, or until a driver registers.
+    pub async fn rest(&self, rest: Duration) {
+        let mut comings = self.comings.subscribe();
+        let _ = tokio::time::timeout(rest, comings.changed()).await;
     }
 
     fn all(&self) -> Vec<Arc<Driver>> {
-        self.0.read().values().cloned().collect()
+        self.all.read().values().cloned().collect()
     }
 
     fn put(&self, driver: Arc<Driver>) {
-        self.0.write().insert(driver.name.clone(), driver);
+        self.all.write().insert(driver.name.clone(), driver);
+        self.comings.send_modify(|n| *n += 1);
     }
 
     /// The driver that registered by that socket goes.
     fn remove_by(&self, socket: &std::path::Path) -> bool {
-        let mut all = self.0.write();
+        let mut all = self.all.write();
         let before = all.len();
         all.retain(|_, driver| driver.registered_by != socket);
         all.len() != before

@@ -4,11 +4,15 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::driver;
+use super::{
+    driver,
+    held::{self, Held},
+};
 use crate::context::Context;
 
 const FILE: &str = "vol_data.json";
@@ -28,68 +32,95 @@ pub struct Published {
     /// Where a block device is published; a file system is beside this record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<PathBuf>,
+    /// The driver was told to publish it, and did not answer that it surely has not.
+    #[serde(default = "yes")]
+    pub publish_called: bool,
+}
+
+/// Of records from before it was told apart.
+fn yes() -> bool {
+    true
 }
 
 impl Published {
     /// Before the driver is called.
     pub fn save(&self, directory: &Path) -> io::Result<()> {
         fs::create_dir_all(directory)?;
-        fs::write(directory.join(FILE), serde_json::to_vec(self).map_err(io::Error::other)?)
+        let path = directory.join(FILE);
+        let next = path.with_extension("next");
+        fs::write(&next, serde_json::to_vec(self).map_err(io::Error::other)?)?;
+        fs::rename(next, path)
     }
 
     /// What was published with that directory.
     pub fn load(directory: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(directory.join(FILE)).ok()?).ok()
     }
+
+    /// The pods' directories that have a volume.
+    pub fn of_volume(pods: &Path, driver: &str, handle: &str) -> impl Iterator<Item = PathBuf> {
+        let pods = fs::read_dir(pods).into_iter().flatten().flatten();
+        let directories = pods.flat_map(|pod| {
+            fs::read_dir(pod.path().join("volumes/kubernetes.io~csi")).into_iter().flatten().flatten().map(|e| e.path())
+        });
+        directories.filter(move |directory| {
+            Self::load(directory).is_some_and(|p| p.driver_name == driver && p.volume_handle == handle)
+        })
+    }
 }
 
 /// Takes back all that was published to the pod with that directory, and from the node what no other pod has. May be
 /// called again.
-pub async fn unpublish_all(context: &Context, pod: &Path) -> Result<(), String> {
+pub async fn unpublish_all(context: &Arc<Context>, pod: &Path) -> Result<(), String> {
     let root = pod.join("volumes/kubernetes.io~csi");
     let Ok(entries) = fs::read_dir(&root) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let directory = entry.path();
-        let Some(published) = Published::load(&directory) else { continue };
-        take_back(context, &directory, &published).await.map_err(|error| {
-            format!("UnmountVolume.TearDown failed for volume \"{}\" : {error}", entry.file_name().to_string_lossy())
-        })?;
+    let published = entries.flatten().map(|e| e.path()).filter_map(|d| Published::load(&d).map(|p| (d, p)));
+    let all = published.map(|(directory, published)| async move {
+        let volume = directory.file_name().unwrap_or_default().to_string_lossy();
+        let taken = take_back(context, &directory, &published).await;
+        taken.map_err(|error| format!("UnmountVolume.TearDown failed for volume \"{volume}\" : {error}"))
+    });
+    // One that can't be taken back keeps no other.
+    futures::future::join_all(all).await.into_iter().collect()
+}
+
+async fn take_back(context: &Arc<Context>, directory: &Path, published: &Published) -> Result<(), String> {
+    let (driver, volume) = (&published.driver_name, &published.volume_handle);
+    {
+        let turn = context.holding.turn(driver, volume);
+        let _known = turn.lock().await;
+        if published.publish_called {
+            let known = context.csi.get(driver);
+            let endpoint = known.as_ref().map_or(&published.endpoint, |d| &d.endpoint);
+            let target = published.device.clone().unwrap_or_else(|| directory.join("mount"));
+            driver::unpublish(endpoint, volume, &target).await.map_err(|e| e.to_string())?;
+            if published.device.is_some() {
+                let _ = fs::remove_file(directory.join("device"));
+                let _ = fs::remove_file(&target);
+            } else {
+                let _ = fs::remove_dir(&target);
+            }
+        }
+        let _ = published.device.as_ref().and_then(|device| device.parent()).map(fs::remove_dir);
+        if let Some(held) = of_before(context, published) {
+            held.save(context.data_dir()).map_err(|e| e.to_string())?;
+        }
+        fs::remove_file(directory.join(FILE)).map_err(|e| e.to_string())?;
     }
+    held::let_go(context, driver, volume).await;
     Ok(())
 }
 
-async fn take_back(context: &Context, directory: &Path, published: &Published) -> Result<(), String> {
-    let _one = context.csi_staging.lock().await;
-    let known = context.csi.get(&published.driver_name);
-    let endpoint = known.as_ref().map_or(&published.endpoint, |d| &d.endpoint);
-    let volume = &published.volume_handle;
-    let target = published.device.clone().unwrap_or_else(|| directory.join("mount"));
-    driver::unpublish(endpoint, volume, &target).await.map_err(|e| e.to_string())?;
-    if published.device.is_some() {
-        let _ = fs::remove_file(directory.join("device"));
-        let _ = fs::remove_file(&target);
-        let _ = target.parent().map(fs::remove_dir);
-    } else {
-        let _ = fs::remove_dir(&target);
-    }
-    if let Some(staging) = published.staging.as_ref().filter(|s| s.exists()) {
-        let pods = context.data_dir().join("pods");
-        if !used_elsewhere(&pods, directory, staging) {
-            driver::unstage(endpoint, volume, staging).await.map_err(|e| e.to_string())?;
-            let _ = fs::remove_dir(staging);
-            let _ = staging.parent().map(fs::remove_dir);
-        }
-    }
-    fs::remove_file(directory.join(FILE)).map_err(|e| e.to_string())
-}
-
-/// Whether another pod has the volume that is staged there.
-fn used_elsewhere(pods: &Path, but: &Path, staging: &Path) -> bool {
-    let volumes = fs::read_dir(pods).into_iter().flatten().flatten();
-    let directories = volumes.flat_map(|pod| {
-        fs::read_dir(pod.path().join("volumes/kubernetes.io~csi")).into_iter().flatten().flatten().map(|e| e.path())
-    });
-    directories
-        .into_iter()
-        .any(|d| d != but && Published::load(&d).is_some_and(|p| p.staging.as_deref() == Some(staging)))
+/// What is staged since before the node kept records of that.
+fn of_before(context: &Context, published: &Published) -> Option<Held> {
+    let staging = published.staging.as_ref().filter(|staging| staging.exists())?;
+    let none = Held::load(context.data_dir(), &published.driver_name, &published.volume_handle).is_none();
+    none.then(|| Held {
+        driver_name: published.driver_name.clone(),
+        volume_handle: published.volume_handle.clone(),
+        endpoint: published.endpoint.clone(),
+        staging: Some(staging.clone()),
+        stage_called: true,
+        attachable: false,
+    })
 }

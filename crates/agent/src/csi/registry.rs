@@ -13,7 +13,7 @@ use directory_watch::{DirectoryWatch, Kinds};
 use grpc::{Fields, Message};
 use tokio_util::sync::CancellationToken;
 
-use super::{announce, call::call, driver::Driver, registry_dir};
+use super::{announce, call::call, driver::Driver, held, registry_dir};
 use crate::context::Context;
 
 /// Between tries to register one driver.
@@ -23,6 +23,7 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 /// Follows the directory until `stop`.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     announce::write(&context, &stop).await;
+    held::clear(&context).await;
     let directory = registry_dir(context.data_dir());
     if let Err(error) = follow(&context, &directory, &stop).await {
         tracing::warn!(%error, directory = %directory.display(), "CSI drivers that register are not seen");

@@ -1,225 +1,44 @@
 //! A CSI volume for a pod: attached by others, staged on the node, published to the pod.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use futures::StreamExt;
 use k8s_openapi::api::{
-    core::v1::{CSIPersistentVolumeSource, CSIVolumeSource, PersistentVolumeSpec, Pod, Secret},
-    storage::v1::{CSIDriver, CSIDriverSpec, VolumeAttachment},
+    core::v1::{CSIPersistentVolumeSource, CSIVolumeSource, PersistentVolumeSpec, Pod},
+    storage::v1::CSIDriverSpec,
 };
-use kube::{
-    Api, ResourceExt,
-    runtime::{WatchStreamExt, watcher},
-};
-use nix::sys::stat::{Mode, SFlag, mknod};
-use tokio::task::AbortHandle;
+use kube::ResourceExt;
+use tokio::{sync::watch, task::AbortHandle};
 
 use super::{
-    call::PATIENCE,
+    attachment::{self, Outcome},
     digest,
-    driver::{Capability, Driver, Request},
+    driver::{Capability, Request},
     expand::Growth,
+    held::unique_name,
+    in_use,
+    place::{DEVICES, Place},
     record::Published,
-    tokens::{self, Republished},
 };
 use crate::{
     context::Context,
     volumes::{Bound, Source, VolumeError, give_to_group_of},
 };
 
-/// Where block devices are staged and published, below the agent's directory as below the kubelet's.
-const DEVICES: &str = "plugins/kubernetes.io/csi/volumeDevices";
-
-/// Who wants a volume, and under which name.
-struct Place<'a> {
-    context: &'a Arc<Context>,
-    pod: &'a Pod,
-    /// Of the PersistentVolume, or of the pod's volume.
-    name: String,
-}
-
-impl Place<'_> {
-    fn fail(&self, message: impl Into<String>) -> VolumeError {
-        VolumeError::SetUp { volume: self.name.clone(), message: message.into() }
-    }
-
-    fn driver(&self, name: &str) -> Result<Arc<Driver>, VolumeError> {
-        self.context.csi.get(name).ok_or_else(|| {
-            self.fail(format!(
-                "kubernetes.io/csi: mounter.SetUpAt failed to get CSI client: driver name {name} not found in the list \
-                 of registered CSI drivers"
-            ))
-        })
-    }
-
-    /// What the cluster knows of the driver; the defaults if nothing.
-    async fn facts(&self, name: &str) -> Result<CSIDriverSpec, VolumeError> {
-        Ok(self.known(name).await?.unwrap_or_default())
-    }
-
-    /// What the cluster knows of the driver, if anything.
-    async fn known(&self, name: &str) -> Result<Option<CSIDriverSpec>, VolumeError> {
-        let api: Api<CSIDriver> = Api::all(self.context.client.clone());
-        let found = api.get_opt(name).await.map_err(|e| self.fail(e.to_string()))?;
-        Ok(found.map(|driver| driver.spec))
-    }
-
-    async fn secret(&self, namespace: &str, name: Option<&str>) -> Result<BTreeMap<String, String>, VolumeError> {
-        let Some(name) = name else { return Ok(BTreeMap::new()) };
-        let api: Api<Secret> = Api::namespaced(self.context.client.clone(), namespace);
-        let secret = api
-            .get(name)
-            .await
-            .map_err(|e| self.fail(format!("fetching NodePublishSecretRef {namespace}/{name} failed: {e}")))?;
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Ok(secret.data.unwrap_or_default().into_iter().map(|(k, v)| (k, text(v.0))).collect())
-    }
-
-    /// `podInfoOnMount`.
-    fn pod_info(&self, ephemeral: bool) -> BTreeMap<String, String> {
-        let account = self.pod.spec.as_ref().and_then(|s| s.service_account_name.clone()).unwrap_or_default();
-        [
-            ("pod.name", self.pod.name_any()),
-            ("pod.namespace", self.pod.namespace().unwrap_or_default()),
-            ("pod.uid", self.pod.uid().unwrap_or_default()),
-            ("serviceAccount.name", account),
-            ("ephemeral", ephemeral.to_string()),
-        ]
-        .into_iter()
-        .map(|(key, value)| (format!("csi.storage.k8s.io/{key}"), value))
-        .collect()
-    }
-
-    /// Where the driver is to put the node of a block device.
-    fn device(&self) -> PathBuf {
-        let uid = self.pod.uid().unwrap_or_default();
-        self.context.data_dir().join(DEVICES).join("publish").join(&self.name).join(uid)
-    }
-
-    /// Where the driver was told to publish it.
-    fn published(&self, block: bool) -> PathBuf {
-        if block { self.device() } else { self.directory().join("mount") }
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.context.paths(self.pod).volume("csi", &self.name)
-    }
-
-    /// The tokens are not part of the request that is kept: they grow old.
-    async fn publish_with_tokens(
-        &self,
-        driver: &Driver,
-        facts: &CSIDriverSpec,
-        request: &Request,
-        stage: Option<Request>,
-        read_only: bool,
-    ) -> Result<Source, VolumeError> {
-        let mut request = request.clone();
-        let added = tokens::add(self.context, self.pod, facts, &mut request).await;
-        added.map_err(|why| {
-            self.fail(format!("mounter.SetUpAt failed to get service account token attributes: {why}"))
-        })?;
-        self.publish(driver, &request, stage, read_only).await
-    }
-
-    /// What asks the driver again, if it wants to be asked.
-    fn republished(
-        &self,
-        driver: &Arc<Driver>,
-        facts: &CSIDriverSpec,
-        request: &Request,
-        read_only: bool,
-    ) -> Option<AbortHandle> {
-        let wanted = facts.requires_republish == Some(true);
-        wanted.then(|| {
-            let again = Republished {
-                context: Arc::clone(self.context),
-                pod: self.pod.clone(),
-                volume: self.name.clone(),
-                facts: facts.clone(),
-                driver: Arc::clone(driver),
-                request: request.clone(),
-                path: self.published(request.capability.block),
-                read_only,
-            };
-            again.follow()
-        })
-    }
-
-    async fn publish(
-        &self,
-        driver: &Driver,
-        request: &Request,
-        stage: Option<Request>,
-        read_only: bool,
-    ) -> Result<Source, VolumeError> {
-        let directory = self.directory();
-        let staging = stage.is_some().then(|| PathBuf::from(&request.staging));
-        let device = request.capability.block.then(|| self.device());
-        let published = Published {
-            driver_name: driver.name.clone(),
-            volume_handle: request.volume_id.clone(),
-            endpoint: driver.endpoint.clone(),
-            staging: staging.clone(),
-            device: device.clone(),
-        };
-        // Not while another pod's teardown decides whether it is the last to have the volume.
-        let _one = self.context.csi_staging.lock().await;
-        published.save(&directory).map_err(|e| self.fail(e.to_string()))?;
-        if let (Some(stage), Some(staging)) = (stage, staging) {
-            fs::create_dir_all(&staging).map_err(|e| self.fail(e.to_string()))?;
-            driver
-                .stage(&stage)
-                .await
-                .map_err(|error| VolumeError::Device { volume: self.name.clone(), message: error.to_string() })?;
-        }
-        if let Some(parent) = device.as_ref().and_then(|d| d.parent()) {
-            fs::create_dir_all(parent).map_err(|e| self.fail(e.to_string()))?;
-        }
-        let block = device.is_some();
-        let path = self.published(block);
-        driver.publish(request, &path, read_only).await.map_err(|error| self.fail(error.to_string()))?;
-        // The driver's node is a mount on the host, which a sandbox from before does not see: its twin is a file.
-        let path =
-            if block { twin(&path, &directory.join("device")).map_err(|e| self.fail(e.to_string()))? } else { path };
-        Ok(Source { path, read_only, block, memory: false })
-    }
-}
-
-/// Another node of the same block device.
-fn twin(device: &Path, at: &Path) -> io::Result<PathBuf> {
-    let found = fs::metadata(device)?;
-    if !found.file_type().is_block_device() {
-        return Err(io::Error::other(format!("{} is not a block device", device.display())));
-    }
-    match fs::remove_file(at) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    mknod(at, SFlag::S_IFBLK, Mode::from_bits_truncate(0o600), found.rdev())?;
-    Ok(at.to_owned())
-}
-
 /// The volume of a claim.
 pub async fn persistent(
     context: &Arc<Context>,
     pod: &Pod,
+    pods: &watch::Receiver<Arc<Pod>>,
     bound: &Bound,
     source: &CSIPersistentVolumeSource,
 ) -> Result<(Source, Vec<AbortHandle>), VolumeError> {
-    let place = Place { context, pod, name: bound.volume.name_any() };
+    let place = Place { context, pod, pods, name: bound.volume.name_any() };
     let none = PersistentVolumeSpec::default();
     let spec = bound.volume.spec.as_ref().unwrap_or(&none);
     let facts = place.facts(&source.driver).await?;
     let publish_context = match facts.attach_required {
         Some(false) => BTreeMap::new(),
-        _ => attached(&place, &source.volume_handle, &source.driver).await?,
+        _ => attached(&place, &bound.name, source).await?,
     };
     let driver = place.driver(&source.driver)?;
     let namespaced = |secret: &Option<k8s_openapi::api::core::v1::SecretReference>| {
@@ -227,6 +46,8 @@ pub async fn persistent(
     };
     let group = fs_group(pod);
     let block = bound.is_block();
+    // The kubelet's choice.
+    let first_mode = spec.access_modes.iter().flatten().next().map_or("ReadWriteOnce", String::as_str);
     let staging = match block {
         true => context.data_dir().join(DEVICES).join("staging").join(&place.name),
         false => context
@@ -244,7 +65,7 @@ pub async fn persistent(
             fs_type: source.fs_type.clone().unwrap_or_default(),
             mount_flags: spec.mount_options.clone().unwrap_or_default(),
             group: group.filter(|_| driver.abilities.mount_group).map(|g| g.to_string()).unwrap_or_default(),
-            mode: access_mode(spec, driver.abilities.single_node_writers),
+            mode: access_mode(first_mode, driver.abilities.single_node_writers),
             block,
         },
         secrets: BTreeMap::new(),
@@ -264,14 +85,9 @@ pub async fn persistent(
         request.context.extend(place.pod_info(false));
     }
     let read_only = bound.read_only || source.read_only == Some(true);
-    let out = place.publish_with_tokens(&driver, &facts, &request, stage, read_only).await?;
-    let mut tasks: Vec<AbortHandle> = place.republished(&driver, &facts, &request, read_only).into_iter().collect();
+    let (out, mut tasks) = place.publish_with_tokens(&driver, &facts, &request, stage, read_only).await?;
     let one_writer = spec.access_modes.iter().flatten().any(|m| m == "ReadWriteOnce" || m == "ReadWriteOncePod");
-    let give = match facts.fs_group_policy.as_deref() {
-        Some("None") => false,
-        Some("File") => true,
-        _ => one_writer && source.fs_type.as_ref().is_some_and(|t| !t.is_empty()),
-    };
+    let give = takes_group(&facts, source.fs_type.as_deref(), one_writer);
     if give && !read_only && !block && !driver.abilities.mount_group {
         give_to_group_of(pod, out.path.clone())
             .await
@@ -292,8 +108,9 @@ pub async fn persistent(
         request,
         path: place.published(block),
     };
-    growth.catch_up(&bound.volume).await.map_err(|message| VolumeError::Expansion { volume: place.name, message })?;
-    tasks.push(growth.follow());
+    let seen =
+        growth.catch_up(false).await.map_err(|message| VolumeError::Expansion { volume: place.name, message })?;
+    tasks.push(growth.follow(seen));
     Ok((out, tasks))
 }
 
@@ -301,10 +118,11 @@ pub async fn persistent(
 pub async fn inline(
     context: &Arc<Context>,
     pod: &Pod,
+    pods: &watch::Receiver<Arc<Pod>>,
     name: &str,
     source: &CSIVolumeSource,
 ) -> Result<(Source, Vec<AbortHandle>), VolumeError> {
-    let place = Place { context, pod, name: name.to_owned() };
+    let place = Place { context, pod, pods, name: name.to_owned() };
     let driver = place.driver(&source.driver)?;
     let known = place.known(&source.driver).await?;
     if !known.iter().flat_map(|facts| facts.volume_lifecycle_modes.iter().flatten()).any(|mode| mode == "Ephemeral") {
@@ -325,21 +143,24 @@ pub async fn inline(
         volume_id: format!("csi-{}", digest(&[&pod.uid().unwrap_or_default(), name])),
         capability: Capability {
             fs_type: source.fs_type.clone().unwrap_or_default(),
-            mode: 1,
+            mode: access_mode("ReadWriteOnce", driver.abilities.single_node_writers),
+            group: fs_group(pod)
+                .filter(|_| driver.abilities.mount_group)
+                .map(|group| group.to_string())
+                .unwrap_or_default(),
             ..Capability::default()
         },
         secrets: place.secret(&pod.namespace().unwrap_or_default(), secret).await?,
         context: source.volume_attributes.clone().unwrap_or_default(),
         ..Request::default()
     };
-    match facts.pod_info_on_mount {
-        Some(true) => request.context.extend(place.pod_info(true)),
-        _ => drop(request.context.insert("csi.storage.k8s.io/ephemeral".to_owned(), "true".to_owned())),
+    if facts.pod_info_on_mount == Some(true) {
+        request.context.extend(place.pod_info(true));
     }
     let read_only = source.read_only == Some(true);
-    let out = place.publish_with_tokens(&driver, &facts, &request, None, read_only).await?;
-    let tasks = place.republished(&driver, &facts, &request, read_only).into_iter().collect();
-    if facts.fs_group_policy.as_deref() != Some("None") && !read_only {
+    let (out, tasks) = place.publish_with_tokens(&driver, &facts, &request, None, read_only).await?;
+    let give = takes_group(&facts, source.fs_type.as_deref(), true);
+    if give && !read_only && !driver.abilities.mount_group {
         give_to_group_of(pod, out.path.clone())
             .await
             .map_err(|e| place.fail(format!("applyFSGroup failed for vol {name}: {e}")))?;
@@ -347,46 +168,71 @@ pub async fn inline(
     Ok((out, tasks))
 }
 
+/// Whether the pod's group is to be given its files (`fsGroupPolicy`).
+fn takes_group(facts: &CSIDriverSpec, fs_type: Option<&str>, one_writer: bool) -> bool {
+    match facts.fs_group_policy.as_deref() {
+        Some("None") => false,
+        Some("File") => true,
+        _ => one_writer && fs_type.is_some_and(|t| !t.is_empty()),
+    }
+}
+
 fn fs_group(pod: &Pod) -> Option<i64> {
     pod.spec.as_ref()?.security_context.as_ref()?.fs_group
 }
 
-/// CSI's number of the strongest access mode (`VolumeCapability.AccessMode.Mode`).
-fn access_mode(spec: &PersistentVolumeSpec, single_node_writers: bool) -> u64 {
-    let has = |mode: &str| spec.access_modes.iter().flatten().any(|m| m == mode);
-    match () {
-        () if has("ReadWriteMany") => 5,
-        () if has("ReadOnlyMany") && has("ReadWriteOnce") => 4,
-        () if has("ReadOnlyMany") => 3,
-        () if has("ReadWriteOncePod") && single_node_writers => 6,
-        () if has("ReadWriteOnce") && single_node_writers => 7,
-        () => 1,
+/// CSI's number of an access mode (`VolumeCapability.AccessMode.Mode`).
+fn access_mode(mode: &str, single_node_writers: bool) -> u64 {
+    match mode {
+        "ReadWriteMany" => 5,
+        "ReadOnlyMany" => 3,
+        "ReadWriteOncePod" if single_node_writers => 6,
+        "ReadWriteOnce" if single_node_writers => 7,
+        _ => 1,
     }
 }
 
-/// Waits until the volume is attached to this node; gives what attaching it gave.
-async fn attached(place: &Place<'_>, handle: &str, driver: &str) -> Result<BTreeMap<String, String>, VolumeError> {
-    let name = format!("csi-{}", digest(&[handle, driver, &place.context.config.node_name]));
-    let api: Api<VolumeAttachment> = Api::all(place.context.client.clone());
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut changes = watching::watch(api, config).applied_objects();
-    let wait = async {
-        while let Some(change) = changes.next().await {
-            let Some(status) = change.ok().and_then(|attachment| attachment.status) else { continue };
-            if status.attached {
-                return Ok(status.attachment_metadata.unwrap_or_default().into_iter().collect());
-            }
-            if let Some(error) = status.attach_error {
-                return Err(error.message.unwrap_or_default());
-            }
-        }
-        Err("the watch has ended".to_owned())
+/// Waits until the volume is attached to this node; gives what attaching it gave. `name` is the pod's of the volume.
+async fn attached(
+    place: &Place<'_>,
+    name: &str,
+    source: &CSIPersistentVolumeSource,
+) -> Result<BTreeMap<String, String>, VolumeError> {
+    let (context, driver, handle) = (place.context, &source.driver, &source.volume_handle);
+    let known = context.csi.get(driver);
+    let published = Published {
+        driver_name: driver.clone(),
+        volume_handle: handle.clone(),
+        endpoint: known.map(|driver| driver.endpoint.clone()).unwrap_or_default(),
+        staging: None,
+        device: None,
+        publish_called: false,
     };
-    let fail = |message| VolumeError::Attach { volume: place.name.clone(), message };
-    match tokio::time::timeout(PATIENCE, wait).await {
-        Ok(result) => result.map_err(fail),
-        Err(_) => Err(fail(format!(
-            "timed out waiting for external-attacher of {driver} CSI driver to attach volume {handle}"
-        ))),
+    place.reserve(&published, true).await?;
+    // From here on nobody detaches it, even if he was about to.
+    in_use::try_tell(context).await.map_err(|error| place.fail(error.to_string()))?;
+    let unique_name = unique_name(driver, handle);
+    match attachment::wait(context, &unique_name, handle, driver).await {
+        Outcome::Attached(gave) => Ok(gave),
+        Outcome::NotNeeded => {
+            let turn = context.holding.turn(driver, handle);
+            let _known = turn.lock().await;
+            place.hold(&published, |held| held.attachable = false).map_err(|e| place.fail(e.to_string()))?;
+            in_use::tell(context).await;
+            Ok(BTreeMap::new())
+        }
+        Outcome::Late => Err(VolumeError::Unattached { volume: name.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn access_modes_have_numbers() {
+        let modes = ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
+        assert_eq!(modes.map(|mode| access_mode(mode, false)), [1, 3, 5, 1]);
+        assert_eq!(modes.map(|mode| access_mode(mode, true)), [7, 3, 5, 6]);
     }
 }

@@ -24,7 +24,7 @@ use kube::{
     runtime::{WatchStreamExt, watcher},
 };
 use recording::Recorder;
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
@@ -94,22 +94,25 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
 #[derive(Default)]
 struct Work {
     tasks: JoinSet<Key>,
-    running: HashSet<Key>,
+    /// With what ends a rest.
+    running: HashMap<Key, Arc<Notify>>,
     again: HashSet<Key>,
 }
 
 impl Work {
     fn look_at(&mut self, local: &Arc<Local>, key: Key) {
-        if !self.running.insert(key.clone()) {
+        if let Some(changed) = self.running.get(&key) {
+            changed.notify_one();
             self.again.insert(key);
             return;
         }
-        let local = local.clone();
+        let (local, changed) = (local.clone(), Arc::new(Notify::new()));
+        self.running.insert(key.clone(), changed.clone());
         self.tasks.spawn(async move {
             let mut rest = FIRST_REST;
             while let Err(fault) = local.see_to(&key).await {
                 tracing::debug!(claim = %key.1, %fault, "a local volume has to wait");
-                tokio::time::sleep(rest).await;
+                let _ = tokio::time::timeout(rest, changed.notified()).await;
                 rest = (rest * 2).min(LONGEST_REST);
             }
             key

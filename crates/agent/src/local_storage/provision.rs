@@ -47,6 +47,11 @@ impl Local {
         if spec.data_source.is_some() || spec.data_source_ref.is_some() {
             return Err(Fault::Claim("a dataSource is not supported: the volume would be empty".to_owned()));
         }
+        if let Some(class) = spec.volume_attributes_class_name.filter(|class| !class.is_empty()) {
+            return Err(Fault::Claim(format!(
+                "VolumeAttributesClass {class} is not supported: a local volume has no attributes"
+            )));
+        }
         let requests = spec.resources.and_then(|r| r.requests).unwrap_or_default();
         let wanted = requests.get("storage").map(|q| q.0.clone()).unwrap_or_default();
         let (bytes, free) = (claims::requested(claim).map_or(0, |q| q.value()), self.free()?);

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use engine::SandboxStatus;
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     context::Context,
     csi,
+    local_storage::block,
     logs::links,
     node::{SHUTTING_DOWN, eviction},
     static_pods::{self, CONFIG_MIRROR},
@@ -382,8 +384,8 @@ impl Dispatcher {
                     tracing::warn!(sandbox = sandbox.id, %error, "a sandbox could not be removed");
                 }
             }
-            clear_directories(&context, &directories).await;
             clear_secrets(&secrets);
+            clear_directories(&context, directories).await;
         });
     }
 }
@@ -413,32 +415,54 @@ fn entries_but(dir: &Path, live: &HashSet<String>) -> Vec<(String, PathBuf)> {
     named.filter(|(name, _)| !live.contains(name)).collect()
 }
 
-async fn clear_directories(context: &Context, orphans: &[(String, PathBuf)]) {
-    for (uid, path) in orphans {
-        if let Some(record) = PodRecord::load(&path.join("record.json")) {
-            for container in &record.containers {
-                let attempts = container.restart_count.saturating_sub(1)..=container.restart_count.saturating_add(1);
-                for attempt in attempts {
-                    let _ = context.images.remove_root(&super::prepare::root_id(uid, &container.name, attempt)).await;
+/// Volumes whose driver is not there yet are waited for.
+async fn clear_directories(context: &Arc<Context>, mut orphans: Vec<(String, PathBuf)>) {
+    let mut rest = Duration::from_millis(500);
+    while !orphans.is_empty() {
+        let mut left = Vec::new();
+        for (uid, path) in orphans {
+            match csi::unpublish_all(context, &path).await {
+                Ok(()) => clear_directory(context, &uid, &path).await,
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), error, "volumes of a pod that is gone are still mounted");
+                    left.push((uid, path));
                 }
             }
-            let places = &context.config.logs;
-            let logs = places.of_pod(&record.namespace, &record.name, uid);
-            let _ = remove_tree(&logs);
-            links::drop_dead(places.links.as_deref(), &logs);
         }
-        let of_images = path.join("volumes").join(format!("kubernetes.io~{}", volumes::IMAGE));
-        for entry in std::fs::read_dir(of_images).into_iter().flatten().flatten() {
-            let volume = entry.file_name();
-            let id = super::prepare::image_volume_id(uid, &volume.to_string_lossy());
-            let _ = context.images.remove_root(&id).await;
+        orphans = left;
+        if !orphans.is_empty() {
+            context.csi.rest(rest).await;
+            rest = (rest * 2).min(Duration::from_secs(122));
         }
-        if let Err(error) = csi::unpublish_all(context, path).await {
-            tracing::warn!(path = %path.display(), error, "volumes of a pod that is gone are still mounted");
+    }
+}
+
+async fn clear_directory(context: &Context, uid: &str, path: &Path) {
+    if let Some(record) = PodRecord::load(&path.join("record.json")) {
+        for container in &record.containers {
+            let attempts = container.restart_count.saturating_sub(1)..=container.restart_count.saturating_add(1);
+            for attempt in attempts {
+                let _ = context.images.remove_root(&super::prepare::root_id(uid, &container.name, attempt)).await;
+            }
         }
-        if let Err(error) = remove_tree(path) {
-            tracing::warn!(path = %path.display(), %error, "an orphaned pod directory could not be removed");
-        }
+        let places = &context.config.logs;
+        let logs = places.of_pod(&record.namespace, &record.name, uid);
+        let _ = remove_tree(&logs);
+        links::drop_dead(places.links.as_deref(), &logs);
+    }
+    let (root, holder) = (context.data_dir().to_owned(), uid.to_owned());
+    let released = tokio::task::spawn_blocking(move || block::release(&root, &holder)).await;
+    if let Ok(Err(error)) = released {
+        tracing::warn!(path = %path.display(), %error, "block devices of a pod that is gone are still bound");
+    }
+    let of_images = path.join("volumes").join(format!("kubernetes.io~{}", volumes::IMAGE));
+    for entry in std::fs::read_dir(of_images).into_iter().flatten().flatten() {
+        let volume = entry.file_name();
+        let id = super::prepare::image_volume_id(uid, &volume.to_string_lossy());
+        let _ = context.images.remove_root(&id).await;
+    }
+    if let Err(error) = remove_tree(path) {
+        tracing::warn!(path = %path.display(), %error, "an orphaned pod directory could not be removed");
     }
 }
 

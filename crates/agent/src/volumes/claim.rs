@@ -35,6 +35,8 @@ pub fn wanted(pod: &Pod, volume: &Volume) -> Option<Wanted> {
 
 /// The volume of a claim.
 pub struct Bound {
+    /// The pod's name of it.
+    pub name: String,
     /// What it is bound to.
     pub volume: PersistentVolume,
     /// The pod must not write to it.
@@ -97,7 +99,12 @@ pub async fn find(context: &Context, pod: &Pod, volume: &str, wanted: &Wanted) -
     if !claims::reaches(&found, &context.config.node_name, &labels) {
         return Err(VolumeError::Elsewhere { volume: name });
     }
-    let bound = Bound { volume: found, read_only: wanted.read_only, claim: (namespace.clone(), wanted.claim.clone()) };
+    let bound = Bound {
+        name: volume.to_owned(),
+        volume: found,
+        read_only: wanted.read_only,
+        claim: (namespace.clone(), wanted.claim.clone()),
+    };
     let (mode, elsewhere) = if bound.is_block() { ("Block", "volumeMounts") } else { ("Filesystem", "volumeDevices") };
     if uses(pod, volume, elsewhere) {
         return Err(VolumeError::Unprocessed {

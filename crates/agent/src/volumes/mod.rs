@@ -1,6 +1,7 @@
 //! Volumes: what a pod's containers find mounted. Each kind is one file; contents that come from the API are
 //! followed and replaced as a whole when they change.
 
+mod alone;
 mod atomic;
 mod claim;
 mod content;
@@ -21,6 +22,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use tokio::{sync::watch, task::AbortHandle};
 
+pub use alone::Singles;
 pub use claim::Bound;
 pub use env_file::{EnvFiles, read as read_env_files};
 pub use memory::keep_in_memory;
@@ -29,6 +31,8 @@ pub use objects::Objects;
 pub use ownership::give as give_to_group_of;
 pub use remove::remove_tree;
 pub use token::request as request_token;
+
+use alone::Alone;
 
 use crate::{context::Context, csi, paths::PodPaths, spec::quantity};
 
@@ -43,13 +47,14 @@ pub enum VolumeError {
         /// Why.
         message: String,
     },
-    /// It is not attached to this node.
-    #[error("AttachVolume.Attach failed for volume \"{volume}\" : {message}")]
-    Attach {
-        /// The PersistentVolume.
+    /// Nobody has attached it to this node so far.
+    #[error(
+        "Unable to attach or mount volumes: unmounted volumes=[{volume}], unattached volumes=[{volume}], \
+         failed to process volumes=[]: context deadline exceeded"
+    )]
+    Unattached {
+        /// Name of the pod's volume.
         volume: String,
-        /// Why.
-        message: String,
     },
     /// Its driver can't stage it on this node.
     #[error("MountVolume.MountDevice failed for volume \"{volume}\" : {message}")]
@@ -60,9 +65,7 @@ pub enum VolumeError {
         message: String,
     },
     /// The volume has grown and its driver can't make its file system follow.
-    #[error(
-        "MountVolume.NodeExpandVolume failed for volume \"{volume}\" : Expander.NodeExpand failed to expand the volume : {message}"
-    )]
+    #[error("MountVolume.Setup failed while expanding volume for volume \"{volume}\" : {message}")]
     Expansion {
         /// The PersistentVolume.
         volume: String,
@@ -94,6 +97,7 @@ pub struct PodVolumes {
     /// Directory or file of each volume on the host, by name.
     pub sources: BTreeMap<String, Source>,
     live: Vec<AbortHandle>,
+    alone: Vec<Alone>,
 }
 
 impl PodVolumes {
@@ -141,18 +145,37 @@ pub fn memory_file_systems(pod: &Pod, paths: &PodPaths) -> std::io::Result<Vec<e
     Ok(out)
 }
 
-/// Sets all volumes up, at the same time. `pods` delivers later versions of the pod (labels and annotations).
-pub async fn set_up(context: &Arc<Context>, pods: &watch::Receiver<Arc<Pod>>) -> Result<PodVolumes, VolumeError> {
+/// Sets all volumes up, at the same time; gives why some could not be, too. `have` are those that an earlier try has set
+/// up: they are left as they are. `pods` delivers later versions of the pod (labels and annotations).
+pub async fn set_up(
+    context: &Arc<Context>,
+    pods: &watch::Receiver<Arc<Pod>>,
+    have: PodVolumes,
+) -> (PodVolumes, Vec<VolumeError>) {
     let pod = Arc::clone(&pods.borrow());
     let paths = context.paths(&pod);
-    let all = volumes(&pod).map(|volume| set_up_one(context, pods, &pod, &paths, volume));
-    let mut out = PodVolumes::default();
+    let missing = volumes(&pod).filter(|volume| !have.sources.contains_key(&volume.name));
+    let all: Vec<_> = missing.map(|volume| set_up_one(context, pods, &pod, &paths, volume)).collect();
+    let (mut out, mut failed) = (have, Vec::new());
     for result in futures::future::join_all(all).await {
-        let (name, source, tasks) = result?;
-        out.sources.insert(name, source);
-        out.live.extend(tasks);
+        match result {
+            Ok(one) => {
+                out.sources.insert(one.name, one.source);
+                out.live.extend(one.tasks);
+                out.alone.extend(one.alone);
+            }
+            Err(error) => failed.push(error),
+        }
     }
-    Ok(out)
+    (out, failed)
+}
+
+/// One volume, ready.
+struct Ready {
+    name: String,
+    source: Source,
+    tasks: Vec<AbortHandle>,
+    alone: Option<Alone>,
 }
 
 async fn set_up_one(
@@ -161,7 +184,8 @@ async fn set_up_one(
     pod: &Pod,
     paths: &PodPaths,
     volume: &Volume,
-) -> Result<(String, Source, Vec<AbortHandle>), VolumeError> {
+) -> Result<Ready, VolumeError> {
+    let ready = |source, tasks| Ready { name: volume.name.clone(), source, tasks, alone: None };
     let fail = |message: String| VolumeError::SetUp { volume: volume.name.clone(), message };
     let fs_group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()).and_then(|c| c.fs_group);
     let source = |path: PathBuf| Source { path, ..Source::default() };
@@ -171,34 +195,35 @@ async fn set_up_one(
         if !memory {
             make_empty_dir(&path, fs_group).map_err(|e| fail(e.to_string()))?;
         }
-        return Ok((volume.name.clone(), Source { path, memory, ..Source::default() }, Vec::new()));
+        return Ok(ready(Source { path, memory, ..Source::default() }, Vec::new()));
     }
     if volume.image.is_some() {
         // What is to be seen there is mounted when a container wants it, once the image is here.
         let path = paths.volume(IMAGE, &volume.name);
         std::fs::create_dir_all(&path).map_err(|e| fail(e.to_string()))?;
-        return Ok((volume.name.clone(), Source { path, read_only: true, ..Source::default() }, Vec::new()));
+        return Ok(ready(Source { path, read_only: true, ..Source::default() }, Vec::new()));
     }
     if let Some(host) = &volume.host_path {
         host_path::check(host).map_err(fail)?;
-        return Ok((volume.name.clone(), source(PathBuf::from(&host.path)), Vec::new()));
+        return Ok(ready(source(PathBuf::from(&host.path)), Vec::new()));
     }
     if let Some(live) = live::Live::of(volume) {
         let path = paths.volume(live.kind, &volume.name);
         let task = live.start(context, pods.clone(), path.clone(), fs_group).await.map_err(fail)?;
-        return Ok((volume.name.clone(), Source { path, read_only: true, ..Source::default() }, vec![task]));
+        return Ok(ready(Source { path, read_only: true, ..Source::default() }, vec![task]));
     }
     if let Some(wanted) = claim::wanted(pod, volume) {
         let bound = claim::find(context, pod, &volume.name, &wanted).await?;
+        let alone = context.alone.take(&bound.volume, pod)?;
         let (source, tasks) = match bound.volume.spec.as_ref().and_then(|s| s.csi.as_ref()) {
-            Some(source) => csi::persistent(context, pod, &bound, source).await?,
+            Some(source) => csi::persistent(context, pod, pods, &bound, source).await?,
             None => (claim::on_this_node(context, pod, &bound).await?, Vec::new()),
         };
-        return Ok((volume.name.clone(), source, tasks));
+        return Ok(Ready { alone, ..ready(source, tasks) });
     }
     if let Some(source) = &volume.csi {
-        let (source, tasks) = csi::inline(context, pod, &volume.name, source).await?;
-        return Ok((volume.name.clone(), source, tasks));
+        let (source, tasks) = csi::inline(context, pod, pods, &volume.name, source).await?;
+        return Ok(ready(source, tasks));
     }
     Err(fail("no volume plugin matched".to_owned()))
 }

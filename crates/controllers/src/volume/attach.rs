@@ -8,12 +8,12 @@ use std::{
 
 use claims::{is_bound, volume_name};
 use k8s_openapi::api::{
-    core::v1::{PersistentVolume, Pod},
+    core::v1::{Node, PersistentVolume, Pod},
     storage::v1::{CSIDriver, VolumeAttachment},
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use recording::Recorder;
 use serde_json::json;
@@ -24,6 +24,7 @@ use crate::{
     Error, Shared,
     error::gone_is_fine,
     informer::{self, Change, Informer},
+    pod_collection::OUT_OF_SERVICE,
     queue::{Key, Queue},
 };
 
@@ -48,9 +49,8 @@ pub(crate) async fn run(shared: Shared) {
     let on_pod = queue.clone();
     shared.pods.listen(move |change| {
         let pod = change.object();
-        let placed = |old: Option<&Arc<Pod>>| old.is_some_and(|old| node_of(old).is_some());
         let news = match &change {
-            Change::Applied { old, .. } => !placed(*old),
+            Change::Applied { old, .. } => old.is_none_or(|old| uses_volumes(old) != uses_volumes(pod)),
             Change::Deleted(_) => true,
         };
         if let Some(node) = node_of(pod).filter(|_| news && claims_of(pod).next().is_some()) {
@@ -68,6 +68,18 @@ pub(crate) async fn run(shared: Shared) {
     });
     let (on_driver, nodes) = (queue.clone(), shared.nodes.clone());
     drivers.listen(move |_: Change<'_, CSIDriver>| nodes.all().iter().for_each(|node| on_driver.add(Key::of(&**node))));
+    let on_node = queue.clone();
+    shared.nodes.listen(move |change: Change<'_, Node>| {
+        let in_use = |node: &Node| node.status.as_ref().and_then(|s| s.volumes_in_use.clone());
+        let left = match &change {
+            Change::Applied { old: Some(old), new } => in_use(old) != in_use(new) || is_off(old) != is_off(new),
+            Change::Applied { old: None, .. } => false,
+            Change::Deleted(_) => true,
+        };
+        if left {
+            on_node.add(Key::of(&**change.object()));
+        }
+    });
     let on_attachment = queue.clone();
     attachments.listen(move |change: Change<'_, VolumeAttachment>| {
         on_attachment.add(Key::new("", change.object().spec.node_name.clone()));
@@ -109,6 +121,29 @@ fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|n| !n.is_empty())
 }
 
+/// Whether the pod has, or is to have, its volumes on a node: what has ended needs none.
+fn uses_volumes(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    node_of(pod).is_some() && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether someone has said that the node's machine is off (KEP-2268).
+fn is_off(node: &Node) -> bool {
+    let taints = node.spec.iter().flat_map(|s| s.taints.iter().flatten());
+    taints.into_iter().any(|taint| taint.key == OUT_OF_SERVICE)
+}
+
+/// Whether the node says that it uses a volume. One whose machine is known to be off uses none.
+fn uses(node: &Node, volume: &str) -> bool {
+    let in_use = node.status.iter().flat_map(|s| s.volumes_in_use.iter().flatten());
+    !is_off(node) && in_use.into_iter().any(|name| name == volume)
+}
+
+/// What the node's status says to be attached.
+fn attached_to(node: &Node) -> impl Iterator<Item = &String> {
+    node.status.iter().flat_map(|s| s.volumes_attached.iter().flatten()).map(|volume| &volume.name)
+}
+
 fn claims_of(pod: &Pod) -> impl Iterator<Item = Key> {
     let namespace = pod.namespace().unwrap_or_default();
     pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter_map(move |volume| {
@@ -133,49 +168,104 @@ fn users(shared: &Shared, node: &str, volume: &str) -> Vec<Arc<Pod>> {
 
 impl Controller {
     async fn reconcile(self: Arc<Self>, node: Key) -> Result<(), Error> {
-        // While the object of a pod exists, its node may still have the volume mounted.
         let pods = self.shared.pods.all().into_iter().filter(|pod| node_of(pod) == Some(&node.name));
+        let pods = pods.filter(|pod| uses_volumes(pod));
         let wanted: BTreeMap<String, Arc<PersistentVolume>> = pods
             .flat_map(|pod| volumes_of(&self.shared, &pod))
             .filter_map(|volume| Some((self.attachment_of(&volume, &node.name)?, volume)))
             .collect();
-        let api: Api<VolumeAttachment> = Api::all(self.shared.client.clone());
-        let mut known = BTreeSet::new();
-        for attachment in self.attachments.all().iter().filter(|a| a.spec.node_name == node.name) {
-            let name = attachment.name_any();
-            let ours = name.starts_with("csi-") && attachment.spec.source.persistent_volume_name.is_some();
-            if wanted.contains_key(&name) && attachment.metadata.deletion_timestamp.is_some() {
-                return Err(Error::NotYet("the volume is being detached first"));
-            }
-            if ours && !wanted.contains_key(&name) && attachment.metadata.deletion_timestamp.is_none() {
-                let preconditions = Preconditions { uid: attachment.uid(), resource_version: None };
-                let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-                gone_is_fine(api.delete(&name, &params).await)?;
-            }
-            known.insert(name);
+        let there = self.attachments.all().into_iter().filter(|a| a.spec.node_name == node.name);
+        let (leaving, there): (Vec<_>, Vec<_>) = there.partition(|a| a.metadata.deletion_timestamp.is_some());
+        if leaving.iter().any(|attachment| wanted.contains_key(&attachment.name_any())) {
+            self.detach(&node.name, &there, &wanted).await?;
+            return Err(Error::NotYet("the volume is being detached first"));
         }
+        self.detach(&node.name, &there, &wanted).await?;
+        let known: BTreeSet<String> = leaving.iter().chain(&there).map(|a| a.name_any()).collect();
         for (name, volume) in wanted.iter().filter(|(name, _)| !known.contains(*name)) {
-            let driver = volume.spec.as_ref().and_then(|s| s.csi.as_ref()).map(|c| &c.driver);
-            let object: VolumeAttachment = serde_json::from_value(json!({
-                "metadata": {"name": name},
-                "spec": {"attacher": driver, "nodeName": node.name,
-                    "source": {"persistentVolumeName": volume.name_any()}},
-            }))
-            .map_err(kube::Error::SerdeError)?;
-            match api.create(&PostParams::default(), &object).await.map_err(Error::from) {
-                Ok(_) => {}
-                Err(error) if error.is_already_exists() => {}
-                Err(error) => {
-                    for pod in users(&self.shared, &node.name, &volume.name_any()) {
-                        let (volume, why) = (volume.name_any(), error.message());
-                        let note = format!("AttachVolume.Attach failed for volume \"{volume}\" : {why}");
-                        self.recorder.warning(&*pod, "FailedAttachVolume", note);
-                    }
-                    return Err(error);
-                }
-            }
+            self.attach(&node.name, name, volume).await?;
         }
         Ok(())
+    }
+
+    async fn attach(&self, node: &str, name: &str, volume: &PersistentVolume) -> Result<(), Error> {
+        let driver = volume.spec.as_ref().and_then(|s| s.csi.as_ref()).map(|c| &c.driver);
+        let object: VolumeAttachment = serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "spec": {"attacher": driver, "nodeName": node,
+                "source": {"persistentVolumeName": volume.name_any()}},
+        }))
+        .map_err(kube::Error::SerdeError)?;
+        let api: Api<VolumeAttachment> = Api::all(self.shared.client.clone());
+        match api.create(&PostParams::default(), &object).await.map_err(Error::from) {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_already_exists() => Ok(()),
+            Err(error) => {
+                for pod in users(&self.shared, node, &volume.name_any()) {
+                    let (volume, why) = (volume.name_any(), error.message());
+                    let note = format!("AttachVolume.Attach failed for volume \"{volume}\" : {why}");
+                    self.recorder.warning(&*pod, "FailedAttachVolume", note);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Has what nobody wants and the node does not use any more detached. Before that the node is told that it is not
+    /// attached any more, in a write that fails if the node said meanwhile that it uses it: an agent that begins to use
+    /// a volume says so first, and looks whether it is attached then.
+    async fn detach(
+        &self,
+        name: &str,
+        there: &[Arc<VolumeAttachment>],
+        wanted: &BTreeMap<String, Arc<PersistentVolume>>,
+    ) -> Result<(), Error> {
+        let unwanted = |attachment: &VolumeAttachment| {
+            let name = attachment.name_any();
+            let ours = name.starts_with("csi-") && attachment.spec.source.persistent_volume_name.is_some();
+            ours && !wanted.contains_key(&name)
+        };
+        let reported = |node: &Node| attached_to(node).cloned().collect::<BTreeSet<String>>();
+        let attached = |but: &BTreeSet<String>| -> BTreeSet<String> {
+            let all = there.iter().filter(|a| a.status.as_ref().is_some_and(|s| s.attached));
+            all.filter(|a| !but.contains(&a.name_any())).filter_map(|a| self.unique_name(a)).collect()
+        };
+        let known = self.shared.nodes.get(&Key::new("", name));
+        let settled = known.as_ref().is_none_or(|node| reported(node) == attached(&BTreeSet::new()));
+        if settled && !there.iter().any(|attachment| unwanted(attachment)) {
+            return Ok(());
+        }
+        let nodes: Api<Node> = Api::all(self.shared.client.clone());
+        let node = nodes.get_opt(name).await?;
+        let in_use = |attachment: &VolumeAttachment| {
+            node.as_ref().zip(self.unique_name(attachment)).is_some_and(|(node, name)| uses(node, &name))
+        };
+        let unused = there.iter().filter(|a| unwanted(a) && !in_use(a));
+        let unused: BTreeMap<String, Option<String>> = unused.map(|a| (a.name_any(), a.uid())).collect();
+        if let Some(node) = node {
+            let attached = attached(&unused.keys().cloned().collect());
+            if attached != reported(&node) {
+                let list: Vec<_> = attached.iter().map(|name| json!({"name": name, "devicePath": ""})).collect();
+                let patch = json!({"metadata": {"resourceVersion": node.metadata.resource_version},
+                    "status": {"volumesAttached": (!list.is_empty()).then_some(list)}});
+                nodes.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+            }
+        }
+        let api: Api<VolumeAttachment> = Api::all(self.shared.client.clone());
+        for (name, uid) in unused {
+            let preconditions = Preconditions { uid, resource_version: None };
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            gone_is_fine(api.delete(&name, &params).await)?;
+        }
+        Ok(())
+    }
+
+    /// How the node's status names what is attached.
+    fn unique_name(&self, attachment: &VolumeAttachment) -> Option<String> {
+        let name = attachment.spec.source.persistent_volume_name.clone()?;
+        let volume = self.shared.volumes.get(&Key::new("", name))?;
+        let source = volume.spec.as_ref()?.csi.as_ref()?;
+        Some(format!("kubernetes.io/csi/{}^{}", source.driver, source.volume_handle))
     }
 
     /// The name of the attachment that the volume needs on the node, if its driver attaches.

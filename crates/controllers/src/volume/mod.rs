@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod ephemeral;
+pub mod expand;
 pub mod protection;
 
 mod bind;

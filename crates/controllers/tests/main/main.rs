@@ -1,5 +1,6 @@
 //! The controllers against a real API server in this process, with nodes that only pretend.
 
+mod attachments;
 mod autoscalers;
 mod budgets;
 mod certificates;

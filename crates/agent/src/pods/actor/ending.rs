@@ -23,6 +23,7 @@ use crate::{
         container::{Current, Role},
         stopping, teardown,
     },
+    volumes::PodVolumes,
 };
 
 /// Why a pod ends.
@@ -159,6 +160,7 @@ impl Actor {
             ending.tearing_down = true;
         }
         self.volumes = Need::Absent;
+        self.some_volumes = PodVolumes::default();
         let (context, pod, sandbox, containers) = (
             Arc::clone(&self.context),
             Arc::clone(&self.pod),

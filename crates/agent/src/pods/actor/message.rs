@@ -46,7 +46,7 @@ pub enum Message {
     /// The sandbox is up, or not.
     Sandbox(Result<SandboxUp, String>),
     /// The volumes are set up, or not.
-    Volumes(Result<PodVolumes, VolumeError>),
+    Volumes(PodVolumes, Vec<VolumeError>),
     /// The node ends the pod.
     Evict(Eviction),
     /// A container can be launched, or not.
@@ -134,7 +134,7 @@ impl Message {
             Self::MirrorGone(_) => "mirror gone",
             Self::MirrorKept(_) => "mirror kept",
             Self::Sandbox(_) => "sandbox",
-            Self::Volumes(_) => "volumes",
+            Self::Volumes(..) => "volumes",
             Self::Evict(_) => "evict",
             Self::Prepared { .. } => "prepared",
             Self::Launched { .. } => "launched",

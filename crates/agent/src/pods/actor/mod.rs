@@ -137,6 +137,8 @@ pub(super) struct Actor {
     sandbox_delay: Duration,
     volumes: Need<Arc<PodVolumes>>,
     volumes_delay: Duration,
+    /// The volumes that could be had when not all could.
+    some_volumes: PodVolumes,
     /// What was known of claims, volumes and drivers when the volumes were last tried.
     storage_seen: Option<(watch::Receiver<u64>, Option<AbortOnDropHandle<()>>)>,
     ending: Option<Ending>,
@@ -200,6 +202,7 @@ impl Actor {
             sandbox_delay: Duration::ZERO,
             volumes: Need::Absent,
             volumes_delay: Duration::ZERO,
+            some_volumes: PodVolumes::default(),
             storage_seen: None,
             ending: None,
             gone: false,
@@ -260,7 +263,7 @@ impl Actor {
             }
             Message::MirrorKept(result) => self.mirror_kept(result),
             Message::Sandbox(result) => self.sandbox_done(result),
-            Message::Volumes(result) => self.volumes_done(result),
+            Message::Volumes(up, failed) => self.volumes_done(up, failed),
             Message::Evict(eviction) => self.evicted(&eviction),
             Message::Prepared { slot, result } => self.prepared(slot, *result),
             Message::Launched { slot, attempt, result } => self.launched(slot, attempt, result),

@@ -116,12 +116,16 @@ impl Actor {
             }
             None => (self.context.storage.subscribe(), None),
         });
-        self.spawn(async move { Message::Volumes(volumes::set_up(&context, &pods).await) });
+        let have = std::mem::take(&mut self.some_volumes);
+        self.spawn(async move {
+            let (up, failed) = volumes::set_up(&context, &pods, have).await;
+            Message::Volumes(up, failed)
+        });
     }
 
-    pub(super) fn volumes_done(&mut self, result: Result<volumes::PodVolumes, volumes::VolumeError>) {
-        match result {
-            Ok(mut up) => {
+    pub(super) fn volumes_done(&mut self, mut up: volumes::PodVolumes, failed: Vec<volumes::VolumeError>) {
+        match failed.is_empty() {
+            true => {
                 if let Some(watch) = storage::watch(&self.context, &self.pod) {
                     let outbox = self.outbox.clone();
                     let task = async move {
@@ -133,8 +137,11 @@ impl Actor {
                 self.storage_seen = None;
                 self.volumes_delay = Duration::ZERO;
             }
-            Err(error) => {
-                self.context.recorder.pod(&self.pod, Severity::Warning, "FailedMount", error.to_string());
+            false => {
+                for error in failed {
+                    self.context.recorder.pod(&self.pod, Severity::Warning, "FailedMount", error.to_string());
+                }
+                self.some_volumes = up;
                 self.volumes_delay =
                     next_delay(self.volumes_delay, Duration::from_millis(500), Duration::from_secs(122));
                 self.volumes = Need::Failed { at: Instant::now() + self.volumes_delay };

@@ -2,6 +2,8 @@
 //! own tells by itself, and CSI drivers are asked; a `hostPath` is not looked at.
 
 use std::{
+    fs::File,
+    io::{Seek, SeekFrom},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,15 +20,22 @@ use crate::{
     pods::{PodView, storage::tree_size},
 };
 
-/// Bytes and inodes.
+/// Bytes and inodes, as far as they are known: of a block device that is its size alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fill {
-    pub available: u64,
-    pub capacity: u64,
-    pub used: u64,
-    pub inodes_free: u64,
-    pub inodes: u64,
-    pub inodes_used: u64,
+    pub available: Option<u64>,
+    pub capacity: Option<u64>,
+    pub used: Option<u64>,
+    pub inodes_free: Option<u64>,
+    pub inodes: Option<u64>,
+    pub inodes_used: Option<u64>,
+}
+
+impl Fill {
+    /// The same file system, of which somebody takes that much.
+    pub fn taken(self, used: u64, inodes_used: u64) -> Self {
+        Self { used: Some(used), inodes_used: Some(inodes_used), ..self }
+    }
 }
 
 pub(super) async fn of_pod(context: &Arc<Context>, view: &PodView, sandbox: &str) -> Vec<(Volume, Fill)> {
@@ -72,6 +81,9 @@ async fn of_claim(context: &Arc<Context>, pod: &Pod, claim: &str) -> Option<Fill
         return of_driver(context, pod, &name).await;
     }
     let path = PathBuf::from(spec.local?.path);
+    if spec.volume_mode.as_deref() == Some("Block") {
+        return tokio::task::spawn_blocking(move || size_of_device(&path)).await.ok()?;
+    }
     if is_mount(&path) { whole(&path) } else { counting(path).await }
 }
 
@@ -85,16 +97,25 @@ async fn of_driver(context: &Arc<Context>, pod: &Pod, name: &str) -> Option<Fill
     let told = driver.measure(&published.volume_handle, &path, &staging).await;
     let told =
         told.inspect_err(|error| tracing::debug!(%error, name, "a CSI driver does not tell how full it is")).ok()?;
-    let ([available, capacity, used], [inodes_free, inodes, inodes_used]) =
-        (told.bytes.unwrap_or_default(), told.inodes.unwrap_or_default());
+    let all = |amounts: Option<[u64; 3]>| amounts.map_or([None; 3], |amounts| amounts.map(Some));
+    let ([available, capacity, used], [inodes_free, inodes, inodes_used]) = (all(told.bytes), all(told.inodes));
+    if published.device.is_some() {
+        return capacity.map(|_| Fill { capacity, ..Fill::default() });
+    }
     Some(Fill { available, capacity, used, inodes_free, inodes, inodes_used })
+}
+
+/// Of a device, or of the file behind one.
+fn size_of_device(path: &Path) -> Option<Fill> {
+    let size = File::open(path).and_then(|mut device| device.seek(SeekFrom::End(0))).ok()?;
+    Some(Fill { capacity: Some(size), ..Fill::default() })
 }
 
 /// A directory on a file system that others use as well.
 async fn counting(path: PathBuf) -> Option<Fill> {
     let whole = whole(&path)?;
     let (used, inodes_used) = tokio::task::spawn_blocking(move || tree_size(&path)).await.ok()?;
-    Some(Fill { used, inodes_used, ..whole })
+    Some(whole.taken(used, inodes_used))
 }
 
 /// A file system as it counts itself.
@@ -102,12 +123,12 @@ pub(super) fn whole(path: &Path) -> Option<Fill> {
     let stat = statvfs(path).ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
     Some(Fill {
-        available: bytes(stat.blocks_available()),
-        capacity: bytes(stat.blocks()),
-        used: bytes(stat.blocks().saturating_sub(stat.blocks_free())),
-        inodes_free: stat.files_free(),
-        inodes: stat.files(),
-        inodes_used: stat.files().saturating_sub(stat.files_free()),
+        available: Some(bytes(stat.blocks_available())),
+        capacity: Some(bytes(stat.blocks())),
+        used: Some(bytes(stat.blocks().saturating_sub(stat.blocks_free()))),
+        inodes_free: Some(stat.files_free()),
+        inodes: Some(stat.files()),
+        inodes_used: Some(stat.files().saturating_sub(stat.files_free())),
     })
 }
 
@@ -125,10 +146,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("file"), vec![1; 1 << 20]).expect("written");
         let counted = counting(dir.path().to_owned()).await.expect("it is there");
-        assert!((1 << 20..2 << 20).contains(&counted.used), "{counted:?}");
-        assert_eq!(counted.inodes_used, 2);
+        assert!((1 << 20..2 << 20).contains(&counted.used.expect("counted")), "{counted:?}");
+        assert_eq!(counted.inodes_used, Some(2));
         let whole = whole(dir.path()).expect("it is there");
-        assert!(whole.used > 0 && whole.capacity >= whole.used && counted.capacity == whole.capacity, "{whole:?}");
+        assert!(
+            whole.used > Some(0) && whole.capacity >= whole.used && counted.capacity == whole.capacity,
+            "{whole:?}"
+        );
+        let device = size_of_device(&dir.path().join("file")).expect("it is there");
+        assert_eq!((device.capacity, device.used, device.inodes), (Some(1 << 20), None, None));
         assert!(is_mount(Path::new("/proc")) && !is_mount(&dir.path().join("file")));
         assert_eq!(counting(dir.path().join("none")).await, None);
     }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How full a claim is: name, help, value.
-type OfVolume = (&'static str, &'static str, fn(&Fill) -> u64);
+type OfVolume = (&'static str, &'static str, fn(&Fill) -> Option<u64>);
 
 const OF_VOLUMES: &[OfVolume] = &[
     ("kubelet_volume_stats_available_bytes", "[ALPHA] Number of available bytes in the volume", |f| f.available),
@@ -67,8 +67,8 @@ pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
         for pod in &measured.pods {
             let namespace = pod.namespace();
             for (volume, fill) in &pod.volumes {
-                if let Some(claim) = &volume.claim {
-                    family.sample(&[("namespace", &namespace), ("persistentvolumeclaim", claim)], value(fill) as f64);
+                if let (Some(claim), Some(value)) = (&volume.claim, value(fill)) {
+                    family.sample(&[("namespace", &namespace), ("persistentvolumeclaim", claim)], value as f64);
                 }
             }
         }

@@ -79,9 +79,10 @@ fn pod(measured: &Measured, agent: &Agent, pod: &MeasuredPod, depth: Depth) -> V
     if let Some(disk) = disk {
         let local =
             pod.volumes.iter().filter(|(volume, _)| volume.is_local).map(|(_, fill)| (fill.used, fill.inodes_used));
+        let local = local.map(|(used, inodes)| (used.unwrap_or(0), inodes.unwrap_or(0)));
         let own = pod.containers.iter().flat_map(|c| [c.root, c.logs]);
         let (used, inodes_used) = local.chain(own).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-        out["ephemeral-storage"] = fs(time, &Fill { used, inodes_used, ..disk });
+        out["ephemeral-storage"] = fs(time, &disk.taken(used, inodes_used));
     }
     out["process_stats"] = json!({"process_count": pod.usage.pids});
     out
@@ -113,7 +114,7 @@ fn container(
     });
     if let Some(disk) = disk {
         let images = agent.context.images.directory().and_then(|path| fill::whole(&path)).unwrap_or(*disk);
-        let of = |(used, inodes_used): (u64, u64), on: Fill| fs(time, &Fill { used, inodes_used, ..on });
+        let of = |(used, inodes_used): (u64, u64), on: Fill| fs(time, &on.taken(used, inodes_used));
         out["rootfs"] = of(container.root, images);
         out["logs"] = of(container.logs, *disk);
     }
@@ -139,10 +140,20 @@ fn memory(time: &str, usage: &Usage) -> Value {
 }
 
 fn fs(time: &str, fill: &Fill) -> Value {
-    json!({
-        "time": time, "availableBytes": fill.available, "capacityBytes": fill.capacity, "usedBytes": fill.used,
-        "inodesFree": fill.inodes_free, "inodes": fill.inodes, "inodesUsed": fill.inodes_used,
-    })
+    let mut out = json!({"time": time});
+    for (name, amount) in [
+        ("availableBytes", fill.available),
+        ("capacityBytes", fill.capacity),
+        ("usedBytes", fill.used),
+        ("inodesFree", fill.inodes_free),
+        ("inodes", fill.inodes),
+        ("inodesUsed", fill.inodes_used),
+    ] {
+        if let Some(amount) = amount {
+            out[name] = amount.into();
+        }
+    }
+    out
 }
 
 /// The first interface with a default route is `eth0` in pods; on nodes the one that carried most.

@@ -1,0 +1,76 @@
+//! Waiting for a volume to be attached to this node by others.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{StreamExt, stream::BoxStream};
+use k8s_openapi::api::{
+    core::v1::Node,
+    storage::v1::{CSIDriver, VolumeAttachment},
+};
+use kube::{
+    Api,
+    runtime::{WatchStreamExt, watcher},
+};
+
+use super::digest;
+use crate::context::Context;
+
+/// How long a pod waits before it says so (the kubelet's `podAttachAndMountTimeout`).
+const PATIENCE: Duration = Duration::from_secs(123);
+
+/// How the wait has ended.
+pub enum Outcome {
+    /// It is attached; what attaching it gave.
+    Attached(BTreeMap<String, String>),
+    /// Its driver does not attach, as is known by now.
+    NotNeeded,
+    /// Not yet.
+    Late,
+}
+
+/// Waits until the volume is attached to this node and its Node says so, or is known not to need that. Why it can't be
+/// attached is told by who attaches. `unique_name` is the Node's of the volume.
+pub async fn wait(context: &Context, unique_name: &str, handle: &str, driver: &str) -> Outcome {
+    let own = &context.config.node_name;
+    let attachment = format!("csi-{}", digest(&[handle, driver, own]));
+    let mut attachments = of_one::<VolumeAttachment>(context, &attachment);
+    let mut drivers = of_one::<CSIDriver>(context, driver);
+    let mut nodes = of_one::<Node>(context, own);
+    let (mut gave, mut told) = (None, false);
+    let wait = async {
+        loop {
+            tokio::select! {
+                Some(change) = attachments.next() => {
+                    let Ok(attachment) = change else { continue };
+                    let there = attachment.metadata.deletion_timestamp.is_none();
+                    let status = attachment.status.filter(|status| there && status.attached);
+                    gave = status.map(|status| status.attachment_metadata.unwrap_or_default());
+                }
+                Some(change) = nodes.next() => {
+                    let Ok(node) = change else { continue };
+                    let attached = node.status.and_then(|status| status.volumes_attached).unwrap_or_default();
+                    told = attached.iter().any(|volume| volume.name == unique_name);
+                }
+                Some(change) = drivers.next() => {
+                    if change.is_ok_and(|driver| driver.spec.attach_required == Some(false)) {
+                        return Outcome::NotNeeded;
+                    }
+                }
+                else => return Outcome::Late,
+            }
+            if let Some(gave) = gave.take_if(|_| told) {
+                return Outcome::Attached(gave);
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or(Outcome::Late)
+}
+
+/// Versions of the object of that name.
+fn of_one<K>(context: &Context, name: &str) -> BoxStream<'static, watcher::Result<K>>
+where
+    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
+{
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    watching::watch(Api::<K>::all(context.client.clone()), config).applied_objects().boxed()
+}
