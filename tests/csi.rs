@@ -104,6 +104,12 @@ fn a_driver_registers_and_its_volumes_are_attached_staged_and_published_and_all_
     assert!(left.is_empty(), "{left:?}");
     assert!(driver.volume("vol-1").join("file").exists(), "the data stays");
 
+    // The driver may have room for another number of volumes by now.
+    driver.limit(7);
+    let seconds = r#"{"spec":{"nodeAllocatableUpdatePeriodSeconds":10}}"#;
+    cluster.kubectl(&["patch", "csidriver", NAME, "-p", seconds]);
+    cluster.until("csinode/node", "{.spec.drivers[0].allocatable.count}", "7");
+
     // A volume of the pod's own.
     let source = format!("csi: {{driver: {NAME}, volumeAttributes: {{size: small}}}}");
     cluster.apply(&with_volume(&busybox("e", "echo x > /data/mine && sleep 1000"), &source));

@@ -5,7 +5,10 @@ use std::{
     convert::Infallible,
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -32,7 +35,7 @@ impl Driver {
         let registry = agent.join("plugins_registry").join(format!("{NAME}-reg.sock"));
         let endpoint = agent.join("plugins").join(format!("{NAME}.sock"));
         let driver = Self {
-            state: Arc::new(State { backing: backing.to_owned(), ..State::default() }),
+            state: Arc::new(State { backing: backing.to_owned(), limit: 16.into(), ..State::default() }),
             backing: backing.to_owned(),
             sockets: [endpoint.clone(), registry.clone()],
             _runtime: Runtime::new().unwrap(),
@@ -64,6 +67,11 @@ impl Driver {
         self.state.context.lock().unwrap().clone()
     }
 
+    /// How many volumes it says that it can have on the node.
+    pub fn limit(&self, volumes: u8) {
+        self.state.limit.store(volumes, Ordering::Relaxed);
+    }
+
     /// From now on, a call such as `NodeStageVolume vol-1` fails with that code of gRPC; with 0 it does not.
     pub fn fail(&self, call: &str, code: u8) {
         self.state.failing.lock().unwrap().insert(call.to_owned(), code);
@@ -91,6 +99,7 @@ struct State {
     calls: Mutex<Vec<String>>,
     context: Mutex<BTreeMap<String, String>>,
     failing: Mutex<BTreeMap<String, u8>>,
+    limit: AtomicU8,
     backing: PathBuf,
 }
 
@@ -162,7 +171,12 @@ fn work(state: &State, endpoint: &Path, method: &str, fields: &[(u32, Vec<u8>)])
         }
         "NodeGetInfo" => {
             let entry = [put(1, b"disks.example.com/rack"), put(2, b"r7")].concat();
-            return Ok([put(1, b"id-of-node"), vec![2 << 3, 16], put(3, &put(1, &entry))].concat());
+            return Ok([
+                put(1, b"id-of-node"),
+                vec![2 << 3, state.limit.load(Ordering::Relaxed)],
+                put(3, &put(1, &entry)),
+            ]
+            .concat());
         }
         // STAGE_UNSTAGE_VOLUME, GET_VOLUME_STATS, EXPAND_VOLUME
         "NodeGetCapabilities" => {

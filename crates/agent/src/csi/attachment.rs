@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
+use grpc::Status;
 use k8s_openapi::api::{
     core::v1::Node,
     storage::v1::{CSIDriver, VolumeAttachment},
@@ -42,6 +43,10 @@ pub async fn wait(context: &Context, unique_name: &str, handle: &str, driver: &s
             tokio::select! {
                 Some(change) = attachments.next() => {
                     let Ok(attachment) = change else { continue };
+                    let error = attachment.status.as_ref().and_then(|status| status.attach_error.as_ref());
+                    if error.and_then(|error| error.error_code) == i32::try_from(Status::RESOURCE_EXHAUSTED).ok() {
+                        context.csi.exhaust(driver);
+                    }
                     let there = attachment.metadata.deletion_timestamp.is_none();
                     let status = attachment.status.filter(|status| there && status.attached);
                     gave = status.map(|status| status.attachment_metadata.unwrap_or_default());

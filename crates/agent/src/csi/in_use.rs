@@ -33,6 +33,12 @@ pub async fn tell(context: &Arc<Context>) {
     }
 }
 
+/// The Node is another one now, and knows nothing.
+pub async fn tell_again(context: &Arc<Context>) {
+    *context.holding.told.lock().await = None;
+    tell(context).await;
+}
+
 /// What the Node says, when the agent starts.
 pub async fn adopt(context: &Arc<Context>, node: &Node) -> Result<(), kube::Error> {
     {

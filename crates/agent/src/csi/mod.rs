@@ -8,6 +8,7 @@ mod driver;
 mod expand;
 mod held;
 mod in_use;
+mod limit;
 mod place;
 mod publish;
 mod record;
@@ -22,6 +23,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 pub use held::Holding;
+pub use in_use::tell_again;
 pub use record::{Published, unpublish_all};
 pub use registry::run;
 pub use shared_mount::ensure as share_mounts;
@@ -35,6 +37,8 @@ pub struct Drivers {
     all: RwLock<BTreeMap<String, Arc<Driver>>>,
     /// Changes when one registers.
     comings: watch::Sender<u64>,
+    /// The last one that had no room for a volume more.
+    exhausted: watch::Sender<String>,
 }
 
 impl Drivers {
@@ -47,6 +51,15 @@ impl Drivers {
     pub async fn rest(&self, rest: Duration) {
         let mut comings = self.comings.subscribe();
         let _ = tokio::time::timeout(rest, comings.changed()).await;
+    }
+
+    /// A volume of that driver could not be attached for want of room.
+    fn exhaust(&self, name: &str) {
+        self.exhausted.send_replace(name.to_owned());
+    }
+
+    fn exhausted(&self) -> watch::Receiver<String> {
+        self.exhausted.subscribe()
     }
 
     fn all(&self) -> Vec<Arc<Driver>> {

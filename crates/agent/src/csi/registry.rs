@@ -13,7 +13,7 @@ use directory_watch::{DirectoryWatch, Kinds};
 use grpc::{Fields, Message};
 use tokio_util::sync::CancellationToken;
 
-use super::{announce, call::call, driver::Driver, held, registry_dir};
+use super::{announce, call::call, driver::Driver, held, limit, registry_dir};
 use crate::context::Context;
 
 /// Between tries to register one driver.
@@ -89,6 +89,7 @@ async fn register(context: &Arc<Context>, socket: &Path, stop: &CancellationToke
     loop {
         match try_register(context, socket, stop).await {
             Ok(Some(plugin)) => {
+                let is_driver = matches!(plugin, Plugin::Driver(_));
                 let name = match plugin {
                     Plugin::Driver(name) => {
                         announce::write(context, stop).await;
@@ -102,6 +103,9 @@ async fn register(context: &Arc<Context>, socket: &Path, stop: &CancellationToke
                     call(socket, "pluginregistration.Registration/NotifyRegistrationStatus", &status).await
                 {
                     tracing::warn!(plugin = name, %error, "the plugin was not told of its registration");
+                }
+                if is_driver {
+                    limit::keep(context, &name, socket, stop).await;
                 }
                 return;
             }

@@ -24,7 +24,7 @@ use super::{
     conditions::{self, Health},
     extended::Extended,
 };
-use crate::{config::AgentConfig, context::Context, events::Severity, runtime::ImageInfo};
+use crate::{config::AgentConfig, context::Context, csi, events::Severity, runtime::ImageInfo};
 
 /// Between reports when nothing changed.
 const REPORT_EVERY: Duration = Duration::from_secs(300);
@@ -154,6 +154,7 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
                 // Someone deleted the Node while it lives: it is registered again.
                 if let Some(node) = register(&context, &stop).await {
                     known = node.status.unwrap_or_default();
+                    csi::tell_again(&context).await;
                 }
             }
             Err(error) => {

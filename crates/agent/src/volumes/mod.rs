@@ -17,7 +17,11 @@ mod ownership;
 mod remove;
 mod token;
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use tokio::{sync::watch, task::AbortHandle};
@@ -145,7 +149,7 @@ pub fn memory_file_systems(pod: &Pod, paths: &PodPaths) -> std::io::Result<Vec<e
     Ok(out)
 }
 
-/// Sets all volumes up, at the same time; gives why some could not be, too. `have` are those that an earlier try has set
+/// Sets all volumes up that a container uses, at the same time; gives why some could not be, too. `have` are those that an earlier try has set
 /// up: they are left as they are. `pods` delivers later versions of the pod (labels and annotations).
 pub async fn set_up(
     context: &Arc<Context>,
@@ -154,7 +158,9 @@ pub async fn set_up(
 ) -> (PodVolumes, Vec<VolumeError>) {
     let pod = Arc::clone(&pods.borrow());
     let paths = context.paths(&pod);
-    let missing = volumes(&pod).filter(|volume| !have.sources.contains_key(&volume.name));
+    let used = used(&pod);
+    let missing = volumes(&pod).filter(|volume| used.contains(volume.name.as_str()));
+    let missing = missing.filter(|volume| !have.sources.contains_key(&volume.name));
     let all: Vec<_> = missing.map(|volume| set_up_one(context, pods, &pod, &paths, volume)).collect();
     let (mut out, mut failed) = (have, Vec::new());
     for result in futures::future::join_all(all).await {
@@ -247,6 +253,24 @@ pub fn give_to_group(path: &std::path::Path, fs_group: Option<i64>) -> std::io::
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
+/// Names of the volumes that containers of the pod mount, open or read their variables from. The others need not be
+/// there, as with the kubelet.
+fn used(pod: &Pod) -> BTreeSet<&str> {
+    let mut names = BTreeSet::new();
+    if let Some(spec) = &pod.spec {
+        let debuggers = spec.ephemeral_containers.iter().flatten();
+        names.extend(debuggers.clone().flat_map(|c| c.volume_mounts.iter().flatten()).map(|m| m.name.as_str()));
+        names.extend(debuggers.flat_map(|c| c.volume_devices.iter().flatten()).map(|d| d.name.as_str()));
+        for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+            names.extend(container.volume_mounts.iter().flatten().map(|m| m.name.as_str()));
+            names.extend(container.volume_devices.iter().flatten().map(|d| d.name.as_str()));
+            let sources = container.env.iter().flatten().filter_map(|v| v.value_from.as_ref()?.file_key_ref.as_ref());
+            names.extend(sources.map(|source| source.volume_name.as_str()));
+        }
+    }
+    names
+}
+
 fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
     pod.spec.iter().flat_map(|s| s.volumes.iter().flatten())
 }
@@ -256,6 +280,18 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn what_no_container_names_is_not_used() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {
+            "initContainers": [{"name": "i", "volumeMounts": [{"name": "first", "mountPath": "/a"}]}],
+            "containers": [{"name": "c", "volumeDevices": [{"name": "disk", "devicePath": "/dev/a"}],
+                "env": [{"name": "E", "valueFrom": {"fileKeyRef": {"volumeName": "file", "path": "p", "key": "k"}}}]}],
+            "ephemeralContainers": [{"name": "d", "volumeMounts": [{"name": "late", "mountPath": "/a"}]}],
+            "volumes": [{"name": "nobody's"}]}}))
+        .expect("a pod");
+        assert_eq!(Vec::from_iter(used(&pod)), ["disk", "file", "first", "late"]);
+    }
 
     #[test]
     fn an_empty_dir_is_for_anyone_and_keeps_its_sticky_bit() {
