@@ -165,6 +165,7 @@ fn what_a_driver_answers_decides_what_is_undone_and_no_pod_waits_for_that() {
     // INVALID_ARGUMENT is final, DEADLINE_EXCEEDED is not: the driver may still be at it.
     driver.fail("NodeStageVolume final", 3);
     driver.fail("NodeStageVolume late", 4);
+    driver.fail("NodeStageVolume settled", 4);
     driver.fail("NodePublishVolume refused", 3);
     for name in ["final", "late", "refused"] {
         cluster.apply(&(disk(name) + &pod(name, name)));
@@ -176,14 +177,15 @@ fn what_a_driver_answers_decides_what_is_undone_and_no_pod_waits_for_that() {
     ] {
         eventually("the event", || cluster.told().contains(&format!("MountVolume.{what} : rpc error: code = ")));
     }
-    cluster.kubectl(&["delete", "pod", "final", "late", "refused"]);
+    // The last word counts: by now it is known that nothing was staged.
+    cluster.apply(&(disk("settled") + &pod("settled", "settled")));
+    eventually("the first word", || called("NodeStageVolume settled code=4") >= 1);
+    driver.fail("NodeStageVolume settled", 3);
+    eventually("the last word", || called("NodeStageVolume settled code=3") >= 1);
+    cluster.kubectl(&["delete", "pod", "final", "late", "refused", "settled"]);
     eventually("the unstaging", || called("NodeUnstageVolume late") == 1 && called("NodeUnstageVolume refused") == 1);
-    assert_eq!(
-        (called("NodeUnstageVolume final"), driver.called("NodeUnpublishVolume")),
-        (0, 0),
-        "{:?}",
-        driver.calls()
-    );
+    let unstaged = ["final", "settled"].map(|name| called(&format!("NodeUnstageVolume {name}")));
+    assert_eq!((unstaged, driver.called("NodeUnpublishVolume")), ([0, 0], 0), "{:?}", driver.calls());
 
     // What can't be unstaged keeps neither its pod nor the next one.
     cluster.apply(&(disk("vol-1") + &pod("first", "vol-1")));

@@ -106,6 +106,10 @@ fn key(driver: &str, handle: &str) -> String {
 pub struct Known {
     /// The driver has said that it is staged.
     pub staged: bool,
+    /// It was not staged before this run called for that: a final answer says that it still is not.
+    pub stage_is_own: bool,
+    /// The directories of pods to which it was not published before this run called for that.
+    pub publish_is_own: BTreeSet<PathBuf>,
 }
 
 /// The volumes that something happens to.

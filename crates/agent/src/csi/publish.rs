@@ -115,8 +115,9 @@ impl Place<'_> {
             fs::create_dir_all(&staging).map_err(failed)?;
             let mut before = false;
             self.hold(&published, |held| before = std::mem::replace(&mut held.stage_called, true)).map_err(failed)?;
+            known.stage_is_own |= !before;
             if let Err(error) = driver.stage(&stage).await {
-                if is_final(&error) && !before {
+                if is_final(&error) && known.stage_is_own {
                     self.hold(&published, |held| held.stage_called = false).map_err(failed)?;
                 }
                 return Err(VolumeError::Device { volume: self.name.clone(), message: error.to_string() });
@@ -127,11 +128,13 @@ impl Place<'_> {
             fs::create_dir_all(parent).map_err(failed)?;
         }
         published.publish_called = true;
-        let before = self.note(&published).map_err(failed)?;
+        if !self.note(&published).map_err(failed)? {
+            known.publish_is_own.insert(directory.clone());
+        }
         let block = device.is_some();
         let path = self.published(block);
         if let Err(error) = driver.publish(request, &path, read_only).await {
-            if is_final(&error) && !before {
+            if is_final(&error) && known.publish_is_own.contains(&directory) {
                 Published { publish_called: false, ..published }.save(&directory).map_err(failed)?;
             }
             return Err(self.fail(error.to_string()));

@@ -88,7 +88,7 @@ async fn take_back(context: &Arc<Context>, directory: &Path, published: &Publish
     let (driver, volume) = (&published.driver_name, &published.volume_handle);
     {
         let turn = context.holding.turn(driver, volume);
-        let _known = turn.lock().await;
+        let mut known = turn.lock().await;
         if published.publish_called {
             let known = context.csi.get(driver);
             let endpoint = known.as_ref().map_or(&published.endpoint, |d| &d.endpoint);
@@ -106,6 +106,7 @@ async fn take_back(context: &Arc<Context>, directory: &Path, published: &Publish
             held.save(context.data_dir()).map_err(|e| e.to_string())?;
         }
         fs::remove_file(directory.join(FILE)).map_err(|e| e.to_string())?;
+        known.publish_is_own.remove(directory);
     }
     held::let_go(context, driver, volume).await;
     Ok(())
