@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::cluster::{Cluster, eventually};
+use crate::cluster::{Cluster, busybox, eventually};
 
 /// File systems in memory that are mounted on the host below the instance's directories.
 fn in_memory(path: &Path) -> bool {
@@ -168,4 +168,19 @@ fn a_pod_that_fills_its_volume_beyond_the_limit_is_evicted() {
     cluster.until("pod/greedy", "{.status.phase}/{.status.reason}", "Failed/Evicted");
     let message = cluster.jsonpath("pod/greedy", "{.status.message}");
     assert_eq!(message, "Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ");
+}
+
+#[test]
+fn a_volume_that_no_container_names_is_not_waited_for_until_one_does() {
+    let cluster = Cluster::up();
+    let pod =
+        busybox("p", "sleep 1000").replace("containers:", "volumes: [{name: v, configMap: {name: late}}], containers:");
+    cluster.apply(&pod);
+    cluster.wait_ready("pod/p");
+    cluster.kubectl(&["create", "configmap", "late", "--from-literal=key=read"]);
+    let debugger = r#"{"spec":{"ephemeralContainers":[{"name":"d","image":"busybox:1","command":["cat","/v/key"],
+        "volumeMounts":[{"name":"v","mountPath":"/v"}]}]}}"#;
+    cluster.kubectl(&["patch", "pod", "p", "--subresource=ephemeralcontainers", "--type=strategic", "-p", debugger]);
+    cluster.until("pod/p", "{.status.ephemeralContainerStatuses[0].state.terminated.reason}", "Completed");
+    assert_eq!(cluster.kubectl(&["logs", "p", "-c", "d"]), "read");
 }

@@ -253,6 +253,13 @@ pub fn give_to_group(path: &std::path::Path, fs_group: Option<i64>) -> std::io::
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
+/// Whether a debug container, which comes later than the pod's volumes, uses one that is not set up.
+pub fn lacks(pod: &Pod, have: &PodVolumes) -> bool {
+    let debuggers = pod.spec.as_ref().and_then(|s| s.ephemeral_containers.as_ref());
+    debuggers.is_some_and(|all| !all.is_empty())
+        && volumes(pod).any(|v| !have.sources.contains_key(&v.name) && used(pod).contains(v.name.as_str()))
+}
+
 /// Names of the volumes that containers of the pod mount, open or read their variables from. The others need not be
 /// there, as with the kubelet.
 fn used(pod: &Pod) -> BTreeSet<&str> {

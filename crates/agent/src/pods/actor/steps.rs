@@ -56,6 +56,7 @@ impl Actor {
         }
         // After an adoption, too: files follow the API again.
         if !plan.start.is_empty() || self.sandbox.up().is_some() {
+            self.add_volumes();
             self.need_volumes();
         }
         if plan.start.is_empty() {
@@ -101,6 +102,24 @@ impl Actor {
                 self.sandbox = Need::Failed { at: Instant::now() + self.sandbox_delay };
             }
         }
+    }
+
+    /// A container that came later may name a volume that none named before.
+    fn add_volumes(&mut self) {
+        if !self.volumes.up().is_some_and(|up| volumes::lacks(&self.pod, up)) {
+            return;
+        }
+        self.volumes = match std::mem::replace(&mut self.volumes, Need::Absent) {
+            Need::Up(up) => match Arc::try_unwrap(up) {
+                Ok(up) => {
+                    self.some_volumes = up;
+                    Need::Absent
+                }
+                // A container is being launched with them; this is looked at again when it is.
+                Err(up) => Need::Up(up),
+            },
+            other => other,
+        };
     }
 
     fn need_volumes(&mut self) {
