@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use metrics::Family;
 use parking_lot::Mutex;
 
 use crate::pods::Role;
@@ -26,17 +27,29 @@ pub enum Deed {
 }
 
 /// How often each was done.
-#[derive(Default)]
-pub struct Activity(Mutex<BTreeMap<Deed, u64>>);
+pub struct Activity {
+    deeds: Mutex<BTreeMap<Deed, u64>>,
+    /// Seconds from a look at the machine until a pod was evicted for what was seen, by the signal.
+    pub evicted_after: Family,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        let help = "[ALPHA] Time between when stats are collected, and when pod is evicted based on those stats by eviction signal";
+        let name = "kubelet_eviction_stats_age_seconds";
+        let evicted_after = Family::histogram(name, help, &["eviction_signal"], metrics::USUAL);
+        Self { deeds: Mutex::default(), evicted_after }
+    }
+}
 
 impl Activity {
     /// Counts one.
     pub fn add(&self, deed: Deed) {
-        *self.0.lock().entry(deed).or_default() += 1;
+        *self.deeds.lock().entry(deed).or_default() += 1;
     }
 
     /// All that were done.
     pub fn counted(&self) -> BTreeMap<Deed, u64> {
-        self.0.lock().clone()
+        self.deeds.lock().clone()
     }
 }

@@ -17,10 +17,10 @@ use crate::{
     events::Recorder,
     net::PodNetwork,
     node::{Health, Machine},
+    noted::Noted,
     paths::PodPaths,
     pods::Pods,
     probes,
-    pulled_images::PulledImages,
     runtime::Images,
     runtime::Runtime,
     server::Rates,
@@ -70,7 +70,7 @@ pub struct Context {
     /// Devices that plugins bring.
     pub devices: DevicePlugins,
     /// Images that were pulled for pods.
-    pub pulled_images: PulledImages,
+    pub pulled_images: Noted,
     /// What became of probes.
     pub probes: probes::Counts,
     /// What was done so far.

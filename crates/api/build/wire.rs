@@ -1,8 +1,9 @@
 //! `wire.txt`: the numbers of fields in upstream's protobuf messages, and which fields keep a zero value in JSON.
 //!
 //! One line a message, sorted by its name: `name=number` is a field that Go leaves out of JSON while it is zero
-//! (`omitempty`), with `*` behind it a pointer, with `!` one that is always written, with `@` a list within a message of its
-//! own; `>message=number` is one whose fields stand in the outer object in JSON.
+//! (`omitempty`), with `*` behind it a pointer, with `!` one that is always written, with `?` a list whose defaults are for
+//! its absence alone, so that an empty one must reach the checks, with `@` a list within a message of its own;
+//! `>message=number` is one whose fields stand in the outer object in JSON.
 
 use std::{
     cell::RefCell,
@@ -33,7 +34,7 @@ impl Wire {
             let mut entries: Vec<Entry> = words
                 .map(|word| {
                     let (name, number) = word.split_once('=').expect("a field has a number");
-                    let digits = number.trim_end_matches(['*', '!', '@']);
+                    let digits = number.trim_end_matches(['*', '!', '?', '@']);
                     let marks = number[digits.len()..].to_owned();
                     Entry { name: name.to_owned(), number: digits.parse().expect("a number is a number"), marks }
                 })
@@ -75,13 +76,13 @@ impl Wire {
         out
     }
 
-    /// Whether a zero value of a field stays in JSON: behind a pointer, where it is always written, and in types that
-    /// are not upstream's.
+    /// Whether a zero value of a field stays in JSON: behind a pointer, where it is always written or tells something, and
+    /// in types that are not upstream's.
     pub fn keeps_zero(&self, message: &str, field: &str) -> bool {
         let Some(entries) = self.messages.get(message) else { return true };
         entries.iter().all(|entry| match entry.name.strip_prefix('>') {
             Some(inner) => self.keeps_zero(inner, field),
-            None => entry.name != field || entry.marks.contains(['*', '!']),
+            None => entry.name != field || entry.marks.contains(['*', '!', '?']),
         })
     }
 

@@ -13,17 +13,34 @@ const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
 ];
 
-/// `time.ParseDuration`: a sign, and numbers with units, or `0`. `None` for anything else, and for what does not fit.
-pub fn parse(text: &str) -> Option<i64> {
+/// Why a text is no length of time, in Go's words: ``time: unknown unit "x" in duration "1x"``.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidDuration(String);
+
+impl std::fmt::Display for InvalidDuration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for InvalidDuration {}
+
+/// `time.ParseDuration`: a sign, and numbers with units, or `0`.
+///
+/// # Errors
+/// Anything else, and what does not fit.
+pub fn read(text: &str) -> Result<i64, InvalidDuration> {
+    let fault = |what: &str| InvalidDuration(format!("time: {what}duration {}", quoted(text)));
+    let invalid = || fault("invalid ");
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
     if rest == "0" {
-        return Some(0);
+        return Ok(0);
     }
     if rest.is_empty() {
-        return None;
+        return Err(invalid());
     }
     let mut total: u64 = 0;
     while !rest.is_empty() {
@@ -33,19 +50,44 @@ pub fn parse(text: &str) -> Option<i64> {
             None => ("", after),
         };
         if whole.is_empty() && fraction.is_empty() {
-            return None;
+            return Err(invalid());
         }
         let end = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at(end);
-        let (_, unit) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-        total = total.checked_add(whole.checked_mul(unit)?)?.checked_add(part(fraction, unit))?;
+        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
+        let known = UNITS.into_iter().find(|(name, _)| *name == unit);
+        let (_, unit) = known.ok_or_else(|| match unit {
+            "" => fault("missing unit in "),
+            unit => fault(&format!("unknown unit {} in ", quoted(unit))),
+        })?;
+        let sum = whole.checked_mul(unit).and_then(|whole| total.checked_add(whole)?.checked_add(part(fraction, unit)));
+        total = sum.ok_or_else(invalid)?;
         rest = after;
     }
-    match negative {
-        true => 0i64.checked_sub_unsigned(total),
-        false => i64::try_from(total).ok(),
+    let signed = if negative { 0i64.checked_sub_unsigned(total) } else { i64::try_from(total).ok() };
+    signed.ok_or_else(invalid)
+}
+
+/// The same, for those who have words of their own for what is none.
+pub fn parse(text: &str) -> Option<i64> {
+    read(text).ok()
+}
+
+/// As Go's package quotes it: what is not printable ASCII as its bytes.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            ' '..='\u{7f}' => out.push(character),
+            other => {
+                let mut bytes = [0; 4];
+                out.extend(other.encode_utf8(&mut bytes).bytes().map(|byte| format!("\\x{byte:02x}")));
+            }
+        }
     }
+    out.push('"');
+    out
 }
 
 fn digits(text: &str) -> (&str, &str) {
@@ -114,6 +156,23 @@ mod tests {
             ["", "-", "5", "s", ".s", "5 s", "1h ", "5d", "1.2.3s", "--5s", "9223372036854775808ns", "9999999h", "5S"]
         {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_duration_is_told_in_gos_words() {
+        for (text, fault) in [
+            ("", r#"time: invalid duration """#),
+            ("x", r#"time: invalid duration "x""#),
+            ("5", r#"time: missing unit in duration "5""#),
+            ("1h5", r#"time: missing unit in duration "1h5""#),
+            ("1x", r#"time: unknown unit "x" in duration "1x""#),
+            ("1.5d2h", r#"time: unknown unit "d" in duration "1.5d2h""#),
+            ("3 s", r#"time: unknown unit " s" in duration "3 s""#),
+            ("9999999h", r#"time: invalid duration "9999999h""#),
+            ("1\"é", r#"time: unknown unit "\"\xc3\xa9" in duration "1\"\xc3\xa9""#),
+        ] {
+            assert_eq!(read(text).map_err(|fault| fault.to_string()), Err(fault.to_owned()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! What the scheduler tells the API server: the binding of a pod, or why there is none.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, PodCondition},
@@ -12,7 +12,11 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use crate::{pod::PodInfo, volumes::Plan};
+use crate::{
+    counts::{self, Step},
+    pod::PodInfo,
+    volumes::Plan,
+};
 
 /// How a request ended.
 pub(crate) enum Outcome {
@@ -50,7 +54,10 @@ pub(crate) enum BindError {
 
 /// `POST pods/NAME/binding`.
 pub(crate) async fn bind(client: Client, pod: Arc<PodInfo>, node: Arc<str>) -> Outcome {
-    match post(&client, &pod, &node).await {
+    let begin = Instant::now();
+    let result = post(&client, &pod, &node).await;
+    counts::stepped(&pod, Step::Bind, if result.is_ok() { "Success" } else { "Error" }, begin.elapsed());
+    match result {
         Ok(()) => Outcome::Bound { pod, node },
         Err(kube::Error::Api(status)) if status.code == 404 => Outcome::NotBound { pod, error: BindError::Gone },
         Err(kube::Error::Api(status)) => Outcome::NotBound { pod, error: BindError::Failed(status.message.clone()) },

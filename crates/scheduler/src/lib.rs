@@ -6,6 +6,7 @@
 //! no node would take, whom it may push out.
 
 mod binding;
+mod counts;
 mod events;
 mod eviction;
 mod filter;

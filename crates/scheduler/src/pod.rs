@@ -16,7 +16,7 @@ use k8s_openapi::{
 use crate::{
     resources::{Resources, pod_requests, pod_requests_for_scoring},
     selector::{Labels, NodeTerm, NodeTerms, Selector},
-    volumes::{self, ClaimUse},
+    volumes::{self, ClaimUse, Disk},
 };
 
 /// What scheduling needs to know of a pod.
@@ -67,6 +67,8 @@ pub struct PodInfo {
     pub(crate) preferred: Vec<(i64, Term)>,
     pub(crate) spread: Vec<Spread>,
     pub(crate) claims: Vec<ClaimUse>,
+    /// Disks that it names itself, which not every other pod of a node may have too.
+    pub(crate) disks: Vec<Disk>,
     /// Names the controller, so that its pods can be told apart from others.
     pub(crate) owner: Option<u64>,
 }
@@ -144,6 +146,7 @@ impl PodInfo {
             preferred: Vec::new(),
             spread: Vec::new(),
             claims: volumes::claims_of(meta, spec),
+            disks: volumes::disks_of(spec),
             owner: owner(meta),
             labels,
         };

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{pod::PodInfo, unschedulable::Blocks};
+use crate::{counts, pod::PodInfo, unschedulable::Blocks};
 
 /// Rest after the first failed attempt; doubles with each, up to the last.
 const FIRST_REST: Duration = Duration::from_secs(1);
@@ -32,6 +32,7 @@ pub(crate) struct Queue {
 struct Waiting {
     pod: Arc<PodInfo>,
     arrival: u64,
+    came: Instant,
     attempts: u32,
     state: State,
 }
@@ -53,13 +54,13 @@ enum State {
 impl Queue {
     /// Takes in a pod, or what has become of one that is here. A change of a blocked pod itself (but not
     /// of its status) is a reason to try again.
-    pub fn put(&mut self, pod: Arc<PodInfo>, changed: bool) {
+    pub fn put(&mut self, pod: Arc<PodInfo>, changed: bool, now: Instant) {
         let uid = pod.uid.clone();
         let Some(waiting) = self.waiting.get_mut(&uid) else {
             self.arrivals += 1;
-            let waiting = Waiting { pod, arrival: self.arrivals, attempts: 0, state: State::Trying };
+            let waiting = Waiting { pod, arrival: self.arrivals, came: now, attempts: 0, state: State::Trying };
             self.waiting.insert(uid.clone(), waiting);
-            self.activate(&uid);
+            self.activate(&uid, "PodAdd");
             return;
         };
         let reorder = waiting.pod.priority != pod.priority && matches!(waiting.state, State::Active);
@@ -67,8 +68,11 @@ impl Queue {
             self.active.remove(&waiting.key());
         }
         waiting.pod = pod;
-        if reorder || (changed && matches!(waiting.state, State::Blocked { .. })) {
-            self.activate(&uid);
+        let blocked = matches!(waiting.state, State::Blocked { .. });
+        if reorder {
+            self.set_aside(&uid, |_| State::Active);
+        } else if changed && blocked {
+            self.activate(&uid, "PodUpdate");
         }
     }
 
@@ -81,6 +85,16 @@ impl Queue {
     /// The pod as it was last put.
     pub fn get(&self, uid: &str) -> Option<&Arc<PodInfo>> {
         self.waiting.get(uid).map(|w| &w.pod)
+    }
+
+    /// How often a pod was tried, and since when it waits.
+    pub fn history(&self, uid: &str) -> Option<(u32, Instant)> {
+        self.waiting.get(uid).map(|w| (w.attempts, w.came))
+    }
+
+    /// How many are to be tried now, rest, and wait for the cluster to change.
+    pub fn lengths(&self) -> (usize, usize, usize) {
+        (self.active.len(), self.timed.len() - self.blocked.len(), self.blocked.len())
     }
 
     /// UIDs of all pods that wait.
@@ -111,17 +125,20 @@ impl Queue {
     /// The attempt failed for reasons outside of the pod and the nodes: try again after a rest.
     pub fn failed(&mut self, uid: &str, now: Instant) {
         let rest = |attempts| State::Resting(now + rest(attempts));
+        counts::queued("ScheduleAttemptFailure", "backoff");
         self.set_aside(uid, rest);
     }
 
     /// No node would do: wait for the cluster to change.
     pub fn blocked(&mut self, uid: &str, blocks: Blocks, now: Instant) {
         let wait = |attempts| State::Blocked { blocks, rested: now + rest(attempts), until: now + LONGEST_WAIT };
+        counts::queued("ScheduleAttemptFailure", "unschedulable");
         self.set_aside(uid, wait);
     }
 
     /// The cluster has changed: those that it may help are tried again, once they have rested.
-    pub fn lift(&mut self, now: Instant, helps: impl Fn(Blocks) -> bool) {
+    /// `event` is upstream's name of the change.
+    pub fn lift(&mut self, now: Instant, event: &str, helps: impl Fn(Blocks) -> bool) {
         let mut helped = Vec::new();
         for uid in &self.blocked {
             if let Some(State::Blocked { blocks, rested, .. }) = self.waiting.get(uid).map(|w| &w.state)
@@ -132,8 +149,9 @@ impl Queue {
         }
         for (uid, rested) in helped {
             if rested <= now {
-                self.activate(&uid);
+                self.activate(&uid, event);
             } else {
+                counts::queued(event, "backoff");
                 self.set_aside(&uid, |_| State::Resting(rested));
             }
         }
@@ -144,11 +162,13 @@ impl Queue {
             && *at <= now
         {
             let uid = uid.clone();
-            self.activate(&uid);
+            let event = if self.blocked.contains(&uid) { "UnschedulableTimeout" } else { "BackoffComplete" };
+            self.activate(&uid, event);
         }
     }
 
-    fn activate(&mut self, uid: &str) {
+    fn activate(&mut self, uid: &str, event: &str) {
+        counts::queued(event, "active");
         self.set_aside(uid, |_| State::Active);
     }
 
@@ -210,9 +230,9 @@ mod tests {
     fn higher_priority_goes_first_then_who_came_first() {
         let (mut queue, now) = (Queue::default(), Instant::now());
         for (uid, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", 5)] {
-            queue.put(pod(uid, priority), false);
+            queue.put(pod(uid, priority), false, now);
         }
-        queue.put(pod("c", 9), true);
+        queue.put(pod("c", 9), true, now);
         let order: Vec<_> = std::iter::from_fn(|| next(&mut queue, now)).collect();
         assert_eq!(order, ["c", "b", "d", "a"]);
     }
@@ -220,7 +240,7 @@ mod tests {
     #[test]
     fn rests_double_from_one_to_ten_seconds() {
         let (mut queue, mut now) = (Queue::default(), Instant::now());
-        queue.put(pod("a", 0), false);
+        queue.put(pod("a", 0), false, now);
         for seconds in [1, 2, 4, 8, 10, 10] {
             assert_eq!(next(&mut queue, now).as_deref(), Some("a"));
             queue.failed("a", now);
@@ -234,28 +254,28 @@ mod tests {
     #[test]
     fn a_blocked_pod_is_tried_again_when_something_helps_but_not_before_it_has_rested() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        queue.put(pod("a", 0), false);
+        queue.put(pod("a", 0), false, now);
         next(&mut queue, now);
         queue.blocked("a", ROOM, now);
-        queue.lift(now, |b| b.node_labels);
+        queue.lift(now, "NodeAdd", |b| b.node_labels);
         assert_eq!(queue.due(), Some(now + LONGEST_WAIT));
-        queue.lift(now, |b| b.room);
+        queue.lift(now, "NodeAdd", |b| b.room);
         assert_eq!(next(&mut queue, now), None);
         assert_eq!(next(&mut queue, now + FIRST_REST).as_deref(), Some("a"));
         queue.blocked("a", ROOM, now);
-        queue.lift(now + LONGEST_REST, |b| b.room);
+        queue.lift(now + LONGEST_REST, "NodeAdd", |b| b.room);
         assert_eq!(next(&mut queue, now + LONGEST_REST).as_deref(), Some("a"));
     }
 
     #[test]
     fn a_blocked_pod_that_is_changed_is_tried_at_once_and_a_removed_one_never() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        queue.put(pod("a", 0), false);
+        queue.put(pod("a", 0), false, now);
         next(&mut queue, now);
         queue.blocked("a", ROOM, now);
-        queue.put(pod("a", 0), false);
+        queue.put(pod("a", 0), false, now);
         assert_eq!(next(&mut queue, now), None);
-        queue.put(pod("a", 0), true);
+        queue.put(pod("a", 0), true, now);
         assert_eq!(next(&mut queue, now).as_deref(), Some("a"));
         queue.failed("a", now);
         queue.remove("a");

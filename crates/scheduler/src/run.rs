@@ -20,6 +20,7 @@ use watching::Held;
 
 use crate::{
     binding::{self, BindError, Outcome},
+    counts::{self, Attempt, Step},
     events::{Notice, Recorder},
     eviction,
     node::NodeInfo,
@@ -54,6 +55,7 @@ impl Default for Config {
 
 /// Schedules until dropped. Errors of the API are retried, never returned.
 pub async fn run(client: Client, config: Config) -> Infallible {
+    counts::register();
     let (recorder, publish) = Recorder::new(client.clone(), config.scheduler_name.clone(), config.instance.clone());
     let mut requests = JoinSet::new();
     requests.spawn(async move {
@@ -79,10 +81,14 @@ pub async fn run(client: Client, config: Config) -> Infallible {
         budgets: Vec::new(),
         queue: Queue::default(),
         waiting: Waiting::default(),
+        gated: HashSet::new(),
+        trying: HashMap::new(),
+        told: [0; 4],
         listing: Listing::default(),
         decisions: 0,
     };
     loop {
+        this.tell_lengths();
         let now = Instant::now();
         // The publisher is always among the requests.
         let complete = this.listing.complete() && this.snapshot.volumes.known();
@@ -138,8 +144,22 @@ struct Scheduler {
     queue: Queue,
     /// Pods that have a node and wait for their volumes.
     waiting: Waiting,
+    /// Pods that are held back by gates.
+    gated: HashSet<Arc<str>>,
+    /// The attempts that are under way, by the pods' UIDs.
+    trying: HashMap<Arc<str>, Trying>,
+    /// What was last told of the queue's length.
+    told: [usize; 4],
     listing: Listing,
     decisions: u64,
+}
+
+/// A pod that has a node in mind.
+struct Trying {
+    begin: Instant,
+    attempts: u32,
+    /// When it came into the queue.
+    came: Instant,
 }
 
 /// What the lists under way have shown so far; what they don't show is gone when they end.
@@ -179,7 +199,7 @@ impl Scheduler {
             watcher::Event::Delete(node) => {
                 self.snapshot.remove_node(node.metadata.name.as_deref().unwrap_or_default());
                 // Skews and the absence of nodes are seen anew.
-                self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_departure());
+                self.queue.lift(Instant::now(), "NodeDelete", |blocks| blocks.lifted_by_departure());
             }
         }
     }
@@ -187,7 +207,8 @@ impl Scheduler {
     fn set_node(&mut self, node: NodeInfo) {
         let change = self.snapshot.update_node(node);
         if change != crate::snapshot::NodeChange::default() {
-            self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_node(change));
+            let event = if change.added { "NodeAdd" } else { "NodeUpdate" };
+            self.queue.lift(Instant::now(), event, |blocks| blocks.lifted_by_node(change));
         }
     }
 
@@ -223,12 +244,17 @@ impl Scheduler {
         if pod.finished {
             return self.remove_pod(&pod.uid);
         }
+        if pod.gated && *pod.scheduler_name == *self.config.scheduler_name {
+            self.gated.insert(pod.uid.clone());
+        } else {
+            self.gated.remove(&pod.uid);
+        }
         if pod.node_name.is_some() {
             self.queue.remove(&pod.uid);
             let arrived = self.snapshot.node_of(&pod.uid).is_none();
             self.snapshot.set_pod(Arc::new(pod));
             if arrived {
-                self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_arrival());
+                self.queue.lift(Instant::now(), "AssignedPodAdd", |blocks| blocks.lifted_by_arrival());
             }
             return;
         }
@@ -238,20 +264,22 @@ impl Scheduler {
         } else if self.snapshot.node_of(&pod.uid).is_none() {
             let before = self.queue.get(&pod.uid);
             let changed = before.is_some_and(|before| !before.asks_the_same(&pod));
-            self.queue.put(Arc::new(pod), changed);
+            self.queue.put(Arc::new(pod), changed, Instant::now());
         }
         // Else it is assumed on a node: the binding under way decides.
     }
 
     fn remove_pod(&mut self, uid: &str) {
         self.queue.remove(uid);
+        self.gated.remove(uid);
+        self.trying.remove(uid);
         self.snapshot.forget_nomination(uid);
         if let Some(wait) = self.waiting.0.remove(uid) {
             self.snapshot.volumes.forget(&wait.plan);
         }
         if self.snapshot.node_of(uid).is_some() {
             self.snapshot.remove_pod(uid);
-            self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_departure());
+            self.queue.lift(Instant::now(), "AssignedPodDelete", |blocks| blocks.lifted_by_departure());
         }
     }
 
@@ -262,7 +290,7 @@ impl Scheduler {
             watcher::Event::InitApply(namespace) | watcher::Event::Apply(namespace) => {
                 let name = namespace.metadata.name.unwrap_or_default();
                 self.snapshot.set_namespace(&name, namespace.metadata.labels.unwrap_or_default());
-                self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_arrival());
+                self.queue.lift(Instant::now(), "NamespaceUpdate", |blocks| blocks.lifted_by_arrival());
             }
             watcher::Event::Delete(namespace) => {
                 self.snapshot.remove_namespace(namespace.metadata.name.as_deref().unwrap_or_default());
@@ -282,11 +310,24 @@ impl Scheduler {
         }
     }
 
+    fn tell_lengths(&mut self) {
+        let (active, resting, blocked) = self.queue.lengths();
+        let lengths = [active, resting, blocked, self.gated.len()];
+        if std::mem::replace(&mut self.told, lengths) != lengths {
+            counts::pending(lengths);
+        }
+    }
+
     fn schedule_one(&mut self, now: Instant) {
         let Some(pod) = self.queue.next(now) else { return };
         self.decisions += 1;
-        match schedule(&pod, &self.snapshot, self.decisions) {
+        let decision = schedule(&pod, &self.snapshot, self.decisions);
+        counts::decided(now.elapsed());
+        match decision {
             Ok(placement) => {
+                if let Some((attempts, came)) = self.queue.history(&pod.uid) {
+                    self.trying.insert(pod.uid.clone(), Trying { begin: now, attempts, came });
+                }
                 let at = self.snapshot.index_of(&placement.node);
                 let plan =
                     at.map(|at| self.snapshot.volumes.plan(&pod, &self.snapshot.nodes()[at])).unwrap_or_default();
@@ -307,7 +348,12 @@ impl Scheduler {
     }
 
     fn refuse(&mut self, pod: Arc<PodInfo>, mut refused: Unschedulable, now: Instant) {
+        let begin = Instant::now();
         let victims = preempt(&pod, &refused, &mut self.snapshot, &self.budgets, self.decisions);
+        let status = if victims.is_ok() { "Success" } else { "Unschedulable" };
+        counts::stepped(&pod, Step::PostFilter, status, begin.elapsed());
+        counts::preempted(victims.as_ref().ok().map(|victims| victims.pods.len()));
+        counts::attempted(&pod, Attempt::Unschedulable, now.elapsed());
         refused.preemption = match &victims {
             Ok(_) => Preemption::Underway,
             Err(why) => why.clone(),
@@ -338,7 +384,7 @@ impl Scheduler {
         for other in &victims.disappointed {
             self.snapshot.forget_nomination(&other.uid);
             if let Some(waiting) = self.queue.get(&other.uid).cloned() {
-                self.queue.put(waiting, true);
+                self.queue.put(waiting, true, Instant::now());
             }
         }
         self.snapshot.nominate(pod.clone(), node);
@@ -353,6 +399,10 @@ impl Scheduler {
             Outcome::Bound { pod, node } => {
                 let note = format!("Successfully assigned {} to {node}", pod.full_name());
                 self.tell(&pod, true, "Scheduled", "Binding", note);
+                if let Some(trying) = self.trying.remove(&pod.uid) {
+                    counts::attempted(&pod, Attempt::Scheduled, trying.begin.elapsed());
+                    counts::bound(trying.attempts, trying.came.elapsed());
+                }
                 // The watch may have told already; if not, nothing else waits for it.
                 self.queue.remove(&pod.uid);
             }
@@ -377,7 +427,7 @@ impl Scheduler {
 
     /// Something about a claim, a volume or a class is new.
     fn volumes_changed(&mut self) {
-        self.queue.lift(Instant::now(), |blocks| blocks.lifted_by_volumes());
+        self.queue.lift(Instant::now(), "VolumeUpdate", |blocks| blocks.lifted_by_volumes());
         self.look_at_waiting();
     }
 
@@ -419,10 +469,13 @@ impl Scheduler {
     }
 
     fn not_bound(&mut self, pod: Arc<PodInfo>, error: BindError, now: Instant) {
+        if let Some(trying) = self.trying.remove(&pod.uid) {
+            counts::attempted(&pod, Attempt::Error, trying.begin.elapsed());
+        }
         // Whom the watch has shown on a node meanwhile stays there; who was only assumed to be there goes.
         if self.snapshot.is_assumed(&pod.uid) {
             self.snapshot.remove_pod(&pod.uid);
-            self.queue.lift(now, |blocks| blocks.lifted_by_departure());
+            self.queue.lift(now, "AssignedPodDelete", |blocks| blocks.lifted_by_departure());
         }
         // Who has gone or was given to others meanwhile is not tried again.
         if self.queue.get(&pod.uid).is_none() {

@@ -145,7 +145,9 @@ impl Blocks {
             Refusal::NodeName => {}
             Refusal::NodeAffinity => self.node_labels = true,
             Refusal::Ports | Refusal::Fit => self.room = true,
-            Refusal::Volumes(Obstacle::InUse | Obstacle::TooMany) => (self.room, self.volumes) = (true, true),
+            Refusal::Volumes(Obstacle::Disk | Obstacle::InUse | Obstacle::TooMany) => {
+                (self.room, self.volumes) = (true, true)
+            }
             Refusal::Volumes(_) => (self.volumes, self.node_labels) = (true, true),
             Refusal::SpreadLabel | Refusal::Spread => (self.pods, self.node_labels) = (true, true),
             Refusal::Affinity | Refusal::AntiAffinity | Refusal::ExistingAntiAffinity => {

@@ -38,7 +38,11 @@ impl DevicePlugins {
     pub(super) async fn chosen_for(&self, pod: &Pod) -> Result<HashMap<String, Devices>, String> {
         let mut chosen: HashMap<String, Devices> = HashMap::new();
         let Some(spec) = &pod.spec else { return Ok(chosen) };
-        let names: Vec<String> = self.state.lock().resources.keys().cloned().collect();
+        let names: BTreeSet<String> = {
+            let state = self.state.lock();
+            let held = state.held.values().flat_map(|held| held.devices.keys());
+            state.resources.keys().chain(held).cloned().collect()
+        };
         let containers: Vec<(bool, &Container)> = spec
             .init_containers
             .iter()
@@ -66,7 +70,9 @@ impl DevicePlugins {
     async fn choose(&self, name: &str, wanted: usize, own: &Own) -> Result<Vec<String>, String> {
         let (healthy, taken, asked) = {
             let state = self.state.lock();
-            let Some(resource) = state.resources.get(name) else { return Ok(Vec::new()) };
+            let Some(resource) = state.resources.get(name) else {
+                return Err(format!("cannot allocate unregistered device {name}"));
+            };
             let healthy: Vec<String> =
                 resource.devices.iter().filter(|(_, d)| d.healthy).map(|(id, _)| id.clone()).collect();
             if healthy.is_empty() {

@@ -23,6 +23,7 @@ pub use cdi::inject;
 pub use messages::Allocation;
 
 use self::messages::{Device, Options};
+use crate::noted::Noted;
 
 /// How long the devices of a plugin that has gone are the node's still, none of them healthy
 /// (`endpointStopGracePeriod`).
@@ -36,6 +37,8 @@ pub type Devices = BTreeMap<String, Vec<String>>;
 pub struct DevicePlugins {
     state: Arc<Mutex<State>>,
     changed: Arc<watch::Sender<u64>>,
+    /// The resources that plugins have brought, for the next agent; none in tests.
+    noted: Option<Arc<Noted>>,
     /// Held by whoever sets devices aside.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -73,6 +76,14 @@ struct Resource {
 }
 
 impl DevicePlugins {
+    /// Resources that plugins brought to an earlier agent are the node's still, though of no device is known until its
+    /// plugin comes again: pods that want one are refused, not started without it.
+    pub fn after(noted: Noted) -> Self {
+        let resources = noted.all().into_iter().map(|name| (name, Resource::default())).collect();
+        let state = State { resources, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), noted: Some(Arc::new(noted)), ..Self::default() }
+    }
+
     /// Whether that registration is still the one in force.
     fn tell(&self, name: &str, generation: u64, devices: BTreeMap<String, Device>) -> bool {
         self.change(|state| match state.resources.get_mut(name) {
@@ -99,6 +110,9 @@ impl DevicePlugins {
             let absent = |r: &Resource| r.generation == generation && r.endpoint.is_none();
             if state.resources.get(name).is_some_and(absent) {
                 state.resources.remove(name);
+                if let Some(noted) = &self.noted {
+                    noted.remove(name);
+                }
             }
         });
     }
@@ -270,6 +284,25 @@ mod tests {
         assert_eq!(error, words);
         plugins.release("one");
         reserve(pod("two", 0, &[2])).await.expect("there are enough now");
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_agent_had_of_plugins_is_given_to_nobody_until_they_come_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let noted = || Noted::load(dir.path().join("resources.json"));
+        noted().add("example.com/gpu");
+        let plugins = DevicePlugins::after(noted());
+        assert_eq!(plugins.amounts()["example.com/gpu"], (0, 0));
+        let refused = plugins.reserve(&pod("one", 0, &[1])).await.expect_err("no device is known of");
+        let words = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices example.com/gpu, which is unexpected";
+        assert_eq!(refused, words);
+        plugins.forget("example.com/gpu", 0);
+        assert!(plugins.amounts().is_empty() && noted().all().is_empty(), "its plugin has not come again");
+        assert_eq!(plugins.reserve(&pod("one", 0, &[1])).await, Ok(()), "it is nothing that plugins bring");
+        let held = Held { devices: Devices::from([("example.com/gpu".into(), vec!["0".into()])]), needs: None };
+        plugins.restore("two", "a0", held);
+        let refused = plugins.reserve(&pod("one", 0, &[1])).await.expect_err("a pod has such a device");
+        assert!(refused.contains("cannot allocate unregistered device example.com/gpu"), "{refused}");
     }
 
     #[test]

@@ -29,6 +29,10 @@ impl DevicePlugins {
             let (dir, stop) = (dir.clone(), stop.clone());
             move |message: &[u8]| plugins.register(&dir, Registration::decode(message), stop.clone())
         };
+        for name in self.noted.iter().flat_map(|noted| noted.all()) {
+            let (plugins, stop) = (self.clone(), stop.clone());
+            tokio::spawn(async move { plugins.forget_later(&name, 0, &stop).await });
+        }
         let socket = dir.join("kubelet.sock");
         tokio::select! {
             result = registrations(&socket, register) => {
@@ -110,6 +114,9 @@ impl DevicePlugins {
             resource.generation = state.registrations;
             resource.generation
         });
+        if let Some(noted) = &self.noted {
+            noted.add(&name);
+        }
         tracing::info!(resource = name, "a device plugin has registered");
         let plugins = self.clone();
         tokio::spawn(async move {
@@ -126,11 +133,15 @@ impl DevicePlugins {
                 return;
             }
             plugins.gone(&name, generation);
-            tokio::select! {
-                () = tokio::time::sleep(STAYS) => plugins.forget(&name, generation),
-                () = stop.cancelled() => {}
-            }
+            plugins.forget_later(&name, generation, &stop).await;
         });
+    }
+
+    async fn forget_later(&self, name: &str, generation: u64, stop: &CancellationToken) {
+        tokio::select! {
+            () = tokio::time::sleep(STAYS) => self.forget(name, generation),
+            () = stop.cancelled() => {}
+        }
     }
 }
 

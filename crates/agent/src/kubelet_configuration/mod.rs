@@ -121,7 +121,13 @@ impl KubeletConfiguration {
         if let Some(size) = &self.container_log_max_size {
             config.log_max_size = amount("containerLogMaxSize", size)?.unsigned_abs();
         }
-        config.log_max_files = self.container_log_max_files.unwrap_or(config.log_max_files).max(1);
+        config.log_max_files = self.container_log_max_files.unwrap_or(config.log_max_files);
+        if config.log_max_files <= 1 {
+            return Err(ConfigurationError(format!(
+                "failed to initialize container log manager: invalid MaxFiles {}, must be > 1",
+                config.log_max_files
+            )));
+        }
         self.rotation(config)?;
         self.taints(config)?;
         config.unsafe_sysctls.clone_from(&self.allowed_unsafe_sysctls);
@@ -343,6 +349,7 @@ mod tests {
             json!({"imageMinimumGCAge": "1h", "imageMaximumGCAge": "1h"}),
             json!({"containerLogMonitorInterval": "2s"}),
             json!({"containerLogMaxWorkers": 0}),
+            json!({"containerLogMaxFiles": 1}),
             json!({"registerWithTaints": [{"key": "k", "effect": "Sometimes"}]}),
             json!({"shutdownGracePeriod": "1s", "shutdownGracePeriodCriticalPods": "2s"}),
             json!({"shutdownGracePeriod": "1s",

@@ -34,8 +34,8 @@ pub(super) fn set(target: &mut Duration, field: &str, text: Option<&str>) -> Res
 
 /// A duration as Go writes it: `1h30m`, `2.5s`, `100ms`, `0`.
 pub(super) fn duration(field: &str, text: &str) -> Result<Duration, ConfigurationError> {
-    let nanoseconds = go_duration::parse(text).and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
-    nanoseconds
-        .map(Duration::from_nanos)
-        .ok_or_else(|| ConfigurationError(format!("{field}: time: invalid duration {text:?}")))
+    let fault = |why: String| ConfigurationError(format!("{field}: {why}"));
+    let nanoseconds = go_duration::read(text).map_err(|e| fault(e.to_string()))?;
+    let nanoseconds = u64::try_from(nanoseconds).map_err(|_| fault(format!("{text:?} is negative")))?;
+    Ok(Duration::from_nanos(nanoseconds))
 }

@@ -30,6 +30,8 @@ use crate::{config::AgentConfig, context::Context, csi, events::Severity, runtim
 const REPORT_EVERY: Duration = Duration::from_secs(300);
 /// Before a report that failed is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+/// Says that volumes are attached to the node by a controller, not by the node itself.
+const MANAGED_ATTACHMENT: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 /// Images listed in the status, as upstream limits them.
 const IMAGES: usize = 50;
 
@@ -72,8 +74,9 @@ async fn create_or_adopt(
             Ok((node, Vec::new()))
         }
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let labels = json!({"metadata": {"labels": wanted.metadata.labels}});
-            let known = api.patch(name, &PatchParams::default(), &Patch::Merge(labels)).await?;
+            let own =
+                json!({"metadata": {"labels": wanted.metadata.labels, "annotations": wanted.metadata.annotations}});
+            let known = api.patch(name, &PatchParams::default(), &Patch::Merge(own)).await?;
             let mut status = wanted.status.clone().unwrap_or_default();
             keep_transitions(&mut status, known.status.as_ref());
             let node = write_status(api, name, &json!(status)).await?;
@@ -214,6 +217,7 @@ fn node(context: &Context, images: &[ImageInfo], old: &[NodeCondition]) -> Node 
         metadata: ObjectMeta {
             name: Some(config.node_name.clone()),
             labels: Some(labels(context)),
+            annotations: Some(BTreeMap::from([(MANAGED_ATTACHMENT.to_owned(), "true".to_owned())])),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {

@@ -1,7 +1,8 @@
 //! How often probes have passed, failed or could not be asked, for `/metrics/probes`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use metrics::Spread;
 use parking_lot::Mutex;
 
 use super::{ProbeKind, state::Outcome};
@@ -14,7 +15,7 @@ pub struct Counts(Mutex<BTreeMap<String, OfPod>>);
 pub type OfPod = BTreeMap<(String, ProbeKind), Tries>;
 
 /// What became of the tries of one probe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tries {
     /// It passed, or passed with a warning.
     pub successful: u64,
@@ -22,10 +23,12 @@ pub struct Tries {
     pub failed: u64,
     /// It could not be asked.
     pub unknown: u64,
+    /// How many seconds the answers took, but for failures.
+    pub took: Spread,
 }
 
 impl Counts {
-    pub(super) fn add(&self, uid: &str, container: &str, kind: ProbeKind, outcome: &Outcome) {
+    pub(super) fn add(&self, uid: &str, container: &str, kind: ProbeKind, outcome: &Outcome, took: Duration) {
         let mut all = self.0.lock();
         let of_pod = all.entry(uid.to_owned()).or_default();
         let tries = of_pod.entry((container.to_owned(), kind)).or_default();
@@ -33,6 +36,9 @@ impl Counts {
             Outcome::Success | Outcome::Warning(_) => tries.successful += 1,
             Outcome::Failure(_) => tries.failed += 1,
             Outcome::Unknown(_) => tries.unknown += 1,
+        }
+        if !matches!(outcome, Outcome::Failure(_)) {
+            tries.took.observe(metrics::USUAL, took.as_secs_f64());
         }
     }
 

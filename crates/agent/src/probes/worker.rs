@@ -50,7 +50,9 @@ impl Worker {
         let mut eager = Eager::new(period);
         let mut next = Instant::now();
         loop {
+            let begin = Instant::now();
             let outcome = self.attempt(&probe, timeout).await;
+            let took = begin.elapsed();
             if let (Outcome::Failure(_) | Outcome::Unknown(_), Some(wait), true) =
                 (&outcome, eager.next(), self.kind != ProbeKind::Liveness)
             {
@@ -59,7 +61,7 @@ impl Worker {
             }
             eager.over();
             let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
-            self.context.probes.add(uid, &self.container.name, self.kind, &outcome);
+            self.context.probes.add(uid, &self.container.name, self.kind, &outcome, took);
             self.tell(&outcome);
             if let Verdict::Now(passes) = state.count(&outcome) {
                 if !report(passes) {

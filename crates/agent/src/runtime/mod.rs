@@ -133,6 +133,8 @@ pub struct Usage {
     pub rss: u64,
     /// The limit of memory in bytes, if there is one.
     pub memory_limit: Option<u64>,
+    /// Memory that was moved to swap, in bytes.
+    pub swap: u64,
     /// Page faults, and those that read from disk.
     pub page_faults: (u64, u64),
     /// Periods of the CPU quota, and those in which it ran out.

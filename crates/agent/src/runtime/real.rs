@@ -228,6 +228,7 @@ fn usage(container: String, stats: &engine::cgroup::Stats) -> Usage {
         working_set: memory.working_set,
         rss: memory.rss,
         memory_limit: memory.limit,
+        swap: memory.swap,
         page_faults: (memory.page_faults, memory.major_page_faults),
         cpu_periods: (cpu.periods, cpu.throttled_periods),
         pids,

@@ -22,20 +22,18 @@ pub fn check(source: &HostPathVolumeSource) -> Result<(), String> {
     };
     match kind {
         "" => match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(path)
-                .map_err(|e| format!("mkdir {}: {e}", source.path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(|e| made_not(path, &e))
+            }
             _ => Ok(()),
         },
         "DirectoryOrCreate" => match mode {
             Ok(found) => expect(found.is_dir(), "a directory"),
-            Err(_) => make_directory(path).map_err(|e| format!("mkdir {}: {e}", source.path)),
+            Err(_) => make_directory(path).map_err(|e| made_not(path, &e)),
         },
         "FileOrCreate" => match mode {
             Ok(found) => expect(found.is_file(), "a file"),
-            Err(_) => make_file(path).map_err(|e| format!("open {}: {e}", source.path)),
+            Err(_) => make_file(path).map_err(|e| format!("open {}: {}", source.path, words(&e))),
         },
         "Directory" => expect(mode.is_ok_and(|m| m.is_dir()), "a directory"),
         "File" => expect(mode.is_ok_and(|m| m.is_file()), "a file"),
@@ -44,6 +42,19 @@ pub fn check(source: &HostPathVolumeSource) -> Result<(), String> {
         "BlockDevice" => expect(mode.is_ok_and(|m| m.is_block_device()), "a block device"),
         other => Err(format!("{other} is an invalid volume type")),
     }
+}
+
+/// Why a directory was not made, with the part of its path that was in the way.
+fn made_not(path: &Path, error: &io::Error) -> String {
+    let mut ancestors: Vec<&Path> = path.ancestors().collect();
+    ancestors.reverse();
+    let obstacle = ancestors.into_iter().find(|part| !part.is_dir()).unwrap_or(path);
+    format!("mkdir {}: {}", obstacle.display(), words(error))
+}
+
+/// An error of the system in Go's words.
+fn words(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), |number| nix::Error::from_raw(number).desc().to_lowercase())
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -77,6 +88,18 @@ mod tests {
         assert_eq!(check("d/f", "File"), Ok(()));
         assert_eq!(check("d/f", "DirectoryOrCreate"), Err("hostPath type check failed: P is not a directory".into()));
         assert_eq!(check("d/f", ""), Ok(()));
+    }
+
+    #[test]
+    fn what_can_not_be_made_is_told_of_in_gos_words() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+        let check = |name: &str, kind: &str| check(&HostPathVolumeSource { path: at(name), type_: Some(kind.into()) });
+        let missing = format!("open {}: no such file or directory", at("none/f"));
+        assert_eq!(check("none/f", "FileOrCreate"), Err(missing));
+        fs::write(at("f"), "").expect("written");
+        assert_eq!(check("f/g/h", "DirectoryOrCreate"), Err(format!("mkdir {}: not a directory", at("f"))));
+        assert_eq!(check("f/g", "FileOrCreate"), Err(format!("open {}: not a directory", at("f/g"))));
     }
 
     #[test]

@@ -335,6 +335,13 @@ fn zero_values_that_go_does_not_write_are_left_out() {
 }
 
 #[test]
+fn an_empty_list_that_has_defaults_reaches_the_checks() {
+    let text = br#"{"spec":{"behavior":{"scaleUp":{"policies":[]},"scaleDown":{}}}}"#;
+    let decoded = decode(resource("autoscaling", "v2", "horizontalpodautoscalers"), text).expect("it decodes");
+    assert_eq!(decoded.object["spec"]["behavior"], json!({"scaleUp": {"policies": []}, "scaleDown": {}}));
+}
+
+#[test]
 fn a_zero_that_stands_last_wins_over_what_stood_before() {
     let text = r#"{"spec":{"hostNetwork":true,"hostNetwork":false,"hostPID":false,"hostPID":true}}"#;
     let decoded = decode(resource("", "v1", "pods"), text.as_bytes()).expect("it decodes");

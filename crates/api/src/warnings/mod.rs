@@ -1,6 +1,9 @@
 //! What upstream warns of in objects that it takes all the same (`WarningsOnCreate`, `WarningsOnUpdate` of its
 //! strategies). Pure; nothing is allocated for an object without oddities.
 
+mod address;
+mod label;
+mod network;
 mod pod;
 mod port;
 mod service;
@@ -8,7 +11,11 @@ mod volume;
 
 use serde_json::Value;
 
-use crate::strategy::{access::list, field::Path, names};
+use crate::strategy::{
+    access::{get, list, text},
+    field::Path,
+    names,
+};
 
 /// Where a kind keeps its pod template.
 enum Template {
@@ -49,14 +56,39 @@ pub fn of(group: &str, kind: &str, new: &Value, old: Option<&Value>) -> Vec<Stri
             name(&mut found, new, words);
         }
         of_workload(&mut found, kind, new, template);
-    } else if group.is_empty() && kind == "Service" {
-        service::warn(&mut found, new);
-    } else if group.is_empty() && kind == "PersistentVolumeClaim" {
-        volume::claim(&mut found, new);
-    } else if group.is_empty() && kind == "PersistentVolume" {
-        volume::volume(&mut found, new);
+        return found;
+    }
+    match (group, kind) {
+        ("", "Service") => service::warn(&mut found, new),
+        ("", "PersistentVolumeClaim") => volume::claim(&mut found, new),
+        ("", "PersistentVolume") => volume::volume(&mut found, new),
+        ("", "Node") => node(&mut found, new),
+        ("", "Endpoints") => network::endpoints(&mut found, new),
+        ("discovery.k8s.io", "EndpointSlice") => network::slice(&mut found, new, old.is_none()),
+        ("networking.k8s.io", "Ingress") if old.is_none() => network::ingress(&mut found, new),
+        ("networking.k8s.io", "NetworkPolicy") => network::policy(&mut found, new),
+        ("storage.k8s.io", "StorageClass") => label::topologies(&mut found, new),
+        ("storage.k8s.io", "CSIStorageCapacity") => {
+            label::selector(&mut found, &Path::root("nodeTopology"), &new["nodeTopology"]);
+        }
+        ("node.k8s.io", "RuntimeClass") => label::runtime_class(&mut found, new),
+        _ => {}
     }
     found
+}
+
+/// A Node's fields that nobody reads any more, and its ranges.
+fn node(found: &mut Vec<String>, node: &Value) {
+    let spec = &node["spec"];
+    if get(spec, "configSource").is_some() {
+        found.push("spec.configSource: the feature is removed".to_owned());
+    }
+    if !text(spec, "externalID").is_empty() {
+        found.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+    }
+    for (index, range) in list(spec, "podCIDRs").iter().filter_map(Value::as_str).enumerate() {
+        address::cidr(found, &Path::root("spec.podCIDRs").index(index), range);
+    }
 }
 
 fn of_workload(found: &mut Vec<String>, kind: &str, new: &Value, template: &Template) {

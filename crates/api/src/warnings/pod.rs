@@ -4,23 +4,11 @@ use std::{collections::HashSet, fmt::Display};
 
 use serde_json::Value;
 
-use super::{port::Ports, volume};
+use super::{address, label, port::Ports, volume};
 use crate::strategy::{
     access::{list, text},
     field::Path,
 };
-
-/// Labels of nodes that have other names now.
-const LABELS: &[(&str, &str)] = &[
-    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
-    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
-    (
-        "failure-domain.beta.kubernetes.io/region",
-        "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",
-    ),
-    ("failure-domain.beta.kubernetes.io/zone", "deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"),
-    ("beta.kubernetes.io/instance-type", "deprecated since v1.17; use \"node.kubernetes.io/instance-type\" instead"),
-];
 
 /// Annotations that do nothing any more.
 const ANNOTATIONS: &[(&str, &str)] = &[
@@ -97,16 +85,19 @@ pub(super) fn warn(found: &mut Vec<String>, path: &Path<'_>, pod: &Value, is_tem
         found.push(format!("{path}: must be >= 0; negative values are invalid and will be treated as 1"));
     }
     affinity(found, &path.field("affinity"), &spec["affinity"]);
-}
-
-fn deprecated(label: &str) -> Option<&'static str> {
-    LABELS.iter().find(|(known, _)| *known == label).map(|(_, words)| *words)
+    let names = path.field("dnsConfig");
+    for (index, server) in list(&spec["dnsConfig"], "nameservers").iter().filter_map(Value::as_str).enumerate() {
+        address::ip(found, &names.field("nameservers").index(index), server);
+    }
+    for (index, alias) in list(spec, "hostAliases").iter().enumerate() {
+        address::ip(found, &path.field("hostAliases").index(index).field("ip"), text(alias, "ip"));
+    }
 }
 
 fn node_labels(found: &mut Vec<String>, path: &Path<'_>, spec: &Value) {
-    for label in spec["nodeSelector"].as_object().into_iter().flat_map(|labels| labels.keys()) {
-        if let Some(words) = deprecated(label) {
-            found.push(format!("{}: {words}", path.field("nodeSelector").key(label)));
+    for key in spec["nodeSelector"].as_object().into_iter().flat_map(|labels| labels.keys()) {
+        if let Some(words) = label::deprecated(key) {
+            found.push(format!("{}: {words}", path.field("nodeSelector").key(key)));
         }
     }
     let (affinity, node) = (path.field("affinity"), &spec["affinity"]["nodeAffinity"]);
@@ -114,28 +105,19 @@ fn node_labels(found: &mut Vec<String>, path: &Path<'_>, spec: &Value) {
     let required = at.field("requiredDuringSchedulingIgnoredDuringExecution");
     let terms = list(&node["requiredDuringSchedulingIgnoredDuringExecution"], "nodeSelectorTerms");
     for (index, one) in terms.iter().enumerate() {
-        term(found, &required.field("nodeSelectorTerms").index(index), one);
+        label::expressions(found, &required.field("nodeSelectorTerms").index(index), one, false);
     }
     let preferred = at.field("preferredDuringSchedulingIgnoredDuringExecution");
     for (index, one) in list(node, "preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
-        term(found, &preferred.index(index).field("preference"), &one["preference"]);
+        label::expressions(found, &preferred.index(index).field("preference"), &one["preference"], false);
     }
     let spread = path.field("topologySpreadConstraints");
     for (index, constraint) in list(spec, "topologySpreadConstraints").iter().enumerate() {
         let key = text(constraint, "topologyKey");
-        if let Some(words) = deprecated(key) {
+        if let Some(words) = label::deprecated(key) {
             found.push(format!("{}: {key} is {words}", spread.index(index).field("topologyKey")));
         }
         selector(found, &spread.index(index), constraint);
-    }
-}
-
-fn term(found: &mut Vec<String>, path: &Path<'_>, term: &Value) {
-    for (index, wanted) in list(term, "matchExpressions").iter().enumerate() {
-        let key = text(wanted, "key");
-        if let Some(words) = deprecated(key) {
-            found.push(format!("{}: {key} is {words}", path.field("matchExpressions").index(index).field("key")));
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::label;
 use crate::{
     quantity::Quantity,
     strategy::{
@@ -55,6 +56,10 @@ pub(super) fn volume(found: &mut Vec<String>, volume: &Value) {
              approach is to use dynamic provisioning."
                 .to_owned(),
         );
+    }
+    let terms = Path::root("spec.nodeAffinity.required.nodeSelectorTerms");
+    for (index, term) in list(&spec["nodeAffinity"]["required"], "nodeSelectorTerms").iter().enumerate() {
+        label::expressions(found, &terms.index(index), term, true);
     }
     past(found, &Path::root("spec"), spec);
 }

@@ -201,3 +201,109 @@ fn names_large_jobs_services_and_volumes_are_told_of() {
         [r#"spec.resources.requests[storage]: fractional byte value "1500m" is invalid, must be an integer"#]
     );
 }
+
+#[test]
+fn addresses_in_forms_of_the_past_are_told_of() {
+    let service = |spec: Value| of("", "Service", &json!({"metadata": {"name": "s"}, "spec": spec}), None);
+    let range = |range: &str| service(json!({"type": "LoadBalancer", "loadBalancerSourceRanges": [range]}));
+    let address = |address: &str| service(json!({"type": "LoadBalancer", "loadBalancerIP": address}));
+    for sound in ["192.0.2.1", "2001:db8::1"] {
+        assert!(address(sound).is_empty(), "{sound}");
+    }
+    let invalid = "will be considered invalid in a future Kubernetes release";
+    for (bad, words) in [
+        ("192.012.2.2", format!(r#"non-standard IP address "192.012.2.2" {invalid}: use "192.12.2.2""#)),
+        ("::ffff:192.0.2.2", format!(r#"non-standard IP address "::ffff:192.0.2.2" {invalid}: use "192.0.2.2""#)),
+        (
+            "2001:db8:0:0::2",
+            r#"IPv6 address "2001:db8:0:0::2" should be in RFC 5952 canonical format ("2001:db8::2")"#.to_owned(),
+        ),
+    ] {
+        assert_eq!(address(bad), [format!("spec.loadBalancerIP: {words}")]);
+    }
+    for sound in ["192.0.2.0/24", "2001:db8::/64", "0.0.0.0/0", "::/0", "192.0.2.1/32"] {
+        assert!(range(sound).is_empty(), "{sound}");
+    }
+    let at = "spec.loadBalancerSourceRanges[0]";
+    for (bad, words) in [
+        ("192.012.2.0/24", format!(r#"non-standard CIDR value "192.012.2.0/24" {invalid}: use "192.12.2.0/24""#)),
+        (
+            "::ffff:192.0.2.0/120",
+            format!(r#"non-standard CIDR value "::ffff:192.0.2.0/120" {invalid}: use "192.0.2.0/24""#),
+        ),
+        (
+            "192.0.2.8/24",
+            r#"CIDR value "192.0.2.8/24" is ambiguous in this context (should be "192.0.2.0/24" or "192.0.2.8/32"?)"#
+                .to_owned(),
+        ),
+        (
+            "2001:db8:0:0::/64",
+            r#"IPv6 CIDR value "2001:db8:0:0::/64" should be in RFC 5952 canonical format ("2001:db8::/64")"#
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(range(bad), [format!("{at}: {words}")]);
+    }
+    let old = pod(json!({"dnsConfig": {"nameservers": ["010.0.0.1"]}, "hostAliases": [{"ip": "10.0.0.02"}]}));
+    let told = of("", "Pod", &old, None);
+    assert!(told[0].starts_with("spec.dnsConfig.nameservers[0]: non-standard IP address"), "{told:?}");
+    assert!(told[1].starts_with("spec.hostAliases[0].ip: non-standard IP address"), "{told:?}");
+    let peer = json!({"ipBlock": {"cidr": "10.0.0.0/08", "except": ["10.1.0.1/16"]}});
+    let policy = json!({"spec": {"ingress": [{"from": [peer]}], "egress": [{"to": [{}, peer]}]}});
+    let told = of("networking.k8s.io", "NetworkPolicy", &policy, None);
+    let places = ["ingress[0].from[0].ipBlock.cidr", "ingress[0].from[0].ipBlock.except[0]"];
+    let places = places.iter().chain(&["egress[0].to[1].ipBlock.cidr", "egress[0].to[1].ipBlock.except[0]"]);
+    for (told, place) in told.iter().zip(places) {
+        assert!(told.starts_with(&format!("spec.{place}: ")), "{told}");
+    }
+    assert_eq!(told.len(), 4);
+    let mut endpoints = json!({"metadata": {}, "subsets": [{"addresses": [{"ip": "10.0.0.01"}]}]});
+    assert_eq!(of("", "Endpoints", &endpoints, None).len(), 1);
+    endpoints["metadata"]["labels"] = json!({"endpoints.kubernetes.io/managed-by": "endpoint-controller"});
+    assert!(of("", "Endpoints", &endpoints, None).is_empty());
+    let slice = json!({"metadata": {}, "addressType": "FQDN", "endpoints": [{"addresses": ["a.example"]}]});
+    let told = of("discovery.k8s.io", "EndpointSlice", &slice, None);
+    assert_eq!(told, ["spec.addressType: FQDN endpoints are deprecated"]);
+    assert!(of("discovery.k8s.io", "EndpointSlice", &slice, Some(&slice)).is_empty());
+}
+
+#[test]
+fn labels_of_nodes_that_have_other_names_are_told_of_wherever_nodes_are_chosen() {
+    let zone = "failure-domain.beta.kubernetes.io/zone";
+    let words = r#"deprecated since v1.17; use "topology.kubernetes.io/zone" instead"#;
+    let class = json!({"allowedTopologies": [{"matchLabelExpressions": [{"key": zone, "values": ["a"]}]}]});
+    assert_eq!(
+        of("storage.k8s.io", "StorageClass", &class, None),
+        [format!("allowedTopologies[0].matchLabelExpressions[0].key: {words}")]
+    );
+    let room = json!({"nodeTopology": {"matchLabels": {zone: "a"}, "matchExpressions": [{"key": zone}]}});
+    assert_eq!(
+        of("storage.k8s.io", "CSIStorageCapacity", &room, None),
+        [
+            format!("nodeTopology.matchExpressions[0].key: {zone} is {words}"),
+            format!("nodeTopology.matchLabels.{zone}: {words}")
+        ]
+    );
+    let runtime = json!({"scheduling": {"nodeSelector": {zone: "a"}}});
+    assert_eq!(of("node.k8s.io", "RuntimeClass", &runtime, None), [format!("scheduling.nodeSelector: {words}")]);
+    let term = json!({"matchExpressions": [{"key": zone, "operator": "In", "values": ["-"]}]});
+    let volume = json!({"metadata": {}, "spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}});
+    let told = of("", "PersistentVolume", &volume, None);
+    let at = "spec.nodeAffinity.required.nodeSelectorTerms[0].matchExpressions[0]";
+    assert_eq!(told[0], format!("{at}.key: {zone} is {words}"));
+    assert!(told[1].starts_with(&format!("{at}.values[0]: - is invalid, ")), "{told:?}");
+}
+
+#[test]
+fn nodes_and_ingresses_are_told_of() {
+    let node = json!({"spec": {"externalID": "x", "podCIDRs": ["10.0.0.1/24"]}});
+    let told = of("", "Node", &node, None);
+    assert_eq!(told[0], "spec.externalID: this field is deprecated, and is unused by Kubernetes");
+    assert!(told[1].starts_with("spec.podCIDRs[0]: CIDR value"), "{told:?}");
+    let mut ingress = json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "x"}}, "spec": {}});
+    let words = r#"annotation "kubernetes.io/ingress.class" is deprecated, please use 'spec.ingressClassName' instead"#;
+    assert_eq!(of("networking.k8s.io", "Ingress", &ingress, None), [words]);
+    assert!(of("networking.k8s.io", "Ingress", &ingress, Some(&ingress)).is_empty());
+    ingress["spec"]["ingressClassName"] = json!("x");
+    assert!(of("networking.k8s.io", "Ingress", &ingress, None).is_empty());
+}

@@ -370,7 +370,7 @@ fn health(flags: &Flags, arguments: &str) -> Result<Command, String> {
     }
     let duration = |name: &str| -> Result<i64, String> {
         let Some(text) = flags.value(name)? else { return Ok(0) };
-        let nanoseconds = go_duration::parse(&text).ok_or_else(|| format!("time: invalid duration {text:?}"))?;
+        let nanoseconds = go_duration::read(&text).map_err(|fault| fault.to_string())?;
         match nanoseconds {
             0 => Ok(0),
             short if short < 1_000_000 => Err(format!("Interval {name:?} cannot be less than 1ms")),

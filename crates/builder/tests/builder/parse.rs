@@ -61,7 +61,7 @@ fn mistakes_name_their_line_in_dockers_words() {
         ("FROM a\nONBUILD NONSENSE", 2, "unknown instruction: NONSENSE"),
         ("FROM a\nHEALTHCHECK NONE x", 2, "HEALTHCHECK NONE takes no arguments"),
         ("FROM a\nHEALTHCHECK x", 2, "Unknown type \"X\" in HEALTHCHECK (try CMD)"),
-        ("FROM a\nHEALTHCHECK --interval=1 CMD x", 2, "time: invalid duration \"1\""),
+        ("FROM a\nHEALTHCHECK --interval=1 CMD x", 2, "time: missing unit in duration \"1\""),
         ("FROM a\nHEALTHCHECK --interval=1us CMD x", 2, "Interval \"interval\" cannot be less than 1ms"),
         ("FROM a\nRUN --mount=type=ssh,source=y x", 2, "ssh does not support source"),
         ("FROM a\nRUN --mount=type=cache x", 2, "invalid mount: target can not be empty"),

@@ -76,9 +76,9 @@ impl Schedule {
 }
 
 fn every(text: &str) -> Result<Schedule, ParseError> {
-    let pause = go_duration::parse(text).map(SignedDuration::from_nanos).ok_or_else(|| {
-        ParseError(format!("failed to parse duration @every {text}: time: invalid duration {text:?}"))
-    })?;
+    let pause = go_duration::read(text)
+        .map(SignedDuration::from_nanos)
+        .map_err(|e| ParseError(format!("failed to parse duration @every {text}: {e}")))?;
     Ok(Schedule::Every(SignedDuration::from_secs(pause.as_secs().max(1))))
 }
 

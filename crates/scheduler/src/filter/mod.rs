@@ -86,6 +86,9 @@ impl<'a> Filters<'a> {
         if !fit::fits(pod, node, &placed) {
             return Some(Refusal::Fit);
         }
+        if !pod.disks.is_empty() && self.has_its_disk(node) {
+            return Some(Refusal::Volumes(Obstacle::Disk));
+        }
         if let Ok(Some(volumes)) = &self.volumes
             && let Some(obstacle) = volumes.obstacle(node)
         {
@@ -93,6 +96,11 @@ impl<'a> Filters<'a> {
         }
         let spread = self.spread.as_ref().and_then(|s| s.refusal(node));
         spread.or_else(|| self.inter_pod.as_ref()?.refusal(node))
+    }
+
+    fn has_its_disk(&self, node: &NodeInfo) -> bool {
+        let taken = |disk| self.pod.disks.iter().any(|own: &crate::volumes::Disk| own.conflicts(disk));
+        self.snapshot.pods_on(&node.name).any(|other| other.disks.iter().any(taken))
     }
 
     /// What the node lacks when it is refused for [`Refusal::Fit`]; see [`fit::words`].
@@ -128,7 +136,7 @@ impl Refusal {
             Self::Unschedulable | Self::NodeName | Self::Taint | Self::NodeAffinity => true,
             Self::SpreadLabel | Self::Affinity => true,
             Self::Fit => fit::never_fits(pod, node),
-            Self::Volumes(obstacle) => !matches!(obstacle, Obstacle::InUse | Obstacle::TooMany),
+            Self::Volumes(obstacle) => !matches!(obstacle, Obstacle::Disk | Obstacle::InUse | Obstacle::TooMany),
             Self::Ports | Self::Spread | Self::AntiAffinity | Self::ExistingAntiAffinity => false,
         }
     }
@@ -142,6 +150,7 @@ impl Refusal {
             Self::NodeAffinity => "node(s) didn't match Pod's node affinity/selector",
             Self::Ports => "node(s) didn't have free ports for the requested pod ports",
             Self::Fit => "Insufficient resources",
+            Self::Volumes(Obstacle::Disk) => "node(s) had no available disk",
             Self::Volumes(Obstacle::InUse) => {
                 "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
             }

@@ -2,6 +2,7 @@
 //! its volumes can be had, and is bound once they are.
 
 mod capacity;
+mod disk;
 mod kept;
 mod wait;
 mod zone;
@@ -21,6 +22,7 @@ use k8s_openapi::{
 };
 
 use capacity::Capacities;
+pub(crate) use disk::{Disk, disks_of};
 pub(crate) use kept::{Kept, Name};
 pub(crate) use wait::{Progress, Wait, Waiting};
 
@@ -82,6 +84,8 @@ pub(crate) struct Demand<'a> {
 /// Why a node will not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Obstacle {
+    /// A pod of the node has a disk that this one names.
+    Disk,
     InUse,
     TooMany,
     NoVolume,

@@ -244,6 +244,36 @@ fn host_ports_conflict_by_port_protocol_and_address() {
 }
 
 #[test]
+fn a_disk_is_not_had_by_two_pods_of_a_node_that_exclude_each_other() {
+    let holds = |volume: Value| json!({"volumes": [{"name": "v"}, volume]});
+    let gce = |name: &str, read_only: bool| json!({"name": "d", "gcePersistentDisk": {"pdName": name, "readOnly": read_only}});
+    let ebs = |id: &str, read_only: bool| json!({"name": "d", "awsElasticBlockStore": {"volumeID": id, "readOnly": read_only}});
+    let iscsi = |iqn: &str, read_only: bool| json!({"name": "d", "iscsi": {"iqn": iqn, "lun": 0, "targetPortal": "p", "readOnly": read_only}});
+    let rbd = |monitors: &[&str], image: &str, read_only: bool| json!({"name": "d", "rbd": {"monitors": monitors, "image": image, "readOnly": read_only}});
+    for (there, wanted, fits) in [
+        (gce("a", false), gce("a", true), false),
+        (gce("a", true), gce("a", true), true),
+        (gce("a", false), gce("b", false), true),
+        (gce("a", false), ebs("a", false), true),
+        (ebs("a", true), ebs("a", true), false),
+        (iscsi("i", false), iscsi("i", false), false),
+        (iscsi("i", true), iscsi("i", true), true),
+        (rbd(&["m", "n"], "x", false), rbd(&["n", "o"], "x", true), false),
+        (rbd(&["m"], "x", false), rbd(&["o"], "x", false), true),
+        (rbd(&["m"], "x", false), rbd(&["m"], "y", false), true),
+    ] {
+        let cluster = Cluster::default().plain(&["n"]).pod("p", "n", json!({}), holds(there.clone()));
+        let pod = incoming(holds(wanted.clone()));
+        if fits {
+            assert_eq!(cluster.only(&pod), ["n"], "{there} {wanted}");
+        } else {
+            let why = cluster.why(&pod);
+            assert!(why.contains("1 node(s) had no available disk."), "{why}");
+        }
+    }
+}
+
+#[test]
 fn spread_constraints_bound_the_skew() {
     let zone = |z: &str| json!({"zone": z});
     let web = json!({"app": "web"});

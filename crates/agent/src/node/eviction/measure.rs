@@ -1,6 +1,6 @@
 //! How much of what there is.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, time::Instant};
 
 use super::threshold::{Amount, Signal};
 use crate::{context::Context, node::machine};
@@ -9,11 +9,14 @@ use crate::{context::Context, node::machine};
 pub struct Measures {
     /// What is known; a signal that can't be read is missing.
     pub signals: BTreeMap<Signal, Amount>,
+    /// When it was looked.
+    pub at: Instant,
 }
 
 impl Measures {
     /// Takes it: a few files of the kernel and the file systems' counters.
     pub async fn read(context: &Context) -> Self {
+        let at = Instant::now();
         let mut signals = BTreeMap::new();
         let asked = |signal| context.config.eviction.thresholds.iter().any(|t| t.signal == signal);
         if asked(Signal::AllocatableMemory)
@@ -44,7 +47,7 @@ impl Measures {
         if let Some(amount) = process_ids() {
             signals.insert(Signal::PidAvailable, amount);
         }
-        Self { signals }
+        Self { signals, at }
     }
 }
 

@@ -147,10 +147,11 @@ impl Guard {
                 return;
             }
         }
-        self.evict(&met).await;
+        self.evict(&met, measures.at).await;
     }
 
-    async fn evict(&self, met: &Met) {
+    /// Ends one pod for what was seen at a time.
+    async fn evict(&self, met: &Met, seen: std::time::Instant) {
         let mut candidates = Vec::new();
         for view in self.context.pods.all() {
             if is_over(&view.pod) || view.failed || view.sandbox.is_none() || is_critical(&view.pod) {
@@ -176,7 +177,9 @@ impl Guard {
         let (message, annotations) = words(met, victim);
         tracing::info!(pod = ?victim.view.pod.metadata.name, message, "a pod is evicted");
         let eviction = Eviction { reason: "Evicted", message, annotations, grace: Some(grace), disrupts: true };
-        self.context.activity.add(Deed::Evict(met.signal.name()));
+        let activity = &self.context.activity;
+        activity.add(Deed::Evict(met.signal.name()));
+        activity.evicted_after.observe(&[met.signal.name()], seen.elapsed().as_secs_f64());
         self.context.pods.evict(&uid, eviction);
         if let Some(mut view) = self.context.pods.follow(&uid) {
             let gone = view.wait_for(|v| v.failed && v.sandbox.is_none());

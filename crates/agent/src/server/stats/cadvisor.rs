@@ -1,8 +1,9 @@
 //! `/metrics/cadvisor`: what dashboards and adapters read of containers, pods and the machine.
 
+use metrics::Exposition;
+
 use super::{
     cadvisor_families::{OF_CONTAINERS, OF_NETWORKS, SPLIT},
-    exposition::Exposition,
     measure::{Measured, MeasuredContainer, MeasuredPod},
 };
 use crate::{agent::Agent, node, pods::Current};

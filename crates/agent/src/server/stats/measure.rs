@@ -128,6 +128,7 @@ fn together(containers: &[MeasuredContainer]) -> Usage {
         memory: sum.memory + c.usage.memory,
         working_set: sum.working_set + c.usage.working_set,
         rss: sum.rss + c.usage.rss,
+        swap: sum.swap + c.usage.swap,
         page_faults: (sum.page_faults.0 + c.usage.page_faults.0, sum.page_faults.1 + c.usage.page_faults.1),
         pids: sum.pids + c.usage.pids,
         ..sum

@@ -3,11 +3,11 @@
 
 mod cadvisor;
 mod cadvisor_families;
-mod exposition;
 mod fill;
 mod measure;
 mod node;
 mod probes;
+mod process;
 mod rates;
 mod resource;
 mod summary;
@@ -35,7 +35,8 @@ pub(super) fn pods(agent: &Agent, running: bool) -> Response<Body> {
 pub(super) async fn summary(agent: &Agent, only_cpu_and_memory: bool) -> Response<Body> {
     let depth = if only_cpu_and_memory { Depth::CpuAndMemory } else { Depth::Files };
     let measured = measure(agent, depth).await;
-    answer(&summary::render(agent, &measured, depth))
+    let pods = agent.context.runtime.usage_of_node().await;
+    answer(&summary::render(agent, &measured, pods, depth))
 }
 
 /// `/metrics`: of the agent itself, and how full volumes are.

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, fs};
 
-use super::{exposition::Exposition, fill::Fill, measure::Measured};
+use metrics::Exposition;
+
+use super::{fill::Fill, measure::Measured, process};
 use crate::{
     activity::Deed,
     agent::Agent,
@@ -46,6 +48,7 @@ pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
         .sample(&[("container_state", "exited")], count(|c| matches!(c, Current::Ended(_))))
         .sample(&[("container_state", "running")], count(|c| matches!(c, Current::Running { .. })));
     activity(&mut out, agent);
+    agent.context.activity.evicted_after.write(&mut out);
     let last = LastShutdown::read(&agent.context);
     for (name, help, at) in [
         (
@@ -73,7 +76,7 @@ pub(super) fn render(agent: &Agent, measured: &Measured) -> String {
             }
         }
     }
-    process(&mut out);
+    of_process(&mut out);
     out.into_text()
 }
 
@@ -149,23 +152,19 @@ fn activity(out: &mut Exposition, agent: &Agent) {
 }
 
 /// What Prometheus' clients tell of their process.
-fn process(out: &mut Exposition) {
-    let Ok(stat) = fs::read_to_string("/proc/self/stat") else { return };
-    // Fields are counted behind the name, which may hold anything; the first of them is the third.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
-    const TICKS: f64 = 100.0;
-    const PAGE: f64 = 4096.0;
+fn of_process(out: &mut Exposition) {
+    let Some(own) = process::read() else { return };
     out.family("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.")
-        .sample(&[], (number(14) + number(15)) / TICKS);
+        .sample(&[], own.cpu_nanoseconds as f64 / 1e9);
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         out.family("process_open_fds", "gauge", "Number of open file descriptors.").sample(&[], open.count() as f64);
     }
     out.family("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.")
-        .sample(&[], number(24) * PAGE);
-    if let Some(booted) = crate::node::booted_at() {
+        .sample(&[], own.resident as f64);
+    if let Some(started) = own.started {
         out.family("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.")
-            .sample(&[], booted.as_second() as f64 + number(22) / TICKS);
+            .sample(&[], started.as_millisecond() as f64 / 1e3);
     }
-    out.family("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.").sample(&[], number(23));
+    out.family("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.")
+        .sample(&[], own.virtual_size as f64);
 }

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::exposition::Exposition;
+use metrics::{Exposition, Spread};
+
 use crate::agent::Agent;
 
 /// What `/healthz` of the agent is asked for.
@@ -10,28 +11,42 @@ const CHECKS: &[&str] = &["log", "ping", "syncloop"];
 
 pub(super) fn render(agent: &Agent) -> String {
     let mut out = Exposition::default();
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let pods: Vec<_> = agent.pods.all().into_iter().map(|view| view.pod.metadata.clone()).collect();
+    let probes: Vec<_> = pods
+        .iter()
+        .flat_map(|meta| agent.context.probes.of(&text(&meta.uid)).into_iter().map(move |probe| (meta, probe)))
+        .collect();
+    let mut took =
+        out.family("prober_probe_duration_seconds", "histogram", "[ALPHA] Duration in seconds for a probe response.");
+    for (meta, ((container, kind), tries)) in &probes {
+        let labels = [
+            ("container", container.as_str()),
+            ("namespace", &text(&meta.namespace)),
+            ("pod", &text(&meta.name)),
+            ("probe_type", kind.name()),
+        ];
+        if tries.took != Spread::default() {
+            took.spread(&labels, metrics::USUAL, &tries.took);
+        }
+    }
     let mut family = out.family(
         "prober_probe_total",
         "counter",
         "[BETA] Cumulative number of a liveness, readiness or startup probe for a container by result.",
     );
-    for view in agent.pods.all() {
-        let meta = &view.pod.metadata;
-        let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let (uid, namespace, pod) = (text(&meta.uid), text(&meta.namespace), text(&meta.name));
-        for ((container, kind), tries) in agent.context.probes.of(&uid) {
-            let results = [("failed", tries.failed), ("successful", tries.successful), ("unknown", tries.unknown)];
-            for (result, count) in results.into_iter().filter(|(_, count)| *count > 0) {
-                let labels = [
-                    ("container", container.as_str()),
-                    ("namespace", &namespace),
-                    ("pod", &pod),
-                    ("pod_uid", &uid),
-                    ("probe_type", kind.name()),
-                    ("result", result),
-                ];
-                family.sample(&labels, count as f64);
-            }
+    for (meta, ((container, kind), tries)) in &probes {
+        let results = [("failed", tries.failed), ("successful", tries.successful), ("unknown", tries.unknown)];
+        for (result, count) in results.into_iter().filter(|(_, count)| *count > 0) {
+            let labels = [
+                ("container", container.as_str()),
+                ("namespace", &text(&meta.namespace)),
+                ("pod", &text(&meta.name)),
+                ("pod_uid", &text(&meta.uid)),
+                ("probe_type", kind.name()),
+                ("result", result),
+            ];
+            family.sample(&labels, count as f64);
         }
     }
     out.into_text()

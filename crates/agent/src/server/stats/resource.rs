@@ -1,6 +1,8 @@
 //! `/metrics/resource`: CPU and memory of the node, its pods and containers, with the moment they were read at.
 
-use super::{exposition::Exposition, measure::Measured};
+use metrics::Exposition;
+
+use super::measure::Measured;
 use crate::node;
 
 pub(super) fn render(measured: &Measured) -> String {
@@ -33,6 +35,14 @@ pub(super) fn render(measured: &Measured) -> String {
             started.at(labels, at.as_millisecond() as f64 / 1e3, None);
         }
     });
+    let mut swap = out.family(
+        "container_swap_usage_bytes",
+        "gauge",
+        "[ALPHA] Current amount of the container swap usage in bytes. Reported only on non-windows systems",
+    );
+    for_containers(measured, |labels, container| {
+        swap.at(labels, container.usage.swap as f64, now);
+    });
     if let Some(used) = node::cpu_nanoseconds() {
         out.family(
             "node_cpu_usage_seconds_total",
@@ -48,6 +58,10 @@ pub(super) fn render(measured: &Measured) -> String {
             now,
         );
     }
+    if let Some((all, free)) = node::swap() {
+        let help = "[ALPHA] Current swap usage of the node in bytes. Reported only on non-windows systems";
+        out.family("node_swap_usage_bytes", "gauge", help).at(&[], (all - free) as f64, now);
+    }
     let mut cpu = out.family(
         "pod_cpu_usage_seconds_total",
         "counter",
@@ -60,6 +74,11 @@ pub(super) fn render(measured: &Measured) -> String {
         out.family("pod_memory_working_set_bytes", "gauge", "[STABLE] Current working set of the pod in bytes");
     for pod in &measured.pods {
         memory.at(&[("namespace", &pod.namespace()), ("pod", &pod.name())], pod.usage.working_set as f64, now);
+    }
+    let help = "[ALPHA] Current amount of the pod swap usage in bytes. Reported only on non-windows systems";
+    let mut swap = out.family("pod_swap_usage_bytes", "gauge", help);
+    for pod in &measured.pods {
+        swap.at(&[("namespace", &pod.namespace()), ("pod", &pod.name())], pod.usage.swap as f64, now);
     }
     out.family(
         "resource_scrape_error",

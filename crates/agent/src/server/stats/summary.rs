@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{
     fill::{self, Fill},
     measure::{Depth, Measured, MeasuredContainer, MeasuredPod},
+    process,
 };
 use crate::{
     agent::Agent,
@@ -13,7 +14,7 @@ use crate::{
     runtime::{Traffic, Usage, traffic},
 };
 
-pub(super) fn render(agent: &Agent, measured: &Measured, depth: Depth) -> Value {
+pub(super) fn render(agent: &Agent, measured: &Measured, pods: Option<Usage>, depth: Depth) -> Value {
     let time = measured.at.to_string();
     let context = &agent.context;
     let (all, available) = (context.machine.memory_bytes, node::memory_available().unwrap_or(0));
@@ -32,6 +33,7 @@ pub(super) fn render(agent: &Agent, measured: &Measured, depth: Depth) -> Value 
     if let Some((all, free)) = node::swap() {
         of_node["swap"] = json!({"time": time, "swapAvailableBytes": free, "swapUsageBytes": all - free});
     }
+    of_node["systemContainers"] = system(agent, measured.at, pods);
     if depth >= Depth::Files {
         let disk = |path: &std::path::Path| fill::whole(path).map(|fill| fs(&time, &fill));
         let images = context.images.directory();
@@ -48,6 +50,29 @@ pub(super) fn render(agent: &Agent, measured: &Measured, depth: Depth) -> Value 
     json!({"node": of_node, "pods": pods})
 }
 
+/// What is not a pod's: this process, which is the node's agent and its runtime, and all pods together.
+fn system(agent: &Agent, at: Timestamp, pods: Option<Usage>) -> Value {
+    let time = at.to_string();
+    let one = |name: &str, started: Option<Timestamp>, usage: &Usage| {
+        json!({
+            "name": name, "startTime": started.map(|at| at.to_string()),
+            "cpu": cpu(agent, at, &format!("/{name}"), usage.cpu_nanoseconds), "memory": memory(&time, usage),
+        })
+    };
+    let own = process::read().map(|own| {
+        let usage = Usage {
+            cpu_nanoseconds: own.cpu_nanoseconds,
+            memory: own.resident,
+            working_set: own.resident,
+            rss: own.anonymous,
+            page_faults: own.page_faults,
+            ..Usage::default()
+        };
+        one("kubelet", own.started, &usage)
+    });
+    own.into_iter().chain(pods.map(|usage| one("pods", node::booted_at(), &usage))).collect()
+}
+
 fn pod(measured: &Measured, agent: &Agent, pod: &MeasuredPod, depth: Depth) -> Value {
     let time = &measured.at.to_string();
     let meta = &pod.view.pod.metadata;
@@ -60,6 +85,7 @@ fn pod(measured: &Measured, agent: &Agent, pod: &MeasuredPod, depth: Depth) -> V
         "containers": containers,
         "cpu": cpu(agent, measured.at, &pod.sandbox, pod.usage.cpu_nanoseconds),
         "memory": memory(time, &pod.usage),
+        "swap": {"time": time, "swapUsageBytes": pod.usage.swap},
     });
     if depth < Depth::Files {
         return out;
@@ -111,6 +137,7 @@ fn container(
         "startTime": container.started().map(|at| at.to_string()),
         "cpu": cpu(agent, measured.at, &format!("{sandbox}/{}", usage.container), usage.cpu_nanoseconds),
         "memory": memory(time, usage),
+        "swap": {"time": time, "swapUsageBytes": usage.swap},
     });
     if let Some(disk) = disk {
         let images = agent.context.images.directory().and_then(|path| fill::whole(&path)).unwrap_or(*disk);

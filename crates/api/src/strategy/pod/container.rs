@@ -84,16 +84,17 @@ pub fn init_containers(faults: &mut Faults, path: &Path<'_>, around: &Surroundin
 
 /// `ephemeralContainers`.
 pub fn ephemeral_containers(faults: &mut Faults, path: &Path<'_>, around: &Surroundings<'_>) {
-    const FORBIDDEN: [&str; 9] = [
-        "ports",
-        "resources",
-        "livenessProbe",
-        "readinessProbe",
-        "startupProbe",
-        "lifecycle",
-        "resizePolicy",
-        "restartPolicy",
-        "restartPolicyRules",
+    // In the order of upstream's struct. What is a pointer there counts as set when it is empty.
+    const FORBIDDEN: [(&str, bool); 9] = [
+        ("ports", false),
+        ("resources", false),
+        ("resizePolicy", false),
+        ("restartPolicy", true),
+        ("restartPolicyRules", false),
+        ("livenessProbe", true),
+        ("readinessProbe", true),
+        ("startupProbe", true),
+        ("lifecycle", true),
     ];
     let containers = list(around.spec, "ephemeralContainers");
     for (i, container) in containers.iter().enumerate() {
@@ -109,8 +110,8 @@ pub fn ephemeral_containers(faults: &mut Faults, path: &Path<'_>, around: &Surro
         if !target.is_empty() && !others().any(|other| text(other, "name") == target) {
             faults.not_found(&at.field("targetContainerName"), target);
         }
-        for field in FORBIDDEN {
-            if !is_empty(container, field) {
+        for (field, pointer) in FORBIDDEN {
+            if if pointer { get(container, field).is_some() } else { !is_empty(container, field) } {
                 faults.forbidden(&at.field(field), "cannot be set for an Ephemeral Container");
             }
         }

@@ -46,11 +46,9 @@ fn descriptor(spec: &str) -> Result<(), String> {
     match spec {
         "@yearly" | "@annually" | "@monthly" | "@weekly" | "@daily" | "@midnight" | "@hourly" => Ok(()),
         _ => match spec.strip_prefix("@every ") {
-            Some(duration) if go_duration::parse(duration).is_some() => Ok(()),
-            Some(duration) => Err(format!(
-                "failed to parse duration {spec}: time: invalid duration {}",
-                crate::status::quoted(duration)
-            )),
+            Some(duration) => {
+                go_duration::read(duration).map(|_| ()).map_err(|e| format!("failed to parse duration {spec}: {e}"))
+            }
             None => Err(format!("unrecognized descriptor: {spec}")),
         },
     }

@@ -189,7 +189,8 @@ fn a_debug_container_may_be_added_and_then_stays() {
     assert_eq!(faults.len(), 1);
     assert!(faults[0].message.starts_with("Forbidden: existing ephemeral containers \"debug\" may not be changed\n"));
     let mut stray = old.clone();
-    stray["spec"]["ephemeralContainers"] = json!([{"name": "app", "image": "b", "ports": [{"containerPort": 1}]}]);
+    stray["spec"]["ephemeralContainers"] = json!([{"name": "app", "image": "b", "ports": [{"containerPort": 1}],
+        "resources": {}, "lifecycle": {}}]);
     part::prepare_ephemeral(&mut stray, &old);
     let faults = part::validate_ephemeral(&stray, &old);
     let found: Vec<_> = faults.iter().map(|cause| (cause.field.as_str(), cause.message.as_str())).collect();
@@ -198,6 +199,7 @@ fn a_debug_container_may_be_added_and_then_stays() {
         [
             ("spec.ephemeralContainers[0].name", "Duplicate value: \"app\""),
             ("spec.ephemeralContainers[0].ports", "Forbidden: cannot be set for an Ephemeral Container"),
+            ("spec.ephemeralContainers[0].lifecycle", "Forbidden: cannot be set for an Ephemeral Container"),
         ]
     );
 }

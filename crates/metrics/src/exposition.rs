@@ -2,41 +2,64 @@
 
 use std::fmt::Write;
 
+use crate::Spread;
+
 /// Metrics in the making.
 #[derive(Default)]
-pub(super) struct Exposition(String);
+pub struct Exposition(String);
 
 impl Exposition {
     /// Begins a family; its samples follow.
-    pub fn family(&mut self, name: &'static str, kind: &str, help: &str) -> Family<'_> {
+    pub fn family(&mut self, name: &'static str, kind: &str, help: &str) -> Samples<'_> {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        Family { out: &mut self.0, name }
+        Samples { out: &mut self.0, name }
     }
 
+    /// What was written.
     pub fn into_text(self) -> String {
         self.0
     }
 }
 
 /// The samples of one name.
-pub(super) struct Family<'e> {
+pub struct Samples<'e> {
     out: &'e mut String,
     name: &'static str,
 }
 
-impl Family<'_> {
+impl Samples<'_> {
+    /// One, by the names and values of its labels.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) -> &mut Self {
         self.at(labels, value, None)
     }
 
     /// With the moment of the measurement, in milliseconds since 1970.
     pub fn at(&mut self, labels: &[(&str, &str)], value: f64, time: Option<i64>) -> &mut Self {
-        self.out.push_str(self.name);
-        for (at, (name, text)) in labels.iter().enumerate() {
+        self.line("", labels, None, value, time);
+        self
+    }
+
+    /// A histogram's: its buckets, their sum and their number.
+    pub fn spread(&mut self, labels: &[(&str, &str)], bounds: &[f64], spread: &Spread) -> &mut Self {
+        let mut below = 0;
+        for (place, bound) in bounds.iter().enumerate() {
+            below += spread.buckets.get(place).copied().unwrap_or(0);
+            self.line("_bucket", labels, Some(&bound.to_string()), below as f64, None);
+        }
+        self.line("_bucket", labels, Some("+Inf"), spread.count as f64, None);
+        self.line("_sum", labels, None, spread.sum, None);
+        self.line("_count", labels, None, spread.count as f64, None);
+        self
+    }
+
+    fn line(&mut self, part: &str, labels: &[(&str, &str)], le: Option<&str>, value: f64, time: Option<i64>) {
+        let _ = write!(self.out, "{}{part}", self.name);
+        let bound = le.map(|le| ("le", le));
+        for (at, (name, text)) in labels.iter().copied().chain(bound).enumerate() {
             let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
             let _ = write!(self.out, "{}{name}=\"{text}\"", if at == 0 { "{" } else { "," });
         }
-        if !labels.is_empty() {
+        if !labels.is_empty() || le.is_some() {
             self.out.push('}');
         }
         let _ = write!(self.out, " {value}");
@@ -44,7 +67,6 @@ impl Family<'_> {
             let _ = write!(self.out, " {time}");
         }
         self.out.push('\n');
-        self
     }
 }
 
