@@ -66,9 +66,33 @@ fn the_nodes_own_port_answers_whom_the_api_knows() {
         ("/metrics", "kubelet_running_pods"),
         ("/metrics/cadvisor", "container_memory_working_set_bytes"),
         ("/metrics/resource", "pod_memory_working_set_bytes"),
+        ("/metrics/resource", "container_swap_usage_bytes{"),
         ("/stats/summary", "\"podRef\""),
     ] {
         assert!(ask(path).contains(series), "{path}: {}", ask(path));
+    }
+    let annotation = r"{.metadata.annotations.volumes\.kubernetes\.io/controller-managed-attach-detach}";
+    assert_eq!(cluster.jsonpath("node/node", annotation), "true");
+    let summary: serde_json::Value = serde_json::from_str(&ask("/stats/summary")).unwrap();
+    for name in ["kubelet", "pods"] {
+        let all = summary["node"]["systemContainers"].as_array().unwrap();
+        let one = all.iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{name}: {all:?}"));
+        let used = one["cpu"]["usageCoreNanoSeconds"].as_u64().unwrap();
+        assert!(used > 0 && one["memory"]["workingSetBytes"].as_u64().unwrap() > 0, "{one}");
+    }
+    // The API server's own have those of the roles that share its process.
+    let told = cluster.kubectl(&["get", "--raw", "/metrics"]);
+    for series in [
+        "scheduler_schedule_attempts_total{profile=\"default-scheduler\",result=\"scheduled\"} 1\n",
+        "scheduler_scheduling_attempt_duration_seconds_count{profile=\"default-scheduler\",result=\"scheduled\"} 1\n",
+        "scheduler_pod_scheduling_attempts_bucket{le=\"1\"} 1\n",
+        "scheduler_pending_pods{queue=\"active\"} 0\n",
+        "scheduler_queue_incoming_pods_total{event=\"PodAdd\",queue=\"active\"} 1\n",
+        "workqueue_adds_total{name=\"namespace\"} ",
+        "apiserver_admission_controller_admission_duration_seconds_count{name=\"ServiceAccount\",operation=\"CREATE\",rejected=\"false\",type=\"admit\"} ",
+        "apiserver_longrunning_requests{component=\"apiserver\",group=\"\",resource=\"pods\",scope=\"cluster\",subresource=\"\",verb=\"WATCH\",version=\"v1\"} ",
+    ] {
+        assert!(told.contains(series), "{series} is not in {told}");
     }
     // What upstream's suite asks of cAdvisor's metrics.
     let of_container = [

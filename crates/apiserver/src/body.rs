@@ -46,6 +46,16 @@ impl Body {
         Body::Pieces(pieces, length)
     }
 
+    /// How many bytes it has, if that is known.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Body::Empty => Some(0),
+            Body::Full(bytes) => Some(bytes.len() as u64),
+            Body::Pieces(_, length) => Some(*length),
+            Body::Stream(_) => None,
+        }
+    }
+
     /// All of it, for a body that ends.
     pub async fn collect_bytes(self) -> Result<Bytes, BoxError> {
         Ok(self.collect().await?.to_bytes())

@@ -140,9 +140,14 @@ async fn make(server: &Arc<ApiServer>, collection: &str, object: &Value, replace
     }
 }
 
-async fn send(server: &Arc<ApiServer>, method: Method, path: &str, object: &Value) -> (u16, String) {
+/// The answer's code and text. A patch is a merge patch.
+pub(crate) async fn send(server: &Arc<ApiServer>, method: Method, path: &str, object: &Value) -> (u16, String) {
     let body = Full::new(Bytes::from(object.to_string())).map_err(|never| match never {}).boxed_unsync();
     let mut request = Request::new(RequestBody::Local(body));
+    if method == Method::PATCH {
+        let merge = http::HeaderValue::from_static("application/merge-patch+json");
+        request.headers_mut().insert(http::header::CONTENT_TYPE, merge);
+    }
     *request.method_mut() = method;
     // Paths here are made of names that need no escapes.
     *request.uri_mut() = path.parse().unwrap_or_default();

@@ -93,10 +93,11 @@ async fn route(
         },
     };
     let call = call(server, resource, path, user, query, &parts.headers, accept, body);
+    let (labels, begin, under_way) = (Labels::of(&call, verb), Instant::now(), server.metrics.under_way(verb));
     if let Some(deprecation) = resource.deprecation {
         call.warn(deprecation);
+        server.metrics.families.asked_for_deprecated(labels);
     }
-    let (labels, begin, under_way) = (Labels::of(&call, verb), Instant::now(), server.metrics.under_way(verb));
     let outcome = match verb {
         "get" | "list" | "watch" => dispatch(&call, verb).await,
         "create" | "patch" | "update" if resource.plural == "events" => {
@@ -111,6 +112,9 @@ async fn route(
     let response = respond::respond(&call, outcome);
     let took = under_way.is_some().then(|| begin.elapsed());
     server.metrics.requests.answered(labels, response.status().as_u16(), took);
+    if let Some(bytes) = response.body().length() {
+        server.metrics.families.answered(labels, bytes);
+    }
     Ok(response)
 }
 

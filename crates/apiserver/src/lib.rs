@@ -41,6 +41,7 @@ mod serve;
 mod server;
 mod subresources;
 mod token;
+mod token_uses;
 mod trees;
 mod usage;
 mod verbs;

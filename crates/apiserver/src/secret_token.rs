@@ -4,7 +4,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use crate::{config::User, server::ApiServer, token::account_user};
+use crate::{config::User, server::ApiServer, token::account_user, token_uses};
 
 /// `iss` of such tokens, whatever the server's own issuer is.
 pub(crate) const ISSUER: &str = "kubernetes/serviceaccount";
@@ -57,10 +57,14 @@ pub(crate) fn user(server: &ApiServer, claims: &Value, token: &str) -> Result<Us
         return Err("service account token does not match server's copy".into());
     }
     if secret["metadata"]["labels"][INVALID_SINCE].as_str().is_some_and(|since| !since.is_empty()) {
-        return Err(INVALIDATED.into());
+        return Err(format!(
+            "the token in secret {namespace}/{secret} for service account {namespace}/{account} has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token",
+            secret = claim(SECRET)
+        ));
     }
     if find("serviceaccounts", account)?["metadata"]["uid"] != uid {
         return Err(INVALIDATED.into());
     }
+    token_uses::note(server, &secret);
     Ok(account_user(namespace, account, uid))
 }

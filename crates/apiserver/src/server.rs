@@ -12,6 +12,7 @@ use crate::{
     metrics::Metrics,
     precedence::Precedence,
     token::Tokens,
+    token_uses,
     trees::Trees,
     usage::Usage,
     version,
@@ -29,6 +30,7 @@ pub struct ApiServer {
     pub(crate) precedence: Precedence,
     pub(crate) trees: Trees,
     pub(crate) usage: Usage,
+    pub(crate) token_uses: tokio::sync::mpsc::Sender<token_uses::Use>,
 }
 
 /// The server can't start.
@@ -60,6 +62,7 @@ impl ApiServer {
         let tokens = Tokens::new(config.service_account_key.as_deref(), config.service_account_issuer.clone())
             .map_err(StartError::Key)?;
         let static_tokens = config.tokens.iter().map(|(token, user)| (token.clone(), Arc::new(user.clone()))).collect();
+        let (token_uses, uses) = token_uses::channel();
         let server = Arc::new(ApiServer {
             config,
             store,
@@ -71,9 +74,11 @@ impl ApiServer {
             precedence: Precedence::default(),
             trees: Trees::default(),
             usage: Usage::default(),
+            token_uses,
         });
         bootstrap::run(&server).await?;
         tokio::spawn(bootstrap::keep(Arc::downgrade(&server)));
+        tokio::spawn(token_uses::keep(Arc::downgrade(&server), uses));
         Ok(server)
     }
 

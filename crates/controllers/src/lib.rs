@@ -4,6 +4,7 @@
 
 mod certificates;
 mod claim;
+mod counts;
 mod cronjob;
 mod daemonset;
 mod deletion_rank;
@@ -21,6 +22,7 @@ mod hpa;
 pub mod informer;
 mod job;
 mod job_ttl;
+mod legacy_tokens;
 mod namespace;
 mod node_lifecycle;
 mod node_selection;
@@ -115,6 +117,7 @@ struct Shared {
 /// Runs all controllers until the future is dropped. A failed request is tried again with backoff; nothing
 /// that goes wrong ends it.
 pub async fn run(client: Client, config: Config) {
+    counts::register();
     let mut tasks = JoinSet::new();
     let shared = Shared {
         pods: Informer::start(client.clone(), pods::trim, &mut tasks),
@@ -141,6 +144,7 @@ pub async fn run(client: Client, config: Config) {
     if let Some(signer) = config.tokens {
         tasks.spawn(token_secrets::run(shared.clone(), config.cluster_ca.clone(), signer));
     }
+    tasks.spawn(legacy_tokens::run(shared.clone()));
     tasks.spawn(root_ca::run(shared.clone(), config.cluster_ca));
     if let Some(authority) = config.signing {
         tasks.spawn(certificates::run(shared.clone(), authority));

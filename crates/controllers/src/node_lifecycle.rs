@@ -23,7 +23,7 @@ use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    Error, Shared, disruption_target,
+    Error, Shared, counts, disruption_target,
     error::gone_is_fine,
     informer::{self, Change, Informer},
     pods,
@@ -182,10 +182,15 @@ impl Controller {
         }
         let patch = json!({
             "metadata": {"uid": node.uid(), "resourceVersion": node.resource_version()},
-            "spec": {"taints": (!wanted.is_empty()).then_some(wanted)},
+            "spec": {"taints": (!wanted.is_empty()).then_some(&wanted)},
         });
+        let begins = taints::evict(&wanted) && !taints::evict(&before);
         let api: Api<Node> = Api::all(self.shared.client.clone());
-        Ok(Arc::new(api.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?))
+        let node = api.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+        if begins {
+            counts::node_evicted(&taints::zone(&node));
+        }
+        Ok(Arc::new(node))
     }
 
     async fn evict(&self, key: &Key, node: &Node) -> Result<(), Error> {

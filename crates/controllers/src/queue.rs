@@ -12,7 +12,7 @@ use kube::{Resource, ResourceExt};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::Error;
+use crate::{Error, counts::OfQueue};
 
 /// Names an object of a known kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,13 +44,16 @@ impl fmt::Display for Key {
 #[derive(Default)]
 struct State {
     ready: VecDeque<Key>,
-    /// In `ready`, or to come again after its present run.
-    dirty: HashSet<Key>,
+    /// In `ready`, or to come again after its present run; since when.
+    dirty: HashMap<Key, Instant>,
     running: HashSet<Key>,
     /// When each key comes again, by time and by key: one time a key, the earliest.
     later: BTreeSet<(Instant, Key)>,
     due: HashMap<Key, Instant>,
     failures: HashMap<Key, u32>,
+    /// What counts, once someone works here, and how many keys came before.
+    counts: Option<OfQueue>,
+    uncounted: usize,
 }
 
 impl State {
@@ -66,6 +69,19 @@ impl State {
         self.later.insert((at, key));
     }
 
+    /// Whether it was not to be worked on before.
+    fn mark(&mut self, key: &Key, now: Instant) -> bool {
+        if self.dirty.contains_key(key) {
+            return false;
+        }
+        self.dirty.insert(key.clone(), now);
+        match self.counts {
+            Some(counts) => counts.added(1, self.dirty.len()),
+            None => self.uncounted += 1,
+        }
+        true
+    }
+
     /// Moves what is due to the ready.
     fn promote(&mut self, now: Instant) {
         while let Some((at, _)) = self.later.first()
@@ -73,7 +89,7 @@ impl State {
             && let Some((_, key)) = self.later.pop_first()
         {
             self.due.remove(&key);
-            if self.dirty.insert(key.clone()) && !self.running.contains(&key) {
+            if self.mark(&key, now) && !self.running.contains(&key) {
                 self.ready.push_back(key);
             }
         }
@@ -91,7 +107,7 @@ impl Queue {
     /// To be worked on as soon as may be.
     pub fn add(&self, key: Key) {
         let mut state = self.state.lock();
-        if state.dirty.insert(key.clone()) && !state.running.contains(&key) {
+        if state.mark(&key, Instant::now()) && !state.running.contains(&key) {
             state.ready.push_back(key);
             drop(state);
             self.wake.notify_one();
@@ -112,12 +128,23 @@ impl Queue {
         Fut: Future<Output = Result<(), Error>>,
     {
         use futures::{StreamExt, stream::FuturesUnordered};
+        let counts = OfQueue::of(name);
+        {
+            let mut state = self.state.lock();
+            state.counts = Some(counts);
+            counts.added(std::mem::take(&mut state.uncounted), state.dirty.len());
+        }
         let mut running = FuturesUnordered::new();
         loop {
             tokio::select! {
                 key = self.next(), if running.len() < workers => {
                     let result = reconcile(key.clone());
-                    running.push(async move { (key, result.await) });
+                    running.push(async move {
+                        let begin = Instant::now();
+                        let result = result.await;
+                        counts.worked(begin.elapsed(), result.is_err());
+                        (key, result)
+                    });
                 }
                 Some((key, result)) = running.next(), if !running.is_empty() => self.done(name, key, result),
             }
@@ -128,9 +155,13 @@ impl Queue {
         loop {
             let due = {
                 let mut state = self.state.lock();
-                state.promote(Instant::now());
+                let now = Instant::now();
+                state.promote(now);
                 if let Some(key) = state.ready.pop_front() {
-                    state.dirty.remove(&key);
+                    let since = state.dirty.remove(&key).unwrap_or(now);
+                    if let Some(counts) = state.counts {
+                        counts.taken(now.duration_since(since), state.dirty.len());
+                    }
                     state.running.insert(key.clone());
                     return key;
                 }
@@ -171,7 +202,7 @@ impl Queue {
                 state.put_off(key.clone(), Instant::now() + delay);
             }
         }
-        if state.dirty.contains(&key) {
+        if state.dirty.contains_key(&key) {
             state.ready.push_back(key);
         }
         drop(state);

@@ -44,7 +44,7 @@ impl Samples<'_> {
         let mut below = 0;
         for (place, bound) in bounds.iter().enumerate() {
             below += spread.buckets.get(place).copied().unwrap_or(0);
-            self.line("_bucket", labels, Some(&bound.to_string()), below as f64, None);
+            self.line("_bucket", labels, Some(&go_float(*bound)), below as f64, None);
         }
         self.line("_bucket", labels, Some("+Inf"), spread.count as f64, None);
         self.line("_sum", labels, None, spread.sum, None);
@@ -70,9 +70,35 @@ impl Samples<'_> {
     }
 }
 
+/// As Go's `strconv.FormatFloat(value, 'g', -1, 64)`: large and small ones with an exponent of two digits at least.
+fn go_float(value: f64) -> String {
+    let scientific = format!("{value:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    match exponent.parse::<i32>().unwrap_or(0) {
+        -4..=5 => value.to_string(),
+        exponent => format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_written_as_go_writes_numbers() {
+        for (value, text) in [
+            (0.005, "0.005"),
+            (1.0, "1"),
+            (100_000.0, "100000"),
+            (1e6, "1e+06"),
+            (1.5e21, "1.5e+21"),
+            (0.0001, "0.0001"),
+            (1e-8, "1e-08"),
+            (5242.88, "5242.88"),
+        ] {
+            assert_eq!(go_float(value), text);
+        }
+    }
 
     #[test]
     fn families_have_help_type_and_samples() {

@@ -154,4 +154,8 @@ pub trait Store: Send + Sync + 'static {
     async fn compact(&self, at: Revision) -> Result<(), Error>;
     /// The revision of the last committed transaction.
     fn revision(&self) -> Revision;
+    /// How many bytes of disk it takes; nothing if it lies elsewhere.
+    fn bytes_on_disk(&self) -> Option<u64> {
+        None
+    }
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    access::{fill, fill_text, get, is_empty, items_mut, list, same_field, text},
+    access::{fill, fill_text, get, is_empty, items_mut, list, same_field, set, text},
     check::{self, IMMUTABLE, PROTOCOLS, non_special_ip},
     field::{Faults, Path},
     names,
@@ -38,7 +38,13 @@ fn default_endpoints(object: &mut Value) {
     }
 }
 
+/// Lists that Go writes though they are not there, as `null`.
 fn default_slice(object: &mut Value) {
+    for field in ["endpoints", "ports"] {
+        if get(object, field).is_none() {
+            set(object, field, Value::Null);
+        }
+    }
     for port in items_mut(object, "ports") {
         fill(port, "name", "");
         fill(port, "protocol", "TCP");

@@ -16,7 +16,7 @@ mod toleration;
 mod topology_labels;
 mod volume_claim_resize;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use api::{resource::Resource, status::Status};
 use parking_lot::Mutex;
@@ -76,6 +76,10 @@ type Run = fn(&Attributes<'_>, &mut Value) -> Outcome<()>;
 
 /// One row: what upstream calls a plugin.
 struct Step {
+    /// Upstream's name of it.
+    name: &'static str,
+    /// Whether it only looks at what others have changed.
+    judges: bool,
     /// The operations it is about.
     on: &'static [Operation],
     /// The resources it is about as (group, resource or resource/subresource); `*` is every resource.
@@ -88,33 +92,85 @@ const PODS: &[(&str, &str)] = &[("", "pods")];
 /// The built-in steps in upstream's order: first those that change objects, then those that only judge. Quotas come
 /// last of all, in the transaction of the write itself: see [`crate::allocate`].
 const STEPS: &[Step] = &[
-    Step { on: &[Create, Delete], of: &[("", "*")], run: namespace_lifecycle::judge },
     Step {
+        name: "NamespaceLifecycle",
+        judges: false,
+        on: &[Create, Delete],
+        of: &[("", "*")],
+        run: namespace_lifecycle::judge,
+    },
+    Step {
+        name: "CertificateRequester",
+        judges: false,
         on: &[Create],
         of: &[("certificates.k8s.io", "certificatesigningrequests")],
         run: certificate_request::name_requester,
     },
-    Step { on: &[Create], of: PODS, run: sidecar::inject },
-    Step { on: &[Create], of: PODS, run: limit_ranger::fill_in },
-    Step { on: &[Create], of: PODS, run: service_account::give },
-    Step { on: &[Create], of: &[("", "nodes")], run: node_taint::add },
-    Step { on: &[Create, Update], of: PODS, run: priority::of_pod },
-    Step { on: &[Create, Update], of: PODS, run: toleration::give },
-    Step { on: &[Create], of: &[("", "persistentvolumeclaims")], run: default_class::of_claim },
+    Step { name: "Sidecar", judges: false, on: &[Create], of: PODS, run: sidecar::inject },
+    Step { name: "LimitRanger", judges: false, on: &[Create], of: PODS, run: limit_ranger::fill_in },
+    Step { name: "ServiceAccount", judges: false, on: &[Create], of: PODS, run: service_account::give },
+    Step { name: "TaintNodesByCondition", judges: false, on: &[Create], of: &[("", "nodes")], run: node_taint::add },
+    Step { name: "Priority", judges: false, on: &[Create, Update], of: PODS, run: priority::of_pod },
+    Step { name: "DefaultTolerationSeconds", judges: false, on: &[Create, Update], of: PODS, run: toleration::give },
     Step {
+        name: "DefaultStorageClass",
+        judges: false,
+        on: &[Create],
+        of: &[("", "persistentvolumeclaims")],
+        run: default_class::of_claim,
+    },
+    Step {
+        name: "StorageObjectInUseProtection",
+        judges: false,
         on: &[Create],
         of: &[("", "persistentvolumeclaims"), ("", "persistentvolumes"), ("storage.k8s.io", "volumeattributesclasses")],
         run: in_use_protection::finalize,
     },
-    Step { on: &[Create], of: PODS, run: runtime_class::give },
-    Step { on: &[Create], of: &[("networking.k8s.io", "ingresses")], run: default_class::of_ingress },
-    Step { on: &[Create], of: PODS, run: topology_labels::give },
-    Step { on: &[Update], of: &[("", "pods/binding")], run: topology_labels::give },
-    Step { on: &[Create], of: &[("", "pods"), ("", "persistentvolumeclaims")], run: limit_ranger::judge },
-    Step { on: &[Update], of: &[("", "pods/resize"), ("", "persistentvolumeclaims")], run: limit_ranger::judge },
-    Step { on: &[Create, Update], of: &[("", "*")], run: pod_security::judge },
-    Step { on: &[Create, Update], of: &[("scheduling.k8s.io", "priorityclasses")], run: priority::judge_class },
-    Step { on: &[Update], of: &[("", "persistentvolumeclaims")], run: volume_claim_resize::judge },
+    Step { name: "RuntimeClass", judges: false, on: &[Create], of: PODS, run: runtime_class::give },
+    Step {
+        name: "DefaultIngressClass",
+        judges: false,
+        on: &[Create],
+        of: &[("networking.k8s.io", "ingresses")],
+        run: default_class::of_ingress,
+    },
+    Step { name: "PodTopologyLabels", judges: false, on: &[Create], of: PODS, run: topology_labels::give },
+    Step {
+        name: "PodTopologyLabels",
+        judges: false,
+        on: &[Update],
+        of: &[("", "pods/binding")],
+        run: topology_labels::give,
+    },
+    Step {
+        name: "LimitRanger",
+        judges: true,
+        on: &[Create],
+        of: &[("", "pods"), ("", "persistentvolumeclaims")],
+        run: limit_ranger::judge,
+    },
+    Step {
+        name: "LimitRanger",
+        judges: true,
+        on: &[Update],
+        of: &[("", "pods/resize"), ("", "persistentvolumeclaims")],
+        run: limit_ranger::judge,
+    },
+    Step { name: "PodSecurity", judges: true, on: &[Create, Update], of: &[("", "*")], run: pod_security::judge },
+    Step {
+        name: "Priority",
+        judges: true,
+        on: &[Create, Update],
+        of: &[("scheduling.k8s.io", "priorityclasses")],
+        run: priority::judge_class,
+    },
+    Step {
+        name: "PersistentVolumeClaimResize",
+        judges: true,
+        on: &[Update],
+        of: &[("", "persistentvolumeclaims")],
+        run: volume_claim_resize::judge,
+    },
 ];
 
 impl Step {
@@ -138,5 +194,25 @@ pub(crate) fn looks_at_others(resource: &Resource) -> bool {
 
 /// Runs all steps that are about the request.
 pub(crate) fn admit(request: &Attributes<'_>, object: &mut Value) -> Outcome<()> {
-    STEPS.iter().filter(|step| step.is_about(request)).try_for_each(|step| (step.run)(request, object))
+    let families = &request.server.metrics.families;
+    let operation = match request.operation {
+        Create => "CREATE",
+        Update => "UPDATE",
+        Delete => "DELETE",
+    };
+    let rejected = |outcome: &Outcome<()>| if outcome.is_err() { "true" } else { "false" };
+    for (judges, phase) in [(false, "admit"), (true, "validate")] {
+        let begin = Instant::now();
+        let mut steps = STEPS.iter().filter(|step| step.judges == judges && step.is_about(request));
+        let outcome = steps.try_for_each(|step| {
+            let begin = Instant::now();
+            let outcome = (step.run)(request, object);
+            let labels = [step.name, operation, rejected(&outcome), phase];
+            families.plugins.observe(&labels, begin.elapsed().as_secs_f64());
+            outcome
+        });
+        families.admission.observe(&[operation, rejected(&outcome), phase], begin.elapsed().as_secs_f64());
+        outcome?;
+    }
+    Ok(())
 }

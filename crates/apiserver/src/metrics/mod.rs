@@ -1,18 +1,20 @@
 //! Counters of the server, in Prometheus' text format.
 
+mod families;
 mod requests;
 
 use std::{
     collections::BTreeMap,
-    fmt::Write,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
 };
 
+use ::metrics::Exposition;
 use parking_lot::Mutex;
 
+use families::Families;
 pub(crate) use requests::Labels;
 use requests::Requests;
 
@@ -26,7 +28,7 @@ pub(crate) struct Metrics {
     pub reading: Arc<AtomicI64>,
     pub changing: Arc<AtomicI64>,
     checks: Mutex<BTreeMap<(&'static str, &'static str), Checked>>,
-    watches: Arc<AtomicI64>,
+    pub families: Families,
     pub connections: Arc<AtomicI64>,
 }
 
@@ -74,67 +76,102 @@ impl Metrics {
 
     /// The text of `/metrics/slis`: of each health check its last result and how often it passed and failed.
     pub fn slis(&self) -> String {
-        let mut out =
-            "# HELP kubernetes_healthcheck [STABLE] This metric records the result of a single healthcheck.\n\
-                       # TYPE kubernetes_healthcheck gauge\n"
-                .to_owned();
+        let mut out = Exposition::default();
         let checks = self.checks.lock();
+        let mut last = out.family(
+            "kubernetes_healthcheck",
+            "gauge",
+            "[STABLE] This metric records the result of a single healthcheck.",
+        );
         for ((name, endpoint), checked) in checks.iter() {
-            let last = u8::from(checked.last);
-            let _ = writeln!(out, "kubernetes_healthcheck{{name=\"{name}\",type=\"{endpoint}\"}} {last}");
+            last.sample(&[("name", name), ("type", endpoint)], f64::from(u8::from(checked.last)));
         }
-        out.push_str(
-            "# HELP kubernetes_healthchecks_total [STABLE] This metric records the results of all healthcheck.\n\
-             # TYPE kubernetes_healthchecks_total counter\n",
+        let mut all = out.family(
+            "kubernetes_healthchecks_total",
+            "counter",
+            "[STABLE] This metric records the results of all healthcheck.",
         );
         for ((name, endpoint), checked) in checks.iter() {
             let results = [("error", checked.failed), ("success", checked.passed)];
             for (status, count) in results.into_iter().filter(|(_, count)| *count > 0) {
-                let labels = format!("name=\"{name}\",status=\"{status}\",type=\"{endpoint}\"");
-                let _ = writeln!(out, "kubernetes_healthchecks_total{{{labels}}} {count}");
+                all.sample(&[("name", name), ("status", status), ("type", endpoint)], count as f64);
             }
         }
-        out
-    }
-
-    /// A watch began; it ends when the value is dropped.
-    pub fn watch_opened(&self) -> Open {
-        Open::count(&self.watches)
+        out.into_text()
     }
 }
 
-fn help(out: &mut String, name: &str, kind: &str, text: &str) {
-    let _ = writeln!(out, "# HELP {name} {text}\n# TYPE {name} {kind}");
+/// A request that goes on, until the value is dropped.
+pub(crate) struct GoingOn {
+    server: Arc<ApiServer>,
+    labels: Labels,
 }
 
-/// The text of `/metrics`.
+impl GoingOn {
+    pub fn count(server: &Arc<ApiServer>, labels: Labels) -> GoingOn {
+        server.metrics.families.going_on(labels, 1.0);
+        GoingOn { server: server.clone(), labels }
+    }
+}
+
+impl Drop for GoingOn {
+    fn drop(&mut self) {
+        self.server.metrics.families.going_on(self.labels, -1.0);
+    }
+}
+
+/// The text of `/metrics`: of the server, and of the roles that share its process.
 pub(crate) fn text(server: &ApiServer) -> String {
-    let mut out = String::new();
+    let mut out = Exposition::default();
     let metrics = &server.metrics;
     metrics.requests.write(&mut out);
-    help(
-        &mut out,
+    metrics.families.write(&mut out);
+    let mut under_way = out.family(
         "apiserver_current_inflight_requests",
         "gauge",
-        "Requests that are being answered, but for watches.",
+        "[STABLE] Maximal number of currently used inflight request limit of this apiserver per request kind in last second.",
     );
     for (kind, count) in [("mutating", &metrics.changing), ("readOnly", &metrics.reading)] {
-        let count = count.load(Ordering::Relaxed);
-        let _ = writeln!(out, "apiserver_current_inflight_requests{{request_kind=\"{kind}\"}} {count}");
+        under_way.sample(&[("request_kind", kind)], count.load(Ordering::Relaxed) as f64);
     }
-    help(&mut out, "apiserver_longrunning_requests", "gauge", "Watches that are open.");
-    let watches = metrics.watches.load(Ordering::Relaxed);
-    let _ = writeln!(out, "apiserver_longrunning_requests{{verb=\"WATCH\"}} {watches}");
-    help(&mut out, "apiserver_open_connections", "gauge", "TCP connections that are open.");
-    let _ = writeln!(out, "apiserver_open_connections {}", metrics.connections.load(Ordering::Relaxed));
-    help(&mut out, "apiserver_storage_objects", "gauge", "Objects stored, by resource.");
-    for resource in api::catalogue::all().iter().filter(|r| crate::version::is_stored(r) && r.allows("list")) {
-        let count = server.cache.kind(resource.storage.prefix).len();
-        let (group, plural) = (resource.group, resource.plural);
-        let name = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
-        let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{name}\"}} {count}");
+    out.family("apiserver_open_connections", "gauge", "TCP connections that are open.")
+        .sample(&[], metrics.connections.load(Ordering::Relaxed) as f64);
+    let mut objects: Vec<(String, usize)> = api::catalogue::all()
+        .iter()
+        .filter(|r| crate::version::is_stored(r) && r.allows("list"))
+        .map(|resource| {
+            let (group, plural) = (resource.group, resource.plural);
+            let name = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
+            (name, server.cache.kind(resource.storage.prefix).len())
+        })
+        .collect();
+    objects.sort();
+    for (name, help) in [
+        (
+            "apiserver_resource_objects",
+            "[ALPHA] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
+        ),
+        (
+            "apiserver_storage_objects",
+            "[STABLE] [DEPRECATED, consider using apiserver_resource_objects instead] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.",
+        ),
+    ] {
+        let mut family = out.family(name, "gauge", help);
+        for (resource, count) in &objects {
+            match (name, resource.split_once('.')) {
+                ("apiserver_storage_objects", _) => family.sample(&[("resource", resource)], *count as f64),
+                (_, Some((plural, group))) => family.sample(&[("group", group), ("resource", plural)], *count as f64),
+                (_, None) => family.sample(&[("group", ""), ("resource", resource)], *count as f64),
+            };
+        }
     }
-    help(&mut out, "hythe_store_revision", "gauge", "Revision of the last change.");
-    let _ = writeln!(out, "hythe_store_revision {}", server.store.revision());
-    out
+    if let Some(bytes) = server.store.bytes_on_disk() {
+        let help = "[STABLE] Size of the storage database file physically allocated in bytes.";
+        out.family("apiserver_storage_size_bytes", "gauge", help)
+            .sample(&[("storage_cluster_id", "etcd-0")], bytes as f64);
+    }
+    out.family("hythe_store_revision", "gauge", "Revision of the last change.")
+        .sample(&[], server.store.revision() as f64);
+    ::metrics::write(&mut out);
+    out.into_text()
 }

@@ -1,11 +1,11 @@
 //! Requests answered and how long they took, with upstream's names, labels and bounds
 //! (`k8s.io/apiserver/pkg/endpoints/metrics`), for which dashboards and alerts exist.
 
-use std::{collections::HashMap, fmt::Write, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
+use ::metrics::{Exposition, Spread};
 use parking_lot::Mutex;
 
-use super::help;
 use crate::{call::Call, negotiate, verbs::patch};
 
 /// Upper bounds of the histograms, in seconds.
@@ -17,12 +17,12 @@ const BOUNDS: [f64; 23] = [
 /// What tells requests apart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Labels {
-    verb: &'static str,
-    group: &'static str,
-    version: &'static str,
-    resource: &'static str,
-    subresource: &'static str,
-    scope: &'static str,
+    pub(super) verb: &'static str,
+    pub(super) group: &'static str,
+    pub(super) version: &'static str,
+    pub(super) resource: &'static str,
+    pub(super) subresource: &'static str,
+    pub(super) scope: &'static str,
     dry_run: &'static str,
 }
 
@@ -58,12 +58,18 @@ impl Labels {
         }
     }
 
-    fn text(&self) -> String {
-        let Labels { verb, group, version, resource, subresource, scope, dry_run } = self;
-        format!(
-            "component=\"apiserver\",dry_run=\"{dry_run}\",group=\"{group}\",resource=\"{resource}\",scope=\"{scope}\",\
-             subresource=\"{subresource}\",verb=\"{verb}\",version=\"{version}\""
-        )
+    fn all(&self) -> [(&'static str, &'static str); 8] {
+        let Labels { verb, group, version, resource, subresource, scope, dry_run } = *self;
+        [
+            ("component", "apiserver"),
+            ("dry_run", dry_run),
+            ("group", group),
+            ("resource", resource),
+            ("scope", scope),
+            ("subresource", subresource),
+            ("verb", verb),
+            ("version", version),
+        ]
     }
 }
 
@@ -71,10 +77,8 @@ impl Labels {
 #[derive(Default)]
 struct Answered {
     codes: Vec<(u16, u64)>,
-    /// How many took no longer than the bound of this place, and longer than the one before.
-    buckets: [u64; BOUNDS.len()],
-    timed: u64,
-    seconds: f64,
+    /// Seconds of those that end.
+    took: Option<Spread>,
 }
 
 /// All requests so far.
@@ -90,38 +94,44 @@ impl Requests {
             Some((_, count)) => *count += 1,
             None => answered.codes.push((code, 1)),
         }
-        if let Some(seconds) = took.map(|took| took.as_secs_f64()) {
-            if let Some(bucket) = answered.buckets.get_mut(BOUNDS.partition_point(|bound| *bound < seconds)) {
-                *bucket += 1;
-            }
-            answered.timed += 1;
-            answered.seconds += seconds;
+        if let Some(took) = took {
+            answered.took.get_or_insert_default().observe(&BOUNDS, took.as_secs_f64());
         }
     }
 
     /// Adds the text of `/metrics`.
-    pub fn write(&self, out: &mut String) {
+    pub fn write(&self, out: &mut Exposition) {
         let all = self.0.lock();
-        let mut all: Vec<_> = all.iter().map(|(labels, answered)| (labels, labels.text(), answered)).collect();
-        all.sort_unstable_by_key(|(labels, ..)| *labels);
-        help(out, "apiserver_request_total", "counter", "Requests answered, by verb, resource and code.");
-        for (_, labels, answered) in &all {
+        let mut all: Vec<_> = all.iter().collect();
+        all.sort_unstable_by_key(|(labels, _)| **labels);
+        let mut total = out.family(
+            "apiserver_request_total",
+            "counter",
+            "[STABLE] Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, component, and HTTP response code.",
+        );
+        for (labels, answered) in &all {
             for (code, count) in &answered.codes {
-                let _ = writeln!(out, "apiserver_request_total{{code=\"{code}\",{labels}}} {count}");
+                let code = code.to_string();
+                let with_code: Vec<(&str, &str)> = [("code", code.as_str())].into_iter().chain(labels.all()).collect();
+                total.sample(&with_code, *count as f64);
             }
         }
         // The second one leaves out what webhooks and queues take, of which there is nothing here.
-        for name in ["apiserver_request_duration_seconds", "apiserver_request_sli_duration_seconds"] {
-            help(out, name, "histogram", "Seconds until a request was answered; none of watches and connections.");
-            for (_, labels, answered) in all.iter().filter(|(.., answered)| answered.timed > 0) {
-                let mut below = 0;
-                for (bound, count) in BOUNDS.iter().zip(&answered.buckets) {
-                    below += count;
-                    let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+        for (name, help) in [
+            (
+                "apiserver_request_duration_seconds",
+                "[STABLE] Response latency distribution in seconds for each verb, dry run value, group, version, resource, subresource, scope and component.",
+            ),
+            (
+                "apiserver_request_sli_duration_seconds",
+                "[ALPHA] Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.",
+            ),
+        ] {
+            let mut family = out.family(name, "histogram", help);
+            for (labels, answered) in &all {
+                if let Some(took) = &answered.took {
+                    family.spread(&labels.all(), &BOUNDS, took);
                 }
-                let (timed, seconds) = (answered.timed, answered.seconds);
-                let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {timed}");
-                let _ = writeln!(out, "{name}_sum{{{labels}}} {seconds}\n{name}_count{{{labels}}} {timed}");
             }
         }
     }
@@ -148,8 +158,9 @@ mod tests {
         }
         requests.answered(Labels { verb: "CONNECT", ..labels }, 101, None);
         requests.answered(labels, 404, None);
-        let mut out = String::new();
+        let mut out = Exposition::default();
         requests.write(&mut out);
+        let out = out.into_text();
         let of = "component=\"apiserver\",dry_run=\"\",group=\"apps\",resource=\"deployments\",scope=\"resource\",subresource=\"scale\",verb=\"GET\",version=\"v1\"";
         let name = "apiserver_request_duration_seconds";
         for line in [

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::status::Status;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{DecodeError, Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use store::Revision;
 
@@ -165,8 +165,14 @@ impl Continue {
     fn decode(token: &str) -> Outcome<Continue> {
         let fault =
             |what: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {what}"));
-        let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| fault(&e.to_string()))?;
-        let value: Value = serde_json::from_slice(&bytes).map_err(|e| fault(&e.to_string()))?;
+        let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|error| match error {
+            DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => {
+                fault(&format!("illegal base64 data at input byte {at}"))
+            }
+            _ => fault(&format!("illegal base64 data at input byte {}", token.len())),
+        })?;
+        let value: Value = serde_json::from_slice(&bytes)
+            .map_err(|e| fault(&api::strict::json_fault(&bytes).unwrap_or_else(|| e.to_string())))?;
         if value["v"] != "meta.k8s.io/v1" {
             return Err(fault("server does not recognize this encoded version"));
         }

@@ -20,7 +20,7 @@ use crate::{
     cache::{Cached, Change, ChangeKind, KindCache, ROUTED_FIELD, Tail, frame},
     call::{Call, Reply},
     failure::Outcome,
-    metrics::Open,
+    metrics::{GoingOn, Labels},
     negotiate::{Format, Shape},
     protobuf,
     query::ListOptions,
@@ -70,7 +70,7 @@ struct Watcher {
     /// Frames not sent yet; they come after `initial`.
     ready: VecDeque<Bytes>,
     ended: bool,
-    _open: Open,
+    _open: GoingOn,
 }
 
 /// Answers with a stream of events.
@@ -102,7 +102,7 @@ pub(crate) async fn watch(call: &Call<'_>, options: &ListOptions) -> Outcome<Rep
         ready: VecDeque::new(),
         ended: false,
         kind,
-        _open: call.server.metrics.watch_opened(),
+        _open: GoingOn::count(call.server, Labels::of(call, "watch")),
     };
     let asked = options.resource_version;
     match asked {

@@ -66,6 +66,18 @@ async fn a_token_of_a_secret_is_good_while_that_secret_holds_it() {
     assert_eq!(good["status"]["authenticated"], true, "{good}");
     assert_eq!(good["status"]["user"]["username"], "system:serviceaccount:default:robot");
     assert_eq!(good["status"]["user"]["uid"], uid);
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date().to_string();
+    let label = "kubernetes.io/legacy-token-last-used";
+    let mut changes = api.watch(&format!("{secrets}?watch=true&fieldSelector=metadata.name%3Dkey")).await;
+    loop {
+        let seen = changes.next().await.expect("the day of the use is noted");
+        // A night may have begun meanwhile.
+        if seen["object"]["metadata"]["labels"][label].as_str().is_some_and(|day| day >= today.as_str()) {
+            break;
+        }
+    }
+    let since = "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking";
+    assert!(api.get(since).await.1["data"]["since"].is_string());
     let withdrawn = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}});
     assert_eq!(api.patch("merge", &format!("{secrets}/key"), &withdrawn).await.0, 200);
     api.get(&format!("{secrets}/key")).await;

@@ -175,6 +175,7 @@ async fn discovery_openapi_version_and_health_answer() {
         assert_eq!(code, 200, "{path}");
         assert!(document.is_object(), "{path}");
     }
+    assert_eq!(api.get("/api/v1/namespaces/default/endpoints").await.0, 200);
     for path in ["/healthz", "/livez?verbose", "/readyz", "/readyz/etcd", "/metrics"] {
         let response = api.send(http::Method::GET, path, &[], "").await;
         assert_eq!(response.status(), 200, "{path}");
@@ -190,6 +191,10 @@ async fn discovery_openapi_version_and_health_answer() {
         format!("apiserver_request_duration_seconds_bucket{{{of},verb=\"GET\",version=\"v1\",le=\"+Inf\"}} "),
         "apiserver_current_inflight_requests{request_kind=\"mutating\"} 0\n".to_owned(),
         "apiserver_storage_objects{resource=\"leases.coordination.k8s.io\"} ".to_owned(),
+        "apiserver_resource_objects{group=\"coordination.k8s.io\",resource=\"leases\"} ".to_owned(),
+        "apiserver_response_sizes_bucket{component=\"apiserver\",group=\"\",resource=\"namespaces\",scope=\"resource\",subresource=\"\",verb=\"GET\",version=\"v1\",le=\"1e+06\"} ".to_owned(),
+        "apiserver_requested_deprecated_apis{group=\"\",removed_release=\"\",resource=\"endpoints\",subresource=\"\",version=\"v1\"} 1\n".to_owned(),
+        "apiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"} ".to_owned(),
     ] {
         assert!(text.contains(&line), "{line} is not in {text}");
     }

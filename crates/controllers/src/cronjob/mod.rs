@@ -23,7 +23,7 @@ use recording::Recorder;
 use tokio::task::JoinSet;
 
 use crate::{
-    Error, Shared,
+    Error, Shared, counts,
     error::gone_is_fine,
     informer::{self, Informer, version},
     job::finished,
@@ -232,6 +232,9 @@ impl Controller {
         let api: Api<Job> = Api::namespaced(self.shared.client.clone(), &cron_job.namespace().unwrap_or_default());
         match api.create(&PostParams::default(), &job(cron_job, spec, name, at, zone)).await.map_err(Error::from) {
             Ok(job) => {
+                if let Some(made) = &job.metadata.creation_timestamp {
+                    counts::cron_job_started(made.0.duration_since(at).as_secs_f64());
+                }
                 self.recorder.normal(cron_job, "SuccessfulCreate", format!("Created job {name}"));
                 Ok(Some(job))
             }

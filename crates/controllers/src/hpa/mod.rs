@@ -30,7 +30,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::{
-    Error, Shared,
+    Error, Shared, counts,
     error::gone_is_fine,
     informer::{self, Change, Informer},
     queue::{Key, Queue},
@@ -114,7 +114,9 @@ impl Controller {
         let mut status = autoscaler.status.clone().unwrap_or_default();
         let mut conditions = Conditions { list: status.conditions.take().unwrap_or_default(), now };
         status.observed_generation = autoscaler.metadata.generation;
-        self.adjust(&key, &autoscaler, &mut status, &mut conditions).await;
+        let begin = std::time::Instant::now();
+        let (action, error) = self.adjust(&key, &autoscaler, &mut status, &mut conditions).await;
+        counts::scaled(action, error, begin.elapsed());
         status.conditions = Some(conditions.list);
         if autoscaler.status.as_ref() == Some(&status) {
             return Ok(());
@@ -132,14 +134,15 @@ impl Controller {
         Ok(Api::namespaced_with(self.shared.client.clone(), &key.namespace, &resource))
     }
 
-    /// Looks, thinks, scales, and says so. What goes wrong is said in the conditions and tried again in time.
+    /// Looks, thinks, scales, and says so. What goes wrong is said in the conditions and tried again in time. The answer is
+    /// what was done and what kept it from that, as upstream's metrics name them.
     async fn adjust(
         &self,
         key: &Key,
         autoscaler: &HorizontalPodAutoscaler,
         status: &mut HorizontalPodAutoscalerStatus,
         conditions: &mut Conditions,
-    ) {
+    ) -> (&'static str, &'static str) {
         let (spec, now) = (&autoscaler.spec, conditions.now);
         let name = &spec.scale_target_ref.name;
         let found = async {
@@ -153,7 +156,8 @@ impl Controller {
                 self.recorder.warning(autoscaler, "FailedGetScale", error.message());
                 let words =
                     format!("the HPA controller was unable to get the target's current scale: {}", error.message());
-                return conditions.set("AbleToScale", "False", "FailedGetScale", words);
+                conditions.set("AbleToScale", "False", "FailedGetScale", words);
+                return ("none", "internal");
             }
         };
         let words = "the HPA controller was able to get the target's current scale";
@@ -166,7 +170,8 @@ impl Controller {
         let (desired, why) = if current == 0 && least != 0 {
             status.desired_replicas = 0;
             let words = "scaling is disabled since the replica count of the target is zero";
-            return conditions.set("ScalingActive", "False", "ScalingDisabled", words);
+            conditions.set("ScalingActive", "False", "ScalingDisabled", words);
+            return ("none", "none");
         } else if current > most {
             (most, "Current number of replicas above Spec.MaxReplicas".to_owned())
         } else if current < least {
@@ -174,7 +179,7 @@ impl Controller {
         } else {
             let verdict = match self.judge(key, autoscaler, spec, &selector, current, conditions).await {
                 Some(verdict) => verdict,
-                None => return,
+                None => return ("none", "internal"),
             };
             status.current_metrics = Some(verdict.statuses);
             let mut memory = self.memory.lock();
@@ -197,7 +202,7 @@ impl Controller {
         };
         status.desired_replicas = desired;
         if desired == current {
-            return;
+            return ("none", "none");
         }
         let patch = Patch::Merge(
             json!({"metadata": {"resourceVersion": scale.metadata.resource_version}, "spec": {"replicas": desired}}),
@@ -209,6 +214,7 @@ impl Controller {
                 self.recorder.normal(autoscaler, "SuccessfulRescale", format!("New size: {desired}; reason: {why}"));
                 self.memory.lock().entry(key.clone()).or_default().note_change(desired - current, now);
                 status.last_scale_time = Some(Time(now));
+                (if desired > current { "scale_up" } else { "scale_down" }, "none")
             }
             Err(error) => {
                 status.desired_replicas = current;
@@ -216,6 +222,7 @@ impl Controller {
                 self.recorder.warning(autoscaler, "FailedRescale", note);
                 let words = format!("the HPA controller was unable to update the target scale: {}", error.message());
                 conditions.set("AbleToScale", "False", "FailedUpdateScale", words);
+                ("none", "internal")
             }
         }
     }

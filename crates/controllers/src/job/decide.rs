@@ -59,6 +59,18 @@ pub struct Decision {
     pub look_again: Option<Duration>,
 }
 
+impl Decision {
+    /// What is done about the pods, as upstream's metrics name it.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self { fate: Some(_), .. } | Self { managed: false, .. } => "reconciling",
+            Self { delete, .. } if !delete.is_empty() => "pods_deleted",
+            Self { create, .. } if !create.is_empty() => "pods_created",
+            _ => "tracking",
+        }
+    }
+}
+
 /// A condition that is True from now on.
 pub fn condition(kind: &str, reason: &str, message: &str, now: Timestamp) -> JobCondition {
     JobCondition {

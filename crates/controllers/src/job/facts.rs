@@ -27,6 +27,11 @@ pub fn is_indexed(spec: &JobSpec) -> bool {
     spec.completion_mode.as_deref() == Some("Indexed")
 }
 
+/// `completionMode`, which is NonIndexed by default.
+pub fn completion_mode(spec: &JobSpec) -> &'static str {
+    if is_indexed(spec) { "Indexed" } else { "NonIndexed" }
+}
+
 pub fn is_suspended(spec: &JobSpec) -> bool {
     spec.suspend == Some(true)
 }

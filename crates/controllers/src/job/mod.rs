@@ -32,6 +32,7 @@ use serde_json::json;
 use crate::{
     Error, Shared,
     claim::{self, Claim},
+    counts,
     error::gone_is_fine,
     informer::{Change, version},
     ownership::{controller_key, is_controlled_by},
@@ -163,8 +164,12 @@ impl Controller {
         let record = self.memory.lock().get(&key).map(|m| m.record).unwrap_or_default();
         let view = View { job: &job, spec: &spec, pods: &owned, record, now: Timestamp::now() };
         let decision = decide(&view);
+        let begin = std::time::Instant::now();
         let acted = self.act(&key, &view, &decision).await;
-        self.track(&key, &view, &decision, &acted).await?;
+        let tracked = self.track(&key, &view, &decision, &acted).await;
+        let failed = tracked.is_err() || acted.outcome.is_err();
+        counts::job_synced(decision.action(), facts::completion_mode(&spec), failed, begin.elapsed());
+        tracked?;
         if let Some(wait) = decision.look_again {
             self.queue.add_after(key, wait + std::time::Duration::from_millis(50));
         }
@@ -247,7 +252,12 @@ impl Controller {
             job.status = Some(status);
             self.write(key, &job).await?;
         }
+        let mode = facts::completion_mode(view.spec);
+        let after = job.status.clone().unwrap_or_default();
+        let more = |after: Option<i32>, before: Option<i32>| after.unwrap_or(0) - before.unwrap_or(0);
+        counts::job_pods(mode, more(after.succeeded, before.succeeded), more(after.failed, before.failed));
         if let Some(ended) = ended {
+            counts::job_ended(mode, ended.reason.as_deref().unwrap_or_default(), ended.type_ == "Complete");
             self.tell_end(&job, &ended);
         }
         if counted.overflow {

@@ -55,6 +55,20 @@ pub fn wanted(node: &Node, now: Timestamp) -> Vec<Taint> {
     taints
 }
 
+/// Whether they make pods leave because the node is not ready or can't be reached.
+pub fn evict(taints: &[Taint]) -> bool {
+    taints.iter().any(|t| t.effect == "NoExecute" && [NOT_READY, UNREACHABLE].contains(&t.key.as_str()))
+}
+
+/// The zone of a node as upstream names it, region and all; empty if it is in none.
+pub fn zone(node: &Node) -> String {
+    let label = |name: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(name)).map_or("", |v| v);
+    match (label("topology.kubernetes.io/region"), label("topology.kubernetes.io/zone")) {
+        ("", "") => String::new(),
+        (region, zone) => format!("{region}:\0:{zone}"),
+    }
+}
+
 /// When a pod must leave because of `NoExecute` taints: `None` if it tolerates them all for good. What it tolerates for
 /// a time counts from when both pod and taint were there: by the taint's word, or since `seen`, if that is earlier
 /// or the taint does not tell.

@@ -63,6 +63,8 @@ async fn a_busy_target_grows_to_its_bound() {
     assert_eq!(condition(&told, "ScalingLimited"), Some(("True".into(), "TooManyReplicas".into())));
     let metrics = told.status.unwrap().current_metrics.unwrap();
     assert_eq!(metrics[0].resource.as_ref().unwrap().current.average_utilization, Some(130));
+    let counted = "horizontal_pod_autoscaler_controller_reconciliations_total{action=\"scale_up\",error=\"none\"} ";
+    assert!(world.counted().await.contains(counted));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,8 @@ async fn a_job_is_made_at_its_time_and_its_end_is_noted() {
         c.status.as_ref().is_some_and(|s| s.last_successful_time.is_some() && s.active.is_none())
     });
     assert!(done.await.status.unwrap().last_schedule_time.is_some());
+    let counted = "\ncronjob_controller_job_creation_skew_duration_seconds_bucket{le=\"+Inf\"} 1\n";
+    assert!(world.counted().await.contains(counted));
 }
 
 #[tokio::test(flavor = "multi_thread")]

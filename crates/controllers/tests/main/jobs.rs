@@ -47,6 +47,19 @@ async fn a_job_completes_and_counts_every_pod_once() {
     let pods = world.until("all pods to be free", |all: &[Pod]| all.iter().all(|p| p.finalizers().is_empty())).await;
     assert_eq!(pods.len(), 40, "no more pods were made than needed");
     world.until("the event", |all: &[Event]| all.iter().any(|e| e.reason.as_deref() == Some("Completed"))).await;
+    let counted = world.counted().await;
+    for line in [
+        "job_controller_job_pods_finished_total{completion_mode=\"NonIndexed\",result=\"succeeded\"} 40\n",
+        "job_controller_jobs_finished_total{completion_mode=\"NonIndexed\",reason=\"CompletionsReached\",result=\"succeeded\"} 1\n",
+        "job_controller_job_syncs_total{action=\"pods_created\",completion_mode=\"NonIndexed\",result=\"success\"} ",
+        "job_controller_job_sync_duration_seconds_bucket{action=\"pods_created\",completion_mode=\"NonIndexed\",result=\"success\",le=\"0.004\"} ",
+        "workqueue_adds_total{name=\"job\"} ",
+        "workqueue_queue_duration_seconds_bucket{name=\"job\",le=\"1e-08\"} ",
+        "workqueue_work_duration_seconds_count{name=\"job\"} ",
+        "workqueue_depth{name=\"job\"} ",
+    ] {
+        assert!(counted.contains(line), "{line} is not in {counted}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,6 +100,8 @@ async fn a_node_that_comes_back_is_trusted_again_and_has_lost_what_did_not_wait_
         })
         .await;
 
+    assert!(world.counted().await.contains("\nnode_collector_evictions_total{zone=\"\"} "), "it is counted");
+
     // An hour passes.
     let mut aged = taints(&all[0]);
     for taint in &mut aged {

@@ -120,6 +120,12 @@ impl World {
         Client::new(self.server.in_process(), "default")
     }
 
+    /// What `/metrics` of the server tells.
+    pub async fn counted(&self) -> String {
+        let request = http::Request::get("/metrics").body(Vec::new()).expect("a request");
+        self.unheard().request_text(request).await.expect("it answers")
+    }
+
     pub fn api<K: Kind>(&self) -> Api<K> {
         Api::default_namespaced(self.client.clone())
     }

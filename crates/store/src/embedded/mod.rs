@@ -65,11 +65,14 @@ struct Shared {
     closed: AtomicBool,
 }
 
+/// The file in the data directory.
+const FILE: &str = "store.redb";
+
 impl Embedded {
     /// Opens the store in `config.dir`, or makes an empty one. [`Error::Open`] if another process has it.
     pub fn open(config: EmbeddedConfig) -> Result<Arc<Self>, Error> {
         let lock = DirectoryLock::take(&config.dir)?;
-        let log = Log::open(config.dir.join("store.redb"))?;
+        let log = Log::open(config.dir.join(FILE))?;
         let index = load(&log, config.value_cache_bytes)?;
         let shared = Arc::new(Shared {
             config,
@@ -152,6 +155,12 @@ impl Store for Embedded {
 
     fn revision(&self) -> Revision {
         self.shared.index.read().revision
+    }
+
+    fn bytes_on_disk(&self) -> Option<u64> {
+        // A file's blocks are of 512 bytes, whatever the file system's.
+        let blocks = |path| std::fs::metadata(path).map(|metadata| std::os::unix::fs::MetadataExt::blocks(&metadata));
+        blocks(self.shared.config.dir.join(FILE)).ok().map(|blocks| blocks * 512)
     }
 }
 

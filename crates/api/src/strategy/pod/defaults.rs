@@ -62,6 +62,8 @@ fn default_whole(pod: &mut Value) {
 /// Defaults of the pod template at `spec.template`, made if absent as decoding upstream does.
 pub fn default_template(spec: &mut Value) {
     let template = ensure_object(spec, "template");
+    // Go writes a struct that is empty.
+    ensure_object(template, "metadata");
     default_pod_spec(ensure_object(template, "spec"));
 }
 

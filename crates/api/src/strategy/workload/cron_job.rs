@@ -32,6 +32,7 @@ fn default(object: &mut Value) {
     fill(spec, "successfulJobsHistoryLimit", 3);
     fill(spec, "failedJobsHistoryLimit", 1);
     let template = ensure_object(spec, "jobTemplate");
+    ensure_object(template, "metadata");
     default_job_parts(ensure_object(template, "spec"));
 }
 

@@ -183,6 +183,7 @@ fn workloads_get_upstreams_defaults() {
     }
     let template = spec("cronjob", "jobTemplate");
     assert_eq!(template["spec"].get("backoffLimit"), None, "the Job gets it when it is made");
+    assert!(template["metadata"].is_object() && template["spec"]["template"]["metadata"].is_object(), "{template}");
 }
 
 #[test]
@@ -222,6 +223,10 @@ fn other_kinds_get_upstreams_defaults() {
     assert_eq!(defaulted(manifest("policy"))["spec"]["policyTypes"], json!(["Ingress"]));
     assert_eq!(defaulted(manifest("binding"))["subjects"][0]["apiGroup"], "rbac.authorization.k8s.io");
     assert_eq!(defaulted(manifest("slice"))["ports"], json!([{"port": 80, "name": "", "protocol": "TCP"}]));
+    let mut bare = manifest("slice");
+    bare.as_object_mut().expect("an object").retain(|field, _| field != "ports" && field != "endpoints");
+    let bare = defaulted(bare);
+    assert_eq!((bare.get("ports"), bare.get("endpoints")), (Some(&Value::Null), Some(&Value::Null)), "as Go writes it");
     assert_eq!(
         defaulted(manifest("autoscaler"))["spec"]["metrics"],
         json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}])
