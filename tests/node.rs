@@ -94,6 +94,8 @@ fn the_nodes_own_port_answers_whom_the_api_knows() {
     ] {
         assert!(told.contains(series), "{series} is not in {told}");
     }
+    let asked = cluster.kubectl(&["get", "--raw", "/metrics/resources"]);
+    assert!(asked.contains("# TYPE kube_pod_resource_request gauge\n"), "{asked}");
     // What upstream's suite asks of cAdvisor's metrics.
     let of_container = [
         "blkio_device_usage_total",

@@ -56,6 +56,8 @@ async fn what_became_of_probes_is_counted() {
     };
     let answer = get(&node, "/metrics/probes").await;
     assert!(answer.contains("# TYPE prober_probe_total counter\n"), "{answer}");
+    let took = "prober_probe_duration_seconds_bucket{container=\"c\",namespace=\"default\",pod=\"web\",probe_type=\"Readiness\",le=\"10\"} ";
+    assert!(answer.contains(took), "{answer}");
     assert!(answer.contains(&counted("Readiness", "successful")), "{answer}");
     let failed = ["Readiness", "Liveness"].map(|kind| answer.contains(&counted(kind, "failed")));
     assert!(failed.contains(&true), "{answer}");

@@ -60,6 +60,11 @@ pub(crate) async fn answer(
         }
         ["version"] => return Ok(raw(&discovery::version())),
         ["metrics"] => return Ok(with_type(200, "text/plain; version=0.0.4", Body::from(metrics::text(server)))),
+        // Upstream's scheduler has it at its own port.
+        ["metrics", "resources"] => {
+            let Some(page) = ::metrics::page("resources") else { return Err(Status::no_such_resource()) };
+            return Ok(with_type(200, "text/plain; version=0.0.4", Body::from(page.await)));
+        }
         ["metrics", "slis"] => {
             health::round(server).await;
             return Ok(with_type(200, "text/plain; version=0.0.4", Body::from(server.metrics.slis())));

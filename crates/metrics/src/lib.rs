@@ -2,12 +2,14 @@
 //! (`k8s.io/component-base/metrics`). A family is a `static` of the role that counts; [`register`] makes it seen.
 
 mod exposition;
+mod page;
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
 pub use exposition::{Exposition, Samples};
+pub use page::{Making, Served, page, serve};
 
 /// Upper bounds where upstream gives none (`prometheus.DefBuckets`), in seconds.
 pub const USUAL: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];

@@ -21,6 +21,7 @@ mod score;
 mod selector;
 mod snapshot;
 mod unschedulable;
+mod usage;
 mod volumes;
 
 pub use node::NodeInfo;

@@ -60,6 +60,12 @@ impl Resources {
         self.combine(other, |a, b| a.saturating_sub(b));
     }
 
+    /// Adds to what there is some of.
+    fn combine_present(&mut self, other: &Self) {
+        let more = |a: i64, b: i64| if a == 0 { 0 } else { a.saturating_add(b) };
+        self.combine(other, more);
+    }
+
     fn max(&mut self, other: &Self) {
         self.combine(other, i64::max);
     }
@@ -86,6 +92,22 @@ impl Resources {
 pub fn pod_requests(spec: &PodSpec, status: Option<&PodStatus>) -> Resources {
     let granted = Granted::of(status);
     total(spec, &granted, |container| granted.list(container).map(|l| Resources::from_list(&l)).unwrap_or_default())
+}
+
+/// What a pod's containers may have together, as upstream's `PodLimits`: counted as what they ask for is, but that the
+/// pod's overhead is added only to what is limited.
+pub fn pod_limits(spec: &PodSpec) -> Resources {
+    let limits = |container: &Container| {
+        let list = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+        list.map(Resources::from_list).unwrap_or_default()
+    };
+    let mut sum = of_containers(spec, limits);
+    if let Some(whole) = spec.resources.as_ref().and_then(|r| r.limits.as_ref()) {
+        override_with(&mut sum, whole);
+    }
+    let overhead = spec.overhead.as_ref().map(Resources::from_list).unwrap_or_default();
+    sum.combine_present(&overhead);
+    sum
 }
 
 /// CPU and memory as [`pod_requests`], but no container counts as nothing. Only for comparing nodes.
@@ -167,6 +189,18 @@ impl<'a> Granted<'a> {
 }
 
 fn total(spec: &PodSpec, granted: &Granted<'_>, of: impl Fn(&Container) -> Resources) -> Resources {
+    let mut sum = of_containers(spec, of);
+    if let Some(whole) = granted.whole(spec) {
+        override_with(&mut sum, &whole);
+    }
+    if let Some(overhead) = &spec.overhead {
+        sum.add(&Resources::from_list(overhead));
+    }
+    sum
+}
+
+/// Containers and sidecars side by side, or what the start needs, if that is more.
+fn of_containers(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources {
     let mut sum = Resources::default();
     for container in &spec.containers {
         sum.add(&of(container));
@@ -184,12 +218,6 @@ fn total(spec: &PodSpec, granted: &Granted<'_>, of: impl Fn(&Container) -> Resou
         initial.max(&needed);
     }
     sum.max(&initial);
-    if let Some(whole) = granted.whole(spec) {
-        override_with(&mut sum, &whole);
-    }
-    if let Some(overhead) = &spec.overhead {
-        sum.add(&Resources::from_list(overhead));
-    }
     sum
 }
 

@@ -30,6 +30,7 @@ use crate::{
     schedule::schedule,
     snapshot::Snapshot,
     unschedulable::{Preemption, Unschedulable},
+    usage,
     volumes::{Progress, Wait, Waiting},
 };
 
@@ -56,6 +57,7 @@ impl Default for Config {
 /// Schedules until dropped. Errors of the API are retried, never returned.
 pub async fn run(client: Client, config: Config) -> Infallible {
     counts::register();
+    let _page = usage::serve(client.clone());
     let (recorder, publish) = Recorder::new(client.clone(), config.scheduler_name.clone(), config.instance.clone());
     let mut requests = JoinSet::new();
     requests.spawn(async move {
