@@ -28,11 +28,19 @@ pub(crate) struct Job {
 }
 
 /// The client's side of a build that it drives itself.
-#[derive(Default)]
 struct Gateway {
     /// What was asked for, by the reference that was handed out for it.
     requests: BTreeMap<String, Request>,
-    returned: Option<oneshot::Sender<Returned>>,
+    /// What it came to: both ends are there from the beginning, since the client may be done before the build waits.
+    giving: Option<oneshot::Sender<Returned>>,
+    taking: Option<oneshot::Receiver<Returned>>,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        let (giving, taking) = oneshot::channel();
+        Self { requests: BTreeMap::new(), giving: Some(giving), taking: Some(taking) }
+    }
 }
 
 /// Something that was asked for, and the image it came to where that was needed before its end.
@@ -125,16 +133,14 @@ impl Drop for Running<'_> {
 }
 
 impl Job {
-    /// Waits for what the client's side of the build comes to.
+    /// What the client's side of the build comes to, or has come to; for the one who waits for it.
     pub fn returned(&self) -> oneshot::Receiver<Returned> {
-        let (sender, receiver) = oneshot::channel();
-        self.gateway.lock().returned = Some(sender);
-        receiver
+        self.gateway.lock().taking.take().unwrap_or_else(|| oneshot::channel().1)
     }
 
     /// The client's side has come to that.
     pub fn give_back(&self, returned: Returned) -> Result<(), Status> {
-        let sender = self.gateway.lock().returned.take();
+        let sender = self.gateway.lock().giving.take();
         let nobody = || Status::new(Status::UNKNOWN, "no build waits for this result");
         sender.and_then(|sender| sender.send(returned).ok()).ok_or_else(nobody)
     }
@@ -159,5 +165,23 @@ impl Job {
     pub fn request(&self, reference: &str) -> Result<Request, Status> {
         let missing = || Status::new(Status::UNKNOWN, format!("return reference {reference} could not be found"));
         self.gateway.lock().requests.get(reference).cloned().ok_or_else(missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_is_done_before_its_build_waits_is_heard() {
+        let jobs = Jobs::default();
+        let running = jobs.begin("b").expect("the first of that name");
+        running.job.give_back(Returned::Result(String::new())).expect("it will be waited for");
+        assert!(running.job.returned().await.is_ok());
+        assert!(running.job.give_back(Returned::Result(String::new())).is_err(), "once");
+
+        let other = jobs.begin("c").expect("the first of that name");
+        drop(other.job.returned());
+        assert!(other.job.give_back(Returned::Result(String::new())).is_err(), "nobody waits any more");
     }
 }
