@@ -13,6 +13,7 @@ mod csi;
 mod device_plugins;
 mod events;
 mod hooks;
+mod json_file;
 mod kubelet_configuration;
 mod local_storage;
 mod logs;

@@ -6,6 +6,8 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use parking_lot::Mutex;
 
+use crate::json_file;
+
 /// A set of names in a file.
 pub struct Noted {
     path: PathBuf,
@@ -15,8 +17,8 @@ pub struct Noted {
 impl Noted {
     /// Reads the file; one that is not there or can't be read is as an empty one.
     pub fn load(path: PathBuf) -> Self {
-        let names = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Self { path, names: Mutex::new(names) }
+        let names = Mutex::new(json_file::load(&path).unwrap_or_default());
+        Self { path, names }
     }
 
     /// Whether it is there.
@@ -46,9 +48,7 @@ impl Noted {
     }
 
     fn save(&self, names: &BTreeSet<String>) {
-        let new = self.path.with_extension("new");
-        let bytes = serde_json::to_vec(names).unwrap_or_default();
-        if let Err(error) = std::fs::write(&new, bytes).and_then(|()| std::fs::rename(&new, &self.path)) {
+        if let Err(error) = json_file::save(&self.path, names) {
             tracing::warn!(%error, file = %self.path.display(), "what the next agent has to know of can't be noted");
         }
     }

@@ -18,4 +18,5 @@ pub mod status;
 pub mod strategy;
 pub mod strict;
 pub mod table;
+pub mod token_secret;
 pub mod warnings;

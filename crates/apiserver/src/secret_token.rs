@@ -1,6 +1,7 @@
 //! Tokens kept in Secrets of type `kubernetes.io/service-account-token`: they don't expire, and live as long as the
 //! Secret that holds them and the account. A controller asks for them and writes them.
 
+use api::token_secret::INVALID_SINCE;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
@@ -14,9 +15,6 @@ const NAMESPACE: &str = "kubernetes.io/serviceaccount/namespace";
 const SECRET: &str = "kubernetes.io/serviceaccount/secret.name";
 const ACCOUNT: &str = "kubernetes.io/serviceaccount/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/serviceaccount/service-account.uid";
-
-/// A Secret with this label holds a token that was withdrawn.
-const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 
 impl ApiServer {
     /// A token for the account of that uid, to be kept in that Secret of the account's namespace.

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Weak};
 
+use api::token_secret::{LAST_USED, TRACKING};
 use http::Method;
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use serde_json::{Value, json};
@@ -10,9 +11,6 @@ use tokio::sync::mpsc;
 
 use crate::{bootstrap, server::ApiServer};
 
-/// The day on which a token was used last, as `2026-01-31`.
-const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
-const SINCE: &str = "kube-apiserver-legacy-service-account-token-tracking";
 /// Uses that wait to be noted; of more some are not, until the next.
 const WAITING: usize = 64;
 
@@ -74,11 +72,11 @@ pub(crate) async fn keep(server: Weak<ApiServer>, mut uses: mpsc::Receiver<Use>)
 async fn begin(server: &Arc<ApiServer>) {
     let space = "/api/v1/namespaces/kube-system/configmaps";
     let data = json!({"since": today().to_string()});
-    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": SINCE}, "data": data});
-    let (code, answer) = match server.cache.kind("configmaps").named("kube-system", SINCE).map(|map| map.parse()) {
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": TRACKING}, "data": data});
+    let (code, answer) = match server.cache.kind("configmaps").named("kube-system", TRACKING).map(|map| map.parse()) {
         None => bootstrap::send(server, Method::POST, space, &map).await,
         Some(map) if map["data"]["since"].as_str().is_some_and(|since| since.parse::<Date>().is_ok()) => return,
-        Some(_) => bootstrap::send(server, Method::PATCH, &format!("{space}/{SINCE}"), &json!({"data": data})).await,
+        Some(_) => bootstrap::send(server, Method::PATCH, &format!("{space}/{TRACKING}"), &json!({"data": data})).await,
     };
     if code >= 300 && code != 409 {
         tracing::warn!(answer, "since when uses of tokens are noted can't be told");

@@ -4,6 +4,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
+use api::token_secret::{ACCOUNT, ACCOUNT_UID, INVALID_SINCE, LAST_USED, TRACKING};
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use kube::{
@@ -12,18 +13,11 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::{Error, Shared, error::gone_is_fine};
+use crate::{Error, Shared, error::gone_is_fine, token_secrets::only};
 
 const PERIOD: Duration = Duration::from_secs(24 * 3600);
 /// How long a token may be of no use.
 const IDLE_DAYS: i64 = 365;
-
-const TYPE: &str = "kubernetes.io/service-account-token";
-const ACCOUNT: &str = "kubernetes.io/service-account.name";
-const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
-const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
-const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
-const TRACKING: &str = "kube-apiserver-legacy-service-account-token-tracking";
 
 /// What becomes of a Secret.
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +52,7 @@ async fn sweep(shared: &Shared, now: Timestamp) -> Result<(), Error> {
         return Ok(());
     }
     let all: Api<Secret> = Api::all(shared.client.clone());
-    for secret in all.list(&ListParams::default().fields(&format!("type={TYPE}"))).await? {
+    for secret in all.list(&ListParams::default().fields(&only())).await? {
         let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
         let account = account(shared, &secret);
         let api: Api<Secret> = Api::namespaced(shared.client.clone(), &namespace);

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, ResourceExt,
     api::{ObjectMeta, PostParams},
-    runtime::{WatchStreamExt, watcher},
+    runtime::WatchStreamExt,
 };
 
 use crate::{
@@ -30,10 +30,9 @@ pub(crate) async fn run(shared: Shared, authority: String) {
     shared.namespaces.listen(move |change| on_namespace.add(Key::new("", change.object().name_any())));
     // Someone changed or deleted one: put it right. Only these maps are watched.
     let all: Api<ConfigMap> = Api::all(shared.client.clone());
-    let only = watcher::Config::default().fields(&format!("metadata.name={NAME}"));
     let on_map = queue.clone();
     let put_right = async move {
-        let mut events = watching::watch(all, only).touched_objects();
+        let mut events = watching::one(all, NAME).touched_objects();
         while let Some(event) = events.next().await {
             if let Ok(map) = event {
                 on_map.add(Key::new("", map.namespace().unwrap_or_default()));

@@ -3,6 +3,7 @@
 
 use std::{fmt, sync::Arc};
 
+use api::token_secret::{ACCOUNT, ACCOUNT_UID, TYPE};
 use futures::StreamExt;
 use k8s_openapi::{
     ByteString,
@@ -20,10 +21,6 @@ use crate::{
     informer::Change,
     queue::{Key, Queue},
 };
-
-const TYPE: &str = "kubernetes.io/service-account-token";
-const ACCOUNT: &str = "kubernetes.io/service-account.name";
-const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 /// Makes the token of an account (namespace, name, uid) that a Secret of that name is to hold, or says why it can't.
 type Sign = dyn Fn(&str, &str, &str, &str) -> Result<String, String> + Send + Sync;
@@ -77,7 +74,8 @@ pub(crate) async fn run(shared: Shared, authority: String, signer: TokenSigner) 
     futures::join!(follow, work);
 }
 
-fn only() -> String {
+/// The field selector of such Secrets.
+pub(crate) fn only() -> String {
     format!("type={TYPE}")
 }
 

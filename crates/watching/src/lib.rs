@@ -49,6 +49,14 @@ where
     .boxed()
 }
 
+/// The same of the one object of that name.
+pub fn one<K>(api: Api<K>, name: &str) -> Events<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    watch(api, Config::default().fields(&format!("metadata.name={name}")))
+}
+
 /// Whether a watch can't begin since its version is too old.
 fn is_forgotten(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)

@@ -2,16 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use futures::{StreamExt, stream::BoxStream};
+use futures::StreamExt;
 use grpc::Status;
 use k8s_openapi::api::{
     core::v1::Node,
     storage::v1::{CSIDriver, VolumeAttachment},
 };
-use kube::{
-    Api,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, runtime::WatchStreamExt};
 
 use super::digest;
 use crate::context::Context;
@@ -34,9 +31,10 @@ pub enum Outcome {
 pub async fn wait(context: &Context, unique_name: &str, handle: &str, driver: &str) -> Outcome {
     let own = &context.config.node_name;
     let attachment = format!("csi-{}", digest(&[handle, driver, own]));
-    let mut attachments = of_one::<VolumeAttachment>(context, &attachment);
-    let mut drivers = of_one::<CSIDriver>(context, driver);
-    let mut nodes = of_one::<Node>(context, own);
+    let client = || context.client.clone();
+    let mut attachments = watching::one(Api::<VolumeAttachment>::all(client()), &attachment).applied_objects();
+    let mut drivers = watching::one(Api::<CSIDriver>::all(client()), driver).applied_objects();
+    let mut nodes = watching::one(Api::<Node>::all(client()), own).applied_objects();
     let (mut gave, mut told) = (None, false);
     let wait = async {
         loop {
@@ -69,13 +67,4 @@ pub async fn wait(context: &Context, unique_name: &str, handle: &str, driver: &s
         }
     };
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or(Outcome::Late)
-}
-
-/// Versions of the object of that name.
-fn of_one<K>(context: &Context, name: &str) -> BoxStream<'static, watcher::Result<K>>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
-{
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    watching::watch(Api::<K>::all(context.client.clone()), config).applied_objects().boxed()
 }

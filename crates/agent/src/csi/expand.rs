@@ -1,7 +1,7 @@
 //! A volume that grows while a pod has it: its driver is told on the node (`NodeExpandVolume`), and the claim's status
 //! says how far that is (KEP-1790: what a resizer or a driver can't do may be asked for anew).
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use api::quantity::Quantity;
 use futures::StreamExt;
@@ -14,7 +14,7 @@ use k8s_openapi::{
 use kube::{
     Api,
     api::{Patch, PatchParams},
-    runtime::{WatchStreamExt, watcher},
+    runtime::WatchStreamExt,
 };
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
@@ -23,11 +23,11 @@ use super::{
     call::is_final,
     driver::{Driver, Request},
 };
-use crate::{context::Context, events::Severity};
-
-/// Between two tries.
-const FIRST_REST: Duration = Duration::from_millis(500);
-const LONGEST_REST: Duration = Duration::from_secs(122);
+use crate::{
+    context::Context,
+    events::Severity,
+    volumes::{FIRST_REST, LONGEST_REST},
+};
 
 /// Conditions of a claim that end with its growth.
 const OF_GROWTH: [&str; 4] = ["FileSystemResizePending", "Resizing", "ControllerResizeError", "NodeResizeError"];
@@ -67,9 +67,8 @@ impl Growth {
     /// Follows the volume and its claim until the pod lets go of it. `tried` is what came of it so far.
     pub fn follow(self, mut tried: Tried) -> AbortHandle {
         tokio::spawn(async move {
-            let config = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
-            let volumes = watching::watch(self.volumes(), config(&self.volume)).applied_objects().map(drop).boxed();
-            let claims = watching::watch(self.claims(), config(&self.claim.1)).applied_objects().map(drop).boxed();
+            let volumes = watching::one(self.volumes(), &self.volume).applied_objects().map(drop).boxed();
+            let claims = watching::one(self.claims(), &self.claim.1).applied_objects().map(drop).boxed();
             let mut changes = futures::stream::select(volumes, claims);
             while !tried.in_use && changes.next().await.is_some() {
                 let mut rest = FIRST_REST;

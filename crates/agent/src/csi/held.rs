@@ -15,13 +15,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex as Turn;
 
 use super::{digest, driver, in_use, record::Published};
-use crate::context::Context;
+use crate::{
+    context::Context,
+    json_file,
+    volumes::{FIRST_REST, LONGEST_REST},
+};
 
 /// How long the end of a pod waits for its volumes to be unstaged. The kubelet does not wait at all.
 const COURTESY: Duration = Duration::from_secs(2);
-/// Between tries to unstage; the kubelet's.
-const FIRST_REST: Duration = Duration::from_millis(500);
-const LONGEST_REST: Duration = Duration::from_secs(122);
 
 /// A volume that the node holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,27 +54,19 @@ impl Held {
 
     /// Before anything is done that has to be undone.
     pub fn save(&self, data_dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(directory(data_dir))?;
-        let path = file(data_dir, &self.key());
-        let next = path.with_extension("next");
-        fs::write(&next, serde_json::to_vec(self).map_err(io::Error::other)?)?;
-        fs::rename(next, path)
+        json_file::save(&file(data_dir, &self.key()), self)
     }
 
     /// What is known of a volume.
     pub fn load(data_dir: &Path, driver: &str, handle: &str) -> Option<Self> {
-        Self::read(&file(data_dir, &key(driver, handle)))
+        json_file::load(&file(data_dir, &key(driver, handle)))
     }
 
     /// All that the node holds.
     pub fn all(data_dir: &Path) -> Vec<Self> {
         let entries = fs::read_dir(directory(data_dir)).into_iter().flatten().flatten();
         let records = entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json"));
-        records.filter_map(|path| Self::read(&path)).collect()
-    }
-
-    fn read(path: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path).ok()?).ok()
+        records.filter_map(|path| json_file::load(&path)).collect()
     }
 
     fn forget(&self, data_dir: &Path) -> io::Result<()> {
@@ -170,8 +163,8 @@ async fn release(context: &Arc<Context>, driver: &str, handle: &str) -> Result<(
         return Ok(());
     }
     let Some(held) = Held::load(data_dir, driver, handle) else { return Ok(()) };
+    known.staged = false;
     if let Some(staging) = held.staging.as_ref().filter(|staging| held.stage_called && staging.exists()) {
-        known.staged = false;
         let registered = context.csi.get(driver);
         let endpoint = registered.as_ref().map_or(&held.endpoint, |d| &d.endpoint);
         driver::unstage(endpoint, handle, staging).await.map_err(|error| error.to_string())?;
@@ -180,7 +173,6 @@ async fn release(context: &Arc<Context>, driver: &str, handle: &str) -> Result<(
         let _ = fs::remove_dir(staging);
         let _ = staging.parent().map(fs::remove_dir);
     }
-    known.staged = false;
     held.forget(data_dir).map_err(|error| error.to_string())?;
     drop(known);
     context.holding.drop_turn(&held.key(), &turn);

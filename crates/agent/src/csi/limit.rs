@@ -5,10 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::api::storage::v1::CSIDriver;
-use kube::{
-    Api,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, runtime::WatchStreamExt};
 use tokio_util::sync::CancellationToken;
 
 use super::{announce, driver::Driver};
@@ -17,8 +14,7 @@ use crate::context::Context;
 /// Asks the driver that registered by that socket until `stop`.
 pub async fn keep(context: &Arc<Context>, name: &str, socket: &Path, stop: &CancellationToken) {
     let api: Api<CSIDriver> = Api::all(context.client.clone());
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut changes = watching::watch(api, config).applied_objects();
+    let mut changes = watching::one(api, name).applied_objects();
     let mut exhausted = context.csi.exhausted();
     let mut period = None;
     loop {

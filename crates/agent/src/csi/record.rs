@@ -13,7 +13,7 @@ use super::{
     driver,
     held::{self, Held},
 };
-use crate::context::Context;
+use crate::{context::Context, json_file};
 
 const FILE: &str = "vol_data.json";
 
@@ -45,16 +45,12 @@ fn yes() -> bool {
 impl Published {
     /// Before the driver is called.
     pub fn save(&self, directory: &Path) -> io::Result<()> {
-        fs::create_dir_all(directory)?;
-        let path = directory.join(FILE);
-        let next = path.with_extension("next");
-        fs::write(&next, serde_json::to_vec(self).map_err(io::Error::other)?)?;
-        fs::rename(next, path)
+        json_file::save(&directory.join(FILE), self)
     }
 
     /// What was published with that directory.
     pub fn load(directory: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(directory.join(FILE)).ok()?).ok()
+        json_file::load(&directory.join(FILE))
     }
 
     /// The pods' directories that have a volume.

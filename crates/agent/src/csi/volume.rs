@@ -12,7 +12,7 @@ use tokio::{sync::watch, task::AbortHandle};
 use super::{
     attachment::{self, Outcome},
     digest,
-    driver::{Capability, Request},
+    driver::{Capability, Driver, Request},
     expand::Growth,
     held::unique_name,
     in_use,
@@ -44,7 +44,6 @@ pub async fn persistent(
     let namespaced = |secret: &Option<k8s_openapi::api::core::v1::SecretReference>| {
         secret.as_ref().map(|s| (s.namespace.clone().unwrap_or_default(), s.name.clone().unwrap_or_default()))
     };
-    let group = fs_group(pod);
     let block = bound.is_block();
     // The kubelet's choice.
     let first_mode = spec.access_modes.iter().flatten().next().map_or("ReadWriteOnce", String::as_str);
@@ -64,7 +63,7 @@ pub async fn persistent(
         capability: Capability {
             fs_type: source.fs_type.clone().unwrap_or_default(),
             mount_flags: spec.mount_options.clone().unwrap_or_default(),
-            group: group.filter(|_| driver.abilities.mount_group).map(|g| g.to_string()).unwrap_or_default(),
+            group: group_of(pod, &driver),
             mode: access_mode(first_mode, driver.abilities.single_node_writers),
             block,
         },
@@ -87,11 +86,8 @@ pub async fn persistent(
     let read_only = bound.read_only || source.read_only == Some(true);
     let (out, mut tasks) = place.publish_with_tokens(&driver, &facts, &request, stage, read_only).await?;
     let one_writer = spec.access_modes.iter().flatten().any(|m| m == "ReadWriteOnce" || m == "ReadWriteOncePod");
-    let give = takes_group(&facts, source.fs_type.as_deref(), one_writer);
-    if give && !read_only && !block && !driver.abilities.mount_group {
-        give_to_group_of(pod, out.path.clone())
-            .await
-            .map_err(|e| place.fail(format!("applyFSGroup failed for vol {}: {e}", source.volume_handle)))?;
+    if takes_group(&facts, source.fs_type.as_deref(), one_writer) && !driver.abilities.mount_group {
+        give_to_group(&place, &out, &source.volume_handle).await?;
     }
     if !driver.abilities.expands || read_only {
         return Ok((out, tasks));
@@ -144,10 +140,7 @@ pub async fn inline(
         capability: Capability {
             fs_type: source.fs_type.clone().unwrap_or_default(),
             mode: access_mode("ReadWriteOnce", driver.abilities.single_node_writers),
-            group: fs_group(pod)
-                .filter(|_| driver.abilities.mount_group)
-                .map(|group| group.to_string())
-                .unwrap_or_default(),
+            group: group_of(pod, &driver),
             ..Capability::default()
         },
         secrets: place.secret(&pod.namespace().unwrap_or_default(), secret).await?,
@@ -159,11 +152,8 @@ pub async fn inline(
     }
     let read_only = source.read_only == Some(true);
     let (out, tasks) = place.publish_with_tokens(&driver, &facts, &request, None, read_only).await?;
-    let give = takes_group(&facts, source.fs_type.as_deref(), true);
-    if give && !read_only && !driver.abilities.mount_group {
-        give_to_group_of(pod, out.path.clone())
-            .await
-            .map_err(|e| place.fail(format!("applyFSGroup failed for vol {name}: {e}")))?;
+    if takes_group(&facts, source.fs_type.as_deref(), true) && !driver.abilities.mount_group {
+        give_to_group(&place, &out, name).await?;
     }
     Ok((out, tasks))
 }
@@ -177,8 +167,20 @@ fn takes_group(facts: &CSIDriverSpec, fs_type: Option<&str>, one_writer: bool) -
     }
 }
 
-fn fs_group(pod: &Pod) -> Option<i64> {
-    pod.spec.as_ref()?.security_context.as_ref()?.fs_group
+/// Gives the files to the pod's group, if it may write to them; `volume` is what an error names.
+async fn give_to_group(place: &Place<'_>, published: &Source, volume: &str) -> Result<(), VolumeError> {
+    if published.read_only || published.block {
+        return Ok(());
+    }
+    let given = give_to_group_of(place.pod, published.path.clone()).await;
+    given.map_err(|error| place.fail(format!("applyFSGroup failed for vol {volume}: {error}")))
+}
+
+/// The pod's group as the driver is told it, if it wants to give it the files itself.
+fn group_of(pod: &Pod, driver: &Driver) -> String {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let group = context.and_then(|context| context.fs_group).filter(|_| driver.abilities.mount_group);
+    group.map(|group| group.to_string()).unwrap_or_default()
 }
 
 /// CSI's number of an access mode (`VolumeCapability.AccessMode.Mode`).

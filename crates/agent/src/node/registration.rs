@@ -14,7 +14,7 @@ use k8s_openapi::{
 use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
-    runtime::{WatchStreamExt, watcher},
+    runtime::WatchStreamExt,
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -111,8 +111,7 @@ pub async fn keep(context: Arc<Context>, registered: Node, stop: CancellationTok
     let mut changes = context.health.subscribe();
     let mut devices = context.devices.changes();
     let mut extended = Extended::after(&known);
-    let own = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut nodes = watching::watch(api.clone(), own).applied_objects();
+    let mut nodes = watching::one(api.clone(), &name).applied_objects();
     let mut report_at = Instant::now() + REPORT_EVERY;
     loop {
         tokio::select! {

@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use engine::SandboxStatus;
@@ -417,7 +416,7 @@ fn entries_but(dir: &Path, live: &HashSet<String>) -> Vec<(String, PathBuf)> {
 
 /// Volumes whose driver is not there yet are waited for.
 async fn clear_directories(context: &Arc<Context>, mut orphans: Vec<(String, PathBuf)>) {
-    let mut rest = Duration::from_millis(500);
+    let mut rest = volumes::FIRST_REST;
     while !orphans.is_empty() {
         let mut left = Vec::new();
         for (uid, path) in orphans {
@@ -432,7 +431,7 @@ async fn clear_directories(context: &Arc<Context>, mut orphans: Vec<(String, Pat
         orphans = left;
         if !orphans.is_empty() {
             context.csi.rest(rest).await;
-            rest = (rest * 2).min(Duration::from_secs(122));
+            rest = (rest * 2).min(volumes::LONGEST_REST);
         }
     }
 }

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
 
 use super::container::{ContainerRecord, Current};
+use crate::json_file;
 
 /// One pod.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -128,9 +129,7 @@ impl RecordFile {
             append(&self.path, &line)?;
             self.added += 1;
         } else {
-            let new = self.path.with_extension("new");
-            std::fs::write(&new, &line)?;
-            std::fs::rename(new, &self.path)?;
+            json_file::replace(&self.path, &line)?;
             self.added = 1;
         }
         self.saved = Some(record.clone());

@@ -21,6 +21,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
@@ -113,6 +114,11 @@ impl PodVolumes {
 
 /// The kind of volumes of images, in their paths.
 pub const IMAGE: &str = "image";
+
+/// Between tries at a volume, doubled each time (the kubelet's `goroutinemap/exponentialbackoff`): the first rest
+pub const FIRST_REST: Duration = Duration::from_millis(500);
+/// and the longest.
+pub const LONGEST_REST: Duration = Duration::from_secs(122);
 
 /// Where a volume lies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -135,8 +135,7 @@ where
     K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     K::DynamicType: Default,
 {
-    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut events = watching::watch(api, config);
+    let mut events = watching::one(api, &name);
     let mut listed = None;
     while let Some(event) = events.next().await {
         match event {

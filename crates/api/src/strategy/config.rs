@@ -10,7 +10,7 @@ use super::{
     names,
     prepare::PLAIN,
 };
-use crate::{resource::Strategy, status::Cause};
+use crate::{resource::Strategy, status::Cause, token_secret};
 
 /// The strategy of ConfigMaps.
 pub const CONFIG_MAP: Strategy =
@@ -116,10 +116,10 @@ fn validate_secret(object: &Value) -> Vec<Cause> {
     }
     let data = |key: &str| map(object, "data").and_then(|data| data.get(key)).and_then(Value::as_str);
     match text(object, "type") {
-        "kubernetes.io/service-account-token" => {
-            const ACCOUNT: &str = "kubernetes.io/service-account.name";
-            if at(object, &["metadata", "annotations", ACCOUNT]).and_then(Value::as_str).unwrap_or("").is_empty() {
-                faults.required(&Path::root("metadata.annotations").key(ACCOUNT), "");
+        token_secret::TYPE => {
+            let account = at(object, &["metadata", "annotations", token_secret::ACCOUNT]).and_then(Value::as_str);
+            if account.unwrap_or("").is_empty() {
+                faults.required(&Path::root("metadata.annotations").key(token_secret::ACCOUNT), "");
             }
         }
         "kubernetes.io/dockercfg" => json_object(&mut faults, ".dockercfg", data(".dockercfg")),

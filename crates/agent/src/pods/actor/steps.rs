@@ -161,8 +161,7 @@ impl Actor {
                     self.context.recorder.pod(&self.pod, Severity::Warning, "FailedMount", error.to_string());
                 }
                 self.some_volumes = up;
-                self.volumes_delay =
-                    next_delay(self.volumes_delay, Duration::from_millis(500), Duration::from_secs(122));
+                self.volumes_delay = next_delay(self.volumes_delay, volumes::FIRST_REST, volumes::LONGEST_REST);
                 self.volumes = Need::Failed { at: Instant::now() + self.volumes_delay };
                 self.listen_for_storage();
             }
