@@ -237,6 +237,9 @@ async fn set_up_one(
         let (source, tasks) = csi::inline(context, pod, pods, &volume.name, source).await?;
         return Ok(ready(source, tasks));
     }
+    if volume.git_repo.is_some() {
+        return Err(fail("git-repo volume plugin has been disabled".to_owned()));
+    }
     Err(fail("no volume plugin matched".to_owned()))
 }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod access;
 mod access_control;
+pub mod addresses;
 mod amount;
 pub(crate) mod check;
 mod class;

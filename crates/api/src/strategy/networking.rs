@@ -170,7 +170,7 @@ fn ingress_backend(faults: &mut Faults, path: &Path<'_>, backend: &Value) {
             let at = path.field("service");
             match text(service, "name") {
                 "" => faults.required(&at.field("name"), ""),
-                name => faults.invalid_each(&at.field("name"), name, names::dns1035_label(name)),
+                name => faults.invalid_each(&at.field("name"), name, names::dns1123_label(name)),
             }
             let none = Value::Null;
             let port = get(service, "port").unwrap_or(&none);

@@ -57,6 +57,14 @@ pub(super) fn name(object: &Value, _: Timestamp) -> Value {
     super::cell::text_at(object, "/metadata/name").into()
 }
 
+/// The name of a class, and whether one of these annotations makes it the one for objects that name none.
+pub(super) fn name_of_class(object: &Value, annotations: &[&str]) -> Value {
+    let name = super::cell::text_at(object, "/metadata/name");
+    let given = at(object, "/metadata/annotations");
+    let is_default = |key: &&str| given.is_some_and(|given| given[*key] == "true");
+    if annotations.iter().any(is_default) { format!("{name} (default)").into() } else { name.into() }
+}
+
 pub(super) fn age(object: &Value, now: Timestamp) -> Value {
     since(at(object, "/metadata/creationTimestamp"), now).into()
 }

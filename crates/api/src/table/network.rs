@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     cell::{at, labels, list_at, number_at, selector, text_at, text_or, up_to_three},
-    column::{AGE, NAME, text, wide},
+    column::{AGE, NAME, name_of_class, text, wide},
 };
 use crate::resource::Column;
 
@@ -58,7 +58,7 @@ pub(super) const INGRESSES: &[Column] = &[
 ];
 
 pub(super) const INGRESS_CLASSES: &[Column] = &[
-    NAME,
+    Column { cell: |o, _| name_of_class(o, &["ingressclass.kubernetes.io/is-default-class"]), ..NAME },
     text("Controller", "What serves the class.", |o, _| text_at(o, "/spec/controller").into()),
     text("Parameters", "Where the class has more parameters.", |o, _| {
         let Some(parameters) = at(o, "/spec/parameters") else {

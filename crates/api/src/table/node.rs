@@ -18,6 +18,7 @@ pub(super) const NODES: &[Column] = &[
     wide("External-IP", "Its address outside of the cluster.", |o, _| address(o, "ExternalIP").into()),
     wide("OS-Image", "Its operating system.", |o, _| text_or(o, "/status/nodeInfo/osImage", "<unknown>").into()),
     wide("Kernel-Version", "Its kernel.", |o, _| text_or(o, "/status/nodeInfo/kernelVersion", "<unknown>").into()),
+    wide("Arch", "What its processors are.", |o, _| text_or(o, "/status/nodeInfo/architecture", "<unknown>").into()),
     wide("Container-Runtime", "What runs its containers.", |o, _| {
         text_or(o, "/status/nodeInfo/containerRuntimeVersion", "<unknown>").into()
     }),

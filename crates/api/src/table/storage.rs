@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     cell::{at, count_at, is_deleting, list_at, quantity, quantity_at, text_at, text_or, truth_at},
-    column::{AGE, NAME, boolean, integer, text, wide},
+    column::{AGE, NAME, boolean, integer, name_of_class, text, wide},
 };
 use crate::resource::Column;
 
@@ -48,15 +48,8 @@ pub(super) const CLAIMS: &[Column] = &[
 pub(super) const CLASSES: &[Column] = &[
     Column {
         cell: |o, _| {
-            let annotations = at(o, "/metadata/annotations");
-            let is_default = |key: &str| annotations.is_some_and(|a| a[key].as_str() == Some("true"));
-            let name = text_at(o, "/metadata/name");
-            if is_default("storageclass.kubernetes.io/is-default-class")
-                || is_default("storageclass.beta.kubernetes.io/is-default-class")
-            {
-                return format!("{name} (default)").into();
-            }
-            name.into()
+            const BETA: &str = "storageclass.beta.kubernetes.io/is-default-class";
+            name_of_class(o, &["storageclass.kubernetes.io/is-default-class", BETA])
         },
         ..NAME
     },

@@ -1,9 +1,13 @@
-//! Addresses in forms that upstream takes, and will not for ever: leading zeros, IPv4 within IPv6, long forms of IPv6
+//! Addresses in forms that an object may only keep, or should not have: leading zeros, IPv4 within IPv6, long forms of IPv6
 //! (`k8s.io/apimachinery/pkg/util/validation/ip.go`).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use crate::strategy::{check::parse_ip, field::Path};
+use crate::strategy::{
+    addresses::{is_odd, masked},
+    check::parse_ip,
+    field::Path,
+};
 
 /// Of one address; what is none is for validation to tell.
 pub(super) fn ip(found: &mut Vec<String>, path: &Path<'_>, text: &str) {
@@ -23,11 +27,8 @@ pub(super) fn ip(found: &mut Vec<String>, path: &Path<'_>, text: &str) {
 pub(super) fn cidr(found: &mut Vec<String>, path: &Path<'_>, text: &str) {
     let Some((address, bits)) = text.split_once('/') else { return };
     let (Some(ip), Ok(length)) = (parse_ip(address), bits.parse::<u32>()) else { return };
+    let Some(network) = masked(ip, length) else { return };
     let most = if ip.is_ipv4() { 32 } else { 128 };
-    if length > most {
-        return;
-    }
-    let network = masked(ip, length);
     let standard = match network {
         IpAddr::V6(six) if six.to_ipv4_mapped().is_some() => format!("{}/{}", shown(network), length - 96),
         _ => format!("{network}/{length}"),
@@ -55,24 +56,4 @@ pub(super) fn cidr(found: &mut Vec<String>, path: &Path<'_>, text: &str) {
 /// As Go writes it: IPv4 within IPv6 as IPv4.
 fn shown(address: IpAddr) -> String {
     address.to_canonical().to_string()
-}
-
-fn is_odd(text: &str, address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(_) => text.parse::<Ipv4Addr>().is_err(),
-        IpAddr::V6(six) => six.to_ipv4_mapped().is_some(),
-    }
-}
-
-fn masked(address: IpAddr, length: u32) -> IpAddr {
-    match address {
-        IpAddr::V4(four) => {
-            let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-            Ipv4Addr::from_bits(four.to_bits() & mask).into()
-        }
-        IpAddr::V6(six) => {
-            let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
-            Ipv6Addr::from_bits(six.to_bits() & mask).into()
-        }
-    }
 }

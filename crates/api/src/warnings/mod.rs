@@ -43,6 +43,15 @@ const WITH_PODS: &[(&str, &str, Template, Option<&str>)] = &[
     ("batch", "CronJob", Template::At("spec.jobTemplate.spec.template"), Some(NAMED)),
 ];
 
+/// Where a kind keeps its pod template; empty for a pod itself.
+pub(crate) fn template_of(group: &str, kind: &str) -> Option<&'static str> {
+    let (_, _, template, _) = WITH_PODS.iter().find(|row| row.0 == group && row.1 == kind)?;
+    Some(match template {
+        Template::Whole => "",
+        Template::At(path) => path,
+    })
+}
+
 /// The warnings that upstream gives for an object that is made (`old` is `None`) or changed, in upstream's order.
 /// Of workloads it warns again only when their spec changes, of pods only when they are made.
 pub fn of(group: &str, kind: &str, new: &Value, old: Option<&Value>) -> Vec<String> {

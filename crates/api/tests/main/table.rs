@@ -272,7 +272,7 @@ fn columns_are_upstreams() {
     }
     assert_eq!(
         names("", "Node")[5..],
-        ["Internal-IP", "External-IP", "OS-Image", "Kernel-Version", "Container-Runtime"]
+        ["Internal-IP", "External-IP", "OS-Image", "Kernel-Version", "Arch", "Container-Runtime"]
     );
     assert_eq!(names("", "Pod")[5..], ["IP", "Node", "Nominated Node", "Readiness Gates"]);
     assert_eq!(names("apps", "Deployment")[5..], ["Containers", "Images", "Selector"]);
@@ -397,7 +397,7 @@ fn nodes_show_state_and_roles() {
         "status": {
             "conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "True"}],
             "addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.5"}],
-            "nodeInfo": {"kubeletVersion": "v1.36.0", "osImage": "Debian"},
+            "nodeInfo": {"kubeletVersion": "v1.36.0", "osImage": "Debian", "architecture": "arm64"},
         },
     });
     assert_eq!(
@@ -412,6 +412,7 @@ fn nodes_show_state_and_roles() {
             json!("<none>"),
             json!("Debian"),
             json!("<unknown>"),
+            json!("arm64"),
             json!("<unknown>"),
         ]
     );

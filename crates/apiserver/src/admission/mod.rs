@@ -7,6 +7,7 @@ mod in_use_protection;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_taint;
+mod pod_resize;
 mod pod_security;
 mod priority;
 mod runtime_class;
@@ -163,6 +164,13 @@ const STEPS: &[Step] = &[
         on: &[Create, Update],
         of: &[("scheduling.k8s.io", "priorityclasses")],
         run: priority::judge_class,
+    },
+    Step {
+        name: "PodResizeValidator",
+        judges: true,
+        on: &[Update],
+        of: &[("", "pods/resize")],
+        run: pod_resize::judge,
     },
     Step {
         name: "PersistentVolumeClaimResize",

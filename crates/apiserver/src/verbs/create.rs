@@ -2,7 +2,7 @@
 
 use api::{
     status::Status,
-    strategy::{self, metadata},
+    strategy::{self, addresses, metadata},
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -103,6 +103,7 @@ async fn attempt(
     admission::admit(&attributes, &mut tree)?;
     let mut faults = metadata::validate_create(&tree, strategy.name, resource.namespaced);
     faults.extend((strategy.validate)(&tree));
+    faults.extend(addresses::faults(resource.group, resource.kind, &tree, None));
     if !faults.is_empty() {
         return Err(Status::invalid(resource.group, resource.kind, name, faults));
     }

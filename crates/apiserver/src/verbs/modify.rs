@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::{
     status::{Cause, Status},
-    strategy::metadata,
+    strategy::{addresses, metadata},
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -127,6 +127,7 @@ where
         Part::Status => faults.extend((strategy.validate_status_update)(&new, &old)),
         Part::Exact | Part::Counted => {}
     }
+    faults.extend(addresses::faults(resource.group, resource.kind, &new, Some(&old)));
     if !faults.is_empty() {
         return Err(Status::invalid(resource.group, resource.kind, &call.path.name, faults));
     }

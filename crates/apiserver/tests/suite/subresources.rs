@@ -300,6 +300,44 @@ async fn a_resize_changes_cpu_and_memory_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_resize_beyond_the_node_is_refused_at_once() {
+    let api = Api::new().await;
+    api.made("/api/v1/namespaces/default/serviceaccounts", &json!({"metadata": {"name": "default"}})).await;
+    let node = |name: &str, os: &str| {
+        json!({
+            "metadata": {"name": name, "labels": {"kubernetes.io/os": os}},
+            "status": {"allocatable": {"cpu": "2", "memory": "1Gi"}},
+        })
+    };
+    for (name, os) in [("n", "linux"), ("w", "windows")] {
+        api.made("/api/v1/nodes", &node(name, os)).await;
+        let resources = json!({"requests": {"cpu": "100m", "memory": "64Mi"}});
+        let container = json!({"name": "c", "image": "i", "resources": resources});
+        let pod = json!({"metadata": {"name": name}, "spec": {"nodeName": name, "containers": [container]}});
+        api.made(PODS, &pod).await;
+    }
+    let ask = async |pod: &str, requests: Value| {
+        let patch = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": requests}}]}});
+        api.patch("strategic", &format!("{PODS}/{pod}/resize"), &patch).await
+    };
+    let (code, status) = ask("n", json!({"cpu": "2001m", "memory": "2Gi"})).await;
+    assert_eq!(code, 403, "{status}");
+    assert_eq!(
+        status["message"],
+        "pods \"n\" is forbidden: Node didn't have enough allocatable resources: cpu, requested: 2001, allocatable: 2000; \
+         memory, requested: 2147483648, allocatable: 1073741824"
+    );
+    assert_eq!(status["details"]["causes"], json!([{"reason": "NodeCapacity"}]));
+    let (code, status) = ask("n", json!({"cpu": "2"})).await;
+    assert_eq!(code, 200, "as much as there is: {status}");
+    let (code, status) = ask("w", json!({"cpu": "1"})).await;
+    assert_eq!(code, 403, "{status}");
+    let why = "pod resize is only supported on linux nodes, node \"w\" is \"windows\"";
+    assert_eq!(status["message"], format!("pods \"w\" is forbidden: {why}"));
+    assert_eq!(status["details"]["causes"], json!([{"reason": "UnsupportedPlatform"}]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn containers_for_debugging_are_added_and_never_taken_away() {
     let api = with_pod().await;
     let path = format!("{PODS}/p/ephemeralcontainers");

@@ -20,7 +20,7 @@ pub const SERVICE: Strategy = Strategy {
     validate: validate::validate,
     validate_update: validate::validate_update,
     validate_status_update: validate::validate_status_update,
-    name: NameRule::Label1035,
+    name: NameRule::Label,
     create_on_update: true,
     ..PLAIN
 };

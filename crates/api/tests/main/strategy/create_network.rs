@@ -5,11 +5,12 @@ fn a_bad_service_is_refused() {
     check_creates(&[
         row("service", &[("/spec/ports", "[]")], &["Required spec.ports: Required value"]),
         row("service", &[("/spec/ports", "[]"), ("/spec/clusterIP", r#""None""#)], &[]),
+        row("service", &[("/metadata/name", r#""1web""#)], &[]),
         row(
             "service",
-            &[("/metadata/name", r#""1web""#)],
+            &[("/metadata/name", r#""Web""#)],
             &[
-                "Invalid metadata.name: Invalid value: \"1web\": a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
+                "Invalid metadata.name: Invalid value: \"Web\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
             ],
         ),
         row(
