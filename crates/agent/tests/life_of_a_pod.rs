@@ -12,6 +12,9 @@ async fn a_node_registers_ready_with_its_lease() {
     assert_eq!(registered["metadata"]["labels"]["kubernetes.io/hostname"], "node");
     assert_eq!(registered["status"]["addresses"][0], json!({"type": "InternalIP", "address": "192.0.2.1"}));
     assert_eq!(registered["status"]["conditions"][3]["reason"], "KubeletReady");
+    let declared = registered["status"]["declaredFeatures"].as_array().expect("what the node can do");
+    assert!(declared.is_sorted_by_key(|name| name.as_str()), "{declared:?}");
+    assert!(declared.contains(&json!("RestartAllContainersOnContainerExits")), "{declared:?}");
     let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node";
     node.api.until(lease, |l| l.filter(|l| l["spec"]["leaseDurationSeconds"] == 40).map(|_| ())).await;
 }

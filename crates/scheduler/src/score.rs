@@ -69,17 +69,21 @@ fn least_allocated(pod: &PodInfo, node: &NodeInfo) -> i64 {
     if count == 0 { 0 } else { sum / count }
 }
 
-/// `NodeResourcesBalancedAllocation`: CPU and memory should be used to a like degree.
+/// `NodeResourcesBalancedAllocation`: CPU and memory should be used to a like degree, and more so with the pod than
+/// without it (since 1.36).
 fn balanced(pod: &PodInfo, node: &NodeInfo) -> i64 {
     if pod.requests == Resources::default() {
         return 0;
     }
     let (asks, used, has) = (&pod.requests, &node.placed.requested, &node.allocatable);
-    let share = |asks: i64, used: i64, has: i64| (has > 0).then(|| ((asks + used) as f64 / has as f64).min(1.0));
-    match (share(asks.milli_cpu, used.milli_cpu, has.milli_cpu), share(asks.memory, used.memory, has.memory)) {
+    let share = |used: i64, has: i64| (has > 0).then(|| (used as f64 / has as f64).min(1.0));
+    let balance = |cpu: i64, memory: i64| match (share(cpu, has.milli_cpu), share(memory, has.memory)) {
         (Some(cpu), Some(memory)) => ((1.0 - (cpu - memory).abs() / 2.0) * MAX as f64) as i64,
         _ => MAX,
-    }
+    };
+    let without = balance(used.milli_cpu, used.memory);
+    let with = balance(used.milli_cpu + asks.milli_cpu, used.memory + asks.memory);
+    MAX / 2 + (MAX / 2 + with - without) / 2
 }
 
 /// `TaintToleration`: taints of effect `PreferNoSchedule` that the pod does not tolerate.

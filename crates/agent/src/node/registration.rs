@@ -235,12 +235,21 @@ fn node(context: &Context, images: &[ImageInfo], old: &[NodeCondition]) -> Node 
             }),
             node_info: Some(system_info(config, machine)),
             images: Some(image_list(images)),
+            declared_features: Some(DECLARED.map(str::to_owned).to_vec()),
             features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
             runtime_handlers: Some(runtime_handlers(user_namespaces("/proc/sys/user/max_user_namespaces"))),
             ..NodeStatus::default()
         }),
     }
 }
+
+/// What pods and requests may want of a node and not all nodes of 1.36 have (KEP-5328), in alphabetical order.
+const DECLARED: [&str; 4] = [
+    "ExtendWebSocketsToKubelet",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+];
 
 /// What the one runtime can do (KEP-127: who schedules pods of their own users looks here).
 fn runtime_handlers(user_namespaces: bool) -> Vec<NodeRuntimeHandler> {

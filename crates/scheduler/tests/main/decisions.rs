@@ -360,6 +360,16 @@ fn the_emptier_node_is_chosen_and_pods_of_one_controller_keep_apart() {
 }
 
 #[test]
+fn of_nodes_equally_full_the_one_that_the_pod_makes_more_even_is_chosen() {
+    // With the pod both are as uneven, but one was even before.
+    let cluster = Cluster::default()
+        .plain(&["even", "uneven"])
+        .pod("a", "even", json!({}), asks(json!({"cpu": "1", "memory": "2Gi"})))
+        .pod("b", "uneven", json!({}), asks(json!({"cpu": "0", "memory": "4Gi"})));
+    assert_eq!(cluster.only(&incoming(asks(json!({"cpu": "1"})))), ["uneven"]);
+}
+
+#[test]
 fn equals_are_chosen_alike_often_and_the_same_turn_chooses_the_same() {
     let cluster = Cluster::default().plain(&["a", "b", "c"]);
     let pod = incoming(json!({}));
