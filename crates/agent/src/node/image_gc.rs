@@ -99,11 +99,7 @@ impl Collector {
                 freed = now - available;
             }
         }
-        let message = format!(
-            "Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, but only found {} bytes eligible to free.",
-            freed.max(0)
-        );
-        (freed < wanted).then_some(("FreeDiskSpaceFailed", message))
+        (freed < wanted).then(|| ("FreeDiskSpaceFailed", too_full(capacity, available, freed.max(0))))
     }
 
     /// Removes all that nobody uses.
@@ -183,18 +179,53 @@ async fn remove(context: &Arc<Context>, image: &str, why: &'static str) -> bool 
     }
 }
 
+/// What is told of a disk on which too little could be freed, and what there was before.
+fn too_full(capacity: i64, available: i64, freed: i64) -> String {
+    let (used, size) = (used_percent(capacity, available), size(capacity));
+    format!(
+        "Insufficient free disk space on the node's image filesystem ({used}% of {size} used). Failed to free sufficient \
+         space by deleting unused images (freed {freed} bytes). Investigate disk usage, as it could be used by active \
+         images, logs, volumes, or other data."
+    )
+}
+
+/// Of a disk that holds something at all.
+fn used_percent(capacity: i64, available: i64) -> i64 {
+    100 - available.saturating_mul(100) / capacity
+}
+
+/// For people.
+fn size(bytes: i64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.iter().find(|(bits, _)| bytes >> bits > 0) {
+        Some((bits, unit)) => format!("{:.1} {unit}", bytes as f64 / (1i64 << bits) as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// Bytes to be freed, if the disk is too full.
 fn excess(limits: ImageLimits, capacity: i64, available: i64) -> Option<i64> {
     if capacity <= 0 || limits.high >= 100 {
         return None;
     }
-    let used = 100 - available.saturating_mul(100) / capacity;
+    let used = used_percent(capacity, available);
     (used >= i64::from(limits.high)).then(|| capacity / 100 * (100 - i64::from(limits.low)) - available)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_stays_full_is_told_of_with_its_size() {
+        let message = too_full(114_700 << 20, 34_410 << 20, 1_911_349);
+        assert!(
+            message
+                .starts_with("Insufficient free disk space on the node's image filesystem (70% of 112.0 GiB used). ")
+        );
+        assert!(message.contains(" by deleting unused images (freed 1911349 bytes). "), "{message}");
+        assert_eq!([size(0), size(1023), size(1536)], ["0 B", "1023 B", "1.5 KiB"]);
+    }
 
     #[test]
     fn the_disk_is_emptied_to_the_low_mark_from_the_high_one_on() {

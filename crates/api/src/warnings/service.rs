@@ -18,7 +18,6 @@ pub(super) fn warn(found: &mut Vec<String>, service: &Value) {
     let headless = kind == "ClusterIP" && spec["clusterIP"] == "None";
     let (balancer, external) = (text(spec, "loadBalancerIP"), list(spec, "externalIPs"));
     let named = kind == "ExternalName";
-    let affinity = spec["sessionAffinity"].as_str().is_some_and(|affinity| affinity != "None");
     let path = Path::root("spec");
     let addresses = |found: &mut Vec<String>, field: &str| {
         for (index, one) in list(spec, field).iter().filter_map(Value::as_str).enumerate() {
@@ -30,7 +29,6 @@ pub(super) fn warn(found: &mut Vec<String>, service: &Value) {
         for (applies, words) in [
             (!balancer.is_empty(), "spec.loadBalancerIP is ignored for headless services"),
             (!external.is_empty(), "spec.externalIPs is ignored for headless services"),
-            (affinity, "spec.SessionAffinity is ignored for headless services"),
         ] {
             found.extend(applies.then(|| words.to_owned()));
         }

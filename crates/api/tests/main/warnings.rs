@@ -178,7 +178,7 @@ fn names_large_jobs_services_and_volumes_are_told_of() {
         service(
             json!({"type": "ClusterIP", "clusterIP": "None", "externalIPs": ["192.0.2.1"], "sessionAffinity": "ClientIP"})
         ),
-        ["spec.externalIPs is ignored for headless services", "spec.SessionAffinity is ignored for headless services"]
+        ["spec.externalIPs is ignored for headless services"]
     );
     assert_eq!(
         service(json!({"type": "ClusterIP", "externalName": "x", "trafficDistribution": "PreferClose"})),

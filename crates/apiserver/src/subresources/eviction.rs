@@ -152,11 +152,7 @@ async fn take_budget(call: &Call<'_>, pod: &Value, dry_run: bool) -> Outcome<boo
         return refuse("DisruptedPods map too big - too many evictions not confirmed by PDB controller");
     }
     if number("disruptionsAllowed") == 0 {
-        let message = format!(
-            "The disruption budget {name} needs {} healthy pods and has {} currently",
-            number("desiredHealthy"),
-            number("currentHealthy")
-        );
+        let message = why_none(name, status);
         return Err(too_many(Cause { reason: "DisruptionBudget".into(), message, field: String::new() }, 0));
     }
     if dry_run {
@@ -176,6 +172,27 @@ async fn take_budget(call: &Call<'_>, pod: &Value, dry_run: bool) -> Outcome<boo
         changes: vec![Change::Put(budget.key.clone(), encode::encode(&new))],
     };
     Ok(matches!(call.txn(txn).await?, store::Outcome::Committed(_)))
+}
+
+/// Why the budget lets no pod go, by what its controller said last.
+fn why_none(name: &str, status: &Value) -> String {
+    let number = |field: &str| status[field].as_i64().unwrap_or(0);
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let mut allowed = conditions.filter(|condition| condition["type"] == "DisruptionAllowed");
+    let refusal = allowed.next().filter(|condition| condition["status"] == "False");
+    let said = refusal.and_then(|c| Some((c["message"].as_str()?, c["reason"] == "SyncFailed")));
+    let (has, needs) = (number("currentHealthy"), number("desiredHealthy"));
+    match said.filter(|(message, _)| !message.is_empty()) {
+        // Its numbers are of no use then.
+        Some((message, true)) => {
+            format!(
+                "The disruption budget {name} does not allow evicting pods currently because it failed sync: {message}"
+            )
+        }
+        _ if has <= needs => format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently"),
+        Some((message, _)) => format!("The disruption budget {name} does not allow evicting pods currently: {message}"),
+        None => format!("The disruption budget {name} does not allow evicting pods currently"),
+    }
 }
 
 fn too_many(cause: Cause, retry_after_seconds: u32) -> Status {

@@ -227,6 +227,11 @@ async fn a_pod_that_is_not_ready_goes_without_asking_a_healthy_budget() {
     let eviction = |dry_run: Value| json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}, "deleteOptions": {"dryRun": dry_run}});
     let (code, refused) = api.post(&format!("{PODS}/p/eviction"), &eviction(json!([]))).await;
     assert_eq!((code, &refused["details"]["causes"][0]["reason"]), (429, &json!("DisruptionBudget")));
+    let failed = json!([{"type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed", "message": "why"}]);
+    api.patch("merge", &format!("{budgets}/b/status"), &json!({"status": {"conditions": failed}})).await;
+    let (_, refused) = api.post(&format!("{PODS}/p/eviction"), &eviction(json!([]))).await;
+    let why = "The disruption budget b does not allow evicting pods currently because it failed sync: why";
+    assert_eq!(refused["details"]["causes"][0]["message"], why);
     api.patch("merge", &format!("{budgets}/b/status"), &healthy(1)).await;
     let (code, answer) = api.post(&format!("{PODS}/p/eviction"), &eviction(json!(["All"]))).await;
     assert_eq!(code, 201, "{answer}");
