@@ -151,7 +151,7 @@ impl PodInfo {
             labels,
         };
         info.read_affinity(&affinity);
-        info.spread = spec.topology_spread_constraints.iter().flatten().map(|c| info.read_spread(c)).collect();
+        info.spread = spec.topology_spread_constraints.iter().flatten().map(Self::read_spread).collect();
         info
     }
 
@@ -194,38 +194,24 @@ impl PodInfo {
     }
 
     fn read_term(&self, term: &PodAffinityTerm) -> Term {
-        let mut selector = Selector::of_labels(term.label_selector.as_ref());
-        for (keys, equal) in [(&term.match_label_keys, true), (&term.mismatch_label_keys, false)] {
-            for key in keys.iter().flatten() {
-                if let Some(value) = self.labels.get(key) {
-                    selector.and(key, value, equal);
-                }
-            }
-        }
         let mut namespaces = term.namespaces.clone().unwrap_or_default();
         if namespaces.is_empty() && term.namespace_selector.is_none() {
             namespaces.push(self.namespace.to_string());
         }
         Term {
             topology_key: term.topology_key.clone(),
-            selector,
+            selector: Selector::of_labels(term.label_selector.as_ref()),
             namespaces,
             namespace_selector: Selector::of_labels(term.namespace_selector.as_ref()),
         }
     }
 
-    fn read_spread(&self, constraint: &TopologySpreadConstraint) -> Spread {
-        let mut selector = Selector::of_labels(constraint.label_selector.as_ref());
-        for key in constraint.match_label_keys.iter().flatten() {
-            if let Some(value) = self.labels.get(key) {
-                selector.and(key, value, true);
-            }
-        }
+    fn read_spread(constraint: &TopologySpreadConstraint) -> Spread {
         Spread {
             topology_key: constraint.topology_key.clone(),
             max_skew: constraint.max_skew.into(),
             min_domains: constraint.min_domains.unwrap_or(1).into(),
-            selector,
+            selector: Selector::of_labels(constraint.label_selector.as_ref()),
             hard: constraint.when_unsatisfiable != "ScheduleAnyway",
             honor_affinity: constraint.node_affinity_policy.as_deref() != Some("Ignore"),
             honor_taints: constraint.node_taints_policy.as_deref() == Some("Honor"),

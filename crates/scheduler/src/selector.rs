@@ -57,13 +57,6 @@ impl Selector {
         Self { requirements, nothing: false }
     }
 
-    /// Also demands (or, with `equal` false, forbids) that a label has this value.
-    pub fn and(&mut self, key: &str, value: &str, equal: bool) {
-        let values = vec![value.to_owned()];
-        let test = if equal { Test::In(values) } else { Test::NotIn(values) };
-        self.requirements.push(Requirement { key: key.to_owned(), test });
-    }
-
     pub fn matches(&self, labels: &Labels) -> bool {
         !self.nothing && self.requirements.iter().all(|r| r.test.holds(labels.get(&r.key).map(String::as_str)))
     }

@@ -4,6 +4,7 @@ mod container;
 pub mod defaults;
 mod environment;
 mod handler;
+mod label_keys;
 mod mount;
 pub mod part;
 pub mod placement;
@@ -50,6 +51,7 @@ fn default_pod_template(object: &mut Value) {
 }
 
 fn prepare_create(pod: &mut Value) {
+    label_keys::merge(pod);
     prepare::set_generation(pod, 1);
     let mut status = json!({"phase": "Pending", "qosClass": defaults::qos_class(pod)});
     if get(pod, "spec").is_some_and(|spec| !is_empty(spec, "schedulingGates")) {

@@ -252,9 +252,12 @@ fn spread_label_keys(faults: &mut Faults, path: &Path<'_>, constraint: &Value) {
     }
     for (i, key) in keys.iter().filter_map(Value::as_str).enumerate() {
         faults.invalid_each(&path.index(i), key, names::qualified_name(key));
+        // One requirement of a single value is the pod's own label, which was added when it was made.
         let selected = selector.is_some_and(|selector| {
-            entries(selector, "matchLabels").any(|(name, _)| name == key)
-                || list(selector, "matchExpressions").iter().any(|requirement| text(requirement, "key") == key)
+            let about = |requirement: &&Value| text(requirement, "key") == key;
+            let all: Vec<&Value> = list(selector, "matchExpressions").iter().filter(about).collect();
+            let added = |one: &&Value| text(one, "operator") == "In" && list(one, "values").len() == 1;
+            entries(selector, "matchLabels").any(|(name, _)| name == key) || all.len() > 1 || !all.iter().all(added)
         });
         if selected {
             faults.invalid(&path.index(i), key, "exists in both matchLabelKeys and labelSelector");
