@@ -21,6 +21,9 @@ pub struct Due {
 /// More missed times than these are told of.
 const MANY: i64 = 100;
 
+/// What upstream says too where a schedule names no time at all, as the 31st of February.
+const NO_TWO_TIMES: &str = "time difference between two schedules is less than 1 second";
+
 /// Looks at the clock. `Err`: the schedule makes no sense.
 pub fn due(job: &CronJob, schedule: &Schedule, now: Timestamp) -> Result<Due, &'static str> {
     let deadline = job.spec.starting_deadline_seconds.map(SignedDuration::from_secs);
@@ -29,7 +32,7 @@ pub fn due(job: &CronJob, schedule: &Schedule, now: Timestamp) -> Result<Due, &'
     if let Some(bound) = deadline.and_then(|d| now.checked_sub(d).ok()) {
         earliest = earliest.max(bound);
     }
-    let Some(first) = schedule.next(earliest) else { return Ok(Due::default()) };
+    let Some(first) = schedule.next(earliest) else { return Err(NO_TWO_TIMES) };
     if first > now {
         return Ok(Due { next: Some(first), ..Due::default() });
     }
@@ -39,7 +42,7 @@ pub fn due(job: &CronJob, schedule: &Schedule, now: Timestamp) -> Result<Due, &'
     };
     let between = second.duration_since(first).as_secs();
     if between < 1 {
-        return Err("time difference between two schedules is less than 1 second");
+        return Err(NO_TWO_TIMES);
     }
     // Jump near to the present instead of walking through all that was missed.
     let missed = now.duration_since(first).as_secs() / between + 1;
@@ -79,6 +82,20 @@ mod tests {
         let schedule = Schedule::parse("*/10 * * * *", TimeZone::UTC).unwrap();
         let due = due(&job, &schedule, at(now)).unwrap();
         (due.at, due.next, due.many_missed)
+    }
+
+    #[test]
+    fn a_schedule_without_any_time_makes_no_sense() {
+        let job: CronJob = serde_json::from_value(json!({
+            "metadata": {"name": "c", "creationTimestamp": "2026-01-01T00:00:30Z"},
+            "spec": {"schedule": "", "jobTemplate": {}},
+        }))
+        .unwrap();
+        let never = Schedule::parse("59 23 31 2 *", TimeZone::UTC).unwrap();
+        assert_eq!(due(&job, &never, at("2026-01-01T00:05:00Z")), Err(NO_TWO_TIMES));
+        let leap_days = Schedule::parse("0 0 29 2 *", TimeZone::UTC).unwrap();
+        let next = due(&job, &leap_days, at("2026-01-01T00:05:00Z")).unwrap().next;
+        assert_eq!(next, Some(at("2028-02-29T00:00:00Z")));
     }
 
     #[test]
