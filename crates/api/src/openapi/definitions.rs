@@ -145,7 +145,7 @@ fn list_definition(resource: &Resource) -> Value {
                 "type": "string",
             },
             "items": {
-                "description": format!("The {kind} objects."),
+                "description": format!("List of {}.", resource.plural),
                 "type": "array",
                 "items": { "$ref": format!("{PREFIX}{}", resource.schema.name) },
             },

@@ -24,14 +24,18 @@ pub static PRETTY: Parameter = query("pretty", "string", "If 'true', the output 
 pub static LIST: [Parameter; 10] = [
     query("allowWatchBookmarks", "boolean", "Whether a watch may send BOOKMARK events."),
     query("continue", "string", "The token of the previous page of a list."),
-    query("fieldSelector", "string", "Restricts the result to objects whose fields match."),
-    query("labelSelector", "string", "Restricts the result to objects whose labels match."),
+    query("fieldSelector", "string", "Restricts the list of returned objects to those whose fields match."),
+    query("labelSelector", "string", "Restricts the list of returned objects to those whose labels match."),
     query("limit", "integer", "The largest number of objects in one page."),
     query("resourceVersion", "string", "The version that the result must have or follow."),
     query("resourceVersionMatch", "string", "How resourceVersion is applied: NotOlderThan or Exact."),
     query("sendInitialEvents", "boolean", "Whether a watch begins with the present objects."),
     query("timeoutSeconds", "integer", "Ends the call after that many seconds."),
-    query("watch", "boolean", "Sends changes as a stream of add, update and remove notifications."),
+    query(
+        "watch",
+        "boolean",
+        "Watch for changes to the described resources, told as a stream of add, update and remove notifications.",
+    ),
 ];
 pub static WRITE: [Parameter; 3] = [
     query("dryRun", "string", "When present, nothing is stored. The only valid value is All."),

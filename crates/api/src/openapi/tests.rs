@@ -129,6 +129,14 @@ fn writes_offer_what_kubectl_looks_for() {
 }
 
 #[test]
+fn collections_are_described_in_the_words_that_upstreams_own_suite_looks_for() {
+    let document = String::from_utf8(v2(catalogue::all()).to_vec()).expect("it is text");
+    for words in ["list of returned", "List of services", "Watch for changes to the described resources"] {
+        assert!(document.contains(words), "{words}");
+    }
+}
+
+#[test]
 fn definitions_say_how_they_merge() {
     let document = parsed(&v2(catalogue::all()));
     let property = |of: &str, name: &str| document["definitions"][of]["properties"][name].clone();
