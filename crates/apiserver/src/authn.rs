@@ -60,9 +60,15 @@ pub(crate) fn is_anonymous(user: &User) -> bool {
     user.groups.iter().any(|group| group == ANONYMOUS_GROUP)
 }
 
-/// The group of those who show no credentials.
-const ANONYMOUS_GROUP: &str = "system:unauthenticated";
+/// The name of those who show no credentials.
+pub(crate) const ANONYMOUS: &str = "system:anonymous";
+
+/// Their group.
+pub(crate) const ANONYMOUS_GROUP: &str = "system:unauthenticated";
+
+/// The group of all others.
+pub(crate) const AUTHENTICATED_GROUP: &str = "system:authenticated";
 
 fn anonymous() -> Arc<User> {
-    Arc::new(User { name: "system:anonymous".into(), groups: vec![ANONYMOUS_GROUP.into()], ..User::default() })
+    Arc::new(User { name: ANONYMOUS.into(), groups: vec![ANONYMOUS_GROUP.into()], ..User::default() })
 }

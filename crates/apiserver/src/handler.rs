@@ -1,4 +1,4 @@
-//! The way of a request: path → authenticate → authorize → verb → response.
+//! The way of a request: path → authenticate → impersonate → authorize → verb → response.
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,6 +16,7 @@ use crate::{
     config::User,
     discovery,
     failure::Outcome,
+    impersonation,
     metrics::Labels,
     negotiate::{Accept, Offer},
     path::{self, ResourcePath, Route},
@@ -51,6 +52,8 @@ async fn route(
     let plain = |status: Status| (status, Accept::of_failures(&parts.headers));
     let url = parts.uri.path();
     let user = authn::authenticate(server, peer, &parts.headers).ok_or_else(|| plain(Status::unauthorized()))?;
+    let may = |part: &ResourcePath| authorize(server, &user, part, "impersonate", url);
+    let user = impersonation::impersonated(&parts.headers, may).map_err(plain)?.map_or(user, Arc::new);
     let path = match path::parse(url) {
         Route::Resource(path) => path,
         Route::Other => return other(server, &parts, &user).await.map_err(plain),

@@ -21,6 +21,7 @@ mod failure;
 mod guard;
 mod handler;
 mod health;
+mod impersonation;
 mod in_process;
 mod keep;
 mod kubelet;

@@ -18,6 +18,7 @@ use crate::{
     body::{Body, BoxError, RequestBody},
     config::NodeStream,
     failure::Outcome,
+    impersonation,
     server::ApiServer,
 };
 
@@ -116,6 +117,7 @@ async fn forward(
     parts.uri = target.parse().map_err(|_| Status::bad_request(format!("{target:?} is no path")))?;
     parts.version = http::Version::HTTP_11;
     PRIVATE.iter().for_each(|name| drop(parts.headers.remove(name)));
+    impersonation::forget(&mut parts.headers);
     parts.headers.insert(header::HOST, HeaderValue::from_str(host).unwrap_or(HeaderValue::from_static(NODE)));
     parts.extensions.clear();
     let body: UnsyncBoxBody<Bytes, BoxError> = match body {

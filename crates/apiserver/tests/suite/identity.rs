@@ -1,7 +1,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use apiserver::{Action, Authorizer, Config, Decision, User};
-use serde_json::json;
+use http::Method;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
 
 use super::client::Api;
 
@@ -109,6 +111,47 @@ async fn what_the_authorizer_denies_is_forbidden_in_upstreams_words() {
         "configmaps is forbidden: User \"jane\" cannot create resource \"configmaps\" in API group \"\" in the namespace \"default\""
     );
     assert_eq!(api.get("/api/v1/namespaces/default/configmaps").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_acts_as_someone_else() {
+    let mut api = Api::with(Config { authorizer: Arc::new(OnlyReads), ..Config::default() }).await;
+    let who = async |api: &Api, headers: &[(&str, &str)]| {
+        let headers = [headers, &[("content-type", "application/json")]].concat();
+        let reviews = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        let response = api.send(Method::POST, reviews, &headers, "{}").await;
+        let bytes = response.into_body().collect().await.expect("bodies end well").to_bytes();
+        let answer: Value = serde_json::from_slice(&bytes).expect("it is JSON");
+        if answer["kind"] == "Status" { answer["message"].clone() } else { answer["status"]["userInfo"].clone() }
+    };
+    api.as_user(User::admin("root"));
+    let masters = ("impersonate-group", "system:masters");
+    let jane = [
+        ("impersonate-user", "jane"),
+        ("impersonate-uid", "abc"),
+        masters,
+        ("impersonate-group", ",,,chameleon"),
+        ("impersonate-extra-example.com%2fscope", "one"),
+        ("impersonate-extra-example.com%2fscope", "two"),
+    ];
+    let expected = json!({
+        "username": "jane",
+        "uid": "abc",
+        "groups": ["system:masters", ",,,chameleon", "system:authenticated"],
+        "extra": {"example.com/scope": ["one", "two"]},
+    });
+    assert_eq!(who(&api, &jane).await, expected);
+    let nobody = who(&api, &[("impersonate-user", "system:anonymous"), masters]).await;
+    assert_eq!(nobody["groups"], json!(["system:masters", "system:unauthenticated"]));
+    let words = "selfsubjectreviews.authentication.k8s.io is forbidden: User \"system:serviceaccount:default:robot\" cannot \
+                 create resource \"selfsubjectreviews\" in API group \"authentication.k8s.io\" at the cluster scope";
+    assert_eq!(who(&api, &[("impersonate-user", "system:serviceaccount:default:robot")]).await, words);
+    let words = "Internal error occurred: requested a uid, groups or extra without impersonating a user";
+    assert_eq!(who(&api, &[masters]).await, words);
+    api.as_user(User::new("joe", &["dev"]));
+    let words = "users \"jane\" is forbidden: User \"joe\" cannot impersonate resource \"users\" in API group \"\" at the \
+                 cluster scope";
+    assert_eq!(who(&api, &jane).await, words);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ async fn page(request: Request<Incoming>) -> Result<Response<Full<bytes::Bytes>>
         request.uri(),
         header("host"),
         header("x-forwarded-uri"),
-        header("authorization"),
+        header("authorization") + &header("impersonate-user"),
     );
     let answer = Response::builder().header("content-type", "text/html");
     Ok(if request.uri().path() == "/away" {
@@ -83,7 +83,7 @@ async fn api_with_pod() -> Api {
 }
 
 async fn ask(api: &Api, method: Method, path: &str) -> (StatusCode, String, String) {
-    let headers = [("authorization", "Bearer secret"), ("host", "cluster:6443")];
+    let headers = [("authorization", "Bearer secret"), ("impersonate-user", "jane"), ("host", "cluster:6443")];
     let response = api.send(method, path, &headers, "").await;
     let location = response.headers().get("location").map_or("", |v| v.to_str().expect("text")).to_owned();
     let code = response.status();
