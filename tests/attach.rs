@@ -95,7 +95,11 @@ fn an_attached_client_types_reads_and_goes_while_the_container_stays() {
         drop(client);
         assert_eq!(cluster.jsonpath("pod/open", "{.status.phase}"), "Running");
     }
-    assert_eq!(cluster.kubectl(&["logs", "open"]), "got one\ngot two\n");
+    // A client whose input ends leaves; the container reads on.
+    let output = cluster.pipe(&["attach", "-i", "open"], "three\n");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(cluster.jsonpath("pod/open", "{.status.phase}"), "Running");
+    eventually("all is in the log", || cluster.kubectl(&["logs", "open"]) == "got one\ngot two\ngot three\n");
     // A container that wants its input once ends with the client that had it.
     let output = cluster.pipe(&["attach", "-i", "once"], "only\n");
     assert_eq!(text(&output.stdout), "got only\ninput is over\n", "{}", text(&output.stderr));

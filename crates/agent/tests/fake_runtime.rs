@@ -309,6 +309,7 @@ impl Runtime for Fake {
             stdin: with_stdin.then(|| Box::new(stdin) as _),
             stdout: spec.stdout.then(|| Box::new(stdout) as _),
             stderr: spec.stderr.then(|| Box::new(stderr) as _),
+            ends_with_stdin: false,
             control: Box::new(Control { fake: self.clone(), exit }),
         })
     }

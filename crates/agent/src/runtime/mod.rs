@@ -151,6 +151,8 @@ pub struct Process {
     pub stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,
     /// Its stderr.
     pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    /// A client that has nothing more to say leaves, as upstream's runtimes have it: its container reads on.
+    pub ends_with_stdin: bool,
     /// Its end and its terminal.
     pub control: Box<dyn ProcessControl>,
 }

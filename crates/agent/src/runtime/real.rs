@@ -109,17 +109,19 @@ impl Runtime for EngineRuntime {
         stderr: bool,
     ) -> engine::Result<Process> {
         let sandbox = self.sandbox(sandbox)?;
-        let mut streams = sandbox.attach(container).await?;
-        if !stdin {
-            streams.stdin = None;
-        }
+        let mut streams =
+            if stdin { sandbox.attach(container).await? } else { sandbox.attach_output(container).await? };
+        // Others may go on to type, or the terminal is more than the typing.
+        let leaves = |spec: ContainerSpec| !spec.stdin_once || spec.tty;
+        let ends_with_stdin = streams.stdin.is_some() && sandbox.container_spec(container).is_some_and(leaves);
         if !stdout {
             streams.stdout = None;
         }
         if !stderr {
             streams.stderr = None;
         }
-        Ok(process(streams, Box::new(AttachControl { sandbox, container: container.to_owned() })))
+        let control = Box::new(AttachControl { sandbox, container: container.to_owned() });
+        Ok(Process { ends_with_stdin, ..process(streams, control) })
     }
 
     async fn host_path(&self, sandbox: &str, path: &Path) -> PathBuf {
@@ -254,6 +256,7 @@ fn process(streams: engine::Streams, control: Box<dyn ProcessControl>) -> Proces
         stdin: streams.stdin.map(|s| Box::new(s) as Box<dyn AsyncWrite + Send + Unpin>),
         stdout: streams.stdout.map(|s| Box::new(s) as Box<dyn AsyncRead + Send + Unpin>),
         stderr: streams.stderr.map(|s| Box::new(s) as Box<dyn AsyncRead + Send + Unpin>),
+        ends_with_stdin: false,
         control,
     }
 }

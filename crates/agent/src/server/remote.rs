@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use engine::{ExitStatus, TerminalSize};
+use engine::TerminalSize;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -30,11 +30,11 @@ pub struct Remote {
 /// After a process ended, output that its children still hold open is waited for this long.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Connects them until the process has ended and its output is delivered, or the client is gone.
+/// Connects them until the process has ended, or the client that leaves it to others, and its output is delivered.
 pub async fn connect(process: Process, mut remote: Remote, command: Option<&[String]>) {
-    let Process { stdin, stdout, stderr, control } = process;
+    let Process { stdin, stdout, stderr, ends_with_stdin, control } = process;
     let (exited, is_exited) = watch::channel(false);
-    let input = tokio::spawn(feed(remote.stdin.take(), stdin));
+    let mut input = tokio::spawn(feed(remote.stdin.take(), stdin));
     let outputs = async {
         let is_exited = &is_exited;
         futures::join!(
@@ -47,7 +47,8 @@ pub async fn connect(process: Process, mut remote: Remote, command: Option<&[Str
         tokio::pin!(wait);
         let status = loop {
             tokio::select! {
-                status = &mut wait => break status,
+                status = &mut wait => break status.map(Some),
+                _ = &mut input, if ends_with_stdin => break Ok(None),
                 Some(size) = remote.resize.recv() => {
                     if let Err(error) = control.resize(size).await {
                         tracing::debug!(%error, "a terminal could not be resized");
@@ -61,7 +62,7 @@ pub async fn connect(process: Process, mut remote: Remote, command: Option<&[Str
     let ((out, err), status) = futures::join!(outputs, ending);
     input.abort();
     let status = match status {
-        Ok(exit) => exit_status(&exit, command),
+        Ok(exit) => exit_status(exit.map_or(0, |exit| exit.exit_code), command),
         Err(error) => internal_error(&error.to_string()),
     };
     tell(&mut remote.error, &status, remote.json_status).await;
@@ -130,8 +131,8 @@ async fn tell(error: &mut Sink, status: &Value, json_status: bool) {
     let _ = error.flush().await;
 }
 
-fn exit_status(exit: &ExitStatus, command: Option<&[String]>) -> Value {
-    match (exit.exit_code, command) {
+fn exit_status(code: i32, command: Option<&[String]>) -> Value {
+    match (code, command) {
         (0, _) | (_, None) => json!({"metadata": {}, "status": "Success"}),
         (code, Some(command)) => json!({
             "metadata": {},

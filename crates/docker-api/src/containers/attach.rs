@@ -3,12 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use engine::{Streams, TerminalSize};
+use engine::{Sandbox, Streams, TerminalSize};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use super::record::Status;
+use super::table::Waiting;
 use super::{MAIN, life, logs};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result};
@@ -61,10 +62,10 @@ async fn join(daemon: Arc<Daemon>, mut call: Call, wanted: Wanted, other: Option
     }
     let source = match (stream, life::sandbox(&daemon, &container)) {
         (false, _) => None,
-        (true, Ok(sandbox)) => Some(Source::Now(sandbox.attach(MAIN).await?)),
+        (true, Ok(sandbox)) => Some(Source::Now(streams_of(&sandbox, wanted.stdin).await?)),
         (true, Err(_)) => {
             let (sender, receiver) = oneshot::channel();
-            container.waiting.lock().push(sender);
+            container.waiting.lock().push(Waiting { stdin: wanted.stdin, streams: sender });
             Some(Source::Later(receiver))
         }
     };
@@ -98,6 +99,11 @@ async fn join(daemon: Arc<Daemon>, mut call: Call, wanted: Wanted, other: Option
         }
     });
     Ok(response)
+}
+
+/// The streams of a container's process for a client that has something to say, or only listens.
+pub(super) async fn streams_of(sandbox: &Sandbox, stdin: bool) -> engine::Result<Streams> {
+    if stdin { sandbox.attach(MAIN).await } else { sandbox.attach_output(MAIN).await }
 }
 
 /// Copies between a client and a process until the process's output ends or the client detaches; says whether it did.

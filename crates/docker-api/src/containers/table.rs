@@ -27,11 +27,19 @@ pub(crate) struct Container {
     /// Who waits for its end.
     pub moments: watch::Sender<Moment>,
     /// Attached clients of a container that has not been started yet.
-    pub waiting: Mutex<Vec<oneshot::Sender<Streams>>>,
+    pub waiting: Mutex<Vec<Waiting>>,
     /// Ports of the host that are kept for it.
     pub held_ports: Mutex<HeldPorts>,
     /// Ends the pause before a restart.
     pub restart: Mutex<CancellationToken>,
+}
+
+/// A client that has attached to what is not there yet.
+pub(crate) struct Waiting {
+    /// It has something to say.
+    pub stdin: bool,
+    /// Where it gets its streams.
+    pub streams: oneshot::Sender<Streams>,
 }
 
 /// What waiters look at.

@@ -96,6 +96,9 @@ pub(crate) enum RequestBody {
     /// Descriptors: stdin (if the container has one), stdout, stderr (without a terminal).
     Attach {
         container: String,
+        /// The client has nothing to say: its stdin is let go of, which ends nothing.
+        #[serde(default)]
+        without_stdin: bool,
     },
     Resize {
         container: String,

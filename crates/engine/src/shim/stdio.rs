@@ -108,9 +108,10 @@ impl Streams {
     }
 
     /// Connects a client; `fds` as [`protocol::RequestBody::Attach`] says.
-    pub fn attach(&mut self, fds: Vec<OwnedFd>) -> io::Result<()> {
+    pub fn attach(&mut self, fds: Vec<OwnedFd>, without_stdin: bool) -> io::Result<()> {
         let mut fds = fds.into_iter();
         let stdin = if self.stdio.stdin { fds.next() } else { None };
+        let stdin = stdin.filter(|_| !without_stdin);
         let outputs = [fds.next(), fds.next()];
         for fd in stdin.iter().chain(outputs.iter().flatten()) {
             set_nonblocking(fd)?;

@@ -187,13 +187,22 @@ async fn attached_clients_type_and_read() {
     assert_eq!(read_until(&mut stdout, "\n").await, "got two\n");
     assert_eq!(read_until(second.stdout.as_mut().expect("stdout"), "\n").await, "got two\n");
     assert_eq!(read_until(second.stderr.as_mut().expect("stderr"), "\n").await, "e\n");
+    // Who only listens ends nothing by leaving.
+    let mut third = sandbox.attach_output("c").await.expect("attaches");
+    assert!(third.stdin.is_none());
+    finish(stdin.write_all(b"three\n")).await.expect("writes");
+    assert_eq!(read_until(&mut stdout, "\n").await, "got three\n");
+    assert_eq!(read_until(third.stdout.as_mut().expect("stdout"), "\n").await, "got three\n");
+    drop(third);
+    finish(stdin.write_all(b"four\n")).await.expect("writes");
+    assert_eq!(read_until(&mut stdout, "\n").await, "got four\n");
     drop(second);
     drop(stdin);
     let mut rest = String::new();
     finish(stdout.read_to_string(&mut rest)).await.expect("reads");
     assert_eq!(rest, "end\n");
     assert_eq!(finish(sandbox.wait("c")).await.expect("exits").exit_code, 0);
-    assert_eq!(world.log("c").iter().filter(|line| line.starts_with("stdout")).count(), 3);
+    assert_eq!(world.log("c").iter().filter(|line| line.starts_with("stdout")).count(), 5);
     world.end().await;
 }
 

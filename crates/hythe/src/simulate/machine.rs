@@ -185,6 +185,7 @@ impl Runtime for Machine {
             stdin: spec.stdin.then(|| Box::new(tokio::io::sink()) as _),
             stdout: spec.stdout.then(|| Box::new(tokio::io::empty()) as _),
             stderr: spec.stderr.then(|| Box::new(tokio::io::empty()) as _),
+            ends_with_stdin: false,
             control: Box::new(Done(SystemTime::now())),
         })
     }

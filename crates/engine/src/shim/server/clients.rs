@@ -111,8 +111,9 @@ impl Server {
                 true => ending::kill(pid, signal).map(done),
                 false => Err(Failure::NotFound),
             },
-            RequestBody::Attach { container } => self.container(&container).and_then(|container| {
-                container.streams.attach(fds).map(done).map_err(|error| Failure::Other(error.to_string()))
+            RequestBody::Attach { container, without_stdin } => self.container(&container).and_then(|container| {
+                let attached = container.streams.attach(fds, without_stdin);
+                attached.map(done).map_err(|error| Failure::Other(error.to_string()))
             }),
             RequestBody::Resize { container, size } => {
                 self.container(&container).map(|container| container.streams.resize(size)).map(done)
