@@ -1,5 +1,6 @@
 //! Logs, exec and port-forward over the streaming server.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use serde_json::Value;
@@ -138,6 +139,24 @@ async fn exec_carries_streams_sizes_and_the_exit_code() {
         (&Value::from("NonZeroExitCode"), &Value::from("3"))
     );
     node.fake.until("the size arrives", |f| f.journal().contains(&"resize 80x24".to_owned())).await;
+}
+
+#[tokio::test]
+async fn exec_speaks_base64_with_clients_that_send_text_alone() {
+    let node = Node::start();
+    node.declare("web", |_| {});
+    node.ready("web").await;
+    let path = "/exec/default/web/c?command=cat&input=1&output=1&tty=1";
+    let mut socket = socket(&node, path, "v4.base64.channel.k8s.io").await;
+    socket.send(Message::text(format!("4{}", STANDARD.encode(r#"{"Width":80,"Height":24}"#)))).await.expect("sent");
+    socket.send(Message::text("not base64")).await.expect("sent");
+    node.fake.until("the size arrives", |f| f.journal().contains(&"resize 80x24".to_owned())).await;
+    let mut output = Vec::new();
+    while output != b"cat" {
+        let Some(Ok(Message::Text(text))) = socket.next().await else { panic!("{output:?}") };
+        assert_eq!(&text[..1], "1");
+        output.extend(STANDARD.decode(&text[1..]).expect("base64"));
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Streams as channels of WebSocket messages: the first byte of a message names the channel
-//! (`v5.channel.k8s.io` and its elders, see `k8s.io/apimachinery/pkg/util/remotecommand`).
+//! (`v5.channel.k8s.io` and its elders, see `k8s.io/apimachinery/pkg/util/remotecommand`). Clients that can't send bytes
+//! name the channel by a digit, and what follows is base64 (`base64.channel.k8s.io`).
 
 use std::{
     collections::HashMap,
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{SinkExt, StreamExt, stream::SplitStream};
 use tokio::{
@@ -35,15 +37,49 @@ const FIRST_FRAME: Duration = Duration::from_millis(20);
 /// Bytes in one message.
 const CHUNK: usize = 32 << 10;
 
+/// How a message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Binary,
+    Base64,
+}
+
+impl Encoding {
+    /// That of a subprotocol.
+    pub fn of(protocol: &str) -> Self {
+        if protocol.contains("base64.") { Self::Base64 } else { Self::Binary }
+    }
+
+    fn message(self, channel: u8, bytes: &[u8]) -> Message {
+        if self == Self::Base64 {
+            return Message::text(format!("{}{}", char::from(b'0' + channel), STANDARD.encode(bytes)));
+        }
+        let mut message = BytesMut::with_capacity(bytes.len() + 1);
+        message.put_u8(channel);
+        message.put_slice(bytes);
+        Message::Binary(message.freeze())
+    }
+
+    /// The channel and its bytes; nothing of a message that is none.
+    fn read(self, message: &Bytes) -> Option<(u8, Bytes)> {
+        let channel = *message.first()?;
+        match self {
+            Self::Binary => Some((channel, message.slice(1..))),
+            Self::Base64 => Some((channel.checked_sub(b'0')?, STANDARD.decode(&message[1..]).ok()?.into())),
+        }
+    }
+}
+
 /// The channels of one socket.
 pub struct Channels {
+    encoding: Encoding,
     outgoing: mpsc::Sender<Message>,
     readers: HashMap<u8, DuplexStream>,
 }
 
 impl Channels {
     /// Serves a socket; `inputs` are the channels that the client writes to.
-    pub fn serve(socket: Socket, inputs: &[u8]) -> Self {
+    pub fn serve(socket: Socket, inputs: &[u8], encoding: Encoding) -> Self {
         let (mut sink, source) = socket.split();
         let (outgoing, mut messages) = mpsc::channel(MESSAGES);
         let (mut readers, mut writers) = (HashMap::new(), HashMap::new());
@@ -52,7 +88,7 @@ impl Channels {
             readers.insert(*channel, reader);
             writers.insert(*channel, writer);
         }
-        tokio::spawn(read(source, writers));
+        tokio::spawn(read(source, writers, encoding));
         tokio::spawn(async move {
             tokio::time::sleep(FIRST_FRAME).await;
             while let Some(message) = messages.recv().await {
@@ -65,7 +101,7 @@ impl Channels {
             let _ = sink.send(Message::Close(Some(normal))).await;
             let _ = sink.close().await;
         });
-        Self { outgoing, readers }
+        Self { encoding, outgoing, readers }
     }
 
     /// What the client writes to a channel.
@@ -75,11 +111,11 @@ impl Channels {
 
     /// What the client reads from a channel.
     pub fn writer(&self, channel: u8) -> ChannelWriter {
-        ChannelWriter { channel, messages: PollSender::new(self.outgoing.clone()) }
+        ChannelWriter { channel, encoding: self.encoding, messages: PollSender::new(self.outgoing.clone()) }
     }
 }
 
-async fn read(mut source: SplitStream<Socket>, mut writers: HashMap<u8, DuplexStream>) {
+async fn read(mut source: SplitStream<Socket>, mut writers: HashMap<u8, DuplexStream>, encoding: Encoding) {
     while let Some(Ok(message)) = source.next().await {
         let bytes: Bytes = match message {
             Message::Binary(bytes) => bytes,
@@ -87,14 +123,14 @@ async fn read(mut source: SplitStream<Socket>, mut writers: HashMap<u8, DuplexSt
             Message::Close(_) => return,
             _ => continue,
         };
-        let Some((channel, rest)) = bytes.split_first() else { continue };
-        if *channel == CLOSE {
+        let Some((channel, rest)) = encoding.read(&bytes) else { continue };
+        if channel == CLOSE {
             if let Some(closed) = rest.first() {
                 writers.remove(closed);
             }
-        } else if let Some(writer) = writers.get_mut(channel) {
+        } else if let Some(writer) = writers.get_mut(&channel) {
             // A reader that went away does not stop the other channels.
-            let _ = writer.write_all(rest).await;
+            let _ = writer.write_all(&rest).await;
         }
     }
 }
@@ -102,6 +138,7 @@ async fn read(mut source: SplitStream<Socket>, mut writers: HashMap<u8, DuplexSt
 /// One channel to the client.
 pub struct ChannelWriter {
     channel: u8,
+    encoding: Encoding,
     messages: PollSender<Message>,
 }
 
@@ -110,10 +147,8 @@ impl AsyncWrite for ChannelWriter {
         let broken = |_| io::Error::from(io::ErrorKind::BrokenPipe);
         ready!(self.messages.poll_reserve(context)).map_err(broken)?;
         let count = bytes.len().min(CHUNK);
-        let mut message = BytesMut::with_capacity(count + 1);
-        message.put_u8(self.channel);
-        message.put_slice(&bytes[..count]);
-        self.messages.send_item(Message::Binary(message.freeze())).map_err(broken)?;
+        let message = self.encoding.message(self.channel, &bytes[..count]);
+        self.messages.send_item(message).map_err(broken)?;
         Poll::Ready(Ok(count))
     }
 

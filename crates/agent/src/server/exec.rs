@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    channels::Channels,
+    channels::{Channels, Encoding},
     query::Query,
     remote::{self, Remote},
     respond::{Body, Refusal},
@@ -21,8 +21,15 @@ use super::{
 };
 use crate::{agent::Agent, runtime::Process, spdy::Connection};
 
-const PROTOCOLS: &[&str] =
-    &["v5.channel.k8s.io", "v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
+const PROTOCOLS: &[&str] = &[
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v3.channel.k8s.io",
+    "v2.channel.k8s.io",
+    "channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "base64.channel.k8s.io",
+];
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
@@ -151,7 +158,7 @@ async fn open(io: TokioIo<Upgraded>, upgrade: &Upgrade, wanted: Wanted) -> Optio
 }
 
 async fn open_channels(socket: upgrade::Socket, protocol: &str, wanted: Wanted) -> Remote {
-    let mut channels = Channels::serve(socket, &[STDIN, RESIZE]);
+    let mut channels = Channels::serve(socket, &[STDIN, RESIZE], Encoding::of(protocol));
     let writer = |channel: u8| Box::new(channels.writer(channel)) as Box<dyn AsyncWrite + Send + Unpin>;
     let (mut stdout, stderr) =
         (wanted.stdout.then(|| writer(STDOUT)), (wanted.stderr && !wanted.tty).then(|| writer(STDERR)));
@@ -166,7 +173,7 @@ async fn open_channels(socket: upgrade::Socket, protocol: &str, wanted: Wanted) 
         stderr,
         error,
         resize: resize.unwrap_or_else(|| mpsc::channel(1).1),
-        json_status: matches!(protocol, "v4.channel.k8s.io" | "v5.channel.k8s.io"),
+        json_status: matches!(protocol, "v4.channel.k8s.io" | "v4.base64.channel.k8s.io" | "v5.channel.k8s.io"),
     }
 }
 

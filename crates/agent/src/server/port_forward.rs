@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{
-    channels::Channels,
+    channels::{Channels, Encoding},
     query::Query,
     respond::{Body, Refusal},
     tunnel,
@@ -21,7 +21,14 @@ use crate::{
 };
 
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
-const PROTOCOLS: &[&str] = &[TUNNEL, "portforward.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"];
+const PROTOCOLS: &[&str] = &[
+    TUNNEL,
+    "portforward.k8s.io",
+    "v4.channel.k8s.io",
+    "channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "base64.channel.k8s.io",
+];
 /// Requests whose second stream has not come yet.
 const PENDING: usize = 128;
 
@@ -62,7 +69,9 @@ pub(super) async fn answer(
             Kind::WebSocket if protocol == TUNNEL => {
                 streams(Connection::serve(tunnel::over(upgrade::socket(io).await)), target).await
             }
-            Kind::WebSocket => channels(upgrade::socket(io).await, ports, target).await,
+            Kind::WebSocket => {
+                channels(upgrade::socket(io).await, ports, target, Encoding::of(&protocol)).await;
+            }
         }
     })
 }
@@ -115,11 +124,11 @@ async fn complain(writer: &mut Writer, text: &str) {
 }
 
 /// Two channels a port: data and error; each begins with the port's number, low byte first.
-async fn channels(socket: upgrade::Socket, ports: Vec<u16>, target: Target) {
+async fn channels(socket: upgrade::Socket, ports: Vec<u16>, target: Target, encoding: Encoding) {
     let numbers: Vec<(u8, u16)> =
         ports.iter().enumerate().filter_map(|(i, p)| Some((u8::try_from(i * 2).ok()?, *p))).collect();
     let inputs: Vec<u8> = numbers.iter().map(|(channel, _)| *channel).collect();
-    let mut channels = Channels::serve(socket, &inputs);
+    let mut channels = Channels::serve(socket, &inputs, encoding);
     let mut all = Vec::new();
     for (channel, port) in numbers {
         let Some(reader) = channels.reader(channel) else { continue };
