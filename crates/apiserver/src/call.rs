@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{resource::Resource, status::Status};
+use api::{resource::Resource, status::Status, strategy::metadata};
 use bytes::Bytes;
 use http::HeaderMap;
 use parking_lot::Mutex;
@@ -89,6 +89,20 @@ impl Call<'_> {
     pub fn warn_of(&self, new: &Value, old: Option<&Value>) {
         for text in api::warnings::of(self.resource.group, self.resource.kind, new, old) {
             self.warn_once(text);
+        }
+    }
+
+    /// An owner is named once; a client that repeats one is told. `patched` is what a patch has made.
+    pub fn settle_owners(&self, tree: &mut Value, patched: bool) {
+        let repeated = metadata::deduplicate_owners(tree);
+        if !repeated.is_empty() {
+            let when = if patched { " after mutating admission happens" } else { "" };
+            self.warn_once(format!(
+                ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in \
+                 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) \
+                 observed: {}",
+                repeated.join(", ")
+            ));
         }
     }
 

@@ -58,6 +58,23 @@ fn omit_empty(metadata: &mut Value) {
     }
 }
 
+/// Takes out references to an owner that say what an earlier one says, and gives the owners' uids.
+pub fn deduplicate_owners(object: &mut Value) -> Vec<String> {
+    let Some(owners) = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut) else {
+        return Vec::new();
+    };
+    let (mut kept, mut repeated): (Vec<Value>, _) = (Vec::with_capacity(owners.len()), Vec::new());
+    for owner in owners.drain(..) {
+        if kept.contains(&owner) {
+            repeated.push(text(&owner, "uid").to_owned());
+        } else {
+            kept.push(owner);
+        }
+    }
+    *owners = kept;
+    repeated
+}
+
 /// `base` cut so that it and the suffix fit into 63 characters (`names.SimpleNameGenerator`); the suffix is 5
 /// characters of `bcdfghjklmnpqrstvwxz2456789` that the caller draws.
 pub fn generated_name(base: &str, suffix: &str) -> String {

@@ -27,7 +27,8 @@ const ALLOCATION_ATTEMPTS: usize = 16;
 /// The object in the body.
 pub(crate) async fn create(call: &Call<'_>) -> Outcome<Reply> {
     let options = WriteOptions::parse(&call.query, call.user_agent(), "CreateOptions")?;
-    let tree = decode::object(call, &options)?;
+    let mut tree = decode::object(call, &options)?;
+    call.settle_owners(&mut tree, false);
     create_tree(call, tree, &options, managed::Author::Update).await
 }
 

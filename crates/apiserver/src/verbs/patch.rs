@@ -53,7 +53,8 @@ pub(crate) async fn patch(call: &Call<'_>, part: Part) -> Outcome<Reply> {
     let how = Modify { part, options: &options, author: managed::Author::Update, retries: true, unconditional: true };
     modify(call, &how, |old| {
         let old_tree = if patch.document.spares_managers(call) { managed::without(old) } else { old.clone() };
-        let new = patch.applied(call, &options, call.resource.into(), old_tree)?;
+        let mut new = patch.applied(call, &options, call.resource.into(), old_tree)?;
+        call.settle_owners(&mut new, true);
         call.check_name(&new)?;
         check_uid(call, &new, old)?;
         Ok(new)

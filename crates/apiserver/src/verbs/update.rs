@@ -17,7 +17,8 @@ use crate::{
 /// The object in the body takes the place of the one named in the path.
 pub(crate) async fn update(call: &Call<'_>, part: Part) -> Outcome<Reply> {
     let options = WriteOptions::parse(&call.query, call.user_agent(), "UpdateOptions")?;
-    let tree = decode::object(call, &options)?;
+    let mut tree = decode::object(call, &options)?;
+    call.settle_owners(&mut tree, false);
     call.check_name(&tree)?;
     let how = Modify {
         part,

@@ -29,6 +29,35 @@ fn warnings<B>(response: &http::Response<B>) -> Vec<String> {
     response.headers().get_all("warning").iter().map(|text| text.to_str().expect("text").to_owned()).collect()
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_is_named_twice_is_named_once_and_the_client_told() {
+    let api = Api::new().await;
+    let owner = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": name, "uid": "u"});
+    let owners = |list: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "ownerReferences": list}});
+    let told = |when: &str| {
+        format!(
+            "299 - \".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in \
+             1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: \
+             u\""
+        )
+    };
+    let one = format!("{MAPS}/a");
+    let add = json!([{"op": "add", "path": "/metadata/ownerReferences/-", "value": owner("a")}]);
+    let twice = owners(json!([owner("a"), owner("a"), owner("b")])).to_string();
+    let patch = [("content-type", "application/json-patch+json")];
+    for (method, path, headers, body, when) in [
+        (Method::POST, MAPS, &[][..], twice.clone(), ""),
+        (Method::PUT, one.as_str(), &[][..], twice, ""),
+        (Method::PATCH, one.as_str(), &patch[..], add.to_string(), " after mutating admission happens"),
+    ] {
+        let answer = api.send(method.clone(), path, headers, body).await;
+        assert!(answer.status().is_success(), "{method}: {}", answer.status());
+        assert_eq!(warnings(&answer), [told(when)], "{method}");
+        let kept = api.get(&one).await.1["metadata"]["ownerReferences"].clone();
+        assert_eq!(kept, json!([owner("a"), owner("b")]), "{method}");
+    }
+}
+
 /// A Deployment with fields that it does not have, and fields that stand twice.
 const ODD: &str = r#"
 {"spec": {
