@@ -134,8 +134,9 @@ fn clause_accepts(clause: &str, base: Accept, offer: Offer) -> Option<Accept> {
     }
     let shape = match kind {
         "" => Shape::Object,
-        "Table" if group == "meta.k8s.io" && matches!(version, "v1" | "v1beta1") => Shape::Table,
-        "PartialObjectMetadata" | "PartialObjectMetadataList" if group == "meta.k8s.io" => Shape::Metadata,
+        _ if group != "meta.k8s.io" || !matches!(version, "v1" | "v1beta1") => return None,
+        "Table" => Shape::Table,
+        "PartialObjectMetadata" | "PartialObjectMetadataList" => Shape::Metadata,
         _ => return None,
     };
     // Tables have cells of any type, for which there is no message.

@@ -19,7 +19,6 @@ use crate::{
     decode, encode,
     failure::Outcome,
     query::ListOptions,
-    selection::Selection,
     verbs::{create::rfc3339, list},
     version,
 };
@@ -156,14 +155,10 @@ pub(crate) async fn delete(call: &Call<'_>) -> Outcome<Reply> {
     delete_named(call, &call.path.name, &call.key(), &options).await
 }
 
-/// DELETE of the collection: each selected object as if it were deleted alone.
+/// DELETE of the collection: each object of the list that the query asks for as if it were deleted alone.
 pub(crate) async fn delete_collection(call: &Call<'_>) -> Outcome<Reply> {
     let options = DeleteOptions::parse(call)?;
-    let mut list_options = ListOptions::parse(&call.query)?;
-    list_options.limit = 0;
-    let selection = Selection::parse(call.resource, &list_options.labels, &list_options.fields)?;
-    call.server.cache.fresh().await;
-    let page = list::newest(call, &list_options, &selection, None);
+    let page = list::page(call, &ListOptions::parse(&call.query)?).await?;
     // Several at a time, so that they share the store's commits.
     for chunk in page.objects.chunks(TOGETHER) {
         let deletes = chunk.iter().map(|object| delete_member(call, object, &options));

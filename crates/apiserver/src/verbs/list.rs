@@ -36,24 +36,33 @@ struct Continue {
 
 /// The collection named in the path.
 pub(crate) async fn list(call: &Call<'_>, options: &ListOptions) -> Outcome<Reply> {
+    page(call, options).await.map(Reply::List)
+}
+
+/// What the options ask for of the collection named in the path.
+pub(crate) async fn page(call: &Call<'_>, options: &ListOptions) -> Outcome<Page> {
     let selection = Selection::parse(call.resource, &options.labels, &options.fields)?;
     if !options.continue_token.is_empty() {
         let from = Continue::decode(&options.continue_token)?;
-        return page_after(call, options, &selection, from).await.map(Reply::List);
+        return page_after(call, options, &selection, from).await;
     }
     let cache = &call.server.cache;
     match (options.resource_version, options.version_match) {
         (None, _) => cache.fresh().await,
-        (Some(0), _) => {}
-        (Some(asked), VersionMatch::Exact) => return at(call, options, &selection, asked, None).await.map(Reply::List),
+        // Whatever there is, at once and whole: upstream's cache minds no limit here either.
+        (Some(0), _) => {
+            let whole = ListOptions { limit: 0, ..options.clone() };
+            return Ok(newest(call, &whole, &selection, None));
+        }
+        (Some(asked), VersionMatch::Exact) => return at(call, options, &selection, asked, None).await,
         (Some(asked), VersionMatch::Unset) if options.limit > 0 => {
-            return at(call, options, &selection, asked, None).await.map(Reply::List);
+            return at(call, options, &selection, asked, None).await;
         }
         (Some(asked), _) => {
             cache.reach(asked).await.map_err(|e| Status::too_large_resource_version(asked, e.current))?;
         }
     }
-    Ok(Reply::List(newest(call, options, &selection, None)))
+    Ok(newest(call, options, &selection, None))
 }
 
 /// From the cache, as it is now.

@@ -151,6 +151,11 @@ async fn a_collection_is_deleted_by_its_selector() {
     assert_eq!(code, 200);
     let (_, list) = api.get(MAPS).await;
     assert_eq!(list["items"].as_array().map(Vec::len), Some(50));
+    // A page of it, if that is what the client asks for.
+    let (code, page) = api.delete(&format!("{MAPS}?limit=20"), &Value::Null).await;
+    assert_eq!((code, page["items"].as_array().map(Vec::len)), (200, Some(20)));
+    let (_, list) = api.get(MAPS).await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(30));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,18 @@ async fn pages_show_one_moment_even_if_objects_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_at_hand_comes_whole() {
+    let api = with_maps(3).await;
+    // What is at hand is all there is once the newest has been asked for.
+    assert_eq!(names(&api.get(MAPS).await.1).len(), 3);
+    let (_, list) = api.get(&format!("{MAPS}?resourceVersion=0&limit=2")).await;
+    assert_eq!(names(&list), ["m000", "m001", "m002"]);
+    assert!(list["metadata"].get("continue").is_none(), "{}", list["metadata"]);
+    let (_, page) = api.get(&format!("{MAPS}?resourceVersion=1&resourceVersionMatch=NotOlderThan&limit=2")).await;
+    assert_eq!(names(&page), ["m000", "m001"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_page_but_the_last_tells_how_many_are_left() {
     let api = with_maps(7).await;
     api.made("/api/v1/namespaces", &json!({"metadata": {"name": "other"}})).await;
@@ -141,4 +153,6 @@ async fn lists_come_as_metadata_alone_if_asked() {
     assert_eq!(list["kind"], "PartialObjectMetadataList");
     assert_eq!(list["items"][1]["kind"], "PartialObjectMetadata");
     assert_eq!(names(&list), ["m000", "m001"]);
+    let unknown = [("accept", "application/json;as=PartialObjectMetadataList;v=v1alpha1;g=meta.k8s.io")];
+    assert_eq!(api.send(Method::GET, MAPS, &unknown, "").await.status(), 406);
 }
