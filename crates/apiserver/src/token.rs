@@ -121,7 +121,11 @@ impl Tokens {
         if !given.iter().any(|a| wanted.iter().any(|w| a == w.as_str())) {
             return Err("token audiences is invalid for the target audiences".into());
         }
-        self.user(server, &claims["kubernetes.io"])
+        let mut user = self.user(server, &claims["kubernetes.io"])?;
+        if let Some(id) = claims["jti"].as_str() {
+            user.extra.push(("authentication.kubernetes.io/credential-id".to_owned(), vec![format!("JTI={id}")]));
+        }
+        Ok(user)
     }
 
     /// The user, provided that the account and what the token is bound to still live.

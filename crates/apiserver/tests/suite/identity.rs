@@ -23,6 +23,8 @@ async fn a_token_of_a_service_account_lives_as_long_as_the_account() {
     assert_eq!(good["status"]["authenticated"], true, "{good}");
     assert_eq!(good["status"]["user"]["username"], "system:serviceaccount:default:robot");
     assert_eq!(good["status"]["user"]["uid"], account["metadata"]["uid"]);
+    let id = &good["status"]["user"]["extra"]["authentication.kubernetes.io/credential-id"][0];
+    assert!(id.as_str().is_some_and(|id| id.starts_with("JTI=") && id.len() == "JTI=".len() + 36), "{id}");
     let text = answer["status"]["token"].as_str().expect("a token");
     // The first letter of the signature: of the last one not all bits count.
     let (signed, signature) = text.rsplit_once('.').expect("three parts");
