@@ -16,7 +16,7 @@ pub const SERVICE: Strategy = Strategy {
     default,
     prepare_create,
     prepare_update,
-    prepare_status_update: prepare::status_update,
+    prepare_status_update,
     validate: validate::validate,
     validate_update: validate::validate_update,
     validate_status_update: validate::validate_status_update,
@@ -61,11 +61,16 @@ fn default(object: &mut Value) {
     }
     if kind == "LoadBalancer" {
         fill(spec, "allocateLoadBalancerNodePorts", true);
-        if let Some(balancer) = super::access::object_at_mut(object, &["status", "loadBalancer"]) {
-            for ingress in items_mut(balancer, "ingress") {
-                if !text(ingress, "ip").is_empty() {
-                    fill(ingress, "ipMode", "VIP");
-                }
+        default_status(object);
+    }
+}
+
+/// A balancer's address is the nodes' own unless it says otherwise.
+fn default_status(object: &mut Value) {
+    if let Some(balancer) = super::access::object_at_mut(object, &["status", "loadBalancer"]) {
+        for ingress in items_mut(balancer, "ingress") {
+            if !text(ingress, "ip").is_empty() {
+                fill(ingress, "ipMode", "VIP");
             }
         }
     }
@@ -82,6 +87,13 @@ fn prepare_update(new: &mut Value, old: &Value) {
     patch_allocated(new, old_spec);
     drop_type_dependent(new, old_spec);
     normalize_addresses(new, Some(old_spec));
+}
+
+fn prepare_status_update(new: &mut Value, old: &Value) {
+    prepare::status_update(new, old);
+    if at(new, &["spec", "type"]).is_some_and(|kind| kind == "LoadBalancer") {
+        default_status(new);
+    }
 }
 
 /// What the server gave out stays if the client leaves it out.

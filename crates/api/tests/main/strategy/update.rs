@@ -367,3 +367,18 @@ fn a_jobs_status_may_move_on_and_stay_wrong_where_it_is() {
         assert_eq!((strategy.validate_status_update)(&new, &old), [], "{}", new["status"]);
     }
 }
+
+#[test]
+fn an_address_of_a_balancer_is_the_nodes_own_unless_the_status_says_otherwise() {
+    let mut service = manifest("service");
+    service["spec"]["type"] = "LoadBalancer".into();
+    let (old, faults) = create(service);
+    assert_eq!(faults, []);
+    let (_, _, strategy) = strategy_of(&old);
+    let mut new = old.clone();
+    new["status"] = json!({"loadBalancer": {"ingress": [{"ip": "203.0.113.1"}, {"ip": "203.0.113.2", "ipMode": "Proxy"}, {"hostname": "a.example"}]}});
+    (strategy.prepare_status_update)(&mut new, &old);
+    let modes = json!([{"ip": "203.0.113.1", "ipMode": "VIP"}, {"ip": "203.0.113.2", "ipMode": "Proxy"}, {"hostname": "a.example"}]);
+    assert_eq!(new["status"]["loadBalancer"]["ingress"], modes);
+    assert_eq!((strategy.validate_status_update)(&new, &old), []);
+}
