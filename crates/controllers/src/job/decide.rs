@@ -95,17 +95,15 @@ pub fn decide(view: &View) -> Decision {
             && (!facts::is_indexed(spec) || facts::index(pod, spec).is_some())
     };
     let good: Vec<_> = view.pods.iter().filter(|p| new(p, &known_good) && facts::has_succeeded(p)).collect();
-    let bad: Vec<_> = view
-        .pods
-        .iter()
-        .filter(|p| new(p, &known_bad) && facts::has_failed(p, spec) && policy::verdict(spec, p) != Verdict::Ignore)
-        .collect();
+    let bad: Vec<_> = view.pods.iter().filter(|p| new(p, &known_bad) && facts::has_failed(p, spec)).collect();
+    let counted = bad.iter().filter(|p| policy::verdict(spec, p) != Verdict::Ignore).count();
     let ends = |pods: &[&Arc<Pod>]| pods.iter().map(|p| facts::finished_at(p, now)).collect::<Vec<_>>();
     let total = |counted: Option<i32>, new: usize, known: usize| counted.unwrap_or(0) + (new + known) as i32;
     let mut succeeded = total(status.succeeded, good.len(), known_good.len());
-    let failed = total(status.failed, bad.len(), known_bad.len());
+    let failed = total(status.failed, counted, known_bad.len());
     let mut decision = Decision {
         active: view.pods.iter().filter(|p| pods::is_active(p)).cloned().collect(),
+        // A failure that does not count puts its replacement off as any other does.
         record: view.record.after(&ends(&good), &ends(&bad)),
         ..Decision::default()
     };

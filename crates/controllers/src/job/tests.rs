@@ -109,13 +109,16 @@ fn limits_and_policies_decide_the_fate() {
 #[test]
 fn a_failed_pod_is_replaced_after_its_pause() {
     let soon: Timestamp = "2026-01-01T00:00:04Z".parse().unwrap();
-    let job = job(json!({"completions": 1}), json!({}));
-    let spec = facts::spec(&job);
-    let pods = [one("a", "Failed", None)];
-    let early = decide(&View { job: &job, spec: &spec, pods: &pods, record: Record::default(), now: soon });
-    assert!(early.create.is_empty());
-    assert_eq!(early.look_again.map(|d| d.as_secs()), Some(6));
-    assert_eq!(decided(&job, &pods).create.len(), 1);
+    let ignore = json!({"rules": [{"action": "Ignore", "onExitCodes": {"operator": "In", "values": [1]}}]});
+    for spec in [json!({"completions": 1}), json!({"completions": 1, "podFailurePolicy": ignore})] {
+        let job = job(spec, json!({}));
+        let spec = facts::spec(&job);
+        let pods = [one("a", "Failed", None)];
+        let early = decide(&View { job: &job, spec: &spec, pods: &pods, record: Record::default(), now: soon });
+        assert!(early.create.is_empty());
+        assert_eq!(early.look_again.map(|d| d.as_secs()), Some(6));
+        assert_eq!(decided(&job, &pods).create.len(), 1);
+    }
 }
 
 #[test]
