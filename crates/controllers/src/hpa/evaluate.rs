@@ -12,7 +12,7 @@ use k8s_openapi::{
         },
         core::v1::{Container, Pod},
     },
-    apimachinery::pkg::api::resource::Quantity as Text,
+    apimachinery::pkg::{api::resource::Quantity as Text, apis::meta::v1::LabelSelector},
 };
 use kube::{ResourceExt, core::GroupVersionKind, discovery::oneshot};
 
@@ -110,7 +110,8 @@ impl Scaled<'_> {
 
     async fn own(&self, spec: &MetricSpec) -> Result<Opinion, Error> {
         let source = spec.pods.as_ref().ok_or_else(|| incomplete(spec))?;
-        let samples = self.metrics.pods(self.selector, &source.metric).await?;
+        let samples = self.metrics.pods(self.selector, &source.metric).await;
+        let samples = samples.map_err(|e| silence(&source.metric.name, &e.message()))?;
         let wanted = source.target.average_value.as_ref().map(milli).ok_or_else(|| incomplete(spec))?;
         let proposal = propose(self.pods, &samples, Target::Average(wanted), false, self.current, self.now);
         let Proposal { replicas, average, .. } = proposal.map_err(|why| Error::Object(why.to_string()))?;
@@ -127,7 +128,10 @@ impl Scaled<'_> {
         let kind = GroupVersionKind::gvk(group, version, &described.kind);
         let (resource, _) = oneshot::pinned_kind(self.metrics.client, &kind).await?;
         let plural = if group.is_empty() { resource.plural } else { format!("{}.{group}", resource.plural) };
-        let value = self.metrics.object(&plural, &described.name, &source.metric).await?;
+        let value = self.metrics.object(&plural, &described.name, &source.metric).await.map_err(|e| {
+            let of = format!("{} on {} {}", described.kind, self.metrics.namespace, described.name);
+            silence(&source.metric.name, &format!("{of}/{}", e.message()))
+        })?;
         let (replicas, current) = self.by_value(spec, &source.target, value)?;
         let object =
             Some(ObjectMetricStatus { described_object: described.clone(), metric: source.metric.clone(), current });
@@ -137,7 +141,11 @@ impl Scaled<'_> {
 
     async fn external(&self, spec: &MetricSpec) -> Result<Opinion, Error> {
         let source = spec.external.as_ref().ok_or_else(|| incomplete(spec))?;
-        let value = self.metrics.external(&source.metric).await?;
+        let value = self.metrics.external(&source.metric).await.map_err(|e| {
+            let (namespace, name) = (self.metrics.namespace, &source.metric.name);
+            let selector = go_text(source.metric.selector.as_ref());
+            Error::Object(format!("unable to get external metric {namespace}/{name}/{selector}: {}", e.message()))
+        })?;
         let (replicas, current) = self.by_value(spec, &source.target, value)?;
         let external = Some(ExternalMetricStatus { metric: source.metric.clone(), current });
         let status = MetricStatus { type_: spec.type_.clone(), external, ..MetricStatus::default() };
@@ -176,6 +184,24 @@ fn incomplete(spec: &MetricSpec) -> Error {
         "invalid {} metric source: neither a utilization target nor a value target was set",
         spec.type_
     ))
+}
+
+fn silence(metric: &str, why: &str) -> Error {
+    Error::Object(format!("unable to get metric {metric}: {why}"))
+}
+
+/// A selector as Go prints it.
+fn go_text(selector: Option<&LabelSelector>) -> String {
+    let Some(LabelSelector { match_labels, match_expressions }) = selector else { return "nil".to_owned() };
+    let labels: String = match_labels.iter().flatten().map(|(key, value)| format!("{key}: {value},")).collect();
+    let demands = match_expressions.iter().flatten().map(|demand| {
+        let values = demand.values.as_deref().unwrap_or_default().join(" ");
+        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", demand.key, demand.operator)
+    });
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{}}},}}",
+        demands.collect::<String>()
+    )
 }
 
 /// What a metric would tell, as the event of an autoscaler that can't decide names it (upstream's
@@ -226,6 +252,17 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn a_selector_is_told_as_go_prints_it() {
+        let selector = json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "k", "operator": "In", "values": ["v", "w"]}]});
+        assert_eq!(
+            go_text(Some(&serde_json::from_value(selector).unwrap())),
+            "&LabelSelector{MatchLabels:map[string]string{a: b,},MatchExpressions:[]LabelSelectorRequirement{\
+             LabelSelectorRequirement{Key:k,Operator:In,Values:[v w],},},}"
+        );
+        assert_eq!(go_text(None), "nil");
+    }
 
     fn asked(spec: Value, container: Option<&str>) -> Result<Option<i64>, String> {
         let pod = Arc::new(serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap());

@@ -12,6 +12,9 @@ use serde_json::Value;
 use super::usage::Sample;
 use crate::Error;
 
+/// How the server answers for an API that nobody has registered.
+const NOT_SERVED: &str = "the server could not find the requested resource";
+
 /// The metrics of a namespace.
 pub struct Metrics<'a> {
     pub client: &'a Client,
@@ -45,7 +48,11 @@ impl Metrics<'_> {
     pub async fn pods(&self, selector: &str, metric: &MetricIdentifier) -> Result<BTreeMap<String, Sample>, Error> {
         let path = format!("/apis/custom.metrics.k8s.io/v1beta2/namespaces/{}/pods/*/{}", self.namespace, metric.name);
         let chosen = chosen(metric.selector.as_ref());
-        let list = self.get(&path, &[("labelSelector", selector), ("metricLabelSelector", &chosen)]).await?;
+        let list = self.get(&path, &[("labelSelector", selector), ("metricLabelSelector", &chosen)]).await;
+        let list = list.map_err(|e| unheard("custom", &e.message(), "pods"))?;
+        if items(&list).next().is_none() {
+            return Err(none("custom"));
+        }
         let samples = items(&list).filter_map(|item| {
             let window = SignedDuration::from_secs(item["windowSeconds"].as_i64().unwrap_or(60));
             let name = item["describedObject"]["name"].as_str()?.to_owned();
@@ -61,16 +68,18 @@ impl Metrics<'_> {
             "namespaces" => format!("{base}/metrics/{}", metric.name),
             _ => format!("{base}/{resource}/{name}/{}", metric.name),
         };
-        let list = self.get(&path, &[("metricLabelSelector", &chosen(metric.selector.as_ref()))]).await?;
-        items(&list).next().and_then(|item| milli(&item["value"])).ok_or_else(|| none(&metric.name))
+        let list = self.get(&path, &[("metricLabelSelector", &chosen(metric.selector.as_ref()))]).await;
+        let list = list.map_err(|e| unheard("custom", &e.message(), resource))?;
+        items(&list).next().and_then(|item| milli(&item["value"])).ok_or_else(|| none("custom"))
     }
 
     /// What a metric from elsewhere says, summed up.
     pub async fn external(&self, metric: &MetricIdentifier) -> Result<i64, Error> {
         let path = format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{}/{}", self.namespace, metric.name);
-        let list = self.get(&path, &[("labelSelector", &chosen(metric.selector.as_ref()))]).await?;
+        let list = self.get(&path, &[("labelSelector", &chosen(metric.selector.as_ref()))]).await;
+        let list = list.map_err(|e| unheard("external", &e.message(), &metric.name))?;
         let values: Vec<i64> = items(&list).filter_map(|item| milli(&item["value"])).collect();
-        if values.is_empty() { Err(none(&metric.name)) } else { Ok(values.into_iter().sum()) }
+        if values.is_empty() { Err(none("external")) } else { Ok(values.into_iter().sum()) }
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, Error> {
@@ -82,8 +91,18 @@ impl Metrics<'_> {
     }
 }
 
-fn none(metric: &str) -> Error {
-    Error::Object(format!("no metrics returned for {metric}"))
+/// Why an API told nothing. Without a server of its own it is not found, for which upstream's clients have words.
+fn unheard(api: &str, why: &str, resource: &str) -> Error {
+    let why = match (api, why) {
+        ("custom", NOT_SERVED) => "no custom metrics API (custom.metrics.k8s.io) registered".to_owned(),
+        (_, NOT_SERVED) => format!("{why} (get {resource}.{api}.metrics.k8s.io)"),
+        _ => why.to_owned(),
+    };
+    Error::Object(format!("unable to fetch metrics from {api} metrics API: {why}"))
+}
+
+fn none(api: &str) -> Error {
+    Error::Object(format!("no metrics returned from {api} metrics API"))
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
@@ -100,4 +119,24 @@ fn milli(value: &Value) -> Option<i64> {
 
 fn chosen(selector: Option<&LabelSelector>) -> String {
     selector.and_then(|s| Selector::try_from(s.clone()).ok()).map(|s| s.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NOT_SERVED, unheard};
+
+    #[test]
+    fn apis_that_nobody_has_registered_are_told_of_in_upstreams_words() {
+        for (api, why, says) in [
+            ("custom", NOT_SERVED, "custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered"),
+            (
+                "external",
+                NOT_SERVED,
+                "external metrics API: the server could not find the requested resource (get hits.external.metrics.k8s.io)",
+            ),
+            ("external", "too busy", "external metrics API: too busy"),
+        ] {
+            assert_eq!(unheard(api, why, "hits").message(), format!("unable to fetch metrics from {says}"));
+        }
+    }
 }
