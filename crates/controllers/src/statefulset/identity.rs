@@ -52,7 +52,6 @@ pub fn revision(pod: &Pod) -> &str {
 pub fn pod(set: &StatefulSet, template: &PodTemplateSpec, revision: &str, ordinal: i32) -> Pod {
     let mut pod = pod_control::from_template(set, template);
     let name = format!("{}-{ordinal}", set.name_any());
-    pod.metadata.generate_name = None;
     pod.metadata.name = Some(name.clone());
     pod.labels_mut().extend(labels(&name, ordinal));
     pod.labels_mut().insert(REVISION.into(), revision.into());
@@ -165,7 +164,7 @@ mod tests {
             json!({"spec": {"containers": [], "volumes": [{"name": "data", "emptyDir": {}}, {"name": "tmp"}]}}),
         );
         let pod = pod(&set(json!({})), &template.unwrap(), "db-abc", 1);
-        assert_eq!(pod.name_any(), "db-1");
+        assert_eq!((pod.name_any().as_str(), pod.metadata.generate_name.as_deref()), ("db-1", Some("db-")));
         assert_eq!(
             (pod.labels()[POD_NAME].as_str(), pod.labels()[POD_INDEX].as_str(), revision(&pod)),
             ("db-1", "1", "db-abc")
