@@ -154,7 +154,7 @@ fn volumes_made_by_hand_are_matched_kept_released_and_refused() {
         let notes = cluster.kubectl(&["get", "events", "-o", "jsonpath={.items[*].message}"]);
         notes.contains(&format!("MountVolume.SetUp failed for volume \"late\" : path \"{path}/none\" does not exist"))
     });
-    assert_eq!(cluster.jsonpath("pod/w", "{.status.containerStatuses[0].state.waiting.reason}"), "ContainerCreating");
+    cluster.until("pod/w", "{.status.containerStatuses[0].state.waiting.reason}", "ContainerCreating");
     std::fs::create_dir(dir.join("none")).unwrap();
     cluster.wait_ready("pod/w");
     // A volume of another node keeps its pod from this one.
