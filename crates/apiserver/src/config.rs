@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
+    authn::AUTHENTICATED_GROUP,
     authz::{AllowAll, Authorizer},
     components::Components,
 };
@@ -76,8 +77,8 @@ impl User {
     pub fn new(name: impl Into<String>, groups: &[&str]) -> User {
         let mut user =
             User { name: name.into(), groups: groups.iter().map(|g| (*g).to_owned()).collect(), ..User::default() };
-        if !user.groups.iter().any(|g| g == "system:authenticated") {
-            user.groups.push("system:authenticated".into());
+        if !user.groups.iter().any(|g| g == AUTHENTICATED_GROUP) {
+            user.groups.push(AUTHENTICATED_GROUP.into());
         }
         user
     }

@@ -8,7 +8,7 @@ use ring::{
 };
 use serde_json::{Value, json};
 
-use crate::{config::User, secret_token, server::ApiServer};
+use crate::{authn::AUTHENTICATED_GROUP, config::User, secret_token, server::ApiServer};
 
 /// Signs and verifies.
 pub(crate) struct Tokens {
@@ -176,7 +176,7 @@ impl Tokens {
 pub(crate) fn account_user(namespace: &str, account: &str, uid: &str) -> User {
     let mut user = User::new(
         format!("system:serviceaccount:{namespace}:{account}"),
-        &["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), "system:authenticated"],
+        &["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}"), AUTHENTICATED_GROUP],
     );
     user.uid = uid.to_owned();
     user

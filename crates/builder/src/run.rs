@@ -147,7 +147,7 @@ async fn execute(work: &Arc<Work>, sandbox: &Sandbox, spec: ContainerSpec, comma
     if let Err(error) = sandbox.create_container(spec).await {
         return failed(error);
     }
-    let streams = sandbox.attach(&id).await?;
+    let streams = sandbox.attach(&id, true).await?;
     if let Err(error) = sandbox.start(&id).await {
         return failed(error);
     }

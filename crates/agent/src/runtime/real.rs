@@ -109,8 +109,7 @@ impl Runtime for EngineRuntime {
         stderr: bool,
     ) -> engine::Result<Process> {
         let sandbox = self.sandbox(sandbox)?;
-        let mut streams =
-            if stdin { sandbox.attach(container).await? } else { sandbox.attach_output(container).await? };
+        let mut streams = sandbox.attach(container, stdin).await?;
         // Others may go on to type, or the terminal is more than the typing.
         let leaves = |spec: ContainerSpec| !spec.stdin_once || spec.tty;
         let ends_with_stdin = streams.stdin.is_some() && sandbox.container_spec(container).is_some_and(leaves);

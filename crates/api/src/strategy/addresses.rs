@@ -8,8 +8,9 @@ use serde_json::Value;
 use super::{
     check::parse_ip,
     field::{Faults, Path},
+    pod,
 };
-use crate::{status::Cause, warnings};
+use crate::status::Cause;
 
 /// What a field holds.
 #[derive(Clone, Copy)]
@@ -61,7 +62,7 @@ const OTHERS: &[(&str, &str, Fields)] = &[
 /// The addresses that an object brings and may not. Text that is no address at all is for the kind's own validation.
 pub fn faults(group: &str, kind: &str, new: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut faults = Faults::new();
-    let (place, fields) = match warnings::template_of(group, kind) {
+    let (place, fields) = match pod::template_of(group, kind) {
         Some(place) => (place, OF_POD),
         None => match OTHERS.iter().find(|row| row.0 == group && row.1 == kind) {
             Some((_, _, fields)) => ("", *fields),

@@ -60,7 +60,8 @@ fn omit_empty(metadata: &mut Value) {
 
 /// Takes out references to an owner that say what an earlier one says, and gives the owners' uids.
 pub fn deduplicate_owners(object: &mut Value) -> Vec<String> {
-    let Some(owners) = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut) else {
+    let owners = object.get_mut("metadata").and_then(|metadata| metadata.get_mut("ownerReferences"));
+    let Some(owners) = owners.and_then(Value::as_array_mut).filter(|owners| owners.len() > 1) else {
         return Vec::new();
     };
     let (mut kept, mut repeated): (Vec<Value>, _) = (Vec::with_capacity(owners.len()), Vec::new());

@@ -15,14 +15,8 @@ use crate::strategy::{
     access::{get, list, text},
     field::Path,
     names,
+    pod::template_of,
 };
-
-/// Where a kind keeps its pod template.
-enum Template {
-    /// It is a pod itself.
-    Whole,
-    At(&'static str),
-}
 
 /// Names of pods and hosts come of these kinds' names.
 const NAMED: &str =
@@ -30,38 +24,25 @@ const NAMED: &str =
 const HOSTNAME: &str =
     "this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended";
 
-/// Group, kind, its template, and what is said of a name that is no DNS label.
-const WITH_PODS: &[(&str, &str, Template, Option<&str>)] = &[
-    ("", "Pod", Template::Whole, Some(HOSTNAME)),
-    ("", "PodTemplate", Template::At("template"), None),
-    ("", "ReplicationController", Template::At("spec.template"), Some(NAMED)),
-    ("apps", "Deployment", Template::At("spec.template"), Some(NAMED)),
-    ("apps", "ReplicaSet", Template::At("spec.template"), Some(NAMED)),
-    ("apps", "StatefulSet", Template::At("spec.template"), None),
-    ("apps", "DaemonSet", Template::At("spec.template"), None),
-    ("batch", "Job", Template::At("spec.template"), Some(NAMED)),
-    ("batch", "CronJob", Template::At("spec.jobTemplate.spec.template"), Some(NAMED)),
-];
-
-/// Where a kind keeps its pod template; empty for a pod itself.
-pub(crate) fn template_of(group: &str, kind: &str) -> Option<&'static str> {
-    let (_, _, template, _) = WITH_PODS.iter().find(|row| row.0 == group && row.1 == kind)?;
-    Some(match template {
-        Template::Whole => "",
-        Template::At(path) => path,
-    })
+/// What is said of a name that is no DNS label.
+fn words_for_name(kind: &str) -> Option<&'static str> {
+    match kind {
+        "Pod" => Some(HOSTNAME),
+        "ReplicationController" | "Deployment" | "ReplicaSet" | "Job" | "CronJob" => Some(NAMED),
+        _ => None,
+    }
 }
 
 /// The warnings that upstream gives for an object that is made (`old` is `None`) or changed, in upstream's order.
 /// Of workloads it warns again only when their spec changes, of pods only when they are made.
 pub fn of(group: &str, kind: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
     let mut found = Vec::new();
-    if let Some((_, kind, template, named)) = WITH_PODS.iter().find(|row| row.0 == group && row.1 == kind) {
-        let same = |old: &Value| *kind == "Pod" || old["metadata"]["generation"] == new["metadata"]["generation"];
+    if let Some(template) = template_of(group, kind) {
+        let same = |old: &Value| kind == "Pod" || old["metadata"]["generation"] == new["metadata"]["generation"];
         if old.is_some_and(same) {
             return found;
         }
-        if let (Some(words), None) = (named, old) {
+        if let (Some(words), None) = (words_for_name(kind), old) {
             name(&mut found, new, words);
         }
         of_workload(&mut found, kind, new, template);
@@ -100,10 +81,10 @@ fn node(found: &mut Vec<String>, node: &Value) {
     }
 }
 
-fn of_workload(found: &mut Vec<String>, kind: &str, new: &Value, template: &Template) {
+fn of_workload(found: &mut Vec<String>, kind: &str, new: &Value, template: &str) {
     match template {
-        Template::Whole => pod::warn(found, &Path::root(""), new, false),
-        Template::At(path) => {
+        "" => pod::warn(found, &Path::root(""), new, false),
+        path => {
             if kind == "Job" || kind == "CronJob" {
                 job(found, new, path.strip_suffix(".template").unwrap_or_default());
             }

@@ -177,9 +177,9 @@ async fn take_budget(call: &Call<'_>, pod: &Value, dry_run: bool) -> Outcome<boo
 /// Why the budget lets no pod go, by what its controller said last.
 fn why_none(name: &str, status: &Value) -> String {
     let number = |field: &str| status[field].as_i64().unwrap_or(0);
-    let conditions = status["conditions"].as_array().into_iter().flatten();
-    let mut allowed = conditions.filter(|condition| condition["type"] == "DisruptionAllowed");
-    let refusal = allowed.next().filter(|condition| condition["status"] == "False");
+    let mut conditions = status["conditions"].as_array().into_iter().flatten();
+    let allowed = conditions.find(|condition| condition["type"] == "DisruptionAllowed");
+    let refusal = allowed.filter(|condition| condition["status"] == "False");
     let said = refusal.and_then(|c| Some((c["message"].as_str()?, c["reason"] == "SyncFailed")));
     let (has, needs) = (number("currentHealthy"), number("desiredHealthy"));
     match said.filter(|(message, _)| !message.is_empty()) {

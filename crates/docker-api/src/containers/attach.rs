@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use engine::{Sandbox, Streams, TerminalSize};
+use engine::{Streams, TerminalSize};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -62,7 +62,7 @@ async fn join(daemon: Arc<Daemon>, mut call: Call, wanted: Wanted, other: Option
     }
     let source = match (stream, life::sandbox(&daemon, &container)) {
         (false, _) => None,
-        (true, Ok(sandbox)) => Some(Source::Now(streams_of(&sandbox, wanted.stdin).await?)),
+        (true, Ok(sandbox)) => Some(Source::Now(sandbox.attach(MAIN, wanted.stdin).await?)),
         (true, Err(_)) => {
             let (sender, receiver) = oneshot::channel();
             container.waiting.lock().push(Waiting { stdin: wanted.stdin, streams: sender });
@@ -99,11 +99,6 @@ async fn join(daemon: Arc<Daemon>, mut call: Call, wanted: Wanted, other: Option
         }
     });
     Ok(response)
-}
-
-/// The streams of a container's process for a client that has something to say, or only listens.
-pub(super) async fn streams_of(sandbox: &Sandbox, stdin: bool) -> engine::Result<Streams> {
-    if stdin { sandbox.attach(MAIN).await } else { sandbox.attach_output(MAIN).await }
 }
 
 /// Copies between a client and a process until the process's output ends or the client detaches; says whether it did.

@@ -11,7 +11,7 @@ use super::ending::{FIRST_PAUSE, watch_end};
 use super::record::{Health, MountPoint, Record, Status};
 use super::spec::{self, Shared};
 use super::table::Container;
-use super::{MAIN, attach, health, init_layer, root, shm, shown, users};
+use super::{MAIN, health, init_layer, root, shm, shown, users};
 use crate::daemon::Daemon;
 use crate::error::{ApiError, Result, blocking};
 use crate::networks::{self, Attached};
@@ -91,7 +91,7 @@ pub(super) async fn launch(daemon: &Arc<Daemon>, container: &Arc<Container>) -> 
             // Whoever attached before sees the first byte.
             let waiting: Vec<_> = std::mem::take(&mut *container.waiting.lock());
             for client in waiting {
-                let streams = attach::streams_of(&sandbox, client.stdin).await.map_err(said)?;
+                let streams = sandbox.attach(MAIN, client.stdin).await.map_err(said)?;
                 let _ = client.streams.send(streams);
             }
             let [height, width] = container.record().host.console_size;

@@ -284,19 +284,9 @@ impl Sandbox {
     }
 
     /// Connects to a container's standard streams; output before this moment is in the log. Output to a client that
-    /// does not read is held back, as is the container with it. stdin is `None` unless the container has one.
-    pub async fn attach(&self, container: &str) -> Result<Streams> {
-        self.connect(container, false).await
-    }
-
-    /// The same for a client that only reads: its leaving is no end of a container's stdin.
-    pub async fn attach_output(&self, container: &str) -> Result<Streams> {
-        let mut streams = self.connect(container, true).await?;
-        streams.stdin = None;
-        Ok(streams)
-    }
-
-    async fn connect(&self, container: &str, without_stdin: bool) -> Result<Streams> {
+    /// does not read is held back, as is the container with it. stdin is `None` unless the container has one and the
+    /// client has something to say (`stdin`): who only reads and leaves is no end of a container's stdin.
+    pub async fn attach(&self, container: &str, stdin: bool) -> Result<Streams> {
         let spec = self.container_spec(container).ok_or_else(|| not_found(container))?;
         let mut local = Streams::default();
         let mut remote: Vec<OwnedFd> = Vec::new();
@@ -313,8 +303,9 @@ impl Sandbox {
             }
         }
         let fds: Vec<RawFd> = remote.iter().map(AsRawFd::as_raw_fd).collect();
-        let request = RequestBody::Attach { container: container.to_owned(), without_stdin };
+        let request = RequestBody::Attach { container: container.to_owned(), without_stdin: !stdin };
         self.call(container, "attach", request, &fds).await?;
+        local.stdin = local.stdin.filter(|_| stdin);
         Ok(local)
     }
 

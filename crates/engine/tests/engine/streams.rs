@@ -176,19 +176,19 @@ async fn attached_clients_type_and_read() {
     spec.stdin = true;
     spec.stdin_once = true;
     sandbox.create_container(spec).await.expect("creates");
-    let mut streams = sandbox.attach("c").await.expect("attaches");
+    let mut streams = sandbox.attach("c", true).await.expect("attaches");
     sandbox.start("c").await.expect("starts");
     let mut stdin = streams.stdin.take().expect("stdin");
     finish(stdin.write_all(b"one\n")).await.expect("writes");
     let mut stdout = streams.stdout.take().expect("stdout");
     assert_eq!(read_until(&mut stdout, "\n").await, "got one\n");
-    let mut second = sandbox.attach("c").await.expect("attaches");
+    let mut second = sandbox.attach("c", true).await.expect("attaches");
     finish(stdin.write_all(b"two\n")).await.expect("writes");
     assert_eq!(read_until(&mut stdout, "\n").await, "got two\n");
     assert_eq!(read_until(second.stdout.as_mut().expect("stdout"), "\n").await, "got two\n");
     assert_eq!(read_until(second.stderr.as_mut().expect("stderr"), "\n").await, "e\n");
     // Who only listens ends nothing by leaving.
-    let mut third = sandbox.attach_output("c").await.expect("attaches");
+    let mut third = sandbox.attach("c", false).await.expect("attaches");
     assert!(third.stdin.is_none());
     finish(stdin.write_all(b"three\n")).await.expect("writes");
     assert_eq!(read_until(&mut stdout, "\n").await, "got three\n");
@@ -214,7 +214,7 @@ async fn a_container_with_a_terminal_is_attached_and_resized() {
     spec.stdin = true;
     spec.tty = true;
     sandbox.create_container(spec).await.expect("creates");
-    let mut streams = sandbox.attach("c").await.expect("attaches");
+    let mut streams = sandbox.attach("c", true).await.expect("attaches");
     sandbox.resize_tty("c", TerminalSize { width: 100, height: 30 }).await.expect("resizes");
     sandbox.start("c").await.expect("starts");
     let mut stdout = streams.stdout.take().expect("stdout");
@@ -233,7 +233,7 @@ async fn output_to_a_client_that_does_not_read_waits_and_the_log_is_whole() {
     let sandbox = world.sandbox().await;
     let spec = world.shell("c", "i=0; while [ $i -lt 60000 ]; do echo line $i; i=$((i+1)); done");
     sandbox.create_container(spec).await.expect("creates");
-    let mut streams = sandbox.attach("c").await.expect("attaches");
+    let mut streams = sandbox.attach("c", true).await.expect("attaches");
     sandbox.start("c").await.expect("starts");
     let mut text = String::new();
     finish(streams.stdout.take().expect("stdout").read_to_string(&mut text)).await.expect("reads");

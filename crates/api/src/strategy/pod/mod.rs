@@ -23,6 +23,24 @@ use super::{
 };
 use crate::{resource::Strategy, status::Cause};
 
+/// Where kinds keep their pod template, by group and kind; a pod is one itself.
+const TEMPLATES: &[(&str, &str, &str)] = &[
+    ("", "Pod", ""),
+    ("", "PodTemplate", "template"),
+    ("", "ReplicationController", "spec.template"),
+    ("apps", "Deployment", "spec.template"),
+    ("apps", "ReplicaSet", "spec.template"),
+    ("apps", "StatefulSet", "spec.template"),
+    ("apps", "DaemonSet", "spec.template"),
+    ("batch", "Job", "spec.template"),
+    ("batch", "CronJob", "spec.jobTemplate.spec.template"),
+];
+
+/// The path of a kind's pod template; empty for a pod itself, `None` for kinds without one.
+pub(crate) fn template_of(group: &str, kind: &str) -> Option<&'static str> {
+    TEMPLATES.iter().find(|row| row.0 == group && row.1 == kind).map(|row| row.2)
+}
+
 /// `v1 Pod`.
 pub const POD: Strategy = Strategy {
     default: defaults::default_pod,
